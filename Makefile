@@ -1,0 +1,34 @@
+# Two commands to begin with: `make demo` and `make test`. `make demo VENV=path` puts the environment
+# elsewhere; PYTHON chooses the interpreter, FAISS the build (cpu or gpu).
+VENV ?= .venv
+PYTHON ?= python3
+FAISS ?= cpu
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready-$(FAISS)
+# Stages are started as `python -m stages.x`: the environment's python must be the first on the path.
+export PATH := $(abspath $(BIN)):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY) ## set up, then run the pipeline of params.yaml
+	dvc repro
+
+test: $(READY) ## set up, then run the tests
+	python -m pytest -n 2 --dist loadfile
+
+lint: $(READY) ## style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(READY) ## measure; writes benchmarks/results.md
+	python -m benchmarks
+
+clean: ## remove artefacts and results; features stay in .fade/store
+	rm -rf artefacts results logs
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$(FAISS),dev]'
+	touch $@

@@ -1,0 +1,157 @@
+"""What the store holds and how work on it is cut into segments: pure planning, no reading or writing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+K = TypeVar("K", bound=Hashable)
+
+CHUNK_BYTES = 1 << 20
+"""Chunks, the unit of a checksum and of a partial read, hold at least so many bytes if they can."""
+
+
+def content_key(data: bytes) -> str:
+    """What an image is known by: the hash of its file's bytes, 40 hexadecimal digits."""
+    return hashlib.blake2b(data, digest_size=20).hexdigest()
+
+
+def fingerprint(content: Any) -> str:
+    """Hash of JSON-like content, the same for equal content whatever the order of its keys.
+
+    Returns:
+        40 hexadecimal digits.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A set of rows that may be compared: same shape, same type, computed in the same way.
+
+    Attributes:
+        label: a short readable name; not part of the address.
+        description: JSON-like; everything that the numbers of a row depend on besides its key.
+        shape: of one row.
+        dtype: numpy name of the rows' type.
+    """
+
+    label: str
+    description: Mapping[str, Any]
+    shape: tuple[int, ...]
+    dtype: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The space's address: no code path reads a row of another one."""
+        return fingerprint(
+            {"description": self.description, "shape": self.shape, "dtype": self.dtype}
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    def to_json(self) -> dict[str, Any]:
+        """The space as it is written into stores and receipts."""
+        return {
+            "label": self.label,
+            "description": dict(self.description),
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Space:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            content["label"], content["description"], tuple(content["shape"]), content["dtype"]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a row lies: a segment of its space, the row in it, and the row's checksum."""
+
+    segment: str
+    row: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTask:
+    """Rows that one task computes: for each key, a row in every one of the spaces."""
+
+    keys: tuple[str, ...]
+    spaces: tuple[str, ...]
+
+
+def chunk_rows(row_bytes: int, rows: int) -> int:
+    """Rows in a chunk: as few as reach :data:`CHUNK_BYTES`, at most all of the segment's."""
+    return max(1, min(rows, -(-CHUNK_BYTES // max(row_bytes, 1))))
+
+
+def plan_segments(
+    needs: Mapping[str, Collection[str]],
+    present: Mapping[str, Collection[str]],
+    row_bytes: Mapping[str, int],
+    target_bytes: int,
+    max_rows: int,
+) -> list[SegmentTask]:
+    """Cut the rows that the store lacks into segments.
+
+    The cut is made over all needed keys, present or not, so that a run that goes on after a kill
+    computes the same batches as an undisturbed one; what is present is then left out.
+
+    Args:
+        needs: for each key, in the order of the work, the fingerprints of the spaces it needs.
+        present: for each space the keys that the store has.
+        row_bytes: bytes of a row of each space.
+        target_bytes: a segment task writes about so many bytes at most, one key at least.
+        max_rows: and at most so many keys.
+
+    Returns:
+        Tasks whose keys all lack the same spaces, each (key, space) that is missing exactly once.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for key, spaces in needs.items():
+        groups.setdefault(tuple(sorted(spaces)), []).append(key)
+    tasks: list[SegmentTask] = []
+    for spaces, keys in groups.items():
+        if not spaces:
+            continue
+        size = max(1, min(max_rows, target_bytes // max(1, sum(row_bytes[s] for s in spaces))))
+        for start in range(0, len(keys), size):
+            lacking: dict[tuple[str, ...], list[str]] = {}
+            for key in keys[start : start + size]:
+                missing = tuple(s for s in spaces if key not in present[s])
+                if missing:
+                    lacking.setdefault(missing, []).append(key)
+            tasks += [SegmentTask(tuple(ks), missing) for missing, ks in lacking.items()]
+    return tasks
+
+
+def cut(items: Sequence[K], size: int) -> list[tuple[K, ...]]:
+    """Consecutive pieces of at most ``size`` items."""
+    if size < 1:
+        raise ValueError(f"pieces need at least one item, not {size}")
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def unique(items: Iterable[K]) -> list[K]:
+    """Items without repetition, in the order of their first appearance."""
+    return list(dict.fromkeys(items))

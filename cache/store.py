@@ -1,0 +1,269 @@
+"""The feature store: immutable zarr segments, found through index entries that are written last.
+
+Layout below the root::
+
+    store.json                              schema version
+    spaces/<fingerprint>/space.json         what the space's rows are
+    spaces/<fingerprint>/segments/<id>/     one zarr array (rows, *shape), written once by one task
+    spaces/<fingerprint>/index/<id>.json    keys and checksums; its presence publishes the segment
+
+A kill at any moment leaves at worst a segment without an entry, or an entry that is cut short:
+both are ignored. Two writers of the same row leave two segments: either serves.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.layout import Location, Space, chunk_rows, fingerprint
+from fade.errors import StoreError
+
+SCHEMA = 1
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class DamagedSegmentError(StoreError):
+    """Rows that were published cannot be read back; they are no longer in the index."""
+
+
+class Store:
+    """A store below a folder. Opening is cheap; nothing is created before the first write.
+
+    Raises:
+        StoreError: the folder holds a store of another schema version.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        marker = self.root / "store.json"
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8")).get("schema")
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, AttributeError) as error:
+            raise StoreError(
+                f"{marker} cannot be read ({error}): restore it or choose another features.store"
+            ) from None
+        if found != SCHEMA:
+            raise StoreError(
+                f"the store at {self.root} has schema version {found}, this program reads "
+                f"{SCHEMA}: set features.store to another folder or install the matching version"
+            )
+
+    def _folder(self, space: Space) -> Path:
+        return self.root / "spaces" / space.fingerprint
+
+    def register(self, space: Space) -> None:
+        """Create the space's folders and description, if they are not there."""
+        folder = self._folder(space)
+        with _explained(self.root):
+            for part in ("segments", "index"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            if not (self.root / "store.json").exists():
+                _write_text(self.root / "store.json", json.dumps({"schema": SCHEMA}))
+            if not (folder / "space.json").exists():
+                _write_text(folder / "space.json", json.dumps(space.to_json(), indent=1))
+
+    def index(self, space: Space) -> dict[str, Location]:
+        """All published rows of a space by key.
+
+        Entries that were cut short are not published. Of duplicates the first by name serves.
+        """
+        folder = self._folder(space) / "index"
+        rows: dict[str, Location] = {}
+        try:
+            names = sorted(entry.name for entry in os.scandir(folder))
+        except FileNotFoundError:
+            return rows
+        for name in names:
+            entry = _read_entry(folder / name)
+            if entry is None:
+                continue
+            segment = entry["segment"]
+            for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
+                rows.setdefault(key, Location(segment, row, crc))
+        return rows
+
+    def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
+        """Write one segment and publish it.
+
+        Args:
+            space: registered before.
+            keys: one for each row.
+            rows: (len(keys), *space.shape), cast to the space's type.
+
+        Raises:
+            StoreError: shape mismatch, values that are not finite, no room or no permission.
+        """
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
+        if rows.shape != (len(keys), *space.shape):
+            raise StoreError(
+                f"{space.label}: rows of shape {rows.shape} for {len(keys)} keys of shape {space.shape}"
+            )
+        with np.errstate(over="ignore"):
+            data = np.ascontiguousarray(rows, dtype=space.dtype)
+        if not _finite(data):
+            bad = [k for k, row in zip(keys, data, strict=True) if not _finite(row)]
+            raise StoreError(
+                f"{space.label}: {len(bad)} of {len(keys)} rows hold NaN or infinite values (first: "
+                f"{bad[0]}): check the weights and the precision; with features.dtype float16 try float32"
+            )
+        segment = uuid.uuid4().hex
+        folder = self._folder(space)
+        chunk = chunk_rows(space.row_bytes, len(keys))
+        with _explained(self.root):
+            array = zarr.create_array(
+                store=folder / "segments" / segment,
+                shape=data.shape,
+                dtype=data.dtype,
+                chunks=(chunk, *space.shape),
+                shards=(-(-len(keys) // chunk) * chunk, *space.shape) if chunk < len(keys) else None,
+                compressors=[Crc32cCodec()],
+                filters=None,
+                fill_value=np.nan if data.dtype.kind == "f" else 0,
+                zarr_format=3,
+                overwrite=False,
+            )
+            array[...] = data
+            locations = [
+                Location(segment, row, checksum(values)) for row, values in enumerate(data)
+            ]
+            entry = {
+                "schema": SCHEMA,
+                "segment": segment,
+                "keys": list(keys),
+                "crc": [location.crc for location in locations],
+            }
+            text = json.dumps({**entry, "digest": fingerprint(entry)}, separators=(",", ":"))
+            _write_text(folder / "index" / f"{segment}.json", text)
+        return locations
+
+    def read(self, space: Space, locations: Sequence[Location]) -> np.ndarray:
+        """Rows at the given places, in their order: (len(locations), *shape) of the space's type.
+
+        Neighbouring rows of a segment are read together.
+
+        Raises:
+            DamagedSegmentError: a segment is damaged or gone. It is then taken out of the index, so that
+                the next run computes its rows again.
+        """
+        out = np.empty((len(locations), *space.shape), space.dtype)
+        start = 0
+        while start < len(locations):
+            segment = locations[start].segment
+            stop = start + 1
+            while stop < len(locations) and locations[stop].segment == segment:
+                stop += 1
+            run = [location.row for location in locations[start:stop]]
+            out[start:stop] = self._read_segment(space, segment, run)
+            start = stop
+        for row, location in zip(out, locations, strict=True):
+            if checksum(row) != location.crc:
+                raise self._damaged(space, location.segment, f"row {location.row} has another checksum")
+        return out
+
+    def _read_segment(self, space: Space, segment: str, rows: list[int]) -> np.ndarray:
+        import zarr
+
+        folder = self._folder(space) / "segments" / segment
+        try:
+            array: Any = zarr.open_array(folder, mode="r", zarr_format=3)
+            low, high = min(rows), max(rows) + 1
+            if array.shape[1:] != space.shape or array.shape[0] < high:
+                raise ValueError(f"it holds {array.shape}")
+            if high - low <= 2 * len(rows):
+                block = array[low:high]
+                ordered = rows == list(range(low, high))
+                return block if ordered else block[[row - low for row in rows]]
+            return np.stack([array[row] for row in rows])
+        except OSError as error:
+            if error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
+                raise StoreError(f"segment {segment} of {space.label} cannot be read: {error}") from None
+            raise self._damaged(space, segment, "it is not there") from None
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise self._damaged(space, segment, str(error).splitlines()[0]) from None
+
+    def _damaged(self, space: Space, segment: str, reason: str) -> DamagedSegmentError:
+        self.withdraw(space, segment)
+        return DamagedSegmentError(
+            f"segment {segment} of {space.label} in {self.root} is damaged ({reason}): it was taken "
+            "out of the index; run again and its rows are computed anew"
+        )
+
+    def withdraw(self, space: Space, segment: str) -> None:
+        """Take a segment out of the index; its files stay until the store is pruned."""
+        (self._folder(space) / "index" / f"{segment}.json").unlink(missing_ok=True)
+
+    def spaces(self) -> list[Space]:
+        """All spaces of the store, by fingerprint; damaged descriptions are left out."""
+        found = []
+        for file in sorted((self.root / "spaces").glob("*/space.json")):
+            try:
+                space = Space.from_json(json.loads(file.read_text(encoding="utf-8")))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if space.fingerprint == file.parent.name:
+                found.append(space)
+        return found
+
+
+def checksum(row: np.ndarray) -> int:
+    """CRC-32C of a row's bytes."""
+    import google_crc32c
+
+    return int(google_crc32c.value(row.tobytes()))
+
+
+def _finite(values: np.ndarray) -> bool:
+    if values.dtype == np.float16:  # numpy's own test is an order of magnitude slower here
+        exponents = values.reshape(-1).view(np.uint16) & 0x7C00
+        return not (exponents == 0x7C00).any()
+    return bool(np.isfinite(values).all())
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _read_entry(path: Path) -> Mapping[str, Any] | None:
+    """An index entry, or None if it was cut short, is damaged or is no entry at all."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        digest = entry.pop("digest")
+        whole = entry["schema"] == SCHEMA and digest == fingerprint(entry)
+        named = bool(_ID.fullmatch(entry["segment"])) and len(entry["keys"]) == len(entry["crc"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return entry if whole and named else None
+
+
+class _explained:
+    """Turns the operating system's refusals to write into a line about the store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError):
+            hint = {
+                errno.ENOSPC: "no space is left: free some, or set features.store to a larger disk",
+                errno.EROFS: "the file system is read-only: set features.store to another folder",
+                errno.EACCES: "permission denied: set features.store to a folder you may write to",
+            }.get(error.errno or 0, str(error))
+            raise StoreError(
+                f"cannot write to the store at {self.root}: {hint}; what was stored before is kept"
+            ) from None

@@ -1,0 +1,181 @@
+"""Memory banks of normal patches: FAISS indexes, and exact distances of query patches to them.
+
+Vectors are L2-normalised, so that inner products are cosines. The anomaly of a patch is
+0.5 x (1 - cosine to its nearest normal patch): FADE (arXiv 2409.00556), section 3.3.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fade.errors import ParameterError, StoreError
+
+if TYPE_CHECKING:
+    import faiss
+
+FLAT = "flat"
+QUERY_ROWS = 512
+"""Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
+BANK_COLUMNS = 4096
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of the last axis as float32; float16 ones are brought back to unit length."""
+    if vectors.dtype == np.float32:
+        return np.ascontiguousarray(vectors)
+    wide = vectors.astype(np.float32)
+    wide /= np.linalg.norm(wide, axis=-1, keepdims=True)
+    return wide
+
+
+def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
+    """An inner-product index over (n, dim) float32 vectors.
+
+    Args:
+        vectors: the patches.
+        index: ``flat`` (exact) or a FAISS factory string such as ``IVF256,Flat``.
+
+    Raises:
+        ParameterError: FAISS does not know the string or cannot train it on so few vectors.
+    """
+    import faiss
+
+    if index == FLAT:
+        built = faiss.IndexFlatIP(vectors.shape[1])
+    else:
+        try:
+            built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
+            built.train(vectors)
+        except RuntimeError as error:
+            detail = str(error).strip().splitlines()[0][-160:]
+            raise ParameterError(
+                f"vision.index {index!r} does not work on {len(vectors)} vectors of dimension "
+                f"{vectors.shape[1]} ({detail}): use 'flat' or another FAISS factory string"
+            ) from None
+    built.add(vectors)
+    return built
+
+
+def write_index(index: faiss.Index, path: Path) -> None:
+    """Write a FAISS index file."""
+    import faiss
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    faiss.write_index(index, str(path))
+
+
+def read_index(path: Path) -> faiss.Index:
+    """Read a FAISS index file.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    import faiss
+
+    try:
+        return faiss.read_index(str(path))
+    except RuntimeError:
+        raise StoreError(
+            f"the memory bank {path} is missing or damaged: run `dvc repro --force bank`"
+        ) from None
+
+
+def index_vectors(index: faiss.Index) -> np.ndarray:
+    """The (n, dim) float32 vectors of a flat index, without a copy; valid while it lives."""
+    import faiss
+
+    flat = faiss.downcast_index(index)
+    return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
+
+
+def coreset(vectors: np.ndarray, fraction: float) -> np.ndarray:
+    """Greedy k-centre choice of vectors that cover the rest (Roth et al., PatchCore, CVPR 2022).
+
+    Starts from the vector nearest to the mean, so that it needs no random numbers.
+
+    Args:
+        vectors: (n, dim) float32, unit length.
+        fraction: share to keep, over 0 and up to 1.
+
+    Returns:
+        Ascending indices, at least one.
+    """
+    if not 0 < fraction <= 1:
+        raise ParameterError(f"vision.coreset must be over 0 and at most 1, not {fraction}")
+    count = max(1, round(fraction * len(vectors)))
+    if count >= len(vectors):
+        return np.arange(len(vectors))
+    chosen = [int(np.argmax(vectors @ vectors.mean(axis=0)))]
+    nearest = vectors @ vectors[chosen[0]]
+    while len(chosen) < count:
+        chosen.append(int(np.argmin(nearest)))
+        np.maximum(nearest, vectors @ vectors[chosen[-1]], out=nearest)
+    return np.sort(np.array(chosen))
+
+
+def similarity_to_references(queries: np.ndarray, bank: np.ndarray, patches: int) -> np.ndarray:
+    """Cosine of each query patch to its nearest patch in each reference image; exact.
+
+    Products are taken block by block, so that the whole similarity matrix never exists.
+
+    Args:
+        queries: (q, dim) float32.
+        bank: (references x patches, dim) float32, one reference after the other.
+        patches: of one reference.
+
+    Returns:
+        (references, q) float32.
+    """
+    references = len(bank) // patches
+    best = np.empty((references, len(queries)), np.float32)
+    group = max(1, BANK_COLUMNS // patches)
+    columns = min(group, references) * patches
+    buffer = np.empty((min(QUERY_ROWS, len(queries)), columns), np.float32)
+    for first in range(0, references, group):
+        last = min(first + group, references)
+        part = bank[first * patches : last * patches].T
+        for start in range(0, len(queries), QUERY_ROWS):
+            block = queries[start : start + QUERY_ROWS]
+            products = buffer.reshape(-1)[: len(block) * part.shape[1]].reshape(len(block), -1)
+            np.matmul(block, part, out=products)
+            nearest = products.reshape(len(block), last - first, patches).max(axis=2)
+            best[first:last, start : start + len(block)] = nearest.T
+    return best
+
+
+def similarity_to_others(queries: np.ndarray) -> np.ndarray:
+    """Cosine of each patch of an image to the nearest other patch of that image.
+
+    The patch itself is left out by its position, so that an equal patch elsewhere still counts.
+
+    Args:
+        queries: (q, dim) float32.
+
+    Returns:
+        (q,) float32.
+    """
+    best = np.empty(len(queries), np.float32)
+    for start in range(0, len(queries), QUERY_ROWS):
+        block = queries[start : start + QUERY_ROWS]
+        products = block @ queries.T
+        rows = np.arange(len(block))
+        products[rows, start + rows] = -np.inf
+        products.max(axis=1, out=best[start : start + len(block)])
+    return best
+
+
+def similarity_by_index(queries: np.ndarray, index: faiss.Index) -> np.ndarray:
+    """Cosine of each query patch to the nearest patch that an index finds: (q,) float32.
+
+    An approximate index may find none for a patch: that counts as cosine -1, the farthest.
+    """
+    found, labels = index.search(queries, 1)
+    return np.where(labels[:, 0] < 0, np.float32(-1), found[:, 0])
+
+
+def anomaly(similarity: np.ndarray) -> np.ndarray:
+    """0.5 x (1 - cosine), not below 0, where rounding would put equal vectors."""
+    return np.maximum(0.5 * (1 - similarity), 0).astype(np.float32)

@@ -1,0 +1,533 @@
+"""Finds the images of a data set on disk, in the order in which FADE's reference draws count them.
+
+Only folder listings and CSV files are read here; no image is opened.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import get_args
+
+from fade.errors import DataError, ParameterError
+from fade.types import GOOD, DatasetFormat, ImageRecord, Split
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
+)
+"""Suffixes of images and masks, in lower case; files may have them in either case."""
+
+ANOMALY = "anomaly"
+"""The ``defect`` of an anomalous image whose data set does not name defects."""
+
+GOOD_LABELS = frozenset({"good", "normal", "ok", "0"})
+"""Labels of the csv format, in lower case, that mean an image without a defect."""
+
+MANIFEST = "manifest.csv"
+VISA_TABLE = "split_csv/1cls.csv"
+VISA_COLUMNS = ("object", "split", "label", "image", "mask")
+CSV_COLUMNS = ("image", "category", "split", "label", "mask")
+
+_RESERVED_CATEGORY = "mean"  # the row of averages in results/metrics.csv
+_LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
+
+
+def read_dataset(
+    format: DatasetFormat,
+    root: Path,
+    categories: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> list[ImageRecord]:
+    """Return the images of a data set: category by category, in each training then test images.
+
+    ``categories`` chooses and orders the categories; None or an empty list means all, by name.
+    ``limit`` keeps the first so many test images of each defect (and of good ones) in each
+    category; training images are never cut. Record paths start at :func:`dataset_root`.
+
+    Raises ParameterError for an unknown format, a limit below 1 or a category named twice, and
+    DataError for a data set that is absent, incomplete or contradicts itself.
+    """
+    readers: dict[str, Callable[[Path, Sequence[str] | None], list[ImageRecord]]] = {
+        "mvtec": read_mvtec,
+        "visa": read_visa,
+        "folder": read_folder,
+        "csv": read_csv,
+    }
+    if format not in readers:
+        known = ", ".join(get_args(DatasetFormat))
+        raise ParameterError(f"data set format {format!r} is unknown; choose one of {known}")
+    if limit is not None and limit < 1:
+        raise ParameterError(f"limit is {limit}, at least 1 is needed; leave it empty for no limit")
+    records = readers[format](Path(root), categories)
+    return records if limit is None else list(_limited(records, limit))
+
+
+def dataset_root(format: DatasetFormat, path: Path) -> Path:
+    """Return the folder that the paths of a data set's records are relative to.
+
+    It is ``path`` itself, or the folder of the CSV file that a csv data set's ``path`` may name.
+    """
+    path = Path(path)
+    return path.parent if format == "csv" and not path.is_dir() else path
+
+
+def read_mvtec(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+    """Read a data set in MVTec-AD layout: a folder for each category.
+
+    In it ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``. Test images are sorted
+    by defect, then by file name, in code-point order. A mask is found by its image's name, with or
+    without ``_mask``. Raises DataError.
+    """
+    found = _category_folders(root)
+    if not found:
+        single = _has_split(root)
+        hint = "it looks like a single category: use format folder" if single else "check the path"
+        raise DataError(f"{root}: no folder in it has {_LAYOUT} (MVTec layout); {hint}")
+    chosen = _choose(found, categories, root)
+    return _unique(record for name in chosen for record in _read_category(root, f"{name}/", name))
+
+
+def read_folder(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+    """Read one category, or a folder of categories, in the layout of :func:`read_mvtec`.
+
+    A root that has ``train/`` or ``test/`` itself is one category, named after the root. Good
+    training images may also lie in ``train/`` itself, where it has no ``good/``. Every part but one
+    of train and test is optional. Raises DataError.
+    """
+    if _has_split(root):
+        name = root.resolve().name
+        _check_category(name, str(root))
+        _choose([name], categories, root)
+        return _unique(_read_category(root, "", name, loose_train=True))
+    found = _category_folders(root)
+    if not found:
+        raise DataError(
+            f"{root}: neither it nor a folder in it has train/ or test/; expected {_LAYOUT}, "
+            "directly or in a folder for each category"
+        )
+    chosen = _choose(found, categories, root)
+    return _unique(
+        record
+        for name in chosen
+        for record in _read_category(root, f"{name}/", name, loose_train=True)
+    )
+
+
+def read_visa(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+    """Read a data set in VisA layout, whose images ``split_csv/1cls.csv`` lists.
+
+    Five columns by position: object, split, label, image, mask. In each category and split the
+    anomalous images come first, then the good ones, each in the CSV's order. Raises DataError
+    with file, row number and value.
+    """
+    _require_folder(root)
+    table = root / VISA_TABLE
+    if not table.is_file():
+        raise DataError(f"{table} does not exist; format visa needs it: check the path")
+    rows = _rows(table)
+    _, header = next(rows, (1, []))
+    if len(header) != len(VISA_COLUMNS) or header[1].lower() in get_args(Split):
+        raise DataError(
+            f"{table}, row 1: {','.join(header)!r} is not a header of the five columns "
+            f"{', '.join(VISA_COLUMNS)}"
+        )
+    paths = _TablePaths(root)
+    records = []
+    for number, row in rows:
+        where = f"{table}, row {number}"
+        _check_width(row, len(VISA_COLUMNS), where)
+        category, split, label, image, mask = row
+        defect = GOOD if label.lower() == "normal" else ANOMALY
+        records.append(_table_record(paths, where, category, split, label, defect, image, mask))
+    by_category = _grouped(records, table)
+    for group in by_category.values():
+        group.sort(key=lambda r: (r.split == "test", not r.is_anomaly))
+    chosen = _choose(sorted(by_category), categories, table)
+    return _unique(record for name in chosen for record in by_category[name])
+
+
+def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+    """Read the images that a CSV file lists: ``root`` itself, or ``manifest.csv`` in it.
+
+    Columns, named in the first row, in any order: image, category, split (train or test), label
+    and, if there are masks, mask. Labels good, normal, ok and 0 mean no defect, 1 means a
+    defect without a name, anything else is the defect's name. Paths are relative to the CSV's
+    folder and must stay in it. In each category and split the CSV's order is kept. Raises
+    DataError with file, row number and value.
+    """
+    table = root / MANIFEST if root.is_dir() else root
+    if not table.is_file():
+        raise DataError(
+            f"{table} does not exist; format csv needs a CSV file, or a folder with {MANIFEST}"
+        )
+    rows = _rows(table)
+    _, header = next(rows, (1, []))
+    columns = [column.lower() for column in header]
+    _check_header(columns, table)
+    paths = _TablePaths(table.parent)
+    records = []
+    for number, row in rows:
+        where = f"{table}, row {number}"
+        _check_width(row, len(columns), where)
+        cell = dict(zip(columns, row, strict=True))
+        label = cell["label"]
+        records.append(
+            _table_record(
+                paths,
+                where,
+                cell["category"],
+                cell["split"],
+                label,
+                _csv_defect(label),
+                cell["image"],
+                cell.get("mask", ""),
+            )
+        )
+    by_category = _grouped(records, table)
+    for group in by_category.values():
+        group.sort(key=lambda r: r.split == "test")
+    chosen = _choose(sorted(by_category), categories, table)
+    return _unique(record for name in chosen for record in by_category[name])
+
+
+# Folder layouts
+
+
+def _category_folders(root: Path) -> list[str]:
+    _require_folder(root)
+    found = [name for name in _list(root)[1] if _has_split(root / name)]
+    for name in found:
+        _check_category(name, str(root / name))
+    return found
+
+
+def _has_split(folder: Path) -> bool:
+    return (folder / "train").is_dir() or (folder / "test").is_dir()
+
+
+def _read_category(
+    root: Path, prefix: str, category: str, *, loose_train: bool = False
+) -> list[ImageRecord]:
+    """Return the records of the category whose folder is ``root / prefix``."""
+    folder = root / prefix
+    records = [
+        _record(f"{prefix}{path}", category, "train", GOOD)
+        for path in _train_images(folder / "train", loose_train)
+    ]
+    stray, defects = _list(folder / "test") if (folder / "test").is_dir() else ([], [])
+    if stray:
+        raise DataError(
+            f"{folder / 'test' / stray[0]} lies in no defect's folder; "
+            f"move it to test/{GOOD} or test/<defect>"
+        )
+    for defect in defects:
+        masks = {} if defect == GOOD else _masks(folder / "ground_truth" / defect)
+        for file in _list(folder / "test" / defect)[0]:
+            mask = masks.get(os.path.splitext(file)[0])
+            records.append(
+                _record(
+                    f"{prefix}test/{defect}/{file}",
+                    category,
+                    "test",
+                    defect,
+                    f"{prefix}ground_truth/{defect}/{mask}" if mask else None,
+                )
+            )
+    if not records:
+        raise DataError(
+            f"{folder}: no image in train/{GOOD} or test/<defect>; "
+            f"known suffixes are {_known_suffixes()}"
+        )
+    return records
+
+
+def _train_images(train: Path, loose: bool) -> list[str]:
+    """Return the good training images as paths that start with ``train/``."""
+    if not train.is_dir():
+        return []
+    files, folders = _list(train)
+    if GOOD in folders:
+        return [f"train/{GOOD}/{file}" for file in _list(train / GOOD)[0]]
+    if files and loose:
+        return [f"train/{file}" for file in files]
+    if files or folders:
+        what = "its images directly" if files else f"only {_few(folders)}"
+        raise DataError(f"{train} has {what} but no folder {GOOD}; put good images in it")
+    return []
+
+
+def _masks(folder: Path) -> dict[str, str]:
+    """Return the mask's file name for each image name that the folder has a mask for."""
+    if not folder.is_dir():
+        return {}
+    plain: dict[str, str] = {}
+    marked: dict[str, str] = {}
+    for file in _list(folder)[0]:
+        stem = os.path.splitext(file)[0]
+        if stem in plain:
+            raise DataError(
+                f"{folder}: {plain[stem]} and {file} are masks of the same image; keep one"
+            )
+        plain[stem] = file
+        if stem.endswith("_mask"):
+            marked[stem.removesuffix("_mask")] = file
+    return plain | marked
+
+
+def _list(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of a folder's images and sub-folders, sorted; hidden ones left out."""
+    files, folders = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(_readable(entry.name, folder))
+                elif is_image(entry.name):
+                    if not entry.is_file():
+                        raise DataError(f"{entry.path} is a link to nothing; restore its target")
+                    files.append(_readable(entry.name, folder))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
+    return sorted(files), sorted(folders)
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file's name has one of the known image suffixes."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _readable(name: str, folder: Path) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{folder}: file name {name!r} is not UTF-8; rename it") from None
+    return name
+
+
+# Tables
+
+
+class _TablePaths:
+    """Checks the paths of a table against its root; each folder is listed only once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.path.realpath(root)
+        self._folders: dict[str, frozenset[str] | str] = {}
+        self._links: set[str] = set()
+
+    def check(self, value: str, what: str) -> str:
+        """Return the path, normalised, or raise DataError that starts with ``what``."""
+        if reason := self._unsafe(value):
+            raise DataError(f"{what} {value!r} {reason}; give a path inside the table's data set")
+        path = str(PurePosixPath(value))
+        if not is_image(path):
+            raise DataError(f"{what} {value!r} has no suffix of {_known_suffixes()}")
+        folder, _, file = path.rpartition("/")
+        files = self._files(folder)
+        if isinstance(files, str):
+            raise DataError(f"{what} {value!r} {files}; correct the path")
+        if file not in files:
+            raise DataError(f"{what} {value!r} does not exist; correct the path")
+        if path in self._links and not self._inside(path):
+            raise DataError(f"{what} {value!r} links to a file outside the data set; copy it")
+        return path
+
+    def _unsafe(self, value: str) -> str | None:
+        windows = PureWindowsPath(value)
+        if value.startswith("/") or windows.drive or windows.root:
+            return "is an absolute path"
+        if "\\" in value:
+            return "has backslashes where / is needed"
+        if ".." in PurePosixPath(value).parts:
+            return "has .. in it"
+        return None
+
+    def _files(self, folder: str) -> frozenset[str] | str:
+        """Return the names of a folder's files, or why it has none."""
+        if folder not in self._folders:
+            self._folders[folder] = self._listing(folder)
+        return self._folders[folder]
+
+    def _listing(self, folder: str) -> frozenset[str] | str:
+        try:
+            if not self._inside(folder):
+                return "links to a folder outside the data set"
+            with os.scandir(os.path.join(self._root, folder)) as entries:
+                files = [entry for entry in entries if entry.is_file()]
+            prefix = f"{folder}/" if folder else ""
+            self._links.update(prefix + entry.name for entry in files if entry.is_symlink())
+        except (OSError, ValueError):
+            return "does not exist"
+        return frozenset(entry.name for entry in files)
+
+    def _inside(self, path: str) -> bool:
+        real = os.path.realpath(os.path.join(self._root, path))
+        return os.path.commonpath((real, self._root)) == self._root
+
+
+def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (row number, stripped cells); the header is row 1, empty rows are left out."""
+    number = 0
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.reader(file, strict=True), start=1):
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield number, cells
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{table}, after row {number}: {error.object[error.start : error.start + 4]!r} "
+            "is not UTF-8; save the file as UTF-8"
+        ) from error
+    except csv.Error as error:
+        raise DataError(f"{table}, after row {number}: no valid CSV ({error})") from error
+    except OSError as error:
+        raise DataError(f"{table} cannot be read: {error.strerror or error}") from error
+
+
+def _check_header(columns: Sequence[str], table: Path) -> None:
+    hint = "separate them by commas" if any(";" in c or "\t" in c for c in columns) else ""
+    missing = [c for c in CSV_COLUMNS if c not in columns and c != "mask"]
+    unknown = [c for c in columns if c not in CSV_COLUMNS]
+    twice = [c for c, n in Counter(columns).items() if n > 1]
+    problems = [
+        f"{problem} {_few([repr(name) for name in names])}"
+        for problem, names in (("lacks", missing), ("does not know", unknown), ("repeats", twice))
+        if names
+    ]
+    if problems:
+        hint = hint or f"expected are {', '.join(CSV_COLUMNS)} (mask may be left out)"
+        raise DataError(f"{table}, row 1: the header {', '.join(problems)}; {hint}")
+
+
+def _check_width(row: Sequence[str], width: int, where: str) -> None:
+    if len(row) != width:
+        raise DataError(f"{where}: {','.join(row)!r} has {len(row)} cells, {width} are needed")
+
+
+def _csv_defect(label: str) -> str:
+    if label.lower() in GOOD_LABELS:
+        return GOOD
+    return ANOMALY if label == "1" else label
+
+
+def _table_record(
+    paths: _TablePaths,
+    where: str,
+    category: str,
+    split: str,
+    label: str,
+    defect: str,
+    image: str,
+    mask: str,
+) -> ImageRecord:
+    for column, value in (("image", image), ("category", category), ("label", label)):
+        if not value:
+            raise DataError(f"{where}: {column} is empty; fill it in")
+    _check_category(category, where)
+    path = paths.check(image, f"{where}: image")
+    mask_path = paths.check(mask, f"{where}: mask") if mask else None
+    # A good image has no defect to mark, so a (black) mask given for it is of no use.
+    mask_path = None if defect == GOOD else mask_path
+    match split.lower():
+        case "train":
+            if defect != GOOD:
+                raise DataError(
+                    f"{where}: training image {image!r} has label {label!r}, but references must "
+                    "be good; correct the label or make it a test image"
+                )
+            return _record(path, category, "train", defect, mask_path)
+        case "test":
+            return _record(path, category, "test", defect, mask_path)
+        case _:
+            raise DataError(f"{where}: split is {split!r}, but it must be train or test")
+
+
+def _grouped(records: Iterable[ImageRecord], table: Path) -> dict[str, list[ImageRecord]]:
+    groups: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        groups.setdefault(record.category, []).append(record)
+    if not groups:
+        raise DataError(f"{table} lists no images; add a row for each")
+    return groups
+
+
+# Both
+
+
+def _record(
+    path: str, category: str, split: Split, defect: str, mask: str | None = None
+) -> ImageRecord:
+    name = os.path.splitext(path)[0]
+    return ImageRecord(name, path, category, split, defect, defect != GOOD, mask)
+
+
+def _unique(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """Refuse images that share a name, since results are listed by it."""
+    seen: dict[str, str] = {}
+    kept = []
+    for record in records:
+        if other := seen.get(record.name):
+            problem = (
+                f"{record.path} is listed twice; remove one row"
+                if other == record.path
+                else f"{other} and {record.path} differ only in suffix; rename or remove one"
+            )
+            raise DataError(problem)
+        seen[record.name] = record.path
+        kept.append(record)
+    return kept
+
+
+def _limited(records: Iterable[ImageRecord], limit: int) -> Iterator[ImageRecord]:
+    count: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        if record.split == "test":
+            key = (record.category, record.defect)
+            count[key] += 1
+            if count[key] > limit:
+                continue
+        yield record
+
+
+def _choose(found: Sequence[str], categories: Sequence[str] | None, source: Path) -> list[str]:
+    """Return the categories to read, in order: those asked for, or all that were found."""
+    if not categories:
+        return list(found)
+    if isinstance(categories, str):
+        raise ParameterError(f"categories is {categories!r}; give a list of names")
+    twice = [name for name, n in Counter(categories).items() if n > 1]
+    if twice:
+        raise ParameterError(f"categories names {_few(twice)} more than once; name each once")
+    known = set(found)
+    absent = [repr(name) for name in categories if name not in known]
+    if absent:
+        raise DataError(f"{source} has no category {_few(absent)}; there is {_few(found)}")
+    return list(categories)
+
+
+def _check_category(name: str, where: str) -> None:
+    """Refuse names that could not stand in a path or in a table of results."""
+    if name in ("", ".", "..") or any(char in "/\\" or char < " " for char in name):
+        raise DataError(f"{where}: category {name!r} cannot be a folder's name; rename it")
+    if name.lower() == _RESERVED_CATEGORY:
+        raise DataError(f"{where}: category {name!r} is the name of the averages; rename it")
+
+
+def _require_folder(root: Path) -> None:
+    if not root.exists():
+        raise DataError(f"{root} does not exist; correct the data set's path (dataset.path)")
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the data set's folder (dataset.path)")
+
+
+def _few(names: Sequence[str], most: int = 20) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _known_suffixes() -> str:
+    return ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))

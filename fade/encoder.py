@@ -1,0 +1,512 @@
+"""CLIP models of open_clip: loading them, and encoding images and texts with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fade.errors import ModelError, ParameterError
+from fade.gem import GemConfig, inverse_temperature, self_self_attention
+from fade.types import Feature, Stream, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from torch import Tensor, nn
+
+FEATURE_VERSION = 1
+"""Raised by hand when the code below gives other numbers; part of every feature's address."""
+
+SEEDED = "seeded"
+"""``pretrained`` value for weights made from parameter names alone: for tests, means nothing."""
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Device = Literal["auto", "cuda", "cpu"]
+
+
+def choose_device(device: Device) -> str:
+    """Resolve ``auto``; refuse ``cuda`` where there is none."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ParameterError("runtime.device is cuda, but torch finds no GPU: use auto or cpu")
+    return device
+
+
+def _digest_state(state: Iterable[tuple[str, Tensor]]) -> str:
+    """Hash of parameters: names, shapes and values, in the order of their names."""
+    digest = hashlib.blake2b(digest_size=20)
+    for name, tensor in sorted(state, key=lambda item: item[0]):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(array.data if array.ndim else array.tobytes())
+    return digest.hexdigest()
+
+
+def fill_seeded(model: nn.Module) -> None:
+    """Give every floating-point entry values that depend on its name and shape alone, in place.
+
+    For tests and for the demo without a trained model: features are well spread, no more.
+    """
+    import torch
+
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+        noise = torch.from_numpy(
+            np.random.default_rng(seed).standard_normal(tuple(tensor.shape), dtype=np.float32)
+        )
+        is_norm_scale = name.endswith("weight") and any(
+            part.startswith("ln_") for part in name.split(".")
+        )
+        if name == "logit_scale":
+            noise = torch.full_like(noise, float(np.log(100.0)))
+        elif is_norm_scale:
+            noise = 1.0 + 0.05 * noise
+        elif "positional_embedding" in name:
+            noise *= 0.3 if name.startswith("visual") else 0.02
+        elif tensor.ndim >= 2:
+            fan_in = tensor.shape[0] if name.endswith("proj") else tensor[0].numel()
+            noise *= 0.05 if "token_embedding" in name else 0.9 * fan_in**-0.5
+        else:
+            noise *= 0.02
+        tensor.copy_(noise)
+
+
+@contextmanager
+def _as_local_dir(config_file: Path) -> Iterator[str]:
+    """Present a config JSON the way open_clip reads local models, without touching its registry."""
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.name: {config_file} is no readable JSON config ({error})") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"model.name: {config_file} holds no JSON object: expected an open_clip config")
+    whole = config if "model_cfg" in config else {"model_cfg": config, "preprocess_cfg": {}}
+    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(whole["model_cfg"])
+    if missing:
+        raise ModelError(
+            f"model.name: {config_file} lacks {', '.join(sorted(missing))}: expected an open_clip config"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(whole), encoding="utf-8")
+        yield f"local-dir:{folder}"
+
+
+def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
+    import open_clip
+
+    if file.suffix in (".npz", ".npy"):
+        raise ModelError(f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read")
+    try:
+        open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()
+        detail = first[1].strip() if len(first) > 1 else first[0]
+        raise ModelError(
+            f"{label}: {file} does not fit model.name ({detail[:160]}): "
+            "give the architecture that these weights were made for, or another file"
+        ) from None
+    except Exception as error:  # torch and safetensors raise many kinds on damaged files
+        raise ModelError(
+            f"{label}: {file} cannot be read as weights ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:160] if str(error) else 'no detail'}): "
+            "is it complete? checkpoints must be safetensors or plain state dicts"
+        ) from None
+
+
+def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
+    """Build the model and its tokenizer on the CPU in float32, weights loaded."""
+    import open_clip
+
+    if name.endswith(".json"):
+        if not Path(name).is_file():
+            raise ModelError(f"model.name: no config file at {name}")
+        with _as_local_dir(Path(name)) as local:
+            model = _build(open_clip.create_model, local, load_weights=False)
+            tokenizer = open_clip.get_tokenizer(local)
+    elif name.startswith(("hf-hub:", "local-dir:")):
+        try:
+            return _build(open_clip.create_model, name), open_clip.get_tokenizer(name)
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"model.name: {name} could not be loaded ({type(error).__name__}): without internet, "
+                "put its config and weights on this machine and name the files"
+            ) from None
+    elif name not in open_clip.list_models():
+        close = get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise ModelError(f"model.name: open_clip has no model {name!r}{hint}")
+    else:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if pretrained in tags:
+            try:
+                model = _build(open_clip.create_model, name, pretrained=pretrained)
+            except ModelError:
+                raise
+            except Exception as error:
+                raise ModelError(
+                    f"model.pretrained: the weights {pretrained} of {name} are not on this machine "
+                    f"and could not be downloaded ({type(error).__name__}): copy the file here and "
+                    "set model.pretrained to its path"
+                ) from None
+            return model, open_clip.get_tokenizer(name)
+        model = _build(open_clip.create_model, name, load_weights=False)
+        tokenizer = open_clip.get_tokenizer(name)
+
+    if pretrained == SEEDED:
+        fill_seeded(model)
+    elif pretrained.startswith("hf-hub:"):
+        try:
+            file = open_clip.download_pretrained_from_hf(pretrained.removeprefix("hf-hub:"))
+        except Exception as error:
+            raise ModelError(
+                f"model.pretrained: {pretrained} could not be fetched ({type(error).__name__}): copy "
+                "the weights to this machine and set model.pretrained to the file's path"
+            ) from None
+        _load_checkpoint(model, Path(file), "model.pretrained")
+    elif Path(pretrained).is_file():
+        _load_checkpoint(model, Path(pretrained), "model.pretrained")
+    else:
+        tags = [] if name.endswith(".json") else open_clip.list_pretrained_tags_by_model(name)
+        known = f" Tags of {name}: {', '.join(tags)}." if tags else ""
+        raise ModelError(
+            f"model.pretrained: {pretrained!r} is no file here and no tag of {name}: give a "
+            f"checkpoint's path, hf-hub:ORG/REPO, a tag, or '{SEEDED}' for weights that mean "
+            f"nothing.{known}"
+        )
+    return model, tokenizer
+
+
+def _build(create: Any, name: str, **options: Any) -> nn.Module:
+    try:
+        return create(name, precision="fp32", device="cpu", **options)
+    except (TypeError, KeyError, AssertionError) as error:
+        raise ModelError(f"model.name: open_clip cannot build {name}: {error}") from None
+
+
+def _require_plain_vit(model: nn.Module, name: str) -> None:
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+    from torch import nn
+
+    visual: Any = model.visual
+    reason = None
+    if not isinstance(visual, VisionTransformer):
+        reason = f"its vision tower is a {type(visual).__module__.split('.')[0]} {type(visual).__name__}"
+    elif visual.attn_pool is not None:
+        reason = "it pools by attention"
+    elif visual.pool_type != "tok":
+        reason = f"it pools by {visual.pool_type!r} instead of a class token"
+    elif visual.final_ln_after_pool:
+        reason = "its final layer norm comes after pooling"
+    elif visual.proj is None:
+        reason = "it has no projection"
+    elif visual.patch_size[0] != visual.patch_size[1] or visual.grid_size[0] != visual.grid_size[1]:
+        reason = "its patches or its native grid are not square"
+    elif not all(
+        type(block) is ResidualAttentionBlock and isinstance(block.attn, nn.MultiheadAttention)
+        for block in visual.transformer.resblocks
+    ):
+        reason = "its blocks are not open_clip's plain residual attention blocks"
+    if reason:
+        raise ModelError(
+            f"model.name: {name} is no plain CLIP ViT ({reason}): choose one such as "
+            "ViT-B-16-plus-240, ViT-B-16 or ViT-L-14"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The weights of one residual attention block, the large ones in the compute precision."""
+
+    ln_1: nn.Module
+    qkv: tuple[Tensor, Tensor]
+    out: tuple[Tensor, Tensor]
+    scale_1: nn.Module
+    ln_2: nn.Module
+    up: tuple[Tensor, Tensor]
+    activation: nn.Module
+    down: tuple[Tensor, Tensor]
+    scale_2: nn.Module
+    heads: int
+
+    @classmethod
+    def of(cls, block: Any, dtype: torch.dtype) -> _Block:
+        def pair(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+            return weight.detach().to(dtype), bias.detach().to(dtype)
+
+        attn, mlp = block.attn, block.mlp
+        return cls(
+            ln_1=block.ln_1,
+            qkv=pair(attn.in_proj_weight, attn.in_proj_bias),
+            out=pair(attn.out_proj.weight, attn.out_proj.bias),
+            scale_1=block.ls_1,
+            ln_2=block.ln_2,
+            up=pair(mlp.c_fc.weight, mlp.c_fc.bias),
+            activation=mlp.gelu,
+            down=pair(mlp.c_proj.weight, mlp.c_proj.bias),
+            scale_2=block.ls_2,
+            heads=attn.num_heads,
+        )
+
+    def project(self, normed: Tensor, parts: slice = slice(0, 3)) -> list[Tensor]:
+        """Chosen ones of query, key and value of (B, N, C) tokens, each (B, heads, N, d)."""
+        from torch.nn import functional as F
+
+        width = normed.shape[-1]
+        rows = slice(parts.start * width, parts.stop * width)
+        joint = F.linear(normed, self.qkv[0][rows], self.qkv[1][rows])
+        split = joint.unflatten(-1, (parts.stop - parts.start, self.heads, width // self.heads))
+        return list(split.permute(2, 0, 3, 1, 4))
+
+    def join(self, heads: Tensor) -> Tensor:
+        """Output projection of (B, heads, N, d), as a float32 update of the residual stream."""
+        from torch.nn import functional as F
+
+        merged = heads.transpose(1, 2).flatten(2)
+        return self.scale_1(F.linear(merged, *self.out).float())
+
+    def feed_forward(self, stream: Tensor) -> Tensor:
+        from torch.nn import functional as F
+
+        hidden = self.activation(F.linear(self.ln_2(stream).to(self.up[0].dtype), *self.up))
+        return self.scale_2(F.linear(hidden, *self.down).float())
+
+
+class Encoder:
+    """A plain CLIP ViT and its text tower, with both feature streams of FADE.
+
+    The residual streams, layer norms and the projection stay in float32; matrix products and
+    attention run in ``precision``.
+
+    Attributes:
+        patch_size: pixels a side of one patch.
+        native_size: pixels a side of the images that the model was made for.
+        dim: width of the joint embedding.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        gem: GemConfig,
+        precision: Precision = "fp32",
+        device: str = "cpu",
+        name: str = "model",
+    ) -> None:
+        import open_clip
+        import torch
+
+        _require_plain_vit(model, name)
+        self.name, self.gem, self.precision, self.device = name, gem, precision, device
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        model.eval().requires_grad_(False)
+        visual: Any = model.visual
+        state = list(model.state_dict().items())
+        self.vision_digest = _digest_state((k, v) for k, v in state if k.startswith("visual."))
+        self._text_state = [(k, v) for k, v in state if not k.startswith("visual.")]
+        self._model, self._tokenizer = model.to(device), tokenizer
+        self.patch_size = int(visual.patch_size[0])
+        self.native_size = int(visual.image_size[0])
+        self.dim = int(visual.proj.shape[1])
+        preprocess = open_clip.get_model_preprocess_cfg(model)
+        self.mean = tuple(float(x) for x in preprocess["mean"])
+        self.std = tuple(float(x) for x in preprocess["std"])
+        self._visual = visual
+        self._blocks = [_Block.of(block, self._dtype) for block in visual.transformer.resblocks]
+        self._first_gem_block = gem.first_block(len(self._blocks))
+        self._positions: dict[int, Tensor] = {}
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        pretrained: str,
+        *,
+        gem: GemConfig | None = None,
+        precision: Precision = "fp32",
+        device: Device = "cpu",
+    ) -> Encoder:
+        """Load a model by open_clip name, hub name or config JSON, with tag, file or hub weights.
+
+        Raises:
+            ModelError: unknown name, missing or unfitting weights, or a tower that is no plain ViT.
+        """
+        model, tokenizer = _create(name, pretrained)
+        return cls(
+            model,
+            tokenizer,
+            gem=gem or GemConfig(),
+            precision=precision,
+            device=choose_device(device),
+            name=name,
+        )
+
+    @property
+    def text_digest(self) -> str:
+        """Hash of all weights outside the vision tower."""
+        return _digest_state(self._text_state)
+
+    def grid(self, size: int) -> int:
+        """Patches a side at an input size.
+
+        Raises:
+            ParameterError: ``size`` is no multiple of the patch size.
+        """
+        if size < self.patch_size or size % self.patch_size:
+            low = max(size // self.patch_size, 1) * self.patch_size
+            raise ParameterError(
+                f"image size {size} is no multiple of the patch size {self.patch_size} of "
+                f"{self.name}: use {low} or {low + self.patch_size}"
+            )
+        return size // self.patch_size
+
+    def describe(self, feature: Feature) -> dict[str, Any]:
+        """All that a feature's numbers depend on, besides the image: the content of its address."""
+        return {
+            "kind": "feature",
+            "version": FEATURE_VERSION,
+            "weights": self.vision_digest,
+            "architecture": {
+                "patch_size": self.patch_size,
+                "native_size": self.native_size,
+                "blocks": len(self._blocks),
+                "heads": self._blocks[0].heads,
+                "activation": type(self._blocks[0].activation).__name__,
+            },
+            "mean": self.mean,
+            "std": self.std,
+            "resize": "bicubic-square",
+            "precision": self.precision,
+            "size": feature.size,
+            "stream": feature.stream,
+            "token": feature.token,
+            "gem": [self.gem.depth, self.gem.iterations, self.gem.temperature]
+            if feature.stream == "gem"
+            else None,
+        }
+
+    def shape(self, feature: Feature) -> tuple[int, ...]:
+        """Shape of one image's feature: (dim,) for cls, (patches, dim) for patch."""
+        grid = self.grid(feature.size)
+        return (self.dim,) if feature.token == "cls" else (grid * grid, self.dim)
+
+    def encode_images(
+        self, pixels: np.ndarray, outputs: Collection[tuple[Stream, Token]]
+    ) -> dict[tuple[Stream, Token], np.ndarray]:
+        """L2-normalised embeddings of a batch; computes only what ``outputs`` asks for.
+
+        Args:
+            pixels: (B, S, S, 3) uint8 RGB, S a multiple of the patch size.
+            outputs: wanted (stream, token) pairs.
+
+        Returns:
+            For each pair float32 (B, dim) for cls, (B, patches, dim) for patch, row by row.
+        """
+        import torch
+
+        grid = self.grid(pixels.shape[1])
+        with torch.inference_mode():
+            images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+            images = images.permute(0, 3, 1, 2).float().div_(255)
+            mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1)
+            std = torch.tensor(self.std, device=self.device).view(3, 1, 1)
+            streams = self._streams(self._embed(images.sub_(mean).div_(std), grid), outputs)
+            result: dict[tuple[Stream, Token], np.ndarray] = {}
+            for stream, token in outputs:
+                tokens = streams[stream][:, :1] if token == "cls" else streams[stream][:, 1:]
+                vectors = self._visual.ln_post(tokens) @ self._visual.proj
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+                result[stream, token] = (vectors[:, 0] if token == "cls" else vectors).cpu().numpy()
+        return result
+
+    def _embed(self, images: Tensor, grid: int) -> Tensor:
+        """Patch and position embedding and the first layer norm: (B, 1 + patches, width) float32."""
+        import torch
+
+        visual = self._visual
+        patches = visual.conv1(images).flatten(2).transpose(1, 2)
+        cls = visual.class_embedding.expand(len(patches), 1, -1)
+        return visual.ln_pre(torch.cat([cls, patches], dim=1) + self._position(grid))
+
+    def _position(self, grid: int) -> Tensor:
+        """Position embedding for a grid; the patch part resampled when it is not the native one."""
+        import torch
+        from torch.nn import functional as F
+
+        native = self.native_size // self.patch_size
+        if grid == native:
+            return self._visual.positional_embedding
+        if grid not in self._positions:
+            cls, patch = self._visual.positional_embedding.split([1, native * native])
+            image = patch.T.reshape(1, -1, native, native)
+            resized = F.interpolate(
+                image, (grid, grid), mode="bicubic", align_corners=False, antialias=True
+            )
+            self._positions[grid] = torch.cat([cls, resized.flatten(2)[0].T])
+        return self._positions[grid]
+
+    def _streams(
+        self, tokens: Tensor, outputs: Collection[tuple[Stream, Token]]
+    ) -> dict[str, Tensor]:
+        """Run the blocks: the clip stream as far as it is needed, the gem stream if it is."""
+        from torch.nn import functional as F
+
+        want_gem = any(stream == "gem" for stream, _ in outputs)
+        clip_tokens = {token for stream, token in outputs if stream == "clip"}
+        clip, gem = tokens, None
+        last = len(self._blocks) - 1
+        for index, block in enumerate(self._blocks):
+            normed_32 = block.ln_1(clip)
+            normed = normed_32.to(self._dtype)
+            gem_block = want_gem and index >= self._first_gem_block
+            if gem_block and gem is None:
+                gem = clip
+            advance = index < last or bool(clip_tokens)
+            if index == last and not gem_block and clip_tokens == {"cls"}:
+                # Nobody reads the patches: only the cls token asks, feeds forward and goes on.
+                (query,) = block.project(normed[:, :1], slice(0, 1))
+                key, value = block.project(normed, slice(1, 3))
+                clip = clip[:, :1]
+            else:
+                query, key, value = block.project(normed)
+            if gem_block:
+                factor = (
+                    inverse_temperature(normed_32, query.shape[-1])
+                    if self.gem.temperature is None
+                    else normed_32.new_full((len(normed), 1, 1, 1), self.gem.temperature)
+                )
+                gathered = self_self_attention(query, key, value, factor, self.gem.iterations)
+                gem = gem + block.join(gathered)
+            if advance:
+                clip = clip + block.join(F.scaled_dot_product_attention(query, key, value))
+                clip = clip + block.feed_forward(clip)
+        return {"clip": clip} if gem is None else {"clip": clip, "gem": gem}
+
+    def encode_texts(self, prompts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        """L2-normalised text embeddings, (len(prompts), dim) float32, in float32 arithmetic."""
+        import torch
+
+        model: Any = self._model
+        rows: list[np.ndarray] = []
+        with torch.inference_mode():
+            for start in range(0, len(prompts), batch_size):
+                tokens = self._tokenizer(list(prompts[start : start + batch_size])).to(self.device)
+                rows.append(model.encode_text(tokens, normalize=True).float().cpu().numpy())
+        return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)

@@ -1,0 +1,37 @@
+"""Errors that reach people: one line that names the culprit, the limit and the way out."""
+
+
+class FadeError(Exception):
+    """A problem its reader can solve. The message is shown as it is, without a traceback."""
+
+    exit_code = 1
+
+
+class ParameterError(FadeError):
+    """A parameter is unknown, ill-typed or contradicts another one."""
+
+    exit_code = 2
+
+
+class DataError(FadeError):
+    """A data set, image, mask or prompt file cannot be used."""
+
+    exit_code = 3
+
+
+class ModelError(FadeError):
+    """A model or its weights cannot be used."""
+
+    exit_code = 4
+
+
+class StoreError(FadeError):
+    """The feature store or an artefact is damaged, incomplete or of another schema version."""
+
+    exit_code = 5
+
+
+def summarise(problems: list[str]) -> str:
+    """One line for any number of problems: the first five, and how many more there are."""
+    shown = "; ".join(problems[:5])
+    return shown if len(problems) <= 5 else f"{shown}; and {len(problems) - 5} more"

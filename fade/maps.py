@@ -1,0 +1,107 @@
+"""Anomaly maps: merging sizes, fusing language and vision, and the image score.
+
+Sources: FADE (arXiv 2409.00556), sections 3.2 to 3.4, and its official implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fade.errors import DataError
+from fade.types import Mode
+
+
+def merge_sizes(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of one image's maps from several sizes, on the largest of their grids.
+
+    Smaller grids are resized bilinearly with half-pixel centres and without antialiasing.
+
+    Args:
+        maps: (g, g) floats each, g differing.
+
+    Returns:
+        (G, G) float32, G the largest g.
+    """
+    import cv2
+
+    grid = max(m.shape[0] for m in maps)
+    total = np.zeros((grid, grid), np.float64)
+    for one in maps:
+        same = one.shape[0] == grid
+        total += one if same else cv2.resize(one, (grid, grid), interpolation=cv2.INTER_LINEAR)
+    return (total / len(maps)).astype(np.float32)
+
+
+def fuse(
+    language: np.ndarray | None,
+    vision: np.ndarray | None,
+    *,
+    mode: Mode,
+    weight: float,
+    normalize: bool,
+) -> np.ndarray:
+    """The final map of one image as uint8 levels.
+
+    Args:
+        language: (H, W), P(abnormal) of each patch; needed by modes language and both.
+        vision: (H, W), the multiplied vision map; needed by modes vision and both.
+        mode: what the map is made of; ``none`` makes none and is refused.
+        weight: share of vision in mode both.
+        normalize: stretch the fused map to [0, 1] first; a constant map becomes 0.
+
+    Returns:
+        (H, W) uint8: the fused map clipped to [0, 1], times 255, cut.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    if mode == "both" and language is not None and vision is not None:
+        fused = (1 - weight) * language.astype(np.float64) + weight * vision
+    elif mode == "language" and language is not None:
+        fused = language.astype(np.float64)
+    elif mode == "vision" and vision is not None:
+        fused = vision.astype(np.float64)
+    else:
+        raise ValueError(f"mode {mode} lacks a map")
+    if not np.isfinite(fused).all():
+        raise DataError("an anomaly map holds NaN or infinite values: check weights and precision")
+    if normalize:
+        low, high = fused.min(), fused.max()
+        fused = (fused - low) / (high - low) if high > low else np.zeros_like(fused)
+    return (np.clip(fused, 0, 1) * 255).astype(np.uint8)
+
+
+def image_score(
+    language: float | None, vision: np.ndarray | None, *, mode: Mode, shots: int
+) -> float:
+    """The anomaly score of one image, in [0, 1].
+
+    Args:
+        language: P(abnormal) of the cls token; needed by modes language and both.
+        vision: (H, W), the multiplied vision map, before any clipping; needed by modes vision and
+            both, except that mode both is language alone at 0 shots.
+        mode: what the score is made of.
+        shots: number of reference images.
+    """
+    if mode == "language" or (mode == "both" and shots == 0):
+        if language is None:
+            raise ValueError(f"mode {mode} lacks a language score")
+        score = language
+    elif vision is None or (mode == "both" and language is None):
+        raise ValueError(f"mode {mode} lacks a side")
+    elif mode == "vision":
+        score = float(vision.max())
+    else:
+        score = 0.5 * (float(language or 0.0) + float(vision.max()))
+    if not np.isfinite(score):
+        raise DataError(f"an image score is {score}: check weights and precision")
+    return min(max(score, 0.0), 1.0)
+
+
+def resize_levels(levels: np.ndarray, size: int) -> np.ndarray:
+    """A uint8 map (H, W) at evaluation size, by OpenCV's fixed-point bilinear filter."""
+    import cv2
+
+    return cv2.resize(levels, (size, size), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,260 @@
+"""The eight metrics: of images from their scores, of pixels from histograms that add up.
+
+Maps have 256 levels, so how many normal and anomalous pixels lie at each level says all that the
+pixel metrics need to know. Such histograms are taken per image and added; no array of all pixels
+is ever built, and the result is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.errors import DataError, ParameterError
+
+LEVELS = 256
+"""Levels of a uint8 map."""
+
+METRICS: tuple[str, ...] = (
+    "full_image_auroc",
+    "full_image_aupr",
+    "full_image_f1_max",
+    "full_pixel_auroc",
+    "full_pixel_f1_max",
+    "full_pixel_au_pro",
+    "anomaly_pixel_auroc",
+    "anomaly_pixel_f1_max",
+)
+"""Names of the metrics, in the order of the results."""
+
+Evaluation = tuple[dict[str, float], dict[str, str]]
+"""Metrics by name, NaN where undefined; and for each undefined one the reason."""
+
+_Floats = NDArray[np.float64]
+_Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Regions:
+    """The defect regions of one mask, ready to be held against any number of maps.
+
+    ``pixels`` (n,) are the defect pixels as positions in the flattened mask, ``weights`` (n,) one
+    over the area of the region that each belongs to; a region's weights sum to 1.
+    """
+
+    shape: tuple[int, int]
+    count: int
+    pixels: _Counts
+    weights: _Floats
+
+
+def label_regions(mask: NDArray[np.bool_]) -> Regions:
+    """Find the 8-connected regions of a bool mask (H, W), True where defect.
+
+    Raises:
+        DataError: the mask is not bool, not two-dimensional, or empty.
+    """
+    import cv2
+
+    if mask.dtype != np.bool_ or mask.ndim != 2 or mask.size == 0:
+        raise DataError(
+            f"a mask of dtype {mask.dtype} and shape {mask.shape} cannot be evaluated: "
+            "give a bool array of shape (height, width), True where defect"
+        )
+    found, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    labels = labels.ravel()
+    pixels = np.flatnonzero(labels)
+    areas = np.bincount(labels, minlength=found)
+    height, width = mask.shape
+    return Regions((height, width), found - 1, pixels, 1.0 / areas[labels[pixels]])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PixelHistogram:
+    """All that the pixel metrics need to know of a set of images; add two to join their sets.
+
+    Arrays have one entry per level: ``normal`` counts the pixels outside regions,
+    ``normal_beside_defects`` those of them that lie in images with a defect pixel, ``anomalous``
+    the pixels inside regions. ``pro`` sums over ``regions`` the fraction of the region's pixels
+    that is at each level. Sums are exact and free of order; of ``pro``, to rounding.
+
+    Raises:
+        DataError: an array has another shape, or a negative or non-finite entry.
+    """
+
+    normal: _Counts
+    normal_beside_defects: _Counts
+    anomalous: _Counts
+    pro: _Floats
+    regions: int
+
+    def __post_init__(self) -> None:
+        for name in ("normal", "normal_beside_defects", "anomalous", "pro"):
+            array = getattr(self, name)
+            if array.shape != (LEVELS,) or not (array.min() >= 0 and array.max() < np.inf):
+                raise DataError(
+                    f"a pixel histogram's {name!r} of shape {array.shape} is damaged: it must "
+                    f"have shape ({LEVELS},) and finite entries of at least 0; compute it again"
+                )
+
+    @classmethod
+    def empty(cls) -> PixelHistogram:
+        """Return the histogram of no image, to start a sum with."""
+        none = np.zeros(LEVELS, np.int64)
+        return cls(none, none, none, np.zeros(LEVELS), 0)
+
+    @classmethod
+    def of_image(cls, levels: NDArray[np.uint8], regions: Regions) -> PixelHistogram:
+        """Return the histogram of one map (H, W), uint8, against the regions of its mask.
+
+        Raises:
+            DataError: the map is not uint8, or not of the mask's shape.
+        """
+        if levels.dtype != np.uint8 or levels.shape != regions.shape:
+            raise DataError(
+                f"a map of dtype {levels.dtype} and shape {levels.shape} cannot be evaluated: "
+                f"it must be uint8 and of its mask's shape {regions.shape}; resize it first"
+            )
+        flat = levels.ravel()
+        inside = flat[regions.pixels]
+        anomalous = np.bincount(inside, minlength=LEVELS)
+        normal = np.bincount(flat, minlength=LEVELS) - anomalous
+        return cls(
+            normal=normal,
+            normal_beside_defects=normal if regions.count else np.zeros_like(normal),
+            anomalous=anomalous,
+            pro=np.asarray(np.bincount(inside, regions.weights, LEVELS), np.float64),
+            regions=regions.count,
+        )
+
+    def __add__(self, other: PixelHistogram) -> PixelHistogram:
+        return PixelHistogram(
+            self.normal + other.normal,
+            self.normal_beside_defects + other.normal_beside_defects,
+            self.anomalous + other.anomalous,
+            self.pro + other.pro,
+            self.regions + other.regions,
+        )
+
+
+def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Evaluation:
+    """Return the three image metrics of scores (N,) and bool labels (N,), True where anomalous.
+
+    AUROC is the area under the ROC curve, AUPR the area by trapezoids under scikit-learn's
+    precision-recall curve (from recall 0 and precision 1; not average precision), F1 the best over
+    all thresholds that occur. Equal scores share a threshold. AUROC needs good and anomalous
+    images. The other two need anomalous ones only: without good images precision is 1 everywhere
+    and both are 1, as with scikit-learn.
+
+    Raises:
+        DataError: shapes differ, labels are not bool, or a score is not a finite number.
+    """
+    if is_anomaly.dtype != np.bool_ or scores.ndim != 1 or scores.shape != is_anomaly.shape:
+        raise DataError(
+            f"scores of shape {scores.shape} and labels of shape {is_anomaly.shape} and dtype "
+            f"{is_anomaly.dtype} cannot be evaluated: give one score and one bool label per image"
+        )
+    if scores.dtype.kind not in "fiu":
+        raise DataError(f"scores of dtype {scores.dtype} cannot be evaluated: they must be numbers")
+    if not np.isfinite(scores).all():
+        first = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise DataError(
+            f"the score of image {first} (counted from 0, of {scores.size}) is {scores[first]}: "
+            "scores must be finite; compute it again"
+        )
+    values, ranks = np.unique(scores, return_inverse=True)
+    true = _from_above(np.bincount(ranks[is_anomaly], minlength=values.size))
+    false = _from_above(np.bincount(ranks[~is_anomaly], minlength=values.size))
+    no_anomalous = "" if true[-1] else "no anomalous test image"
+    no_good = "" if false[-1] else "no good test image"
+    if scores.size == 0:
+        no_anomalous = "no test image"
+    return _values_and_reasons(
+        {
+            "full_image_auroc": no_anomalous or no_good or _auroc(true, false),
+            "full_image_aupr": no_anomalous or _aupr(true, false),
+            "full_image_f1_max": no_anomalous or _f1_max(true, false),
+        }
+    )
+
+
+def pixel_metrics(histogram: PixelHistogram, pro_limit: float = 0.3) -> Evaluation:
+    """Return the five pixel metrics of the images in a histogram.
+
+    A pixel is detected at a threshold when its level is not below it; every level is a threshold.
+    AUPRO (Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021) is the area under the
+    mean overlap of the regions over the rate of false positives, from (0, 0) to ``pro_limit`` by
+    trapezoids, the last one cut at the limit, divided by the limit. The two F1 (the best over all
+    thresholds) need defect pixels, the others normal pixels too; the ``anomaly_pixel`` metrics
+    look only at images with a defect pixel.
+
+    Raises:
+        ParameterError: ``pro_limit`` is not in (0, 1].
+    """
+    if not 0 < pro_limit <= 1:
+        raise ParameterError(
+            f"pro_limit is {pro_limit}: it must be above 0 and at most 1; 0.3 is usual"
+        )
+    true = _from_above(histogram.anomalous)
+    false = _from_above(histogram.normal)
+    false_beside = _from_above(histogram.normal_beside_defects)
+    no_defect = "" if true[-1] else "no defect pixel"
+    no_normal = "" if false[-1] else "no normal pixel"
+    no_normal_beside = "" if false_beside[-1] else "no normal pixel in an image with a defect"
+    if not true[-1] and not false[-1]:
+        no_defect = "no test image with a known mask"
+    return _values_and_reasons(
+        {
+            "full_pixel_auroc": no_defect or no_normal or _auroc(true, false),
+            "full_pixel_f1_max": no_defect or _f1_max(true, false),
+            "full_pixel_au_pro": no_defect or no_normal or _aupro(histogram, pro_limit),
+            "anomaly_pixel_auroc": no_defect or no_normal_beside or _auroc(true, false_beside),
+            "anomaly_pixel_f1_max": no_defect or _f1_max(true, false_beside),
+        }
+    )
+
+
+def _values_and_reasons(results: dict[str, float | str]) -> Evaluation:
+    """Part numbers from reasons; in a result, an undefined metric is the text that says why."""
+    values = {name: float("nan") if isinstance(r, str) else r for name, r in results.items()}
+    return values, {name: r for name, r in results.items() if isinstance(r, str)}
+
+
+def _from_above(per_value: NDArray) -> NDArray:
+    """Accumulate what lies at each value (ascending) from the highest down, starting at nothing.
+
+    Of counts this gives the detections at each threshold. A value that does not occur repeats a
+    point of the curves below, which adds no area and no other F1.
+    """
+    return np.concatenate([[0], np.cumsum(per_value[::-1])])
+
+
+def _auroc(true: _Counts, false: _Counts) -> float:
+    """Return the area under the true over the false positive rate, by trapezoids."""
+    return float(np.trapezoid(true / true[-1], false / false[-1]))
+
+
+def _aupr(true: _Counts, false: _Counts) -> float:
+    """Return the area under precision over recall, by trapezoids, starting at precision 1."""
+    precision = np.concatenate([[1.0], true[1:] / (true[1:] + false[1:])])
+    return float(np.trapezoid(precision, true / true[-1]))
+
+
+def _f1_max(true: _Counts, false: _Counts) -> float:
+    """Return the best 2 TP / (TP + FP + P), the harmonic mean of precision and recall."""
+    return float(np.max(2 * true / (true + false + true[-1])))
+
+
+def _aupro(histogram: PixelHistogram, limit: float) -> float:
+    """Return the area under overlap over false positive rate up to the limit, divided by it."""
+    false = _from_above(histogram.normal)
+    rate = false / false[-1]
+    overlap = _from_above(histogram.pro) / histogram.regions
+    within = rate <= limit
+    area = np.trapezoid(
+        np.append(overlap[within], np.interp(limit, rate, overlap)),
+        np.append(rate[within], limit),
+    )
+    return float(area / limit)

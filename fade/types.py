@@ -1,0 +1,56 @@
+"""The nouns that the modules hand to each other."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Stream = Literal["clip", "gem"]
+Token = Literal["cls", "patch"]
+Split = Literal["train", "test"]
+Mode = Literal["none", "language", "vision", "both"]
+DatasetFormat = Literal["mvtec", "visa", "folder", "csv"]
+
+GOOD = "good"
+"""The ``defect`` of an image without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a data set, as a reader in :mod:`fade.datasets` finds it.
+
+    Paths are POSIX and relative to the data set's root. ``name`` is ``path`` without its suffix.
+    """
+
+    name: str
+    path: str
+    category: str
+    split: Split
+    defect: str
+    is_anomaly: bool
+    mask: str | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Trial:
+    """One experiment of a sweep: so many reference images, drawn with one seed."""
+
+    shots: int
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """Name of the trial's array in ``maps.zarr``."""
+        return f"shots{self.shots}_seed{self.seed}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Feature:
+    """One kind of image feature: the tokens of one stream at one input size (pixels a side)."""
+
+    size: int
+    stream: Stream
+    token: Token
+
+    @property
+    def label(self) -> str:
+        """Short readable name, e.g. ``gem-patch-448``."""
+        return f"{self.stream}-{self.token}-{self.size}"

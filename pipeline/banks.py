@@ -1,0 +1,177 @@
+"""Finished memory banks: where their files lie, and what a scoring worker does with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cache.layout import fingerprint
+from fade.bank import (
+    FLAT,
+    anomaly,
+    index_vectors,
+    read_index,
+    similarity_by_index,
+    similarity_to_others,
+    similarity_to_references,
+)
+from fade.maps import merge_sizes
+from fade.types import Trial
+from pipeline.params import Params
+from pipeline.paths import BANKS, safe_name
+from pipeline.receipts import Receipt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BANK_TABLE = BANKS.path / "references.parquet"
+"""Which reference image lies at which position of its category's shared indexes."""
+
+
+def bank_path(category: str, size: int, trial: Trial | None = None) -> Path:
+    """The index file of a category and size; of one trial where trials cannot share it."""
+    folder = BANKS.path / safe_name(category)
+    return (folder / trial.label if trial else folder) / f"{size}.faiss"
+
+
+@lru_cache(maxsize=16)
+def open_index(path: Path, modified: int) -> Any:
+    """An index, kept by each worker; ``modified`` tells a rewritten file from the old one."""
+    return read_index(path)
+
+
+def _open(path: Path) -> Any:
+    return open_index(path.resolve(), path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the patches of a query are compared with in one trial.
+
+    Attributes:
+        trial: shots and seed.
+        references: positions in the category's shared indexes.
+        query: whether the query's own other patches count too.
+    """
+
+    trial: Trial
+    references: tuple[int, ...]
+    query: bool
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The memory bank of a category, opened where it is used.
+
+    Attributes:
+        category: its name.
+        sizes: image sizes, ascending.
+        exact: whether all trials share one exact index a size.
+    """
+
+    category: str
+    sizes: tuple[int, ...]
+    exact: bool
+
+    @staticmethod
+    def shared(params: Params) -> bool:
+        """Whether trials are choices of rows of one exact index."""
+        return params.vision.index == FLAT and params.vision.coreset == 1.0
+
+    def vision_maps(
+        self, queries: Mapping[int, np.ndarray], comparisons: Sequence[Comparison]
+    ) -> np.ndarray:
+        """Vision maps of one image, one for each comparison, before any multiplier.
+
+        The minimum over references is taken on each size's own grid, before sizes are merged.
+
+        Args:
+            queries: by size the image's patches, (patches, dim) float32.
+            comparisons: what to compare with.
+
+        Returns:
+            (comparisons, G, G) float32 on the largest grid.
+        """
+        by_size = [self._anomalies(size, queries[size], comparisons) for size in self.sizes]
+        return np.stack([merge_sizes(maps) for maps in zip(*by_size, strict=True)])
+
+    def _anomalies(
+        self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]
+    ) -> list[np.ndarray]:
+        grid = round(len(query) ** 0.5)
+        needed = sorted({position for c in comparisons for position in c.references})
+        to_reference = self._to_references(size, query, needed) if self.exact and needed else {}
+        to_others = similarity_to_others(query) if any(c.query for c in comparisons) else None
+        maps = []
+        for comparison in comparisons:
+            terms = [to_reference[position] for position in comparison.references if self.exact]
+            if comparison.references and not self.exact:
+                path = bank_path(self.category, size, comparison.trial)
+                terms.append(similarity_by_index(query, _open(path)))
+            if comparison.query and to_others is not None:
+                terms.append(to_others)
+            maps.append(anomaly(np.max(terms, axis=0)).reshape(grid, grid))
+        return maps
+
+    def _to_references(
+        self, size: int, query: np.ndarray, needed: list[int]
+    ) -> dict[int, np.ndarray]:
+        vectors = index_vectors(_open(bank_path(self.category, size)))
+        patches = len(query)
+        images = vectors.reshape(-1, patches, vectors.shape[1])
+        # a run of neighbouring references, the usual case, is a view
+        run = needed == list(range(needed[0], needed[-1] + 1))
+        chosen = images[needed[0] : needed[-1] + 1] if run else images[needed]
+        best = similarity_to_references(query, chosen.reshape(-1, vectors.shape[1]), patches)
+        return dict(zip(needed, best, strict=True))
+
+
+def comparisons(
+    selection: pd.DataFrame, positions: Mapping[str, int], params: Params
+) -> list[tuple[Comparison, list[str]]]:
+    """What each trial compares a category's images with, and the keys of those references."""
+    found = []
+    for trial in params.trials():
+        chosen = selection[(selection["seed"] == trial.seed) & (selection["rank"] < trial.shots)]
+        keys = list(dict.fromkeys(chosen["hash"]))
+        comparison = Comparison(
+            trial, tuple(positions[key] for key in keys), params.query_in_bank(trial)
+        )
+        found.append((comparison, keys))
+    return found
+
+
+def comparison_digest(
+    comparison: Comparison,
+    keys: Sequence[str],
+    receipt: Receipt,
+    labels: Sequence[str],
+    params: Params,
+) -> str:
+    """Hash of what a comparison depends on, by which its maps are kept.
+
+    Trials that compare with the same references share it, whatever their seeds. The references'
+    checksums stand for their features.
+
+    Args:
+        comparison: of one trial.
+        keys: its references.
+        receipt: of the references' features.
+        labels: of the features that are compared.
+        params: for the kind of index.
+    """
+    shared = Bank.shared(params)
+    references = [[key, *(receipt.rows[label][key] for label in labels)] for key in keys]
+    return fingerprint(
+        {
+            # an approximate index depends on the order that its vectors come in
+            "references": sorted(references) if shared else references,
+            "query": comparison.query,
+            "index": None if shared or not keys else [params.vision.index, params.vision.coreset],
+        }
+    )

@@ -1,0 +1,51 @@
+"""Score components in the store: language scores, language maps and vision maps of images.
+
+A component's key is the image's key and what it was compared with, so that a changed classifier
+or another choice of references is another row, and the old one is found again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cache.layout import Space
+
+COMPONENT_VERSION = 1
+"""Raised by hand when the scoring code gives other numbers."""
+
+
+def component_key(image: str, against: str) -> str:
+    """Key of a component of an image, compared with a classifier or a set of references."""
+    return f"{image}:{against}"
+
+
+def language_score_space(feature: Space) -> Space:
+    """P(abnormal) of the cls token."""
+    description = {
+        "kind": "language-score", "version": COMPONENT_VERSION, "feature": feature.fingerprint,
+    }  # fmt: skip
+    return Space("language-score", description, (), "float64")
+
+
+def _map_space(kind: str, features: Sequence[Space], grid: int) -> Space:
+    description = {
+        "kind": kind,
+        "version": COMPONENT_VERSION,
+        "features": [feature.fingerprint for feature in features],
+    }
+    return Space(kind, description, (grid, grid), "float32")
+
+
+def language_map_space(features: Sequence[Space]) -> Space:
+    """P(abnormal) of each patch, sizes merged on the largest grid."""
+    return _map_space("language-map", features, largest_grid(features))
+
+
+def vision_map_space(features: Sequence[Space]) -> Space:
+    """Distance to the nearest normal patch, sizes merged on the largest grid."""
+    return _map_space("vision-map", features, largest_grid(features))
+
+
+def largest_grid(features: Sequence[Space]) -> int:
+    """Patches a side of the largest size; spaces are of patches, on square grids."""
+    return round(max(feature.shape[0] for feature in features) ** 0.5)

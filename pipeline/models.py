@@ -1,0 +1,43 @@
+"""Models by the names that parameters use, the shipped demo model among them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache.layout import Space
+from fade.gem import GemConfig
+from pipeline.params import Params
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+    from fade.types import Feature
+
+SHIPPED = {"fade-demo": Path(__file__).parent / "demo" / "fade-demo.json"}
+"""Model names of this project, beside those of open_clip."""
+
+
+def load_encoder(params: Params) -> Encoder:
+    """The model of the parameters, ready on its device."""
+    from fade.encoder import Encoder
+
+    # open_clip warns that models start without weights; they get them right after
+    logging.getLogger().setLevel(logging.ERROR)
+    model = params.model
+    return Encoder.load(
+        str(SHIPPED.get(model.name, model.name)),
+        model.pretrained,
+        gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
+        precision=model.precision,
+        device=params.runtime.device,
+    )
+
+
+def feature_space(encoder: Encoder, feature: Feature, params: Params) -> Space:
+    """The store's space for a feature of the model."""
+    description = {
+        **encoder.describe(feature),
+        "exif_rotation": params.dataset.exif_rotation,
+    }
+    return Space(feature.label, description, encoder.shape(feature), params.features.dtype)

@@ -1,0 +1,363 @@
+"""The parameters of params.yaml, typed and checked; that file says what each one asks."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from fade.errors import ParameterError
+from fade.types import DatasetFormat, Feature, Mode, Stream, Trial
+
+PARAMS_FILE = Path("params.yaml")
+
+Size = Annotated[int, Field(ge=8, le=8192)]
+Weight = Annotated[float, Field(ge=0, le=1)]
+Multiplier = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Classifier = Literal["average", "softmax", "max", "lr", "mlp", "knn", "rf", "xgboost", "gmm"]
+V = TypeVar("V")
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys and ill-typed values are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ByShots(Section, Generic[V]):
+    """A value that differs between zero shots and some."""
+
+    zero_shot: V
+    few_shot: V
+
+
+def by_shots(value: V | ByShots[V], shots: int) -> V:
+    """The value that holds for so many shots."""
+    if isinstance(value, ByShots):
+        return value.few_shot if shots else value.zero_shot
+    return value
+
+
+class DatasetParams(Section):
+    """Which images."""
+
+    format: DatasetFormat
+    path: str = Field(min_length=1)
+    watch: str = Field(min_length=1)
+    categories: list[str] | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    exif_rotation: bool = False
+
+
+class GemParams(Section):
+    """How the gem stream is computed, see :class:`fade.gem.GemConfig`."""
+
+    depth: Annotated[int, Field(ge=2)] = 7
+    iterations: Annotated[int, Field(ge=0)] = 1
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class ModelParams(Section):
+    """Which CLIP model."""
+
+    name: str = Field(min_length=1)
+    pretrained: str
+    gem: GemParams = GemParams()
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+class FeatureParams(Section):
+    """At which sizes images are encoded, and how features are kept."""
+
+    classification_size: Size
+    segmentation_sizes: Annotated[list[Size], Field(min_length=1)]
+    dtype: Literal["float32", "float16"] = "float16"
+    store: str | None = None
+
+    @field_validator("segmentation_sizes")
+    @classmethod
+    def _distinct(cls, sizes: list[int]) -> list[int]:
+        if len(set(sizes)) != len(sizes):
+            raise ValueError(f"sizes are given twice: {sizes}")
+        return sizes
+
+
+class ManualPrompts(Section):
+    """Prompts written into the parameters themselves."""
+
+    normal: Annotated[list[str], Field(min_length=1)]
+    abnormal: Annotated[list[str], Field(min_length=1)]
+
+
+Prompts = Annotated[list[str | ManualPrompts], Field(min_length=1)]
+
+
+class TextUseParams(Section):
+    """Prompts, classifier and image feature for one use of text."""
+
+    prompts: Prompts
+    use_classname: bool
+    classifier: Classifier = "average"
+    feature: Stream
+
+
+class OverrideParams(Section):
+    """Other prompts for one category."""
+
+    classification: Prompts | None = None
+    segmentation: Prompts | None = None
+
+
+class TextParams(Section):
+    """How text tells normal from abnormal."""
+
+    template: str = "a photo of a {prompt}."
+    classification: TextUseParams
+    segmentation: TextUseParams
+    overrides: dict[str, OverrideParams] = {}
+
+
+class VisionParams(Section):
+    """How reference images tell normal from abnormal."""
+
+    feature: Stream
+    shots: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
+    query_in_bank: bool | ByShots[bool] = False
+    index: str = "flat"
+    coreset: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @field_validator("shots", "seeds")
+    @classmethod
+    def _distinct(cls, values: list[int]) -> list[int]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"values are given twice: {values}")
+        return values
+
+
+class FusionParams(Section):
+    """How language and vision are put together."""
+
+    classification_mode: Mode
+    segmentation_mode: Mode
+    vision_multiplier: Multiplier | ByShots[Multiplier] = 3.5
+    vision_weight: Weight | ByShots[Weight] = 0.85
+    normalize: bool = False
+
+
+class EvaluateParams(Section):
+    """How maps are measured."""
+
+    size: Size
+    pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+
+class RuntimeParams(Section):
+    """How this machine computes; changes no result, so never a DVC parameter."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    loader_workers: Annotated[int, Field(ge=1)] = 2
+
+
+class ClusterParams(Section):
+    """Who computes what is wide; changes no result, so never a DVC parameter."""
+
+    kind: Literal["synchronous", "threads", "processes"] = "threads"
+    workers: Annotated[int, Field(ge=1)] = 2
+    threads_per_worker: Annotated[int, Field(ge=1)] = 1
+
+
+class Params(Section):
+    """All parameters of a run, and what follows from them."""
+
+    dataset: DatasetParams
+    model: ModelParams
+    features: FeatureParams
+    text: TextParams
+    vision: VisionParams
+    fusion: FusionParams
+    evaluate: EvaluateParams
+    runtime: RuntimeParams = RuntimeParams()
+    cluster: ClusterParams = ClusterParams()
+
+    @property
+    def needs_language_score(self) -> bool:
+        """Whether image scores need the text side."""
+        return self.fusion.classification_mode in ("language", "both")
+
+    @property
+    def needs_language_map(self) -> bool:
+        """Whether maps need the text side."""
+        return self.fusion.segmentation_mode in ("language", "both")
+
+    @property
+    def needs_vision(self) -> bool:
+        """Whether anything needs the memory banks."""
+        modes = (self.fusion.classification_mode, self.fusion.segmentation_mode)
+        return any(mode in ("vision", "both") for mode in modes)
+
+    def trials(self) -> list[Trial]:
+        """The experiments of the sweep, zero shots first; one with 0, 0 where vision has no part."""
+        if not self.needs_vision:
+            return [Trial(0, 0)]
+        return [
+            Trial(shots, seed)
+            for shots in sorted(self.vision.shots)
+            for seed in (sorted(self.vision.seeds) if shots else [0])
+        ]
+
+    @property
+    def max_shots(self) -> int:
+        """The largest number of reference images of any trial."""
+        return max(trial.shots for trial in self.trials())
+
+    def query_in_bank(self, trial: Trial) -> bool:
+        """Whether the query image's own patches count as references in this trial."""
+        return by_shots(self.vision.query_in_bank, trial.shots)
+
+    def vision_weight(self, trial: Trial) -> float:
+        """Share of the vision map in the fused map."""
+        return by_shots(self.fusion.vision_weight, trial.shots)
+
+    def vision_multiplier(self, trial: Trial) -> float:
+        """Factor on the vision map."""
+        return by_shots(self.fusion.vision_multiplier, trial.shots)
+
+    def reference_features(self) -> list[Feature]:
+        """What must be known of reference images."""
+        if not self.needs_vision or not self.max_shots:
+            return []
+        return self.vision_features()
+
+    def vision_features(self) -> list[Feature]:
+        """Patches that vision maps compare, one for each size in ascending order."""
+        return [
+            Feature(size, self.vision.feature, "patch")
+            for size in sorted(self.features.segmentation_sizes)
+        ]
+
+    def language_features(self) -> list[Feature]:
+        """Patches that language maps classify, one for each size in ascending order."""
+        return [
+            Feature(size, self.text.segmentation.feature, "patch")
+            for size in sorted(self.features.segmentation_sizes)
+        ]
+
+    def classification_feature(self) -> Feature:
+        """The token that language scores classify."""
+        return Feature(
+            self.features.classification_size, self.text.classification.feature, "cls"
+        )
+
+    def test_features(self) -> list[Feature]:
+        """What must be known of test images; nothing that nobody reads."""
+        wanted: list[Feature] = []
+        if self.needs_language_score:
+            wanted.append(self.classification_feature())
+        if self.needs_language_map:
+            wanted += self.language_features()
+        if self.needs_vision:
+            wanted += [f for f in self.vision_features() if f not in wanted]
+        return wanted
+
+    def check(self) -> None:
+        """Refuse combinations that contradict each other.
+
+        Raises:
+            ParameterError: with what to change.
+        """
+        fusion, vision = self.fusion, self.vision
+        if fusion.classification_mode == fusion.segmentation_mode == "none":
+            raise ParameterError(
+                "fusion.classification_mode and fusion.segmentation_mode are both none: nothing "
+                "would be computed; set one to language, vision or both"
+            )
+        if self.needs_vision:
+            for trial in self.trials():
+                if trial.shots == 0 and not self.query_in_bank(trial):
+                    mode = (
+                        f"segmentation_mode {fusion.segmentation_mode}"
+                        if fusion.segmentation_mode in ("vision", "both")
+                        else f"classification_mode {fusion.classification_mode}"
+                    )
+                    raise ParameterError(
+                        f"vision.shots holds 0 and vision.query_in_bank is false, so that {mode} has "
+                        "nothing to compare with: set vision.query_in_bank to true (or "
+                        "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
+                        "mode language"
+                    )
+        if self.dataset.exif_rotation and self.dataset.format in ("mvtec", "visa"):
+            raise ParameterError(
+                f"dataset.exif_rotation is true, but images of {self.dataset.format} are never "
+                "rotated (their masks are not): set it to false, or dataset.format to folder"
+            )
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        ParameterError: no such file, no YAML, or values that are unknown, ill-typed or at odds.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParameterError(
+            f"no {path} here ({Path.cwd()}): run in a project folder, or copy the repository's"
+        ) from None
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        detail = " ".join(str(error).split())
+        raise ParameterError(f"{path} is no readable YAML: {detail}") from None
+    return parse_params(content, str(path))
+
+
+def parse_params(content: Any, source: str = "params.yaml") -> Params:
+    """Check parameters that were read from YAML.
+
+    Raises:
+        ParameterError: naming each key at fault and what it takes.
+    """
+    if not isinstance(content, dict):
+        raise ParameterError(f"{source} must hold sections such as dataset: and model:")
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(item, content) for item in error.errors())
+        raise ParameterError(f"{source}: " + "; ".join(lines)) from None
+    params.check()
+    return params
+
+
+def _explain(error: Any, content: dict[str, Any]) -> str:
+    """One clause for one of pydantic's errors: the key, what it holds, what it takes."""
+    parts = [str(part) for part in error["loc"]]
+    # pydantic adds the branch of a union to the path; people know only the keys
+    keys = [p for p in parts if not p.startswith(("ByShots", "function", "ManualPrompts", "list["))]
+    keys = [k for k in keys if k not in ("bool", "float", "int", "str", "constrained-float")]
+    name = ".".join(keys)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(keys[:-1])
+        close = get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        return f"unknown parameter {name} ({hint})"
+    if error["type"] == "missing":
+        return f"{name} is missing"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    message = message.removeprefix("value error, ")
+    shown = repr(error["input"])
+    return f"{name}: {message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
+
+
+def _known_keys(keys: list[str]) -> list[str]:
+    section: Any = Params
+    for key in keys:
+        field = section.model_fields.get(key) if isinstance(section, type) else None
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            return []
+        section = annotation
+    return list(section.model_fields)

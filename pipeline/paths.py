@@ -1,0 +1,96 @@
+"""Every artefact of the pipeline: where it lies, which stage makes it, and what a row of it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from fade.errors import ParameterError
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """One output of a stage.
+
+    Attributes:
+        path: relative to the project folder.
+        stage: its producer.
+        row: what one row, file or array of it stands for.
+        key: the columns or names that tell rows apart.
+        receipt: whether it only vouches for rows of the store; DVC then keeps no copy, so that a
+            receipt whose rows are gone is made anew instead of being brought back.
+    """
+
+    path: Path
+    stage: str
+    row: str
+    key: str
+    receipt: bool = False
+
+
+_A, _R = Path("artefacts"), Path("results")
+
+MANIFEST = Artefact(_A / "manifest.parquet", "manifest", "image", "path")
+CATEGORIES = Artefact(_A / "categories.json", "manifest", "category", "name")
+SELECTION = Artefact(_A / "selection.parquet", "select", "reference", "category, seed, rank")
+REFERENCES = Artefact(
+    _A / "receipts" / "references.parquet", "extract", "feature of an image", "space, key", True
+)
+TEST = Artefact(
+    _A / "receipts" / "test.parquet", "extract", "feature of an image", "space, key", True
+)
+TEXT = Artefact(_A / "text", "text", "classifier", "use, category")
+BANKS = Artefact(_A / "banks", "bank", "index over reference patches", "category, size")
+LANGUAGE = Artefact(
+    _A / "receipts" / "language.parquet", "score_language", "map or score", "space, key", True
+)
+VISION = Artefact(_A / "receipts" / "vision.parquet", "score_vision", "map", "space, key", True)
+METRICS = Artefact(_R / "metrics.csv", "evaluate", "category and trial", "category, shots, seed")
+SUMMARY = Artefact(_R / "summary.csv", "evaluate", "category and shots", "category, shots")
+METRICS_JSON = Artefact(_R / "metrics.json", "evaluate", "mean of a metric", "shots, metric")
+EVALUATION = Artefact(_R / "evaluation.json", "evaluate", "remark on the metrics", "-")
+SCORES = Artefact(_R / "scores.parquet", "evaluate", "image and trial", "image, shots, seed")
+MAPS = Artefact(_R / "maps.zarr", "evaluate", "trial", "shots, seed")
+REPORT = Artefact(_R / "report", "report", "page", "-")
+PLOTS = Artefact(_R / "plots", "report", "plot", "-")
+
+ARTEFACTS = (
+    MANIFEST, CATEGORIES, SELECTION, REFERENCES, TEST, TEXT, BANKS, LANGUAGE, VISION,
+    METRICS, SUMMARY, METRICS_JSON, EVALUATION, SCORES, MAPS, REPORT, PLOTS,
+)  # fmt: skip
+
+
+def safe_name(category: str) -> str:
+    """A category's name as a file name, the same on every system, one to one."""
+    return quote(category, safe=" ()[]+,=@").replace(".", "%2E") or "%"
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The repository or project that a folder belongs to.
+
+    ``dvc exp run --temp`` and ``--queue`` run in a workspace of their own below the repository's
+    ``.dvc/tmp/exps``: the repository above it is the project, so that experiments find its store.
+    """
+    here = (start or Path.cwd()).resolve()
+    parts = here.parts
+    for i in range(len(parts) - 2):
+        if parts[i : i + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:i])
+    for folder in (here, *here.parents):
+        if (folder / ".dvc").is_dir():
+            return folder
+    return here
+
+
+def store_root(configured: str | None) -> Path:
+    """Where features are kept: ``features.store``, or ``.fade/store`` in the project."""
+    if configured is None:
+        return project_root() / ".fade" / "store"
+    if "://" in configured:
+        raise ParameterError(
+            f"features.store: {configured} is a URL, and only folders are supported so far"
+        )
+    path = Path(os.path.expanduser(configured))
+    return path if path.is_absolute() else project_root() / path

@@ -1,0 +1,61 @@
+"""Progress of long work: a bar with rate and time left, or log lines where there is no terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+log = logging.getLogger("fade")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts finished items of a known total; use as a context manager.
+
+    On a terminal it draws a bar. Elsewhere it logs a line every few seconds, none for short work.
+    """
+
+    def __init__(self, total: int, label: str, unit: str = "image") -> None:
+        self.total, self.label, self.unit, self.done = total, label, unit, 0
+        self._start = self._last = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=label, unit=unit, delay=1, dynamic_ncols=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, count: int = 1) -> None:
+        """Report that so many more items are finished."""
+        self.done += count
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(count)
+        elif now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            rate = self.done / (now - self._start)
+            left = (self.total - self.done) / rate
+            log.info(
+                "%s: %d of %d %ss, %.3g a second, %s left",
+                self.label, self.done, self.total, self.unit, rate, _duration(left),
+            )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,254 @@
+"""Galleries: which images are worth a look, and how an image, its mask and its map are drawn."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.errors import DataError, FadeError, ParameterError, StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIDE = 224
+"""Longer side of a thumbnail in pixels."""
+
+QUALITY = 75
+"""WebP quality of thumbnails: half the bytes of a JPEG that looks the same."""
+
+STRONGEST = 0.85
+"""Share of the heat map's colour in an overlay where the map is 255; it falls with the level."""
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Rows worth a look, best example first; positions within one trial's rows of scores.
+
+    Attributes:
+        misses: anomalous images with the lowest scores.
+        alarms: good images with the highest scores.
+        hits: anomalous images with the highest scores.
+        unranked: the first images of the category, where it has no scores at all.
+    """
+
+    misses: tuple[int, ...] = ()
+    alarms: tuple[int, ...] = ()
+    hits: tuple[int, ...] = ()
+    unranked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One picture of an item as a data URI, or in its place a message."""
+
+    label: str
+    source: str = ""
+    width: int = SIDE
+    height: int = SIDE
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a gallery; ``score`` is NaN where there is none."""
+
+    name: str
+    defect: str
+    is_anomaly: bool
+    score: float
+    tiles: tuple[Tile, ...]
+
+
+def select_gallery(scores: pd.DataFrame, category: str, k: int) -> Gallery:
+    """Choose at most ``k`` images of each kind from the scores of one trial.
+
+    No image is shown twice: with fewer than ``2 k`` anomalous images, hits and misses share them,
+    and the odd one is a miss. Equal scores keep the order of the rows. Anomalous images come first
+    among the unranked.
+
+    Args:
+        scores: a row per image of one trial with ``category``, ``is_anomaly`` and ``score``.
+        category: whose images.
+        k: images per kind, at least 0.
+
+    Raises:
+        ParameterError: ``k`` is negative.
+        StoreError: some of the category's scores are no finite numbers and others are.
+    """
+    if k < 0:
+        raise ParameterError(f"a gallery of {k} images cannot be made: ask for 0 or more")
+    rows = np.flatnonzero(scores["category"].astype(str).to_numpy() == category)
+    values = scores["score"].to_numpy(dtype=np.float64)[rows]
+    anomalous = scores["is_anomaly"].to_numpy(dtype=bool)[rows]
+    finite = np.isfinite(values)
+    if not finite.any():
+        return Gallery(unranked=_positions(rows[np.argsort(~anomalous, kind="stable")][:k]))
+    if not finite.all():
+        raise StoreError(
+            f"{np.count_nonzero(~finite)} of {len(rows)} scores of category {category} are no "
+            "finite numbers: run `dvc repro --force evaluate` to compute them again"
+        )
+    order = np.argsort(values, kind="stable")
+    rising = rows[order[anomalous[order]]]
+    falling = np.argsort(-values, kind="stable")
+    hits = rows[falling[anomalous[falling]]][: min(k, len(rising) // 2)]
+    misses = [row for row in rising if row not in hits][:k]
+    alarms = rows[falling[~anomalous[falling]]][:k]
+    return Gallery(_positions(misses), _positions(alarms), _positions(hits))
+
+
+def _positions(rows: NDArray[np.intp] | list[np.intp]) -> tuple[int, ...]:
+    return tuple(int(row) for row in rows)
+
+
+def thumbnail(image: Pixels, side: int = SIDE) -> Pixels:
+    """Scale an RGB image (h, w, 3) so that its longer side is ``side``, proportions kept.
+
+    Raises:
+        DataError: the array is no RGB image of 8 bits.
+    """
+    import cv2
+
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise DataError(
+            f"an image of dtype {image.dtype} and shape {image.shape} cannot be shown: "
+            "give uint8 of shape (height, width, 3)"
+        )
+    height, width = image.shape[:2]
+    factor = side / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
+
+
+def outline(image: Pixels, mask: Mask) -> Pixels:
+    """Return an RGB image (h, w, 3) with the edge of a mask (H, W), True where defect, drawn on it.
+
+    The line is bright within dark, so that it shows on any ground; however small, a region stays.
+
+    Raises:
+        DataError: the mask is no non-empty bool array of two dimensions.
+    """
+    import cv2
+
+    if mask.dtype != np.bool_ or mask.ndim != 2 or mask.size == 0:
+        raise DataError(
+            f"a mask of dtype {mask.dtype} and shape {mask.shape} cannot be drawn: "
+            "give a bool array of shape (height, width)"
+        )
+    height, width = image.shape[:2]
+    shrinks = mask.shape[0] > height or mask.shape[1] > width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    scaled = cv2.resize(mask.astype(np.float32), (width, height), interpolation=how) > 0
+    edges, _ = cv2.findContours(scaled.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    drawn = image.copy()
+    for colour, thickness in (((16, 20, 32), 4), ((64, 255, 120), 2)):
+        cv2.drawContours(drawn, edges, -1, colour, thickness, cv2.LINE_AA)
+    return drawn
+
+
+def colours() -> Pixels:
+    """Return the RGB colour of each of the 256 levels, (256, 3), dark to light in even steps."""
+    import cv2
+
+    levels = np.arange(256, dtype=np.uint8)[None]
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), dtype=np.uint8)[0, :, ::-1]
+
+
+def resize_map(levels: Pixels, height: int, width: int) -> Pixels:
+    """Scale a map (H, W) of 256 levels bilinearly to (height, width).
+
+    Raises:
+        DataError: the map is no non-empty uint8 array of two dimensions.
+    """
+    import cv2
+
+    if levels.ndim != 2 or levels.dtype != np.uint8 or levels.size == 0:
+        raise DataError(
+            f"a map of dtype {levels.dtype} and shape {levels.shape} cannot be shown: "
+            "give uint8 of shape (height, width)"
+        )
+    scaled = cv2.resize(levels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(scaled, dtype=np.uint8)
+
+
+def heat(levels: Pixels) -> Pixels:
+    """Colour a map (H, W) on the fixed scale of 0 to 255, never on its own range: (H, W, 3)."""
+    return colours()[levels]
+
+
+def overlay(image: Pixels, levels: Pixels) -> Pixels:
+    """Lay a map (h, w) over an RGB image (h, w, 3), covering it the more, the higher the level."""
+    share = (levels.astype(np.float32) * (STRONGEST / 255))[..., None]
+    mixed = image * (1 - share) + heat(levels) * share
+    return np.rint(mixed).astype(np.uint8)
+
+
+def data_uri(image: Pixels) -> str:
+    """Encode an RGB image (h, w, 3) as a ``data:`` address that an ``<img>`` can show."""
+    import cv2
+
+    done, encoded = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+    if not done:
+        raise DataError(f"an image of shape {image.shape} cannot be encoded as WebP")
+    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def draw_tiles(
+    load_image: Callable[[], Pixels],
+    load_mask: Callable[[], Mask | None],
+    load_map: Callable[[], Pixels | None],
+    is_anomaly: bool,
+) -> tuple[Tile, ...]:
+    """Draw an image, its outlined mask, its heat map and both in one.
+
+    What cannot be loaded or drawn becomes a message. Without a map its two tiles are left out. The
+    mask of a good image is not asked for.
+    """
+    image = _attempt("Image", lambda: thumbnail(load_image()))
+    height, width = (SIDE, SIDE) if isinstance(image, Tile) else image.shape[:2]
+
+    def drawn_mask() -> Pixels | Tile:
+        mask = load_mask() if is_anomaly else None
+        if mask is None:
+            return Tile("Mask", message="no mask" if is_anomaly else "good: no defect")
+        ground = np.zeros((height, width, 3), np.uint8) if isinstance(image, Tile) else image
+        return outline(ground, mask)
+
+    def scaled_map() -> Pixels | None:
+        levels = load_map()
+        return None if levels is None else resize_map(levels, height, width)
+
+    tiles = [_tile("Image", image), _tile("Mask", _attempt("Mask", drawn_mask))]
+    levels = _attempt("Heat map", scaled_map)
+    if isinstance(levels, Tile):
+        tiles += [levels, Tile("Overlay", message="no heat map to lay over the image")]
+    elif levels is not None:
+        tiles.append(_tile("Heat map", heat(levels)))
+        if isinstance(image, Tile):
+            tiles.append(Tile("Overlay", message="no image to lay the heat map over"))
+        else:
+            tiles.append(_tile("Overlay", overlay(image, levels)))
+    return tuple(tiles)
+
+
+def _attempt(label: str, make: Callable[[], T]) -> T | Tile:
+    try:
+        return make()
+    except FadeError as error:
+        return Tile(label, message=str(error))
+
+
+def _tile(label: str, drawn: Pixels | Tile) -> Tile:
+    if isinstance(drawn, Tile):
+        return drawn
+    return Tile(label, data_uri(drawn), drawn.shape[1], drawn.shape[0])

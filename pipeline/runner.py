@@ -1,0 +1,80 @@
+"""Runs one stage: its parameters, its log file, and its errors as lines instead of tracebacks."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+from fade.errors import FadeError
+from pipeline.params import load_params
+from pipeline.paths import project_root
+
+log = logging.getLogger("fade")
+
+TRACEBACK = "FADE_TRACEBACK"
+"""Environment variable: set it to see tracebacks."""
+
+
+def _open_log(stage: str) -> Path | None:
+    """Send log records to the terminal and to a file of this run."""
+    log.setLevel(logging.INFO)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter(f"{stage}: %(message)s"))
+    log.addHandler(terminal)
+    log.propagate = False
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = project_root() / "logs" / f"{stamp}-{stage}-{os.getpid()}.log"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        file = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        log.warning("no log file: %s", error)
+        return None
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(file)
+    return path
+
+
+def run_stage(module: str) -> None:
+    """Run the function ``run(params)`` of a stage module and end the process.
+
+    The module is imported by its name, so that workers can find its functions even when it was
+    started with ``python -m``. Exit codes: 0 done, 2 parameters, 3 data, 4 model, 5 store or
+    artefact, 130 interrupted, 1 anything else.
+    """
+    stage = module.rpartition(".")[2]
+    path = _open_log(stage)
+    start = time.monotonic()
+    try:
+        importlib.import_module(module).run(load_params())
+    except KeyboardInterrupt:
+        log.error("interrupted; what was finished is kept, run again to go on")
+        code = 130
+    except FadeError as error:
+        log.error("error: %s", error)
+        log.debug("traceback", exc_info=True)
+        code = error.exit_code
+        if os.environ.get(TRACEBACK):
+            raise
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        for handler in log.handlers:
+            if isinstance(handler, logging.FileHandler):
+                record = log.makeRecord(
+                    log.name, logging.ERROR, "", 0, "traceback", (), sys.exc_info()
+                )
+                handler.handle(record)
+        where = f"the traceback is in {path}" if path else f"set {TRACEBACK}=1 for a traceback"
+        log.error("unexpected %s: %s; %s", type(error).__name__, error, where)
+        code = 1
+    else:
+        log.info("done in %.1f s", time.monotonic() - start)
+        code = 0
+    logging.shutdown()
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""One module per DVC stage: read parameters, call the library, write outputs."""

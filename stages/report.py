@@ -1,0 +1,1 @@
+"""Stage report: the HTML report and the plots for ``dvc plots``."""

@@ -1,0 +1,158 @@
+"""Stage score_vision: vision map of every test image, for each shots and seed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.layout import Location, Space, plan_segments
+from cache.store import Store
+from fade.bank import unit
+from pipeline.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
+from pipeline.cluster import map_tasks
+from pipeline.components import component_key, vision_map_space
+from pipeline.params import Params
+from pipeline.paths import MANIFEST, REFERENCES, SELECTION, TEST, VISION, store_root
+from pipeline.receipts import Receipt, read_receipt, write_receipt
+from pipeline.runner import run_stage
+from pipeline.tables import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("fade")
+
+BLOCK_BYTES = 64 << 20
+BLOCK_IMAGES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A block of images of one category to be compared with its bank, and the segment it becomes."""
+
+    store: Path
+    bank: Bank
+    output: Space
+    keys: tuple[str, ...]
+    against: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    features: tuple[Space, ...]
+    places: tuple[tuple[Location, ...], ...]
+
+
+def score_block(task: Task) -> int:
+    """Compare and store one block; the number of images."""
+    store = Store(task.store)
+    by_size = {
+        size: unit(store.read(space, places))
+        for size, space, places in zip(task.bank.sizes, task.features, task.places, strict=True)
+    }
+    rows = [
+        task.bank.vision_maps({size: vectors[i] for size, vectors in by_size.items()}, task.comparisons)
+        for i in range(len(task.keys))
+    ]
+    keys = [component_key(key, against) for key in task.keys for against in task.against]
+    store.write(task.output, keys, np.concatenate(rows))
+    return len(task.keys)
+
+
+def _plan_category(
+    images: Sequence[str],
+    against: Mapping[str, Comparison],
+    bank: Bank,
+    output: Space,
+    features: Sequence[Space],
+    places: Sequence[Mapping[str, Location]],
+    present: Mapping[str, Location],
+    store: Path,
+) -> list[Task]:
+    done = {
+        digest: {key for key in images if component_key(key, digest) in present}
+        for digest in against
+    }
+    read = sum(feature.row_bytes for feature in features)
+    plans = plan_segments(
+        dict.fromkeys(images, against.keys()),
+        done,
+        dict.fromkeys(against, -(-read // len(against))),
+        BLOCK_BYTES,
+        BLOCK_IMAGES,
+    )
+    return [
+        Task(
+            store,
+            bank,
+            output,
+            plan.keys,
+            plan.spaces,
+            tuple(against[digest] for digest in plan.spaces),
+            tuple(features),
+            tuple(tuple(where[key] for key in plan.keys) for where in places),
+        )
+        for plan in plans
+    ]
+
+
+def run(params: Params) -> None:
+    """Bring the vision maps up to date and write their receipt."""
+    store = Store(store_root(params.features.store))
+    manifest, _ = read_table(MANIFEST.path)
+    tests = manifest[manifest["split"] == "test"]
+    needed: dict[Space, list[str]] = {}
+    against: dict[str, dict[str, str]] = {}
+    if params.needs_vision and len(tests):
+        receipt = read_receipt(TEST)
+        references = read_receipt(REFERENCES)
+        with receipt.void_if_damaged():
+            output, tasks, rows, against = _plan(params, tests, receipt, references, store)
+            done = map_tasks(
+                score_block, tasks, params.cluster, "vision", weight=lambda task: len(task.keys)
+            )
+        needed[output] = rows
+        log.info("%d vision maps, %d images searched now", len(set(rows)), sum(done))
+    write_receipt(VISION, store, needed, {"vision-map": against})
+
+
+def _plan(
+    params: Params, tests: pd.DataFrame, receipt: Receipt, references: Receipt, store: Store
+) -> tuple[Space, list[Task], list[str], dict[str, dict[str, str]]]:
+    """The output space, tasks for rows that the store lacks, keys of all rows, and by category and
+    trial what is compared with.
+    """
+    selection, _ = read_table(SELECTION.path)
+    table, _ = read_table(BANK_TABLE)
+    labels = [feature.label for feature in params.vision_features()]
+    features = [receipt.space(label) for label in labels]
+    output = vision_map_space(features)
+    store.register(output)
+    present = store.index(output)
+    sizes = tuple(feature.size for feature in params.vision_features())
+    places = [receipt.locate(store, label, tests["hash"]) for label in labels]
+    tasks: list[Task] = []
+    rows: list[str] = []
+    against: dict[str, dict[str, str]] = {}
+    for category, part in tests.groupby("category", sort=False):
+        bank_rows = table[table["category"] == category]
+        positions = dict(zip(bank_rows["hash"], bank_rows["position"].astype(int), strict=True))
+        trials = comparisons(selection[selection["category"] == category], positions, params)
+        by_digest: dict[str, Comparison] = {}
+        for comparison, keys in trials:
+            digest = comparison_digest(comparison, keys, references, labels, params)
+            by_digest.setdefault(digest, comparison)
+            against.setdefault(str(category), {})[comparison.trial.label] = digest
+        images = list(dict.fromkeys(part["hash"]))
+        bank = Bank(str(category), sizes, Bank.shared(params))
+        tasks += _plan_category(
+            images, by_digest, bank, output, features, places, present, store.root
+        )
+        rows += [component_key(key, against) for key in images for against in by_digest]
+    return output, tasks, rows, against
+
+
+if __name__ == "__main__":
+    run_stage("stages.score_vision")

@@ -1,0 +1,71 @@
+"""Stage select: which reference images each category and seed takes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fade.errors import DataError, ParameterError
+from fade.sampling import reference_order
+from pipeline.params import Params
+from pipeline.paths import CATEGORIES, MANIFEST, SELECTION
+from pipeline.runner import run_stage
+from pipeline.tables import read_json, read_table, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("fade")
+
+
+def select_references(
+    manifest: pd.DataFrame, categories: list[str], shots: int, seeds: list[int]
+) -> pd.DataFrame:
+    """References by category, seed and rank; the first k ranks are the references of k shots.
+
+    Raises:
+        DataError: a category has no training image.
+        ParameterError: a category has fewer training images than ``shots``.
+    """
+    import pandas as pd
+
+    rows = []
+    train = manifest[manifest["split"] == "train"]
+    by_category = dict(tuple(train.groupby("category", sort=False)))
+    for category in categories if shots else []:
+        images = by_category.get(category)
+        if images is None:
+            raise DataError(
+                f"category {category!r} has no training image, but vision.shots asks for {shots}: "
+                "add good images to its train folder, leave it out by dataset.categories, or set "
+                "vision.shots to [0] with vision.query_in_bank true"
+            )
+        if len(images) < shots:
+            raise ParameterError(
+                f"vision.shots asks for {shots} references, but category {category!r} has only "
+                f"{len(images)} training images: lower vision.shots or add images"
+            )
+        paths, hashes = images["path"].tolist(), images["hash"].tolist()
+        for seed in seeds:
+            for rank, position in enumerate(reference_order(len(images), seed)[:shots]):
+                rows.append((category, seed, rank, paths[position], hashes[position]))
+    frame = pd.DataFrame(rows, columns=["category", "seed", "rank", "path", "hash"])
+    return frame.astype({"category": "str", "seed": "int64", "rank": "int64", "path": "str", "hash": "str"})
+
+
+def run(params: Params) -> None:
+    """Write the selection."""
+    manifest, _ = read_table(MANIFEST.path)
+    categories = read_json(CATEGORIES.path)["categories"]
+    seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
+    shots = params.max_shots if params.needs_vision else 0
+    selection = select_references(manifest, categories, shots, seeds)
+    write_table(selection, SELECTION.path)
+    log.info(
+        "%d distinct references for %d categories, up to %d shots, %d seeds",
+        selection["hash"].nunique(), len(categories), shots, len(seeds),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_stage("stages.select")

@@ -1,0 +1,90 @@
+"""Stage text: embed the prompts and fit a text classifier for each use and category."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.layout import Space, cut, unique
+from cache.store import Store
+from fade.prompts import ensemble_digest, fill
+from fade.text import digest, fit, save
+from pipeline.models import load_encoder
+from pipeline.params import Params
+from pipeline.paths import CATEGORIES, TEXT, store_root
+from pipeline.progress import Progress
+from pipeline.runner import run_stage
+from pipeline.tables import read_json
+from pipeline.texts import TextIndex, Use, classifier_path, ensembles, use_params, uses, word
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+
+log = logging.getLogger("fade")
+
+SEGMENT_PROMPTS = 1024
+BATCH_PROMPTS = 64
+
+
+def _key(prompt: str) -> str:
+    return hashlib.blake2b(prompt.encode(), digest_size=20).hexdigest()
+
+
+def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.ndarray]:
+    """Embedding of each prompt, from the store or into it; every distinct one is encoded once."""
+    space = Space(
+        "text", {"kind": "text", "version": 1, "weights": encoder.text_digest}, (encoder.dim,), "float32"
+    )
+    store.register(space)
+    index = store.index(space)
+    distinct = unique(prompts)
+    missing = [prompt for prompt in distinct if _key(prompt) not in index]
+    with Progress(len(missing), "prompts", "prompt") as progress:
+        for piece in cut(missing, SEGMENT_PROMPTS):
+            rows = []
+            for batch in cut(piece, BATCH_PROMPTS):
+                rows.append(encoder.encode_texts(batch))
+                progress.advance(len(batch))
+            keys = [_key(prompt) for prompt in piece]
+            written = store.write(space, keys, np.concatenate(rows))
+            index.update(zip(keys, written, strict=True))
+    log.info("%d prompts, %d of them encoded now", len(distinct), len(missing))
+    vectors = store.read(space, [index[_key(prompt)] for prompt in distinct])
+    return dict(zip(distinct, vectors, strict=True))
+
+
+def run(params: Params) -> None:
+    """Write the classifiers and their index."""
+    categories = read_json(CATEGORIES.path)["categories"]
+    encoder = load_encoder(params)
+    filled: dict[tuple[Use, str], tuple[list[str], np.ndarray]] = {}
+    prompts: dict[Use, dict[str, str]] = {}
+    for use in uses(params):
+        for category in categories:
+            chosen = ensembles(params, use, category)
+            prompts.setdefault(use, {})[category] = ensemble_digest(chosen)
+            filled[use, category] = fill(chosen, word(params, use, category), params.text.template)
+    store = Store(store_root(params.features.store))
+    vectors = embed([prompt for texts, _ in filled.values() for prompt in texts], encoder, store)
+    shutil.rmtree(TEXT.path, ignore_errors=True)
+    TEXT.path.mkdir(parents=True)
+    classifiers: dict[Use, dict[str, str]] = {}
+    fitted: dict[tuple[str, tuple[str, ...], bytes], str] = {}
+    for (use, category), (texts, labels) in filled.items():
+        name = use_params(params, use).classifier
+        same = (name, tuple(texts), labels.tobytes())
+        if same not in fitted:
+            classifier = fit(name, np.stack([vectors[text] for text in texts]), labels)
+            fitted[same] = digest(classifier)[:40]
+            save(classifier, classifier_path(fitted[same]))
+        classifiers.setdefault(use, {})[category] = fitted[same]
+    TextIndex(encoder.vision_digest, prompts, classifiers).write()
+    log.info("%d text classifiers for %d categories", len(fitted), len(categories))
+
+
+if __name__ == "__main__":
+    run_stage("stages.text")

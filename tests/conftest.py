@@ -1,0 +1,29 @@
+"""Fixtures: project folders in which the real stages run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.projects import GOLDEN, golden_weights
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the golden model, as a checkpoint file."""
+    return golden_weights(tmp_path_factory.mktemp("weights") / "golden.pt")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Data outside the repository; the test is skipped where there are none."""
+    folder = Path(os.environ.get("FADE_TEST_DATA", GOLDEN.parent.parent.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no data at FADE_TEST_DATA ({folder})")
+    return folder
