@@ -1,1 +1,123 @@
-"""Stage report: the HTML report and the plots for ``dvc plots``."""
+"""Stage report: the HTML report, and the plots for ``dvc plots``."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fade import __version__
+from fade.datasets import dataset_root
+from fade.encoder import SEEDED
+from fade.errors import DataError, StoreError
+from fade.metrics import METRICS as METRIC_NAMES
+from fade.preprocess import decode_mask, decode_rgb
+from pipeline.params import Params
+from pipeline.paths import EVALUATION, MANIFEST, MAPS, METRICS, PLOTS, REPORT, SCORES, SUMMARY
+from pipeline.report.html import ReportInput, render
+from pipeline.report.plots import write_plots
+from pipeline.runner import run_stage
+from pipeline.tables import check_schema, read_csv, read_json, read_table
+
+log = logging.getLogger("fade")
+
+
+def _warnings(params: Params, evaluation: dict[str, Any]) -> list[str]:
+    """What a reader of the numbers must know."""
+    found = []
+    if params.model.pretrained == SEEDED:
+        found.append("The weights are seeded, not trained: the numbers mean nothing.")
+    for category, count in evaluation["without_mask"].items():
+        found.append(
+            f"{category}: {count} defect images have no mask and are left out of pixel metrics."
+        )
+    total = evaluation["categories"]
+    for metric in METRIC_NAMES:
+        known = evaluation["mean_over"][metric]
+        if 0 < known < total:
+            found.append(f"The mean of {metric} runs over {known} of {total} categories.")
+    return found
+
+
+def _provenance() -> dict[str, str]:
+    packages = ("torch", "open_clip_torch", "zarr", "numpy", "opencv-python-headless")
+    found = {"fade-pipeline": __version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _map_loader() -> Callable[[str, int], np.ndarray | None]:
+    import zarr
+
+    try:
+        group: Any = zarr.open_group(MAPS.path, mode="r", zarr_format=3)
+    except (OSError, ValueError):
+        raise StoreError(f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`") from None
+    check_schema(group.attrs, MAPS.path)
+    return lambda trial, row: group[trial][row] if trial in group else None
+
+
+def run(params: Params) -> None:
+    """Write the report and the plots."""
+    manifest, _ = read_table(MANIFEST.path)
+    scores, _ = read_table(SCORES.path)
+    metrics, summary, evaluation = (
+        read_csv(METRICS.path), read_csv(SUMMARY.path), read_json(EVALUATION.path),
+    )  # fmt: skip
+    dataset = params.dataset
+    root = dataset_root(dataset.format, Path(dataset.path))
+    masks = {
+        path: mask
+        for path, mask in zip(manifest["path"], manifest["mask"], strict=True)
+        if isinstance(mask, str)
+    }
+
+    def read(path: str) -> bytes:
+        try:
+            return (root / path).read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+    def load_image(path: str) -> np.ndarray:
+        return np.asarray(decode_rgb(read(path), path, exif_rotation=dataset.exif_rotation))
+
+    def load_mask(path: str) -> np.ndarray | None:
+        return decode_mask(read(masks[path]), masks[path]) if path in masks else None
+
+    report = ReportInput(
+        title=Path(dataset.path).name,
+        metrics=metrics,
+        summary=summary,
+        scores=scores,
+        load_map=_map_loader(),
+        load_image=load_image,
+        load_mask=load_mask,
+        reasons={
+            (item["category"], item["shots"], item["seed"], item["metric"]): item["reason"]
+            for item in evaluation["undefined"]
+        },
+        parameters=params.model_dump(exclude={"runtime", "cluster"}),
+        provenance=_provenance(),
+        warnings=_warnings(params, evaluation),
+    )
+    for folder in (REPORT.path, PLOTS.path):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    page = REPORT.path / "index.html"
+    page.write_text(render(report), encoding="utf-8")
+    write_plots(summary, metrics, PLOTS.path)
+    log.info("open %s in a browser", page)
+
+
+if __name__ == "__main__":
+    run_stage("stages.report")

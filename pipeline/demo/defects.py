@@ -104,7 +104,7 @@ def _spot(foreground: Mask, rng: Rng, room: float) -> Point:
     padded = np.pad(foreground.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
     need = min(room * size, 0.75 * float(distance.max()))
-    rows, columns = np.nonzero(distance >= need)
+    rows, columns = np.nonzero(foreground & (distance >= need))
     pick = int(rng.integers(rows.size))
     return (rows[pick] + 0.5) / size, (columns[pick] + 0.5) / size
 

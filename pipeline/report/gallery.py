@@ -149,7 +149,9 @@ def outline(image: Pixels, mask: Mask) -> Pixels:
     shrinks = mask.shape[0] > height or mask.shape[1] > width
     how = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
     scaled = cv2.resize(mask.astype(np.float32), (width, height), interpolation=how) > 0
-    edges, _ = cv2.findContours(scaled.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    # widened, so that the line runs around small defects instead of over them
+    around = cv2.dilate(scaled.astype(np.uint8), np.ones((7, 7), np.uint8))
+    edges, _ = cv2.findContours(around, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     drawn = image.copy()
     for colour, thickness in (((16, 20, 32), 4), ((64, 255, 120), 2)):
         cv2.drawContours(drawn, edges, -1, colour, thickness, cv2.LINE_AA)

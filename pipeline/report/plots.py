@@ -208,7 +208,7 @@ def _no_metrics() -> Figure:
 
 def _by_shots(means: pd.DataFrame) -> Figure:
     shots = [int(k) for k in means["shots"]]
-    figure = _figure(9.6, 3.8)
+    figure = _figure(9.6, 4.2)
     for axes, level in zip(figure.subplots(1, 2, sharey=True), ("image", "pixel"), strict=True):
         names = [name for name in METRICS if f"_{level}_" in name]
         for i, (name, colour) in enumerate(zip(names, _COLOURS, strict=False)):
@@ -229,7 +229,7 @@ def _by_shots(means: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(shots)), [str(k) for k in shots])
         axes.set_xlim(-0.5, len(shots) - 0.5)
         axes.set_ylim(0, 102)
-        axes.legend(loc="lower right", fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8)
     figure.axes[0].set_ylabel("mean over categories, %")
     return figure
 
@@ -244,14 +244,15 @@ def _by_category(summary: pd.DataFrame) -> Figure:
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axes.imshow(values, cmap="YlGnBu", vmin=0, vmax=100, alpha=0.75, aspect="auto")
+    # the scale goes on beyond 100, so that dark ink can be read on the deepest colour in use
+    axes.imshow(values, cmap="GnBu", vmin=20, vmax=170, aspect="auto")
     axes.set_xticks(
         range(len(METRICS)), [LABELS[n].replace(" ", "\n", 1).replace(", ", ",\n") for n in METRICS]
     )
     axes.set_yticks(range(len(categories)), categories)
     for (row, column), value in np.ndenumerate(values):
         text = f"{value:.1f}" if np.isfinite(value) else UNDEFINED
-        axes.text(column, row, text, ha="center", va="center", color=_ink_on(value), fontsize=8.5)
+        axes.text(column, row, text, ha="center", va="center", fontsize=8.5)
     axes.set_title(f"Metrics in %, {shots} shots, mean over seeds", pad=10)
     return figure
 
@@ -260,7 +261,3 @@ def _tick(name: str) -> str:
     """Return a name that fits beside an axis, whatever characters it holds."""
     shown = "".join(c if c.isprintable() else "?" for c in name)
     return shown if len(shown) <= 32 else f"{shown[:31]}…"
-
-
-def _ink_on(value: float) -> str:
-    return "#ffffff" if value > 75 else _INK

@@ -99,6 +99,15 @@ def test_a_defect_changes_only_its_surroundings_in_the_finished_picture() -> Non
     assert not good.mask.any()
 
 
+@pytest.mark.parametrize("name", ["washer", "label", "gear", "capsule"])
+def test_a_missing_piece_breaks_off_at_the_outline(name: str) -> None:
+    image, foreground = drawn(name)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        _, mask = DEFECTS["missing_piece"].apply(image, foreground, rng)
+        assert (dilate(mask, 3) & ~foreground).any()
+
+
 def test_captions_say_what_and_where() -> None:
     family, defect = FAMILIES["tile"], DEFECTS["crack"]
     sample = generate_image(family, style_of(family, 0), 3, 128, defect)
