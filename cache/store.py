@@ -128,7 +128,9 @@ class Store:
                 shape=data.shape,
                 dtype=data.dtype,
                 chunks=(chunk, *space.shape),
-                shards=(-(-len(keys) // chunk) * chunk, *space.shape) if chunk < len(keys) else None,
+                shards=(-(-len(keys) // chunk) * chunk, *space.shape)
+                if chunk < len(keys)
+                else None,
                 compressors=[Crc32cCodec()],
                 filters=None,
                 fill_value=np.nan if data.dtype.kind == "f" else 0,
@@ -170,7 +172,9 @@ class Store:
             start = stop
         for row, location in zip(out, locations, strict=True):
             if checksum(row) != location.crc:
-                raise self._damaged(space, location.segment, f"row {location.row} has another checksum")
+                raise self._damaged(
+                    space, location.segment, f"row {location.row} has another checksum"
+                )
         return out
 
     def _read_segment(self, space: Space, segment: str, rows: list[int]) -> np.ndarray:
@@ -189,7 +193,9 @@ class Store:
             return np.stack([array[row] for row in rows])
         except OSError as error:
             if error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
-                raise StoreError(f"segment {segment} of {space.label} cannot be read: {error}") from None
+                raise StoreError(
+                    f"segment {segment} of {space.label} cannot be read: {error}"
+                ) from None
             raise self._damaged(space, segment, "it is not there") from None
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise self._damaged(space, segment, str(error).splitlines()[0]) from None

@@ -7,7 +7,7 @@ Vectors are L2-normalised, so that inner products are cosines. The anomaly of a 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
     import faiss
 
     if index == FLAT:
-        built = faiss.IndexFlatIP(vectors.shape[1])
+        built: faiss.Index = faiss.IndexFlatIP(vectors.shape[1])
     else:
         try:
             built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
@@ -87,7 +87,7 @@ def index_vectors(index: faiss.Index) -> np.ndarray:
     """The (n, dim) float32 vectors of a flat index, without a copy; valid while it lives."""
     import faiss
 
-    flat = faiss.downcast_index(index)
+    flat: Any = faiss.downcast_index(index)
     return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
 
 

@@ -92,9 +92,13 @@ def _as_local_dir(config_file: Path) -> Iterator[str]:
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"model.name: {config_file} is no readable JSON config ({error})") from None
+        raise ModelError(
+            f"model.name: {config_file} is no readable JSON config ({error})"
+        ) from None
     if not isinstance(config, dict):
-        raise ModelError(f"model.name: {config_file} holds no JSON object: expected an open_clip config")
+        raise ModelError(
+            f"model.name: {config_file} holds no JSON object: expected an open_clip config"
+        )
     whole = config if "model_cfg" in config else {"model_cfg": config, "preprocess_cfg": {}}
     missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(whole["model_cfg"])
     if missing:
@@ -110,7 +114,9 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
     import open_clip
 
     if file.suffix in (".npz", ".npy"):
-        raise ModelError(f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read")
+        raise ModelError(
+            f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read"
+        )
     try:
         open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
     except RuntimeError as error:
@@ -207,7 +213,9 @@ def _require_plain_vit(model: nn.Module, name: str) -> None:
     visual: Any = model.visual
     reason = None
     if not isinstance(visual, VisionTransformer):
-        reason = f"its vision tower is a {type(visual).__module__.split('.')[0]} {type(visual).__name__}"
+        reason = (
+            f"its vision tower is a {type(visual).__module__.split('.')[0]} {type(visual).__name__}"
+        )
     elif visual.attn_pool is not None:
         reason = "it pools by attention"
     elif visual.pool_type != "tok":
@@ -315,7 +323,9 @@ class Encoder:
 
         _require_plain_vit(model, name)
         self.name, self.gem, self.precision, self.device = name, gem, precision, device
-        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            precision
+        ]
         model.eval().requires_grad_(False)
         visual: Any = model.visual
         state = list(model.state_dict().items())
@@ -486,7 +496,7 @@ class Encoder:
                 clip = clip[:, :1]
             else:
                 query, key, value = block.project(normed)
-            if gem_block:
+            if gem_block and gem is not None:
                 factor = (
                     inverse_temperature(normed_32, query.shape[-1])
                     if self.gem.temperature is None

@@ -168,7 +168,9 @@ def create_maps(
     """
     import zarr
 
-    group: Any = zarr.create_group(path, overwrite=True, zarr_format=3, attributes={"schema": schema})
+    group: Any = zarr.create_group(
+        path, overwrite=True, zarr_format=3, attributes={"schema": schema}
+    )
     for trial in trials if images else []:
         group.create_array(
             trial.label,

@@ -249,9 +249,7 @@ class Params(Section):
 
     def classification_feature(self) -> Feature:
         """The token that language scores classify."""
-        return Feature(
-            self.features.classification_size, self.text.classification.feature, "cls"
-        )
+        return Feature(self.features.classification_size, self.text.classification.feature, "cls")
 
     def test_features(self) -> list[Feature]:
         """What must be known of test images; nothing that nobody reads."""
@@ -270,7 +268,7 @@ class Params(Section):
         Raises:
             ParameterError: with what to change.
         """
-        fusion, vision = self.fusion, self.vision
+        fusion = self.fusion
         if fusion.classification_mode == fusion.segmentation_mode == "none":
             raise ParameterError(
                 "fusion.classification_mode and fusion.segmentation_mode are both none: nothing "
@@ -353,9 +351,9 @@ def _explain(error: Any, content: dict[str, Any]) -> str:
 
 
 def _known_keys(keys: list[str]) -> list[str]:
-    section: Any = Params
+    section: type[Section] = Params
     for key in keys:
-        field = section.model_fields.get(key) if isinstance(section, type) else None
+        field = section.model_fields.get(key)
         annotation = field.annotation if field else None
         if not (isinstance(annotation, type) and issubclass(annotation, Section)):
             return []

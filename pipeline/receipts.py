@@ -39,7 +39,9 @@ class Receipt:
             StoreError: the receipt has none, being of other parameters.
         """
         if label not in self.spaces:
-            raise StoreError(f"{self.path} knows no {label}: run `dvc repro` to bring it up to date")
+            raise StoreError(
+                f"{self.path} knows no {label}: run `dvc repro` to bring it up to date"
+            )
         return self.spaces[label]
 
     def locate(self, store: Store, label: str, keys: Iterable[str]) -> dict[str, Location]:

@@ -37,13 +37,18 @@ def metrics_table(
     rows: list[dict[str, Any]] = []
     reasons: list[Reason] = []
     parts = {
-        (str(category), Trial(int(shots), int(seed))): part
-        for (category, shots, seed), part in scores.groupby(["category", "shots", "seed"], sort=False)
+        (category, trial): scores[
+            (scores["category"] == category)
+            & (scores["shots"] == trial.shots)
+            & (scores["seed"] == trial.seed)
+        ]
+        for trial in trials
+        for category in categories
     }
     for trial in trials:
         of_trial: list[dict[str, Any]] = []
         for category in categories:
-            part = parts.get((category, trial))
+            part = parts[category, trial]
             values, undefined = _image_values(part, params)
             pixel_values, pixel_undefined = _pixel_values(histograms.get((category, trial)), params)
             values |= pixel_values
@@ -66,12 +71,10 @@ def metrics_table(
     return pd.DataFrame(rows, columns=["category", "shots", "seed", *METRICS]), reasons
 
 
-def _image_values(
-    part: pd.DataFrame | None, params: Params
-) -> tuple[dict[str, float], dict[str, str]]:
+def _image_values(part: pd.DataFrame, params: Params) -> tuple[dict[str, float], dict[str, str]]:
     if params.fusion.classification_mode == "none":
         return _undefined(IMAGE_METRICS, "fusion.classification_mode is none")
-    if part is None:
+    if part.empty:
         return _undefined(IMAGE_METRICS, "no test image")
     return image_metrics(part["score"].to_numpy(), part["is_anomaly"].to_numpy())
 

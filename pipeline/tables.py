@@ -24,7 +24,9 @@ def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     remarks = json.dumps({"schema": SCHEMA, **extra}, sort_keys=True).encode()
-    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}), path)
+    pq.write_table(
+        table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}), path
+    )
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -67,7 +69,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): delete it and run `dvc repro`") from None
+        raise StoreError(
+            f"{path} cannot be read ({error}): delete it and run `dvc repro`"
+        ) from None
     if not isinstance(content, dict):
         raise StoreError(f"{path} holds no JSON object: delete it and run `dvc repro`")
     check_schema(content, path)
@@ -93,7 +97,9 @@ def read_csv(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): delete it and run `dvc repro`") from None
+        raise StoreError(
+            f"{path} cannot be read ({error}): delete it and run `dvc repro`"
+        ) from None
     if len(frame):
         found = frame["schema"].unique().tolist() if "schema" in frame else [None]
         check_schema({"schema": found[0] if len(found) == 1 else found}, path)

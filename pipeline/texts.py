@@ -24,7 +24,10 @@ GENERIC_NAME = "object"
 
 def uses(params: Params) -> list[Use]:
     """The uses of text that the modes ask for."""
-    needed = {"classification": params.needs_language_score, "segmentation": params.needs_language_map}
+    needed = {
+        "classification": params.needs_language_score,
+        "segmentation": params.needs_language_map,
+    }
     return [use for use in USES if needed[use]]
 
 

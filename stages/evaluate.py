@@ -65,7 +65,9 @@ class _Components:
         places = []
         for category, key in zip(images["category"], images["hash"], strict=True):
             against = self.against[category]
-            places.append(self._places[component_key(key, against[trial.label] if trial else against)])
+            places.append(
+                self._places[component_key(key, against[trial.label] if trial else against)]
+            )
         return Component(self.space, tuple(places))
 
 
@@ -78,17 +80,17 @@ def plan_blocks(tests: pd.DataFrame, params: Params, store: Store, root: Path) -
         for trial in params.trials()
     )
     with language.void_if_damaged():
-        scores = _Components(language, "language-score", store) if params.needs_language_score else None
+        scores = (
+            _Components(language, "language-score", store) if params.needs_language_score else None
+        )
         maps = _Components(language, "language-map", store) if params.needs_language_map else None
     with vision.void_if_damaged():
         visions = _Components(vision, "vision-map", store) if params.needs_vision else None
     blocks = []
     for first in range(0, len(tests), BLOCK_IMAGES):
         part = tests.iloc[first : first + BLOCK_IMAGES]
-        images = tuple(
-            TestImage(row.category, row.path, bool(row.is_anomaly), row.mask)
-            for row in part.itertuples()
-        )
+        columns = (part[name] for name in ("category", "path", "is_anomaly", "mask"))
+        images = tuple(TestImage(*values) for values in zip(*columns, strict=True))
         blocks.append(
             Block(
                 store.root,
@@ -109,9 +111,7 @@ def plan_blocks(tests: pd.DataFrame, params: Params, store: Store, root: Path) -
     return blocks
 
 
-def scores_table(
-    tests: pd.DataFrame, outcomes: list[Outcome], trials: list[Trial]
-) -> pd.DataFrame:
+def scores_table(tests: pd.DataFrame, outcomes: list[Outcome], trials: list[Trial]) -> pd.DataFrame:
     """The rows of scores.parquet: trial by trial, images in the manifest's order."""
     import pandas as pd
 
@@ -186,7 +186,9 @@ def _log_means(metrics: pd.DataFrame) -> None:
     if metrics.empty:
         log.info("no test images, so no metrics")
         return
-    means = metrics[metrics["category"] == "mean"].groupby("shots", sort=False).mean(numeric_only=True)
+    means = (
+        metrics[metrics["category"] == "mean"].groupby("shots", sort=False).mean(numeric_only=True)
+    )
     for shots, row in means.iterrows():
         log.info(
             "%s shots: image AUROC %.1f, pixel AUROC %.1f, AUPRO %.1f",

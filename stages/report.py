@@ -62,7 +62,9 @@ def _map_loader() -> Callable[[str, int], np.ndarray | None]:
     try:
         group: Any = zarr.open_group(MAPS.path, mode="r", zarr_format=3)
     except (OSError, ValueError):
-        raise StoreError(f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`") from None
+        raise StoreError(
+            f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`"
+        ) from None
     check_schema(group.attrs, MAPS.path)
     return lambda trial, row: group[trial][row] if trial in group else None
 

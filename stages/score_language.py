@@ -49,13 +49,15 @@ def score_block(task: Task) -> int:
         vectors = unit(store.read(space, places))
         flat = classifier.predict_proba(vectors.reshape(-1, vectors.shape[-1]))[:, 1]
         probabilities.append(flat.reshape(vectors.shape[:-1]))
-    if task.output.shape == ():
+    if not task.output.shape:
         rows = probabilities[0]
     else:
-        grids = [(round(p.shape[1] ** 0.5),) * 2 for p in probabilities]
+        grids = [(round(len(p[0]) ** 0.5),) * 2 for p in probabilities]
         rows = np.stack(
             [
-                merge_sizes([p[i].reshape(grid) for p, grid in zip(probabilities, grids, strict=True)])
+                merge_sizes(
+                    [p[i].reshape(grid) for p, grid in zip(probabilities, grids, strict=True)]
+                )
                 for i in range(len(task.keys))
             ]
         )
@@ -85,9 +87,7 @@ def _plan(
     features = [receipt.space(label) for label in labels]
     places = [receipt.locate(store, label, needs) for label in labels]
     read = sum(feature.row_bytes for feature in features)
-    plans = plan_segments(
-        needs, present, dict.fromkeys(digests, read), BLOCK_BYTES, BLOCK_IMAGES
-    )
+    plans = plan_segments(needs, present, dict.fromkeys(digests, read), BLOCK_BYTES, BLOCK_IMAGES)
     tasks = [
         Task(
             store.root,

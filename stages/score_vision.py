@@ -53,7 +53,9 @@ def score_block(task: Task) -> int:
         for size, space, places in zip(task.bank.sizes, task.features, task.places, strict=True)
     }
     rows = [
-        task.bank.vision_maps({size: vectors[i] for size, vectors in by_size.items()}, task.comparisons)
+        task.bank.vision_maps(
+            {size: vectors[i] for size, vectors in by_size.items()}, task.comparisons
+        )
         for i in range(len(task.keys))
     ]
     keys = [component_key(key, against) for key in task.keys for against in task.against]

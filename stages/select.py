@@ -50,7 +50,9 @@ def select_references(
             for rank, position in enumerate(reference_order(len(images), seed)[:shots]):
                 rows.append((category, seed, rank, paths[position], hashes[position]))
     frame = pd.DataFrame(rows, columns=["category", "seed", "rank", "path", "hash"])
-    return frame.astype({"category": "str", "seed": "int64", "rank": "int64", "path": "str", "hash": "str"})
+    return frame.astype(
+        {"category": "str", "seed": "int64", "rank": "int64", "path": "str", "hash": "str"}
+    )
 
 
 def run(params: Params) -> None:

@@ -37,7 +37,10 @@ def _key(prompt: str) -> str:
 def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.ndarray]:
     """Embedding of each prompt, from the store or into it; every distinct one is encoded once."""
     space = Space(
-        "text", {"kind": "text", "version": 1, "weights": encoder.text_digest}, (encoder.dim,), "float32"
+        "text",
+        {"kind": "text", "version": 1, "weights": encoder.text_digest},
+        (encoder.dim,),
+        "float32",
     )
     store.register(space)
     index = store.index(space)

@@ -32,9 +32,7 @@ def test_run(run: str, store: Path, golden_checkpoint: Path, tmp_path: Path) -> 
     scores = pd.read_parquet(results / "scores.parquet")
     assert scores["image"].tolist() == expected["image_name"].tolist()
     assert scores["is_anomaly"].tolist() == (expected["is_anomaly"] == 1).tolist()
-    np.testing.assert_allclose(
-        scores["score"], expected["image_anomaly_score"], atol=1e-3, rtol=0
-    )
+    np.testing.assert_allclose(scores["score"], expected["image_anomaly_score"], atol=1e-3, rtol=0)
 
     maps = zarr.open_group(results / "maps.zarr", mode="r")
     name = f"shots{params['vision']['shots'][0]}_seed{params['vision']['seeds'][0]}"

@@ -51,6 +51,7 @@ _STYLE: dict[str, Any] = {
     "font.size": 9,
     "grid.color": "#edf0f3",
     "legend.frameon": False,
+    "svg.fonttype": "none",
     "svg.hashsalt": "fade",
     "text.color": _INK,
     "text.parse_math": False,
@@ -58,6 +59,7 @@ _STYLE: dict[str, Any] = {
     "ytick.color": "#52606d",
 }
 _BINS = 30
+_POINTS = 500
 
 
 @contextmanager
@@ -127,7 +129,7 @@ def _draw_roc(axes: Axes, scores: NDArray[np.float64], is_anomaly: NDArray[np.bo
     if is_anomaly.all() or not is_anomaly.any():
         _say(axes, "needs good and\nanomalous images")
         return
-    false, true, _ = roc_curve(is_anomaly, scores)
+    false, true = (_thinned(values) for values in roc_curve(is_anomaly, scores)[:2])
     axes.plot((0, 1), (0, 1), color=_FAINT, linewidth=1, linestyle="--")
     axes.plot(false, true, color=_INK, linewidth=1.6, clip_on=False)
     axes.fill_between(false, true, color=_GOOD, alpha=0.12, linewidth=0)
@@ -141,10 +143,18 @@ def _draw_recall(axes: Axes, scores: NDArray[np.float64], is_anomaly: NDArray[np
     if not is_anomaly.any():
         _say(axes, "needs anomalous images")
         return
-    precision, recall, _ = precision_recall_curve(is_anomaly, scores)
+    curve = precision_recall_curve(is_anomaly, scores, drop_intermediate=True)
+    precision, recall = (_thinned(values) for values in curve[:2])
     axes.axhline(is_anomaly.mean(), color=_FAINT, linewidth=1, linestyle="--")
     axes.plot(recall, precision, color=_INK, linewidth=1.6, clip_on=False)
     axes.fill_between(recall, precision, color=_GOOD, alpha=0.12, linewidth=0)
+
+
+def _thinned(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a curve's points, or as many of them, ends included, as a plot can show."""
+    if len(curve) <= _POINTS:
+        return curve
+    return curve[np.linspace(0, len(curve) - 1, _POINTS).round().astype(np.intp)]
 
 
 def _unit_square(axes: Axes) -> None:
