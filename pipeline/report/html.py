@@ -161,11 +161,12 @@ def render(report: ReportInput) -> str:
     the browser to.
 
     Raises:
-        StoreError: a table lacks a column, or scores are partly no finite numbers.
+        StoreError: a table lacks a column or a label, or some scores of a category are no finite
+            numbers and others are.
     """
     from jinja2 import Environment, StrictUndefined
 
-    _check_columns(report)
+    _check_tables(report)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -334,7 +335,7 @@ def _items(
     return tuple(items)
 
 
-def _check_columns(report: ReportInput) -> None:
+def _check_tables(report: ReportInput) -> None:
     both = [f"{name}_{kind}" for name in METRICS for kind in ("mean", "std")]
     for name, frame, columns in (
         ("metrics", report.metrics, ["category", "shots", "seed", *METRICS]),
@@ -346,6 +347,13 @@ def _check_columns(report: ReportInput) -> None:
             raise StoreError(
                 f"the table of {name} lacks {', '.join(missing)}: run `dvc repro` to make it again"
             )
+    # a missing label would silently count as anomalous
+    keys = [column for column in _SCORE_COLUMNS if column in report.scores and column != "score"]
+    if gaps := [column for column in keys if report.scores[column].isna().any()]:
+        raise StoreError(
+            f"the table of scores has empty fields in {', '.join(gaps)}: run `dvc repro` to make "
+            "it again"
+        )
 
 
 def _digest(script: str) -> str:

@@ -1,0 +1,1 @@
+"""Presets: parameters of the paper's examples, written over a commented template."""
