@@ -129,7 +129,7 @@ def plan_segments(
     """
     groups: dict[tuple[str, ...], list[str]] = {}
     for key, spaces in needs.items():
-        groups.setdefault(tuple(sorted(spaces)), []).append(key)
+        groups.setdefault(tuple(sorted(set(spaces))), []).append(key)
     tasks: list[SegmentTask] = []
     for spaces, keys in groups.items():
         if not spaces:

@@ -28,7 +28,7 @@ from cache.layout import Location, Space, chunk_rows, fingerprint
 from fade.errors import StoreError
 
 SCHEMA = 1
-_ID = re.compile(r"[0-9a-f]{32}")
+_ENTRY = re.compile(r"[0-9a-f]{32}\.json")
 
 
 class DamagedSegmentError(StoreError):
@@ -77,17 +77,20 @@ class Store:
         """All published rows of a space by key.
 
         Entries that were cut short are not published. Of duplicates the first by name serves.
+
+        Raises:
+            StoreError: the operating system refuses to read the index.
         """
         folder = self._folder(space) / "index"
         rows: dict[str, Location] = {}
         try:
-            names = sorted(entry.name for entry in os.scandir(folder))
+            names = sorted(filter(_ENTRY.fullmatch, os.listdir(folder)))
+            entries = [_read_entry(folder / name) for name in names]
         except FileNotFoundError:
             return rows
-        for name in names:
-            entry = _read_entry(folder / name)
-            if entry is None:
-                continue
+        except OSError as error:
+            raise StoreError(f"the store's index cannot be read: {error}") from None
+        for entry in filter(None, entries):
             segment = entry["segment"]
             for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
                 rows.setdefault(key, Location(segment, row, crc))
@@ -101,8 +104,11 @@ class Store:
             keys: one for each row.
             rows: (len(keys), *space.shape), cast to the space's type.
 
+        Returns:
+            Where each row lies; nothing is written for no rows.
+
         Raises:
-            StoreError: shape mismatch, values that are not finite, no room or no permission.
+            StoreError: shape or type mismatch, values that are not finite, no room or no permission.
         """
         import zarr
         from zarr.codecs import Crc32cCodec
@@ -110,6 +116,14 @@ class Store:
         if rows.shape != (len(keys), *space.shape):
             raise StoreError(
                 f"{space.label}: rows of shape {rows.shape} for {len(keys)} keys of shape {space.shape}"
+            )
+        if not keys:
+            return []
+        # floats may be rounded, but integers would wrap around without a word
+        floats = np.dtype(space.dtype).kind == "f"
+        if not np.can_cast(rows.dtype, space.dtype, "same_kind" if floats else "safe"):
+            raise StoreError(
+                f"{space.label}: rows of type {rows.dtype} cannot be stored as {space.dtype}"
             )
         with np.errstate(over="ignore"):
             data = np.ascontiguousarray(rows, dtype=space.dtype)
@@ -136,6 +150,7 @@ class Store:
                 fill_value=np.nan if data.dtype.kind == "f" else 0,
                 zarr_format=3,
                 overwrite=False,
+                config={"write_empty_chunks": True},  # a search for such chunks takes longer
             )
             array[...] = data
             locations = [
@@ -186,6 +201,8 @@ class Store:
             low, high = min(rows), max(rows) + 1
             if array.shape[1:] != space.shape or array.shape[0] < high:
                 raise ValueError(f"it holds {array.shape}")
+            if array.dtype != space.dtype:
+                raise ValueError(f"it holds {array.dtype}")
             if high - low <= 2 * len(rows):
                 block = array[low:high]
                 ordered = rows == list(range(low, high))
@@ -197,14 +214,18 @@ class Store:
                     f"segment {segment} of {space.label} cannot be read: {error}"
                 ) from None
             raise self._damaged(space, segment, "it is not there") from None
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise self._damaged(space, segment, str(error).splitlines()[0]) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            reason = str(error) or type(error).__name__
+            raise self._damaged(space, segment, reason.splitlines()[0]) from None
 
     def _damaged(self, space: Space, segment: str, reason: str) -> DamagedSegmentError:
-        self.withdraw(space, segment)
+        advice = "it was taken out of the index; run again and its rows are computed anew"
+        try:
+            self.withdraw(space, segment)
+        except OSError as error:
+            advice = f"delete {error.filename} ({error.strerror}) and run again"
         return DamagedSegmentError(
-            f"segment {segment} of {space.label} in {self.root} is damaged ({reason}): it was taken "
-            "out of the index; run again and its rows are computed anew"
+            f"segment {segment} of {space.label} in {self.root} is damaged ({reason}): {advice}"
         )
 
     def withdraw(self, space: Space, segment: str) -> None:
@@ -239,17 +260,22 @@ def _finite(values: np.ndarray) -> bool:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    """Write a file that nobody sees half written: a kill would leave a store that none can open."""
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _read_entry(path: Path) -> Mapping[str, Any] | None:
-    """An index entry, or None if it was cut short, is damaged or is no entry at all."""
+    """An index entry, or None if it is gone, was cut short, is damaged or is no entry at all."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
         digest = entry.pop("digest")
         whole = entry["schema"] == SCHEMA and digest == fingerprint(entry)
-        named = bool(_ID.fullmatch(entry["segment"])) and len(entry["keys"]) == len(entry["crc"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        named = entry["segment"] == path.stem and len(entry["keys"]) == len(entry["crc"])
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return entry if whole and named else None
 
@@ -267,6 +293,7 @@ class _explained:
         if isinstance(error, OSError):
             hint = {
                 errno.ENOSPC: "no space is left: free some, or set features.store to a larger disk",
+                errno.EDQUOT: "your quota is used up: free some, or set features.store to another disk",
                 errno.EROFS: "the file system is read-only: set features.store to another folder",
                 errno.EACCES: "permission denied: set features.store to a folder you may write to",
             }.get(error.errno or 0, str(error))

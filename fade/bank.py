@@ -55,6 +55,11 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
                 f"vision.index {index!r} does not work on {len(vectors)} vectors of dimension "
                 f"{vectors.shape[1]} ({detail}): use 'flat' or another FAISS factory string"
             ) from None
+        if built.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise ParameterError(
+                f"vision.index {index!r} does not measure inner products: use 'flat' or another "
+                "FAISS factory string"
+            )
     built.add(vectors)
     return built
 
@@ -156,7 +161,15 @@ def similarity_to_others(queries: np.ndarray) -> np.ndarray:
 
     Returns:
         (q,) float32.
+
+    Raises:
+        ParameterError: the image is a single patch, so that there is no other.
     """
+    if len(queries) < 2:
+        raise ParameterError(
+            "an image of a single patch has no other patches to compare with: use larger "
+            "features.segmentation_sizes or set vision.query_in_bank to false"
+        )
     best = np.empty(len(queries), np.float32)
     for start in range(0, len(queries), QUERY_ROWS):
         block = queries[start : start + QUERY_ROWS]

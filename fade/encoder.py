@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -100,7 +101,8 @@ def _as_local_dir(config_file: Path) -> Iterator[str]:
             f"model.name: {config_file} holds no JSON object: expected an open_clip config"
         )
     whole = config if "model_cfg" in config else {"model_cfg": config, "preprocess_cfg": {}}
-    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(whole["model_cfg"])
+    inner = whole["model_cfg"] if isinstance(whole["model_cfg"], dict) else {}
+    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(inner)
     if missing:
         raise ModelError(
             f"model.name: {config_file} lacks {', '.join(sorted(missing))}: expected an open_clip config"
@@ -119,41 +121,59 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
         )
     try:
         open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()
-        detail = first[1].strip() if len(first) > 1 else first[0]
-        raise ModelError(
-            f"{label}: {file} does not fit model.name ({detail[:160]}): "
-            "give the architecture that these weights were made for, or another file"
-        ) from None
     except Exception as error:  # torch and safetensors raise many kinds on damaged files
+        lines = str(error).strip().splitlines()
+        if "loading state_dict" in str(error):
+            raise ModelError(
+                f"{label}: {file} does not fit model.name ({lines[-1].strip()[:160]}): "
+                "give the architecture that these weights were made for, or another file"
+            ) from None
+        if "TorchScript" in str(error):
+            raise ModelError(
+                f"{label}: {file} is a TorchScript archive, which can hold code: load it with "
+                "torch.jit.load where you trust it and save its state_dict() with torch.save"
+            ) from None
+        if isinstance(error, UnpicklingError):
+            raise ModelError(
+                f"{label}: {file} is no plain state dict, and other pickled objects are refused "
+                "because they could run code: save the model's state_dict() alone, or safetensors"
+            ) from None
         raise ModelError(
-            f"{label}: {file} cannot be read as weights ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:160] if str(error) else 'no detail'}): "
+            f"{label}: {file} cannot be read as weights ({_first_line(error)}): "
             "is it complete? checkpoints must be safetensors or plain state dicts"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     """Build the model and its tokenizer on the CPU in float32, weights loaded."""
     import open_clip
 
+    tags: list[str] = []
     if name.endswith(".json"):
         if not Path(name).is_file():
             raise ModelError(f"model.name: no config file at {name}")
         with _as_local_dir(Path(name)) as local:
-            model = _build(open_clip.create_model, local, load_weights=False)
-            tokenizer = open_clip.get_tokenizer(local)
+            model, tokenizer = _build(local, name)
     elif name.startswith(("hf-hub:", "local-dir:")):
+        own = pretrained in ("", name)
         try:
-            return _build(open_clip.create_model, name), open_clip.get_tokenizer(name)
-        except ModelError:
-            raise
+            # open_clip would go on with random weights where it finds none
+            model = open_clip.create_model(
+                name, precision="fp32", device="cpu", load_weights=own, require_pretrained=own
+            )
+            tokenizer = open_clip.get_tokenizer(name)
         except Exception as error:
             raise ModelError(
-                f"model.name: {name} could not be loaded ({type(error).__name__}): without internet, "
+                f"model.name: {name} could not be loaded ({_first_line(error)}): without internet, "
                 "put its config and weights on this machine and name the files"
             ) from None
+        if own:
+            return model, tokenizer
     elif name not in open_clip.list_models():
         close = get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(close)}?" if close else ""
@@ -161,19 +181,8 @@ def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     else:
         tags = open_clip.list_pretrained_tags_by_model(name)
         if pretrained in tags:
-            try:
-                model = _build(open_clip.create_model, name, pretrained=pretrained)
-            except ModelError:
-                raise
-            except Exception as error:
-                raise ModelError(
-                    f"model.pretrained: the weights {pretrained} of {name} are not on this machine "
-                    f"and could not be downloaded ({type(error).__name__}): copy the file here and "
-                    "set model.pretrained to its path"
-                ) from None
-            return model, open_clip.get_tokenizer(name)
-        model = _build(open_clip.create_model, name, load_weights=False)
-        tokenizer = open_clip.get_tokenizer(name)
+            return _create_by_tag(name, pretrained)
+        model, tokenizer = _build(name, name)
 
     if pretrained == SEEDED:
         fill_seeded(model)
@@ -189,7 +198,6 @@ def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     elif Path(pretrained).is_file():
         _load_checkpoint(model, Path(pretrained), "model.pretrained")
     else:
-        tags = [] if name.endswith(".json") else open_clip.list_pretrained_tags_by_model(name)
         known = f" Tags of {name}: {', '.join(tags)}." if tags else ""
         raise ModelError(
             f"model.pretrained: {pretrained!r} is no file here and no tag of {name}: give a "
@@ -199,11 +207,42 @@ def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     return model, tokenizer
 
 
-def _build(create: Any, name: str, **options: Any) -> nn.Module:
+def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
+    """A model of open_clip with weights that it knows by a tag."""
+    import open_clip
+
+    config: dict[str, Any] = open_clip.get_model_config(name) or {}
+    made_with = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
+    if made_with != bool(config.get("quick_gelu", False)):
+        # open_clip only warns, and the features come out wrong
+        other = f"{name}-quickgelu" if made_with else name.removesuffix("-quickgelu")
+        raise ModelError(
+            f"model.pretrained: {tag} was trained with{'' if made_with else 'out'} QuickGELU, unlike "
+            f"{name}: set model.name to {other}"
+        )
     try:
-        return create(name, precision="fp32", device="cpu", **options)
-    except (TypeError, KeyError, AssertionError) as error:
-        raise ModelError(f"model.name: open_clip cannot build {name}: {error}") from None
+        model = open_clip.create_model(name, pretrained=tag, precision="fp32", device="cpu")
+    except Exception as error:
+        raise ModelError(
+            f"model.pretrained: the weights {tag} of {name} are not on this machine "
+            f"and could not be downloaded ({_first_line(error)}): copy the file here and "
+            "set model.pretrained to its path"
+        ) from None
+    return model, open_clip.get_tokenizer(name)
+
+
+def _build(address: str, name: str) -> tuple[nn.Module, Any]:
+    """A model without trained weights, and its tokenizer; people know it by ``name``."""
+    import open_clip
+
+    try:
+        model = open_clip.create_model(address, precision="fp32", device="cpu", load_weights=False)
+        return model, open_clip.get_tokenizer(address)
+    except Exception as error:  # a config can be wrong in any way
+        raise ModelError(
+            f"model.name: open_clip cannot build {name} ({_first_line(error)}): correct the config "
+            "or choose another model"
+        ) from None
 
 
 def _require_plain_vit(model: nn.Module, name: str) -> None:
@@ -398,7 +437,8 @@ class Encoder:
                 "native_size": self.native_size,
                 "blocks": len(self._blocks),
                 "heads": self._blocks[0].heads,
-                "activation": type(self._blocks[0].activation).__name__,
+                "activation": repr(self._blocks[0].activation),
+                "epsilon": self._visual.ln_post.eps,
             },
             "mean": self.mean,
             "std": self.std,
@@ -428,9 +468,18 @@ class Encoder:
 
         Returns:
             For each pair float32 (B, dim) for cls, (B, patches, dim) for patch, row by row.
+
+        Raises:
+            ParameterError: other shapes or types.
         """
         import torch
 
+        if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
+            raise ParameterError(
+                f"images must be (B, S, S, 3) uint8, not {pixels.shape} {pixels.dtype}"
+            )
+        if pixels.shape[1] != pixels.shape[2]:
+            raise ParameterError(f"images must be square, not {pixels.shape[1]}x{pixels.shape[2]}")
         grid = self.grid(pixels.shape[1])
         with torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)

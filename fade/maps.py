@@ -85,16 +85,14 @@ def image_score(
         mode: what the score is made of.
         shots: number of reference images.
     """
-    if mode == "language" or (mode == "both" and shots == 0):
-        if language is None:
-            raise ValueError(f"mode {mode} lacks a language score")
+    if language is not None and (mode == "language" or (mode == "both" and shots == 0)):
         score = language
-    elif vision is None or (mode == "both" and language is None):
-        raise ValueError(f"mode {mode} lacks a side")
-    elif mode == "vision":
+    elif vision is not None and mode == "vision":
         score = float(vision.max())
+    elif vision is not None and language is not None and mode == "both":
+        score = 0.5 * (language + float(vision.max()))
     else:
-        score = 0.5 * (float(language or 0.0) + float(vision.max()))
+        raise ValueError(f"mode {mode} lacks a side")
     if not np.isfinite(score):
         raise DataError(f"an image score is {score}: check weights and precision")
     return min(max(score, 0.0), 1.0)

@@ -147,9 +147,7 @@ class Detector:
             )
         score_text = map_text = None
         if settings.language:
-            score_text = text_classifier(
-                encoder, settings.score_prompts, name, settings.classifier
-            )
+            score_text = text_classifier(encoder, settings.score_prompts, name, settings.classifier)
             map_text = text_classifier(
                 encoder, settings.map_prompts, GENERIC_NAME, settings.classifier
             )
@@ -266,7 +264,7 @@ def embed(
     for size in sorted({feature.size for feature in features}):
         here = [feature for feature in features if feature.size == size]
         outputs = {(feature.stream, feature.token) for feature in here}
-        encoded = encoder.encode_images(resize_square(picture, size)[None], outputs)
+        encoded = encoder.encode_images(resize_square(picture, size)[None].copy(), outputs)
         for feature in here:
             found[feature] = encoded[feature.stream, feature.token][0]
     return found

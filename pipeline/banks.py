@@ -121,7 +121,8 @@ class Bank:
     def _to_references(
         self, size: int, query: np.ndarray, needed: list[int]
     ) -> dict[int, np.ndarray]:
-        vectors = index_vectors(_open(bank_path(self.category, size)))
+        index = _open(bank_path(self.category, size))  # held here, as the view below does not
+        vectors = index_vectors(index)
         patches = len(query)
         images = vectors.reshape(-1, patches, vectors.shape[1])
         # a run of neighbouring references, the usual case, is a view

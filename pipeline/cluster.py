@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+from fade.errors import FadeError
 from pipeline.params import ClusterParams
 from pipeline.progress import Progress
 
@@ -15,9 +17,10 @@ R = TypeVar("R")
 
 def _run_limited(function: Callable[[T], R], threads: int, task: T) -> R:
     """Run a task with a fixed number of BLAS and OpenMP threads, so that sums keep their order."""
-    import faiss  # noqa: F401  # loaded first: limits reach only libraries that are there
     from threadpoolctl import threadpool_limits
 
+    with suppress(ImportError):  # language alone needs none
+        import faiss  # noqa: F401  # loaded first: limits reach only libraries that are there
     threadpool_limits(limits=threads)
     return function(task)
 
@@ -42,9 +45,15 @@ def map_tasks(
         label: names the work in the progress bar and in dask's keys.
         weight: how many items a task stands for in the progress.
         unit: what the items are called.
+
+    Raises:
+        FadeError: a worker process died. Errors of a task come as they were raised.
     """
+    from concurrent.futures.process import BrokenProcessPool
+
     import dask
     from dask.callbacks import Callback
+    from dask.multiprocessing import RemoteException
 
     if not tasks:
         return []
@@ -67,5 +76,13 @@ def map_tasks(
         def finished(key: str, *_: Any) -> None:
             progress.advance(weights.get(key, 0))
 
-        with dask.config.set({"multiprocessing.context": "spawn"}), Callback(posttask=finished):
-            return list(dask.compute(*delayed, optimize_graph=False, **options))
+        try:
+            with dask.config.set({"multiprocessing.context": "spawn"}), Callback(posttask=finished):
+                return list(dask.compute(*delayed, optimize_graph=False, **options))
+        except RemoteException as error:  # its message has the worker's traceback in it
+            raise error.exception from error
+        except BrokenProcessPool:
+            raise FadeError(
+                f"{label}: a worker process died, perhaps for want of memory: lower cluster.workers "
+                "and run again; what was finished is kept"
+            ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +63,21 @@ ARTEFACTS = (
 )  # fmt: skip
 
 
+NAME_LENGTH = 200
+"""File systems take 255 bytes; the rest is left for suffixes."""
+
+
 def safe_name(category: str) -> str:
-    """A category's name as a file name, the same on every system, one to one."""
-    return quote(category, safe=" ()[]+,=@").replace(".", "%2E") or "%"
+    """A category's name as a file name, the same on every system, one to one.
+
+    Of names that would be too long, as quoting makes of 255 bytes outside ASCII, the end is replaced
+    by a hash; quoting never gives the ``%-`` before it.
+    """
+    name = quote(category, safe=" ()[]+,=@").replace(".", "%2E") or "%"
+    if len(name) <= NAME_LENGTH:
+        return name
+    digest = hashlib.blake2b(category.encode(), digest_size=20).hexdigest()
+    return f"{name[: NAME_LENGTH - len(digest) - 2]}%-{digest}"
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -85,9 +98,15 @@ def project_root(start: Path | None = None) -> Path:
 
 
 def store_root(configured: str | None) -> Path:
-    """Where features are kept: ``features.store``, or ``.fade/store`` in the project."""
+    """Where features are kept: ``features.store``, or ``.fade/store`` in the project.
+
+    Raises:
+        ParameterError: an empty name, or a URL.
+    """
     if configured is None:
         return project_root() / ".fade" / "store"
+    if not configured.strip():
+        raise ParameterError("features.store is empty: name a folder, or null for the project's")
     if "://" in configured:
         raise ParameterError(
             f"features.store: {configured} is a URL, and only folders are supported so far"

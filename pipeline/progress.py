@@ -45,14 +45,18 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(count)
-        elif now - self._last >= SECONDS_BETWEEN_LINES:
+        elif self.done and now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
             rate = self.done / (now - self._start)
             left = (self.total - self.done) / rate
             log.info(
-                "%s: %d of %d %ss, %.3g a second, %s left",
-                self.label, self.done, self.total, self.unit, rate, _duration(left),
+                "%s: %d of %d %s, %.3g a second, %s left",
+                self.label, self.done, self.total, _plural(self.unit), rate, _duration(left),
             )  # fmt: skip
+
+
+def _plural(unit: str) -> str:
+    return f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
 
 
 def _duration(seconds: float) -> str:

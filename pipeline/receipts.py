@@ -127,14 +127,17 @@ def read_receipt(artefact: Artefact) -> Receipt:
         StoreError: missing, damaged or of another schema version.
     """
     frame, remarks = read_table(artefact.path)
-    spaces = [Space.from_json(content) for content in remarks["spaces"]]
-    rows = {
-        str(label): dict(zip(part["key"], (int(c) for c in part["crc"]), strict=True))
-        for label, part in frame.groupby("space", sort=False)
-    }
-    return Receipt(
-        artefact.path,
-        {space.label: space for space in spaces},
-        {space.label: rows.get(space.label, {}) for space in spaces},
-        remarks["against"],
-    )
+    try:
+        spaces = [Space.from_json(content) for content in remarks["spaces"]]
+        rows = {
+            str(label): dict(zip(part["key"], (int(c) for c in part["crc"]), strict=True))
+            for label, part in frame.groupby("space", sort=False)
+        }
+        return Receipt(
+            artefact.path,
+            {space.label: space for space in spaces},
+            {space.label: rows.get(space.label, {}) for space in spaces},
+            remarks["against"],
+        )
+    except (KeyError, TypeError):
+        raise StoreError(f"{artefact.path} is no receipt: delete it and run `dvc repro`") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -18,6 +19,8 @@ log = logging.getLogger("fade")
 
 TRACEBACK = "FADE_TRACEBACK"
 """Environment variable: set it to see tracebacks."""
+EXIT_CODE_FILE = "FADE_EXIT_CODE_FILE"
+"""Environment variable: file for a failing stage's exit code, which DVC does not pass on."""
 
 
 def _open_log(stage: str) -> Path | None:
@@ -40,6 +43,13 @@ def _open_log(stage: str) -> Path | None:
     return path
 
 
+def _leave_exit_code(code: int) -> None:
+    file = os.environ.get(EXIT_CODE_FILE)
+    if file:
+        with contextlib.suppress(OSError):
+            Path(file).write_text(str(code), encoding="ascii")
+
+
 def run_stage(module: str) -> None:
     """Run the function ``run(params)`` of a stage module and end the process.
 
@@ -60,6 +70,7 @@ def run_stage(module: str) -> None:
         log.debug("traceback", exc_info=True)
         code = error.exit_code
         if os.environ.get(TRACEBACK):
+            _leave_exit_code(code)
             raise
     except Exception as error:
         if os.environ.get(TRACEBACK):
@@ -76,5 +87,7 @@ def run_stage(module: str) -> None:
     else:
         log.info("done in %.1f s", time.monotonic() - start)
         code = 0
+    if code:
+        _leave_exit_code(code)
     logging.shutdown()
     sys.exit(code)

@@ -25,7 +25,9 @@ def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     remarks = json.dumps({"schema": SCHEMA, **extra}, sort_keys=True).encode()
     pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}), path
+        table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}),
+        path,
+        write_page_checksum=True,
     )
 
 
@@ -39,16 +41,18 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-        remarks = json.loads((table.schema.metadata or {})[_KEY])
+        table = pq.read_table(path, page_checksum_verification=True)
+        remarks = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+        frame = table.to_pandas()
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        reason = str(error) or type(error).__name__
         raise StoreError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and run `dvc repro`"
+            f"{path} cannot be read ({reason.splitlines()[0]}): delete it and run `dvc repro`"
         ) from None
     check_schema(remarks, path)
-    return table.to_pandas(), remarks
+    return frame, remarks
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
@@ -93,7 +97,13 @@ def read_csv(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, dtype={"category": str}, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(
+            path,
+            dtype={"category": str},
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
+        )
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
     except (OSError, ValueError) as error:

@@ -48,7 +48,8 @@ def _write_category(
             chosen = selection[
                 (selection["seed"] == trial.seed) & (selection["rank"] < trial.shots)
             ]
-            patches = vectors[[row[key] for key in chosen["hash"]]].reshape(-1, vectors.shape[-1])
+            keys = dict.fromkeys(chosen["hash"])  # equal images count once, as in a shared bank
+            patches = vectors[[row[key] for key in keys]].reshape(-1, vectors.shape[-1])
             patches = np.ascontiguousarray(patches[coreset(patches, params.vision.coreset)])
             write_index(
                 build_index(patches, params.vision.index), bank_path(category, feature.size, trial)

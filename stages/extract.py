@@ -138,7 +138,7 @@ def run(params: Params) -> None:
     )
     computed = len({key for task in tasks for key in task.keys})
     log.info(
-        "%d of %d images have all their features in the store, %d are computed on %s",
+        "%d of %d images have all their features in the store, %d to compute on %s",
         len(needs) - computed, len(needs), computed, encoder.device,
     )  # fmt: skip
     extraction = Extraction(

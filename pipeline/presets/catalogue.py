@@ -206,8 +206,13 @@ def _leaf(node: Any, keys: Sequence[str]) -> Any:
 
 
 def _flow(value: Any) -> str:
-    """A value as it may stand on a line of YAML, inside brackets too."""
+    """A value as it may stand on one line of YAML, inside brackets too."""
+    plain = not isinstance(value, str) or value.isprintable()
     listed = yaml.safe_dump(
-        [value], default_flow_style=True, sort_keys=False, allow_unicode=True, width=2**31
+        [value],
+        default_flow_style=True,
+        default_style=None if plain else '"',
+        allow_unicode=plain,
+        width=2**31,
     )
     return listed.strip()[1:-1]

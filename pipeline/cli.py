@@ -1,0 +1,227 @@
+"""The command line ``fade``: each command calls one function of the pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fade import __version__
+from fade.errors import FadeError, ParameterError, StoreError
+
+# what is heavy is imported by the command that needs it, so that help comes at once
+
+app = typer.Typer(
+    help="Few-shot and zero-shot visual anomaly detection as a batch pipeline.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+cache = typer.Typer(
+    help="Look into the feature store.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(cache, name="cache", epilog="Example: fade cache info")
+
+
+class TableFormat(StrEnum):
+    """What ``fade table`` writes."""
+
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="A metric, e.g. full_image_aupr; may be repeated."),
+]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option("--store", help="The store's folder; default: that of params.yaml."),
+]
+
+
+def _write_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fade {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Example: fade init --preset mvtec-fewshot-both && fade run")
+def _fade(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: fade presets --json")
+def presets(as_json: Json = False) -> None:
+    """List the presets for fade init."""
+    from pipeline.presets.catalogue import PRESETS
+
+    if as_json:
+        _write_json(
+            [{"name": preset.name, "summary": preset.summary} for preset in PRESETS.values()]
+        )
+        return
+    width = max(map(len, PRESETS))
+    for preset in PRESETS.values():
+        typer.echo(f"{preset.name:<{width}}  {preset.summary}")
+
+
+@app.command(epilog="Example: fade init --preset mvtec-fewshot-both --data /data/mvtec")
+def init(
+    preset: Annotated[str, typer.Option(help="Its name, see fade presets.")] = "demo",
+    data: Annotated[str | None, typer.Option(help="Where the data set is.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A checkpoint file or an open_clip tag.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace params.yaml.")] = False,
+) -> None:
+    """Write params.yaml into this folder."""
+    from pipeline.params import PARAMS_FILE
+    from pipeline.presets.catalogue import find_preset, render
+
+    text = render(find_preset(preset), data=data, weights=weights)
+    if PARAMS_FILE.exists() and not force:
+        raise ParameterError(f"{PARAMS_FILE} is already here: replace it with --force")
+    PARAMS_FILE.write_text(text, encoding="utf-8")
+    typer.echo(f"{PARAMS_FILE} written: look it through, then start with `fade run`")
+
+
+@app.command(epilog="Example: fade run evaluate")
+def run(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages to bring up to date; default: all.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run them even if nothing changed.")
+    ] = False,
+) -> None:
+    """Run the pipeline of this folder (dvc repro)."""
+    from pipeline.repro import repro
+
+    raise typer.Exit(repro(stages or [], force=force))
+
+
+@app.command(epilog="Example: fade compare ../before/results results")
+def compare(
+    a: Annotated[Path, typer.Argument(help="A results or project folder.")],
+    b: Annotated[Path, typer.Argument(help="Another one.")],
+    metric: Metrics = None,
+    as_json: Json = False,
+) -> None:
+    """Set the metrics of two runs side by side."""
+    from pipeline.comparison import compare as compare_runs
+    from pipeline.comparison import comparison_json, comparison_markdown
+    from pipeline.papertable import DEFAULT_METRICS, read_summary
+
+    differences = compare_runs(read_summary(a), read_summary(b), metric or DEFAULT_METRICS)
+    if as_json:
+        _write_json(comparison_json(differences))
+    else:
+        typer.echo(comparison_markdown(differences, str(a), str(b)), nl=False)
+
+
+@app.command(epilog="Example: fade table --format latex --metric full_pixel_auroc > table.tex")
+def table(
+    results: Annotated[Path, typer.Argument(help="A results or project folder.")] = Path("results"),
+    form: Annotated[TableFormat, typer.Option("--format", help="For which reader.")] = (
+        TableFormat.MARKDOWN
+    ),
+    metric: Metrics = None,
+) -> None:
+    """Print the results as a paper does: categories by shots, in percent."""
+    from pipeline.papertable import DEFAULT_METRICS, latex_table, markdown_table, read_summary
+
+    render = latex_table if form is TableFormat.LATEX else markdown_table
+    typer.echo(render(read_summary(results), metric or DEFAULT_METRICS), nl=False)
+
+
+def _store_root(given: Path | None) -> Path:
+    from pipeline.params import PARAMS_FILE, load_params
+    from pipeline.paths import store_root
+
+    if given is not None:
+        return given
+    return store_root(load_params().features.store if PARAMS_FILE.exists() else None)
+
+
+@cache.command(epilog="Example: fade cache info --json")
+def info(store: StoreFolder = None, as_json: Json = False) -> None:
+    """List what the feature store holds."""
+    from dataclasses import asdict
+
+    from pipeline.inventory import describe, open_store
+
+    spaces = describe(open_store(_store_root(store)))
+    if as_json:
+        _write_json([asdict(space) for space in spaces])
+        return
+    form = "{:<20}  {:<8}  {:>10}  {:>8}  {:>15}".format
+    typer.echo(form("label", "space", "rows", "segments", "bytes"))
+    for space in spaces:
+        typer.echo(
+            form(space.label, space.fingerprint[:8], space.rows, space.segments, f"{space.bytes:,}")
+        )
+    total = (
+        sum(getattr(space, name) for space in spaces) for name in ("rows", "segments", "bytes")
+    )
+    rows, segments, size = total
+    typer.echo(form("total", "", rows, segments, f"{size:,}"))
+
+
+@cache.command(epilog="Example: fade cache verify")
+def verify(store: StoreFolder = None) -> None:
+    """Read everything in the feature store back and check it."""
+    from pipeline.inventory import open_store
+    from pipeline.inventory import verify as verify_space
+
+    opened = open_store(_store_root(store))
+    damaged = 0
+    for space in opened.spaces():
+        check = verify_space(opened, space)
+        typer.echo(f"{check.label} ({space.fingerprint[:8]}): {check.rows} rows are sound")
+        for line in check.damaged:
+            typer.echo(f"damaged: {line}")
+        damaged += len(check.damaged)
+    if damaged:
+        raise StoreError(
+            f"{damaged} damaged segments were taken out of the index: `fade run` computes their rows "
+            "anew where they are needed"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process; errors become a line and an exit code."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="fade")
+    except Exception as error:
+        from pipeline.runner import TRACEBACK
+
+        if os.environ.get(TRACEBACK):
+            raise
+        if isinstance(error, FadeError):
+            line, code = str(error), error.exit_code
+        else:
+            line = f"unexpected {type(error).__name__}: {error}; set {TRACEBACK}=1 for a traceback"
+            code = FadeError.exit_code
+        typer.echo(f"error: {' '.join(line.split())}", err=True)
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""The command line: what it prints, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from cache.layout import Space
+from cache.store import Store
+from fade import __version__
+from fade.errors import ModelError, ParameterError
+from pipeline import repro, runner
+from pipeline.cli import main
+from tests.pipeline.summaries import write_project
+from tests.projects import ROOT
+
+HEAVY = {
+    "torch",
+    "open_clip",
+    "zarr",
+    "dask",
+    "pandas",
+    "sklearn",
+    "pydantic",
+    "numpy",
+    "matplotlib",
+}
+COMMANDS = ("presets", "init", "run", "compare", "table", "cache info", "cache verify")
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+class Fade:
+    """Runs ``fade`` in this process, in a folder of its own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: str) -> Answer:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        printed = self.capsys.readouterr()
+        return Answer(int(ended.value.code or 0), printed.out, printed.err)
+
+
+@pytest.fixture
+def fade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Fade:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(runner.TRACEBACK, raising=False)
+    (tmp_path / ".dvc").mkdir()  # marks the project
+    return Fade(capsys)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom pipeline.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "Usage: fade" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_an_example(fade: Fade, command: str) -> None:
+    answer = fade(*command.split(), "--help")
+    assert answer.code == 0
+    assert f"Example: fade {command}" in answer.out
+
+
+def test_version(fade: Fade) -> None:
+    assert fade("--version").out == f"fade {__version__}\n"
+
+
+def test_usage(fade: Fade) -> None:
+    assert fade("tabel").code == 2
+    assert fade("table", "--format", "html").code == 2
+
+
+def test_presets(fade: Fade) -> None:
+    names = [line.split()[0] for line in fade("presets").out.splitlines()]
+    records = json.loads(fade("presets", "--json").out)
+    assert [record["name"] for record in records] == names
+    assert "mvtec-fewshot-both" in names
+
+
+def test_init(fade: Fade) -> None:
+    assert fade("init", "--preset", "visa-zeroshot-both", "--data", "../visa").code == 0
+    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    assert content["dataset"]["watch"] == "../visa"
+    answer = fade("init")
+    assert answer.code == 2
+    assert answer.err == "error: params.yaml is already here: replace it with --force\n"
+    assert yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) == content
+    assert fade("init", "--force", "--weights", "clip.pt").code == 0
+    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    assert (content["model"]["pretrained"], content["dataset"]["path"]) == ("clip.pt", "data/demo")
+
+
+def test_init_refuses_before_it_writes(fade: Fade) -> None:
+    assert fade("init", "--preset", "mvtec").code == 2
+    assert fade("init", "--data", "").code == 2
+    assert not Path("params.yaml").exists()
+
+
+VALUES = {("plate", 1): (0.5, 0.25), ("mean", 1): (0.5, 0.25)}
+
+
+def test_table(fade: Fade) -> None:
+    write_project(Path(), VALUES)
+    assert "| plate | 50.0 ± 25.0 |" in fade("table").out
+    answer = fade("table", "--format", "latex", "--metric", "full_pixel_f1_max", "results")
+    assert answer.out.count(r"\begin{tabular}") == 1
+    assert r"plate & 50.0 $\pm$ 25.0 \\" in answer.out
+    assert fade("table", "--metric", "f1").code == 2
+    answer = fade("table", "nowhere")
+    assert answer.code == 5
+    assert answer.err.startswith("error: no summary.csv in nowhere")
+    assert answer.err.count("\n") == 1
+
+
+def test_compare(fade: Fade) -> None:
+    write_project(Path("a"), VALUES)
+    write_project(Path("b"), {("plate", 1): (0.75, 0.0)})
+    answer = fade("compare", "a", "b/results", "--metric", "full_image_auroc")
+    assert "| category | shots | a | b/results | difference |" in answer.out
+    assert "| plate | 1 | 50.0 | 75.0 | +25.0 |" in answer.out
+    records = json.loads(fade("compare", "a", "b", "--json").out)
+    assert [record["difference"] for record in records[:2]] == [0.25, None]
+
+
+def test_errors_are_lines(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ValueError("on\npurpose")
+
+    monkeypatch.setattr("pipeline.presets.catalogue.find_preset", fail)
+    answer = fade("init")
+    assert answer.code == 1
+    assert answer.err.startswith("error: unexpected ValueError: on purpose; set FADE_TRACEBACK=1")
+    monkeypatch.setenv(runner.TRACEBACK, "1")
+    with pytest.raises(ValueError, match="purpose"):
+        main(["init"])
+
+
+SPACE = Space("numbers", {"kind": "test"}, (4,), "float32")
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(Path(".fade") / "store")
+
+
+def test_cache_info(fade: Fade, store: Store) -> None:
+    store.register(SPACE)
+    store.write(SPACE, ["a", "b"], np.ones((2, 4)))
+    store.write(SPACE, ["c"], np.ones((1, 4)))
+    (record,) = json.loads(fade("cache", "info", "--json").out)
+    size = record.pop("bytes")
+    assert record == {
+        "label": "numbers", "fingerprint": SPACE.fingerprint, "rows": 3, "segments": 2,
+    }  # fmt: skip
+    assert size > 3 * 16
+    *_, line, total = fade("cache", "info").out.splitlines()
+    assert line.split() == ["numbers", SPACE.fingerprint[:8], "3", "2", f"{size:,}"]
+    assert total.split() == ["total", "3", "2", f"{size:,}"]
+
+
+def damage(segment: str) -> None:
+    folder = Path(".fade/store/spaces") / SPACE.fingerprint / "segments" / segment
+    chunk = next(path for path in folder.rglob("*") if path.is_file() and path.name != "zarr.json")
+    data = bytearray(chunk.read_bytes())
+    data[0] ^= 1
+    chunk.write_bytes(data)
+
+
+def test_cache_verify(fade: Fade, store: Store) -> None:
+    store.register(SPACE)
+    segment = store.write(SPACE, ["a", "b"], np.ones((2, 4)))[0].segment
+    store.write(SPACE, ["c"], np.ones((1, 4)))
+    assert fade("cache", "verify").code == 0
+    damage(segment)
+    answer = fade("cache", "verify")
+    assert answer.code == 5
+    assert f"damaged: segment {segment} of numbers" in answer.out
+    assert "1 rows are sound" in answer.out
+    assert answer.err.startswith("error: 1 damaged segments")
+    assert set(store.index(SPACE)) == {"c"}
+    assert fade("cache", "verify").code == 0
+
+
+def test_cache_verify_reads_the_rows_that_come_up(fade: Fade, store: Store) -> None:
+    store.register(SPACE)
+    twice = [store.write(SPACE, ["a"], np.ones((1, 4)))[0].segment for _ in range(2)]
+    for segment in twice:
+        damage(segment)
+    answer = fade("cache", "verify")
+    assert answer.out.count("damaged: ") == 2
+    assert not store.index(SPACE)
+
+
+def test_no_store(fade: Fade) -> None:
+    answer = fade("cache", "info", "--store", "nowhere")
+    assert answer.code == 5
+    assert answer.err == (
+        "error: there is no store at nowhere: make one with `fade run`, or name it\n"
+    )
+    assert not Path("nowhere").exists()
+
+
+def test_store_of_params(fade: Fade) -> None:
+    fade("init")
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text.replace("store: null", "store: other"), encoding="utf-8")
+    assert f"there is no store at {Path('other').resolve()}" in fade("cache", "info").err
+
+
+@pytest.fixture
+def project(fade: Fade) -> Fade:
+    """A project whose DVC is a program that does as it is told."""
+    fade("init")
+    Path("dvc.yaml").write_text("stages:\n  extract: {cmd: x}\n  evaluate: {cmd: y}\n")
+    return fade
+
+
+def pretend_dvc(monkeypatch: pytest.MonkeyPatch, program: str) -> list[list[str]]:
+    """Let ``program`` run in DVC's place; the commands that were given."""
+    given = []
+    real = subprocess.Popen
+
+    def start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        given.append(command)
+        return real([sys.executable, "-c", program], env=env)
+
+    monkeypatch.setattr(repro.subprocess, "Popen", start)
+    return given
+
+
+def test_run_calls_dvc(project: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = f"import os; assert os.environ['PATH'].startswith({str(Path(sys.executable).parent)!r})"
+    given = pretend_dvc(monkeypatch, first)
+    assert project("run").code == 0
+    assert project("run", "--force", "extract", "evaluate").code == 0
+    dvc = [sys.executable, "-m", "dvc", "repro"]
+    assert given == [dvc, [*dvc, "--force", "extract", "evaluate"]]
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 5, 130])
+def test_run_passes_on_a_stages_code(
+    project: Fade, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    pretend_dvc(
+        monkeypatch,
+        f"import os; open(os.environ[{runner.EXIT_CODE_FILE!r}], 'w').write('{code}')\nos._exit(255)",
+    )
+    assert project("run").code == code
+
+
+def test_run_of_a_failing_dvc(project: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_dvc(monkeypatch, "raise SystemExit(255)")
+    assert project("run").code == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_run_waits_for_an_interrupted_stage(project: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_dvc(
+        monkeypatch,
+        f"import os, signal, time; os.kill({os.getpid()}, signal.SIGINT); time.sleep(0.5)\n"
+        f"open(os.environ[{runner.EXIT_CODE_FILE!r}], 'w').write('130')\nos._exit(255)",
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert project("run").code == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_run_refuses(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = pretend_dvc(monkeypatch, "")
+    assert "no dvc.yaml here" in fade("run").err
+    Path("dvc.yaml").write_text("stages:\n  extract: {cmd: x}\n")
+    assert "no params.yaml here" in fade("run").err
+    Path("params.yaml").write_text("dataset: {}\n")
+    assert fade("run").code == 2
+    assert "did you mean extract?" in fade("run", "extrakt").err
+    Path("dvc.yaml").write_text("- a list\n")
+    assert "lists no stages" in fade("run").err
+    assert not given
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ParameterError("x"), "2"), (ModelError("x"), "4"), (ValueError("x"), "1")]
+)
+def test_a_stage_leaves_its_code(
+    project: Fade, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    def fail(params: object) -> None:
+        raise error
+
+    monkeypatch.setenv(runner.EXIT_CODE_FILE, "left")
+    monkeypatch.setattr("stages.select.run", fail)
+    with pytest.raises(SystemExit) as ended:
+        runner.run_stage("stages.select")
+    assert str(ended.value.code) == Path("left").read_text() == code
+
+
+def test_a_stage_that_ends_well_leaves_none(project: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(runner.EXIT_CODE_FILE, "left")
+    monkeypatch.setattr("stages.select.run", lambda params: None)
+    with pytest.raises(SystemExit) as ended:
+        runner.run_stage("stages.select")
+    assert ended.value.code == 0
+    assert not Path("left").exists()

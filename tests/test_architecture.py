@@ -1,0 +1,63 @@
+"""Who may import whom: the table of docs/ARCHITECTURE.md, held against the code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.imports import ROOT, closure, imports, modules
+
+MAY_IMPORT = {
+    "fade": {"fade"},
+    "cache": {"cache", "fade.types", "fade.errors"},
+    "pipeline": {"pipeline", "cache", "fade"},
+    "stages": {"pipeline", "cache", "fade"},
+}
+FOREIGN_TO_FADE = {"dvc", "dask", "zarr", "typer", "pandas", "pydantic", "distributed"}
+WORKER_STAGES = ("score_language", "score_vision", "evaluate")
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_no_arrow_against_the_table(module: str) -> None:
+    allowed = MAY_IMPORT[module.split(".")[0]]
+    for name in imports(module):
+        assert any(name == a or name.startswith(f"{a}.") for a in allowed), f"{module} -> {name}"
+
+
+def test_no_circle() -> None:
+    for module in modules():
+        for name in imports(module):
+            assert module not in closure(name), f"{module} <-> {name}"
+
+
+@pytest.mark.parametrize("module", sorted(m for m in modules() if m.startswith("fade.")))
+def test_the_library_knows_nothing_of_the_pipeline(module: str) -> None:
+    tree = ast.parse(modules()[module].read_text(encoding="utf-8"))
+    names = {
+        alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    } | {
+        (node.module or "").split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert not names & FOREIGN_TO_FADE
+
+
+@pytest.mark.parametrize("stage", WORKER_STAGES)
+def test_scoring_workers_know_neither_torch_nor_open_clip(stage: str) -> None:
+    code = (
+        "import sys, importlib, pkgutil\n"
+        f"importlib.import_module('stages.{stage}')\n"
+        "import zarr, faiss, cv2, pandas, dask\n"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "assert not loaded & {'torch', 'open_clip', 'torchvision', 'sklearn'}, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    for module in closure(f"stages.{stage}"):
+        assert module != "fade.encoder", f"{stage} reaches the encoder"

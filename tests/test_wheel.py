@@ -1,0 +1,81 @@
+"""The wheel, installed into an environment that knows nothing of this checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the files that git would track, without isolation: setuptools is at hand."""
+    import shutil
+
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("fade", "cache", "pipeline", "stages"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+         "--wheel-dir", str(out), str(source)],
+        check=True,
+    )  # fmt: skip
+    (built,) = out.glob("fade_pipeline-*.whl")
+    return built
+
+
+def test_it_holds_the_data_files(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in (
+        "fade/ensembles/descriptions_1.json", "fade/py.typed", "pipeline/demo/fade-demo.json",
+        "pipeline/report/report.html.j2",
+    ):  # fmt: skip
+        assert needed in names
+    assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
+
+
+def test_the_pipeline_runs_from_it(
+    wheel: Path, tmp_path: Path, golden_checkpoint: Path
+) -> None:
+    """All stages in a folder apart from the clone, on nothing but the wheel and its requirements."""
+    environment = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    site = Path(
+        subprocess.run(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()
+    )  # fmt: skip
+    zipfile.ZipFile(wheel).extractall(site)
+    # a plain path: the requirements are found, the editable install beside them is not
+    (site / "requirements.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    params = changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96],
+        text__segmentation__prompts=["winclip", "descriptions_1"],
+        dataset__path=str(GOLDEN / "images"),
+    )
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    where = subprocess.run(
+        [python, "-c", "import fade, stages; print(fade.__file__, stages.__file__)"],
+        cwd=folder, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert all(path.startswith(str(site)) for path in where.split())
+    for stage in STAGES:
+        done = subprocess.run(
+            [python, "-m", f"stages.{stage}"], cwd=folder, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{stage}: {done.stderr}"
+    assert (folder / "results" / "report" / "index.html").stat().st_size > 10_000
