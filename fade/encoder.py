@@ -123,9 +123,10 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
         open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds on damaged files
         lines = str(error).strip().splitlines()
-        if "loading state_dict" in str(error):
+        if "loading state_dict" in str(error) or isinstance(error, AssertionError):
+            detail = lines[-1].strip()[:160] if lines else "other shapes"
             raise ModelError(
-                f"{label}: {file} does not fit model.name ({lines[-1].strip()[:160]}): "
+                f"{label}: {file} does not fit model.name ({detail}): "
                 "give the architecture that these weights were made for, or another file"
             ) from None
         if "TorchScript" in str(error):
@@ -409,8 +410,20 @@ class Encoder:
 
     @property
     def text_digest(self) -> str:
-        """Hash of all weights outside the vision tower."""
-        return _digest_state(self._text_state)
+        """Hash of all weights outside the vision tower, and of what is computed with them."""
+        model: Any = self._model
+        tower = getattr(model, "text", model)
+        layers = [
+            f"{name} {type(module).__name__} {module.extra_repr()} {getattr(module, 'num_heads', '')}"
+            for name, module in model.named_modules()
+            if name.partition(".")[0] != "visual"
+        ]
+        way = [
+            *layers, type(self._tokenizer).__name__, tower.context_length,
+            getattr(tower, "text_pool_type", getattr(tower, "pool_type", None)),
+        ]  # fmt: skip
+        text = f"{_digest_state(self._text_state)}{way}"
+        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
     def grid(self, size: int) -> int:
         """Patches a side at an input size.

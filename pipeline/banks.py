@@ -13,7 +13,6 @@ import numpy as np
 from cache.layout import fingerprint
 from fade.bank import (
     FLAT,
-    anomaly,
     index_vectors,
     read_index,
     similarity_by_index,
@@ -22,6 +21,7 @@ from fade.bank import (
 )
 from fade.maps import merge_sizes
 from fade.types import Trial
+from fade.vision import patch_map
 from pipeline.params import Params
 from pipeline.paths import BANKS, safe_name
 from pipeline.receipts import Receipt
@@ -103,7 +103,6 @@ class Bank:
     def _anomalies(
         self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray]:
-        grid = round(len(query) ** 0.5)
         needed = sorted({position for c in comparisons for position in c.references})
         to_reference = self._to_references(size, query, needed) if self.exact and needed else {}
         to_others = similarity_to_others(query) if any(c.query for c in comparisons) else None
@@ -115,7 +114,7 @@ class Bank:
                 terms.append(similarity_by_index(query, _open(path)))
             if comparison.query and to_others is not None:
                 terms.append(to_others)
-            maps.append(anomaly(np.max(terms, axis=0)).reshape(grid, grid))
+            maps.append(patch_map(terms))
         return maps
 
     def _to_references(

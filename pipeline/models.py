@@ -22,16 +22,20 @@ def load_encoder(params: Params) -> Encoder:
     """The model of the parameters, ready on its device."""
     from fade.encoder import Encoder
 
+    model, root = params.model, logging.getLogger()
     # open_clip warns that models start without weights; they get them right after
-    logging.getLogger().setLevel(logging.ERROR)
-    model = params.model
-    return Encoder.load(
-        str(SHIPPED.get(model.name, model.name)),
-        model.pretrained,
-        gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
-        precision=model.precision,
-        device=params.runtime.device,
-    )
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        return Encoder.load(
+            str(SHIPPED.get(model.name, model.name)),
+            model.pretrained,
+            gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
+            precision=model.precision,
+            device=params.runtime.device,
+        )
+    finally:
+        root.setLevel(level)
 
 
 def feature_space(encoder: Encoder, feature: Feature, params: Params) -> Space:

@@ -55,11 +55,12 @@ EVALUATION = Artefact(_R / "evaluation.json", "evaluate", "remark on the metrics
 SCORES = Artefact(_R / "scores.parquet", "evaluate", "image and trial", "image, shots, seed")
 MAPS = Artefact(_R / "maps.zarr", "evaluate", "trial", "shots, seed")
 REPORT = Artefact(_R / "report", "report", "page", "-")
+TABLES = Artefact(_R / "tables", "report", "table of a metric", "metric")
 PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 
 ARTEFACTS = (
     MANIFEST, CATEGORIES, SELECTION, REFERENCES, TEST, TEXT, BANKS, LANGUAGE, VISION,
-    METRICS, SUMMARY, METRICS_JSON, EVALUATION, SCORES, MAPS, REPORT, PLOTS,
+    METRICS, SUMMARY, METRICS_JSON, EVALUATION, SCORES, MAPS, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 
 

@@ -110,8 +110,8 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise StoreError(
             f"{path} cannot be read ({error}): delete it and run `dvc repro`"
         ) from None
-    if len(frame):
-        found = frame["schema"].unique().tolist() if "schema" in frame else [None]
+    found = frame["schema"].unique().tolist() if "schema" in frame else [None]
+    if found:  # a table without rows holds no version
         check_schema({"schema": found[0] if len(found) == 1 else found}, path)
     return frame.drop(columns="schema", errors="ignore")
 

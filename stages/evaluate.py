@@ -111,6 +111,19 @@ def plan_blocks(tests: pd.DataFrame, params: Params, store: Store, root: Path) -
     return blocks
 
 
+def _evaluate(blocks: list[Block], params: Params) -> list[Outcome]:
+    language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
+    # a damaged row may be of either: both are cheap to make again
+    with language.void_if_damaged(), vision.void_if_damaged():
+        return map_tasks(
+            evaluate_block,
+            blocks,
+            params.cluster,
+            "evaluate",
+            weight=lambda block: len(block.images),
+        )
+
+
 def scores_table(tests: pd.DataFrame, outcomes: list[Outcome], trials: list[Trial]) -> pd.DataFrame:
     """The rows of scores.parquet: trial by trial, images in the manifest's order."""
     import pandas as pd
@@ -155,9 +168,7 @@ def run(params: Params) -> None:
     grid = component.space.shape[0] if component else 1
     with_maps = trials if params.fusion.segmentation_mode != "none" else []
     create_maps(MAPS.path, with_maps, len(tests), grid, BLOCK_IMAGES, SCHEMA)
-    outcomes = map_tasks(
-        evaluate_block, blocks, params.cluster, "evaluate", weight=lambda block: len(block.images)
-    )
+    outcomes = _evaluate(blocks, params) if blocks else []
     scores = scores_table(tests, outcomes, trials)
     write_table(scores, SCORES.path)
     metrics, reasons = metrics_table(

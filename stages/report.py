@@ -1,4 +1,4 @@
-"""Stage report: the HTML report, and the plots for ``dvc plots``."""
+"""Stage report: the HTML report, paper-style tables, and the plots for ``dvc plots``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,18 @@ from fade.errors import DataError, StoreError
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.preprocess import decode_mask, decode_rgb
 from pipeline.params import Params
-from pipeline.paths import EVALUATION, MANIFEST, MAPS, METRICS, PLOTS, REPORT, SCORES, SUMMARY
+from pipeline.papertable import latex_table, markdown_table
+from pipeline.paths import (
+    EVALUATION,
+    MANIFEST,
+    MAPS,
+    METRICS,
+    PLOTS,
+    REPORT,
+    SCORES,
+    SUMMARY,
+    TABLES,
+)
 from pipeline.report.html import ReportInput, render
 from pipeline.report.plots import write_plots
 from pipeline.runner import run_stage
@@ -70,7 +81,7 @@ def _map_loader() -> Callable[[str, int], np.ndarray | None]:
 
 
 def run(params: Params) -> None:
-    """Write the report and the plots."""
+    """Write the report, the tables and the plots."""
     manifest, _ = read_table(MANIFEST.path)
     scores, _ = read_table(SCORES.path)
     metrics, summary, evaluation = (
@@ -112,11 +123,13 @@ def run(params: Params) -> None:
         provenance=_provenance(),
         warnings=_warnings(params, evaluation),
     )
-    for folder in (REPORT.path, PLOTS.path):
+    for folder in (REPORT.path, TABLES.path, PLOTS.path):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     page = REPORT.path / "index.html"
     page.write_text(render(report), encoding="utf-8")
+    (TABLES.path / "metrics.md").write_text(markdown_table(summary), encoding="utf-8")
+    (TABLES.path / "metrics.tex").write_text(latex_table(summary), encoding="utf-8")
     write_plots(summary, metrics, PLOTS.path)
     log.info("open %s in a browser", page)
 

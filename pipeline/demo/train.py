@@ -105,3 +105,446 @@ def draw_pool(products: int, seed: int, workers: int) -> Pool:
         np.arange(products) % len(TRAIN_FAMILIES),
         np.array([defects for _, _, defects in drawn]),
     )
+
+
+# --- sentences ----------------------------------------------------------------------------------
+
+_GROUPS, _GROUP = 4, 10
+_PLAIN_WORDS = ("object", "item", "part", "product", "piece", "surface", "thing", "material")
+_PLACES = ("", "", " on the left", " on the right", " on the top", " on the bottom",
+           " in the center", " on the top left", " on the bottom right")  # fmt: skip
+
+
+class Sentences:
+    """Draws sentences about flawless and about damaged things, of many names and of none.
+
+    Most names are random words, so that the states count and not the nouns; the words of the
+    demo's own families are left out.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        from fade.prompts import load_ensemble
+        from pipeline.demo.families import DEMO_FAMILIES
+
+        self._tokenizer = tokenizer
+        held_out = {w for name in DEMO_FAMILIES for phrase in FAMILIES[name].words
+                    for w in phrase.split()}  # fmt: skip
+        endings = (word for word in sorted(tokenizer.encoder) if word.endswith("</w>"))
+        stems = (word.removesuffix("</w>") for word in endings)
+        self._random = [
+            w for w in stems if w.isascii() and w.isalpha() and len(w) > 3 and w not in held_out
+        ]
+        named = [phrase for name in TRAIN_FAMILIES for phrase in FAMILIES[name].words]
+        self._named = [phrase for phrase in named if held_out.isdisjoint(phrase.split())]
+        states = load_ensemble("winclip"), load_ensemble("winclip_sizes_places")
+        described = [load_ensemble(f"descriptions_{i}") for i in range(1, 6)]
+        captions = [f"{{classname}} {p}" for name in TRAIN_DEFECTS for p in DEFECTS[name].phrases]
+        self._sources: tuple[tuple[Sequence[str], ...], ...] = (
+            (
+                states[0].normal,
+                tuple(p for ensemble in described for p in ensemble.normal),
+                tuple(f"{{classname}} {phrase}" for phrase in GOOD_PHRASES),
+            ),
+            (
+                (*states[1].abnormal, *states[0].abnormal * 24),
+                tuple(p for ensemble in described for p in ensemble.abnormal),
+                tuple(caption + place for caption in captions for place in _PLACES),
+            ),
+        )
+
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """Tokens of (2 x _GROUPS x _GROUP) sentences, normal ones first."""
+        sentences = []
+        words = [self._word(rng) for _ in range(_GROUPS)]
+        for sources in self._sources:
+            for word in words:
+                for source in rng.choice(3, _GROUP, p=(0.5, 0.35, 0.15)):
+                    prompts = sources[source]
+                    prompt = prompts[int(rng.integers(len(prompts)))].replace("{classname}", word)
+                    sentences.append(f"a photo of a {prompt}." if rng.random() < 0.85 else prompt)
+        tokens: Tensor = self._tokenizer(sentences)
+        return tokens
+
+    def _word(self, rng: np.random.Generator) -> str:
+        kind = rng.random()
+        if kind < 0.3:
+            return "object"
+        if kind < 0.5:
+            words: Sequence[str] = _PLAIN_WORDS if kind < 0.4 else self._named
+            return str(words[int(rng.integers(len(words)))])
+        return " ".join(str(w) for w in rng.choice(self._random, int(rng.integers(1, 3))))
+
+
+# --- both streams, with gradients ---------------------------------------------------------------
+
+
+def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tensor) -> Any:
+    """The clip stream of all images and the gem stream of some, as :mod:`fade.encoder` has them.
+
+    Args:
+        visual: the vision tower of an open_clip model.
+        pixels: (B, 3, S, S) float32, normalised.
+        windows: (B, 2), where each picture lies in the native grid; None: it is all of it.
+        gem: indices of the images whose gem stream is wanted.
+
+    Returns:
+        (B, 1 + patches, dim) and (len(gem), patches, dim), L2-normalised.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from fade.gem import GemConfig, inverse_temperature, self_self_attention
+
+    patches = visual.conv1(pixels)
+    grid = patches.shape[-1]
+    place = visual.positional_embedding
+    if windows is not None:
+        rows, columns = (windows[:, axis, None] + torch.arange(grid) for axis in (0, 1))
+        cells = 1 + rows[:, :, None] * visual.grid_size[1] + columns[:, None, :]
+        first_cell = torch.zeros(len(patches), 1, dtype=torch.long)
+        place = place[torch.cat([first_cell, cells.flatten(1)], 1)]
+    cls = visual.class_embedding.expand(len(patches), 1, -1)
+    clip = visual.ln_pre(torch.cat([cls, patches.flatten(2).transpose(1, 2)], 1) + place)
+    blocks = visual.transformer.resblocks
+    first, gathered = GemConfig().first_block(len(blocks)), None
+    for index, block in enumerate(blocks):
+        attention, normed = block.attn, block.ln_1(clip)
+        joint = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
+        heads = joint.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if index >= first:
+            factor = inverse_temperature(normed[gem], heads.shape[-1])
+            found = self_self_attention(*heads[:, gem], factor, 1)
+            update = attention.out_proj(found.transpose(1, 2).flatten(2))
+            gathered = (clip[gem] if gathered is None else gathered) + update
+        found = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+        clip = clip + attention.out_proj(found.transpose(1, 2).flatten(2))
+        clip = clip + block.mlp(block.ln_2(clip))
+    return tuple(
+        F.normalize(visual.ln_post(tokens) @ visual.proj, dim=-1)
+        for tokens in (clip, gathered[:, 1:])
+    )
+
+
+# --- batches ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Three pictures of each of P products: a good one, a defective one, and one of either kind.
+
+    Attributes:
+        pixels: (3 P, 3, S, S) float32 in [0, 1], product by product.
+        cover: (3 P, g, g), share of each patch that the defect covers.
+        windows: see :func:`both_streams`.
+    """
+
+    pixels: Tensor
+    cover: Tensor
+    windows: Tensor | None
+
+
+def draw_batch(
+    pool: Pool, rng: np.random.Generator, products: int, whole: bool, patch: int
+) -> Batch:
+    """Draw pictures, whole or all through one window of half the side, and change them at random.
+
+    Turns, colours and exposure change product by product, small shifts, light and noise picture
+    by picture.
+    """
+    import cv2
+    import torch
+
+    span = SIDE if whole else SIDE // 2
+    windows = np.zeros((products, 3, 2), np.int64)
+    images = np.empty((products, 3, span, span, 3), np.float32)
+    covers = np.zeros((products, 3, span, span), np.float32)
+    for slot in range(products):
+        product = int(rng.integers(len(pool.images)))
+        order, flawed = rng.permutation(PIECES), (False, True, bool(rng.random() < 0.5))
+        turns, flip = int(rng.integers(4)), bool(rng.random() < 0.5)
+        channels = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
+        gain = rng.uniform(0.75, 1.25, 3).astype(np.float32)
+        gamma = np.float32(np.exp(rng.uniform(-0.3, 0.3)))
+        corner = rng.integers(0, SIDE - span + 1, 2)
+        if not whole and rng.random() < 0.75:
+            target = _turned(pool.covers[product, order[1]], turns, flip)
+            rows, columns = np.nonzero(target > 64)
+            if rows.size:
+                pick = int(rng.integers(rows.size))
+                aim = np.array([rows[pick], columns[pick]])
+                corner = np.clip(aim - rng.integers(8, span - 8, 2), 0, SIDE - span)
+        windows[slot] = np.round(corner / patch)
+        for place in range(3):
+            picture = _turned(
+                pool.images[product, int(flawed[place]), order[place]], turns, flip
+            )
+            dy, dx = (corner + rng.integers(-2, 3, 2)).tolist()
+            move = np.array([[1, 0, -dx], [0, 1, -dy]], np.float32)
+            size, border = (span, span), cv2.BORDER_REFLECT
+            picture = cv2.warpAffine(picture, move, size, flags=cv2.INTER_NEAREST, borderMode=border)
+            light = np.float32(rng.uniform(0.95, 1.05))
+            values = np.clip((picture[..., channels] / np.float32(255)) ** gamma * gain, 0, 1)
+            noise = rng.standard_normal(values.shape, np.float32) * rng.uniform(0, 0.012)
+            images[slot, place] = values * light + noise.astype(np.float32)
+            if flawed[place]:
+                cover = _turned(pool.covers[product, order[place]], turns, flip)
+                covers[slot, place] = cv2.warpAffine(
+                    cover, move, size, flags=cv2.INTER_NEAREST, borderMode=border
+                ) / np.float32(255)
+    pixels = torch.from_numpy(np.clip(images, 0, 1)).flatten(0, 1).permute(0, 3, 1, 2)
+    cover_patches = torch.from_numpy(covers).flatten(0, 1)
+    cover_patches = torch.nn.functional.avg_pool2d(cover_patches[:, None], patch)[:, 0]
+    return Batch(
+        pixels, cover_patches, None if whole else torch.from_numpy(windows).flatten(0, 1)
+    )
+
+
+def _turned(picture: NDArray[np.uint8], turns: int, flip: bool) -> NDArray[np.uint8]:
+    turned = np.rot90(picture, turns)
+    return np.ascontiguousarray(turned[:, ::-1] if flip else turned)
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the model is trained; the defaults made the shipped file.
+
+    Attributes:
+        products: drawn, of three pieces each, good and defective.
+        steps: optimiser steps; ``minutes`` ends training earlier, its schedule then follows the
+            clock, and the result depends on the machine's speed.
+        batch: products in a batch of windows; whole pictures have a quarter.
+    """
+
+    products: int = 2400
+    steps: int = 1500
+    minutes: float | None = None
+    seed: int = 0
+    batch: int = 16
+    rate: float = 1e-3
+    decay: float = 0.05
+    averaging: float = 0.99
+
+
+TOUCHED, UNTOUCHED = 0.06, 0.004
+"""A patch counts as defective from the first share on, as good up to the second."""
+_SCALE, _MULTIPLIER = 100.0, 3.5
+
+
+def new_model(seed: int) -> tuple[nn.Module, Any]:
+    """The demo's architecture with fresh weights, and its tokenizer."""
+    import open_clip
+    import torch
+    from open_clip.model import CLIP
+
+    torch.manual_seed(seed)
+    config = json.loads(CONFIG.read_text(encoding="utf-8"))
+    model: Any = CLIP(**config)
+    with torch.no_grad():
+        # GEM's softmax factor grows with these: at 1 it would average over the whole picture.
+        model.visual.conv1.weight.copy_(_cosines(model.visual.conv1.weight.shape))
+        for block in model.visual.transformer.resblocks:
+            block.ln_1.weight.mul_(2.0)
+            block.attn.in_proj_weight.div_(2.0)
+    return model, open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+
+
+def _cosines(shape: Sequence[int]) -> Tensor:
+    """First filters (count, 3, p, p): cosine waves of brightness, then of two colour contrasts.
+
+    Fine waves weigh more, as they are weaker in pictures: from random filters, whose answers are
+    mostly the mean colour, learning hardly gets going.
+    """
+    import torch
+
+    count, _, side, _ = shape
+    axis = (torch.arange(side) + 0.5) * torch.pi / side
+    waves = torch.cos(torch.arange(side)[:, None] * axis)  # (frequency, place)
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    high = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+    order = high.float().norm(dim=1).argsort(stable=True)
+    planes = torch.einsum("fy,gx->fgyx", waves, waves).flatten(0, 1)[order]
+    gains = 0.15 + 0.35 * high.float().norm(dim=1)[order]
+    colours = torch.tensor([[1.0, 1, 1], [1, 0, -1], [-1, 2, -1]])
+    colours = colours / colours.norm(dim=1, keepdim=True) * torch.tensor([[1.0], [2.0], [2.0]])
+    bright = min(side * side, count // 2)
+    filters = torch.zeros(count, 3, side, side)
+    for number in range(count):
+        colour, wave = (0, number) if number < bright else divmod(number - bright, (count - bright + 1) // 2)
+        colour += number >= bright
+        filters[number] = colours[colour][:, None, None] * planes[wave] * gains[wave]
+    return filters
+
+
+def losses(model: Any, batch: Batch, tokens: Tensor, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
+    """What inference computes, held against what is known of each picture and patch.
+
+    ``image`` and ``map`` are the language scores of the clip stream's cls token and of the gem
+    stream's patches, ``patch`` the same of the clip stream's patches, ``vision`` the multiplied
+    distance to the nearest patch of the product's good picture.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    count = len(batch.pixels)
+    queries = torch.arange(count).view(-1, 3)[:, 1:].flatten()
+    clip, gem = both_streams(
+        model.visual, (batch.pixels - mean) / std, batch.windows, queries
+    )
+    texts = model.encode_text(tokens, normalize=True).view(2, _GROUPS, _GROUP, -1).mean(2)
+    direction = _SCALE * (texts[1] - texts[0])  # (groups, dim)
+
+    cover = batch.cover.flatten(1)
+    flawed = (cover > TOUCHED).float()
+    known = ((cover > TOUCHED) | (cover < UNTOUCHED)).float()
+    area = cover.sum(1)  # in patches
+    visible, clear = area > 0.25, area < 0.02
+
+    def patch_loss(logits: Tensor, rows: Tensor) -> Tensor:
+        target, weight = flawed[rows], known[rows] * (1 + 2 * flawed[rows])
+        target = target * 0.96 + 0.02
+        target, weight = (x.expand_as(logits) for x in (target, weight))
+        loss = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+        return loss / weight.sum()
+
+    everything = torch.arange(count)
+    image_logits = torch.einsum("bd,gd->gb", clip[:, 0], direction)
+    image_target = (visible.float() * 0.96 + 0.02).expand_as(image_logits)
+    image_weight = (visible | clear).float().expand_as(image_logits)
+    image = F.binary_cross_entropy_with_logits(image_logits, image_target, image_weight)
+
+    patches = clip[:, 1:].unflatten(0, (-1, 3))
+    nearest = torch.einsum("pqnd,pmd->pqnm", patches[:, 1:], patches[:, 0]).amax(-1).flatten(0, 1)
+    distance = _MULTIPLIER * 0.5 * (1 - nearest)
+    return {
+        "image": image,
+        "map": patch_loss(torch.einsum("bnd,gd->gbn", gem, direction), queries),
+        "patch": patch_loss(torch.einsum("bnd,gd->gbn", clip[:, 1:], direction), everything),
+        "vision": patch_loss(10 * (distance - 0.4), queries),
+    }
+
+
+WEIGHTS = {"image": 1.0, "map": 2.0, "patch": 0.5, "vision": 2.0}
+
+
+def train(pool: Pool, recipe: Recipe, out: Path) -> None:
+    """Train on drawn products and write the averaged weights, float16, now and then and at last."""
+    import open_clip
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    model, tokenizer = new_model(recipe.seed)
+    average, _ = new_model(recipe.seed)
+    sentences = Sentences(tokenizer)
+    rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, 4]))
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1)
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1)
+    visual: Any = model.visual
+    patch = int(visual.patch_size[0])
+    trained = [p for name, p in model.named_parameters() if name != "logit_scale"]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.98),
+    )
+    began, running = time.monotonic(), {name: 0.0 for name in WEIGHTS}
+    for step in range(recipe.steps):
+        minutes = (time.monotonic() - began) / 60
+        done = step / recipe.steps
+        if recipe.minutes is not None:
+            done = max(done, minutes / recipe.minutes)
+        if done >= 1:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate * min(1.0, (step + 1) / 80) * (0.5 + 0.5 * np.cos(np.pi * done))
+        whole = bool(rng.random() < 0.1 + 0.6 * done)
+        products = recipe.batch // 4 if whole else recipe.batch
+        parts = losses(
+            model, draw_batch(pool, rng, products, whole, patch), sentences.draw(rng), mean, std
+        )
+        loss = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        keep = min(recipe.averaging, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for kept, current in zip(average.parameters(), model.parameters(), strict=True):
+                kept.lerp_(current, 1 - keep)
+        for name, part in parts.items():
+            running[name] += max(0.04, 1 / (step + 1)) * (float(part.detach()) - running[name])
+        if (step + 1) % 25 == 0:
+            said = " ".join(f"{name} {value:.3f}" for name, value in running.items())
+            print(f"step {step + 1} {minutes:.1f} min {said}", file=sys.stderr, flush=True)
+        if (step + 1) % 100 == 0:
+            write_weights(average, out)
+    write_weights(average, out)
+
+
+def write_weights(model: nn.Module, out: Path) -> None:
+    """Write a plain open_clip state dict in float16, whole or not at all."""
+    import torch
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().to(torch.float16).contiguous()
+             for name, tensor in model.state_dict().items()}  # fmt: skip
+    part = out.with_name(f".{out.name}.part")
+    save_file(state, part)
+    part.replace(out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    defaults = Recipe()
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.demo.train", description="Train the demo's model."
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="safetensors file to write")
+    parser.add_argument("--steps", type=int, default=defaults.steps, help="optimiser steps")
+    parser.add_argument("--minutes", type=float, help="end earlier, after so many minutes")
+    parser.add_argument("--products", type=int, default=defaults.products, help="products to draw")
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--threads", type=int, default=2, help="of torch, and drawing processes")
+    parser.add_argument("--pool", type=Path, help="npz file that keeps the drawn products")
+    given = parser.parse_args(arguments)
+    try:
+        if given.out.suffix != ".safetensors" or min(given.steps, given.products, given.threads) < 1:
+            raise ParameterError(
+                "OUT must end in .safetensors; steps, products and threads must be at least 1"
+            )
+        import torch
+
+        torch.set_num_threads(given.threads)
+        recipe = Recipe(
+            products=given.products, steps=given.steps, minutes=given.minutes, seed=given.seed
+        )
+        train(_drawn(recipe, given.pool, given.threads), recipe, given.out)
+    except FadeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _drawn(recipe: Recipe, file: Path | None, workers: int) -> Pool:
+    """Products from the file where it holds as many, else drawn and kept there."""
+    names = ("images", "covers", "families", "defects")
+    if file is not None and file.exists():
+        with np.load(file) as kept:
+            pool = Pool(**{name: kept[name] for name in names})
+        if len(pool.images) != recipe.products:
+            raise ParameterError(
+                f"{file} holds {len(pool.images)} products, not {recipe.products}: name another"
+            )
+        return pool
+    pool = draw_pool(recipe.products, recipe.seed, workers)
+    if file is not None:
+        np.savez(file, **{name: getattr(pool, name) for name in names})
+    return pool
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -38,7 +38,7 @@ def plain_gem(encoder: Encoder, image: np.ndarray, gem: GemConfig) -> np.ndarray
         encoder.std
     )
     clip = visual._embeds(pixels.permute(2, 0, 1)[None].float())
-    out = None
+    out: Any = None
     for index, block in enumerate(visual.transformer.resblocks):
         if index >= LAYERS - (gem.depth - 1):
             out = clip.double()[0] if out is None else out

@@ -137,3 +137,8 @@ def test_refusals() -> None:
         find_preset("mvtec-fewshot")
     with pytest.raises(ParameterError, match=r"dataset\.path"):
         render(find_preset("demo"), data="")
+
+
+def test_the_documentation_knows_every_preset() -> None:
+    text = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in text for name in OFFICIAL)

@@ -1,0 +1,184 @@
+"""Memory banks against brute force, and index files that are whole, damaged or approximate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fade.bank as bank_module
+from fade.bank import (
+    anomaly,
+    build_index,
+    coreset,
+    index_vectors,
+    read_index,
+    similarity_by_index,
+    similarity_to_others,
+    similarity_to_references,
+    unit,
+    write_index,
+)
+from fade.errors import ParameterError, StoreError
+
+
+def vectors(count: int, dim: int = 6, seed: int = 0) -> np.ndarray:
+    raw = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
+    return raw / np.linalg.norm(raw, axis=1, keepdims=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    references=st.integers(1, 7),
+    patches=st.integers(1, 12),
+    queries=st.integers(1, 25),
+    rows=st.sampled_from([1, 4, 7, 512]),
+    columns=st.sampled_from([1, 5, 12, 30, 4096]),
+)
+def test_references_by_brute_force(
+    references: int, patches: int, queries: int, rows: int, columns: int
+) -> None:
+    query, bank = vectors(queries, seed=1), vectors(references * patches, seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bank_module, "QUERY_ROWS", rows)
+        patch.setattr(bank_module, "BANK_COLUMNS", columns)
+        found = similarity_to_references(query, bank, patches)
+    expected = (query @ bank.T).reshape(queries, references, patches).max(axis=2).T
+    assert found.shape == (references, queries)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+
+
+def test_true_block_sizes() -> None:
+    query, bank = vectors(1100, 16, 1), vectors(3 * 1800, 16, 2)
+    found = similarity_to_references(query, bank, 1800)
+    expected = (query @ bank.T).reshape(1100, 3, 1800).max(axis=2).T
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 30), st.sampled_from([1, 4, 7, 512]))
+def test_others_by_brute_force(queries: int, rows: int) -> None:
+    query = vectors(queries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bank_module, "QUERY_ROWS", rows)
+        found = similarity_to_others(query)
+    products = query @ query.T
+    np.fill_diagonal(products, -np.inf)
+    np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6, rtol=0)
+
+
+def test_equal_patch_elsewhere_counts() -> None:
+    query = vectors(5)
+    query[3] = query[1]
+    distances = anomaly(similarity_to_others(query))
+    assert distances[1] < 1e-6
+    assert distances[3] < 1e-6
+    assert (distances[[0, 2, 4]] > 0.01).all()
+
+
+def test_single_patch_has_no_others() -> None:
+    with pytest.raises(ParameterError, match=r"single patch.*segmentation_sizes"):
+        similarity_to_others(vectors(1))
+
+
+def test_bank_with_the_query_is_at_distance_0() -> None:
+    query = vectors(9, 32)
+    bank = np.concatenate([vectors(9, 32, 5), query])
+    distances = anomaly(similarity_to_references(query, bank, 9))
+    assert distances[1].max() < 1e-6
+    assert distances[0].min() > 0.01
+    found = anomaly(similarity_by_index(query, build_index(bank)))
+    np.testing.assert_allclose(found, distances.min(axis=0), atol=1e-6)
+
+
+def test_anomaly_spans_0_to_1_and_passes_nan_on() -> None:
+    found = anomaly(np.array([1.0000001, 1, 0, -1, np.nan], np.float32))
+    np.testing.assert_array_equal(found, [0, 0, 0.5, 1, np.nan])
+    assert found.dtype == np.float32
+
+
+def test_float16_is_brought_to_unit_length() -> None:
+    exact = vectors(50, 64)
+    np.testing.assert_array_equal(unit(exact), exact)
+    half = unit(exact.astype(np.float16))
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(half, exact, atol=1e-3)
+
+
+def test_flat_file_round_trip(tmp_path: Path) -> None:
+    bank = vectors(20)
+    write_index(build_index(bank), tmp_path / "deep" / "er" / "bank.faiss")
+    index = read_index(tmp_path / "deep" / "er" / "bank.faiss")
+    np.testing.assert_array_equal(index_vectors(index), bank)
+    assert index_vectors(index).base is not None  # a view
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="missing or damaged"):
+        read_index(tmp_path / "none.faiss")
+    write_index(build_index(vectors(40)), tmp_path / "bank.faiss")
+    whole = (tmp_path / "bank.faiss").read_bytes()
+    for broken in (b"", whole[:10], whole[: len(whole) // 2], b"what" + whole[4:]):
+        (tmp_path / "bank.faiss").write_bytes(broken)
+        with pytest.raises(StoreError, match="dvc repro --force bank"):
+            read_index(tmp_path / "bank.faiss")
+
+
+def test_factory_index() -> None:
+    bank, query = vectors(200), vectors(10, seed=3)
+    index: Any = build_index(bank, "IVF4,Flat")
+    found = similarity_by_index(query, index)
+    exact = (query @ bank.T).max(axis=1)
+    assert (found <= exact + 1e-6).all()
+    assert (found > -1).all()
+    index.nprobe = 4
+    np.testing.assert_allclose(similarity_by_index(query, index), exact, atol=1e-6)
+
+
+def test_nothing_found_is_the_farthest() -> None:
+    import faiss
+
+    assert similarity_by_index(vectors(3), faiss.IndexFlatIP(6)).tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("index", ["nonsense", "IVF500,Flat", "PQ4", "LSH"])
+def test_factory_string_that_does_not_work(index: str) -> None:
+    with pytest.raises(ParameterError, match=r"vision\.index") as caught:
+        build_index(vectors(100), index)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.floats(0.01, 1))
+def test_coreset_is_the_greedy_choice(count: int, fraction: float) -> None:
+    points = vectors(count)
+    kept = coreset(points, fraction)
+    assert len(kept) == max(1, round(fraction * count))
+    assert (np.diff(kept) > 0).all()
+    np.testing.assert_array_equal(coreset(points.copy(), fraction), kept)
+    if len(kept) == count:
+        return
+    products = points.astype(np.float64) @ points.T.astype(np.float64)
+    chosen = [int(np.argmax(points @ points.mean(axis=0)))]
+    while len(chosen) < len(kept):
+        chosen.append(int(np.argmin(products[:, chosen].max(axis=1))))
+    cover = products[:, kept].max(axis=1).min()
+    assert cover == pytest.approx(products[:, chosen].max(axis=1).min(), abs=1e-5)
+
+
+def test_coreset_of_equal_vectors() -> None:
+    points = np.repeat(vectors(1), 10, axis=0)
+    kept = coreset(points, 0.5)
+    assert len(kept) == 5
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.01, float("nan")])
+def test_coreset_fraction(fraction: float) -> None:
+    with pytest.raises(ParameterError, match=r"vision\.coreset"):
+        coreset(vectors(4), fraction)
