@@ -206,14 +206,16 @@ def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tenso
     cls = visual.class_embedding.expand(len(patches), 1, -1)
     clip = visual.ln_pre(torch.cat([cls, patches.flatten(2).transpose(1, 2)], 1) + place)
     blocks = visual.transformer.resblocks
-    first, gathered = GemConfig().first_block(len(blocks)), None
+    first = GemConfig().first_block(len(blocks))
+    gathered: Any = None
     for index, block in enumerate(blocks):
         attention, normed = block.attn, block.ln_1(clip)
         joint = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
         heads = joint.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if index >= first:
             factor = inverse_temperature(normed[gem], heads.shape[-1])
-            found = self_self_attention(*heads[:, gem], factor, 1)
+            query, key, value = heads[:, gem]
+            found = self_self_attention(query, key, value, factor, 1)
             update = attention.out_proj(found.transpose(1, 2).flatten(2))
             gathered = (clip[gem] if gathered is None else gathered) + update
         found = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
@@ -307,7 +309,7 @@ def _turned(picture: NDArray[np.uint8], turns: int, flip: bool) -> NDArray[np.ui
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the model is trained; the defaults made the shipped file.
+    """How the model is trained; docs/demo-model.md says how the shipped file was made.
 
     Attributes:
         products: drawn, of three pieces each, good and defective.
@@ -343,9 +345,9 @@ def new_model(seed: int) -> tuple[nn.Module, Any]:
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     model: Any = CLIP(**config)
     with torch.no_grad():
-        # GEM's softmax factor grows with these: at 1 it would average over the whole picture.
         model.visual.conv1.weight.copy_(_cosines(model.visual.conv1.weight.shape))
         for block in model.visual.transformer.resblocks:
+            # GEM's softmax factor grows with these: at 1 it would average over the whole picture.
             block.ln_1.weight.mul_(2.0)
             block.attn.in_proj_weight.div_(2.0)
             # Blocks begin as small corrections of the cosines' answers.
