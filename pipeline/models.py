@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from fade.encoder import Encoder
     from fade.types import Feature
 
-SHIPPED = {"fade-demo": Path(__file__).parent / "demo" / "fade-demo.json"}
-"""Model names of this project, beside those of open_clip."""
+_DEMO = Path(__file__).parent / "demo"
+DEMO_MODEL = "fade-demo"
+"""Name of the small model that comes with this project, and of its weights."""
+SHIPPED = {DEMO_MODEL: _DEMO / "fade-demo.json"}
+SHIPPED_WEIGHTS = {DEMO_MODEL: _DEMO / "fade-demo.safetensors"}
 
 
 def load_encoder(params: Params) -> Encoder:
@@ -29,7 +32,7 @@ def load_encoder(params: Params) -> Encoder:
     try:
         return Encoder.load(
             str(SHIPPED.get(model.name, model.name)),
-            model.pretrained,
+            str(SHIPPED_WEIGHTS.get(model.pretrained, model.pretrained)),
             gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
             precision=model.precision,
             device=params.runtime.device,

@@ -18,6 +18,7 @@ from fade.encoder import SEEDED
 from fade.errors import DataError, StoreError
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.preprocess import decode_mask, decode_rgb
+from pipeline.models import DEMO_MODEL
 from pipeline.papertable import latex_table, markdown_table
 from pipeline.params import Params
 from pipeline.paths import (
@@ -44,6 +45,11 @@ def _warnings(params: Params, evaluation: dict[str, Any]) -> list[str]:
     found = []
     if params.model.pretrained == SEEDED:
         found.append("The weights are seeded, not trained: the numbers mean nothing.")
+    elif params.model.pretrained == DEMO_MODEL:
+        found.append(
+            "The model is the demo's, trained on drawn pictures alone: on other images its numbers "
+            "say nothing about what a real CLIP would do."
+        )
     for category, count in evaluation["without_mask"].items():
         found.append(
             f"{category}: {count} defect images have no mask and are left out of pixel metrics."

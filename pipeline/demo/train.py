@@ -309,7 +309,7 @@ def _turned(picture: NDArray[np.uint8], turns: int, flip: bool) -> NDArray[np.ui
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the model is trained; docs/demo-model.md says how the shipped file was made.
+    """How the model is trained; the defaults made the shipped file.
 
     Attributes:
         products: drawn, of three pieces each, good and defective.
@@ -345,9 +345,9 @@ def new_model(seed: int) -> tuple[nn.Module, Any]:
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     model: Any = CLIP(**config)
     with torch.no_grad():
+        # GEM's softmax factor grows with these: at 1 it would average over the whole picture.
         model.visual.conv1.weight.copy_(_cosines(model.visual.conv1.weight.shape))
         for block in model.visual.transformer.resblocks:
-            # GEM's softmax factor grows with these: at 1 it would average over the whole picture.
             block.ln_1.weight.mul_(2.0)
             block.attn.in_proj_weight.div_(2.0)
             # Blocks begin as small corrections of the cosines' answers.

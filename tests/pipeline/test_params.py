@@ -134,7 +134,7 @@ def test_values_by_shots() -> None:
 
 
 def test_only_what_somebody_reads_is_extracted() -> None:
-    sizes = (128, 192, 256)
+    sizes = (128, 192)
     clip = [Feature(size, "clip", "patch") for size in sizes]
     gem = [Feature(size, "gem", "patch") for size in sizes]
     cls = Feature(128, "clip", "cls")
