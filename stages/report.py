@@ -18,8 +18,8 @@ from fade.encoder import SEEDED
 from fade.errors import DataError, StoreError
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.preprocess import decode_mask, decode_rgb
-from pipeline.params import Params
 from pipeline.papertable import latex_table, markdown_table
+from pipeline.params import Params
 from pipeline.paths import (
     EVALUATION,
     MANIFEST,
@@ -30,11 +30,13 @@ from pipeline.paths import (
     SCORES,
     SUMMARY,
     TABLES,
+    THRESHOLDS,
 )
 from pipeline.report.html import ReportInput, render
 from pipeline.report.plots import write_plots
 from pipeline.runner import run_stage
 from pipeline.tables import check_schema, read_csv, read_json, read_table
+from pipeline.thresholds import read_thresholds
 
 log = logging.getLogger("fade")
 
@@ -122,6 +124,7 @@ def run(params: Params) -> None:
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
         provenance=_provenance(),
         warnings=_warnings(params, evaluation),
+        thresholds=read_thresholds(THRESHOLDS.path),
     )
     for folder in (REPORT.path, TABLES.path, PLOTS.path):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Stage select: which reference images each category and seed takes."""
+"""Stage select: which images each category and seed takes as references, and to calibrate on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from fade.errors import DataError, ParameterError
 from fade.sampling import reference_order
+from pipeline.calibration import calibration_images
 from pipeline.params import Params
-from pipeline.paths import CATEGORIES, MANIFEST, SELECTION
+from pipeline.paths import CALIBRATION, CATEGORIES, MANIFEST, SELECTION
 from pipeline.runner import run_stage
 from pipeline.tables import read_json, read_table, write_table
 
@@ -55,17 +56,35 @@ def select_references(
     )
 
 
+def select_calibration(
+    manifest: pd.DataFrame, categories: list[str], selection: pd.DataFrame, limit: int
+) -> pd.DataFrame:
+    """Training images to calibrate thresholds on, at most ``limit`` a category."""
+    import pandas as pd
+
+    train = manifest[manifest["split"] == "train"]
+    used = selection.groupby("category", sort=False)["hash"].agg(set).to_dict()
+    parts = [
+        calibration_images(train[train["category"] == category], used.get(category, ()), limit)
+        for category in categories
+    ]
+    columns = ["category", "path", "hash"]
+    return pd.concat([pd.DataFrame(columns=columns), *parts], ignore_index=True).astype("str")
+
+
 def run(params: Params) -> None:
-    """Write the selection."""
+    """Write the selection and the images to calibrate on."""
     manifest, _ = read_table(MANIFEST.path)
     categories = read_json(CATEGORIES.path)["categories"]
     seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
     shots = params.max_shots if params.needs_vision else 0
     selection = select_references(manifest, categories, shots, seeds)
     write_table(selection, SELECTION.path)
+    calibration = select_calibration(manifest, categories, selection, params.threshold.images)
+    write_table(calibration, CALIBRATION.path)
     log.info(
-        "%d distinct references for %d categories, up to %d shots, %d seeds",
-        selection["hash"].nunique(), len(categories), shots, len(seeds),
+        "%d distinct references for %d categories, up to %d shots, %d seeds; %d images to calibrate on",
+        selection["hash"].nunique(), len(categories), shots, len(seeds), len(calibration),
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ class Clone:
             dataset__watch=str(self.images),
             features__segmentation_sizes=[96],
             vision__seeds=[0, 1],
+            threshold__images=2,
         )
         self.write(_merge(yaml.safe_load((ROOT / "params.yaml").read_text()), content))
         self.git("init", "-q")
@@ -123,7 +124,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path) -> 
     found = Clone(tmp_path_factory.mktemp("dvc"), golden_checkpoint)
     output = found.dvc("repro")
     assert ran(output) == STAGES
-    assert computed(output) == 36  # 32 test images, 2 references for each seed
+    assert computed(output) == 40  # 32 test images, 2 references for each seed, 4 to calibrate on
     found.commit()
     return found
 
