@@ -1,33 +1,9 @@
-"""Normal images that thresholds come from: training images, and what each trial does with them."""
+"""Which normal images give a trial its thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-def calibration_images(train: pd.DataFrame, used: Collection[str], limit: int) -> pd.DataFrame:
-    """The training images of one category to calibrate on, equal ones once.
-
-    Images that no bank uses come first, then the others, each in the data set's order: so a trial
-    has as many images outside its bank as there can be.
-
-    Args:
-        train: the category's training images with ``category``, ``path`` and ``hash``.
-        used: hashes of the images that some trial's bank uses.
-        limit: at most so many.
-    """
-    distinct = train.drop_duplicates("hash")
-    taken = distinct["hash"].isin(list(used))
-    ordered = distinct[~taken], distinct[taken]
-    import pandas as pd
-
-    chosen = pd.concat(ordered).head(limit)
-    return chosen[["category", "path", "hash"]].reset_index(drop=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,14 +100,16 @@ def project_root(start: Path | None = None) -> Path:
     return here
 
 
-def store_root(configured: str | None) -> Path:
+def store_root(configured: str | None, start: Path | None = None) -> Path:
     """Where features are kept: ``features.store``, or ``.fade/store`` in the project.
+
+    The project is that of the folder ``start``, or of this one.
 
     Raises:
         ParameterError: an empty name, or a URL.
     """
     if configured is None:
-        return project_root() / ".fade" / "store"
+        return project_root(start) / ".fade" / "store"
     if not configured.strip():
         raise ParameterError("features.store is empty: name a folder, or null for the project's")
     if "://" in configured:
@@ -115,4 +117,4 @@ def store_root(configured: str | None) -> Path:
             f"features.store: {configured} is a URL, and only folders are supported so far"
         )
     path = Path(os.path.expanduser(configured))
-    return path if path.is_absolute() else project_root() / path
+    return path if path.is_absolute() else project_root(start) / path

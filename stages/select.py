@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from fade.errors import DataError, ParameterError
 from fade.sampling import reference_order
-from pipeline.calibration import calibration_images
 from pipeline.params import Params
 from pipeline.paths import CALIBRATION, CATEGORIES, MANIFEST, SELECTION
 from pipeline.runner import run_stage
@@ -57,19 +56,29 @@ def select_references(
 
 
 def select_calibration(
-    manifest: pd.DataFrame, categories: list[str], selection: pd.DataFrame, limit: int
+    manifest: pd.DataFrame, categories: list[str], seeds: list[int], limit: int
 ) -> pd.DataFrame:
-    """Training images to calibrate thresholds on, at most ``limit`` a category."""
+    """Training images to calibrate thresholds on, in the manifest's order, equal ones once.
+
+    At most ``limit`` a category: those that the seeds would take last as references. So a trial has
+    as many of them outside its bank as can be, and more shots change nothing here.
+    """
     import pandas as pd
 
+    parts = [pd.DataFrame(columns=["category", "path", "hash"], dtype="str")]
     train = manifest[manifest["split"] == "train"]
-    used = selection.groupby("category", sort=False)["hash"].agg(set).to_dict()
-    parts = [
-        calibration_images(train[train["category"] == category], used.get(category, ()), limit)
-        for category in categories
-    ]
-    columns = ["category", "path", "hash"]
-    return pd.concat([pd.DataFrame(columns=columns), *parts], ignore_index=True).astype("str")
+    for category in categories:
+        images = train[train["category"] == category]
+        ranks = pd.Series(len(images), index=images.index)
+        for seed in seeds if limit else ():
+            order = reference_order(len(images), seed)
+            ranks = ranks.clip(upper=pd.Series(range(len(order)), index=images.index[order]))
+        # a bank holds a content, under whichever name
+        first = ranks.groupby(images["hash"]).transform("min")
+        distinct = images.drop_duplicates("hash")
+        last = first[distinct.index].sort_values(ascending=False, kind="stable").index[:limit]
+        parts.append(distinct.loc[sorted(last), ["category", "path", "hash"]])
+    return pd.concat(parts, ignore_index=True)
 
 
 def run(params: Params) -> None:
@@ -80,7 +89,9 @@ def run(params: Params) -> None:
     shots = params.max_shots if params.needs_vision else 0
     selection = select_references(manifest, categories, shots, seeds)
     write_table(selection, SELECTION.path)
-    calibration = select_calibration(manifest, categories, selection, params.threshold.images)
+    calibration = select_calibration(
+        manifest, categories, sorted(params.vision.seeds), params.threshold.images
+    )
     write_table(calibration, CALIBRATION.path)
     log.info(
         "%d distinct references for %d categories, up to %d shots, %d seeds; %d images to calibrate on",

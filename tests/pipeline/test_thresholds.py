@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from fade.errors import StoreError
 from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
+from fade.sampling import reference_order
 from fade.types import Trial
-from pipeline.calibration import calibration_images, trial_images
+from pipeline.calibration import trial_images
 from pipeline.thresholds import (
     Threshold,
     best_level,
@@ -27,6 +28,7 @@ from pipeline.thresholds import (
     read_thresholds,
     write_thresholds,
 )
+from stages.select import select_calibration
 from tests.projects import changed, golden_params, run_stages
 
 Params = dict[str, Any]
@@ -143,10 +145,22 @@ def train(hashes: str) -> pd.DataFrame:
     )
 
 
-def test_images_outside_the_banks_come_first_and_equal_ones_once() -> None:
-    assert calibration_images(train("abcade"), {"a", "b"}, 4)["hash"].tolist() == list("cdea")
-    assert calibration_images(train("abc"), {"c"}, 2)["hash"].tolist() == list("ab")
-    assert calibration_images(train("abc"), (), 0).empty
+def calibration(images: pd.DataFrame, seeds: list[int], limit: int) -> list[str]:
+    return select_calibration(images.assign(split="train"), ["a"], seeds, limit)["hash"].tolist()
+
+
+def test_images_that_seeds_take_last_and_equal_ones_once() -> None:
+    images = train("abcdefgh")
+    for seed in (0, 1):
+        order = [images["hash"][n] for n in reference_order(8, seed)]
+        assert calibration(images, [seed], 3) == sorted(order[-3:])
+    both = set(calibration(images, [0, 1], 2))
+    firsts = {images["hash"][n] for seed in (0, 1) for n in reference_order(8, seed)[:3]}
+    assert not both & firsts
+    assert calibration(images, [0, 1], 50) == list("abcdefgh")
+    assert calibration(train("abab"), [0], 50) == ["a", "b"]
+    assert calibration(images, [0], 0) == []
+    assert select_calibration(images.assign(split="test"), ["a", "b"], [0], 5).empty
 
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True), st.sets(st.sampled_from("abcdef")))
