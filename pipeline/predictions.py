@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.datasets import IMAGE_SUFFIXES
 from fade.errors import DataError, ParameterError, summarise
 from fade.preprocess import decode_rgb
 from pipeline.predictor import Prediction, Predictor, Region
 from pipeline.report.gallery import heat, overlay
-
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-"""Files of a folder that are taken for images."""
 
 COLUMNS = ("image", "category", "score", "threshold", "decision", "pixel_threshold", "remark")
 DECISIONS = {True: "anomalous", False: "normal", None: ""}
@@ -27,6 +25,8 @@ DECISIONS = {True: "anomalous", False: "normal", None: ""}
 
 def find_images(names: Sequence[str]) -> list[str]:
     """The images that files, folders (all below them) and globs name, each once, in order.
+
+    Of a folder those with an image's suffix, hidden ones left out.
 
     Raises:
         DataError: a name leads to no image.
@@ -38,7 +38,9 @@ def find_images(names: Sequence[str]) -> list[str]:
             here = sorted(
                 str(file)
                 for file in path.rglob("*")
-                if file.suffix.lower() in SUFFIXES and file.is_file()
+                if file.suffix.lower() in IMAGE_SUFFIXES
+                and not file.name.startswith(".")
+                and file.is_file()
             )
         elif path.exists():
             here = [name]

@@ -240,6 +240,40 @@ def test_references_are_held_out_where_the_bank_uses_all(base: Params, tmp_path:
     assert "vision.index" in found["weave", "shots8_seed0"].remark
 
 
+def test_held_out_references_score_like_test_images(base: Params, tmp_path: Path) -> None:
+    """Each against a bank of the others; equal images are one."""
+    root = Path(base["dataset"]["path"]) / "weave" / "train" / "good"
+
+    def run(name: str, train: dict[str, str], test: str, shots: int) -> Path:
+        images = tmp_path / name / "images"
+        for folder, files in (("train", train), ("test", {"000.png": test})):
+            (images / "weave" / folder / "good").mkdir(parents=True)
+            for target, source in files.items():
+                (images / "weave" / folder / "good" / target).write_bytes(
+                    (root / source).read_bytes()
+                )
+        asked = changed(
+            base, dataset__path=str(images), dataset__watch=str(images), vision__shots=[shots],
+            threshold={"images": 50, "quantile": 1.0},
+        )  # fmt: skip
+        return run_stages(tmp_path / name / "run", asked)
+
+    one, other = "003.png", "005.png"
+    scores = [
+        pd.read_parquet(run(train, {"000.png": train}, test, 1) / "results" / "scores.parquet")
+        for train, test in ((one, other), (other, one))
+    ]
+    expected = max(frame["score"].item() for frame in scores)
+    equal = {"000.png": one, "001.png": other, "002.png": one}
+    for name, train in (("two", {"000.png": one, "001.png": other}), ("equal", equal)):
+        (found,) = thresholds(run(name, train, one, len(train))).values()
+        assert (found.source, found.images) == ("references", 2)
+        assert found.image == pytest.approx(expected, abs=1e-6)
+    single = thresholds(run("single", {"000.png": one}, other, 1))["weave", "shots1_seed0"]
+    assert (single.source, single.image) == ("none", None)
+    assert "the bank uses the only image" in single.remark
+
+
 def test_from_labels(base: Params, tmp_path: Path) -> None:
     folder = run_stages(tmp_path / "run", changed(base, threshold__source="labels"))
     (found,) = thresholds(folder).values()
