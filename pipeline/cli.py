@@ -205,6 +205,7 @@ def predict(
         choose_category,
         find_images,
         json_line,
+        plain,
         predict_each,
         record,
         score_line,
@@ -215,7 +216,7 @@ def predict(
     predictor = _predictor(bundle, weights, shots, seed)
     category = choose_category(predictor, category)
     threshold = predictor.material.thresholds[category]
-    typer.echo(f"{category}: {threshold.remark}", err=True)
+    typer.echo(plain(f"{category}: {threshold.remark}"), err=True)
     problems: list[str] = []
     predictions = predict_each(predictor, found, category, problems)
     if out is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fade.bank import index_vectors, read_index
 from fade.errors import ParameterError, StoreError
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fade.encoder import Encoder
+
+
+LOCK = "dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class FinishedRun(Material):
         self.folder = folder
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
         self.trial = choose_trial(self.params.trials(), shots, seed)
+        _check_lock(folder)
         self.categories = tuple(read_json(folder / CATEGORIES.path)["categories"])
         receipt = read_receipt(TEST, folder)
         self.features = {
@@ -265,6 +269,41 @@ class FinishedRun(Material):
             )
         texts, labels = fill(chosen, word(self.params, use, category), self.params.text.template)
         return Sentences(tuple(texts), tuple(bool(label) for label in labels))
+
+
+def _check_lock(folder: Path) -> None:
+    """Refuse parameters that DVC did not run with, where it left its lock file.
+
+    The report's parameters are all there are, so those of the other stages are looked at.
+    """
+    import yaml
+
+    try:
+        lock = yaml.safe_load((folder / LOCK).read_text(encoding="utf-8"))
+        content = yaml.safe_load((folder / PARAMS_FILE).read_text(encoding="utf-8"))
+        stages = dict(lock["stages"])
+        ran = {
+            name: value
+            for stage, entry in stages.items()
+            if stage != "report"
+            for name, value in entry.get("params", {}).get(str(PARAMS_FILE), {}).items()
+        }
+    except FileNotFoundError:
+        return  # stages may also be run without DVC
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        raise StoreError(f"{folder / LOCK} cannot be read: run `fade run`") from None
+    changed = [name for name, value in ran.items() if _leaf(content, name) != value]
+    if changed:
+        raise StoreError(
+            f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(changed)[:5])}): run "
+            "`fade run` to bring the results up to date"
+        )
+
+
+def _leaf(content: Any, name: str) -> Any:
+    for key in name.split("."):
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
 
 
 def _anchored(params: Params, folder: Path) -> Params:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,7 @@ from fade.preprocess import decode_rgb
 from pipeline.predictor import Prediction, Predictor, Region
 from pipeline.report.gallery import heat, overlay
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 COLUMNS = ("image", "category", "score", "threshold", "decision", "pixel_threshold", "remark")
 DECISIONS = {True: "anomalous", False: "normal", None: ""}
 
@@ -179,14 +181,19 @@ def check_problems(problems: Sequence[str], done: int) -> None:
 # words
 
 
+def plain(text: str) -> str:
+    """A line without control characters, which names from elsewhere could steer a terminal by."""
+    return _CONTROL.sub("?", text)
+
+
 def score_line(prediction: Prediction) -> str:
     """A prediction in a line."""
     score = "no score" if prediction.score is None else f"{prediction.score:.4f}"
     if prediction.decision is None:
-        return f"{prediction.name}: {score}"
+        return plain(f"{prediction.name}: {score}")
     sign = ">" if prediction.decision else "<="
     word = DECISIONS[prediction.decision]
-    return f"{prediction.name}: {word} ({score} {sign} {prediction.threshold:.4f})"
+    return plain(f"{prediction.name}: {word} ({score} {sign} {prediction.threshold:.4f})")
 
 
 def explanation_json(prediction: Prediction, regions: Sequence[Region]) -> dict[str, Any]:
@@ -238,7 +245,7 @@ def explanation_text(prediction: Prediction, regions: Sequence[Region]) -> str:
         for side, prompts in (("abnormal", region.abnormal), ("normal", region.normal)):
             for text, cosine in prompts:
                 lines.append(f"    {side} prompt, cosine {cosine:.4f}: {text}")
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))
 
 
 def draw_explanation(

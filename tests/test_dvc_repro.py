@@ -14,6 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from fade.errors import StoreError
+from pipeline.finished import FinishedRun
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -134,8 +136,12 @@ def test_nothing_runs_when_nothing_changed(clone: Clone) -> None:
 
 
 def test_a_fusion_weight_runs_evaluate_and_report(clone: Clone) -> None:
+    FinishedRun(clone.folder)
     clone.set(fusion__vision_weight=0.4)
+    with pytest.raises(StoreError, match=r"changed since the run \(fusion\.vision_weight\)"):
+        FinishedRun(clone.folder)
     assert ran(clone.dvc("repro")) == ("evaluate", "report")
+    FinishedRun(clone.folder)
     assert "fusion.vision_weight" in clone.dvc("params", "diff")
     assert "full_pixel_auroc" in clone.dvc("metrics", "diff")
     assert "shots1.full_image_auroc" in clone.dvc("metrics", "show")
@@ -143,6 +149,11 @@ def test_a_fusion_weight_runs_evaluate_and_report(clone: Clone) -> None:
     page = (clone.folder / "dvc_plots" / "index.html").read_text()
     assert "<script src" not in page
     assert "http" not in re.sub(r"http://www\.w3\.org", "", page)
+
+
+def test_a_quantile_runs_evaluate_and_report(clone: Clone) -> None:
+    clone.set(threshold__quantile=0.9)
+    assert ran(clone.dvc("repro")) == ("evaluate", "report")
 
 
 def test_a_text_classifier_runs_no_extraction_and_no_search(clone: Clone) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 import zarr
 from PIL import Image
 
@@ -21,6 +22,7 @@ from fade.errors import DataError, ModelError, ParameterError, StoreError
 from fade.types import Trial
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.finished import FinishedRun, choose_trial
+from pipeline.predictions import explanation_text, plain
 from pipeline.predictor import Predictor
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
@@ -71,7 +73,9 @@ def assert_the_runs_numbers(predictor: Predictor, folder: Path) -> None:
     paths = [GOLDEN / "images" / path for path in own["path"]]
     found = predictor.predict(paths, "weave")
     if own["score"].notna().any():
-        np.testing.assert_allclose([f.score for f in found], own["score"], atol=1e-6, rtol=0)
+        np.testing.assert_allclose(
+            np.array([f.score for f in found], float), own["score"], atol=1e-6, rtol=0
+        )
     for number, prediction in enumerate(found):
         if trial.label not in maps:
             assert prediction.levels is None
@@ -113,7 +117,9 @@ def test_a_bundle_predicts_the_same(bundle: Path, predictor: Predictor, folder: 
 )
 def test_all_ways_to_score(base: Params, tmp_path: Path, leaves: Params) -> None:
     folder = run_stages(tmp_path / "run", changed(base, **leaves))
-    assert_the_runs_numbers(Predictor.from_run(folder), folder)
+    predictor = Predictor.from_run(folder)
+    assert_the_runs_numbers(predictor, folder)
+    assert_an_explanation(predictor)
     if "vision__index" in leaves:
         with pytest.raises(ParameterError, match=r"vision\.index"):
             write_bundle(FinishedRun(folder), tmp_path / "b.fade")
@@ -122,6 +128,31 @@ def test_all_ways_to_score(base: Params, tmp_path: Path, leaves: Params) -> None
     else:
         write_bundle(FinishedRun(folder), tmp_path / "b.fade", with_weights=True)
         assert_the_runs_numbers(Predictor.from_bundle(tmp_path / "b.fade"), folder)
+
+
+def assert_an_explanation(predictor: Predictor) -> None:
+    """Each side that has a part in the map is explained, as far as it can be."""
+    params, image = predictor.params, WEAVE / "test" / "hole" / "000.png"
+    mode = params.fusion.segmentation_mode
+    if mode == "none":
+        with pytest.raises(ParameterError, match="no map"):
+            predictor.explain(image, "weave")
+        return
+    prediction, regions = predictor.explain(image, "weave", level=0, prompts=2)
+    assert regions
+    assert "region 1" in explanation_text(prediction, regions)
+    for region in regions:
+        assert bool(region.abnormal) == bool(region.normal) == (mode != "vision")
+        assert region.nearest is not None
+        assert 0 <= region.nearest.distance <= 1
+        named = (
+            predictor.trial.shots and params.vision.coreset == 1 and params.vision.index == "flat"
+        )
+        assert bool(region.nearest.reference) == bool(named)
+
+
+def test_lines_steer_no_terminal() -> None:
+    assert plain("a\x1b[2J\nb\x9b é") == "a?[2J?b? é"
 
 
 def test_all_kinds_of_images(predictor: Predictor) -> None:
@@ -187,8 +218,23 @@ def test_a_run_that_is_out_of_date(folder: Path, tmp_path: Path) -> None:
     (project / "params.yaml").write_text(text.replace("vision_weight: 0.85", "vision_weight: 0.5"))
     with pytest.raises(StoreError, match="made with other parameters"):
         FinishedRun(project)
-    (project / "params.yaml").write_text(text.replace("precision: fp32", "precision: bf16"))
     (project / "params.yaml").write_text(text + "\n")
+    lock = project / "dvc.lock"
+    ran = {
+        "vision.query_in_bank": False,
+        "model.pretrained": yaml.safe_load(text)["model"]["pretrained"],
+    }
+    stages: Params = {"score_vision": {"params": {"params.yaml": ran}}, "manifest": {}}
+    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    FinishedRun(project)
+    ran["vision.query_in_bank"] = True
+    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    with pytest.raises(StoreError, match=r"changed since the run \(vision\.query_in_bank\)"):
+        FinishedRun(project)
+    lock.write_text("[")
+    with pytest.raises(StoreError, match="cannot be read"):
+        FinishedRun(project)
+    lock.unlink()
     (project / "results" / "thresholds.json").unlink()
     with pytest.raises(StoreError, match=r"thresholds\.json is missing"):
         FinishedRun(project)
