@@ -108,7 +108,11 @@ def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> Non
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "weights.safetensors"
             run.encoder().save_weights(file)
-            archive.write(file, "weights.safetensors")
+            with (
+                file.open("rb") as source,
+                archive.open(_entry("weights.safetensors"), "w", force_zip64=True) as target,
+            ):
+                shutil.copyfileobj(source, target, 8 * _MIB)
     content = {
         "kind": KIND,
         "schema": SCHEMA,
@@ -149,11 +153,15 @@ def _names(prompts: list[Any]) -> list[Any]:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _BEFORE), data)
+    archive.writestr(_entry(name), data)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo(name, _BEFORE)
 
 
 def _add_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
-    with archive.open(zipfile.ZipInfo(name, _BEFORE), "w", force_zip64=True) as entry:
+    with archive.open(_entry(name), "w", force_zip64=True) as entry:
         np.lib.format.write_array(cast(Any, entry), array, allow_pickle=False)
 
 

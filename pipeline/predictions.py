@@ -258,11 +258,13 @@ def draw_explanation(
     image = _read(prediction.name, exif_rotation)
     drawn = image.copy() if levels is None else overlay(image, levels)
     line = max(1, min(prediction.size) // 200)
-    for number, region in enumerate(regions, start=1):
-        left, top, right, bottom = region.box
-        cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), (64, 255, 120), line)
-        cv2.putText(
-            drawn, str(number), (left + 2 * line, top + 14 * line), cv2.FONT_HERSHEY_SIMPLEX,
-            0.45 * line, (64, 255, 120), line, cv2.LINE_AA,
-        )  # fmt: skip
+    # bright within dark, so that it shows on any ground
+    for colour, width in (((16, 20, 32), 3 * line), ((64, 255, 120), line)):
+        for number, region in enumerate(regions, start=1):
+            left, top, right, bottom = region.box
+            cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, width)
+            cv2.putText(
+                drawn, str(number), (left + 3 * line, top + 15 * line), cv2.FONT_HERSHEY_SIMPLEX,
+                0.45 * line, colour, width, cv2.LINE_AA,
+            )  # fmt: skip
     return drawn

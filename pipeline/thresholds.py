@@ -122,6 +122,8 @@ def from_normal(
         )
     else:
         remark = f"quantile {quantile:g} over {count} training images outside the bank"
+        if quantile * count > count - 1:
+            remark += ": the highest of them"
     return Threshold(
         category, trial.shots, trial.seed, image, pixel,
         "references" if held_out else "training", count, remark,

@@ -114,6 +114,10 @@ def test_what_thresholds_say() -> None:
     found = from_normal("a", trial, scores, None, 0.9, held_out=True, reason="")
     assert (found.image, found.pixel, found.images, found.source) == (0.3, None, 2, "references")
     assert "rests on 2 reference images" in found.remark
+    few = [
+        from_normal("a", trial, np.zeros(n), None, 0.9, held_out=False, reason="") for n in (9, 10)
+    ]
+    assert [found.remark.endswith("the highest of them") for found in few] == [True, False]
     unscored = from_normal("a", trial, scores * np.nan, None, 0.9, held_out=False, reason="")
     assert unscored.image is None
     labels = np.array([False, True])
