@@ -30,6 +30,6 @@ def trial_images(candidates: Sequence[str], references: Collection[str]) -> Tria
         references: hashes of the trial's references, each once.
     """
     outside = tuple(key for key in candidates if key not in references)
-    if outside or len(references) < 2:
+    if outside or not candidates or len(references) < 2:
         return TrialImages(outside, False)
     return TrialImages(tuple(candidates), True)

@@ -172,6 +172,7 @@ def test_images_that_seeds_take_last_and_equal_ones_once() -> None:
 def test_no_image_is_held_against_itself(candidates: list[str], references: set[str]) -> None:
     found = trial_images(candidates, references)
     if found.held_out:
+        assert found.keys
         assert set(found.keys) <= references
         assert len(references) > 1
     else:
@@ -222,10 +223,11 @@ def test_from_training_images(base: Params, tmp_path: Path) -> None:
     tested = run_stages(tmp_path / "tested", asked)
     scores = pd.read_parquet(tested / "results" / "scores.parquet")["score"]
     assert found.image == pytest.approx(sorted(scores)[1], abs=1e-6)
-    # without images to calibrate on, there is a line that says so
-    (none,) = thresholds(tested).values()
-    assert (none.image, none.pixel) == (None, None)
-    assert none.remark == "no decision: threshold.images is 0"
+    # without images to calibrate on, there is a line that says so, for any number of references
+    sweep = run_stages(tmp_path / "sweep", changed(base, vision__shots=[1, 2]))
+    for none in (*thresholds(tested).values(), *thresholds(sweep).values()):
+        assert (none.image, none.pixel) == (None, None)
+        assert none.remark == "no decision: threshold.images is 0"
 
 
 def test_references_are_held_out_where_the_bank_uses_all(base: Params, tmp_path: Path) -> None:
