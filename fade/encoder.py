@@ -408,6 +408,14 @@ class Encoder:
             name=name,
         )
 
+    def save_weights(self, path: Path) -> None:
+        """Write all weights as a safetensors file, which :meth:`load` takes as ``pretrained``."""
+        from safetensors.torch import save_file
+
+        # clones, as tensors that share memory are refused
+        state = self._model.state_dict()
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, path)
+
     @property
     def text_digest(self) -> str:
         """Hash of all weights outside the vision tower, and of what is computed with them."""

@@ -100,6 +100,10 @@ class Bank:
         by_size = [self._anomalies(size, queries[size], comparisons) for size in self.sizes]
         return np.stack([merge_sizes(maps) for maps in zip(*by_size, strict=True)])
 
+    def index(self, size: int, trial: Trial | None = None) -> Any:
+        """The FAISS index of a size; of one trial where trials cannot share it."""
+        return _open(bank_path(self.category, size, trial))
+
     def _anomalies(
         self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray]:
@@ -110,8 +114,8 @@ class Bank:
         for comparison in comparisons:
             terms = [to_reference[position] for position in comparison.references if self.exact]
             if comparison.references and not self.exact:
-                path = bank_path(self.category, size, comparison.trial)
-                terms.append(similarity_by_index(query, _open(path)))
+                index = self.index(size, comparison.trial)
+                terms.append(similarity_by_index(query, index))
             if comparison.query and to_others is not None:
                 terms.append(to_others)
             maps.append(patch_map(terms))
@@ -120,7 +124,7 @@ class Bank:
     def _to_references(
         self, size: int, query: np.ndarray, needed: list[int]
     ) -> dict[int, np.ndarray]:
-        index = _open(bank_path(self.category, size))  # held here, as the view below does not
+        index = self.index(size)  # held here, as the view below does not
         vectors = index_vectors(index)
         patches = len(query)
         images = vectors.reshape(-1, patches, vectors.shape[1])
@@ -129,6 +133,21 @@ class Bank:
         chosen = images[needed[0] : needed[-1] + 1] if run else images[needed]
         best = similarity_to_references(query, chosen.reshape(-1, vectors.shape[1]), patches)
         return dict(zip(needed, best, strict=True))
+
+
+@dataclass(frozen=True)
+class HeldBank(Bank):
+    """A bank of a single trial that was opened once and is held in memory.
+
+    Attributes:
+        indexes: by size.
+    """
+
+    indexes: Mapping[int, Any]
+
+    def index(self, size: int, trial: Trial | None = None) -> Any:
+        """The FAISS index of a size."""
+        return self.indexes[size]
 
 
 def comparisons(

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fade import __version__
 from fade.errors import FadeError, ParameterError, StoreError
+
+if TYPE_CHECKING:
+    from pipeline.predictor import Predictor
 
 # what is heavy is imported by the command that needs it, so that help comes at once
 
@@ -37,6 +40,21 @@ class TableFormat(StrEnum):
     LATEX = "latex"
 
 
+ANOMALOUS = 10
+"""Exit code of ``fade predict`` when an image is anomalous."""
+
+Images = Annotated[list[str], typer.Argument(help="Files, folders, or globs in quotes.")]
+Category = Annotated[
+    str | None, typer.Option("--category", help="Their category; not needed if there is one.")
+]
+BundleFile = Annotated[
+    Path | None, typer.Option("--bundle", help="A bundle; default: the run of this folder.")
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Checkpoint file for a bundle without weights.")
+]
+Shots = Annotated[int | None, typer.Option("--shots", help="Which trial; default: most shots.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Which trial; default: smallest seed.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 Metrics = Annotated[
     list[str] | None,
@@ -149,6 +167,130 @@ def table(
 
     render = latex_table if form is TableFormat.LATEX else markdown_table
     typer.echo(render(read_summary(results), metric or DEFAULT_METRICS), nl=False)
+
+
+def _predictor(
+    bundle: Path | None, weights: Path | None, shots: int | None, seed: int | None
+) -> Predictor:
+    from pipeline.predictor import Predictor
+
+    if bundle is None:
+        if weights is not None:
+            raise ParameterError("--weights goes with --bundle: a run has its own in params.yaml")
+        return Predictor.from_run(shots=shots, seed=seed)
+    if shots is not None or seed is not None:
+        raise ParameterError("--shots and --seed go with runs: a bundle holds one trial")
+    return Predictor.from_bundle(bundle, weights=weights)
+
+
+@app.command(epilog="Example: fade predict new/*.png --category cable --out predictions")
+def predict(
+    images: Images,
+    category: Category = None,
+    bundle: BundleFile = None,
+    weights: Weights = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for tables, heat maps and masks.")
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Whether --out gets PNG files.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Score new images with a finished run or a bundle."""
+    from pipeline.predictions import (
+        check_problems,
+        choose_category,
+        find_images,
+        json_line,
+        plain,
+        predict_each,
+        record,
+        score_line,
+        write_predictions,
+    )  # fmt: skip
+
+    found = find_images(images)
+    predictor = _predictor(bundle, weights, shots, seed)
+    category = choose_category(predictor, category)
+    threshold = predictor.material.thresholds[category]
+    typer.echo(plain(f"{category}: {threshold.remark}"), err=True)
+    problems: list[str] = []
+    predictions = predict_each(predictor, found, category, problems)
+    if out is not None:
+        rotated = predictor.params.dataset.exif_rotation
+        predictions = write_predictions(predictions, out, exif_rotation=rotated, pictures=pictures)
+    done = anomalous = 0
+    for prediction in predictions:
+        done += 1
+        anomalous += bool(prediction.decision)
+        typer.echo(json_line(record(prediction)) if as_json else score_line(prediction))
+    check_problems(problems, done)
+    if anomalous:
+        raise typer.Exit(ANOMALOUS)
+
+
+@app.command(epilog="Example: fade bundle cable.fade --with-weights")
+def bundle(
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    shots: Shots = None,
+    seed: Seed = None,
+    with_weights: Annotated[
+        bool, typer.Option("--with-weights", help="Take the model's weights along.")
+    ] = False,
+) -> None:
+    """Write one file to predict with on another machine."""
+    from pipeline.bundle import write_bundle
+    from pipeline.finished import FinishedRun
+
+    run = FinishedRun(shots=shots, seed=seed)
+    write_bundle(run, path, with_weights=with_weights)
+    typer.echo(
+        f"{path}: {len(run.categories)} categories, {run.trial.shots} shots, seed {run.trial.seed}, "
+        f"{path.stat().st_size:,} bytes"
+    )
+
+
+@app.command(epilog="Example: fade show new/007.png --category cable --out why.png")
+def show(
+    image: Annotated[str, typer.Argument(help="The image.")],
+    category: Category = None,
+    bundle: BundleFile = None,
+    weights: Weights = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    level: Annotated[
+        int | None,
+        typer.Option("--level", min=0, max=255, help="In place of the pixel threshold."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A PNG file, with numbered boxes.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Explain one image: its regions, the nearest normal patches, the prompts."""
+    from pipeline.predictions import (
+        choose_category,
+        draw_explanation,
+        explanation_json,
+        explanation_text,
+        write_png,
+    )  # fmt: skip
+
+    predictor = _predictor(bundle, weights, shots, seed)
+    prediction, regions = predictor.explain(
+        image, choose_category(predictor, category), level=level
+    )
+    if as_json:
+        _write_json(explanation_json(prediction, regions))
+    else:
+        typer.echo(explanation_text(prediction, regions))
+    if out is not None:
+        write_png(
+            draw_explanation(prediction, regions, predictor.params.dataset.exif_rotation), out
+        )
 
 
 def _store_root(given: Path | None) -> Path:

@@ -52,6 +52,7 @@ class Block:
     """A run of test images to be evaluated by one task.
 
     Attributes:
+        maps: the group that fused maps are written into; None to keep none.
         first: row of the first image in each trial's maps.
         language_score, language_map, vision_maps: components; None or absent where no mode needs
             them. Vision maps are one component for each fusion, in order.
@@ -59,7 +60,7 @@ class Block:
 
     store: Path
     root: Path
-    maps: Path
+    maps: Path | None
     first: int
     images: tuple[TestImage, ...]
     fusions: tuple[Fusion, ...]
@@ -86,7 +87,7 @@ class Outcome:
 
 
 def evaluate_block(block: Block) -> Outcome:
-    """Fuse, score and measure the images of a block; the fused maps go into ``maps.zarr``."""
+    """Fuse, score and measure the images of a block; fused maps may go into ``maps.zarr``."""
     store = Store(block.store)
     language_score = _read(store, block.language_score)
     language_map = _read(store, block.language_map)
@@ -122,8 +123,8 @@ def evaluate_block(block: Block) -> Outcome:
                 before = outcome.histograms.get(place) or PixelHistogram.empty()
                 resized = resize_levels(fused, block.size)
                 outcome.histograms[place] = before + PixelHistogram.of_image(resized, known)
-        if levels:
-            _write_maps(block, fusion.trial, np.stack(levels))
+        if levels and block.maps is not None:
+            _write_maps(block.maps, block.first, fusion.trial, np.stack(levels))
     return outcome
 
 
@@ -146,11 +147,11 @@ def _regions(image: TestImage, block: Block) -> Regions | None:
     return label_regions(resize_mask(decode_mask(data, image.mask), block.size))
 
 
-def _write_maps(block: Block, trial: Trial, levels: np.ndarray) -> None:
+def _write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> None:
     import zarr
 
-    group: Any = zarr.open_group(block.maps, mode="r+", zarr_format=3)
-    group[trial.label][block.first : block.first + len(levels)] = levels
+    group: Any = zarr.open_group(maps, mode="r+", zarr_format=3)
+    group[trial.label][first : first + len(levels)] = levels
 
 
 def create_maps(

@@ -156,6 +156,14 @@ class EvaluateParams(Section):
     pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
 
 
+class ThresholdParams(Section):
+    """What makes a score or a pixel anomalous."""
+
+    source: Literal["normal", "labels"] = "normal"
+    quantile: Annotated[float, Field(gt=0, le=1)] = 0.99
+    images: Annotated[int, Field(ge=0)] = 50
+
+
 class RuntimeParams(Section):
     """How this machine computes; changes no result, so never a DVC parameter."""
 
@@ -182,6 +190,7 @@ class Params(Section):
     vision: VisionParams
     fusion: FusionParams
     evaluate: EvaluateParams
+    threshold: ThresholdParams = ThresholdParams()
     runtime: RuntimeParams = RuntimeParams()
     cluster: ClusterParams = ClusterParams()
 

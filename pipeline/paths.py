@@ -36,6 +36,7 @@ _A, _R = Path("artefacts"), Path("results")
 MANIFEST = Artefact(_A / "manifest.parquet", "manifest", "image", "path")
 CATEGORIES = Artefact(_A / "categories.json", "manifest", "category", "name")
 SELECTION = Artefact(_A / "selection.parquet", "select", "reference", "category, seed, rank")
+CALIBRATION = Artefact(_A / "calibration.parquet", "select", "image", "category, hash")
 REFERENCES = Artefact(
     _A / "receipts" / "references.parquet", "extract", "feature of an image", "space, key", True
 )
@@ -52,6 +53,7 @@ METRICS = Artefact(_R / "metrics.csv", "evaluate", "category and trial", "catego
 SUMMARY = Artefact(_R / "summary.csv", "evaluate", "category and shots", "category, shots")
 METRICS_JSON = Artefact(_R / "metrics.json", "evaluate", "mean of a metric", "shots, metric")
 EVALUATION = Artefact(_R / "evaluation.json", "evaluate", "remark on the metrics", "-")
+THRESHOLDS = Artefact(_R / "thresholds.json", "evaluate", "threshold", "category, shots, seed")
 SCORES = Artefact(_R / "scores.parquet", "evaluate", "image and trial", "image, shots, seed")
 MAPS = Artefact(_R / "maps.zarr", "evaluate", "trial", "shots, seed")
 REPORT = Artefact(_R / "report", "report", "page", "-")
@@ -59,8 +61,8 @@ TABLES = Artefact(_R / "tables", "report", "table of a metric", "metric")
 PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 
 ARTEFACTS = (
-    MANIFEST, CATEGORIES, SELECTION, REFERENCES, TEST, TEXT, BANKS, LANGUAGE, VISION,
-    METRICS, SUMMARY, METRICS_JSON, EVALUATION, SCORES, MAPS, REPORT, TABLES, PLOTS,
+    MANIFEST, CATEGORIES, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS, LANGUAGE, VISION,
+    METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, MAPS, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 
 
@@ -98,14 +100,16 @@ def project_root(start: Path | None = None) -> Path:
     return here
 
 
-def store_root(configured: str | None) -> Path:
+def store_root(configured: str | None, start: Path | None = None) -> Path:
     """Where features are kept: ``features.store``, or ``.fade/store`` in the project.
+
+    The project is that of the folder ``start``, or of this one.
 
     Raises:
         ParameterError: an empty name, or a URL.
     """
     if configured is None:
-        return project_root() / ".fade" / "store"
+        return project_root(start) / ".fade" / "store"
     if not configured.strip():
         raise ParameterError("features.store is empty: name a folder, or null for the project's")
     if "://" in configured:
@@ -113,4 +117,4 @@ def store_root(configured: str | None) -> Path:
             f"features.store: {configured} is a URL, and only folders are supported so far"
         )
     path = Path(os.path.expanduser(configured))
-    return path if path.is_absolute() else project_root() / path
+    return path if path.is_absolute() else project_root(start) / path

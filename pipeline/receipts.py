@@ -120,13 +120,14 @@ def write_receipt(
     write_table(frame, artefact.path, spaces=described, against=dict(against or {}))
 
 
-def read_receipt(artefact: Artefact) -> Receipt:
-    """Read a receipt.
+def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
+    """Read a receipt of the project in a folder.
 
     Raises:
         StoreError: missing, damaged or of another schema version.
     """
-    frame, remarks = read_table(artefact.path)
+    path = root / artefact.path
+    frame, remarks = read_table(path)
     try:
         spaces = [Space.from_json(content) for content in remarks["spaces"]]
         rows = {
@@ -134,10 +135,10 @@ def read_receipt(artefact: Artefact) -> Receipt:
             for label, part in frame.groupby("space", sort=False)
         }
         return Receipt(
-            artefact.path,
+            path,
             {space.label: space for space in spaces},
             {space.label: rows.get(space.label, {}) for space in spaces},
             remarks["against"],
         )
     except (KeyError, TypeError):
-        raise StoreError(f"{artefact.path} is no receipt: delete it and run `dvc repro`") from None
+        raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None

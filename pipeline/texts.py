@@ -36,8 +36,14 @@ def use_params(params: Params, use: Use) -> TextUseParams:
     return params.text.classification if use == "classification" else params.text.segmentation
 
 
-def ensembles(params: Params, use: Use, category: str) -> list[Ensemble]:
+def ensembles(params: Params, use: Use, category: str, base: Path | None = None) -> list[Ensemble]:
     """The prompt ensembles of a category, its override included.
+
+    Args:
+        params: that name them.
+        use: of text.
+        category: its name.
+        base: folder that files are relative to, if not this one.
 
     Raises:
         DataError: a prompt file is missing or not in the format.
@@ -46,13 +52,13 @@ def ensembles(params: Params, use: Use, category: str) -> list[Ensemble]:
     chosen = override and (
         override.classification if use == "classification" else override.segmentation
     )
-    return [_ensemble(prompts) for prompts in chosen or use_params(params, use).prompts]
+    return [_ensemble(prompts, base) for prompts in chosen or use_params(params, use).prompts]
 
 
-def _ensemble(prompts: str | ManualPrompts) -> Ensemble:
+def _ensemble(prompts: str | ManualPrompts, base: Path | None) -> Ensemble:
     if isinstance(prompts, ManualPrompts):
         return manual(prompts.normal, prompts.abnormal)
-    return load_ensemble(prompts)
+    return load_ensemble(prompts, base)
 
 
 def word(params: Params, use: Use, category: str) -> str:
@@ -95,9 +101,9 @@ class TextIndex:
         write_json(content, TEXT.path / "index.json")
 
     @classmethod
-    def read(cls) -> TextIndex:
-        """Read the index of the text stage."""
-        content = read_json(TEXT.path / "index.json")
+    def read(cls, root: Path = Path()) -> TextIndex:
+        """Read the index of the text stage of the project in a folder."""
+        content = read_json(root / TEXT.path / "index.json")
         return cls(content["weights"], content["prompts"], content["classifiers"])
 
     def check(self, params: Params, weights: str, categories: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Stage extract: features of reference and test images into the store, only those it lacks."""
+"""Stage extract: features of all images that a run needs into the store, only those it lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fade.types import Feature
 from pipeline.loader import Pixels, Source, prefetch
 from pipeline.models import feature_space, load_encoder
 from pipeline.params import Params
-from pipeline.paths import MANIFEST, REFERENCES, SELECTION, TEST, store_root
+from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, store_root
 from pipeline.progress import Progress
 from pipeline.receipts import write_receipt
 from pipeline.runner import run_stage
@@ -113,6 +113,7 @@ def run(params: Params) -> None:
     """Bring the store up to what the parameters need, and write the two receipts."""
     manifest, _ = read_table(MANIFEST.path)
     selection, _ = read_table(SELECTION.path)
+    calibration, _ = read_table(CALIBRATION.path)
     encoder = load_encoder(params)
     store = Store(store_root(params.features.store))
     spaces = {
@@ -121,11 +122,12 @@ def run(params: Params) -> None:
     }
     for space in spaces.values():
         store.register(space)
-    tests = manifest[manifest["split"] == "test"]
+    # images to calibrate on are scored like test images
+    scored = [*manifest.loc[manifest["split"] == "test", "hash"], *calibration["hash"]]
     needs: dict[str, set[str]] = {}
     for keys, features in (
         (selection["hash"], params.reference_features()),
-        (tests["hash"], params.test_features()),
+        (scored, params.test_features()),
     ):
         for key in keys:
             needs.setdefault(key, set()).update(spaces[feature].fingerprint for feature in features)
@@ -162,7 +164,7 @@ def run(params: Params) -> None:
         store,
         {spaces[f]: selection["hash"].tolist() for f in params.reference_features()},
     )
-    write_receipt(TEST, store, {spaces[f]: tests["hash"].tolist() for f in params.test_features()})
+    write_receipt(TEST, store, {spaces[f]: scored for f in params.test_features()})
 
 
 if __name__ == "__main__":

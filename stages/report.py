@@ -31,11 +31,13 @@ from pipeline.paths import (
     SCORES,
     SUMMARY,
     TABLES,
+    THRESHOLDS,
 )
 from pipeline.report.html import ReportInput, render
 from pipeline.report.plots import write_plots
 from pipeline.runner import run_stage
 from pipeline.tables import check_schema, read_csv, read_json, read_table
+from pipeline.thresholds import read_thresholds
 
 log = logging.getLogger("fade")
 
@@ -128,6 +130,7 @@ def run(params: Params) -> None:
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
         provenance=_provenance(),
         warnings=_warnings(params, evaluation),
+        thresholds=read_thresholds(THRESHOLDS.path),
     )
     for folder in (REPORT.path, TABLES.path, PLOTS.path):
         shutil.rmtree(folder, ignore_errors=True)

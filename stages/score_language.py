@@ -1,4 +1,4 @@
-"""Stage score_language: language score and language map of every test image."""
+"""Stage score_language: language score and language map of every test and calibration image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fade.maps import merge_sizes
 from pipeline.cluster import map_tasks
 from pipeline.components import component_key, language_map_space, language_score_space
 from pipeline.params import Params
-from pipeline.paths import CATEGORIES, LANGUAGE, MANIFEST, TEST, store_root
+from pipeline.paths import CALIBRATION, CATEGORIES, LANGUAGE, MANIFEST, TEST, store_root
 from pipeline.receipts import Receipt, read_receipt, write_receipt
 from pipeline.runner import run_stage
 from pipeline.tables import read_json, read_table
@@ -69,14 +69,14 @@ def _plan(
     use: Use,
     labels: list[str],
     output: Space,
-    tests: Mapping[str, list[str]],
+    images: Mapping[str, list[str]],
     classifiers: Mapping[str, str],
     receipt: Receipt,
     store: Store,
 ) -> tuple[list[Task], list[str]]:
     """Tasks for the rows that the store lacks, and the keys of all rows of this use."""
     needs: dict[str, list[str]] = {}
-    for category, keys in tests.items():
+    for category, keys in images.items():
         for key in keys:
             needs.setdefault(key, []).append(classifiers[category])
     index = store.index(output)
@@ -109,15 +109,15 @@ def run(params: Params) -> None:
     manifest, _ = read_table(MANIFEST.path)
     categories = read_json(CATEGORIES.path)["categories"]
     store = Store(store_root(params.features.store))
-    test_rows = manifest[manifest["split"] == "test"]
-    tests = {
-        str(category): part["hash"].tolist()
-        for category, part in test_rows.groupby("category", sort=False)
-    }
+    calibration, _ = read_table(CALIBRATION.path)
+    images: dict[str, list[str]] = {}
+    for rows_of in (manifest[manifest["split"] == "test"], calibration):
+        for category, part in rows_of.groupby("category", sort=False):
+            images.setdefault(str(category), []).extend(part["hash"])
     needed: dict[Space, list[str]] = {}
     against: dict[str, Mapping[str, str]] = {}
     receipt = read_receipt(TEST)
-    if tests and uses(params):
+    if images and uses(params):
         text = TextIndex.read()
         weights = next(iter(receipt.spaces.values())).description["weights"]
         text.check(params, weights, categories)
@@ -132,7 +132,7 @@ def run(params: Params) -> None:
                     output = language_map_space([receipt.space(label) for label in labels])
                 store.register(output)
                 planned, rows = _plan(
-                    use, labels, output, tests, text.classifiers[use], receipt, store
+                    use, labels, output, images, text.classifiers[use], receipt, store
                 )
                 tasks += planned
                 needed[output] = rows

@@ -1,12 +1,12 @@
-"""Stage score_vision: vision map of every test image, for each shots and seed."""
+"""Stage score_vision: vision map of every test and calibration image, for each shots and seed."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from cache.layout import Location, Space, plan_segments
 from cache.store import Store
 from fade.bank import unit
 from pipeline.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
+from pipeline.calibration import trial_images
 from pipeline.cluster import map_tasks
 from pipeline.components import component_key, vision_map_space
 from pipeline.params import Params
-from pipeline.paths import MANIFEST, REFERENCES, SELECTION, TEST, VISION, store_root
+from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, VISION, store_root
 from pipeline.receipts import Receipt, read_receipt, write_receipt
 from pipeline.runner import run_stage
 from pipeline.tables import read_table
@@ -64,7 +65,7 @@ def score_block(task: Task) -> int:
 
 
 def _plan_category(
-    images: Sequence[str],
+    needs: Mapping[str, Sequence[str]],
     against: Mapping[str, Comparison],
     bank: Bank,
     output: Space,
@@ -74,12 +75,12 @@ def _plan_category(
     store: Path,
 ) -> list[Task]:
     done = {
-        digest: {key for key in images if component_key(key, digest) in present}
+        digest: {key for key in needs if component_key(key, digest) in present}
         for digest in against
     }
     read = sum(feature.row_bytes for feature in features)
     plans = plan_segments(
-        dict.fromkeys(images, against.keys()),
+        needs,
         done,
         dict.fromkeys(against, -(-read // len(against))),
         BLOCK_BYTES,
@@ -106,25 +107,33 @@ def run(params: Params) -> None:
     manifest, _ = read_table(MANIFEST.path)
     tests = manifest[manifest["split"] == "test"]
     needed: dict[Space, list[str]] = {}
-    against: dict[str, dict[str, str]] = {}
-    if params.needs_vision and len(tests):
+    against: dict[str, Any] = {}
+    calibration, _ = read_table(CALIBRATION.path)
+    if params.needs_vision and len(tests) + len(calibration):
         receipt = read_receipt(TEST)
         references = read_receipt(REFERENCES)
         with receipt.void_if_damaged():
-            output, tasks, rows, against = _plan(params, tests, receipt, references, store)
+            output, tasks, rows, against = _plan(
+                params, tests, calibration, receipt, references, store
+            )
             done = map_tasks(
                 score_block, tasks, params.cluster, "vision", weight=lambda task: len(task.keys)
             )
         needed[output] = rows
         log.info("%d vision maps, %d images searched now", len(set(rows)), sum(done))
-    write_receipt(VISION, store, needed, {"vision-map": against})
+    write_receipt(VISION, store, needed, against)
 
 
 def _plan(
-    params: Params, tests: pd.DataFrame, receipt: Receipt, references: Receipt, store: Store
-) -> tuple[Space, list[Task], list[str], dict[str, dict[str, str]]]:
-    """The output space, tasks for rows that the store lacks, keys of all rows, and by category and
-    trial what is compared with.
+    params: Params,
+    tests: pd.DataFrame,
+    calibration: pd.DataFrame,
+    receipt: Receipt,
+    references: Receipt,
+    store: Store,
+) -> tuple[Space, list[Task], list[str], dict[str, Any]]:
+    """The output space, tasks for rows that the store lacks, keys of all rows, and what is compared
+    with: by category and trial, and of references that are held out also by image.
     """
     selection, _ = read_table(SELECTION.path)
     table, _ = read_table(BANK_TABLE)
@@ -134,26 +143,42 @@ def _plan(
     store.register(output)
     present = store.index(output)
     sizes = tuple(feature.size for feature in params.vision_features())
-    places = [receipt.locate(store, label, tests["hash"]) for label in labels]
+    images = [*tests["hash"], *calibration["hash"]]
+    places = [receipt.locate(store, label, images) for label in labels]
     tasks: list[Task] = []
     rows: list[str] = []
     against: dict[str, dict[str, str]] = {}
-    for category, part in tests.groupby("category", sort=False):
+    held_out: dict[str, dict[str, dict[str, str]]] = {}
+    for category in dict.fromkeys([*tests["category"], *calibration["category"]]):
         bank_rows = table[table["category"] == category]
         positions = dict(zip(bank_rows["hash"], bank_rows["position"].astype(int), strict=True))
         trials = comparisons(selection[selection["category"] == category], positions, params)
+        scored = tests.loc[tests["category"] == category, "hash"].tolist()
+        candidates = calibration.loc[calibration["category"] == category, "hash"].tolist()
+        bank = Bank(str(category), sizes, Bank.shared(params))
         by_digest: dict[str, Comparison] = {}
+        needs: dict[str, list[str]] = {key: [] for key in (*scored, *candidates)}
         for comparison, keys in trials:
             digest = comparison_digest(comparison, keys, references, labels, params)
             by_digest.setdefault(digest, comparison)
             against.setdefault(str(category), {})[comparison.trial.label] = digest
-        images = list(dict.fromkeys(part["hash"]))
-        bank = Bank(str(category), sizes, Bank.shared(params))
+            chosen = trial_images(candidates, keys)
+            for key in dict.fromkeys((*scored, *(() if chosen.held_out else chosen.keys))):
+                needs[key].append(digest)
+            # an index of its own for each trial has no part that could be left out
+            for key in chosen.keys if chosen.held_out and bank.exact else ():
+                others = [other for other in keys if other != key]
+                rest = replace(comparison, references=tuple(positions[k] for k in others))
+                digest = comparison_digest(rest, others, references, labels, params)
+                by_digest.setdefault(digest, rest)
+                needs[key].append(digest)
+                of_trial = held_out.setdefault(str(category), {})
+                of_trial.setdefault(comparison.trial.label, {})[key] = digest
         tasks += _plan_category(
-            images, by_digest, bank, output, features, places, present, store.root
+            needs, by_digest, bank, output, features, places, present, store.root
         )
-        rows += [component_key(key, against) for key in images for against in by_digest]
-    return output, tasks, rows, against
+        rows += [component_key(key, digest) for key, found in needs.items() for digest in found]
+    return output, tasks, rows, {"vision-map": against, "held-out": held_out}
 
 
 if __name__ == "__main__":

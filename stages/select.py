@@ -1,4 +1,4 @@
-"""Stage select: which reference images each category and seed takes."""
+"""Stage select: which images each category and seed takes as references, and to calibrate on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fade.errors import DataError, ParameterError
 from fade.sampling import reference_order
 from pipeline.params import Params
-from pipeline.paths import CATEGORIES, MANIFEST, SELECTION
+from pipeline.paths import CALIBRATION, CATEGORIES, MANIFEST, SELECTION
 from pipeline.runner import run_stage
 from pipeline.tables import read_json, read_table, write_table
 
@@ -55,17 +55,47 @@ def select_references(
     )
 
 
+def select_calibration(
+    manifest: pd.DataFrame, categories: list[str], seeds: list[int], limit: int
+) -> pd.DataFrame:
+    """Training images to calibrate thresholds on, in the manifest's order, equal ones once.
+
+    At most ``limit`` a category: those that the seeds would take last as references. So a trial has
+    as many of them outside its bank as can be, and more shots change nothing here.
+    """
+    import pandas as pd
+
+    parts = [pd.DataFrame(columns=["category", "path", "hash"], dtype="str")]
+    train = manifest[manifest["split"] == "train"]
+    for category in categories:
+        images = train[train["category"] == category]
+        ranks = pd.Series(len(images), index=images.index)
+        for seed in seeds if limit else ():
+            order = reference_order(len(images), seed)
+            ranks = ranks.clip(upper=pd.Series(range(len(order)), index=images.index[order]))
+        # a bank holds a content, under whichever name
+        first = ranks.groupby(images["hash"]).transform("min")
+        distinct = images.drop_duplicates("hash")
+        last = first[distinct.index].sort_values(ascending=False, kind="stable").index[:limit]
+        parts.append(distinct.loc[sorted(last), ["category", "path", "hash"]])
+    return pd.concat(parts, ignore_index=True)
+
+
 def run(params: Params) -> None:
-    """Write the selection."""
+    """Write the selection and the images to calibrate on."""
     manifest, _ = read_table(MANIFEST.path)
     categories = read_json(CATEGORIES.path)["categories"]
     seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
     shots = params.max_shots if params.needs_vision else 0
     selection = select_references(manifest, categories, shots, seeds)
     write_table(selection, SELECTION.path)
+    calibration = select_calibration(
+        manifest, categories, sorted(params.vision.seeds), params.threshold.images
+    )
+    write_table(calibration, CALIBRATION.path)
     log.info(
-        "%d distinct references for %d categories, up to %d shots, %d seeds",
-        selection["hash"].nunique(), len(categories), shots, len(seeds),
+        "%d distinct references for %d categories, up to %d shots, %d seeds; %d images to calibrate on",
+        selection["hash"].nunique(), len(categories), shots, len(seeds), len(calibration),
     )  # fmt: skip
 
 

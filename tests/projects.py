@@ -80,6 +80,7 @@ def golden_params(run: str, checkpoint: Path, dtype: str = "float32") -> dict[st
             "vision_weight": official["vision_segmentation_weight"],
             "normalize": official["normalize_segmentations"],
         },
+        "threshold": {"images": 0},
         "evaluate": {"size": official["eval_img_size"]},
         "cluster": {"kind": "synchronous"},
     }  # fmt: skip

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from fade.errors import StoreError
+from pipeline.finished import FinishedRun
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -44,6 +46,7 @@ class Clone:
             dataset__watch=str(self.images),
             features__segmentation_sizes=[96],
             vision__seeds=[0, 1],
+            threshold__images=2,
         )
         self.write(_merge(yaml.safe_load((ROOT / "params.yaml").read_text()), content))
         self.git("init", "-q")
@@ -123,7 +126,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path) -> 
     found = Clone(tmp_path_factory.mktemp("dvc"), golden_checkpoint)
     output = found.dvc("repro")
     assert ran(output) == STAGES
-    assert computed(output) == 36  # 32 test images, 2 references for each seed
+    assert computed(output) == 40  # 32 test images, 2 references for each seed, 4 to calibrate on
     found.commit()
     return found
 
@@ -133,8 +136,12 @@ def test_nothing_runs_when_nothing_changed(clone: Clone) -> None:
 
 
 def test_a_fusion_weight_runs_evaluate_and_report(clone: Clone) -> None:
+    FinishedRun(clone.folder)
     clone.set(fusion__vision_weight=0.4)
+    with pytest.raises(StoreError, match=r"changed since the run \(fusion\.vision_weight\)"):
+        FinishedRun(clone.folder)
     assert ran(clone.dvc("repro")) == ("evaluate", "report")
+    FinishedRun(clone.folder)
     assert "fusion.vision_weight" in clone.dvc("params", "diff")
     assert "full_pixel_auroc" in clone.dvc("metrics", "diff")
     assert "shots1.full_image_auroc" in clone.dvc("metrics", "show")
@@ -142,6 +149,11 @@ def test_a_fusion_weight_runs_evaluate_and_report(clone: Clone) -> None:
     page = (clone.folder / "dvc_plots" / "index.html").read_text()
     assert "<script src" not in page
     assert "http" not in re.sub(r"http://www\.w3\.org", "", page)
+
+
+def test_a_quantile_runs_evaluate_and_report(clone: Clone) -> None:
+    clone.set(threshold__quantile=0.9)
+    assert ran(clone.dvc("repro")) == ("evaluate", "report")
 
 
 def test_a_text_classifier_runs_no_extraction_and_no_search(clone: Clone) -> None:
@@ -201,5 +213,5 @@ def test_a_store_that_is_gone_comes_back(clone: Clone) -> None:
     with pytest.raises(AssertionError, match="run `dvc repro` again"):
         clone.dvc("repro")
     output = clone.dvc("repro")
-    assert computed(output) == 41
+    assert computed(output) == 45
     assert ran(output)[-1] == "report"

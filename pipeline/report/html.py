@@ -28,6 +28,7 @@ from pipeline.report.gallery import (
     select_gallery,
 )
 from pipeline.report.plots import MEAN, UNDEFINED, mean_over_categories, score_plots
+from pipeline.thresholds import Threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +94,7 @@ class ReportInput:
             (H, W), or None where there are no maps.
         load_image: of a row's ``path``, the image: uint8 RGB (h, w, 3).
         load_mask: of a row's ``path``, the mask: bool (h, w), or None where there is none.
+        thresholds: of categories and trials, what makes an image or a pixel anomalous.
         gallery_size: images of each kind per category.
 
     A loader may raise :class:`~fade.errors.FadeError`; its message then stands in for the
@@ -110,6 +112,7 @@ class ReportInput:
     load_image: Callable[[str], Pixels]
     load_mask: Callable[[str], Mask | None]
     reasons: Reasons = field(default_factory=dict)
+    thresholds: Sequence[Threshold] = ()
     gallery_size: int = 4
 
 
@@ -143,13 +146,17 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What the page shows of one category; ``plot`` is empty where there are no scores."""
+    """What the page shows of one category; ``plot`` is empty where there are no scores.
+
+    ``decisions`` says how many images the threshold puts on the wrong side, empty without one.
+    """
 
     anchor: str
     name: str
     good: int
     anomalous: int
     plot: str
+    decisions: str
     groups: tuple[tuple[str, str, tuple[Item, ...]], ...]
 
 
@@ -184,6 +191,11 @@ def render(report: ReportInput) -> str:
         headings=[_HEADINGS[name] for name in METRICS],
         tables=tables(report),
         trial=trial,
+        thresholds=[
+            _decision(item)
+            for item in report.thresholds
+            if item.trial == (trial or report.thresholds[0].trial)
+        ],
         sections=[] if trial is None else _sections(report, trial),
         scale=data_uri(colours()[None].repeat(12, axis=0)),
     )
@@ -309,12 +321,29 @@ def _section(
         for kind, heading, text in _KINDS
         if (items := _items(report, trial, chosen, gallery, kind))
     )
-    plot = ""
+    plot = decisions = ""
+    found = [t for t in report.thresholds if t.category == name and t.trial == trial]
+    threshold = found[0].image if found else None
     if np.isfinite(values).all():
-        svg = score_plots(values, is_anomaly).encode("utf-8")
+        svg = score_plots(values, is_anomaly, threshold).encode("utf-8")
         plot = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     anomalous = int(np.count_nonzero(is_anomaly))
-    return Section(anchor, name, len(own) - anomalous, anomalous, plot, groups)
+    good = len(own) - anomalous
+    if threshold is not None and plot:
+        above = values > threshold
+        decisions = (
+            f"At the threshold {threshold:.3f}: {np.count_nonzero(above & ~is_anomaly)} of {good} "
+            f"good images are called anomalous, and {np.count_nonzero(~above & is_anomaly)} of "
+            f"{anomalous} anomalous ones are missed."
+        )
+    return Section(anchor, name, good, anomalous, plot, decisions, groups)
+
+
+def _decision(threshold: Threshold) -> tuple[str, str, str, str]:
+    """A line of the table of thresholds."""
+    image = UNDEFINED if threshold.image is None else f"{threshold.image:.3f}"
+    pixel = UNDEFINED if threshold.pixel is None else str(threshold.pixel)
+    return threshold.category, image, pixel, threshold.remark
 
 
 def _items(

@@ -83,17 +83,19 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def score_plots(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> str:
+def score_plots(
+    scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_], threshold: float | None = None
+) -> str:
     """Draw the scores (N,) of one category against labels (N,), True where anomalous, as SVG.
 
     Three panels: a histogram of good and anomalous images, the ROC curve, and the curve of
     precision over recall. A curve that the images leave undefined is replaced by the reason.
-    Scores must be finite. Equal scores give equal text.
+    Scores must be finite. Equal scores give equal text. A threshold is a line in the histogram.
     """
     with _style():
         figure = _figure(9.6, 2.7)
         histogram, roc, recall = figure.subplots(1, 3)
-        _draw_histogram(histogram, scores, is_anomaly)
+        _draw_histogram(histogram, scores, is_anomaly, threshold)
         _draw_roc(roc, scores, is_anomaly)
         _draw_recall(recall, scores, is_anomaly)
         drawn = io.StringIO()
@@ -102,7 +104,12 @@ def score_plots(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> s
     return re.sub(r"(\d\.\d\d)\d+", r"\1", drawn.getvalue())
 
 
-def _draw_histogram(axes: Axes, scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> None:
+def _draw_histogram(
+    axes: Axes,
+    scores: NDArray[np.float64],
+    is_anomaly: NDArray[np.bool_],
+    threshold: float | None,
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
     top = 1
@@ -117,6 +124,8 @@ def _draw_histogram(axes: Axes, scores: NDArray[np.float64], is_anomaly: NDArray
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.3)
         axes.stairs(counts, edges, color=colour, label=f"{label} ({np.count_nonzero(chosen)})")
         top = max(top, int(counts.max()))
+    if threshold is not None:
+        axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle="--")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     # room above the bars for the legend
     axes.set(title="Image scores", xlabel="score", ylabel="images", ylim=(0, 1.25 * top))

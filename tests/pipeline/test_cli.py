@@ -34,7 +34,10 @@ HEAVY = {
     "numpy",
     "matplotlib",
 }
-COMMANDS = ("presets", "init", "run", "compare", "table", "cache info", "cache verify")
+COMMANDS = (
+    "presets", "init", "run", "compare", "table", "predict", "bundle", "show", "cache info",
+    "cache verify",
+)  # fmt: skip
 
 
 @dataclass

@@ -142,6 +142,7 @@ def recorded(
         golden_params("fewshot1_both_seed0", golden_checkpoint),
         features__segmentation_sizes=[96],
         dataset__limit=2,
+        threshold__images=2,
     )
     seen: dict[str, set[str]] = {}
     with project(tmp_path_factory.mktemp("recorded"), content):

@@ -40,6 +40,7 @@ from pipeline.report.gallery import (
 )
 from pipeline.report.html import ReportInput, cell, render, shown_trial, tables
 from pipeline.report.plots import mean_over_categories, score_plots, write_plots
+from pipeline.thresholds import Threshold
 
 NASTY = (
     "<script>alert(1)</script> \"quoted\" 'single' &amp; <img src=x onerror=alert(2)> {{ 7*7 }}\n"
@@ -481,6 +482,33 @@ def test_examples_in_docstrings() -> None:
 
 
 # ---- plots ----
+
+
+def test_thresholds_are_shown_with_what_they_rest_on() -> None:
+    thresholds = [
+        Threshold("nut", 2, 0, 0.6, 120, "training", 7, f"7 images {NASTY}"),
+        Threshold("bolt", 2, 0, None, None, "none", 0, "no decision: nothing"),
+        Threshold("nut", 1, 0, 0.123, 120, "training", 7, "another trial"),
+    ]
+    page = render(make_report(thresholds=thresholds))
+    assert "0.600" in page
+    assert "no decision: nothing" in page
+    assert "another trial" not in page
+    assert NASTY not in page
+    assert "1 of 2 good images are called anomalous" not in page
+    assert (
+        "At the threshold 0.600: 0 of 2 good images are called anomalous, and 1 of 2 anomalous ones "
+        "are missed."
+    ) in page
+    assert page.count("At the threshold") == 1
+    assert "Decisions" not in render(make_report())
+
+
+def test_a_threshold_is_a_line() -> None:
+    scores, labels = np.array([0.1, 0.2, 0.9]), np.array([False, False, True])
+    drawn = score_plots(scores, labels, 0.5)
+    assert drawn != score_plots(scores, labels)
+    assert drawn == score_plots(scores, labels, 0.5)
 
 
 def test_score_plots_are_equal_svg_without_a_date() -> None:

@@ -20,7 +20,10 @@ from tests.projects import ROOT, changed, golden_params, project
 STAGES = (
     "manifest", "select", "extract", "text", "bank", "score_language", "score_vision", "evaluate",
 )  # fmt: skip
-RESULTS = ("metrics.csv", "summary.csv", "metrics.json", "evaluation.json", "scores.parquet")
+RESULTS = (
+    "metrics.csv", "summary.csv", "metrics.json", "evaluation.json", "scores.parquet",
+    "thresholds.json",
+)  # fmt: skip
 SMALL_SEGMENTS = """
 import sys, importlib
 from pipeline.runner import run_stage
@@ -56,6 +59,7 @@ def params(golden_checkpoint: Path) -> dict[str, Any]:
     return changed(
         golden_params("fewshot1_both_seed0", golden_checkpoint),
         features__segmentation_sizes=[96],
+        threshold__images=2,
         runtime={"device": "cpu", "batch_size": 2, "loader_workers": 2},
     )
 

@@ -1,0 +1,345 @@
+"""Bundles: one file with all that scoring new images needs of a finished run.
+
+A zip of plain arrays and JSON, nothing pickled and nothing compressed. A bundle may come from
+anywhere, so reading one believes no name, size or shape in it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fade import __version__
+from fade.bank import build_index, unit
+from fade.errors import FadeError, ModelError, StoreError
+from fade.text import TextClassifier
+from fade.text import load as load_classifier
+from fade.types import Trial
+from pipeline.banks import Bank, Comparison, HeldBank
+from pipeline.finished import CategoryBank, FinishedRun, Material, Sentences
+from pipeline.models import SHIPPED, load_encoder
+from pipeline.params import Params, parse_params
+from pipeline.texts import Use, uses
+from pipeline.thresholds import parse_thresholds
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+
+SCHEMA = 1
+KIND = "fade-bundle"
+
+_BEFORE = (1980, 1, 1, 0, 0, 0)
+"""The time of every entry, so that equal bundles are equal bytes."""
+_MIB = 1 << 20
+_LIMITS: tuple[tuple[re.Pattern[str], int], ...] = (
+    (re.compile(r"bundle\.json"), 64 * _MIB),
+    (re.compile(r"prompts\.json"), 256 * _MIB),
+    (re.compile(r"model\.json"), _MIB),
+    (re.compile(r"weights\.safetensors"), 32 << 30),
+    (re.compile(r"text/[0-9a-f]{40}\.npz"), 1 << 30),
+    (re.compile(r"banks/[0-9]{1,6}/[0-9]{1,5}\.npy"), 64 << 30),
+)
+"""Names that a bundle may hold, and how many bytes each."""
+_ENTRIES = 100_000
+
+
+def write_bundle(run: FinishedRun, path: Path, *, with_weights: bool = False) -> None:
+    """Write a run's banks, text classifiers, prompts, thresholds and parameters into one file.
+
+    Args:
+        run: which project and trial.
+        path: of the file; replaced in one step.
+        with_weights: whether the model's weights come along; else their source must be at hand
+            where the bundle is used.
+
+    Raises:
+        StoreError: something of the run is missing or damaged.
+        ParameterError: the memory bank's index is approximate.
+    """
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            _fill(archive, run, with_weights)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> None:
+    params = run.params
+    banks: dict[str, Any] = {}
+    for number, category in enumerate(run.categories if params.needs_vision else ()):
+        rows, references = run.bank_rows(category)
+        banks[category] = {"number": number, "references": references, "sizes": sorted(rows)}
+        for size, vectors in rows.items():
+            _add_array(archive, f"banks/{number}/{size}.npy", vectors)
+    texts: dict[str, dict[str, str]] = {}
+    prompts: dict[str, dict[str, Any]] = {}
+    written = set()
+    for use in uses(params):
+        for category in run.categories:
+            file = run.classifier_file(use, category)
+            texts.setdefault(use, {})[category] = file.stem
+            sentences = run.sentences(use, category)
+            prompts.setdefault(use, {})[category] = [sentences.texts, sentences.abnormal]
+            if file.stem not in written:
+                written.add(file.stem)
+                load_classifier(file)  # a damaged one is found here, not where it is used
+                _add(archive, f"text/{file.name}", file.read_bytes())
+    _add(archive, "prompts.json", json.dumps(prompts, ensure_ascii=False).encode())
+    name = params.model.name
+    config = SHIPPED.get(name) or (Path(name) if name.endswith(".json") else None)
+    if config is not None:
+        _add(archive, "model.json", config.read_bytes())
+    if with_weights:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "weights.safetensors"
+            run.encoder().save_weights(file)
+            with (
+                file.open("rb") as source,
+                archive.open(_entry("weights.safetensors"), "w", force_zip64=True) as target,
+            ):
+                shutil.copyfileobj(source, target, 8 * _MIB)
+    content = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "written_by": __version__,
+        "parameters": _portable(params),
+        "trial": [run.trial.shots, run.trial.seed],
+        "categories": run.categories,
+        "features": run.features,
+        "thresholds": [asdict(run.thresholds[category]) for category in run.categories],
+        "texts": texts,
+        "banks": banks,
+    }
+    _add(archive, "bundle.json", json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+
+def _portable(params: Params) -> dict[str, Any]:
+    """The parameters without what holds on one machine only."""
+    content = params.model_dump(mode="json", exclude={"runtime", "cluster"})
+    content["dataset"] |= {"path": "-", "watch": "-", "categories": None}
+    content["features"]["store"] = None
+    if params.model.name.endswith(".json"):
+        content["model"]["name"] = Path(params.model.name).name
+    if Path(params.model.pretrained).is_file():
+        content["model"]["pretrained"] = Path(params.model.pretrained).name
+    for use in (content["text"], *content["text"]["overrides"].values()):
+        for side in ("classification", "segmentation"):
+            found = use[side]
+            if isinstance(found, dict):
+                found["prompts"] = _names(found["prompts"])
+            elif found:
+                use[side] = _names(found)
+    return content
+
+
+def _names(prompts: list[Any]) -> list[Any]:
+    """Prompts without the folders of their files; their sentences are in the bundle."""
+    return [Path(one).name if isinstance(one, str) else one for one in prompts]
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(_entry(name), data)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo(name, _BEFORE)
+
+
+def _add_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    with archive.open(_entry(name), "w", force_zip64=True) as entry:
+        np.lib.format.write_array(cast(Any, entry), array, allow_pickle=False)
+
+
+class Bundle(Material):
+    """A bundle, opened.
+
+    Args:
+        path: of the file.
+        weights: checkpoint file in place of the bundle's source of weights.
+
+    Raises:
+        StoreError: missing, damaged, no bundle, or of another schema version.
+    """
+
+    def __init__(self, path: Path, weights: Path | None = None) -> None:
+        self.path, self._weights = path, weights
+        try:
+            with self._reading():
+                archive = zipfile.ZipFile(path)
+        except FileNotFoundError:
+            raise StoreError(
+                f"there is no bundle at {path}: write one with `fade bundle`"
+            ) from None
+        self._archive = archive
+        self._entries = self._checked(archive)
+        content = self._json("bundle.json")
+        if content.get("kind") != KIND:
+            raise StoreError(f"{path} is no bundle: write one with `fade bundle`")
+        if content.get("schema") != SCHEMA:
+            raise StoreError(
+                f"{path} has schema version {content.get('schema')}, this program reads {SCHEMA}: "
+                "write it again with this version, or install the one that wrote it"
+            )
+        with self._reading():
+            self.params = parse_params(content["parameters"], str(path))
+            self.trial = Trial(*(int(number) for number in content["trial"]))
+            self.categories = tuple(str(category) for category in content["categories"])
+            self.features = {str(k): str(v) for k, v in content["features"].items()}
+            found = parse_thresholds(content, str(path))
+            self.thresholds = {threshold.category: threshold for threshold in found}
+            self._texts: Mapping[str, Mapping[str, str]] = dict(content["texts"])
+            self._banks: Mapping[str, Mapping[str, Any]] = dict(content["banks"])
+            if (
+                set(self.thresholds) != set(self.categories)
+                or self.trial not in self.params.trials()
+            ):
+                raise ValueError("categories, thresholds and trial do not agree")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what damaged files raise into one line."""
+        try:
+            yield
+        except (FadeError, FileNotFoundError):
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
+                NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # fmt: skip
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise StoreError(
+                f"{self.path} is no sound bundle ({reason}): write it again with `fade bundle`"
+            ) from None
+
+    def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+        """The entries by name: only names that a bundle has, stored as they are, not too large."""
+        entries: dict[str, zipfile.ZipInfo] = {}
+        infos = archive.infolist()
+        if len(infos) > _ENTRIES:
+            raise StoreError(f"{self.path} is no bundle: it holds {len(infos)} entries")
+        for info in infos:
+            limit = next((n for form, n in _LIMITS if form.fullmatch(info.filename)), None)
+            stored = (
+                info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
+            )
+            if limit is None or not stored or info.filename in entries or info.flag_bits & 1:
+                raise StoreError(
+                    f"{self.path} is no bundle: its entry {info.filename[:100]!r} is none that "
+                    "`fade bundle` writes"
+                )
+            if info.file_size > limit:
+                raise StoreError(
+                    f"{self.path}: {info.filename} has {info.file_size:,} bytes, at most {limit:,} "
+                    "are read"
+                )
+            entries[info.filename] = info
+        return entries
+
+    def _bytes(self, name: str) -> bytes:
+        with self._reading():
+            return self._archive.read(self._entries[name])
+
+    def _json(self, name: str) -> dict[str, Any]:
+        with self._reading():
+            content = json.loads(self._bytes(name))
+            if not isinstance(content, dict):
+                raise ValueError(f"{name} holds no JSON object")
+            return content
+
+    def encoder(self) -> Encoder:
+        """The model: its weights from the bundle, the file given, or their source."""
+        model = self.params.model
+        name, pretrained = model.name, model.pretrained
+        with tempfile.TemporaryDirectory() as folder:
+            if "model.json" in self._entries and name not in SHIPPED:
+                name = self._unpack("model.json", Path(folder))
+            if self._weights is not None:
+                pretrained = str(self._weights)
+            elif "weights.safetensors" in self._entries:
+                pretrained = self._unpack("weights.safetensors", Path(folder))
+            params = self.params.model_copy(
+                update={"model": model.model_copy(update={"name": name, "pretrained": pretrained})}
+            )
+            try:
+                return load_encoder(params)
+            except ModelError as error:
+                if self._weights is None and "weights.safetensors" not in self._entries:
+                    raise ModelError(
+                        f"{error} (the bundle {self.path} holds no weights: name their file, or write "
+                        "it with `fade bundle --with-weights`)"
+                    ) from None
+                raise
+
+    def _unpack(self, name: str, folder: Path) -> str:
+        target = folder / name  # a name of the list above, without folders
+        with (
+            self._reading(),
+            self._archive.open(self._entries[name]) as source,
+            target.open("wb") as file,
+        ):
+            shutil.copyfileobj(source, file, 8 * _MIB)
+        return str(target)
+
+    def classifier(self, use: Use, category: str) -> TextClassifier:
+        """The fitted classifier of a use and category."""
+        with self._reading():
+            digest = self._texts[use][category]
+        return self._open_classifier(digest)
+
+    @lru_cache(maxsize=64)  # noqa: B019  (a bundle lives as long as what it was opened for)
+    def _open_classifier(self, digest: str) -> TextClassifier:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "classifier.npz"
+            file.write_bytes(self._bytes(f"text/{digest}.npz"))
+            return load_classifier(file)
+
+    def bank(self, category: str) -> CategoryBank:
+        """The memory bank of a category."""
+        exact = Bank.shared(self.params)
+        sizes = tuple(feature.size for feature in self.params.vision_features())
+        indexes = {}
+        with self._reading():
+            found = self._banks[category]
+            references = tuple(str(path) for path in found["references"])
+            for size in sizes if references else ():
+                vectors = self._vectors(f"banks/{int(found['number'])}/{size}.npy")
+                if exact and (vectors.ndim != 3 or len(vectors) != len(references)):
+                    raise ValueError(f"the bank of {category} has shape {vectors.shape}")
+                indexes[size] = build_index(vectors.reshape(-1, vectors.shape[-1]))
+        comparison = Comparison(
+            self.trial, tuple(range(len(references))), self.params.query_in_bank(self.trial)
+        )
+        return CategoryBank(HeldBank(category, sizes, exact, indexes), comparison, references)
+
+    def _vectors(self, name: str) -> np.ndarray:
+        array = np.lib.format.read_array(io.BytesIO(self._bytes(name)), allow_pickle=False)
+        if (
+            array.dtype not in (np.float16, np.float32)
+            or array.ndim not in (2, 3)
+            or not array.size
+        ):
+            raise ValueError(f"{name} has type {array.dtype} and shape {array.shape}")
+        if not np.isfinite(array).all() or not array.any(axis=-1).all():
+            raise ValueError(f"{name} holds vectors that are 0 or not finite")
+        return unit(array)
+
+    def sentences(self, use: Use, category: str) -> Sentences:
+        """The prompts that a classifier was fitted on."""
+        with self._reading():
+            texts, abnormal = self._json("prompts.json")[use][category]
+            if len(texts) != len(abnormal):
+                raise ValueError("prompts and their labels differ in number")
+            return Sentences(tuple(str(t) for t in texts), tuple(bool(a) for a in abnormal))

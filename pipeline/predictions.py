@@ -1,0 +1,270 @@
+"""Predictions as people and scripts want them: which images, tables, pictures, words."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.datasets import IMAGE_SUFFIXES
+from fade.errors import DataError, ParameterError, summarise
+from fade.preprocess import decode_rgb
+from pipeline.predictor import Prediction, Predictor, Region
+from pipeline.report.gallery import heat, overlay
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+COLUMNS = ("image", "category", "score", "threshold", "decision", "pixel_threshold", "remark")
+DECISIONS = {True: "anomalous", False: "normal", None: ""}
+
+
+def find_images(names: Sequence[str]) -> list[str]:
+    """The images that files, folders (all below them) and globs name, each once, in order.
+
+    Of a folder those with an image's suffix, hidden ones left out.
+
+    Raises:
+        DataError: a name leads to no image.
+    """
+    found: list[str] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            here = sorted(
+                str(file)
+                for file in path.rglob("*")
+                if file.suffix.lower() in IMAGE_SUFFIXES
+                and not file.name.startswith(".")
+                and file.is_file()
+            )
+        elif path.exists():
+            here = [name]
+        else:
+            here = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
+        if not here:
+            raise DataError(
+                f"{name} leads to no image: give files, folders or globs such as 'a/*.png'"
+            )
+        found += here
+    return list(dict.fromkeys(found))
+
+
+def choose_category(predictor: Predictor, category: str | None) -> str:
+    """The category asked for, or the only one.
+
+    Raises:
+        ParameterError: there are several, or it is unknown.
+    """
+    if category is None:
+        if len(predictor.categories) > 1:
+            raise ParameterError(
+                f"which category? name one by --category: {', '.join(predictor.categories)}"
+            )
+        return predictor.categories[0]
+    predictor.material.check_category(category)
+    return category
+
+
+def record(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as a line of JSON has it."""
+    return {
+        "image": prediction.name,
+        "category": prediction.category,
+        "score": prediction.score,
+        "threshold": prediction.threshold,
+        "decision": DECISIONS[prediction.decision] or None,
+        "pixel_threshold": prediction.pixel_threshold,
+        "remark": prediction.remark,
+    }
+
+
+def json_line(content: Any) -> str:
+    """Content as one line of JSON."""
+    return json.dumps(content, ensure_ascii=False, allow_nan=False)
+
+
+def predict_each(
+    predictor: Predictor, images: Sequence[str], category: str, problems: list[str]
+) -> Iterator[Prediction]:
+    """Predictions in order; images that cannot be used are noted and left out."""
+    size = predictor.params.runtime.batch_size
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        try:
+            found = predictor.predict(batch, category)
+        except DataError:
+            found = []
+            for image in batch:  # which one is it?
+                try:
+                    found += predictor.predict([image], category)
+                except DataError as error:
+                    problems.append(str(error))
+        yield from found
+
+
+def write_predictions(
+    predictions: Iterable[Prediction], folder: Path, *, exif_rotation: bool, pictures: bool = True
+) -> Iterator[Prediction]:
+    """Write each prediction as it comes, and pass it on.
+
+    Into ``predictions.csv`` and ``predictions.jsonl``; of maps ``heatmaps``, ``overlays`` and
+    ``masks``, PNG files named after the images.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    used: set[str] = set()
+    with ExitStack() as files:
+        table = files.enter_context(
+            (folder / "predictions.csv").open("w", newline="", encoding="utf-8")
+        )
+        lines = files.enter_context((folder / "predictions.jsonl").open("w", encoding="utf-8"))
+        rows = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        rows.writeheader()
+        for prediction in predictions:
+            content = record(prediction)
+            rows.writerow({key: "" if value is None else value for key, value in content.items()})
+            lines.write(json_line(content) + "\n")
+            levels = prediction.full_levels()
+            if pictures and levels is not None:
+                _write_pictures(
+                    prediction, levels, folder, _file_name(prediction, used), exif_rotation
+                )
+            yield prediction
+
+
+def _file_name(prediction: Prediction, used: set[str]) -> str:
+    """The image's own name; a number tells equal ones apart, on any file system."""
+    stem, number = Path(prediction.name).stem, 1
+    name = stem
+    while name.lower() in used:
+        number += 1
+        name = f"{stem}-{number}"
+    used.add(name.lower())
+    return f"{name}.png"
+
+
+def _write_pictures(
+    prediction: Prediction, levels: NDArray[np.uint8], folder: Path, name: str, exif_rotation: bool
+) -> None:
+    image = _read(prediction.name, exif_rotation)
+    write_png(heat(levels), folder / "heatmaps" / name)
+    write_png(overlay(image, levels), folder / "overlays" / name)
+    mask = prediction.mask()
+    if mask is not None:
+        write_png(mask.astype(np.uint8) * 255, folder / "masks" / name)
+
+
+def _read(path: str, exif_rotation: bool) -> NDArray[np.uint8]:
+    return np.asarray(decode_rgb(Path(path).read_bytes(), path, exif_rotation=exif_rotation))
+
+
+def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write grey (h, w) or RGB (h, w, 3) pixels."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+
+
+def check_problems(problems: Sequence[str], done: int) -> None:
+    """Raise what went wrong with some images (DataError), after all others are done."""
+    if problems:
+        raise DataError(f"{summarise(list(problems))} ({done} other images are done)")
+
+
+# words
+
+
+def plain(text: str) -> str:
+    """A line without control characters, which names from elsewhere could steer a terminal by."""
+    return _CONTROL.sub("?", text)
+
+
+def score_line(prediction: Prediction) -> str:
+    """A prediction in a line."""
+    score = "no score" if prediction.score is None else f"{prediction.score:.4f}"
+    if prediction.decision is None:
+        return plain(f"{prediction.name}: {score}")
+    sign = ">" if prediction.decision else "<="
+    word = DECISIONS[prediction.decision]
+    return plain(f"{prediction.name}: {word} ({score} {sign} {prediction.threshold:.4f})")
+
+
+def explanation_json(prediction: Prediction, regions: Sequence[Region]) -> dict[str, Any]:
+    """An explanation as JSON."""
+    return {
+        **record(prediction),
+        "regions": [
+            {
+                "box": list(region.box),
+                "patches": region.patches,
+                "level": region.level,
+                "row": region.row,
+                "column": region.column,
+                "nearest": None
+                if region.nearest is None
+                else {
+                    "reference": region.nearest.reference,
+                    "row": region.nearest.row,
+                    "column": region.nearest.column,
+                    "distance": region.nearest.distance,
+                },
+                "abnormal_prompts": [[text, cosine] for text, cosine in region.abnormal],
+                "normal_prompts": [[text, cosine] for text, cosine in region.normal],
+            }
+            for region in regions
+        ],
+    }
+
+
+def explanation_text(prediction: Prediction, regions: Sequence[Region]) -> str:
+    """An explanation in words."""
+    lines = [score_line(prediction), f"  thresholds: {prediction.remark}"]
+    if not regions:
+        lines.append("  no patch is above the pixel threshold")
+    for number, region in enumerate(regions, start=1):
+        left, top, right, bottom = region.box
+        lines.append(
+            f"  region {number}: pixels {left},{top} to {right},{bottom}, {region.patches} patches, "
+            f"level {region.level} at patch row {region.row}, column {region.column}"
+        )
+        if region.nearest is not None:
+            near = region.nearest
+            where = near.reference or ("another patch of the image" if near.row is not None else "")
+            place = "" if near.row is None else f", row {near.row}, column {near.column}"
+            lines.append(
+                f"    nearest normal patch: {where or 'one of the bank'}{place}, "
+                f"distance {near.distance:.4f}"
+            )
+        for side, prompts in (("abnormal", region.abnormal), ("normal", region.normal)):
+            for text, cosine in prompts:
+                lines.append(f"    {side} prompt, cosine {cosine:.4f}: {text}")
+    return "\n".join(map(plain, lines))
+
+
+def draw_explanation(
+    prediction: Prediction, regions: Sequence[Region], exif_rotation: bool
+) -> NDArray[np.uint8]:
+    """The image under its map with a numbered box around each region: RGB (h, w, 3)."""
+    import cv2
+
+    levels = prediction.full_levels()
+    image = _read(prediction.name, exif_rotation)
+    drawn = image.copy() if levels is None else overlay(image, levels)
+    line = max(1, min(prediction.size) // 200)
+    # bright within dark, so that it shows on any ground
+    for colour, width in (((16, 20, 32), 3 * line), ((64, 255, 120), line)):
+        for number, region in enumerate(regions, start=1):
+            left, top, right, bottom = region.box
+            cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, width)
+            cv2.putText(
+                drawn, str(number), (left + 3 * line, top + 15 * line), cv2.FONT_HERSHEY_SIMPLEX,
+                0.45 * line, colour, width, cv2.LINE_AA,
+            )  # fmt: skip
+    return drawn

@@ -1,0 +1,481 @@
+"""New images against a finished run and against its bundle: the pipeline's own numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+import zarr
+from PIL import Image
+
+from fade.errors import DataError, ModelError, ParameterError, StoreError
+from fade.types import Trial
+from pipeline.bundle import Bundle, write_bundle
+from pipeline.finished import FinishedRun, choose_trial
+from pipeline.predictions import explanation_text, plain
+from pipeline.predictor import Predictor
+from tests.projects import GOLDEN, changed, golden_params, run_stages
+
+Params = dict[str, Any]
+WEAVE = GOLDEN / "images" / "weave"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path) -> Params:
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96, 160],
+        features__dtype="float16",
+        features__store=str(tmp_path_factory.mktemp("predictor") / "store"),
+        vision__shots=[1, 2],
+        threshold__images=3,
+        evaluate__size=64,
+        dataset__limit=2,
+        dataset__categories=["weave"],
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(base: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    return run_stages(tmp_path_factory.mktemp("run"), base)
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Predictor:
+    return Predictor.from_run(folder)
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's bundle, weights included."""
+    path = tmp_path_factory.mktemp("bundle") / "weave.fade"
+    write_bundle(FinishedRun(folder), path, with_weights=True)
+    return path
+
+
+def assert_the_runs_numbers(predictor: Predictor, folder: Path) -> None:
+    """Scores and maps of the run's test images, in one batch and otherwise than there."""
+    trial = predictor.trial
+    scores = pd.read_parquet(folder / "results" / "scores.parquet")
+    own = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)]
+    maps = zarr.open_group(folder / "results" / "maps.zarr", mode="r")
+    paths = [GOLDEN / "images" / path for path in own["path"]]
+    found = predictor.predict(paths, "weave")
+    if own["score"].notna().any():
+        np.testing.assert_allclose(
+            np.array([f.score for f in found], float), own["score"], atol=1e-6, rtol=0
+        )
+    for number, prediction in enumerate(found):
+        if trial.label not in maps:
+            assert prediction.levels is None
+            continue
+        assert prediction.levels is not None
+        off = np.abs(prediction.levels.astype(int) - np.asarray(maps[trial.label][number]))
+        assert off.max() <= 1  # where rounding meets the edge of a level
+        assert (off > 0).mean() < 0.01
+
+
+def test_a_run_predicts_its_own_numbers(predictor: Predictor, folder: Path) -> None:
+    assert predictor.trial == Trial(2, 0)
+    assert predictor.categories == ("weave",)
+    assert_the_runs_numbers(predictor, folder)
+    assert_the_runs_numbers(Predictor.from_run(folder, shots=1), folder)
+
+
+def test_a_bundle_predicts_the_same(bundle: Path, predictor: Predictor, folder: Path) -> None:
+    found = Predictor.from_bundle(bundle)
+    assert found.trial == predictor.trial
+    assert_the_runs_numbers(found, folder)
+    image = WEAVE / "test" / "good" / "000.png"
+    assert (
+        found.explain(image, "weave", level=0)[1] == predictor.explain(image, "weave", level=0)[1]
+    )
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        {"vision__coreset": 0.4},
+        {"vision__index": "IVF2,Flat"},
+        {"vision__shots": [0], "vision__query_in_bank": True, "fusion__normalize": True},
+        {"fusion__classification_mode": "language", "fusion__segmentation_mode": "none"},
+        {"fusion__classification_mode": "none", "fusion__segmentation_mode": "vision"},
+        {"features__dtype": "float32", "text__segmentation__classifier": "softmax"},
+    ],
+    ids=lambda leaves: next(iter(leaves)),
+)
+def test_all_ways_to_score(base: Params, tmp_path: Path, leaves: Params) -> None:
+    folder = run_stages(tmp_path / "run", changed(base, **leaves))
+    predictor = Predictor.from_run(folder)
+    assert_the_runs_numbers(predictor, folder)
+    assert_an_explanation(predictor)
+    if "vision__index" in leaves:
+        with pytest.raises(ParameterError, match=r"vision\.index"):
+            write_bundle(FinishedRun(folder), tmp_path / "b.fade")
+        assert not list(tmp_path.glob("*.fade*"))
+        assert not list(tmp_path.glob(".*"))
+    else:
+        write_bundle(FinishedRun(folder), tmp_path / "b.fade", with_weights=True)
+        assert_the_runs_numbers(Predictor.from_bundle(tmp_path / "b.fade"), folder)
+
+
+def assert_an_explanation(predictor: Predictor) -> None:
+    """Each side that has a part in the map is explained, as far as it can be."""
+    params, image = predictor.params, WEAVE / "test" / "hole" / "000.png"
+    mode = params.fusion.segmentation_mode
+    if mode == "none":
+        with pytest.raises(ParameterError, match="no map"):
+            predictor.explain(image, "weave")
+        return
+    prediction, regions = predictor.explain(image, "weave", level=0, prompts=2)
+    assert regions
+    assert "region 1" in explanation_text(prediction, regions)
+    for region in regions:
+        assert bool(region.abnormal) == bool(region.normal) == (mode != "vision")
+        assert region.nearest is not None
+        assert 0 <= region.nearest.distance <= 1
+        named = (
+            predictor.trial.shots and params.vision.coreset == 1 and params.vision.index == "flat"
+        )
+        assert bool(region.nearest.reference) == bool(named)
+
+
+def test_lines_steer_no_terminal() -> None:
+    assert plain("a\x1b[2J\nb\x9b é") == "a?[2J?b? é"
+
+
+def test_all_kinds_of_images(predictor: Predictor) -> None:
+    path = WEAVE / "test" / "good" / "000.png"
+    picture = Image.open(path).convert("RGB")
+    found = predictor.predict([path, str(path), picture, np.asarray(picture)], "weave")
+    assert len({one.score for one in found}) == 1
+    assert [one.name for one in found] == [str(path), str(path), "image 2", "image 3"]
+    for wrong in (np.zeros((4, 4)), 3, WEAVE / "nothing.png", WEAVE):
+        with pytest.raises(DataError):
+            predictor.predict([wrong], "weave")
+    with pytest.raises(ParameterError, match="choose weave"):
+        predictor.predict([path], "wave")
+    assert predictor.predict([], "weave") == []
+
+
+def test_decisions(predictor: Predictor) -> None:
+    """References are at distance 0 from the bank; noise is far from it."""
+    reference = predictor.material.bank("weave").references[0]
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    normal, anomalous = predictor.predict([GOLDEN / "images" / reference, noise], "weave")
+    assert normal.decision is False
+    assert anomalous.decision is True
+    assert anomalous.score is not None
+    assert anomalous.threshold is not None
+    assert anomalous.score > anomalous.threshold
+    assert anomalous.size == (120, 90)
+    mask, levels = anomalous.mask(), anomalous.full_levels()
+    assert mask is not None
+    assert levels is not None
+    assert anomalous.pixel_threshold is not None
+    assert mask.shape == (90, 120)
+    np.testing.assert_array_equal(mask, levels > anomalous.pixel_threshold)
+    assert "training images" in anomalous.remark
+
+
+def test_explanations(predictor: Predictor) -> None:
+    """A patch copied from a reference is explained by that very patch."""
+    held = predictor.material.bank("weave")
+    reference = GOLDEN / "images" / held.references[held.comparison.references[0]]
+    prediction, regions = predictor.explain(reference, "weave", level=0)
+    assert prediction.levels is not None
+    (grid, _), total = prediction.levels.shape, (prediction.levels > 0).sum()
+    assert sum(region.patches for region in regions) == total
+    for region in regions:
+        assert region.level == prediction.levels[region.row, region.column]
+        assert region.nearest is not None
+        assert region.nearest.distance < 1e-5
+        assert region.nearest.reference == held.references[held.comparison.references[0]]
+        assert (region.nearest.row, region.nearest.column) == (region.row, region.column)
+        assert len(region.abnormal) == len(region.normal) == 3
+        cosines = [cosine for _, cosine in region.abnormal]
+        assert cosines == sorted(cosines, reverse=True)
+        left, top, right, bottom = region.box
+        assert left <= region.column * prediction.size[0] / grid < right
+        assert top <= region.row * prediction.size[1] / grid < bottom
+    assert predictor.explain(reference, "weave", level=255)[1] == []
+
+
+def test_a_run_that_is_out_of_date(folder: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(folder, tmp_path / "copy"))
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("vision_weight: 0.85", "vision_weight: 0.5"))
+    with pytest.raises(StoreError, match="made with other parameters"):
+        FinishedRun(project)
+    (project / "params.yaml").write_text(text + "\n")
+    lock = project / "dvc.lock"
+    ran = {
+        "vision.query_in_bank": False,
+        "model.pretrained": yaml.safe_load(text)["model"]["pretrained"],
+    }
+    stages: Params = {"score_vision": {"params": {"params.yaml": ran}}, "manifest": {}}
+    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    FinishedRun(project)
+    ran["vision.query_in_bank"] = True
+    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    with pytest.raises(StoreError, match=r"changed since the run \(vision\.query_in_bank\)"):
+        FinishedRun(project)
+    lock.write_text("[")
+    with pytest.raises(StoreError, match="cannot be read"):
+        FinishedRun(project)
+    lock.unlink()
+    (project / "results" / "thresholds.json").unlink()
+    with pytest.raises(StoreError, match=r"thresholds\.json is missing"):
+        FinishedRun(project)
+
+
+def test_another_model(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(folder, tmp_path / "copy"))
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("model:\n", "model:\n  gem: {depth: 3}\n"))
+    with pytest.raises(StoreError, match="other features"):
+        Predictor.from_run(project)
+
+
+def test_trials() -> None:
+    trials = [Trial(0, 0), Trial(1, 0), Trial(1, 5), Trial(4, 3), Trial(4, 5)]
+    assert choose_trial(trials, None, None) == Trial(4, 3)
+    assert choose_trial(trials, 1, None) == Trial(1, 0)
+    assert choose_trial(trials, None, 5) == Trial(4, 5)
+    with pytest.raises(ParameterError, match=r"0 \(seed 0\), 1 \(seed 0\)"):
+        choose_trial(trials, 2, None)
+
+
+# bundles
+
+
+def test_equal_bundles_are_equal_bytes(folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_bundle(FinishedRun(folder), tmp_path / name, with_weights=True)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert str(folder).encode() not in (tmp_path / "a").read_bytes()
+    assert str(GOLDEN).encode() not in (tmp_path / "a").read_bytes()
+
+
+def test_a_bundle_without_weights(
+    folder: Path, tmp_path: Path, golden_checkpoint: Path, bundle: Path
+) -> None:
+    path = tmp_path / "bare.fade"
+    write_bundle(FinishedRun(folder), path)
+    assert path.stat().st_size < bundle.stat().st_size
+    with pytest.raises(ModelError, match="--with-weights"):
+        Predictor.from_bundle(path)
+    found = Predictor.from_bundle(path, weights=golden_checkpoint)
+    assert_the_runs_numbers(found, folder)
+
+
+Change = Callable[[dict[str, bytes]], None]
+
+
+def rewritten(bundle: Path, target: Path, change: Change, compression: int = 0) -> Path:
+    """A bundle with other entries."""
+    with zipfile.ZipFile(bundle) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries.pop("weights.safetensors")
+    change(entries)
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return target
+
+
+def set_json(**leaves: Any) -> Change:
+    def change(entries: dict[str, bytes]) -> None:
+        content = json.loads(entries["bundle.json"]) | leaves
+        entries["bundle.json"] = json.dumps(content).encode()
+
+    return change
+
+
+def set_bank(array: np.ndarray, **options: Any) -> Change:
+    def change(entries: dict[str, bytes]) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, array, **options)
+        entries["banks/0/96.npy"] = buffer.getvalue()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda e: e.update({"../evil": b"x"}), "none that"),
+        (lambda e: e.update({"/etc/passwd": b"x"}), "none that"),
+        (lambda e: e.update({"text/../../x.npz": b"x"}), "none that"),
+        (lambda e: e.update({"model.pkl": b"x"}), "none that"),
+        (lambda e: e.update({"model.json": b" " * (2 << 20)}), "at most"),
+        (lambda e: e.pop("bundle.json"), "bundle.json"),
+        (set_json(schema=99), "schema version 99"),
+        (set_json(kind="zip"), "no bundle"),
+        (set_json(trial=[7, 7]), "do not agree"),
+        (set_json(trial="x"), "no sound bundle"),
+        (set_json(thresholds=[{"a": 1}]), "no thresholds"),
+        (set_json(parameters={"dataset": {}}), "is missing"),
+        (set_json(texts=[1]), "no sound bundle"),
+    ],
+    ids=range(13),
+)  # fmt: skip
+def test_bundles_that_are_refused(bundle: Path, tmp_path: Path, change: Change, says: str) -> None:
+    with pytest.raises((StoreError, ParameterError), match=says) as error:
+        Bundle(rewritten(bundle, tmp_path / "bad.fade", change))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda e: e.pop("banks/0/96.npy"), "no sound bundle"),
+        (set_bank(np.array([{"a": 1}], dtype=object), allow_pickle=True), "no sound bundle"),
+        (set_bank(np.zeros((2, 9, 8), np.float32)), "0 or not finite"),
+        (set_bank(np.full((2, 9, 8), np.nan, np.float16)), "0 or not finite"),
+        (set_bank(np.ones((2, 8), np.float32)), "has shape"),
+        (set_bank(np.ones((2, 9, 8), np.int64)), "has type int64"),
+        (set_json(banks={"weave": {"number": "../../x", "references": ["a"]}}), "no sound bundle"),
+        (set_json(banks={}), "no sound bundle"),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_banks_that_are_refused(bundle: Path, tmp_path: Path, change: Change, says: str) -> None:
+    opened = Bundle(rewritten(bundle, tmp_path / "bad.fade", change))
+    with pytest.raises(StoreError, match=says):
+        opened.bank("weave")
+
+
+def test_compressed_and_damaged_bundles(bundle: Path, tmp_path: Path) -> None:
+    squeezed = rewritten(bundle, tmp_path / "a", lambda e: None, zipfile.ZIP_DEFLATED)
+    with pytest.raises(StoreError, match="none that"):
+        Bundle(squeezed)
+    data = bytearray(bundle.read_bytes())
+    with zipfile.ZipFile(bundle) as archive:
+        place = archive.getinfo("banks/0/96.npy").header_offset + 600
+    data[place] ^= 1
+    (tmp_path / "b").write_bytes(data)
+    with pytest.raises(StoreError, match="no sound bundle"):
+        Bundle(tmp_path / "b").bank("weave")
+    (tmp_path / "c").write_bytes(bundle.read_bytes()[:1000])
+    with pytest.raises(StoreError, match="no sound bundle"):
+        Bundle(tmp_path / "c")
+    with pytest.raises(StoreError, match="there is no bundle"):
+        Bundle(tmp_path / "d")
+
+
+def test_two_entries_of_one_name(bundle: Path, tmp_path: Path) -> None:
+    path = rewritten(bundle, tmp_path / "twice", lambda e: None)
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("prompts.json", b"{}")
+    with pytest.raises(StoreError, match="none that"):
+        Bundle(path)
+
+
+# the command line
+
+
+@pytest.fixture
+def fade(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``fade`` in the run's folder: exit code, output, errors."""
+    from pipeline.cli import main
+
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+Fade = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    path = tmp_path / "new" / "noise.png"
+    path.parent.mkdir()
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_predict_command(fade: Fade, predictor: Predictor, noise: Path, tmp_path: Path) -> None:
+    reference = GOLDEN / "images" / predictor.material.bank("weave").references[0]
+    shutil.copy(reference, noise.parent / "NOISE.jpg.png")
+    out = tmp_path / "out"
+    code, text, remark = fade("predict", noise.parent, reference, "--out", out)
+    assert code == 10
+    assert text.count(": normal") == 2
+    assert text.count(": anomalous") == 1
+    assert "training images outside the bank" in remark
+    table = pd.read_csv(out / "predictions.csv")
+    assert sorted(table["decision"]) == ["anomalous", "normal", "normal"]
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [line["score"] for line in lines] == pytest.approx(table["score"].tolist())
+    for kind in ("heatmaps", "overlays", "masks"):
+        assert len(list((out / kind).iterdir())) == 3
+    with Image.open(out / "masks" / "noise.png") as mask:
+        assert mask.size == (120, 90)
+        assert mask.mode == "L"
+    code, text, _ = fade("predict", reference, "--json", "--category", "weave", "--shots", "1")
+    assert code == 0
+    assert json.loads(text)["decision"] == "normal"
+
+
+def test_predict_goes_on_after_broken_images(fade: Fade, noise: Path) -> None:
+    (noise.parent / "broken.png").write_bytes(b"no image")
+    code, text, error = fade("predict", str(noise.parent / "*.png"))
+    assert code == 3
+    assert "noise.png" in text
+    assert "broken.png" in error
+    assert "1 other images are done" in error
+
+
+def test_predict_refuses(fade: Fade, noise: Path) -> None:
+    assert fade("predict", noise.parent / "*.gif")[0] == 3
+    assert fade("predict", noise, "--category", "plate")[0] == 2
+    assert fade("predict", noise, "--shots", "7")[0] == 2
+    assert fade("predict", noise, "--bundle", "none.fade")[0] == 5
+    assert fade("predict", noise, "--weights", "x.pt")[0] == 2
+    assert fade("predict", noise, "--bundle", "none.fade", "--shots", "1")[0] == 2
+
+
+def test_bundle_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.fade"
+    code, text, _ = fade("bundle", path, "--with-weights", "--shots", "1")
+    assert code == 0
+    assert "1 categories, 1 shots, seed 0" in text
+    os.chdir(tmp_path)  # nothing of the project is needed
+    code, text, _ = fade("predict", noise, "--bundle", path)
+    assert code == 10
+    assert "anomalous" in text
+
+
+def test_show_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    out = tmp_path / "why.png"
+    code, text, _ = fade("show", noise, "--out", out)
+    assert code == 0
+    assert "region 1: pixels" in text
+    assert "nearest normal patch: weave/train/good/" in text
+    assert "abnormal prompt, cosine" in text
+    with Image.open(out) as drawn:
+        assert drawn.size == (120, 90)
+    content = json.loads(fade("show", noise, "--json", "--level", "0")[1])
+    assert content["regions"][0]["nearest"]["distance"] > 0
