@@ -102,6 +102,33 @@ def init(
     typer.echo(f"{PARAMS_FILE} written: look it through, then start with `fade run`")
 
 
+@app.command(epilog="Example: fade new inspection --preset mvtec-fewshot-both --data /data/mvtec")
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    preset: Annotated[str, typer.Option(help="Its name, see fade presets.")] = "demo",
+    data: Annotated[str | None, typer.Option(help="Where the data set is.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A checkpoint file or an open_clip tag.")
+    ] = None,
+    git: Annotated[bool, typer.Option(help="Make it a git repository (for experiments).")] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace its files, params.yaml excepted.")
+    ] = False,
+) -> None:
+    """Make a project folder, apart from the program's own."""
+    from pipeline.presets.catalogue import DEMO, find_preset, render
+    from pipeline.project.scaffold import create, given_path
+
+    chosen = find_preset(preset)
+    # paths in params.yaml start at the project, those of the command line here
+    place = os.path.abspath(os.path.expanduser(data)) if data else data
+    text = render(chosen, data=place, weights=given_path(weights))
+    create(folder, text, demo=chosen.name == DEMO and data is None, git=git, force=force)
+    typer.echo(
+        f"{folder} is a project now: go there, look through params.yaml, start with `fade run`"
+    )
+
+
 @app.command(epilog="Example: fade run evaluate")
 def run(
     stages: Annotated[
