@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 cache = typer.Typer(
-    help="Look into the feature store.", no_args_is_help=True, rich_markup_mode=None
+    help="Look into the feature store, and tidy it.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(cache, name="cache", epilog="Example: fade cache info")
 
@@ -230,6 +230,37 @@ def verify(store: StoreFolder = None) -> None:
             f"{damaged} damaged segments were taken out of the index: `fade run` computes their rows "
             "anew where they are needed"
         )
+
+
+@cache.command(epilog="Example: fade cache prune --dry-run")
+def prune(
+    store: StoreFolder = None,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="Also rows that this project's results do not need.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what is younger than a day: only if nothing runs.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete leftovers of killed runs and duplicates from the feature store."""
+    from pipeline.inventory import needed_rows, open_store, prunable, remove, void_receipts
+
+    opened = open_store(_store_root(store))
+    removals = prunable(opened, needed=needed_rows() if unused else None, everything=everything)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for removal in removals:
+        groups.setdefault((removal.label, removal.reason), []).append(removal.bytes)
+    for (label, reason), sizes in sorted(groups.items()):
+        typer.echo(f"{label}: {len(sizes)} {reason}, {sum(sizes):,} bytes")
+    total = sum(removal.bytes for removal in removals)
+    if dry_run:
+        typer.echo(f"{total:,} bytes would be freed")
+        return
+    remove(removals)
+    for receipt in void_receipts(opened):
+        typer.echo(f"{receipt} deleted: rows of it are gone, `fade run` computes them anew")
+    typer.echo(f"{total:,} bytes freed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

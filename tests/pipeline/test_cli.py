@@ -34,7 +34,17 @@ HEAVY = {
     "numpy",
     "matplotlib",
 }
-COMMANDS = ("presets", "init", "run", "compare", "table", "cache info", "cache verify")
+COMMANDS = (
+    "presets",
+    "init",
+    "run",
+    "compare",
+    "table",
+    "cache info",
+    "cache verify",
+    "cache prune",
+    "new",
+)
 
 
 @dataclass
