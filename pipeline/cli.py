@@ -144,6 +144,43 @@ def run(
     raise typer.Exit(repro(stages or [], force=force))
 
 
+@app.command(epilog="Example: fade doctor --json")
+def doctor(as_json: Json = False) -> None:
+    """Look whether this machine and this project are ready to run."""
+    from dataclasses import asdict
+
+    from pipeline.doctor import diagnose, exit_code
+
+    findings = diagnose()
+    if as_json:
+        _write_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.level:<8}{finding.topic}: {finding.text}")
+    raise typer.Exit(exit_code(findings))
+
+
+@app.command(epilog="Example: fade plan --images 5000")
+def plan(
+    images: Annotated[
+        int | None, typer.Option(help="For so many test images, in place of the data set's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run will take: images, room in the store, time."""
+    from dataclasses import asdict
+
+    from pipeline.params import load_params
+    from pipeline.plan import lines
+    from pipeline.plan import plan as plan_run
+
+    found = plan_run(load_params(), images)
+    if as_json:
+        _write_json(asdict(found))
+    else:
+        typer.echo("\n".join(lines(found)))
+
+
 @app.command(epilog="Example: fade compare ../before/results results")
 def compare(
     a: Annotated[Path, typer.Argument(help="A results or project folder.")],

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SHIPPED = {"fade-demo": Path(__file__).parent / "demo" / "fade-demo.json"}
 """Model names of this project, beside those of open_clip."""
+SEGMENT_BYTES = 64 << 20
+SEGMENT_IMAGES = 256
+"""How much one task of the extract stage computes at most."""
 
 
 def load_encoder(params: Params) -> Encoder:

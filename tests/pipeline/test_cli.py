@@ -44,6 +44,8 @@ COMMANDS = (
     "cache verify",
     "cache prune",
     "new",
+    "doctor",
+    "plan",
 )
 
 
