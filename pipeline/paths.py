@@ -35,6 +35,7 @@ _A, _R = Path("artefacts"), Path("results")
 
 MANIFEST = Artefact(_A / "manifest.parquet", "manifest", "image", "path")
 CATEGORIES = Artefact(_A / "categories.json", "manifest", "category", "name")
+SKIPPED = Artefact(_A / "skipped.json", "manifest", "image left out", "path")
 SELECTION = Artefact(_A / "selection.parquet", "select", "reference", "category, seed, rank")
 REFERENCES = Artefact(
     _A / "receipts" / "references.parquet", "extract", "feature of an image", "space, key", True
@@ -59,7 +60,7 @@ TABLES = Artefact(_R / "tables", "report", "table of a metric", "metric")
 PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 
 ARTEFACTS = (
-    MANIFEST, CATEGORIES, SELECTION, REFERENCES, TEST, TEXT, BANKS, LANGUAGE, VISION,
+    MANIFEST, CATEGORIES, SKIPPED, SELECTION, REFERENCES, TEST, TEXT, BANKS, LANGUAGE, VISION,
     METRICS, SUMMARY, METRICS_JSON, EVALUATION, SCORES, MAPS, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ import numpy as np
 from fade import __version__
 from fade.datasets import dataset_root
 from fade.encoder import SEEDED
-from fade.errors import DataError, StoreError
+from fade.errors import DataError, StoreError, summarise
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.preprocess import decode_mask, decode_rgb
 from pipeline.papertable import latex_table, markdown_table
@@ -28,6 +28,7 @@ from pipeline.paths import (
     PLOTS,
     REPORT,
     SCORES,
+    SKIPPED,
     SUMMARY,
     TABLES,
 )
@@ -39,11 +40,17 @@ from pipeline.tables import check_schema, read_csv, read_json, read_table
 log = logging.getLogger("fade")
 
 
-def _warnings(params: Params, evaluation: dict[str, Any]) -> list[str]:
+def _warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know."""
     found = []
     if params.model.pretrained == SEEDED:
         found.append("The weights are seeded, not trained: the numbers mean nothing.")
+    skipped = [item["reason"] for item in data["skipped"]]
+    if skipped:
+        found.append(
+            f"{len(skipped)} images could not be used and are left out: {summarise(skipped)}."
+        )
+    found += data["warnings"]
     for category, count in evaluation["without_mask"].items():
         found.append(
             f"{category}: {count} defect images have no mask and are left out of pixel metrics."
@@ -121,7 +128,7 @@ def run(params: Params) -> None:
         },
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
         provenance=_provenance(),
-        warnings=_warnings(params, evaluation),
+        warnings=_warnings(params, evaluation, read_json(SKIPPED.path)),
     )
     for folder in (REPORT.path, TABLES.path, PLOTS.path):
         shutil.rmtree(folder, ignore_errors=True)
