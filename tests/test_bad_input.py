@@ -9,7 +9,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,12 +107,12 @@ def with_image(data: bytes, policy: str = "fail") -> Callable[[Path], str]:
     return lambda folder: manifest(folder, whole() | {"a/test/good/0.png": data}, policy=policy)
 
 
-def with_files(format: str = "mvtec", **files: bytes | None) -> Callable[[Path], str]:
+def with_files(files: Mapping[str, bytes | None]) -> Callable[[Path], str]:
     """The whole data set with files added, replaced or (None) taken away."""
 
     def act(folder: Path) -> str:
         chosen = whole() | {k: v for k, v in files.items() if v is not None}
-        return manifest(folder, {k: v for k, v in chosen.items() if k not in gone}, format)
+        return manifest(folder, {k: v for k, v in chosen.items() if k not in gone})
 
     gone = {name for name, data in files.items() if data is None}
     return act
@@ -312,7 +312,7 @@ CASES = (
     Case("floating-point pixels", REFUSED[3], "floating-point pixels", with_image(floating())),
     Case("a JPEG that is called .png", TAKEN, "", with_image(picture(3, form="JPEG"))),
     Case(
-        "a document among the images", TAKEN, "", with_files(**{"a/test/good/notes.txt": b"text"})
+        "a document among the images", TAKEN, "", with_files({"a/test/good/notes.txt": b"text"})
     ),
     Case("an image of 1 x 1 pixels", TAKEN, "", with_image(picture(3, (1, 1)))),
     # names
@@ -324,7 +324,7 @@ CASES = (
     Case("a name that is not UTF-8", REFUSED[3], "is not UTF-8", not_utf8),
     Case(
         "two images that differ in suffix only", REFUSED[3], "differ only in suffix",
-        with_files(**{"a/test/good/0.bmp": picture(8, form="BMP")}),
+        with_files({"a/test/good/0.bmp": picture(8, form="BMP")}),
     ),
     Case("a category called mean", REFUSED[3], "the name of the averages", table(
         HEADER + "t/0.png,mean,test,good,\n"
@@ -336,36 +336,36 @@ CASES = (
     Case("no data set at the path", REFUSED[3], "does not exist", no_data),
     Case(
         "an image in no defect's folder", REFUSED[3], "lies in no defect's folder",
-        with_files(**{"a/test/0.png": picture(8)}),
+        with_files({"a/test/0.png": picture(8)}),
     ),
     # masks
     Case(
         "a defect image without a mask", TAKEN, "",
-        with_files(**{"a/ground_truth/hole/0_mask.png": None}),
+        with_files({"a/ground_truth/hole/0_mask.png": None}),
     ),
     Case(
         "a mask without an image", WARNING, "masks belong to no image",
-        with_files(**{"a/ground_truth/hole/7_mask.png": mask()}),
+        with_files({"a/ground_truth/hole/7_mask.png": mask()}),
     ),
     Case(
         "a mask of another size", REFUSED[3], "must have the same size",
-        with_files(**{"a/ground_truth/hole/0_mask.png": mask(size=(7, 9))}),
+        with_files({"a/ground_truth/hole/0_mask.png": mask(size=(7, 9))}),
     ),
     Case(
         "two masks of one image", REFUSED[3], "masks of the same image",
-        with_files(**{"a/ground_truth/hole/0_mask.bmp": mask()}),
+        with_files({"a/ground_truth/hole/0_mask.bmp": mask()}),
     ),
     Case(
         "a mask that is no image", REFUSED[3], "is not a readable image",
-        with_files(**{"a/ground_truth/hole/0_mask.png": b"text"}),
+        with_files({"a/ground_truth/hole/0_mask.png": b"text"}),
     ),
     Case(
         "an all-zero mask of a defect image", WARNING, "mask without a defect pixel",
-        with_files(**{"a/ground_truth/hole/0_mask.png": mask(0)}),
+        with_files({"a/ground_truth/hole/0_mask.png": mask(0)}),
     ),
     Case(
         "a mask with defects of a good image", WARNING, "good images have a mask with defect",
-        with_files(**{"a/ground_truth/good/0_mask.png": mask()}),
+        with_files({"a/ground_truth/good/0_mask.png": mask()}),
     ),
     Case("a mask of grey levels, not only 0 and 255", TAKEN, "", grey_mask),
     Case("a mask in RGB", TAKEN, "", red_mask),
@@ -376,11 +376,11 @@ CASES = (
     ),
     Case(
         "an image in two categories", WARNING, "more than one category",
-        with_files(**{"b/test/good/0.png": picture(3)}),
+        with_files({"b/test/good/0.png": picture(3)}),
     ),
     Case(
         "an image that is good and defect", WARNING, "labelled both good and defect",
-        with_files(**{"a/test/good/1.png": picture(4)}),
+        with_files({"a/test/good/1.png": picture(4)}),
     ),
     Case(
         "a label that disagrees with the folder", WARNING, "disagree with the image's folder",
@@ -419,7 +419,7 @@ CASES = (
     Case("features that are infinite", REFUSED[5], "NaN or infinite", stored(float("inf"))),
     Case("features beyond float16", REFUSED[5], "try float32", stored(1e6)),
     Case("only good test images", WARNING, "no anomalous", only(False)),
-    Case("only defect test images", WARNING, "no normal", only(True)),
+    Case("only defect test images", WARNING, "no good test image", only(True)),
     # models, stores, results, parameters
     Case("a checkpoint of another architecture", REFUSED[4], "does not fit", load(other_architecture)),
     Case("truncated weights", REFUSED[4], "is it complete?", load(cut_weights)),
