@@ -19,7 +19,6 @@ from fade.errors import FadeError, ParameterError, StoreError
 
 app = typer.Typer(
     help="Few-shot and zero-shot visual anomaly detection as a batch pipeline.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

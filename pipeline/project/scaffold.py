@@ -66,7 +66,7 @@ _PROMPTS = """\
 
 JSON files put here and named in `text.classification.prompts` or `text.segmentation.prompts` of
 `params.yaml` are watched by DVC: edit one and `fade run` embeds it again. A file holds
-`{"normal": ["{}", "flawless {}"], "abnormal": ["damaged {}"]}`.
+`{"normal": {"prompts": ["a clean {classname}"]}, "abnormal": {"prompts": ["a broken {classname}"]}}`.
 """
 
 
