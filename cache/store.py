@@ -59,12 +59,13 @@ class Store:
                 f"{SCHEMA}: set features.store to another folder or install the matching version"
             )
 
-    def _folder(self, space: Space) -> Path:
+    def folder(self, space: Space) -> Path:
+        """Where a space's files lie."""
         return self.root / "spaces" / space.fingerprint
 
     def register(self, space: Space) -> None:
         """Create the space's folders and description, if they are not there."""
-        folder = self._folder(space)
+        folder = self.folder(space)
         with _explained(self.root):
             for part in ("segments", "index"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
@@ -81,20 +82,28 @@ class Store:
         Raises:
             StoreError: the operating system refuses to read the index.
         """
-        folder = self._folder(space) / "index"
         rows: dict[str, Location] = {}
-        try:
-            names = sorted(filter(_ENTRY.fullmatch, os.listdir(folder)))
-            entries = [_read_entry(folder / name) for name in names]
-        except FileNotFoundError:
-            return rows
-        except OSError as error:
-            raise StoreError(f"the store's index cannot be read: {error}") from None
-        for entry in filter(None, entries):
+        for entry in self.entries(space):
             segment = entry["segment"]
             for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
                 rows.setdefault(key, Location(segment, row, crc))
         return rows
+
+    def entries(self, space: Space) -> list[Mapping[str, Any]]:
+        """The index entries that publish segments, by name: those that are whole.
+
+        Raises:
+            StoreError: the operating system refuses to read the index.
+        """
+        folder = self.folder(space) / "index"
+        try:
+            names = sorted(filter(_ENTRY.fullmatch, os.listdir(folder)))
+            read = [_read_entry(folder / name) for name in names]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"the store's index cannot be read: {error}") from None
+        return [entry for entry in read if entry]
 
     def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
         """Write one segment and publish it.
@@ -134,7 +143,7 @@ class Store:
                 f"{bad[0]}): check the weights and the precision; with features.dtype float16 try float32"
             )
         segment = uuid.uuid4().hex
-        folder = self._folder(space)
+        folder = self.folder(space)
         chunk = chunk_rows(space.row_bytes, len(keys))
         with _explained(self.root):
             array = zarr.create_array(
@@ -195,7 +204,7 @@ class Store:
     def _read_segment(self, space: Space, segment: str, rows: list[int]) -> np.ndarray:
         import zarr
 
-        folder = self._folder(space) / "segments" / segment
+        folder = self.folder(space) / "segments" / segment
         try:
             array: Any = zarr.open_array(folder, mode="r", zarr_format=3)
             low, high = min(rows), max(rows) + 1
@@ -233,7 +242,7 @@ class Store:
 
     def withdraw(self, space: Space, segment: str) -> None:
         """Take a segment out of the index; its files stay until the store is pruned."""
-        (self._folder(space) / "index" / f"{segment}.json").unlink(missing_ok=True)
+        (self.folder(space) / "index" / f"{segment}.json").unlink(missing_ok=True)
 
     def spaces(self) -> list[Space]:
         """All spaces of the store, by fingerprint; damaged descriptions are left out."""

@@ -4,6 +4,7 @@ Only folder listings and CSV files are read here; no image is opened.
 """
 
 import csv
+import errno
 import os
 import posixpath
 from collections import Counter
@@ -223,7 +224,7 @@ def _read_category(
             f"move it to test/{GOOD} or test/<defect>"
         )
     for defect in defects:
-        masks = {} if defect == GOOD else _masks(folder / "ground_truth" / defect)
+        masks = _masks(folder / "ground_truth" / defect)
         for file in _list(folder / "test" / defect)[0]:
             mask = masks.get(os.path.splitext(file)[0])
             records.append(
@@ -284,6 +285,8 @@ def _list(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
+                if _leads_nowhere(entry):
+                    raise DataError(f"{entry.path} is a link that leads back to itself; remove it")
                 if entry.is_dir():
                     folders.append(_readable(entry.name, folder))
                 elif is_image(entry.name):
@@ -293,6 +296,15 @@ def _list(folder: Path) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
     return sorted(files), sorted(folders)
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a link in a circle of links."""
+    try:
+        entry.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def is_image(name: str) -> bool:
@@ -306,6 +318,28 @@ def _readable(name: str, folder: Path) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{folder}: file name {name!r} is not UTF-8; rename it") from None
     return name
+
+
+def stray_masks(root: Path, records: Iterable[ImageRecord]) -> list[str]:
+    """Return the masks of a folder layout that belong to no image, relative to the root.
+
+    ``records`` are those that :func:`read_mvtec` or :func:`read_folder` found there. Masks of images
+    that ``limit`` cut off are not stray. Raises DataError.
+    """
+    found = []
+    tests = {record.path.rpartition("/test/")[0] for record in records if record.split == "test"}
+    for prefix in sorted(tests if not _has_split(root) else {""}):
+        truth = root / prefix / "ground_truth"
+        for defect in _list(truth)[1] if truth.is_dir() else ():
+            folder = root / prefix / "test" / defect
+            files = _list(folder)[0] if folder.is_dir() else []
+            images = {os.path.splitext(file)[0] for file in files}
+            for mask in _list(truth / defect)[0]:
+                stem = os.path.splitext(mask)[0]
+                if not images & {stem, stem.removesuffix("_mask")}:
+                    place = f"ground_truth/{defect}/{mask}"
+                    found.append(f"{prefix}/{place}" if prefix else place)
+    return found
 
 
 # Tables
@@ -430,8 +464,6 @@ def _table_record(
     _check_category(category, where)
     path = paths.check(image, f"{where}: image")
     mask_path = paths.check(mask, f"{where}: mask") if mask else None
-    # A good image has no defect to mark, so a (black) mask given for it is of no use.
-    mask_path = None if defect == GOOD else mask_path
     match split.lower():
         case "train":
             if defect != GOOD:
@@ -462,7 +494,9 @@ def _record(
     path: str, category: str, split: Split, defect: str, mask: str | None = None
 ) -> ImageRecord:
     name = os.path.splitext(path)[0]
-    return ImageRecord(name, path, category, split, defect, defect != GOOD, mask)
+    if defect == GOOD:  # nothing to mark, so a (black) mask is of no use
+        return ImageRecord(name, path, category, split, defect, False, None, mask)
+    return ImageRecord(name, path, category, split, defect, True, mask)
 
 
 def _unique(records: Iterable[ImageRecord]) -> list[ImageRecord]:

@@ -1,6 +1,6 @@
 """The nouns that the modules hand to each other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Stream = Literal["clip", "gem"]
@@ -18,6 +18,7 @@ class ImageRecord:
     """One image of a data set, as a reader in :mod:`fade.datasets` finds it.
 
     Paths are POSIX and relative to the data set's root. ``name`` is ``path`` without its suffix.
+    ``unused_mask`` is a mask that was found for a good image, which has no defect to mark.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ImageRecord:
     defect: str
     is_anomaly: bool
     mask: str | None = None
+    unused_mask: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)

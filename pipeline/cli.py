@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Few-shot and zero-shot visual anomaly detection as a batch pipeline.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 cache = typer.Typer(
-    help="Look into the feature store.", no_args_is_help=True, rich_markup_mode=None
+    help="Look into the feature store, and tidy it.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(cache, name="cache", epilog="Example: fade cache info")
 
@@ -120,6 +119,33 @@ def init(
     typer.echo(f"{PARAMS_FILE} written: look it through, then start with `fade run`")
 
 
+@app.command(epilog="Example: fade new inspection --preset mvtec-fewshot-both --data /data/mvtec")
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    preset: Annotated[str, typer.Option(help="Its name, see fade presets.")] = "demo",
+    data: Annotated[str | None, typer.Option(help="Where the data set is.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A checkpoint file or an open_clip tag.")
+    ] = None,
+    git: Annotated[bool, typer.Option(help="Make it a git repository (for experiments).")] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace its files, params.yaml excepted.")
+    ] = False,
+) -> None:
+    """Make a project folder, apart from the program's own."""
+    from pipeline.presets.catalogue import DEMO, find_preset, render
+    from pipeline.project.scaffold import create, given_path
+
+    chosen = find_preset(preset)
+    # paths in params.yaml start at the project, those of the command line here
+    place = os.path.abspath(os.path.expanduser(data)) if data else data
+    text = render(chosen, data=place, weights=given_path(weights))
+    create(folder, text, demo=chosen.name == DEMO and data is None, git=git, force=force)
+    typer.echo(
+        f"{folder} is a project now: go there, look through params.yaml, start with `fade run`"
+    )
+
+
 @app.command(epilog="Example: fade run evaluate")
 def run(
     stages: Annotated[
@@ -133,6 +159,43 @@ def run(
     from pipeline.repro import repro
 
     raise typer.Exit(repro(stages or [], force=force))
+
+
+@app.command(epilog="Example: fade doctor --json")
+def doctor(as_json: Json = False) -> None:
+    """Look whether this machine and this project are ready to run."""
+    from dataclasses import asdict
+
+    from pipeline.doctor import diagnose, exit_code
+
+    findings = diagnose()
+    if as_json:
+        _write_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.level:<8}{finding.topic}: {finding.text}")
+    raise typer.Exit(exit_code(findings))
+
+
+@app.command(epilog="Example: fade plan --images 5000")
+def plan(
+    images: Annotated[
+        int | None, typer.Option(help="For so many test images, in place of the data set's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run will take: images, room in the store, time."""
+    from dataclasses import asdict
+
+    from pipeline.params import load_params
+    from pipeline.plan import lines
+    from pipeline.plan import plan as plan_run
+
+    found = plan_run(load_params(), images)
+    if as_json:
+        _write_json(asdict(found))
+    else:
+        typer.echo("\n".join(lines(found)))
 
 
 @app.command(epilog="Example: fade compare ../before/results results")
@@ -345,6 +408,37 @@ def verify(store: StoreFolder = None) -> None:
             f"{damaged} damaged segments were taken out of the index: `fade run` computes their rows "
             "anew where they are needed"
         )
+
+
+@cache.command(epilog="Example: fade cache prune --dry-run")
+def prune(
+    store: StoreFolder = None,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="Also rows that this project's results do not need.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what is younger than a day: only if nothing runs.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete leftovers of killed runs and duplicates from the feature store."""
+    from pipeline.inventory import needed_rows, open_store, prunable, remove, void_receipts
+
+    opened = open_store(_store_root(store))
+    removals = prunable(opened, needed=needed_rows() if unused else None, everything=everything)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for removal in removals:
+        groups.setdefault((removal.label, removal.reason), []).append(removal.bytes)
+    for (label, reason), sizes in sorted(groups.items()):
+        typer.echo(f"{label}: {len(sizes)} {reason}, {sum(sizes):,} bytes")
+    total = sum(removal.bytes for removal in removals)
+    if dry_run:
+        typer.echo(f"{total:,} bytes would be freed")
+        return
+    remove(removals)
+    for receipt in void_receipts(opened):
+        typer.echo(f"{receipt} deleted: rows of it are gone, `fade run` computes them anew")
+    typer.echo(f"{total:,} bytes freed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,6 +19,9 @@ DEMO_MODEL = "fade-demo"
 """Name of the small model that comes with this project, and of its weights."""
 SHIPPED = {DEMO_MODEL: _DEMO / "fade-demo.json"}
 SHIPPED_WEIGHTS = {DEMO_MODEL: _DEMO / "fade-demo.safetensors"}
+SEGMENT_BYTES = 64 << 20
+SEGMENT_IMAGES = 256
+"""How much one task of the extract stage computes at most."""
 
 
 def load_encoder(params: Params) -> Encoder:

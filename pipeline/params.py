@@ -51,6 +51,7 @@ class DatasetParams(Section):
     categories: list[str] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     exif_rotation: bool = False
+    on_bad_image: Literal["fail", "skip"] = "fail"
 
 
 class GemParams(Section):

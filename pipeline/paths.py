@@ -35,6 +35,7 @@ _A, _R = Path("artefacts"), Path("results")
 
 MANIFEST = Artefact(_A / "manifest.parquet", "manifest", "image", "path")
 CATEGORIES = Artefact(_A / "categories.json", "manifest", "category", "name")
+SKIPPED = Artefact(_A / "skipped.json", "manifest", "image left out", "path")
 SELECTION = Artefact(_A / "selection.parquet", "select", "reference", "category, seed, rank")
 CALIBRATION = Artefact(_A / "calibration.parquet", "select", "image", "category, hash")
 REFERENCES = Artefact(
@@ -61,7 +62,8 @@ TABLES = Artefact(_R / "tables", "report", "table of a metric", "metric")
 PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 
 ARTEFACTS = (
-    MANIFEST, CATEGORIES, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS, LANGUAGE, VISION,
+    MANIFEST, CATEGORIES, SKIPPED, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS,
+    LANGUAGE, VISION,
     METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, MAPS, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 

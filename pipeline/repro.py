@@ -14,6 +14,7 @@ import yaml
 
 from fade.errors import ParameterError
 from pipeline.params import load_params
+from pipeline.project.scaffold import refresh_code
 from pipeline.runner import EXIT_CODE_FILE
 
 UNKNOWN = 1
@@ -38,6 +39,7 @@ def repro(stages: Sequence[str] = (), *, force: bool = False) -> int:
     """
     check_stages(stages)
     load_params()
+    refresh_code()
     with tempfile.TemporaryDirectory(prefix="fade-") as folder:
         left = Path(folder) / "exit-code"
         command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else []), *stages]

@@ -50,6 +50,11 @@ def _leave_exit_code(code: int) -> None:
             Path(file).write_text(str(code), encoding="ascii")
 
 
+def one_line(error: Exception) -> str:
+    """An error's text, line breaks (which file names may hold too) written as such."""
+    return str(error).replace("\r", "\\r").replace("\n", "\\n")
+
+
 def run_stage(module: str) -> None:
     """Run the function ``run(params)`` of a stage module and end the process.
 
@@ -66,7 +71,7 @@ def run_stage(module: str) -> None:
         log.error("interrupted; what was finished is kept, run again to go on")
         code = 130
     except FadeError as error:
-        log.error("error: %s", error)
+        log.error("error: %s", one_line(error))
         log.debug("traceback", exc_info=True)
         code = error.exit_code
         if os.environ.get(TRACEBACK):
@@ -82,7 +87,7 @@ def run_stage(module: str) -> None:
                 )
                 handler.handle(record)
         where = f"the traceback is in {path}" if path else f"set {TRACEBACK}=1 for a traceback"
-        log.error("unexpected %s: %s; %s", type(error).__name__, error, where)
+        log.error("unexpected %s: %s; %s", type(error).__name__, one_line(error), where)
         code = 1
     else:
         log.info("done in %.1f s", time.monotonic() - start)

@@ -16,7 +16,7 @@ from fade.datasets import dataset_root
 from fade.errors import DataError, summarise
 from fade.types import Feature
 from pipeline.loader import Pixels, Source, prefetch
-from pipeline.models import feature_space, load_encoder
+from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
 from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, store_root
 from pipeline.progress import Progress
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from fade.encoder import Encoder
 
 log = logging.getLogger("fade")
-
-SEGMENT_BYTES = 64 << 20
-SEGMENT_IMAGES = 256
 
 
 class Extraction:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.layout import content_key
-from fade.datasets import dataset_root, read_dataset
+from fade.datasets import GOOD_LABELS, dataset_root, read_dataset, stray_masks
 from fade.errors import DataError, summarise
-from fade.preprocess import image_size
+from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import ImageRecord
 from pipeline.params import Params
-from pipeline.paths import CATEGORIES, MANIFEST
+from pipeline.paths import CATEGORIES, MANIFEST, SKIPPED
 from pipeline.progress import Progress
 from pipeline.runner import run_stage
 from pipeline.tables import write_json, write_table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger("fade")
 
+BAD_LABELS = frozenset({"anomaly", "anomalous", "bad", "defect", "defective", "ng", "not-good"})
+"""Folder names, in lower case, that say defect, beside those that :data:`GOOD_LABELS` says good."""
 
-def _row(record: ImageRecord, root: Path, exif_rotation: bool) -> dict[str, Any]:
-    """A manifest row; checks that the files can be opened and that mask and image agree."""
+
+def _row(record: ImageRecord, root: Path, *, exif_rotation: bool, decode: bool) -> dict[str, Any]:
+    """A manifest row; checks that mask and image agree, and that the files can be opened.
+
+    Images are decoded only if ``decode`` is true: that takes much longer than a look at the header.
+    """
     data = _read(root, record.path)
     width, height = image_size(data, record.path, exif_rotation=exif_rotation)
+    if decode:
+        decode_rgb(data, record.path, exif_rotation=exif_rotation)
     row = {
         **asdict(record),
         "hash": content_key(data),
@@ -33,16 +46,21 @@ def _row(record: ImageRecord, root: Path, exif_rotation: bool) -> dict[str, Any]
         "width": width,
         "height": height,
         "mask_hash": None,
+        "marked": None,
     }
     if record.mask is not None:
         mask = _read(root, record.mask)
-        mask_width, mask_height = image_size(mask, record.mask)
-        if (mask_width, mask_height) != (width, height):
+        pixels = decode_mask(mask, record.mask)
+        if pixels.shape != (height, width):
             raise DataError(
-                f"the mask {record.mask} is {mask_width} x {mask_height} pixels, its image "
+                f"the mask {record.mask} is {pixels.shape[1]} x {pixels.shape[0]} pixels, its image "
                 f"{record.path} {width} x {height}: they must have the same size"
             )
-        row["mask_hash"] = content_key(mask)
+        row.update(mask_hash=content_key(mask), marked=bool(pixels.any()))
+    elif record.unused_mask is not None:
+        with contextlib.suppress(DataError):  # whatever it is, nobody reads it
+            mask = _read(root, record.unused_mask)
+            row["marked"] = bool(decode_mask(mask, record.unused_mask).any())
     return row
 
 
@@ -64,44 +82,137 @@ def _warn_unless_watched(params: Params) -> None:
         )  # fmt: skip
 
 
-def run(params: Params) -> None:
-    """Write the manifest and the list of categories."""
-    import pandas as pd
-
+def _rows(
+    records: Sequence[ImageRecord], root: Path, params: Params
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Rows of the images that can be used, and path and reason of the others."""
     dataset = params.dataset
-    _warn_unless_watched(params)
-    records = read_dataset(dataset.format, Path(dataset.path), dataset.categories, dataset.limit)
-    root = dataset_root(dataset.format, Path(dataset.path))
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
 
     def attempt(record: ImageRecord) -> dict[str, Any] | DataError:
         try:
-            return _row(record, root, dataset.exif_rotation)
+            return _row(
+                record,
+                root,
+                exif_rotation=dataset.exif_rotation,
+                decode=dataset.on_bad_image == "skip",
+            )
         except DataError as error:
             return error
 
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
     with (
         ThreadPoolExecutor(params.runtime.loader_workers) as pool,
         Progress(len(records), "hashing") as progress,
     ):
-        for outcome in pool.map(attempt, records):
+        for record, outcome in zip(records, pool.map(attempt, records), strict=True):
             progress.advance()
             if isinstance(outcome, DataError):
-                problems.append(str(outcome))
+                skipped.append({"path": record.path, "reason": str(outcome)})
             else:
                 rows.append(outcome)
-    if problems:
-        raise DataError(summarise(problems))
+    return rows, skipped
+
+
+def data_warnings(frame: pd.DataFrame) -> Iterator[str]:
+    """What a reader of the metrics must know of the data: lines about labels and masks.
+
+    Args:
+        frame: manifest rows with the columns ``marked`` (whether the mask has a defect pixel) and
+            ``unused_mask``.
+    """
+    train = dict(zip(*_columns(frame[frame["split"] == "train"], "hash", "path"), strict=True))
+    tests = frame[frame["split"] == "test"]
+    leaked = [
+        f"{path} = {train[key]}"
+        for key, path in zip(*_columns(tests, "hash", "path"), strict=True)
+        if key in train
+    ]
+    if leaked:
+        yield (
+            f"{len(leaked)} test images are training images too, so that scores flatter: "
+            f"{summarise(leaked)}"
+        )
+    shared = [
+        " = ".join(part["path"])
+        for _, part in frame.groupby("hash", sort=False)
+        if part["category"].nunique() > 1
+    ]
+    if shared:
+        yield f"{len(shared)} images lie in more than one category: {summarise(shared)}"
+    torn = [
+        " = ".join(part["path"])
+        for _, part in tests.groupby("hash", sort=False)
+        if part["is_anomaly"].nunique() > 1
+    ]
+    if torn:
+        yield f"{len(torn)} test images are labelled both good and defect: {summarise(torn)}"
+    marked = frame["marked"].map(lambda value: value if isinstance(value, bool) else None)
+    empty = frame.loc[frame["is_anomaly"] & (marked == False), "mask"].tolist()  # noqa: E712
+    if empty:
+        yield f"{len(empty)} defect images have a mask without a defect pixel: {summarise(empty)}"
+    filled = frame.loc[~frame["is_anomaly"] & (marked == True), "unused_mask"].tolist()  # noqa: E712
+    if filled:
+        yield (
+            f"{len(filled)} good images have a mask with defect pixels, which is not used: "
+            f"{summarise(filled)}"
+        )
+    at_odds = [
+        f"{path} is labelled {defect}"
+        for path, defect, anomaly in zip(
+            *_columns(tests, "path", "defect", "is_anomaly"), strict=True
+        )
+        if _folder_says(path) not in (None, bool(anomaly))
+    ]
+    if at_odds:
+        yield f"{len(at_odds)} labels disagree with the image's folder: {summarise(at_odds)}"
+
+
+def _columns(frame: pd.DataFrame, *names: str) -> list[list[Any]]:
+    return [frame[name].tolist() for name in names]
+
+
+def _folder_says(path: str) -> bool | None:
+    """Whether the folder's name says that its images have a defect; None where it says neither."""
+    folder = path.split("/")[-2].lower() if "/" in path else ""
+    return folder in BAD_LABELS if folder in BAD_LABELS | GOOD_LABELS else None
+
+
+def run(params: Params) -> None:
+    """Write the manifest, the list of categories, and what is left out or odd."""
+    import pandas as pd
+
+    dataset = params.dataset
+    _warn_unless_watched(params)
+    path = Path(dataset.path)
+    records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
+    rows, skipped = _rows(records, dataset_root(dataset.format, path), params)
+    reasons = [item["reason"] for item in skipped]
+    if skipped and dataset.on_bad_image == "fail":
+        raise DataError(
+            f"{summarise(reasons)} (or leave such images out: dataset.on_bad_image skip)"
+        )
+    if not rows:
+        raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
     frame = pd.DataFrame(rows)
+    warnings = list(data_warnings(frame))
+    if dataset.format in ("mvtec", "folder") and (stray := stray_masks(path, records)):
+        warnings.append(f"{len(stray)} masks belong to no image: {summarise(stray)}")
+    frame = frame.drop(columns=["marked", "unused_mask"])
     write_table(frame, MANIFEST.path, dataset=dataset.path, format=dataset.format)
-    categories = list(dict.fromkeys(record.category for record in records))
-    write_json({"categories": categories}, CATEGORIES.path)
+    write_json({"categories": list(dict.fromkeys(frame["category"]))}, CATEGORIES.path)
+    write_json({"skipped": skipped, "warnings": warnings}, SKIPPED.path)
+    if skipped:
+        log.warning(
+            "%d images cannot be used and are left out: %s", len(skipped), summarise(reasons)
+        )
+    for warning in warnings:
+        log.warning("%s", warning)
     tests = frame[frame["split"] == "test"]
     unmasked = int((tests["is_anomaly"] & tests["mask"].isna()).sum())
     log.info(
         "%d categories, %d training and %d test images%s",
-        len(categories), len(frame) - len(tests), len(tests),
+        frame["category"].nunique(), len(frame) - len(tests), len(tests),
         f"; {unmasked} defect images have no mask and are left out of pixel metrics"
         if unmasked else "",
     )  # fmt: skip

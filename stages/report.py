@@ -15,7 +15,7 @@ import numpy as np
 from fade import __version__
 from fade.datasets import dataset_root
 from fade.encoder import SEEDED
-from fade.errors import DataError, StoreError
+from fade.errors import DataError, StoreError, summarise
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.preprocess import decode_mask, decode_rgb
 from pipeline.models import DEMO_MODEL
@@ -29,6 +29,7 @@ from pipeline.paths import (
     PLOTS,
     REPORT,
     SCORES,
+    SKIPPED,
     SUMMARY,
     TABLES,
     THRESHOLDS,
@@ -42,7 +43,7 @@ from pipeline.thresholds import read_thresholds
 log = logging.getLogger("fade")
 
 
-def _warnings(params: Params, evaluation: dict[str, Any]) -> list[str]:
+def _warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know."""
     found = []
     if params.model.pretrained == SEEDED:
@@ -52,6 +53,12 @@ def _warnings(params: Params, evaluation: dict[str, Any]) -> list[str]:
             "The model is the demo's, trained on drawn pictures alone: on other images its numbers "
             "say nothing about what a real CLIP would do."
         )
+    skipped = [item["reason"] for item in data["skipped"]]
+    if skipped:
+        found.append(
+            f"{len(skipped)} images could not be used and are left out: {summarise(skipped)}."
+        )
+    found += data["warnings"]
     for category, count in evaluation["without_mask"].items():
         found.append(
             f"{category}: {count} defect images have no mask and are left out of pixel metrics."
@@ -129,7 +136,7 @@ def run(params: Params) -> None:
         },
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
         provenance=_provenance(),
-        warnings=_warnings(params, evaluation),
+        warnings=_warnings(params, evaluation, read_json(SKIPPED.path)),
         thresholds=read_thresholds(THRESHOLDS.path),
     )
     for folder in (REPORT.path, TABLES.path, PLOTS.path):

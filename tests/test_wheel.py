@@ -37,7 +37,8 @@ def test_it_holds_the_data_files(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
         "fade/ensembles/descriptions_1.json", "fade/py.typed", "pipeline/demo/fade-demo.json",
-        "pipeline/report/report.html.j2",
+        "pipeline/report/report.html.j2", "pipeline/project/pipeline.yaml",
+        "pipeline/project/demo.yaml",
     ):  # fmt: skip
         assert needed in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]

@@ -36,7 +36,7 @@ HEAVY = {
 }
 COMMANDS = (
     "presets", "init", "run", "compare", "table", "predict", "bundle", "show", "cache info",
-    "cache verify",
+    "cache verify", "cache prune", "new", "doctor", "plan",
 )  # fmt: skip
 
 

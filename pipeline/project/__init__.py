@@ -1,0 +1,1 @@
+"""Project folders apart from the clone."""

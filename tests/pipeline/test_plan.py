@@ -1,0 +1,87 @@
+"""The plan says what a run then does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fade.errors import ParameterError
+from pipeline.params import load_params
+from pipeline.paths import REFERENCES, TEST
+from pipeline.plan import duration, lines
+from pipeline.plan import plan as plan_run
+from pipeline.receipts import read_receipt
+from tests.projects import changed, golden_params, project, run_stages
+
+
+@pytest.fixture
+def content(golden_checkpoint: Path) -> dict[str, Any]:
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96],
+        vision__seeds=[0, 1],
+    )
+
+
+def test_before_and_after(tmp_path: Path, content: dict[str, Any]) -> None:
+    with project(tmp_path, content):
+        before = plan_run(load_params())
+        assert not (tmp_path / ".fade").exists()
+    assert before.remarks
+    assert (before.test_images, before.trials) == (32, 2)
+    assert before.images_to_encode == 32 + before.reference_images
+    assert before.seconds_per_image > 0
+    assert before.encode_seconds == before.seconds_per_image * before.images_to_encode
+    assert before.compare_seconds > 0
+    run_stages(tmp_path, content, "manifest", "select")
+    with project(tmp_path, content):
+        known = plan_run(load_params())
+    assert not known.remarks
+    run_stages(tmp_path, content, "extract")
+    with project(tmp_path, content):
+        after = plan_run(load_params())
+        receipts = [read_receipt(REFERENCES), read_receipt(TEST)]
+        rows = {
+            (receipt.spaces[label], key)
+            for receipt in receipts
+            for label, keys in receipt.rows.items()
+            for key in keys
+        }
+    assert known.feature_bytes == sum(space.row_bytes for space, _ in rows)
+    assert (after.images_to_encode, after.feature_bytes, after.tasks) == (0, 0, 0)
+    assert after.component_bytes == known.component_bytes > 0
+
+
+def test_made_up_images(tmp_path: Path, content: dict[str, Any]) -> None:
+    with project(tmp_path, changed(content, dataset__path="nowhere")):
+        few, many = (plan_run(load_params(), images) for images in (10, 1000))
+    assert (few.test_images, few.reference_images) == (10, 2)
+    assert many.images_to_encode == 1002
+    assert many.component_bytes == 100 * few.component_bytes
+    assert many.tasks > few.tasks
+
+
+def test_refusal(tmp_path: Path, content: dict[str, Any]) -> None:
+    with (
+        project(tmp_path, content),
+        pytest.raises(ParameterError, match="--images is 0"),
+    ):
+        plan_run(load_params(), 0)
+
+
+def test_lines(tmp_path: Path, content: dict[str, Any]) -> None:
+    with project(tmp_path, content):
+        found = plan_run(load_params(), 5)
+    text = "\n".join(lines(replace(found, encode_seconds=7200.0, remarks=("so",))))
+    assert "about 2.0 h to encode on cpu" in text
+    assert text.endswith("remark  so")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (89, "89 s"), (120, "2 min"), (7200, "2.0 h")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

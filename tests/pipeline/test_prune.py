@@ -1,0 +1,149 @@
+"""What goes from a store and what stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.layout import Space
+from cache.store import Store
+from fade.errors import StoreError
+from pipeline import inventory
+from pipeline.cli import main
+from pipeline.paths import ARTEFACTS, TEST
+from pipeline.receipts import write_receipt
+
+SPACE = Space("numbers", {"kind": "test"}, (4,), "float32")
+TEXT = Space("text", {"kind": "text"}, (4,), "float32")
+RECEIPTS = [artefact for artefact in ARTEFACTS if artefact.receipt]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    store = Store(Path(".fade/store").absolute())
+    for space in (SPACE, TEXT):
+        store.register(space)
+    return store
+
+
+def write(store: Store, *keys: str, space: Space = SPACE) -> str:
+    return store.write(space, keys, np.ones((len(keys), 4)))[0].segment
+
+
+def age(path: Path, days: float = 2) -> None:
+    then = time.time() - days * inventory.DAY
+    for file in (path, *path.rglob("*")):
+        os.utime(file, (then, then))
+
+
+def reasons(removals: list[inventory.Removal]) -> list[str]:
+    return sorted(removal.reason for removal in removals)
+
+
+def prune(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["cache", "prune", *arguments])
+    return int(ended.value.code or 0)
+
+
+def test_nothing_of_a_tidy_store(store: Store) -> None:
+    write(store, "a", "b")
+    age(store.root)
+    assert inventory.prunable(store, everything=True) == []
+
+
+def test_young_leftovers_may_be_a_writers(store: Store) -> None:
+    segment = write(store, "a")
+    store.withdraw(SPACE, segment)
+    assert inventory.prunable(store) == []
+    assert reasons(inventory.prunable(store, everything=True)) == ["unpublished"]
+    assert reasons(inventory.prunable(store, now=time.time() + 2 * inventory.DAY)) == [
+        "unpublished"
+    ]
+
+
+def test_leftovers_of_a_kill(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, cut, lost = (write(store, key) for key in "abc")
+    folder = store.folder(SPACE)
+    entry = folder / "index" / f"{cut}.json"
+    entry.write_text(entry.read_text()[:-9])
+    store.withdraw(SPACE, lost)
+    parts = [
+        store.root / "store.json.0.part",
+        folder / "space.json.0.part",
+        folder / "index" / f"{kept}.json.0.part",
+    ]
+    for part in parts:
+        part.write_text("x")
+    age(store.root)
+    size = sum(file.stat().st_size for file in store.root.rglob("*") if file.is_file())
+    assert prune("--dry-run") == 0
+    assert capsys.readouterr().out.endswith(" bytes would be freed\n")
+    assert all(part.exists() for part in parts)
+    assert prune() == 0
+    out = capsys.readouterr().out
+    assert "numbers: 5 unpublished, " in out
+    left = sum(file.stat().st_size for file in store.root.rglob("*") if file.is_file())
+    assert out.splitlines()[-1] == f"{size - left:,} bytes freed"
+    assert [path.name for path in (folder / "segments").iterdir()] == [kept]
+    assert [path.name for path in (folder / "index").iterdir()] == [f"{kept}.json"]
+    assert not list(store.root.rglob("*.part"))
+    assert store.read(SPACE, list(store.index(SPACE).values())).shape == (1, 4)
+
+
+def test_duplicates_go_and_their_rows_stay(store: Store) -> None:
+    first, second = sorted((write(store, "a"), write(store, "a")))
+    write(store, "a", "b")
+    before = store.index(SPACE)
+    age(store.root)
+    removals = inventory.prunable(store)
+    # the segment with b serves it, whichever serves a
+    assert reasons(removals) in (["duplicate"], ["duplicate"] * 2)
+    inventory.remove(removals)
+    assert store.index(SPACE) == before
+    assert not (store.folder(SPACE) / "segments" / second).exists()
+    assert inventory.prunable(store) == []
+    assert first
+
+
+def test_unused_rows(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    used, mixed, unused = write(store, "a"), write(store, "b", "c"), write(store, "d")
+    text = write(store, "prompt", space=TEXT)
+    for artefact in RECEIPTS:
+        write_receipt(artefact, store, {SPACE: ["a", "b"]} if artefact is TEST else {})
+    age(store.root)
+    assert prune() == 0
+    assert set(store.index(SPACE)) == set("abcd")
+    assert prune("--unused") == 0
+    assert "numbers: 1 unused" in capsys.readouterr().out
+    segments = {path.name for path in (store.folder(SPACE) / "segments").iterdir()}
+    assert segments == {used, mixed}
+    assert unused not in segments
+    assert (store.folder(TEXT) / "segments" / text).exists()
+    assert all(artefact.path.exists() for artefact in RECEIPTS)
+
+
+def test_unused_needs_every_receipt(store: Store) -> None:
+    write(store, "a")
+    for artefact in RECEIPTS[1:]:
+        write_receipt(artefact, store, {})
+    with pytest.raises(StoreError, match=r"references\.parquet is missing"):
+        inventory.needed_rows()
+    assert prune("--unused", "--all") == 5
+    assert set(store.index(SPACE)) == {"a"}
+
+
+def test_receipts_of_what_is_gone_go(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    segment = write(store, "a")
+    for artefact in RECEIPTS:
+        write_receipt(artefact, store, {SPACE: ["a"]} if artefact is TEST else {})
+    store.withdraw(SPACE, segment)
+    assert prune("--all") == 0
+    assert f"{TEST.path} deleted" in capsys.readouterr().out
+    assert [a for a in RECEIPTS if not a.path.exists()] == [TEST]
