@@ -269,7 +269,7 @@ def _model(params: Params) -> Iterator[Finding]:
     import open_clip
 
     from fade.encoder import SEEDED
-    from pipeline.models import SHIPPED
+    from pipeline.models import DEMO_MODEL, SHIPPED
 
     name, weights = params.model.name, params.model.pretrained
     config = str(SHIPPED.get(name, name))
@@ -290,6 +290,8 @@ def _model(params: Params) -> Iterator[Finding]:
         yield _cached_hub(name, source, None)
     elif config.startswith("local-dir:") and weights in ("", name):
         yield ok("model", f"{name} with its own weights")
+    elif weights == DEMO_MODEL:
+        yield warning("model", f"{name} with the demo's weights: trained on drawn pictures alone")
     elif Path(weights).is_file():
         size = Path(weights).stat().st_size
         if not size:
