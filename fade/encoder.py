@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fade.errors import ModelError, ParameterError
-from fade.gem import GemConfig, inverse_temperature, self_self_attention
+from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
 from fade.types import Feature, Stream, Token
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ FEATURE_VERSION = 1
 
 SEEDED = "seeded"
 """``pretrained`` value for weights made from parameter names alone: for tests, means nothing."""
+
+MLP_TOKENS = 1024
+"""Tokens that go through an MLP at a time: enough for full speed, few enough to stay in the cache."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cuda", "cpu"]
@@ -330,10 +333,14 @@ class _Block:
         return self.scale_1(F.linear(merged, *self.out).float())
 
     def feed_forward(self, stream: Tensor) -> Tensor:
+        """The residual stream after the MLP, in place; its hidden layer exists for some tokens only."""
         from torch.nn import functional as F
 
-        hidden = self.activation(F.linear(self.ln_2(stream).to(self.up[0].dtype), *self.up))
-        return self.scale_2(F.linear(hidden, *self.down).float())
+        tokens = stream.view(-1, stream.shape[-1])
+        for part in tokens.split(MLP_TOKENS):
+            hidden = self.activation(F.linear(self.ln_2(part).to(self.up[0].dtype), *self.up))
+            part += self.scale_2(F.linear(hidden, *self.down).float())
+        return stream
 
 
 class Encoder:
@@ -538,8 +545,6 @@ class Encoder:
         self, tokens: Tensor, outputs: Collection[tuple[Stream, Token]]
     ) -> dict[str, Tensor]:
         """Run the blocks: the clip stream as far as it is needed, the gem stream if it is."""
-        from torch.nn import functional as F
-
         want_gem = any(stream == "gem" for stream, _ in outputs)
         clip_tokens = {token for stream, token in outputs if stream == "clip"}
         clip, gem = tokens, None
@@ -567,8 +572,7 @@ class Encoder:
                 gathered = self_self_attention(query, key, value, factor, self.gem.iterations)
                 gem = gem + block.join(gathered)
             if advance:
-                clip = clip + block.join(F.scaled_dot_product_attention(query, key, value))
-                clip = clip + block.feed_forward(clip)
+                clip = block.feed_forward(clip + block.join(attention(query, key, value)))
         return {"clip": clip} if gem is None else {"clip": clip, "gem": gem}
 
     def encode_texts(self, prompts: Sequence[str], batch_size: int = 64) -> np.ndarray:
