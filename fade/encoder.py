@@ -579,10 +579,42 @@ class Encoder:
         """L2-normalised text embeddings, (len(prompts), dim) float32, in float32 arithmetic."""
         import torch
 
-        model: Any = self._model
-        rows: list[np.ndarray] = []
+        if not prompts:
+            return np.zeros((0, self.dim), np.float32)
+        tokens = self._tokenizer(list(prompts))
+        # short prompts together: a batch is as long as its longest
+        order = tokens.argmax(dim=1).argsort(stable=True)
+        vectors = np.empty((len(prompts), self.dim), np.float32)
         with torch.inference_mode():
-            for start in range(0, len(prompts), batch_size):
-                tokens = self._tokenizer(list(prompts[start : start + batch_size])).to(self.device)
-                rows.append(model.encode_text(tokens, normalize=True).float().cpu().numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
+            for batch in order.split(batch_size):
+                encoded = self._encode_tokens(tokens[batch].to(self.device))
+                vectors[batch.numpy()] = torch.nn.functional.normalize(encoded, dim=-1).cpu()
+        return vectors
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Embeddings of (B, context) tokens, without computing on the padding behind the last prompt.
+
+        A causal tower that reads its embedding off the end token never looks at what comes after.
+        Others go through open_clip as they are.
+        """
+        import open_clip
+        import torch
+        from torch import nn
+
+        model: Any = self._model
+        if (
+            type(model) is not open_clip.CLIP
+            or model.text_pool_type != "argmax"
+            or model.attn_mask is None
+            or bool(model.attn_mask.triu(1).isfinite().any())
+        ):
+            return model.encode_text(tokens).float()
+        ends = tokens.argmax(dim=1)
+        length = int(ends.max()) + 1
+        stream = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+        stream = model.transformer(stream, attn_mask=model.attn_mask[:length, :length])
+        pooled = model.ln_final(stream[torch.arange(len(stream), device=ends.device), ends])
+        projection = model.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
