@@ -207,7 +207,7 @@ class Store:
                         stop += 1
                     stream.seek(places[start].row * space.row_bytes)
                     block = out[start:stop]
-                    if stream.readinto(block.reshape(-1).view(np.uint8)) != block.nbytes:
+                    if stream.readinto(block.reshape(-1).view(np.uint8).data) != block.nbytes:
                         raise ValueError("it is cut short")
                     for row, place in zip(block, places[start:stop], strict=True):
                         if checksum(row) != place.crc:

@@ -43,9 +43,7 @@ def test_it_holds_the_data_files(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
 
 
-def test_the_pipeline_runs_from_it(
-    wheel: Path, tmp_path: Path, golden_checkpoint: Path
-) -> None:
+def test_the_pipeline_runs_from_it(wheel: Path, tmp_path: Path, golden_checkpoint: Path) -> None:
     """All stages in a folder apart from the clone, on nothing but the wheel and its requirements."""
     environment = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)

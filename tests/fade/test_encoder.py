@@ -119,8 +119,10 @@ def test_texts_are_encode_text(variant: str, tmp_path: Path) -> None:
     top = dict(TEXTS[variant])
     top["text_cfg"] = {**SMALL["text_cfg"], "layers": 2, **top.get("text_cfg", {})}
     encoder = small(tmp_path, **top)
-    words = "a photo of a flawless transistor with scratches on the top left ".split()
-    prompts = [" ".join(words[:n] * m) for n, m in ((5, 1), (12, 9), (1, 1), (8, 2), (0, 1), (3, 1))]
+    words = ["flawless", "transistor", "with", "scratches", "on", "the", "top", "left", *"abcd"]
+    prompts = [
+        " ".join(words[:n] * m) for n, m in ((5, 1), (12, 9), (1, 1), (8, 2), (0, 1), (3, 1))
+    ]
     with torch.no_grad():
         model: Any = encoder._model
         expected = model.encode_text(encoder._tokenizer(prompts), normalize=True).numpy()
