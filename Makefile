@@ -9,13 +9,16 @@ READY = $(VENV)/.ready-$(FAISS)
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-kill lint bench clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
 
 test: $(READY) ## set up, then run the tests
 	python -m pytest -n 2 --dist loadfile
+
+test-kill: $(READY) ## each stage killed 30 times
+	FADE_KILLS=30 python -m pytest tests/stages/test_kill.py
 
 lint: $(READY) ## style and types
 	ruff check .

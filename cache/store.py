@@ -224,7 +224,10 @@ class Store:
             raise self._damaged(space, segment, reason.splitlines()[0]) from None
 
     def _damaged(self, space: Space, segment: str, reason: str) -> DamagedSegmentError:
-        advice = "it was taken out of the index; run again and its rows are computed anew"
+        advice = (
+            "it was taken out of the index; run again and its rows are computed anew "
+            "(`fade cache verify` looks for more)"
+        )
         try:
             self.withdraw(space, segment)
         except OSError as error:

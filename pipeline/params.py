@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -324,18 +325,40 @@ def parse_params(content: Any, source: str = "params.yaml") -> Params:
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(item, content) for item in error.errors())
+        lines = dict.fromkeys(map(_explain, _relevant(error.errors())))
         raise ParameterError(f"{source}: " + "; ".join(lines)) from None
     params.check()
     return params
 
 
-def _explain(error: Any, content: dict[str, Any]) -> str:
+def _keys(error: Any) -> tuple[str, ...]:
+    """The path of keys of one of pydantic's errors, without the branches of unions in it."""
+    branches = ("ByShots", "function", "ManualPrompts", "list[", "constrained")
+    parts = (str(part) for part in error["loc"])
+    return tuple(
+        part
+        for part in parts
+        if not part.startswith(branches) and part not in ("bool", "float", "int", "str")
+    )
+
+
+def _relevant(errors: Sequence[Any]) -> list[Any]:
+    """Of a value that may be one of several types, only the errors of the type that it has."""
+    by_key: dict[tuple[str, ...], list[Any]] = {}
+    for error in errors:
+        by_key.setdefault(_keys(error), []).append(error)
+    kept = []
+    for keys, group in by_key.items():
+        inside = any(other != keys and other[: len(keys)] == keys for other in by_key)
+        fitting = [e for e in group if e["type"] not in ("model_type", "model_attributes_type")]
+        if not (inside and isinstance(group[0]["input"], dict)):
+            kept += fitting or group
+    return kept
+
+
+def _explain(error: Any) -> str:
     """One clause for one of pydantic's errors: the key, what it holds, what it takes."""
-    parts = [str(part) for part in error["loc"]]
-    # pydantic adds the branch of a union to the path; people know only the keys
-    keys = [p for p in parts if not p.startswith(("ByShots", "function", "ManualPrompts", "list["))]
-    keys = [k for k in keys if k not in ("bool", "float", "int", "str", "constrained-float")]
+    keys = list(_keys(error))
     name = ".".join(keys)
     if error["type"] == "extra_forbidden":
         known = _known_keys(keys[:-1])
@@ -344,6 +367,8 @@ def _explain(error: Any, content: dict[str, Any]) -> str:
         return f"unknown parameter {name} ({hint})"
     if error["type"] == "missing":
         return f"{name} is missing"
+    if error["type"] == "model_type":
+        return f"{name} must hold {', '.join(_known_keys(keys)) or 'keys'}, not {error['input']!r}"
     message = error["msg"][0].lower() + error["msg"][1:]
     message = message.removeprefix("value error, ")
     shown = repr(error["input"])

@@ -18,8 +18,8 @@ from fade.encoder import SEEDED
 from fade.errors import DataError, StoreError
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.preprocess import decode_mask, decode_rgb
-from pipeline.params import Params
 from pipeline.papertable import latex_table, markdown_table
+from pipeline.params import Params
 from pipeline.paths import (
     EVALUATION,
     MANIFEST,

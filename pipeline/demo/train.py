@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from pipeline.demo.families import FAMILIES, TRAIN_FAMILIES
 from pipeline.demo.generate import GOOD_PHRASES, Nuisance, style_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 CONFIG = Path(__file__).with_name("fade-demo.json")
@@ -206,14 +206,16 @@ def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tenso
     cls = visual.class_embedding.expand(len(patches), 1, -1)
     clip = visual.ln_pre(torch.cat([cls, patches.flatten(2).transpose(1, 2)], 1) + place)
     blocks = visual.transformer.resblocks
-    first, gathered = GemConfig().first_block(len(blocks)), None
+    first = GemConfig().first_block(len(blocks))
+    gathered: Any = None
     for index, block in enumerate(blocks):
         attention, normed = block.attn, block.ln_1(clip)
         joint = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
         heads = joint.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if index >= first:
             factor = inverse_temperature(normed[gem], heads.shape[-1])
-            found = self_self_attention(*heads[:, gem], factor, 1)
+            query, key, value = heads[:, gem]
+            found = self_self_attention(query, key, value, factor, 1)
             update = attention.out_proj(found.transpose(1, 2).flatten(2))
             gathered = (clip[gem] if gathered is None else gathered) + update
         found = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
@@ -275,13 +277,13 @@ def draw_batch(
                 corner = np.clip(aim - rng.integers(8, span - 8, 2), 0, SIDE - span)
         windows[slot] = np.round(corner / patch)
         for place in range(3):
-            picture = _turned(
-                pool.images[product, int(flawed[place]), order[place]], turns, flip
-            )
+            picture = _turned(pool.images[product, int(flawed[place]), order[place]], turns, flip)
             dy, dx = (corner + rng.integers(-2, 3, 2)).tolist()
             move = np.array([[1, 0, -dx], [0, 1, -dy]], np.float32)
             size, border = (span, span), cv2.BORDER_REFLECT
-            picture = cv2.warpAffine(picture, move, size, flags=cv2.INTER_NEAREST, borderMode=border)
+            picture = cv2.warpAffine(
+                picture, move, size, flags=cv2.INTER_NEAREST, borderMode=border
+            )
             light = np.float32(rng.uniform(0.95, 1.05))
             values = np.clip((picture[..., channels] / np.float32(255)) ** gamma * gain, 0, 1)
             noise = rng.standard_normal(values.shape, np.float32) * rng.uniform(0, 0.012)
@@ -294,9 +296,7 @@ def draw_batch(
     pixels = torch.from_numpy(np.clip(images, 0, 1)).flatten(0, 1).permute(0, 3, 1, 2)
     cover_patches = torch.from_numpy(covers).flatten(0, 1)
     cover_patches = torch.nn.functional.avg_pool2d(cover_patches[:, None], patch)[:, 0]
-    return Batch(
-        pixels, cover_patches, None if whole else torch.from_numpy(windows).flatten(0, 1)
-    )
+    return Batch(pixels, cover_patches, None if whole else torch.from_numpy(windows).flatten(0, 1))
 
 
 def _turned(picture: NDArray[np.uint8], turns: int, flip: bool) -> NDArray[np.uint8]:
@@ -309,20 +309,22 @@ def _turned(picture: NDArray[np.uint8], turns: int, flip: bool) -> NDArray[np.ui
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the model is trained; the defaults made the shipped file.
+    """How the model is trained; docs/demo-model.md says how the shipped file was made.
 
     Attributes:
         products: drawn, of three pieces each, good and defective.
         steps: optimiser steps; ``minutes`` ends training earlier, its schedule then follows the
             clock, and the result depends on the machine's speed.
-        batch: products in a batch of windows; whole pictures have a quarter.
+        batch: products in a process's batch of windows; whole pictures have a quarter.
+        processes: that train together; another number gives other weights.
     """
 
     products: int = 2400
-    steps: int = 1500
+    steps: int = 1600
     minutes: float | None = None
     seed: int = 0
-    batch: int = 16
+    batch: int = 8
+    processes: int = 2
     rate: float = 1e-3
     decay: float = 0.05
     averaging: float = 0.99
@@ -343,11 +345,16 @@ def new_model(seed: int) -> tuple[nn.Module, Any]:
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     model: Any = CLIP(**config)
     with torch.no_grad():
-        # GEM's softmax factor grows with these: at 1 it would average over the whole picture.
         model.visual.conv1.weight.copy_(_cosines(model.visual.conv1.weight.shape))
         for block in model.visual.transformer.resblocks:
+            # GEM's softmax factor grows with these: at 1 it would average over the whole picture.
             block.ln_1.weight.mul_(2.0)
             block.attn.in_proj_weight.div_(2.0)
+            # Blocks begin as small corrections of the cosines' answers.
+            block.attn.out_proj.weight.mul_(0.3)
+            block.mlp.c_proj.weight.mul_(0.3)
+        model.visual.positional_embedding.mul_(0.3)
+        model.visual.proj.copy_(torch.linalg.qr(model.visual.proj)[0])
     return model, open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
 
 
@@ -366,19 +373,23 @@ def _cosines(shape: Sequence[int]) -> Tensor:
     high = torch.cartesian_prod(torch.arange(side), torch.arange(side))
     order = high.float().norm(dim=1).argsort(stable=True)
     planes = torch.einsum("fy,gx->fgyx", waves, waves).flatten(0, 1)[order]
-    gains = 0.15 + 0.35 * high.float().norm(dim=1)[order]
+    gains = 0.25 + 0.2 * high.float().norm(dim=1)[order]
     colours = torch.tensor([[1.0, 1, 1], [1, 0, -1], [-1, 2, -1]])
     colours = colours / colours.norm(dim=1, keepdim=True) * torch.tensor([[1.0], [2.0], [2.0]])
     bright = min(side * side, count // 2)
     filters = torch.zeros(count, 3, side, side)
     for number in range(count):
-        colour, wave = (0, number) if number < bright else divmod(number - bright, (count - bright + 1) // 2)
+        colour, wave = (
+            (0, number) if number < bright else divmod(number - bright, (count - bright + 1) // 2)
+        )
         colour += number >= bright
         filters[number] = colours[colour][:, None, None] * planes[wave] * gains[wave]
     return filters
 
 
-def losses(model: Any, batch: Batch, tokens: Tensor, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
+def losses(
+    model: Any, batch: Batch, tokens: Tensor, mean: Tensor, std: Tensor
+) -> dict[str, Tensor]:
     """What inference computes, held against what is known of each picture and patch.
 
     ``image`` and ``map`` are the language scores of the clip stream's cls token and of the gem
@@ -390,9 +401,9 @@ def losses(model: Any, batch: Batch, tokens: Tensor, mean: Tensor, std: Tensor) 
 
     count = len(batch.pixels)
     queries = torch.arange(count).view(-1, 3)[:, 1:].flatten()
-    clip, gem = both_streams(
-        model.visual, (batch.pixels - mean) / std, batch.windows, queries
-    )
+    # The gem stream costs most: one query of each product will do, mostly the defective one.
+    mapped = torch.arange(count // 3) * 3 + 1 + (torch.arange(count // 3) % 3 == 2).long()
+    clip, gem = both_streams(model.visual, (batch.pixels - mean) / std, batch.windows, mapped)
     texts = model.encode_text(tokens, normalize=True).view(2, _GROUPS, _GROUP, -1).mean(2)
     direction = _SCALE * (texts[1] - texts[0])  # (groups, dim)
 
@@ -420,25 +431,36 @@ def losses(model: Any, batch: Batch, tokens: Tensor, mean: Tensor, std: Tensor) 
     distance = _MULTIPLIER * 0.5 * (1 - nearest)
     return {
         "image": image,
-        "map": patch_loss(torch.einsum("bnd,gd->gbn", gem, direction), queries),
+        "map": patch_loss(torch.einsum("bnd,gd->gbn", gem, direction), mapped),
         "patch": patch_loss(torch.einsum("bnd,gd->gbn", clip[:, 1:], direction), everything),
         "vision": patch_loss(10 * (distance - 0.4), queries),
     }
 
 
-WEIGHTS = {"image": 1.0, "map": 2.0, "patch": 0.5, "vision": 2.0}
+WEIGHTS = {"image": 1.0, "map": 2.0, "patch": 1.0, "vision": 2.0}
 
 
-def train(pool: Pool, recipe: Recipe, out: Path) -> None:
-    """Train on drawn products and write the averaged weights, float16, now and then and at last."""
+def train(rank: int, pool_file: Path, recipe: Recipe, out: Path, rendezvous: str) -> None:
+    """Train on drawn products and write the averaged weights, float16, now and then and at last.
+
+    Runs in ``recipe.processes`` processes of one thread, which draw their own batches and average
+    their gradients at each step.
+    """
     import open_clip
     import torch
+    from torch import distributed
+    from torch.nn.utils import parameters_to_vector
 
-    torch.manual_seed(recipe.seed)
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=rendezvous, rank=rank, world_size=recipe.processes
+    )
+    pool = read_pool(pool_file)
     model, tokenizer = new_model(recipe.seed)
     average, _ = new_model(recipe.seed)
     sentences = Sentences(tokenizer)
-    rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, 4]))
+    rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, 4, rank]))
+    common = np.random.default_rng(np.random.SeedSequence([recipe.seed, 5]))
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1)
     std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1)
     visual: Any = model.visual
@@ -451,24 +473,35 @@ def train(pool: Pool, recipe: Recipe, out: Path) -> None:
         ],
         betas=(0.9, 0.98),
     )
-    began, running = time.monotonic(), {name: 0.0 for name in WEIGHTS}
+    began, running = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)
     for step in range(recipe.steps):
         minutes = (time.monotonic() - began) / 60
         done = step / recipe.steps
         if recipe.minutes is not None:
-            done = max(done, minutes / recipe.minutes)
+            clock = torch.tensor(minutes / recipe.minutes)
+            distributed.broadcast(clock, 0)
+            done = max(done, float(clock))
         if done >= 1:
             break
         for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * min(1.0, (step + 1) / 80) * (0.5 + 0.5 * np.cos(np.pi * done))
-        whole = bool(rng.random() < 0.1 + 0.6 * done)
-        products = recipe.batch // 4 if whole else recipe.batch
+            group["lr"] = (
+                recipe.rate * min(1.0, (step + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * done))
+            )
+        whole = bool(common.random() < 0.1 + 0.6 * done)
+        products = recipe.batch // 4 + 1 if whole else recipe.batch
         parts = losses(
             model, draw_batch(pool, rng, products, whole, patch), sentences.draw(rng), mean, std
         )
         loss = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        gradients = parameters_to_vector([p.grad for p in trained if p.grad is not None])
+        distributed.all_reduce(gradients)
+        start = 0
+        for p in trained:
+            assert p.grad is not None
+            p.grad.copy_(gradients[start : start + p.numel()].view_as(p) / recipe.processes)
+            start += p.numel()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         keep = min(recipe.averaging, (step + 1) / (step + 10))
@@ -477,12 +510,14 @@ def train(pool: Pool, recipe: Recipe, out: Path) -> None:
                 kept.lerp_(current, 1 - keep)
         for name, part in parts.items():
             running[name] += max(0.04, 1 / (step + 1)) * (float(part.detach()) - running[name])
-        if (step + 1) % 25 == 0:
+        if rank == 0 and (step + 1) % 25 == 0:
             said = " ".join(f"{name} {value:.3f}" for name, value in running.items())
             print(f"step {step + 1} {minutes:.1f} min {said}", file=sys.stderr, flush=True)
-        if (step + 1) % 100 == 0:
+        if rank == 0 and (step + 1) % 100 == 0:
             write_weights(average, out)
-    write_weights(average, out)
+    if rank == 0:
+        write_weights(average, out)
+    distributed.destroy_process_group()
 
 
 def write_weights(model: nn.Module, out: Path) -> None:
@@ -508,42 +543,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="end earlier, after so many minutes")
     parser.add_argument("--products", type=int, default=defaults.products, help="products to draw")
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--threads", type=int, default=2, help="of torch, and drawing processes")
     parser.add_argument("--pool", type=Path, help="npz file that keeps the drawn products")
     given = parser.parse_args(arguments)
     try:
-        if given.out.suffix != ".safetensors" or min(given.steps, given.products, given.threads) < 1:
+        if given.out.suffix != ".safetensors" or min(given.steps, given.products) < 1:
             raise ParameterError(
-                "OUT must end in .safetensors; steps, products and threads must be at least 1"
+                "OUT must end in .safetensors; steps and products must be at least 1"
             )
-        import torch
-
-        torch.set_num_threads(given.threads)
-        recipe = Recipe(
-            products=given.products, steps=given.steps, minutes=given.minutes, seed=given.seed
-        )
-        train(_drawn(recipe, given.pool, given.threads), recipe, given.out)
+        run(Recipe(products=given.products, steps=given.steps, minutes=given.minutes,
+                   seed=given.seed), given.out, given.pool)  # fmt: skip
     except FadeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _drawn(recipe: Recipe, file: Path | None, workers: int) -> Pool:
-    """Products from the file where it holds as many, else drawn and kept there."""
-    names = ("images", "covers", "families", "defects")
-    if file is not None and file.exists():
-        with np.load(file) as kept:
-            pool = Pool(**{name: kept[name] for name in names})
-        if len(pool.images) != recipe.products:
+def run(recipe: Recipe, out: Path, pool_file: Path | None = None) -> None:
+    """Draw the products, or take those of a file that an earlier run kept, and train on them."""
+    from torch import multiprocessing as torch_processes
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = pool_file or Path(scratch) / "pool.npz"
+        if not file.exists():
+            pool = draw_pool(recipe.products, recipe.seed, recipe.processes)
+            np.savez(file, **{name: getattr(pool, name) for name in _POOL_ARRAYS})
+        elif len(read_pool(file).images) != recipe.products:
             raise ParameterError(
-                f"{file} holds {len(pool.images)} products, not {recipe.products}: name another"
+                f"{file} holds other than {recipe.products} products: name another"
             )
-        return pool
-    pool = draw_pool(recipe.products, recipe.seed, workers)
-    if file is not None:
-        np.savez(file, **{name: getattr(pool, name) for name in names})
-    return pool
+        rendezvous = (Path(scratch) / "rendezvous").as_uri()
+        torch_processes.spawn(
+            train, (file, recipe, out.absolute(), rendezvous), nprocs=recipe.processes
+        )
+
+
+_POOL_ARRAYS = ("images", "covers", "families", "defects")
+
+
+def read_pool(file: Path) -> Pool:
+    """Read the products that :func:`run` kept."""
+    with np.load(file) as kept:
+        return Pool(**{name: kept[name] for name in _POOL_ARRAYS})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,175 @@
+"""The demo's trained model: it loads, is small, and knows defects of products it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pipeline.demo.train as training
+from fade.encoder import SEEDED, Encoder
+from fade.maps import fuse, resize_levels
+from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
+from fade.scoring import embed, language_map, text_classifier
+from fade.types import Feature
+from fade.vision import vision_map
+from pipeline.demo.defects import DEFECTS, RESERVED_DEFECTS, TRAIN_DEFECTS
+from pipeline.demo.families import DEMO_FAMILIES, FAMILIES, TRAIN_FAMILIES
+from pipeline.demo.generate import Sample, generate_image, style_of
+
+CONFIG = training.CONFIG
+WEIGHTS = CONFIG.with_suffix(".safetensors")
+SIZE = 128
+CATEGORIES = {"washer": ("scratch", "corrosion"), "tile": ("crack", "glue"), "fabric": ("hole",)}
+
+pytestmark = pytest.mark.skipif(not WEIGHTS.is_file(), reason="the demo's weights are not here")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder.load(str(CONFIG), str(WEIGHTS))
+
+
+@pytest.fixture(scope="module")
+def products() -> training.Pool:
+    drawn = [training.draw_product((0, number)) for number in range(3)]
+    return training.Pool(
+        np.stack([images for images, _, _ in drawn]),
+        np.stack([covers for _, covers, _ in drawn]),
+        np.arange(3),
+        np.array([defects for _, _, defects in drawn]),
+    )
+
+
+def test_file_is_small_and_half_precision() -> None:
+    from safetensors.torch import load_file
+
+    assert WEIGHTS.stat().st_size <= 12_000_000
+    state = load_file(WEIGHTS)
+    assert all(tensor.dtype == torch.float16 for tensor in state.values())
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
+
+
+def test_gem_starts_above_the_first_block(encoder: Encoder) -> None:
+    blocks = encoder.describe(Feature(SIZE, "clip", "cls"))["architecture"]["blocks"]
+    assert encoder.gem.first_block(blocks) >= 1
+    assert encoder.native_size == training.SIDE
+
+
+def test_training_stays_within_its_families_defects_and_styles() -> None:
+    assert not set(TRAIN_FAMILIES) & set(DEMO_FAMILIES)
+    assert not set(TRAIN_DEFECTS) & set(RESERVED_DEFECTS)
+    assert training.STYLE_OFFSET >= 2**32  # data sets draw theirs as 32-bit numbers
+    sentences = training.Sentences(training.new_model(0)[1])
+    words = {word for name in DEMO_FAMILIES for p in FAMILIES[name].words for word in p.split()}
+    assert not words & set(sentences._random)
+    assert not words & {word for phrase in sentences._named for word in phrase.split()}
+
+
+def test_pictures_of_a_product(products: training.Pool) -> None:
+    good, bad = products.images[:, 0], products.images[:, 1]
+    changed = (good != bad).any(-1)[products.covers > 128].mean()
+    assert changed > 0.9
+    assert (products.covers > 128).mean(axis=(2, 3)).min() > 0.001
+
+
+def test_training_computes_the_encoder_s_streams(encoder: Encoder, products: training.Pool) -> None:
+    pixels = products.images[:2, 1, 0]
+    wanted = encoder.encode_images(pixels, [("clip", "cls"), ("clip", "patch"), ("gem", "patch")])
+    images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.mean, encoder.std))
+    visual = encoder._model.visual  # type: ignore[union-attr]
+    with torch.no_grad():
+        clip, gem = training.both_streams(visual, (images - mean) / std, None, torch.arange(2))
+    np.testing.assert_allclose(clip[:, 0], wanted["clip", "cls"], atol=1e-5)
+    np.testing.assert_allclose(clip[:, 1:], wanted["clip", "patch"], atol=1e-5)
+    np.testing.assert_allclose(gem, wanted["gem", "patch"], atol=1e-5)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_every_weight_of_both_towers_learns(products: training.Pool, whole: bool) -> None:
+    model, tokenizer = training.new_model(0)
+    rng = np.random.default_rng(0)
+    batch = training.draw_batch(products, rng, 2, whole, 8)
+    tokens = training.Sentences(tokenizer).draw(rng)
+    parts = training.losses(model, batch, tokens, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    assert set(parts) == set(training.WEIGHTS)
+    torch.stack(list(parts.values())).sum().backward()
+    for name, parameter in model.named_parameters():
+        if name != "logit_scale":
+            assert parameter.grad is not None, name
+            assert bool(torch.isfinite(parameter.grad).all()), name
+
+
+def test_refuses_another_kind_of_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert training.main([str(tmp_path / "model.pt")]) != 0
+    assert "safetensors" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def held_out() -> dict[str, list[Sample]]:
+    """Of each category a reference, four good pictures and four defective ones."""
+    pictures = {}
+    for name, defects in CATEGORIES.items():
+        family, style = FAMILIES[name], style_of(FAMILIES[name], 11)
+        shown = [None] * 5 + [DEFECTS[defects[i % len(defects)]] for i in range(4)]
+        pictures[name] = [
+            generate_image(family, style, 100 + i, 2 * SIZE, defect)
+            for i, defect in enumerate(shown)
+        ]
+    return pictures
+
+
+def figures(encoder: Encoder, held_out: dict[str, list[Sample]]) -> dict[str, float]:
+    """Mean over categories: AUROC of language's scores and maps, and of maps with one reference."""
+    cls, gem, clip = (
+        Feature(SIZE, "clip", "cls"), Feature(SIZE, "gem", "patch"), Feature(SIZE, "clip", "patch")
+    )  # fmt: skip
+    prompts = ("winclip", *(f"descriptions_{i}" for i in range(1, 6)))
+    map_text = text_classifier(encoder, prompts, "object")
+    rows = []
+    for name, (reference, *tests) in held_out.items():
+        score_text = text_classifier(encoder, ("winclip",), name)
+        normal = {SIZE: embed(encoder, reference.image, [clip])[clip]}
+        scores, language, both = [], PixelHistogram.empty(), PixelHistogram.empty()
+        for sample in tests:
+            found = embed(encoder, sample.image, [cls, gem, clip])
+            scores.append(score_text.predict_proba(found[cls][None])[0, 1])
+            said = language_map(map_text, [found[gem]])
+            far = vision_map({SIZE: found[clip]}, [normal]) * np.float32(3.5)
+            regions = label_regions(sample.mask)
+            side = sample.mask.shape[0]
+            alone = fuse(said, None, mode="language", weight=0, normalize=False)
+            fused = fuse(said, far, mode="both", weight=0.85, normalize=False)
+            language += PixelHistogram.of_image(resize_levels(alone, side), regions)
+            both += PixelHistogram.of_image(resize_levels(fused, side), regions)
+        anomalous = np.array([bool(sample.mask.any()) for sample in tests])
+        rows.append(
+            (
+                image_metrics(np.array(scores), anomalous)[0]["full_image_auroc"],
+                pixel_metrics(language)[0]["full_pixel_auroc"],
+                pixel_metrics(both)[0]["full_pixel_auroc"],
+            )
+        )
+    return dict(zip(("image", "map", "both"), np.mean(rows, axis=0).tolist(), strict=True))
+
+
+def test_knows_defects_of_products_it_never_saw(
+    encoder: Encoder, held_out: dict[str, list[Sample]]
+) -> None:
+    ours = figures(encoder, held_out)
+    seeded = figures(Encoder.load(str(CONFIG), SEEDED), held_out)
+    assert ours["image"] > max(0.7, seeded["image"] + 0.1), (ours, seeded)
+    assert ours["map"] > max(0.75, seeded["map"] + 0.1), (ours, seeded)
+    assert ours["both"] > max(0.9, seeded["both"]), (ours, seeded)

@@ -1,0 +1,98 @@
+"""Extraction: only what is lacking, and what happens when the store or an image is not as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache.store import DamagedSegmentError, Store
+from fade.errors import DataError
+from pipeline.paths import TEST
+from pipeline.receipts import read_receipt
+from tests.projects import GOLDEN, changed, golden_params, project, run_stages
+
+
+@pytest.fixture
+def params(golden_checkpoint: Path) -> dict[str, Any]:
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96],
+        dataset__limit=2,
+    )
+
+
+def spaces(folder: Path) -> dict[str, int]:
+    """Published rows by label of their space."""
+    store = Store(folder / ".fade" / "store")
+    return {space.label: len(store.index(space)) for space in store.spaces()}
+
+
+def test_only_what_somebody_reads_is_stored(params: dict[str, Any], tmp_path: Path) -> None:
+    language = changed(
+        params, fusion__classification_mode="language", fusion__segmentation_mode="language"
+    )
+    run_stages(tmp_path, language, "manifest", "select", "extract")
+    assert spaces(tmp_path) == {"clip-cls-96": 12, "gem-patch-96": 12}
+    run_stages(tmp_path, params, "manifest", "select", "extract")
+    assert spaces(tmp_path) == {"clip-cls-96": 12, "gem-patch-96": 12, "clip-patch-96": 14}
+
+
+def test_a_damaged_segment_is_named_and_computed_again(
+    params: dict[str, Any], tmp_path: Path
+) -> None:
+    run_stages(tmp_path, params)
+    metrics = (tmp_path / "results" / "metrics.csv").read_bytes()
+    store = Store(tmp_path / ".fade" / "store")
+    (space,) = (s for s in store.spaces() if s.label == "clip-patch-96")
+    folder = store.root / "spaces" / space.fingerprint
+    (maps,) = (s for s in store.spaces() if s.label == "vision-map")
+    shutil.rmtree(store.root / "spaces" / maps.fingerprint)  # so that features are read again
+    with project(tmp_path, params):
+        tested = next(iter(read_receipt(TEST).rows[space.label]))
+    segment = store.index(space)[tested].segment
+    (shard,) = (folder / "segments" / segment).rglob("c/*/*/*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(bytes(content))
+    with pytest.raises(DamagedSegmentError, match=f"segment {segment} of clip-patch-96"):
+        run_stages(tmp_path, params, "score_vision")
+    assert not (tmp_path / TEST.path).exists(), "the receipt must not outlive its rows"
+    assert len(store.index(space)) < 14
+    run_stages(tmp_path, params, "extract", "bank", "score_vision", "evaluate")
+    assert len(store.index(space)) == 14
+    assert (tmp_path / "results" / "metrics.csv").read_bytes() == metrics
+
+
+def test_an_image_that_changes_meanwhile(params: dict[str, Any], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(GOLDEN / "images", images)
+    params = changed(params, dataset__path=str(images))
+    run_stages(tmp_path, params, "manifest", "select")
+    shutil.copy(images / "weave/test/good/001.png", images / "weave/test/good/000.png")
+    with pytest.raises(DataError, match=r"weave/test/good/000\.png changed while"):
+        run_stages(tmp_path, params, "extract")
+
+
+def test_receipts_do_not_depend_on_how_the_work_was_cut(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stages.extract
+
+    run_stages(tmp_path / "whole", params, "manifest", "select", "extract")
+    monkeypatch.setattr(stages.extract, "SEGMENT_IMAGES", 1)
+    single = changed(params, runtime={"batch_size": 1})
+    monkeypatch.setattr(stages.extract, "SEGMENT_IMAGES", 1)
+    run_stages(tmp_path / "single", single, "manifest", "select", "extract")
+    receipts = []
+    for name in ("whole", "single"):
+        with project(tmp_path / name, params):
+            receipts.append(read_receipt(TEST))
+    assert receipts[0].spaces == receipts[1].spaces
+    assert {k: set(v) for k, v in receipts[0].rows.items()} == {
+        k: set(v) for k, v in receipts[1].rows.items()
+    }
+    assert json.dumps(receipts[0].against) == "{}"

@@ -1,0 +1,72 @@
+"""The manifest: its rows, and what it warns of."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cache.layout import content_key
+from pipeline.paths import CATEGORIES, MANIFEST
+from pipeline.tables import read_json, read_table
+from tests.projects import GOLDEN, changed, golden_params, run_stages
+
+
+@pytest.fixture
+def params(golden_checkpoint: Path) -> dict[str, Any]:
+    return golden_params("fewshot1_both_seed0", golden_checkpoint)
+
+
+def test_rows(params: dict[str, Any], tmp_path: Path) -> None:
+    run_stages(tmp_path, params, "manifest")
+    frame, remarks = read_table(tmp_path / MANIFEST.path)
+    assert remarks["format"] == "mvtec"
+    assert read_json(tmp_path / CATEGORIES.path)["categories"] == ["weave", "plate"]
+    assert len(frame) == 48
+    row = frame.set_index("name").loc["weave/test/hole/000"]
+    data = (GOLDEN / "images" / row["path"]).read_bytes()
+    assert row["hash"] == content_key(data)
+    assert row["bytes"] == len(data)
+    assert (row["width"], row["height"]) == Image.open(GOLDEN / "images" / row["path"]).size
+    assert row["mask"] == "weave/ground_truth/hole/000_mask.png"
+    assert row["mask_hash"] == content_key((GOLDEN / "images" / row["mask"]).read_bytes())
+
+
+def test_the_same_data_give_the_same_bytes(params: dict[str, Any], tmp_path: Path) -> None:
+    first, second = (
+        (run_stages(tmp_path / name, params, "manifest") / MANIFEST.path).read_bytes()
+        for name in ("a", "b")
+    )
+    assert first == second
+
+
+def test_all_bad_images_are_named_at_once(params: dict[str, Any], tmp_path: Path) -> None:
+    from fade.errors import DataError
+
+    images = tmp_path / "images"
+    shutil.copytree(GOLDEN / "images", images)
+    for number in range(6):
+        (images / f"weave/train/good/00{number}.png").write_bytes(b"")
+    with pytest.raises(DataError, match="and 1 more") as caught:
+        run_stages(tmp_path, changed(params, dataset__path=str(images)), "manifest")
+    assert "weave/train/good/004.png" in str(caught.value)
+
+
+def test_a_folder_that_nobody_watches(
+    params: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("fade"), "propagate", True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run_stages(tmp_path / "a", changed(params, dataset__watch=str(elsewhere)), "manifest")
+    assert "will not notice changed images; set dataset.watch" in caplog.text
+    caplog.clear()
+    run_stages(tmp_path / "b", changed(params, dataset__watch=str(GOLDEN)), "manifest")
+    assert not caplog.text.count("dataset.watch")
