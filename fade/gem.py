@@ -85,7 +85,7 @@ def self_self_attention(
             tokens = F.normalize(part, dim=-1)
             for _ in range(iterations):
                 mixed = F.scaled_dot_product_attention(tokens * scale, tokens, tokens, scale=1.0)
-                tokens = F.normalize(mixed, dim=-1)
+                tokens = F.normalize(mixed.contiguous(), dim=-1)
             total += F.scaled_dot_product_attention(tokens * scale, tokens, value, scale=1.0)
         return total.div_(3)
     gathered = torch.empty_like(value, memory_format=torch.contiguous_format)
