@@ -13,9 +13,6 @@ import numpy as np
 
 K = TypeVar("K", bound=Hashable)
 
-CHUNK_BYTES = 1 << 20
-"""Chunks, the unit of a checksum and of a partial read, hold at least so many bytes if they can."""
-
 
 def content_key(data: bytes) -> str:
     """What an image is known by: the hash of its file's bytes, 40 hexadecimal digits."""
@@ -98,11 +95,6 @@ class SegmentTask:
 
     keys: tuple[str, ...]
     spaces: tuple[str, ...]
-
-
-def chunk_rows(row_bytes: int, rows: int) -> int:
-    """Rows in a chunk: as few as reach :data:`CHUNK_BYTES`, at most all of the segment's."""
-    return max(1, min(rows, -(-CHUNK_BYTES // max(row_bytes, 1))))
 
 
 def plan_segments(

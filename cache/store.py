@@ -4,8 +4,9 @@ Layout below the root::
 
     store.json                              schema version
     spaces/<fingerprint>/space.json         what the space's rows are
-    spaces/<fingerprint>/segments/<id>/     one zarr array (rows, *shape), written once by one task
-    spaces/<fingerprint>/index/<id>.json    keys and checksums; its presence publishes the segment
+    spaces/<fingerprint>/segments/<id>/     one zarr array (rows, *shape), written once by one task:
+                                            a single uncompressed chunk, so that its file is the rows
+    spaces/<fingerprint>/index/<id>.json    keys and the rows' checksums; publishes the segment
 
 A kill at any moment leaves at worst a segment without an entry, or an entry that is cut short:
 both are ignored. Two writers of the same row leave two segments: either serves.
@@ -24,10 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from cache.layout import Location, Space, chunk_rows, fingerprint
+from cache.layout import Location, Space, fingerprint
 from fade.errors import StoreError
 
-SCHEMA = 1
+SCHEMA = 2
+READ_BYTES = 4 << 20
+"""Read at once, before checksums are taken."""
+CHECKED = 1 << 17
+"""Values checked at once."""
 _ENTRY = re.compile(r"[0-9a-f]{32}\.json")
 
 
@@ -120,7 +125,6 @@ class Store:
             StoreError: shape or type mismatch, values that are not finite, no room or no permission.
         """
         import zarr
-        from zarr.codecs import Crc32cCodec
 
         if rows.shape != (len(keys), *space.shape):
             raise StoreError(
@@ -144,24 +148,22 @@ class Store:
             )
         segment = uuid.uuid4().hex
         folder = self.folder(space)
-        chunk = chunk_rows(space.row_bytes, len(keys))
+        file = folder / "segments" / segment / _data_name(data.ndim)
         with _explained(self.root):
-            array = zarr.create_array(
+            zarr.create_array(
                 store=folder / "segments" / segment,
                 shape=data.shape,
                 dtype=data.dtype,
-                chunks=(chunk, *space.shape),
-                shards=(-(-len(keys) // chunk) * chunk, *space.shape)
-                if chunk < len(keys)
-                else None,
-                compressors=[Crc32cCodec()],
+                chunks=data.shape,
+                compressors=None,
                 filters=None,
                 fill_value=np.nan if data.dtype.kind == "f" else 0,
                 zarr_format=3,
                 overwrite=False,
-                config={"write_empty_chunks": True},  # a search for such chunks takes longer
             )
-            array[...] = data
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as stream:
+                stream.write(data.data)
             locations = [
                 Location(segment, row, checksum(values)) for row, values in enumerate(data)
             ]
@@ -191,39 +193,42 @@ class Store:
             stop = start + 1
             while stop < len(locations) and locations[stop].segment == segment:
                 stop += 1
-            run = [location.row for location in locations[start:stop]]
-            out[start:stop] = self._read_segment(space, segment, run)
+            self._read_segment(space, segment, locations[start:stop], out[start:stop])
             start = stop
-        for row, location in zip(out, locations, strict=True):
-            if checksum(row) != location.crc:
-                raise self._damaged(
-                    space, location.segment, f"row {location.row} has another checksum"
-                )
         return out
 
-    def _read_segment(self, space: Space, segment: str, rows: list[int]) -> np.ndarray:
-        import zarr
-
+    def _read_segment(
+        self, space: Space, segment: str, places: Sequence[Location], out: np.ndarray
+    ) -> None:
+        """Rows of one segment into ``out``, checked while they are still in the cache."""
         folder = self.folder(space) / "segments" / segment
+        at_once = max(1, READ_BYTES // max(space.row_bytes, 1))
         try:
-            array: Any = zarr.open_array(folder, mode="r", zarr_format=3)
-            low, high = min(rows), max(rows) + 1
-            if array.shape[1:] != space.shape or array.shape[0] < high:
-                raise ValueError(f"it holds {array.shape}")
-            if array.dtype != space.dtype:
-                raise ValueError(f"it holds {array.dtype}")
-            if high - low <= 2 * len(rows):
-                block = array[low:high]
-                ordered = rows == list(range(low, high))
-                return block if ordered else block[[row - low for row in rows]]
-            return np.stack([array[row] for row in rows])
+            _check_metadata(folder / "zarr.json", space, 1 + max(place.row for place in places))
+            with (folder / _data_name(out.ndim)).open("rb") as stream:
+                start = 0
+                while start < len(places):
+                    stop = start + 1
+                    while (
+                        stop < min(len(places), start + at_once)
+                        and places[stop].row == places[stop - 1].row + 1
+                    ):
+                        stop += 1
+                    stream.seek(places[start].row * space.row_bytes)
+                    block = out[start:stop]
+                    if stream.readinto(block.reshape(-1).view(np.uint8).data) != block.nbytes:
+                        raise ValueError("it is cut short")
+                    for row, place in zip(block, places[start:stop], strict=True):
+                        if checksum(row) != place.crc:
+                            raise ValueError(f"row {place.row} has another checksum")
+                    start = stop
         except OSError as error:
             if error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
                 raise StoreError(
                     f"segment {segment} of {space.label} cannot be read: {error}"
                 ) from None
             raise self._damaged(space, segment, "it is not there") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error) or type(error).__name__
             raise self._damaged(space, segment, reason.splitlines()[0]) from None
 
@@ -258,17 +263,39 @@ class Store:
 
 
 def checksum(row: np.ndarray) -> int:
-    """CRC-32C of a row's bytes."""
+    """CRC-32C of a contiguous row's bytes."""
     import google_crc32c
 
-    return int(google_crc32c.value(row.tobytes()))
+    return int(google_crc32c.value(np.ascontiguousarray(row)))
+
+
+def _data_name(dimensions: int) -> str:
+    """The file of an array's only chunk."""
+    return "/".join(["c", *["0"] * dimensions])
+
+
+def _check_metadata(file: Path, space: Space, rows: int) -> None:
+    """Refuse a segment that is no plain array of at least so many of the space's rows.
+
+    Read here and not by zarr, whose import and asynchronous machinery cost more than the rows.
+    """
+    meta = json.loads(file.read_text(encoding="utf-8"))
+    shape = tuple(meta["shape"])
+    if shape[1:] != space.shape or shape[0] < rows:
+        raise ValueError(f"it holds {shape}")
+    if meta["data_type"] != space.dtype:
+        raise ValueError(f"it holds {meta['data_type']}")
+    codecs = [codec["name"] for codec in meta["codecs"]]
+    if codecs != ["bytes"] or tuple(meta["chunk_grid"]["configuration"]["chunk_shape"]) != shape:
+        raise ValueError("it is laid out in another way")
 
 
 def _finite(values: np.ndarray) -> bool:
+    flat = values.reshape(-1)
+    pieces = (flat[start : start + CHECKED] for start in range(0, flat.size, CHECKED))
     if values.dtype == np.float16:  # numpy's own test is an order of magnitude slower here
-        exponents = values.reshape(-1).view(np.uint16) & 0x7C00
-        return not (exponents == 0x7C00).any()
-    return bool(np.isfinite(values).all())
+        return not any(((p.view(np.uint16) & 0x7C00) == 0x7C00).any() for p in pieces)
+    return all(bool(np.isfinite(piece).all()) for piece in pieces)
 
 
 def _write_text(path: Path, text: str) -> None:

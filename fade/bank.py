@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import faiss
 
 FLAT = "flat"
-QUERY_ROWS = 512
+QUERY_ROWS = 1024
 """Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
 BANK_COLUMNS = 4096
 

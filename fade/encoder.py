@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fade.errors import ModelError, ParameterError
-from fade.gem import GemConfig, inverse_temperature, self_self_attention
+from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
 from fade.types import Feature, Stream, Token
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ FEATURE_VERSION = 1
 
 SEEDED = "seeded"
 """``pretrained`` value for weights made from parameter names alone: for tests, means nothing."""
+
+MLP_TOKENS = 1024
+"""Tokens that go through an MLP at a time: enough for full speed, few enough to stay in the cache."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cuda", "cpu"]
@@ -320,7 +323,8 @@ class _Block:
         rows = slice(parts.start * width, parts.stop * width)
         joint = F.linear(normed, self.qkv[0][rows], self.qkv[1][rows])
         split = joint.unflatten(-1, (parts.stop - parts.start, self.heads, width // self.heads))
-        return list(split.permute(2, 0, 3, 1, 4))
+        # attention is up to a tenth faster where the tokens of a head lie side by side
+        return list(split.permute(2, 0, 3, 1, 4).contiguous())
 
     def join(self, heads: Tensor) -> Tensor:
         """Output projection of (B, heads, N, d), as a float32 update of the residual stream."""
@@ -330,10 +334,14 @@ class _Block:
         return self.scale_1(F.linear(merged, *self.out).float())
 
     def feed_forward(self, stream: Tensor) -> Tensor:
+        """The residual stream after the MLP, in place; its hidden layer exists for some tokens only."""
         from torch.nn import functional as F
 
-        hidden = self.activation(F.linear(self.ln_2(stream).to(self.up[0].dtype), *self.up))
-        return self.scale_2(F.linear(hidden, *self.down).float())
+        tokens = stream.view(-1, stream.shape[-1])
+        for part in tokens.split(MLP_TOKENS):
+            hidden = self.activation(F.linear(self.ln_2(part).to(self.up[0].dtype), *self.up))
+            part += self.scale_2(F.linear(hidden, *self.down).float())
+        return stream
 
 
 class Encoder:
@@ -546,8 +554,6 @@ class Encoder:
         self, tokens: Tensor, outputs: Collection[tuple[Stream, Token]]
     ) -> dict[str, Tensor]:
         """Run the blocks: the clip stream as far as it is needed, the gem stream if it is."""
-        from torch.nn import functional as F
-
         want_gem = any(stream == "gem" for stream, _ in outputs)
         clip_tokens = {token for stream, token in outputs if stream == "clip"}
         clip, gem = tokens, None
@@ -575,18 +581,49 @@ class Encoder:
                 gathered = self_self_attention(query, key, value, factor, self.gem.iterations)
                 gem = gem + block.join(gathered)
             if advance:
-                clip = clip + block.join(F.scaled_dot_product_attention(query, key, value))
-                clip = clip + block.feed_forward(clip)
+                clip = block.feed_forward(clip + block.join(attention(query, key, value)))
         return {"clip": clip} if gem is None else {"clip": clip, "gem": gem}
 
     def encode_texts(self, prompts: Sequence[str], batch_size: int = 64) -> np.ndarray:
         """L2-normalised text embeddings, (len(prompts), dim) float32, in float32 arithmetic."""
         import torch
 
-        model: Any = self._model
-        rows: list[np.ndarray] = []
+        if not prompts:
+            return np.zeros((0, self.dim), np.float32)
+        tokens = self._tokenizer(list(prompts))
+        # short prompts together: a batch is as long as its longest
+        order = tokens.argmax(dim=1).argsort(stable=True)
+        vectors = np.empty((len(prompts), self.dim), np.float32)
         with torch.inference_mode():
-            for start in range(0, len(prompts), batch_size):
-                tokens = self._tokenizer(list(prompts[start : start + batch_size])).to(self.device)
-                rows.append(model.encode_text(tokens, normalize=True).float().cpu().numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
+            for batch in order.split(batch_size):
+                encoded = self._encode_tokens(tokens[batch].to(self.device))
+                vectors[batch.numpy()] = torch.nn.functional.normalize(encoded, dim=-1).cpu()
+        return vectors
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Embeddings of (B, context) tokens, without computing on the padding behind the last prompt.
+
+        A causal tower that reads its embedding off the end token never looks at what comes after.
+        Others go through open_clip as they are.
+        """
+        import open_clip
+        import torch
+        from torch import nn
+
+        model: Any = self._model
+        if (
+            type(model) is not open_clip.CLIP
+            or model.text_pool_type != "argmax"
+            or model.attn_mask is None
+            or bool(model.attn_mask.triu(1).isfinite().any())
+        ):
+            return model.encode_text(tokens).float()
+        ends = tokens.argmax(dim=1)
+        length = int(ends.max()) + 1
+        stream = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+        stream = model.transformer(stream, attn_mask=model.attn_mask[:length, :length])
+        pooled = model.ln_final(stream[torch.arange(len(stream), device=ends.device), ends])
+        projection = model.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from fade.errors import ParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
+
+PANEL_ROWS = 256
+"""Rows of an attention matrix that exist at a time, where attention is computed by panels."""
+LARGEST_FACTOR = 60.0
+"""Up to here ``exp(t)`` times any number of tokens is finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +78,95 @@ def self_self_attention(
     import torch
     from torch.nn import functional as F
 
-    batch = value.shape[0]
-    # The three attentions do not depend on each other: one call over a batch three times as large.
-    tokens = F.normalize(torch.cat([value, key, query]), dim=-1)
-    scale = factor.to(value.dtype).repeat(3, 1, 1, 1)
-    for _ in range(iterations):
-        mixed = F.scaled_dot_product_attention(tokens * scale, tokens, tokens, scale=1.0)
-        tokens = F.normalize(mixed, dim=-1)
-    gathered = F.scaled_dot_product_attention(
-        tokens * scale, tokens, value.repeat(3, 1, 1, 1), scale=1.0
-    )
-    return gathered.view(3, batch, *value.shape[1:]).mean(dim=0)
+    scale = factor.to(value.dtype)
+    if not _by_panels(value) or float(factor.max()) > LARGEST_FACTOR:
+        total = torch.zeros_like(value)
+        for part in (value, key, query):
+            tokens = F.normalize(part, dim=-1)
+            for _ in range(iterations):
+                mixed = F.scaled_dot_product_attention(tokens * scale, tokens, tokens, scale=1.0)
+                tokens = F.normalize(mixed.contiguous(), dim=-1)
+            total += F.scaled_dot_product_attention(tokens * scale, tokens, value, scale=1.0)
+        return total.div_(3)
+    gathered = torch.empty_like(value, memory_format=torch.contiguous_format)
+    scales = scale.expand(*value.shape[:2], 1, 1).flatten(0, 1)
+    for heads in _groups(value):
+        parts = []
+        for part in (value, key, query):
+            tokens = F.normalize(part.flatten(0, 1)[heads].float(), dim=-1).to(value.dtype)
+            for _ in range(iterations):
+                tokens = _refine(tokens, tokens * scales[heads])
+            parts.append((tokens * scales[heads], tokens))
+        gathered.flatten(0, 1)[heads] = _gather(parts, value.flatten(0, 1)[heads]).div_(3)
+    return gathered
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention of (B, H, N, d) query, key and value; the attention matrix never exists."""
+    import torch
+    from torch.nn import functional as F
+
+    if not _by_panels(value):
+        return F.scaled_dot_product_attention(query, key, value)
+    scaled = (query * query.shape[-1] ** -0.5).flatten(0, 1)
+    keys, values = key.flatten(0, 1), value.flatten(0, 1)
+    gathered = torch.empty_like(query, memory_format=torch.contiguous_format)
+    for heads in _groups(value):
+        gathered.flatten(0, 1)[heads] = _gather([(scaled[heads], keys[heads])], values[heads])
+    return gathered
+
+
+def _by_panels(value: Tensor) -> bool:
+    """Whether to attend by panels of rows: torch's fused attention gains nothing from bf16 on CPU.
+
+    It multiplies no faster there than in float32; plain products are more than twice as fast.
+    """
+    import torch
+
+    return value.dtype == torch.bfloat16 and value.device.type == "cpu"
+
+
+def _groups(value: Tensor) -> list[slice]:
+    """The heads of all images in groups of one for each thread, so that panels stay in caches."""
+    import torch
+
+    heads, size = value.shape[0] * value.shape[1], torch.get_num_threads()
+    return [slice(first, first + size) for first in range(0, heads, size)]
+
+
+def _gather(parts: Sequence[tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
+    """``sum over (q, k) of softmax(q k^T) value`` of (G, N, d): one product with the values for all."""
+    import torch
+
+    rows = parts[0][0].shape[1]
+    out = value.new_empty((len(value), rows, value.shape[-1]))
+    for first in range(0, rows, PANEL_ROWS):
+        panel = slice(first, first + PANEL_ROWS)
+        weights: Tensor | None = None
+        for query, key in parts:
+            here = torch.bmm(query[:, panel], key.mT).softmax(dim=-1)
+            weights = here if weights is None else weights.add_(here)
+        if weights is not None:
+            out[:, panel] = torch.bmm(weights, value)
+    return out
+
+
+def _refine(tokens: Tensor, scaled: Tensor) -> Tensor:
+    """``normalize(exp(s s^T) tokens)`` of (G, N, d) unit tokens; ``scaled`` is t times tokens.
+
+    The softmax's denominator is a factor of each row, which normalizing takes out, and the matrix
+    is symmetric: only its upper half is computed.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    rows = tokens.shape[1]
+    out = torch.zeros(tokens.shape, dtype=torch.float32, device=tokens.device)
+    for first in range(0, rows, PANEL_ROWS):
+        last = min(first + PANEL_ROWS, rows)
+        weights = torch.bmm(scaled[:, first:last], tokens[:, first:].mT).exp_()
+        out[:, first:last] += torch.bmm(weights, tokens[:, first:])
+        if last < rows:
+            below = weights[:, :, last - first :].mT
+            out[:, last:] += torch.bmm(below, tokens[:, first:last])
+    return F.normalize(out, dim=-1).to(tokens.dtype)

@@ -10,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.layout import (
-    CHUNK_BYTES,
     SegmentTask,
     Space,
-    chunk_rows,
     content_key,
     cut,
     fingerprint,
@@ -152,15 +150,6 @@ def test_spaces_are_equal_when_their_rows_may_be_compared() -> None:
 def test_bytes_of_a_row() -> None:
     assert Space("x", {}, (), "float64").row_bytes == 8
     assert Space("x", {}, (3136, 640), "float16").row_bytes == 3136 * 640 * 2
-
-
-@given(st.integers(0, 1 << 23), st.integers(1, 300))
-@settings(max_examples=60, deadline=None)
-def test_chunks_are_as_small_as_may_be(row_bytes: int, rows: int) -> None:
-    chunk = chunk_rows(row_bytes, rows)
-    assert 1 <= chunk <= rows
-    assert chunk == rows or chunk * row_bytes >= CHUNK_BYTES
-    assert chunk == 1 or (chunk - 1) * row_bytes < CHUNK_BYTES
 
 
 @given(st.lists(st.integers(), max_size=20), st.integers(1, 7))

@@ -83,7 +83,7 @@ def test_zeros_and_signs_survive(tmp_path: Path) -> None:
     assert store.read(space, store.write(space, list("abc"), rows)).tobytes() == rows.tobytes()
 
 
-def test_rows_longer_than_a_chunk_share_a_shard(tmp_path: Path) -> None:
+def test_large_rows_share_a_file(tmp_path: Path) -> None:
     space = Space("x", {}, (700, 400), "float16")
     keys = [f"k{i}" for i in range(5)]
     store = filled(tmp_path, keys, space=space)
@@ -364,7 +364,7 @@ def test_a_sound_duplicate_serves_instead_of_a_damaged_row(tmp_path: Path) -> No
     assert np.array_equal(read(store, ["a"]), rows_of(["a"]))
 
 
-def test_rows_behind_a_valid_chunk_checksum_are_checked_too(tmp_path: Path) -> None:
+def test_rows_are_held_against_the_checksum_asked_for(tmp_path: Path) -> None:
     store = filled(tmp_path, ["a", "b"])
     place = store.index(SPACE)["a"]
     with pytest.raises(DamagedSegmentError, match="row 0 has another checksum"):
@@ -441,11 +441,11 @@ def test_casts_that_change_values_are_refused(tmp_path: Path, held: str, given: 
         store.write(space, ["a"], np.full((1, 5), 1).astype(given))
 
 
-@pytest.mark.parametrize("content", ['{"schema": 2}', '{"schema": 0}', "{}"])
+@pytest.mark.parametrize("content", ['{"schema": 1}', '{"schema": 3}', "{}"])
 def test_another_schema_is_refused(tmp_path: Path, content: str) -> None:
     filled(tmp_path, ["a"])
     (tmp_path / "store.json").write_text(content)
-    with pytest.raises(StoreError, match=r"schema version .*this program reads 1"):
+    with pytest.raises(StoreError, match=r"schema version .*this program reads 2"):
         Store(tmp_path)
 
 
@@ -519,19 +519,40 @@ def test_an_index_that_cannot_be_read_is_no_empty_index(
 def test_a_segment_that_cannot_be_read_now_stays_in_the_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    import zarr
-
     store = filled(tmp_path, ["a"])
+    place = store.index(SPACE)["a"]
 
     def refused(*args: Any, **options: Any) -> None:
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(zarr, "open_array", refused)
+        patch.setattr(Path, "open", refused)
         with pytest.raises(StoreError, match="cannot be read") as error:
-            read(store, ["a"])
+            store.read(SPACE, [place])
     assert not isinstance(error.value, DamagedSegmentError)
     assert np.array_equal(read(store, ["a"]), rows_of(["a"]))
+
+
+def test_a_segment_is_a_zarr_array(tmp_path: Path) -> None:
+    import zarr
+
+    big = Space("big", {}, (700, 400), "float16")
+    for space in (SPACE, big, Space("scalar", {}, (), "float64")):
+        store = filled(tmp_path, ["a", "b", "c"], space=space)
+        (segment,) = {place.segment for place in store.index(space).values()}
+        array: Any = zarr.open_array(folder(store, space) / "segments" / segment, mode="r")
+        assert np.array_equal(array[...], rows_of(["a", "b", "c"], space))
+
+
+def test_another_layout_is_damage(tmp_path: Path) -> None:
+    store = filled(tmp_path, ["a", "b"])
+    place = store.index(SPACE)["b"]
+    file = folder(store) / "segments" / place.segment / "zarr.json"
+    meta = json.loads(file.read_text())
+    meta["chunk_grid"]["configuration"]["chunk_shape"] = [1, 5]
+    file.write_text(json.dumps(meta))
+    with pytest.raises(DamagedSegmentError, match="laid out in another way"):
+        store.read(SPACE, [place])
 
 
 def test_damaged_descriptions_are_left_out(tmp_path: Path) -> None:

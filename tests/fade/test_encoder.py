@@ -104,6 +104,35 @@ def test_text_embeddings_are_the_official_ones(
     )
 
 
+TEXTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "linear projection": {"text_cfg": {"proj_bias": True}},
+    "pools at the end": {"text_cfg": {"pool_type": "last"}},
+    "not causal": {"text_cfg": {"no_causal_mask": True}},
+    "tower of its own": {"custom_text": True},
+}
+
+
+@pytest.mark.parametrize("variant", TEXTS)
+def test_texts_are_encode_text(variant: str, tmp_path: Path) -> None:
+    """Prompts of any length, in any order and batch, padding left out or not."""
+    top = dict(TEXTS[variant])
+    top["text_cfg"] = {**SMALL["text_cfg"], "layers": 2, **top.get("text_cfg", {})}
+    encoder = small(tmp_path, **top)
+    words = ["flawless", "transistor", "with", "scratches", "on", "the", "top", "left", *"abcd"]
+    prompts = [
+        " ".join(words[:n] * m) for n, m in ((5, 1), (12, 9), (1, 1), (8, 2), (0, 1), (3, 1))
+    ]
+    with torch.no_grad():
+        model: Any = encoder._model
+        expected = model.encode_text(encoder._tokenizer(prompts), normalize=True).numpy()
+    for size in (1, 4, 64):
+        found = encoder.encode_texts(prompts, size)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+    assert encoder.encode_texts([]).shape == (0, 16)
+
+
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cls_at_native_size_is_encode_image(variant: str, quick: bool, tmp_path: Path) -> None:

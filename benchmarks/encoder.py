@@ -1,0 +1,120 @@
+"""Image features: both streams at all sizes, in float32 and bf16, and only what is needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from benchmarks import plain
+from benchmarks.machine import Machine, seconds
+from benchmarks.table import Pair, Row, alternate, peak_megabytes
+from fade.encoder import Encoder, Precision
+from fade.types import Stream, Token
+
+MODEL = "ViT-B-16-plus-240"
+SIZES = (240, 448, 896)
+ALL: tuple[tuple[Stream, Token], ...] = (
+    ("clip", "cls"), ("clip", "patch"), ("gem", "cls"), ("gem", "patch"),
+)  # fmt: skip
+REFERENCE: tuple[tuple[Stream, Token], ...] = (("clip", "patch"),)
+LANGUAGE: tuple[tuple[Stream, Token], ...] = (("gem", "patch"),)
+AGREE: Mapping[Precision, float] = {"fp32": 1e-5, "bf16": 0.04}
+PEAK = """
+import numpy as np
+from benchmarks.encoder import ALL, load
+encoder = load("fp32")
+for size in {sizes}:
+    encoder.encode_images(np.zeros((1, size, size, 3), np.uint8), ALL)
+"""
+
+
+def load(precision: Precision) -> Encoder:
+    """The default model with weights that its parameters' names give."""
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that models start unloaded
+    return Encoder.load(MODEL, "seeded", precision=precision)
+
+
+def images(sizes: tuple[int, ...], count: int = 1) -> dict[int, np.ndarray]:
+    """Noise at each size, (count, S, S, 3) uint8."""
+    rng = np.random.default_rng(0)
+    return {size: rng.integers(0, 256, (count, size, size, 3), np.uint8) for size in sizes}
+
+
+def operations(encoder: Encoder, size: int) -> float:
+    """Multiply-adds x 2 of both streams of one image."""
+    width = encoder._visual.conv1.out_channels
+    blocks, gem = len(encoder._blocks), encoder.gem.depth - 1
+    tokens = encoder.grid(size) ** 2 + 1
+    linear = blocks * 24 * tokens * width**2 + gem * 2 * tokens * width**2
+    attention = (blocks + gem * 3 * (1 + encoder.gem.iterations)) * 4 * tokens**2 * width
+    return float(linear + attention)
+
+
+def measure(machine: Machine, quick: bool) -> list[Row]:
+    """Rows of this benchmark."""
+    sizes = (240,) if quick else SIZES
+    repeats = 2 if quick else 3
+    pixels = images(sizes)
+    named = "+".join(map(str, sizes))
+    rows = []
+    everything = 0.0
+    kinds: list[tuple[Precision, float, float]] = [
+        ("fp32", machine.matmul, 4.0),
+        ("bf16", machine.matmul_bf16, 6.0),
+    ]
+    for precision, rate, least in kinds:
+        encoder = load(precision)
+        pair = _both_streams(encoder, pixels, repeats if precision == "fp32" else 2)
+        everything = everything or pair.ours
+        for size in sizes:
+            for output in ALL:
+                off = np.abs(pair.our_output[size][output][0] - pair.plain_output[size][output])
+                assert off.max() < AGREE[precision], (precision, size, output, off.max())
+        done = sum(operations(encoder, size) for size in sizes)
+        rows.append(
+            Row(
+                f"encoder {precision}, both streams at {named}", pair.ours, pair.plain,
+                f"ratio {least:g}", pair.ratio >= least,
+                (done / pair.ours / rate, f"{precision} matmul"),
+            )
+        )  # fmt: skip
+    peak = peak_megabytes(PEAK.format(sizes=sizes))
+    rows.append(
+        Row("encoder, peak memory at batch 1", peak, None, "2,500 MB", peak <= 2500, unit="MB")
+    )
+    encoder = load("fp32")
+    for name, outputs in (("a reference image", REFERENCE), ("language maps alone", LANGUAGE)):
+        needed = seconds(partial(_encode, encoder, pixels, outputs), 1)
+        listed = ", ".join("-".join(output) for output in outputs)
+        rows.append(
+            Row(
+                f"only what {name} needs ({listed}), beside all", needed, everything,
+                "less than all", needed < everything,
+            )
+        )  # fmt: skip
+    return rows
+
+
+Encoded = dict[int, dict[tuple[Stream, Token], np.ndarray]]
+
+
+def _encode(
+    encoder: Encoder, pixels: Mapping[int, np.ndarray], outputs: Sequence[tuple[Stream, Token]]
+) -> Encoded:
+    return {size: encoder.encode_images(image, outputs) for size, image in pixels.items()}
+
+
+def _both_streams(
+    encoder: Encoder, pixels: Mapping[int, np.ndarray], repeats: int
+) -> Pair[Encoded, dict[int, dict[tuple[str, str], np.ndarray]]]:
+    small = {min(pixels): pixels[min(pixels)]}
+    _encode(encoder, small, ALL)
+    plain.encode_image(encoder, small[min(pixels)][0])
+    return alternate(
+        lambda: _encode(encoder, pixels, ALL),
+        lambda: {size: plain.encode_image(encoder, image[0]) for size, image in pixels.items()},
+        repeats,
+    )

@@ -1,0 +1,113 @@
+"""Measurements side by side: alternating runs, their medians, and the table of results."""
+
+from __future__ import annotations
+
+import gc
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Generic, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        stage: what was measured.
+        ours, plain: seconds (or another unit that ``unit`` names); plain None where there is none.
+        target: in words.
+        met: whether it was.
+        limit: share of the machine's limit, and which limit it is.
+        unit: of ours and plain.
+    """
+
+    stage: str
+    ours: float
+    plain: float | None
+    target: str
+    met: bool
+    limit: tuple[float, str] | None = None
+    unit: str = "s"
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better ours is."""
+        return self.plain / self.ours if self.plain is not None and self.ours else None
+
+
+@dataclass(frozen=True)
+class Pair(Generic[A, B]):
+    """Medians of both sides, and what they returned last."""
+
+    ours: float
+    plain: float
+    our_output: A
+    plain_output: B
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is."""
+        return self.plain / self.ours
+
+
+def alternate(ours: Callable[[], A], plain: Callable[[], B], repeats: int) -> Pair[A, B]:
+    """Run both sides in turn, ``repeats`` times each."""
+    times: tuple[list[float], list[float]] = ([], [])
+
+    def timed(run: Callable[[], A] | Callable[[], B], into: list[float]) -> A | B:
+        gc.collect()
+        start = time.perf_counter()
+        output = run()
+        into.append(time.perf_counter() - start)
+        return output
+
+    for _ in range(repeats):
+        plain_output = timed(plain, times[1])
+        our_output = timed(ours, times[0])
+    return Pair(median(times[0]), median(times[1]), our_output, plain_output)  # type: ignore[arg-type]
+
+
+def peak_megabytes(code: str) -> float:
+    """Largest resident memory of a fresh interpreter that runs the code (Linux)."""
+    # not by getrusage, which counts what the parent held when it forked
+    script = f"{code}\nprint(open('/proc/self/status').read())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", done.stdout, re.MULTILINE)
+    return int(found[1]) / 1024 if found else float("nan")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table of results."""
+    lines = [
+        "| stage | ours | plain version | ratio | of the machine's limit | target | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        plain = _number(row.plain, row.unit) if row.plain is not None else "-"
+        ratio = f"{row.ratio:.2f}" if row.ratio is not None else "-"
+        limit = f"{100 * row.limit[0]:.0f} % of {row.limit[1]}" if row.limit else "-"
+        lines.append(
+            f"| {row.stage} | {_number(row.ours, row.unit)} | {plain} | {ratio} | {limit} "
+            f"| {row.target} | {'yes' if row.met else 'no'} |"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "s" and value < 1:
+        return f"{1000 * value:.3g} ms"
+    return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.3g} {unit}"

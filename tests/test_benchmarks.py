@@ -1,0 +1,39 @@
+"""The benchmarks run, and what they measure agrees: each asserts that both sides are equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES, main
+from benchmarks.table import Row, alternate, markdown, peak_megabytes
+
+
+def test_quick_run_of_the_light_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.md"
+    light = ("store", "neighbours", "sweep", "metrics")
+    assert set(light) < set(NAMES)
+    main(["--quick", "--output", str(file), *(f"--only={name}" for name in light)])
+    text = file.read_text(encoding="utf-8")
+    assert text.strip() == capsys.readouterr().out.strip()
+    for stage in ("store, read", "nearest neighbours", "sweep, shots 1, 2, 4", "pixel metrics"):
+        assert f"| {stage}" in text
+    assert "GFLOP/s" in text
+    assert "torch" in text
+
+
+def test_medians_and_ratios() -> None:
+    pair = alternate(lambda: "ours", lambda: "plain", 3)
+    assert (pair.our_output, pair.plain_output) == ("ours", "plain")
+    rows = [Row("a", 0.5, 2.0, "ratio 4", True, (0.5, "matmul")), Row("b", 1.0, None, "-", False)]
+    assert rows[0].ratio == 4
+    shown = markdown(rows).splitlines()
+    assert shown[2] == "| a | 500 ms | 2 s | 4.00 | 50 % of matmul | ratio 4 | yes |"
+    assert shown[3] == "| b | 1 s | - | - | - | - | no |"
+
+
+def test_peak_is_of_the_code_alone() -> None:
+    small, large = (peak_megabytes(f"x = bytearray({n} << 20)") for n in (1, 100))
+    assert small < 60
+    assert 80 < large - small < 120
