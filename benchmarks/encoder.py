@@ -56,7 +56,7 @@ def operations(encoder: Encoder, size: int) -> float:
 def measure(machine: Machine, quick: bool) -> list[Row]:
     """Rows of this benchmark."""
     sizes = (240,) if quick else SIZES
-    repeats = 2 if quick else 3
+    repeats = 2
     pixels = images(sizes)
     named = "+".join(map(str, sizes))
     rows = []
@@ -67,7 +67,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     ]
     for precision, rate, least in kinds:
         encoder = load(precision)
-        pair = _both_streams(encoder, pixels, repeats if precision == "fp32" else 2)
+        pair = _both_streams(encoder, pixels, repeats)
         everything = everything or pair.ours
         for size in sizes:
             for output in ALL:
