@@ -99,6 +99,10 @@ class LocalPool:
 
 def open_pool(cluster: ClusterParams) -> Pool:
     """The workers that the parameters ask for."""
+    if cluster.distributed:
+        from pipeline.scheduler import DaskPool  # its imports take a second
+
+        return DaskPool(cluster)
     return LocalPool(cluster)
 
 
