@@ -176,6 +176,7 @@ class DaskPool:
         self.run = uuid.uuid4().hex[:12]
         self.code = code_digest()
         self.handed_out: dict[str, Any] = {}
+        self._expected = 1 if cluster.kind == "address" else cluster.workers
         self._width, self._looked = 0, 0.0
         self._alone_since: float | None = None
         self._said = 0.0
@@ -262,7 +263,7 @@ class DaskPool:
                 raise self._lost() from None
             raise
         self._looked = now
-        self._width = QUEUED * max(1, sum(worker["nthreads"] for worker in workers.values()))
+        self._width = QUEUED * max(self._expected, sum(w["nthreads"] for w in workers.values()))
         if workers:
             self._alone_since = None
             return
