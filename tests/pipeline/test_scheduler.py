@@ -228,7 +228,7 @@ def small_tasks() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages.manifest, "CHUNK_FILES", 8)
-        patch.setattr(stages.extract, "SEGMENT_IMAGES", 4)
+        patch.setattr(stages.extract, "SEGMENT_IMAGES", 2)
         patch.setattr(stages.score_language, "BLOCK_IMAGES", 4)
         patch.setattr(stages.score_vision, "BLOCK_IMAGES", 4)
         yield
@@ -322,9 +322,10 @@ def test_the_scheduler_is_lost_and_the_next_run_goes_on(
     finished = stages.extract.map_tasks
 
     def lose(function: Any, tasks: Any, *args: Any, **options: Any) -> Any:
-        """Kill the scheduler once the first segments are stored."""
+        """Kill the scheduler once the first segment is stored, while some are not handed out."""
+        assert len(tasks) > 6
         for number, _ in enumerate(iterate_tasks(function, tasks, *args, **options)):
-            if number == 1:
+            if number == 0:
                 doomed.kill("scheduler")
         raise AssertionError("it went on without a scheduler")
 
