@@ -197,8 +197,7 @@ def _draw_levels(axes: Axes, histogram: PixelHistogram, level: int | None) -> No
         axes.stairs(100 * share, edges, color=colour, label=label)
     _mark(axes, level)
     # shares, since there are far more normal pixels; logarithmic, since tails decide
-    axes.set_yscale("log")
-    axes.set(xlabel="level", ylabel="pixels, %", xlim=(0, LEVELS), ylim=(1e-3, 1e3))
+    axes.set(xlabel="level", ylabel="pixels, %", xlim=(0, LEVELS), ylim=(1e-3, 1e3), yscale="log")
     axes.minorticks_off()
     axes.set(xticks=(0, 64, 128, 192, 255), yticks=(1e-2, 1, 100), yticklabels=("0.01", "1", "100"))
     axes.legend(loc="upper center", ncols=2, fontsize=8, handlelength=1.2, columnspacing=1)
