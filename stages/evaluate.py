@@ -39,6 +39,7 @@ from pipeline.paths import (
     MAPS,
     METRICS,
     METRICS_JSON,
+    PIXELS,
     SCORES,
     SELECTION,
     SUMMARY,
@@ -46,6 +47,7 @@ from pipeline.paths import (
     VISION,
     store_root,
 )
+from pipeline.pixels import pixel_table
 from pipeline.receipts import Receipt, read_receipt
 from pipeline.results import mean_counts, mean_metrics, metrics_table, summary_table
 from pipeline.runner import run_stage
@@ -329,6 +331,7 @@ def run(params: Params) -> None:
     scores = scores_table(tests, outcomes, trials)
     write_table(scores, SCORES.path)
     histograms = merge_histograms(outcomes)
+    write_table(pixel_table(histograms), PIXELS.path)
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params
     )
