@@ -14,9 +14,11 @@ import numpy as np
 
 from cache.layout import Space, content_key, cut, plan_segments
 from cache.store import Store
+from fade.aspect import Aspect, Shape, middle_aspect
 from fade.bank import similarity_to_others, similarity_to_references
 from fade.datasets import dataset_root, read_dataset
 from fade.errors import DataError, ParameterError, StoreError
+from fade.preprocess import image_size
 from fade.sampling import reference_order
 from fade.types import Feature, ImageRecord
 from pipeline.components import language_map_space, language_score_space, vision_map_space
@@ -43,12 +45,14 @@ class Images:
         references: keys by category of distinct references, over all seeds.
         sample: some of the images to time.
         known: whether the keys are those of the files, so that the store can be asked for them.
+        aspect: the aspect ratio that they keep; None: squashed to squares.
     """
 
     tests: Sequence[str]
     references: Mapping[str, Sequence[str]]
     sample: Sequence[Path]
     known: bool
+    aspect: Aspect | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     encoder = load_encoder(params)
     store = Store(store_root(params.features.store))
     spaces = {
-        feature: feature_space(encoder, feature, params)
+        feature: feature_space(encoder, feature, params, work.aspect)
         for feature in dict.fromkeys([*params.reference_features(), *params.test_features()])
     }
     needs: dict[str, set[str]] = {}
@@ -189,7 +193,20 @@ def _of_data_set(params: Params) -> Images:
     }
     sample = [root / record.path for record in tests[:SAMPLE_IMAGES]]
     return Images(
-        list(dict.fromkeys(keys[record.path] for record in tests)), references, sample, known
+        list(dict.fromkeys(keys[record.path] for record in tests)),
+        references,
+        sample,
+        known,
+        _sample_aspect(sample, params),
+    )
+
+
+def _sample_aspect(sample: Sequence[Path], params: Params) -> Aspect | None:
+    if params.features.aspect == "square":
+        return None
+    return middle_aspect(
+        image_size(_read(path), str(path), exif_rotation=params.dataset.exif_rotation)
+        for path in sample
     )
 
 
@@ -227,7 +244,8 @@ def _time_encoding(
     """Images that were timed, and seconds for each: decoding runs beside the model."""
     sizes = sorted({feature.size for feature in features})
     start = time.perf_counter()
-    loaded = [_load(path, sizes, params) for path in work.sample] or [_made_up_pixels(sizes)]
+    shapes = {size: encoder.pixels(size, work.aspect) for size in sizes}
+    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(sizes)]
     decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
 
     def encode() -> None:
@@ -241,12 +259,16 @@ def _time_encoding(
     return len(loaded), max(decode, _seconds(encode) / len(loaded))
 
 
-def _load(path: Path, sizes: Sequence[int], params: Params) -> Pixels:
+def _read(path: Path) -> bytes:
     try:
-        key = content_key(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    return load_pixels(Source(key, str(path)), Path(), sizes, params.dataset.exif_rotation)
+
+
+def _load(path: Path, shapes: Mapping[int, Shape], params: Params) -> Pixels:
+    source = Source(content_key(_read(path)), str(path))
+    return load_pixels(source, Path(), list(shapes), params.dataset.exif_rotation, shapes)
 
 
 def _made_up_pixels(sizes: Sequence[int]) -> Pixels:

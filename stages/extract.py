@@ -12,6 +12,7 @@ import numpy as np
 
 from cache.layout import SegmentTask, Space, cut, plan_segments
 from cache.store import Store
+from fade.aspect import Aspect
 from fade.datasets import dataset_root
 from fade.errors import DataError, summarise
 from fade.types import Feature
@@ -22,7 +23,7 @@ from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, s
 from pipeline.progress import Progress
 from pipeline.receipts import write_receipt
 from pipeline.runner import run_stage
-from pipeline.tables import read_table
+from pipeline.tables import manifest_aspect, read_table
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
@@ -40,9 +41,13 @@ class Extraction:
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],
         params: Params,
+        aspect: Aspect | None = None,
     ) -> None:
         self.encoder, self.store, self.params = encoder, store, params
         self.features, self.sources = features, sources
+        self.shapes = {
+            feature.size: encoder.pixels(feature.size, aspect) for feature, _ in features.values()
+        }
         self.problems: list[str] = []
 
     def run(self, tasks: list[SegmentTask]) -> None:
@@ -54,6 +59,7 @@ class Extraction:
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * runtime.batch_size,
+            shapes=self.shapes,
         )
         total = sum(len(task.keys) for task in tasks)
         pending: Future[None] | None = None
@@ -108,13 +114,14 @@ class Extraction:
 
 def run(params: Params) -> None:
     """Bring the store up to what the parameters need, and write the two receipts."""
-    manifest, _ = read_table(MANIFEST.path)
+    manifest, remarks = read_table(MANIFEST.path)
+    aspect = manifest_aspect(remarks)
     selection, _ = read_table(SELECTION.path)
     calibration, _ = read_table(CALIBRATION.path)
     encoder = load_encoder(params)
     store = Store(store_root(params.features.store))
     spaces = {
-        feature: feature_space(encoder, feature, params)
+        feature: feature_space(encoder, feature, params, aspect)
         for feature in {*params.reference_features(), *params.test_features()}
     }
     for space in spaces.values():
@@ -149,6 +156,7 @@ def run(params: Params) -> None:
             for key, path in zip(manifest["hash"], manifest["path"], strict=True)
         },
         params,
+        aspect,
     )
     extraction.run(tasks)
     if extraction.problems:
