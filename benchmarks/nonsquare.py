@@ -118,7 +118,10 @@ def run(folder: Path, content: Mapping[str, Any]) -> dict[int, dict[str, float]]
             importlib.import_module(f"stages.{stage}").run(load_params())
         metrics = pd.read_csv("results/metrics.csv")
     means = metrics[metrics["category"] == "mean"].groupby("shots")[list(METRICS)].mean()
-    return {int(str(shots)): row.to_dict() for shots, row in means.iterrows()}
+    return {
+        int(str(shots)): {name: float(row[name]) for name in METRICS}
+        for shots, row in means.iterrows()
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -54,6 +54,6 @@ def patch_grid(feature: Space) -> Shape:
     """(rows, columns) of a space of patches: a square, unless it says otherwise."""
     if "grid" in feature.description:
         rows, columns = feature.description["grid"]
-        return int(rows), int(columns)
+        return rows, columns
     side = isqrt(feature.shape[0])
     return side, side

@@ -26,7 +26,7 @@ from pipeline.loader import Pixels, Source, load_pixels
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
 from pipeline.paths import MANIFEST, store_root
-from pipeline.tables import read_table
+from pipeline.tables import manifest_aspect, read_table
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
@@ -169,7 +169,7 @@ def _of_data_set(params: Params) -> Images:
     path = Path(dataset.path)
     records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
     root = dataset_root(dataset.format, path)
-    hashes = _hashes()
+    hashes, aspect = _known()
     known = all(record.path in hashes for record in records)
     keys = hashes if known else {record.path: record.path for record in records}
     tests = [record for record in records if record.split == "test"]
@@ -197,26 +197,27 @@ def _of_data_set(params: Params) -> Images:
         references,
         sample,
         known,
-        _sample_aspect(sample, params),
+        _aspect(sample, aspect if known else None, params),
     )
 
 
-def _sample_aspect(sample: Sequence[Path], params: Params) -> Aspect | None:
+def _aspect(sample: Sequence[Path], known: Aspect | None, params: Params) -> Aspect | None:
+    """The aspect ratio that is kept: as the manifest says, or that of the sample."""
     if params.features.aspect == "square":
         return None
-    return middle_aspect(
+    return known or middle_aspect(
         image_size(_read(path), str(path), exif_rotation=params.dataset.exif_rotation)
         for path in sample
     )
 
 
-def _hashes() -> dict[str, str]:
-    """Keys by path of the last manifest, if there is one."""
+def _known() -> tuple[dict[str, str], Aspect | None]:
+    """Keys by path and the aspect ratio of the last manifest, if there is one."""
     try:
-        manifest, _ = read_table(MANIFEST.path)
+        manifest, remarks = read_table(MANIFEST.path)
     except StoreError:
-        return {}
-    return dict(zip(manifest["path"], manifest["hash"], strict=True))
+        return {}, None
+    return dict(zip(manifest["path"], manifest["hash"], strict=True)), manifest_aspect(remarks)
 
 
 def _component_bytes(params: Params, spaces: Mapping[Feature, Space], tests: int) -> int:
