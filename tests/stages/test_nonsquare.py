@@ -14,9 +14,13 @@ import zarr
 from PIL import Image
 
 from benchmarks.nonsquare import parameters, write_cropped
+from fade.aspect import Aspect
+from fade.encoder import Encoder
 from fade.errors import DataError
+from fade.scoring import Detector, Settings
 from pipeline.bundle import write_bundle
 from pipeline.finished import FinishedRun
+from pipeline.models import DEMO_MODEL, SHIPPED, SHIPPED_WEIGHTS
 from pipeline.paths import MANIFEST, SKIPPED, TEST
 from pipeline.predictor import Predictor
 from pipeline.receipts import read_receipt
@@ -133,6 +137,37 @@ def test_prediction_is_the_run_s(finished: Path, data: tuple[Path, tuple[int, in
             assert nearest.column is not None
             assert nearest.row < rows_columns[0]
             assert nearest.column < rows_columns[1]
+
+
+def test_the_library_says_the_same(finished: Path, data: tuple[Path, tuple[int, int]]) -> None:
+    """A detector over the same reference, with the aspect ratio given to it."""
+    root, (width, height) = data
+    if finished.name == "square":
+        return  # tests/fade/test_library.py
+    predictor = Predictor.from_run(finished)
+    held = predictor.material.bank("tile")
+    reference = root / held.references[held.comparison.references[0]]
+    settings = Settings(
+        classification_size=128,
+        segmentation_sizes=(128, 192),
+        map_prompts=("winclip",),
+        aspect=Aspect(width, height),
+    )
+    detector = Detector.prepare(
+        Encoder.load(str(SHIPPED[DEMO_MODEL]), str(SHIPPED_WEIGHTS[DEMO_MODEL])),
+        "tile", [np.asarray(Image.open(reference))], settings,
+    )  # fmt: skip
+    rows = defects(finished)
+    for path in rows.loc[rows["category"] == "tile", "path"]:
+        found = detector.inspect(np.asarray(Image.open(root / path)))
+        (wanted,) = predictor.predict([root / path], "tile")
+        assert wanted.levels is not None
+        assert found.levels.shape == wanted.levels.shape
+        # the run keeps float16 features
+        assert np.abs(found.levels.astype(int) - wanted.levels).max() <= 2
+        assert found.score == pytest.approx(wanted.score, abs=5e-3)
+    with pytest.raises(DataError, match=r"128 x 128 pixels has another aspect ratio"):
+        detector.inspect(np.zeros((128, 128, 3), np.uint8))
 
 
 def test_nearest_patch_is_named_by_its_own_row(
