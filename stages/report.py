@@ -162,7 +162,9 @@ def run(params: Params) -> None:
         return np.asarray(decode_rgb(read(path), path, exif_rotation=dataset.exif_rotation))
 
     def load_mask(path: str) -> np.ndarray | None:
-        return decode_mask(read(masks[path]), masks[path]) if path in masks else None
+        if path not in masks:
+            return None
+        return decode_mask(read(masks[path]), masks[path], exif_rotation=dataset.exif_rotation)
 
     report = ReportInput(
         title=Path(dataset.path).name,
