@@ -108,11 +108,11 @@ class Session:
             ) from None
         self.client.subscribe_topic("worker-restart-memory", self._restarted)
         self.client.subscribe_topic("all", self._happened)
-        dashboard = (
-            f"dashboard {self.client.dashboard_link}"
-            if find_spec("bokeh")
-            else "no dashboard (the extra `cluster` brings it)"
-        )
+        # a running scheduler has its own; ours needs bokeh
+        if cluster.kind == "address" or find_spec("bokeh"):
+            dashboard = f"dashboard {self.client.dashboard_link}"
+        else:
+            dashboard = "no dashboard (the extra `cluster` brings it)"
         log.info("%s: %d workers so far, %s", self.where, len(self.workers()), dashboard)
 
     def workers(self) -> Mapping[str, Mapping[str, Any]]:
