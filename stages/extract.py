@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,10 +142,17 @@ _ENCODER = threading.Lock()
 """One segment at a time in a process: the model and its threads are shared."""
 
 
-@lru_cache(maxsize=1)
-def _worker_encoder(params: str, fingerprint: str) -> Encoder:
-    """The model, kept by each worker; the fingerprint of a space changes with the weights."""
-    return load_encoder(Params.model_validate_json(params))
+_LOADED: dict[str, Encoder] = {}
+"""The worker's model, loaded at its first task and kept."""
+
+
+def _worker_encoder(params: Params, weights: str) -> Encoder:
+    """The model of this worker; the weights' digest tells when a file has become another one."""
+    key = f"{params.model.model_dump_json()} {params.runtime.device} {weights}"
+    if key not in _LOADED:
+        _LOADED.clear()  # there is room for one
+        _LOADED[key] = load_encoder(params)
+    return _LOADED[key]
 
 
 def encode_segment(task: Task) -> list[str]:
@@ -160,7 +166,7 @@ def encode_segment(task: Task) -> list[str]:
     with _ENCODER:
         torch.set_num_threads(task.params.cluster.threads_per_worker)
         _, space = task.features[0]
-        encoder = _worker_encoder(task.params.model_dump_json(), space.fingerprint)
+        encoder = _worker_encoder(task.params, space.description["weights"])
         for feature, space in task.features:
             if feature_space(encoder, feature, task.params, task.aspect) != space:
                 raise ModelError(
