@@ -49,7 +49,24 @@ def fuse(
     weight: float,
     normalize: bool,
 ) -> np.ndarray:
-    """The final map of one image as uint8 levels.
+    """The final map of one image as uint8 levels: :func:`fuse_values` by :func:`to_levels`."""
+    return to_levels(fuse_values(language, vision, mode=mode, weight=weight, normalize=normalize))
+
+
+def to_levels(fused: np.ndarray) -> np.ndarray:
+    """A fused map clipped to [0, 1], times 255, cut: uint8."""
+    return (np.clip(fused, 0, 1) * 255).astype(np.uint8)
+
+
+def fuse_values(
+    language: np.ndarray | None,
+    vision: np.ndarray | None,
+    *,
+    mode: Mode,
+    weight: float,
+    normalize: bool,
+) -> np.ndarray:
+    """The fused map of one image as numbers, not clipped.
 
     Args:
         language: (H, W), P(abnormal) of each patch; needed by modes language and both.
@@ -59,7 +76,7 @@ def fuse(
         normalize: stretch the fused map to [0, 1] first; a constant map becomes 0.
 
     Returns:
-        (H, W) uint8: the fused map clipped to [0, 1], times 255, cut.
+        (H, W) float64.
 
     Raises:
         DataError: a value is not finite.
@@ -77,7 +94,7 @@ def fuse(
     if normalize:
         low, high = fused.min(), fused.max()
         fused = (fused - low) / (high - low) if high > low else np.zeros_like(fused)
-    return (np.clip(fused, 0, 1) * 255).astype(np.uint8)
+    return fused
 
 
 def image_score(

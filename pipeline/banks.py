@@ -73,12 +73,14 @@ class Bank:
         category: its name.
         sizes: image sizes, ascending.
         exact: whether all trials share one exact index a size.
+        root: folder of the project; a worker may run in another one.
         grids: by size the patches' (rows, columns), where they make no squares.
     """
 
     category: str
     sizes: tuple[int, ...]
     exact: bool
+    root: Path = field(default=Path(), kw_only=True)
     grids: Mapping[int, Shape] = field(default_factory=dict, kw_only=True)
 
     @staticmethod
@@ -105,7 +107,7 @@ class Bank:
 
     def index(self, size: int, trial: Trial | None = None) -> Any:
         """The FAISS index of a size; of one trial where trials cannot share it."""
-        return _open(bank_path(self.category, size, trial))
+        return _open(self.root / bank_path(self.category, size, trial))
 
     def _anomalies(
         self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]

@@ -40,6 +40,7 @@ from pipeline.paths import (
     MAPS,
     METRICS,
     METRICS_JSON,
+    PIXELS,
     SCORES,
     SELECTION,
     SUMMARY,
@@ -47,6 +48,7 @@ from pipeline.paths import (
     VISION,
     store_root,
 )
+from pipeline.pixels import pixel_table
 from pipeline.receipts import Receipt, read_receipt
 from pipeline.results import mean_counts, mean_metrics, metrics_table, summary_table
 from pipeline.runner import run_stage
@@ -172,9 +174,9 @@ class Planner:
             )
             found.append(
                 Block(
-                    self.store.root,
-                    self.root,
-                    maps,
+                    self.store.root.absolute(),
+                    self.root.absolute(),
+                    maps and maps.absolute(),
                     first,
                     tuple(TestImage(*values) for values in zip(*columns, strict=True)),
                     fusions,
@@ -196,7 +198,12 @@ def _evaluate(blocks: list[Block], params: Params, label: str) -> list[Outcome]:
     # a damaged row may be of either: both are cheap to make again
     with language.void_if_damaged(), vision.void_if_damaged():
         return map_tasks(
-            evaluate_block, blocks, params.cluster, label, weight=lambda block: len(block.images)
+            evaluate_block,
+            blocks,
+            params.cluster,
+            label,
+            weight=lambda block: len(block.images),
+            name=lambda block: block.images[0].category,
         )
 
 
@@ -345,6 +352,7 @@ def run(params: Params) -> None:
     scores = scores_table(tests, outcomes, trials)
     write_table(scores, SCORES.path)
     histograms = merge_histograms(outcomes)
+    write_table(pixel_table(histograms), PIXELS.path)
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params
     )

@@ -117,7 +117,12 @@ def run(params: Params) -> None:
                 params, tests, calibration, receipt, references, store
             )
             done = map_tasks(
-                score_block, tasks, params.cluster, "vision", weight=lambda task: len(task.keys)
+                score_block,
+                tasks,
+                params.cluster,
+                "vision",
+                weight=lambda task: len(task.keys),
+                name=lambda task: task.bank.category,
             )
         needed[output] = rows
         log.info("%d vision maps, %d images searched now", len(set(rows)), sum(done))
@@ -156,7 +161,7 @@ def _plan(
         trials = comparisons(selection[selection["category"] == category], positions, params)
         scored = tests.loc[tests["category"] == category, "hash"].tolist()
         candidates = calibration.loc[calibration["category"] == category, "hash"].tolist()
-        bank = Bank(str(category), sizes, Bank.shared(params), grids=grids)
+        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd(), grids=grids)
         by_digest: dict[str, Comparison] = {}
         needs: dict[str, list[str]] = {key: [] for key in (*scored, *candidates)}
         for comparison, keys in trials:
@@ -176,7 +181,7 @@ def _plan(
                 of_trial = held_out.setdefault(str(category), {})
                 of_trial.setdefault(comparison.trial.label, {})[key] = digest
         tasks += _plan_category(
-            needs, by_digest, bank, output, features, places, present, store.root
+            needs, by_digest, bank, output, features, places, present, store.root.absolute()
         )
         rows += [component_key(key, digest) for key, found in needs.items() for digest in found]
     return output, tasks, rows, {"vision-map": against, "held-out": held_out}
