@@ -150,7 +150,11 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Example: fade init --preset mvtec-fewshot-both && fade run")
+@app.callback(
+    epilog="Example: fade new inspection --preset own-fewshot --data parts\n\n"
+    "Exit codes: 0 done, 1 unexpected, 2 parameters, 3 data, 4 model, 5 store or artefact, 10 predict "
+    "found an anomalous image, 130 interrupted."
+)
 def _fade(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
@@ -181,7 +185,10 @@ def init(
     weights: NewWeights = None,
     force: Annotated[bool, typer.Option("--force", help="Replace params.yaml.")] = False,
 ) -> None:
-    """Write params.yaml into this folder; without options it asks, if the terminal is one."""
+    """Write params.yaml into this folder.
+
+    Without options it asks for them where the terminal is one, and takes the demo's elsewhere.
+    """
     from pipeline.params import PARAMS_FILE
     from pipeline.presets.catalogue import find_preset, render
 
@@ -195,7 +202,7 @@ def init(
     typer.echo(f"{PARAMS_FILE} written: look it through, then start with `fade run`")
 
 
-@app.command(epilog="Example: fade new inspection --preset mvtec-fewshot-both --data /data/mvtec")
+@app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
     preset: Preset = None,
@@ -206,7 +213,10 @@ def new(
         bool, typer.Option("--force", help="Replace its files, params.yaml excepted.")
     ] = False,
 ) -> None:
-    """Make a project folder; without options it asks, if the terminal is one."""
+    """Make a project folder, apart from the program's own.
+
+    Without options it asks for them where the terminal is one, and takes the demo's elsewhere.
+    """
     from pipeline.presets.catalogue import DEMO, find_preset, render
     from pipeline.project.scaffold import create, given_path
 
@@ -323,7 +333,10 @@ def table(
     metric: Metrics = None,
     as_json: Json = False,
 ) -> None:
-    """Print the results as a paper does: categories by shots, in percent."""
+    """Print the results as a paper does.
+
+    Categories by shots, in percent.
+    """
     from pipeline.papertable import (
         DEFAULT_METRICS,
         latex_table,
@@ -369,7 +382,7 @@ def predict(
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Whether --out gets PNG files.")
     ] = True,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
 ) -> None:
     """Score new images with a finished run or a bundle."""
     from pipeline.predictions import (
@@ -451,7 +464,10 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Explain one image: its regions, the nearest normal patches, the prompts."""
+    """Explain one image.
+
+    Its regions, for each the nearest normal patch, and the prompts most like it.
+    """
     from pipeline.predictions import (
         choose_category,
         draw_explanation,
@@ -493,7 +509,10 @@ def export_maps(
     force: ExportForce = False,
     as_json: Json = False,
 ) -> None:
-    """Write the anomaly maps of the test images, one file each."""
+    """Write the anomaly maps of the test images.
+
+    A file for each image. TIFF files hold numbers that are neither quantised nor clipped.
+    """
     from pipeline.exports import export_maps
     from pipeline.finished import FinishedRun
 
@@ -515,7 +534,10 @@ def export_masks(
     force: ExportForce = False,
     as_json: Json = False,
 ) -> None:
-    """Write what is above the pixel threshold, 255 on 0, one PNG a test image."""
+    """Write what is above the pixel threshold.
+
+    255 on 0, a PNG file for each test image, at its size.
+    """
     from pipeline.exports import export_masks
     from pipeline.finished import FinishedRun
 
@@ -608,7 +630,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete leftovers of killed runs and duplicates from the feature store."""
+    """Delete leftovers of killed runs, and duplicates."""
     from pipeline.inventory import needed_rows, open_store, prunable, remove, void_receipts
 
     opened = open_store(_store_root(store))
