@@ -199,7 +199,13 @@ def init(
     preset, data, weights = _answers(preset, data, weights)
     text = render(find_preset(preset), data=data, weights=weights)
     PARAMS_FILE.write_text(text, encoding="utf-8")
-    typer.echo(f"{PARAMS_FILE} written: look it through, then start with `fade run`")
+    # where there is no pipeline yet, params.yaml alone cannot run
+    then = (
+        "start with `fade run`"
+        if Path("dvc.yaml").exists()
+        else "make this folder a project with `fade new . --force`, which keeps it"
+    )
+    typer.echo(f"{PARAMS_FILE} written: look it through, then {then}")
 
 
 @app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
@@ -217,15 +223,22 @@ def new(
 
     Without options it asks for them where the terminal is one, and takes the demo's elsewhere.
     """
-    from pipeline.presets.catalogue import DEMO, find_preset, render
+    from pipeline.params import PARAMS_FILE, load_params
+    from pipeline.presets.catalogue import DEMO, DEMO_DATA, find_preset, render
     from pipeline.project.scaffold import create, given_path
 
-    preset, data, weights = _answers(preset, data, weights)
+    kept = folder / PARAMS_FILE if force and (folder / PARAMS_FILE).exists() else None
+    preset, data, weights = (
+        (preset or DEMO, data, weights) if kept else _answers(preset, data, weights)
+    )
     chosen = find_preset(preset)
     # paths in params.yaml start at the project, those of the command line here
     place = os.path.abspath(os.path.expanduser(data)) if data else data
     text = render(chosen, data=place, weights=given_path(weights))
-    create(folder, text, demo=chosen.name == DEMO and data is None, git=git, force=force)
+    demo = chosen.name == DEMO and data is None
+    if kept:
+        demo = load_params(kept).dataset.path == DEMO_DATA
+    create(folder, text, demo=demo, git=git, force=force)
     typer.echo(
         f"{folder} is a project now: go there, look through params.yaml, start with `fade run`"
     )
@@ -385,6 +398,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
 ) -> None:
     """Score new images with a finished run or a bundle."""
+    from pipeline.paths import prepare_folder
     from pipeline.predictions import (
         check_problems,
         choose_category,
@@ -398,6 +412,8 @@ def predict(
     )  # fmt: skip
 
     found = find_images(images)
+    if out is not None:
+        prepare_folder(out)  # before the model is loaded
     predictor = _predictor(bundle, weights, shots, seed)
     category = choose_category(predictor, category)
     threshold = predictor.material.thresholds[category]
