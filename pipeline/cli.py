@@ -446,12 +446,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="fade")
     except Exception as error:
-        from pipeline.runner import TRACEBACK
+        from pipeline.runner import TRACEBACK, for_people
 
         if os.environ.get(TRACEBACK):
             raise
-        if isinstance(error, FadeError):
-            line, code = str(error), error.exit_code
+        if known := for_people(error):
+            line, code = str(known), known.exit_code
         else:
             line = f"unexpected {type(error).__name__}: {error}; set {TRACEBACK}=1 for a traceback"
             code = FadeError.exit_code

@@ -10,8 +10,9 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
-from fade.errors import FadeError
+from fade.errors import FadeError, StoreError, refusal
 from pipeline.params import load_params
 from pipeline.paths import project_root
 
@@ -38,6 +39,8 @@ def _open_log(stage: str) -> Path | None:
     except OSError as error:
         log.warning("no log file: %s", error)
         return None
+    # a full disk must not fill the terminal with logging's own tracebacks
+    file.handleError = lambda record: None  # type: ignore[method-assign]
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(file)
     return path
@@ -55,6 +58,17 @@ def one_line(error: Exception) -> str:
     return str(error).replace("\r", "\\r").replace("\n", "\\n")
 
 
+def for_people(error: Exception) -> FadeError | None:
+    """An error that its reader can mend, a full disk or a closed folder included; None for others."""
+    if isinstance(error, FadeError):
+        return error
+    if isinstance(error, OSError) and (reason := refusal(error)):
+        return StoreError(
+            f"{error.filename or 'a file'}: {reason}: mend that and run again; what was finished is kept"
+        )
+    return None
+
+
 def run_stage(module: str) -> None:
     """Run the function ``run(params)`` of a stage module and end the process.
 
@@ -70,16 +84,16 @@ def run_stage(module: str) -> None:
     except KeyboardInterrupt:
         log.error("interrupted; what was finished is kept, run again to go on")
         code = 130
-    except FadeError as error:
-        log.error("error: %s", one_line(error))
-        log.debug("traceback", exc_info=True)
-        code = error.exit_code
+    except Exception as error:
+        known = for_people(error)
+        code = known.exit_code if known else FadeError.exit_code
         if os.environ.get(TRACEBACK):
             _leave_exit_code(code)
             raise
-    except Exception as error:
-        if os.environ.get(TRACEBACK):
-            raise
+        if known:
+            log.error("error: %s", one_line(known))
+            log.debug("traceback", exc_info=True)
+            _end(code)
         for handler in log.handlers:
             if isinstance(handler, logging.FileHandler):
                 record = log.makeRecord(
@@ -88,10 +102,13 @@ def run_stage(module: str) -> None:
                 handler.handle(record)
         where = f"the traceback is in {path}" if path else f"set {TRACEBACK}=1 for a traceback"
         log.error("unexpected %s: %s; %s", type(error).__name__, one_line(error), where)
-        code = 1
     else:
         log.info("done in %.1f s", time.monotonic() - start)
         code = 0
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
     if code:
         _leave_exit_code(code)
     logging.shutdown()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import StoreError
+from fade.errors import StoreError, refusal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,19 +18,40 @@ SCHEMA = 1
 _KEY = b"fade"
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write that takes the name ``path`` when it is complete: nobody sees half of it.
+
+    Raises:
+        OSError: that names the file, whatever wrote it.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        if refusal(error) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
 def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
     """Write a parquet file with the schema version and JSON-like remarks in its metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     remarks = json.dumps({"schema": SCHEMA, **extra}, sort_keys=True).encode()
-    pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}),
-        path,
-        write_page_checksum=True,
-    )
+    with whole(path) as part:
+        pq.write_table(
+            table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}),
+            part,
+            write_page_checksum=True,
+        )
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -57,9 +80,9 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON object together with the schema version."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    with whole(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -84,8 +107,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a CSV file, the schema version as its last column."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.assign(schema=SCHEMA).to_csv(path, index=False, lineterminator="\n")
+    with whole(path) as part:
+        frame.assign(schema=SCHEMA).to_csv(part, index=False, lineterminator="\n")
 
 
 def read_csv(path: Path) -> pd.DataFrame:

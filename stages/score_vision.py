@@ -141,7 +141,7 @@ def _plan(
     features = [receipt.space(label) for label in labels]
     output = vision_map_space(features)
     store.register(output)
-    present = store.index(output)
+    present = store.present(output)
     sizes = tuple(feature.size for feature in params.vision_features())
     images = [*tests["hash"], *calibration["hash"]]
     places = [receipt.locate(store, label, images) for label in labels]
