@@ -33,6 +33,8 @@ READ_BYTES = 4 << 20
 """Read at once, before checksums are taken."""
 CHECKED = 1 << 17
 """Values checked at once."""
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON of another form raises."""
 _ENTRY = re.compile(r"[0-9a-f]{32}\.json")
 
 
@@ -110,7 +112,7 @@ class Store:
         """The index without rows whose segment is gone or cut short, for planning what to compute.
 
         A half copy of a store leaves entries of such segments: they are withdrawn here, all at once,
-        so that one run computes their rows anew. Only names and sizes are looked at.
+        so that one run computes their rows anew. The rows themselves are not read.
 
         Raises:
             StoreError: the operating system refuses to read the store or to withdraw an entry.
@@ -120,11 +122,17 @@ class Store:
         for entry in self.entries(space):
             folder = self.folder(space) / "segments" / entry["segment"]
             needed = len(entry["keys"]) * space.row_bytes
-            with _explained(self.root):
-                if (folder / "zarr.json").is_file() and _size(folder / data) >= needed:
-                    whole.append(entry)
-                else:
+            try:
+                _check_metadata(folder / "zarr.json", space, len(entry["keys"]))
+                if (folder / data).stat().st_size < needed:
+                    raise ValueError("it is cut short")
+            except (FileNotFoundError, NotADirectoryError, *_MALFORMED):
+                with _explained(self.root):
                     self.withdraw(space, entry["segment"])
+            except OSError as error:
+                raise StoreError(f"the store's segments cannot be read: {error}") from None
+            else:
+                whole.append(entry)
         return _rows(whole)
 
     def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
@@ -245,7 +253,7 @@ class Store:
                     f"segment {segment} of {space.label} cannot be read: {error}"
                 ) from None
             raise self._damaged(space, segment, "it is not there") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _MALFORMED as error:
             reason = str(error) or type(error).__name__
             raise self._damaged(space, segment, reason.splitlines()[0]) from None
 
@@ -325,14 +333,6 @@ def _rows(entries: Iterable[Mapping[str, Any]]) -> dict[str, Location]:
     return rows
 
 
-def _size(file: Path) -> int:
-    """Bytes of a file; -1 if there is none."""
-    try:
-        return file.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return -1
-
-
 def _write_text(path: Path, text: str) -> None:
     """Write a file that nobody sees half written: a kill would leave a store that none can open."""
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
@@ -349,7 +349,7 @@ def _read_entry(path: Path) -> Mapping[str, Any] | None:
         named = entry["segment"] == path.stem and len(entry["keys"]) == len(entry["crc"])
     except (FileNotFoundError, IsADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except _MALFORMED:
         return None
     return entry if whole and named else None
 

@@ -446,14 +446,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="fade")
     except Exception as error:
-        from pipeline.runner import TRACEBACK, for_people
+        from pipeline.runner import TRACEBACK, for_people, one_line
 
         if os.environ.get(TRACEBACK):
             raise
         if known := for_people(error):
-            line, code = str(known), known.exit_code
+            line, code = one_line(known), known.exit_code
         else:
-            line = f"unexpected {type(error).__name__}: {error}; set {TRACEBACK}=1 for a traceback"
+            line = f"unexpected {type(error).__name__}: {one_line(error)}"
+            line += f"; set {TRACEBACK}=1 for a traceback"
             code = FadeError.exit_code
         typer.echo(f"error: {' '.join(line.split())}", err=True)
         sys.exit(code)

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import sys
 import time
 from datetime import datetime
@@ -20,6 +21,10 @@ log = logging.getLogger("fade")
 
 TRACEBACK = "FADE_TRACEBACK"
 """Environment variable: set it to see tracebacks."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, those that turn the direction of text included."""
+MOST = 4000
+"""Characters of an error's line."""
 EXIT_CODE_FILE = "FADE_EXIT_CODE_FILE"
 """Environment variable: file for a failing stage's exit code, which DVC does not pass on."""
 
@@ -54,8 +59,12 @@ def _leave_exit_code(code: int) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """An error's text, line breaks (which file names may hold too) written as such."""
-    return str(error).replace("\r", "\\r").replace("\n", "\\n")
+    """An error's text as one line that steers no terminal, cut if somebody made it endless.
+
+    File names may hold line breaks and other control characters: they are written as such.
+    """
+    text = CONTROL.sub(lambda found: repr(found[0])[1:-1], str(error))
+    return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 
 
 def for_people(error: Exception) -> FadeError | None:

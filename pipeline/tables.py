@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import StoreError, refusal
+from fade.errors import StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,14 +24,13 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: that names the file, whatever wrote it.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.part")  # the next run takes what a kill left
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         part.replace(path)
-    except OSError as error:
-        if refusal(error) and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:  # a full disk does not say which file
+        error.filename = error.filename or str(path)
         raise
     finally:
         with suppress(OSError):
@@ -66,6 +64,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         remarks = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+        if not isinstance(remarks, dict):
+            raise ValueError("its remarks are no object")
         frame = table.to_pandas()
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
@@ -95,7 +95,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}): delete it and run `dvc repro`"
         ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from cache.layout import SegmentTask, Space, cut, plan_segments
 from cache.store import Store
 from fade.datasets import dataset_root
 from fade.errors import DataError, summarise
-from fade.types import Feature
+from fade.types import Feature, Stream, Token
 from pipeline.loader import Pixels, Source, prefetch
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
@@ -94,12 +94,28 @@ class Extraction:
                     if space in parts and feature.size == size
                 }
                 encoded = self.encoder.encode_images(
-                    np.stack([image[size] for image in loaded]), list(wanted)
+                    np.stack([image[size] for image in loaded]),
+                    [*wanted, *self._beside(wanted, size)],
                 )
                 for output, space in wanted.items():
                     parts[space].append(encoded[output].astype(self.features[space][1].dtype))
             progress.advance(len(batch))
         return good, {space: np.concatenate(rows) for space, rows in parts.items() if rows}
+
+    def _beside(
+        self, wanted: Collection[tuple[Stream, Token]], size: int
+    ) -> list[tuple[Stream, Token]]:
+        """What is computed along though the store has it, so that bits do not depend on what it has.
+
+        Without its patches the class token takes a shorter way through the last block, which rounds
+        otherwise. Who needs class tokens needs all features that are asked for at their size.
+        """
+        cls: tuple[Stream, Token] = ("clip", "cls")
+        patch: tuple[Stream, Token] = ("clip", "patch")
+        asked = any(
+            (f.size, f.stream, f.token) == (size, *patch) for f, _ in self.features.values()
+        )
+        return [patch] if cls in wanted and patch not in wanted and asked else []
 
     def _write(self, keys: list[str], rows: Mapping[str, np.ndarray]) -> None:
         for space, values in rows.items():

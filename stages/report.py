@@ -92,7 +92,17 @@ def _map_loader() -> Callable[[str, int], np.ndarray | None]:
             f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`"
         ) from None
     check_schema(group.attrs, MAPS.path)
-    return lambda trial, row: group[trial][row] if trial in group else None
+
+    def load(trial: str, row: int) -> np.ndarray | None:
+        try:
+            return group[trial][row] if trial in group else None
+        except Exception as error:  # codecs raise their own kinds on damaged chunks
+            raise StoreError(
+                f"{MAPS.path}: row {row} of {trial} cannot be read ({type(error).__name__}): run "
+                "`dvc repro --force evaluate`"
+            ) from None
+
+    return load
 
 
 def run(params: Params) -> None:
