@@ -85,6 +85,27 @@ def manifest_aspect(remarks: Mapping[str, Any]) -> Aspect | None:
     return None if found is None else Aspect(*found)
 
 
+def read_remarks(path: Path) -> dict[str, Any]:
+    """The remarks of a table alone, without its rows.
+
+    Raises:
+        StoreError: missing, damaged, or of another schema version.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        remarks = json.loads((pq.read_schema(path).metadata or {}).get(_KEY, b"{}"))
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and run `dvc repro`"
+        ) from None
+    check_schema(remarks, path)
+    return remarks
+
+
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON object together with the schema version."""
     text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False, allow_nan=False)
