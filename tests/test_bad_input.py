@@ -407,6 +407,15 @@ def config(**leaves: Any) -> Callable[[Path], None]:
     return act
 
 
+def model_folder(folder: Path) -> None:
+    """As from a hub: a folder with a config of its own."""
+    content = json.loads((GOLDEN / "fade-golden.json").read_text())
+    content = content if "model_cfg" in content else {"model_cfg": content, "preprocess_cfg": {}}
+    content["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    Encoder.load(f"local-dir:{folder}", "seeded", gem=GemConfig(2))
+
+
 def zipped(
     name: str, data: bytes = b"{}", compression: int = zipfile.ZIP_STORED, mode: int = 0o644
 ) -> Callable[[Path], None]:
@@ -662,6 +671,7 @@ CASES = (
     Case("a model config that loads code from elsewhere", REFUSED[4], "trust_remote_code", config(
         hf_tokenizer_name="x/y", tokenizer_kwargs={"trust_remote_code": True}
     )),
+    Case("a model folder that loads code from elsewhere", REFUSED[4], "trust_remote_code", model_folder),
     Case("a model config of 10^13 weights", REFUSED[4], "are built", config(layers=10**6, width=10**3)),
     Case("a bundle with a path out of it", REFUSED[5], "none that", zipped("../evil")),
     Case("a bundle with a link in it", REFUSED[5], "none that", zipped("link", b"/etc", mode=0o120777)),
