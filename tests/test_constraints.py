@@ -63,10 +63,16 @@ def test_pins_follow_what_is_needed_in_turn() -> None:
     ],
 )  # fmt: skip
 def test_an_audit_says_what_it_looked_up(
-    answer: str, says: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    answer: str,
+    says: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     audit = script("audit")
     (tmp_path / "answer").write_text(answer)
-    audit.COMMAND = ("-c", f"print(open({str(tmp_path / 'answer')!r}).read())")
+    read = f"print(open({str(tmp_path / 'answer')!r}).read())"
+    monkeypatch.setattr(audit, "COMMAND", ("-c", read))
     assert audit.main() == code
     assert says in capsys.readouterr().out
