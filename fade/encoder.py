@@ -139,8 +139,10 @@ def _check_config(config: Any, name: str) -> None:
             waiting += part
     for tower in ("vision_cfg", "text_cfg"):
         found = config.get(tower) if isinstance(config, dict) else None
-        sizes = [(found or {}).get(key, 0) for key in ("layers", "width", "vocab_size")]
-        if not isinstance(found, dict) or not all(isinstance(size, int) for size in sizes):
+        if not isinstance(found, dict):
+            continue
+        sizes = [found.get(key, 0) for key in ("layers", "width", "vocab_size")]
+        if not all(isinstance(size, int) for size in sizes):
             continue
         layers, width, words = sizes
         weights = 12 * layers * width**2 + words * width

@@ -656,7 +656,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if known := for_people(error):
             line, code = one_line(known), known.exit_code
         else:
-            line = f"unexpected {type(error).__name__}: {one_line(error)}"
+            line = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
             line += f"; set {TRACEBACK}=1 for a traceback"
             code = FadeError.exit_code
         typer.echo(f"error: {' '.join(line.split())}", err=True)
