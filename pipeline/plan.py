@@ -243,17 +243,17 @@ def _time_encoding(
     params: Params, encoder: Encoder, features: Sequence[Feature], work: Images
 ) -> tuple[int, float]:
     """Images that were timed, and seconds for each: decoding runs beside the model."""
-    sizes = sorted({feature.size for feature in features})
+    shape_of = {feature: encoder.pixels(feature, work.aspect) for feature in features}
+    shapes = sorted(set(shape_of.values()))
     start = time.perf_counter()
-    shapes = {size: encoder.pixels(size, work.aspect) for size in sizes}
-    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(sizes)]
+    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(shapes)]
     decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
 
     def encode() -> None:
         for batch in cut(list(range(len(loaded))), params.runtime.batch_size):
-            for size in sizes:
-                wanted = {(f.stream, f.token) for f in features if f.size == size}
-                encoder.encode_images(np.stack([loaded[i][size] for i in batch]), sorted(wanted))
+            for shape in shapes:
+                wanted = {(f.stream, f.token) for f in features if shape_of[f] == shape}
+                encoder.encode_images(np.stack([loaded[i][shape] for i in batch]), sorted(wanted))
 
     if encoder.device != "cpu":
         encode()  # the first one also starts the device
@@ -267,14 +267,14 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _load(path: Path, shapes: Mapping[int, Shape], params: Params) -> Pixels:
+def _load(path: Path, shapes: Sequence[Shape], params: Params) -> Pixels:
     source = Source(content_key(_read(path)), str(path))
-    return load_pixels(source, Path(), list(shapes), params.dataset.exif_rotation, shapes)
+    return load_pixels(source, Path(), shapes, params.dataset.exif_rotation)
 
 
-def _made_up_pixels(sizes: Sequence[int]) -> Pixels:
+def _made_up_pixels(shapes: Sequence[Shape]) -> Pixels:
     random = np.random.default_rng(0)
-    return {size: random.integers(0, 256, (size, size, 3), dtype=np.uint8) for size in sizes}
+    return {shape: random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes}
 
 
 def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Images) -> float:
