@@ -19,12 +19,13 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cache.index import Index
 from cache.layout import Location, Space, fingerprint
 from fade.errors import StoreError
 
@@ -79,7 +80,7 @@ class Store:
             if not (folder / "space.json").exists():
                 _write_text(folder / "space.json", json.dumps(space.to_json(), indent=1))
 
-    def index(self, space: Space) -> dict[str, Location]:
+    def index(self, space: Space) -> Index:
         """All published rows of a space by key.
 
         Entries that were cut short are not published. Of duplicates the first by name serves.
@@ -87,14 +88,9 @@ class Store:
         Raises:
             StoreError: the operating system refuses to read the index.
         """
-        rows: dict[str, Location] = {}
-        for entry in self.entries(space):
-            segment = entry["segment"]
-            for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
-                rows.setdefault(key, Location(segment, row, crc))
-        return rows
+        return Index.build(self.entries(space))
 
-    def entries(self, space: Space) -> list[Mapping[str, Any]]:
+    def entries(self, space: Space) -> Iterator[Mapping[str, Any]]:
         """The index entries that publish segments, by name: those that are whole.
 
         Raises:
@@ -102,13 +98,13 @@ class Store:
         """
         folder = self.folder(space) / "index"
         try:
-            names = sorted(filter(_ENTRY.fullmatch, os.listdir(folder)))
-            read = [_read_entry(folder / name) for name in names]
+            for name in sorted(filter(_ENTRY.fullmatch, os.listdir(folder))):
+                if entry := _read_entry(folder / name):
+                    yield entry
         except FileNotFoundError:
-            return []
+            return
         except OSError as error:
             raise StoreError(f"the store's index cannot be read: {error}") from None
-        return [entry for entry in read if entry]
 
     def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
         """Write one segment and publish it.
