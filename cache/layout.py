@@ -163,7 +163,9 @@ def segment_tasks(
     for group, lacks in zip(groups, missing, strict=True):
         if not group.spaces:
             continue
-        size = max(1, min(max_rows, target_bytes // max(1, sum(row_bytes[s] for s in group.spaces))))
+        size = max(
+            1, min(max_rows, target_bytes // max(1, sum(row_bytes[s] for s in group.spaces)))
+        )
         for start in range(0, len(group.keys), size):
             lacking: dict[bytes, list[int]] = {}
             for row, of_key in enumerate(lacks[start : start + size]):

@@ -246,7 +246,7 @@ def void_receipts(store: Store) -> list[Path]:
         receipt = read_receipt(artefact)
         try:
             for label in receipt.spaces:
-                receipt.places(store, label)
+                receipt.located(store, label).check()
         except DamagedSegmentError:
             artefact.path.unlink()
             voided.append(artefact.path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.index import Places
+from cache.index import Index, Places
 from cache.keys import Keys
 from cache.layout import Location, Space
 from cache.store import DamagedSegmentError, Store
@@ -50,17 +50,60 @@ class Rows(Mapping[str, int]):
     def __len__(self) -> int:
         return len(self.sorted_keys)
 
-    def vouch_for(self, keys: Keys, crcs: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """For each key whether its row is known with this checksum."""
-        places = keys.places_in(self.sorted_keys)
-        known = places >= 0
-        known[known] = self.crcs[places[known]] == crcs[known]
-        return known
-
 
 def _read_parts(path: Path, label: str) -> Iterator[tuple[Keys, NDArray[np.uint32]]]:
     for part in table_parts(path, ("key", "crc"), space=label):
         yield Keys.of(part["key"].to_pylist()), part["crc"].to_numpy()
+
+
+@dataclass(frozen=True)
+class Located:
+    """The rows of one label that a receipt vouches for, found in the store.
+
+    Attributes:
+        receipt: path of its file.
+        store: where the store is.
+        space: of the rows.
+        index: of the space.
+        sound: (n,) for each row of the index whether the receipt knows it, with the same checksum.
+        lost: rows of the receipt that the index does not have so.
+    """
+
+    receipt: Path
+    store: Path | str
+    space: Space
+    index: Index
+    sound: NDArray[np.bool_]
+    lost: int
+
+    def places(self, keys: Iterable[str]) -> Places:
+        """Where the rows of some keys lie, in their order.
+
+        Raises:
+            DamagedSegmentError: rows are gone or changed.
+        """
+        at = Keys.of(keys).places_in(self.index.keys_sorted)
+        gone = at < 0
+        gone[~gone] = ~self.sound[at[~gone]]
+        if gone.any():
+            raise self._gone(np.count_nonzero(gone), len(at))
+        return self.index.places.take(at)
+
+    def check(self) -> Located:
+        """Itself, if no row of the receipt is gone or changed.
+
+        Raises:
+            DamagedSegmentError: some are.
+        """
+        if self.lost:
+            raise self._gone(self.lost, self.lost + np.count_nonzero(self.sound))
+        return self
+
+    def _gone(self, lost: int | np.integer, total: int | np.integer) -> DamagedSegmentError:
+        return DamagedSegmentError(
+            f"{lost} of {total} rows of {self.space.label} are gone from the store at {self.store} "
+            f"or differ from {self.receipt}: run `dvc repro` again and they are computed anew"
+        )
 
 
 class _RowsByLabel(Mapping[str, Rows]):
@@ -112,24 +155,19 @@ class Receipt:
             )
         return self.spaces[label]
 
-    def places(self, store: Store, label: str, keys: Keys | None = None) -> Places:
-        """Where the rows of some keys lie, in their order; by default of all rows of the label.
-
-        Raises:
-            DamagedSegmentError: rows are gone or changed.
-        """
+    def located(self, store: Store, label: str) -> Located:
+        """The rows of a label, found in the store or known to be lost."""
         space = self.space(label)
-        known = Rows.read(self.path, label)  # not kept, unlike those of `rows`
-        keys = known.sorted_keys if keys is None else keys
-        found, sound = store.index(space).find(keys)
-        sound &= known.vouch_for(keys, found.crcs)
-        if not sound.all():
-            lost = np.count_nonzero(~sound)
-            raise DamagedSegmentError(
-                f"{lost} of {len(keys)} rows of {label} are gone from the store at {store.root} "
-                f"or differ from {self.path}: run `dvc repro` again and they are computed anew"
-            )
-        return found
+        index = store.index(space)
+        sound = np.zeros(len(index), bool)
+        lost = 0
+        for keys, crcs in _read_parts(self.path, label):
+            at = keys.places_in(index.keys_sorted)
+            there = at >= 0
+            there[there] = index.places.crcs[at[there]] == crcs[there]
+            sound[at[there]] = True
+            lost += int(np.count_nonzero(~there))
+        return Located(self.path, store.root, space, index, sound, lost)
 
     def locate(self, store: Store, label: str, keys: Iterable[str]) -> dict[str, Location]:
         """Where the rows of a few keys lie, by key.
@@ -138,8 +176,7 @@ class Receipt:
             DamagedSegmentError: rows are gone or changed.
         """
         distinct = list(dict.fromkeys(keys))
-        places = self.places(store, label, Keys.of(distinct))
-        return dict(zip(distinct, places, strict=True))
+        return dict(zip(distinct, self.located(store, label).places(distinct), strict=True))
 
     @contextmanager
     def void_if_damaged(self) -> Iterator[None]:

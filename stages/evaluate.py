@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cache.layout import Location
 from cache.store import Store
 from fade.datasets import dataset_root
 from fade.metrics import PixelHistogram
 from fade.types import Trial
 from pipeline.calibration import trial_images
-from pipeline.cluster import map_tasks
+from pipeline.cluster import iterate_tasks
 from pipeline.components import component_key
 from pipeline.evaluation import (
     Block,
@@ -25,6 +27,7 @@ from pipeline.evaluation import (
     Fusion,
     Outcome,
     TestImage,
+    add_histograms,
     create_maps,
     evaluate_block,
     merge_histograms,
@@ -47,9 +50,23 @@ from pipeline.paths import (
     store_root,
 )
 from pipeline.receipts import Receipt, read_receipt
-from pipeline.results import mean_counts, mean_metrics, metrics_table, summary_table
+from pipeline.results import (
+    mean_counts,
+    mean_metrics,
+    metrics_table,
+    score_rows,
+    summary_table,
+)
 from pipeline.runner import run_stage
-from pipeline.tables import SCHEMA, read_json, read_table, write_csv, write_json, write_table
+from pipeline.tables import (
+    GROUP_ROWS,
+    SCHEMA,
+    read_json,
+    read_table,
+    table_writer,
+    write_csv,
+    write_json,
+)
 from pipeline.thresholds import (
     Threshold,
     from_labels,
@@ -72,7 +89,7 @@ class _Components:
     def __init__(self, receipt: Receipt, label: str, store: Store) -> None:
         self.space = receipt.space(label)
         self.against = receipt.against[label]
-        self._places: dict[str, Location] = receipt.locate(store, label, receipt.rows[label])
+        self._located = receipt.located(store, label).check()
 
     def of(
         self,
@@ -84,12 +101,12 @@ class _Components:
 
         Of references that are held out, ``held_out`` tells what each was compared with.
         """
-        places = []
+        keys = []
         for category, key in zip(images["category"], images["hash"], strict=True):
             against = self.against[category]
             digest = against[trial.label] if trial else against
-            places.append(self._places[component_key(key, (held_out or {}).get(key, digest))])
-        return Component(self.space, tuple(places))
+            keys.append(component_key(key, (held_out or {}).get(key, digest)))
+        return Component(self.space, self._located.places(keys).narrowed())
 
 
 @dataclass(frozen=True)
@@ -133,8 +150,8 @@ class Planner:
         *,
         maps: Path | None = None,
         held_out: Mapping[str, str] | None = None,
-    ) -> list[Block]:
-        """Blocks of some images, in their order.
+    ) -> Iterator[Block]:
+        """Blocks of some images, in their order, each made when it is asked for.
 
         Args:
             images: with ``category``, ``path``, ``hash``, ``is_anomaly`` and ``mask``.
@@ -147,41 +164,47 @@ class Planner:
             Fusion(trial, params.vision_weight(trial), params.vision_multiplier(trial))
             for trial in trials
         )
-        found = []
         for first in range(0, len(images), BLOCK_IMAGES):
             part = images.iloc[first : first + BLOCK_IMAGES]
-            columns = (part[name] for name in ("category", "path", "is_anomaly", "mask"))
+            # pandas reads a missing mask as NaN
+            masks = part["mask"].astype(object).where(part["mask"].notna(), None)
+            columns = (part["category"], part["path"], part["is_anomaly"], masks)
             visions = (
                 tuple(self.vision.of(part, fusion.trial, held_out) for fusion in fusions)
                 if self.vision
                 else ()
             )
-            found.append(
-                Block(
-                    self.store.root,
-                    self.root,
-                    maps,
-                    first,
-                    tuple(TestImage(*values) for values in zip(*columns, strict=True)),
-                    fusions,
-                    params.fusion.classification_mode,
-                    params.fusion.segmentation_mode,
-                    params.fusion.normalize,
-                    params.evaluate.size,
-                    self.language_score.of(part) if self.language_score else None,
-                    self.language_map.of(part) if self.language_map else None,
-                    visions,
-                )
+            yield Block(
+                self.store.root,
+                self.root,
+                maps,
+                first,
+                tuple(TestImage(*values) for values in zip(*columns, strict=True)),
+                fusions,
+                params.fusion.classification_mode,
+                params.fusion.segmentation_mode,
+                params.fusion.normalize,
+                params.evaluate.size,
+                self.language_score.of(part) if self.language_score else None,
+                self.language_map.of(part) if self.language_map else None,
+                visions,
             )
-        return found
 
 
-def _evaluate(blocks: list[Block], params: Params, label: str) -> list[Outcome]:
+def _evaluate(
+    blocks: Iterable[Block], images: int, params: Params, label: str
+) -> Iterator[Outcome]:
+    """Outcomes of blocks of so many images, in their order, as they come."""
     language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
     # a damaged row may be of either: both are cheap to make again
     with language.void_if_damaged(), vision.void_if_damaged():
-        return map_tasks(
-            evaluate_block, blocks, params.cluster, label, weight=lambda block: len(block.images)
+        yield from iterate_tasks(
+            evaluate_block,
+            blocks,
+            params.cluster,
+            label,
+            weight=lambda block: len(block.images),
+            total=images,
         )
 
 
@@ -194,19 +217,19 @@ def normal_thresholds(
 ) -> list[Threshold]:
     """The thresholds of all trials from normal images; without any, why there are none."""
     images = calibration.assign(is_anomaly=False, mask=None)
+    by_category = dict(tuple(images.groupby("category", sort=False)))
+    chosen_by_category = dict(tuple(selection.groupby("category", sort=False)))
     reason = (
         "threshold.images is 0"
         if not params.threshold.images
         else "there are no training images to calibrate on"
     )
-    places: list[tuple[str, Trial, bool]] = []
+    parts: list[tuple[str, Trial, bool, pd.DataFrame, Mapping[str, str] | None]] = []
     reasons: dict[tuple[str, Trial], str] = {}
-    blocks: list[Block] = []
-    parts: dict[tuple[str, Trial], list[int]] = {}
     for trial in params.trials():
         for category in categories:
-            own = images[images["category"] == category]
-            rows = selection[selection["category"] == category]
+            own = by_category.get(category, images.iloc[:0])
+            rows = chosen_by_category.get(category, selection.iloc[:0])
             rows = rows[(rows["seed"] == trial.seed) & (rows["rank"] < trial.shots)]
             chosen = trial_images(own["hash"].tolist(), set(rows["hash"]))
             held_out = None
@@ -223,15 +246,18 @@ def normal_thresholds(
                         "vision.index to flat and vision.coreset to 1, or add training images"
                     )
                     part = part.iloc[:0]
-            places.append((category, trial, chosen.held_out))
-            if planner:
-                first = len(blocks)
-                blocks += planner.blocks(part, [trial], held_out=held_out)
-                parts[category, trial] = list(range(first, len(blocks)))
-    outcomes = _evaluate(blocks, params, "calibrate") if blocks else []
+            parts.append((category, trial, chosen.held_out, part, held_out))
+    total = sum(len(part) for _, _, _, part, _ in parts) if planner else 0
+    blocks = (
+        block
+        for _, trial, _, part, held_out in parts
+        for block in (planner.blocks(part, [trial], held_out=held_out) if planner else ())
+    )
+    outcomes = _evaluate(blocks, total, params, "calibrate") if total else iter(())
     thresholds = []
-    for category, trial, is_held_out in places:
-        mine = [outcomes[number] for number in parts.get((category, trial), [])]
+    for category, trial, is_held_out, part, _ in parts:
+        pieces = -(-len(part) // BLOCK_IMAGES) if planner else 0
+        mine = list(islice(outcomes, pieces))
         scores = [outcome.scores[0] for outcome in mine]
         thresholds.append(
             from_normal(
@@ -255,13 +281,10 @@ def label_thresholds(
 ) -> list[Threshold]:
     """The thresholds of all trials from the labels of the test images."""
     found = []
+    rows_of = score_rows(scores)
     for trial in trials:
         for category in categories:
-            part = scores[
-                (scores["category"] == category)
-                & (scores["shots"] == trial.shots)
-                & (scores["seed"] == trial.seed)
-            ]
+            part = scores.iloc[rows_of.get((category, trial), [])]
             found.append(
                 from_labels(
                     category, trial, part["score"].to_numpy(), part["is_anomaly"].to_numpy(),
@@ -273,22 +296,16 @@ def label_thresholds(
     return found
 
 
-def scores_table(tests: pd.DataFrame, outcomes: list[Outcome], trials: list[Trial]) -> pd.DataFrame:
-    """The rows of scores.parquet: trial by trial, images in the manifest's order."""
+def scores_table(
+    tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[Trial]
+) -> pd.DataFrame:
+    """What metrics need of the scores (trials, images): trial by trial, in the images' order."""
     import pandas as pd
 
-    scores = (
-        np.concatenate([outcome.scores for outcome in outcomes], axis=1)
-        if outcomes
-        else np.zeros((len(trials), 0))
-    )
     parts = [
         pd.DataFrame(
             {
-                "image": tests["name"].to_numpy(),
-                "path": tests["path"].to_numpy(),
-                "category": tests["category"].to_numpy(),
-                "defect": tests["defect"].to_numpy(),
+                "category": tests["category"],
                 "is_anomaly": tests["is_anomaly"].to_numpy(dtype=bool),
                 "shots": trial.shots,
                 "seed": trial.seed,
@@ -300,15 +317,41 @@ def scores_table(tests: pd.DataFrame, outcomes: list[Outcome], trials: list[Tria
     return pd.concat(parts, ignore_index=True)
 
 
+def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[Trial]) -> None:
+    """Write scores.parquet: trial by trial, images in the manifest's order."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("image", "path", "category", "defect")),
+            ("is_anomaly", pa.bool_()),
+            *((name, pa.int64()) for name in ("shots", "seed")),
+            ("score", pa.float64()),
+        ]
+    )
+    with table_writer(SCORES.path, schema) as write:
+        for number, trial in enumerate(trials):
+            for start in range(0, len(tests), GROUP_ROWS):
+                part = tests.iloc[start : start + GROUP_ROWS]
+                write(
+                    {
+                        "image": [os.path.splitext(path)[0] for path in part["path"]],
+                        **{name: part[name].tolist() for name in ("path", "category", "defect")},
+                        "is_anomaly": part["is_anomaly"].to_numpy(dtype=bool),
+                        "shots": np.full(len(part), trial.shots),
+                        "seed": np.full(len(part), trial.seed),
+                        "score": scores[number, start : start + GROUP_ROWS],
+                    }
+                )
+
+
 def run(params: Params) -> None:
     """Write maps, scores, metrics, their summary, remarks on them, and thresholds."""
-    manifest, _ = read_table(MANIFEST.path)
+    columns = ("path", "category", "defect", "is_anomaly", "mask", "hash")
+    tests, _ = read_table(MANIFEST.path, columns, split="test")
     calibration, _ = read_table(CALIBRATION.path)
     selection, _ = read_table(SELECTION.path)
     categories = read_json(CATEGORIES.path)["categories"]
-    # pandas reads a missing mask as NaN
-    manifest["mask"] = manifest["mask"].astype(object).where(manifest["mask"].notna(), None)
-    tests = manifest[manifest["split"] == "test"].reset_index(drop=True)
     trials = params.trials()
     store = Store(store_root(params.features.store))
     root = dataset_root(params.dataset.format, Path(params.dataset.path))
@@ -319,11 +362,18 @@ def run(params: Params) -> None:
     create_maps(
         MAPS.path, with_maps, len(tests), planner.grid() if planner else 1, BLOCK_IMAGES, SCHEMA
     )
-    blocks = planner.blocks(tests, trials, maps=MAPS.path) if planner else []
-    outcomes = _evaluate(blocks, params, "evaluate") if blocks else []
-    scores = scores_table(tests, outcomes, trials)
-    write_table(scores, SCORES.path)
-    histograms = merge_histograms(outcomes)
+    values = np.full((len(trials), len(tests)), np.nan)
+    histograms: dict[tuple[str, Trial], PixelHistogram] = {}
+    if planner and len(tests):
+        done = 0
+        blocks = planner.blocks(tests, trials, maps=MAPS.path)
+        for outcome in _evaluate(blocks, len(tests), params, "evaluate"):
+            count = outcome.scores.shape[1]
+            values[:, done : done + count] = outcome.scores
+            add_histograms(histograms, outcome)
+            done += count
+    write_scores(tests, values, trials)
+    scores = scores_table(tests, values, trials)
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params
     )
