@@ -138,6 +138,40 @@ def plan_segments(
     return list(segment_tasks(found, missing, row_bytes, target_bytes, max_rows))
 
 
+def group_needs(needs: Sequence[tuple[Keys, Collection[str]]]) -> list[Group]:
+    """Which keys need rows in the same spaces.
+
+    Args:
+        needs: some keys, and fingerprints of spaces that each of them needs; keys may come again.
+
+    Returns:
+        Groups, and the keys in each, by first appearance; each key is in one, once.
+    """
+    needs = [(keys, frozenset(spaces)) for keys, spaces in needs]
+    keys = Keys.join([part for part, _ in needs])
+    if len({spaces for part, spaces in needs if len(part)}) == 1:
+        same = next(spaces for part, spaces in needs if len(part))
+        return [Group(keys.take(keys.first()), tuple(sorted(same)))]
+    _, first, number = np.unique(keys.data, return_index=True, return_inverse=True)
+    sets: list[frozenset[str]] = [frozenset()]
+    known = {sets[0]: 0}
+    chosen = np.zeros(len(first), np.int32)
+    start = 0
+    for part, spaces in needs:
+        mine = number[start : start + len(part)]
+        start += len(part)
+        before = chosen[mine]
+        for one in np.unique(before):
+            union = sets[one] | frozenset(spaces)
+            if union not in known:
+                known[union] = len(sets)
+                sets.append(union)
+            chosen[mine[before == one]] = known[union]
+    places = [np.sort(first[chosen == one]) for one in range(len(sets))]
+    order = sorted((int(found[0]), one) for one, found in enumerate(places) if len(found))
+    return [Group(keys.take(places[one]), tuple(sorted(sets[one]))) for _, one in order]
+
+
 def segment_tasks(
     groups: Iterable[Group],
     missing: Iterable[NDArray[np.bool_]],

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cache.layout import Location, Space, plan_segments
+from cache.keys import Keys
+from cache.layout import Group, Location, Space, group_needs, segment_tasks
 from cache.store import Store
 from fade.bank import unit
 from fade.maps import merge_sizes
-from pipeline.cluster import map_tasks
+from pipeline.cluster import iterate_tasks
 from pipeline.components import component_key, language_map_space, language_score_space
+from pipeline.images import scored_images
 from pipeline.params import Params
-from pipeline.paths import CALIBRATION, CATEGORIES, LANGUAGE, MANIFEST, TEST, store_root
+from pipeline.paths import CATEGORIES, LANGUAGE, TEST, store_root
 from pipeline.receipts import Receipt, read_receipt, write_receipt
 from pipeline.runner import run_stage
-from pipeline.tables import read_json, read_table
-from pipeline.texts import TextIndex, Use, classifier_path, open_classifier, uses
+from pipeline.tables import read_json
+from pipeline.texts import TextIndex, classifier_path, open_classifier, uses
 
 log = logging.getLogger("fade")
 
@@ -37,7 +41,7 @@ class Task:
     output: Space
     keys: tuple[str, ...]
     features: tuple[Space, ...]
-    places: tuple[tuple[Location, ...], ...]
+    places: tuple[Sequence[Location], ...]
 
 
 def score_block(task: Task) -> int:
@@ -47,10 +51,13 @@ def score_block(task: Task) -> int:
     probabilities = []
     for space, places in zip(task.features, task.places, strict=True):
         vectors = unit(store.read(space, places))
-        flat = classifier.predict_proba(vectors.reshape(-1, vectors.shape[-1]))[:, 1]
-        probabilities.append(flat.reshape(vectors.shape[:-1]))
+        if not task.output.shape:
+            vectors = vectors[None]
+        # one image at a time, so that its map does not depend on the others of its block
+        parts = [classifier.predict_proba(part)[:, 1] for part in vectors]
+        probabilities.append(np.stack(parts))
     if not task.output.shape:
-        rows = probabilities[0]
+        rows = probabilities[0][0]
     else:
         grids = [(round(len(p[0]) ** 0.5),) * 2 for p in probabilities]
         rows = np.stack(
@@ -65,84 +72,100 @@ def score_block(task: Task) -> int:
     return len(task.keys)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The work of one use of text.
+
+    Attributes:
+        output: space of the components.
+        groups: images by the classifiers that they need, whose digests stand for spaces.
+        missing: for each group (images, classifiers), whether the store lacks the component.
+        labels: of the features.
+    """
+
+    output: Space
+    groups: Sequence[Group]
+    missing: Sequence[NDArray[np.bool_]]
+    labels: Sequence[str]
+
+    @property
+    def lacking(self) -> int:
+        """How many components the store lacks."""
+        return sum(int(np.count_nonzero(lacks)) for lacks in self.missing)
+
+    def keys(self) -> Keys:
+        """Keys of all components."""
+        return Keys.join(
+            [group.keys.joined(digest) for group in self.groups for digest in group.spaces]
+        )
+
+    def tasks(self, receipt: Receipt, store: Store) -> Iterator[Task]:
+        """Tasks for the components that the store lacks, each made when it is asked for."""
+        if not self.lacking:
+            return
+        features = [receipt.located(store, label).check() for label in self.labels]
+        spaces = tuple(found.space for found in features)
+        read = sum(space.row_bytes for space in spaces)
+        sizes = {digest: read for group in self.groups for digest in group.spaces}
+        for cut in segment_tasks(self.groups, self.missing, sizes, BLOCK_BYTES, BLOCK_IMAGES):
+            places = tuple(found.places(cut.keys).narrowed() for found in features)
+            for digest in cut.spaces:
+                yield Task(store.root, digest, self.output, cut.keys, spaces, places)
+
+
 def _plan(
-    use: Use,
     labels: list[str],
     output: Space,
-    images: Mapping[str, list[str]],
+    images: Mapping[str, Keys],
     classifiers: Mapping[str, str],
-    receipt: Receipt,
     store: Store,
-) -> tuple[list[Task], list[str]]:
-    """Tasks for the rows that the store lacks, and the keys of all rows of this use."""
-    needs: dict[str, list[str]] = {}
-    for category, keys in images.items():
-        for key in keys:
-            needs.setdefault(key, []).append(classifiers[category])
+) -> Plan:
+    groups = group_needs([(keys, [classifiers[category]]) for category, keys in images.items()])
     index = store.index(output)
-    digests = sorted(set(classifiers.values()))
-    present = {
-        digest: {key for key in needs if component_key(key, digest) in index} for digest in digests
-    }
-    features = [receipt.space(label) for label in labels]
-    places = [receipt.locate(store, label, needs) for label in labels]
-    read = sum(feature.row_bytes for feature in features)
-    plans = plan_segments(needs, present, dict.fromkeys(digests, read), BLOCK_BYTES, BLOCK_IMAGES)
-    tasks = [
-        Task(
-            store.root,
-            digest,
-            output,
-            plan.keys,
-            tuple(features),
-            tuple(tuple(where[key] for key in plan.keys) for where in places),
-        )
-        for plan in plans
-        for digest in plan.spaces
+    missing = [
+        np.stack([~index.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
+        for group in groups
     ]
-    rows = [component_key(key, digest) for key, found in needs.items() for digest in found]
-    return tasks, rows
+    return Plan(output, groups, missing, labels)
 
 
 def run(params: Params) -> None:
     """Bring the language components up to date and write their receipt."""
-    manifest, _ = read_table(MANIFEST.path)
     categories = read_json(CATEGORIES.path)["categories"]
     store = Store(store_root(params.features.store))
-    calibration, _ = read_table(CALIBRATION.path)
-    images: dict[str, list[str]] = {}
-    for rows_of in (manifest[manifest["split"] == "test"], calibration):
-        for category, part in rows_of.groupby("category", sort=False):
-            images.setdefault(str(category), []).extend(part["hash"])
-    needed: dict[Space, list[str]] = {}
+    images = scored_images()
+    needed: dict[Space, Keys] = {}
     against: dict[str, Mapping[str, str]] = {}
     receipt = read_receipt(TEST)
     if images and uses(params):
         text = TextIndex.read()
         weights = next(iter(receipt.spaces.values())).description["weights"]
         text.check(params, weights, categories)
+        plans = []
+        for use in uses(params):
+            if use == "classification":
+                labels = [params.classification_feature().label]
+                output = language_score_space(receipt.space(labels[0]))
+            else:
+                labels = [feature.label for feature in params.language_features()]
+                output = language_map_space([receipt.space(label) for label in labels])
+            store.register(output)
+            plans.append(_plan(labels, output, images, text.classifiers[use], store))
+            against[output.label] = text.classifiers[use]
         with receipt.void_if_damaged():
-            tasks: list[Task] = []
-            for use in uses(params):
-                if use == "classification":
-                    labels = [params.classification_feature().label]
-                    output = language_score_space(receipt.space(labels[0]))
-                else:
-                    labels = [feature.label for feature in params.language_features()]
-                    output = language_map_space([receipt.space(label) for label in labels])
-                store.register(output)
-                planned, rows = _plan(
-                    use, labels, output, images, text.classifiers[use], receipt, store
-                )
-                tasks += planned
-                needed[output] = rows
-                against[output.label] = text.classifiers[use]
-            done = map_tasks(
-                score_block, tasks, params.cluster, "language", weight=lambda task: len(task.keys)
+            tasks = iterate_tasks(
+                score_block,
+                chain.from_iterable(plan.tasks(receipt, store) for plan in plans),
+                params.cluster,
+                "language",
+                weight=lambda task: len(task.keys),
+                total=sum(plan.lacking for plan in plans),
             )
+            done = sum(tasks)
+        needed = {plan.output: plan.keys() for plan in plans}
         log.info(
             "%d components in the store, %d computed now",
-            sum(map(len, needed.values())) - sum(done), sum(done),
+            sum(map(len, needed.values())) - done, done,
         )  # fmt: skip
     write_receipt(LANGUAGE, store, needed, against)
 

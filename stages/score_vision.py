@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cache.layout import Location, Space, plan_segments
+from cache.index import Index
+from cache.keys import Keys
+from cache.layout import Group, Location, Space, group_needs, segment_tasks
 from cache.store import Store
 from fade.bank import unit
 from pipeline.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
 from pipeline.calibration import trial_images
-from pipeline.cluster import map_tasks
+from pipeline.cluster import iterate_tasks
 from pipeline.components import component_key, vision_map_space
 from pipeline.params import Params
 from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, VISION, store_root
-from pipeline.receipts import Receipt, read_receipt, write_receipt
+from pipeline.receipts import Located, read_receipt, write_receipt
 from pipeline.runner import run_stage
 from pipeline.tables import read_table
 
@@ -43,7 +46,7 @@ class Task:
     against: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     features: tuple[Space, ...]
-    places: tuple[tuple[Location, ...], ...]
+    places: tuple[Sequence[Location], ...]
 
 
 def score_block(task: Task) -> int:
@@ -64,121 +67,132 @@ def score_block(task: Task) -> int:
     return len(task.keys)
 
 
-def _plan_category(
-    needs: Mapping[str, Sequence[str]],
-    against: Mapping[str, Comparison],
-    bank: Bank,
-    output: Space,
-    features: Sequence[Space],
-    places: Sequence[Mapping[str, Location]],
-    present: Mapping[str, Location],
-    store: Path,
-) -> list[Task]:
-    done = {
-        digest: {key for key in needs if component_key(key, digest) in present}
-        for digest in against
-    }
-    read = sum(feature.row_bytes for feature in features)
-    plans = plan_segments(
-        needs,
-        done,
-        dict.fromkeys(against, -(-read // len(against))),
-        BLOCK_BYTES,
-        BLOCK_IMAGES,
-    )
-    return [
-        Task(
-            store,
-            bank,
-            output,
-            plan.keys,
-            plan.spaces,
-            tuple(against[digest] for digest in plan.spaces),
-            tuple(features),
-            tuple(tuple(where[key] for key in plan.keys) for where in places),
+@dataclass(frozen=True)
+class Plan:
+    """The work on one category.
+
+    Attributes:
+        bank: of the category.
+        comparisons: by digest; digests stand for spaces.
+        groups: images by the comparisons that they need.
+        missing: for each group (images, comparisons), whether the store lacks the map.
+    """
+
+    bank: Bank
+    comparisons: Mapping[str, Comparison]
+    groups: Sequence[Group]
+    missing: Sequence[NDArray[np.bool_]]
+
+    @property
+    def lacking(self) -> int:
+        """How many images the store lacks a map of."""
+        return sum(int(np.count_nonzero(lacks.any(axis=1))) for lacks in self.missing)
+
+    def keys(self) -> Keys:
+        """Keys of all maps."""
+        return Keys.join(
+            [group.keys.joined(digest) for group in self.groups for digest in group.spaces]
         )
-        for plan in plans
-    ]
+
+    def tasks(self, output: Space, features: Sequence[Located], store: Path) -> Iterator[Task]:
+        """Tasks for the maps that the store lacks, each made when it is asked for."""
+        spaces = tuple(found.space for found in features)
+        read = sum(space.row_bytes for space in spaces)
+        sizes = dict.fromkeys(self.comparisons, -(-read // max(len(self.comparisons), 1)))
+        for cut in segment_tasks(self.groups, self.missing, sizes, BLOCK_BYTES, BLOCK_IMAGES):
+            yield Task(
+                store,
+                self.bank,
+                output,
+                cut.keys,
+                cut.spaces,
+                tuple(self.comparisons[digest] for digest in cut.spaces),
+                spaces,
+                tuple(found.places(cut.keys).narrowed() for found in features),
+            )
 
 
 def run(params: Params) -> None:
     """Bring the vision maps up to date and write their receipt."""
     store = Store(store_root(params.features.store))
-    manifest, _ = read_table(MANIFEST.path)
-    tests = manifest[manifest["split"] == "test"]
-    needed: dict[Space, list[str]] = {}
+    tests, _ = read_table(MANIFEST.path, ("category", "hash"), split="test")
+    needed: dict[Space, Keys] = {}
     against: dict[str, Any] = {}
     calibration, _ = read_table(CALIBRATION.path)
     if params.needs_vision and len(tests) + len(calibration):
         receipt = read_receipt(TEST)
-        references = read_receipt(REFERENCES)
+        labels = [feature.label for feature in params.vision_features()]
+        output = vision_map_space([receipt.space(label) for label in labels])
+        store.register(output)
+        plans, against = _plan(params, tests, calibration, store.index(output))
+        lacking = sum(plan.lacking for plan in plans)
         with receipt.void_if_damaged():
-            output, tasks, rows, against = _plan(
-                params, tests, calibration, receipt, references, store
+            features = [receipt.located(store, label).check() for label in labels if lacking]
+            done = sum(
+                iterate_tasks(
+                    score_block,
+                    (task for plan in plans for task in plan.tasks(output, features, store.root)),
+                    params.cluster,
+                    "vision",
+                    weight=lambda task: len(task.keys),
+                    total=lacking,
+                )
             )
-            done = map_tasks(
-                score_block, tasks, params.cluster, "vision", weight=lambda task: len(task.keys)
-            )
-        needed[output] = rows
-        log.info("%d vision maps, %d images searched now", len(set(rows)), sum(done))
+        needed[output] = Keys.join([plan.keys() for plan in plans])
+        log.info("%d vision maps, %d images searched now", len(needed[output].distinct()), done)
     write_receipt(VISION, store, needed, against)
 
 
 def _plan(
-    params: Params,
-    tests: pd.DataFrame,
-    calibration: pd.DataFrame,
-    receipt: Receipt,
-    references: Receipt,
-    store: Store,
-) -> tuple[Space, list[Task], list[str], dict[str, Any]]:
-    """The output space, tasks for rows that the store lacks, keys of all rows, and what is compared
-    with: by category and trial, and of references that are held out also by image.
+    params: Params, tests: pd.DataFrame, calibration: pd.DataFrame, present: Index
+) -> tuple[list[Plan], dict[str, Any]]:
+    """Plans of all categories, and what is compared with: by category and trial, and of references
+    that are held out also by image.
     """
     selection, _ = read_table(SELECTION.path)
     table, _ = read_table(BANK_TABLE)
+    references = read_receipt(REFERENCES)
     labels = [feature.label for feature in params.vision_features()]
-    features = [receipt.space(label) for label in labels]
-    output = vision_map_space(features)
-    store.register(output)
-    present = store.index(output)
     sizes = tuple(feature.size for feature in params.vision_features())
-    images = [*tests["hash"], *calibration["hash"]]
-    places = [receipt.locate(store, label, images) for label in labels]
-    tasks: list[Task] = []
-    rows: list[str] = []
+    scored, candidates_of, chosen_of, banks = (
+        dict(tuple(frame.groupby("category", sort=False)))
+        for frame in (tests, calibration, selection, table)
+    )
+    plans: list[Plan] = []
     against: dict[str, dict[str, str]] = {}
     held_out: dict[str, dict[str, dict[str, str]]] = {}
-    for category in dict.fromkeys([*tests["category"], *calibration["category"]]):
-        bank_rows = table[table["category"] == category]
+    for category in dict.fromkeys([*scored, *candidates_of]):
+        bank_rows = banks.get(category, table.iloc[:0])
         positions = dict(zip(bank_rows["hash"], bank_rows["position"].astype(int), strict=True))
-        trials = comparisons(selection[selection["category"] == category], positions, params)
-        scored = tests.loc[tests["category"] == category, "hash"].tolist()
-        candidates = calibration.loc[calibration["category"] == category, "hash"].tolist()
-        bank = Bank(str(category), sizes, Bank.shared(params))
+        trials = comparisons(chosen_of.get(category, selection.iloc[:0]), positions, params)
+        images = Keys.of(scored[category]["hash"] if category in scored else ())
+        candidates = candidates_of[category]["hash"].tolist() if category in candidates_of else []
         by_digest: dict[str, Comparison] = {}
-        needs: dict[str, list[str]] = {key: [] for key in (*scored, *candidates)}
+        needs: list[tuple[Keys, list[str]]] = [(images, [])]
         for comparison, keys in trials:
             digest = comparison_digest(comparison, keys, references, labels, params)
             by_digest.setdefault(digest, comparison)
             against.setdefault(str(category), {})[comparison.trial.label] = digest
+            needs[0][1].append(digest)
             chosen = trial_images(candidates, keys)
-            for key in dict.fromkeys((*scored, *(() if chosen.held_out else chosen.keys))):
-                needs[key].append(digest)
+            needs.append((Keys.of(() if chosen.held_out else chosen.keys), [digest]))
             # an index of its own for each trial has no part that could be left out
-            for key in chosen.keys if chosen.held_out and bank.exact else ():
+            for key in chosen.keys if chosen.held_out and Bank.shared(params) else ():
                 others = [other for other in keys if other != key]
                 rest = replace(comparison, references=tuple(positions[k] for k in others))
                 digest = comparison_digest(rest, others, references, labels, params)
                 by_digest.setdefault(digest, rest)
-                needs[key].append(digest)
+                needs.append((Keys.of([key]), [digest]))
                 of_trial = held_out.setdefault(str(category), {})
                 of_trial.setdefault(comparison.trial.label, {})[key] = digest
-        tasks += _plan_category(
-            needs, by_digest, bank, output, features, places, present, store.root
-        )
-        rows += [component_key(key, digest) for key, found in needs.items() for digest in found]
-    return output, tasks, rows, {"vision-map": against, "held-out": held_out}
+        groups = group_needs(needs)
+        missing = [
+            np.stack([~present.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
+            for group in groups
+        ]
+        bank = Bank(str(category), sizes, Bank.shared(params))
+        plans.append(Plan(bank, by_digest, groups, missing))
+    return plans, {"vision-map": against, "held-out": held_out}
 
 
 if __name__ == "__main__":
