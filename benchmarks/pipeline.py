@@ -77,7 +77,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
         def run() -> dict[str, list[np.ndarray]]:
             store = PassThrough()
             extraction = Extraction(encoder, cast(Store, store), features, sources, params)
-            extraction.run([task])
+            extraction.run([task], len(task.keys))
             assert not extraction.problems
             return store.rows
 

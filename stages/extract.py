@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.layout import SegmentTask, Space, cut, plan_segments
+from cache.keys import Keys
+from cache.layout import SegmentTask, Space, cut, group_needs, segment_tasks
 from cache.store import Store
 from fade.datasets import dataset_root
 from fade.errors import DataError, summarise
 from fade.types import Feature
+from pipeline.images import image_sources, lacking, scored_images
 from pipeline.loader import Pixels, Source, prefetch
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
-from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, store_root
+from pipeline.paths import REFERENCES, SELECTION, TEST, store_root
 from pipeline.progress import Progress
 from pipeline.receipts import write_receipt
 from pipeline.runner import run_stage
@@ -45,17 +48,17 @@ class Extraction:
         self.features, self.sources = features, sources
         self.problems: list[str] = []
 
-    def run(self, tasks: list[SegmentTask]) -> None:
-        """Work through the tasks; images that cannot be used are noted and left out."""
+    def run(self, tasks: Iterable[SegmentTask], total: int) -> None:
+        """Work through tasks of so many images; those that cannot be used are noted, left out."""
         runtime, dataset = self.params.runtime, self.params.dataset
+        tasks, ahead = tee(tasks)  # the loader is a few images ahead
         pixels = prefetch(
-            ((self.sources[key], self._sizes(task)) for task in tasks for key in task.keys),
+            ((self.sources[key], self._sizes(task)) for task in ahead for key in task.keys),
             dataset_root(dataset.format, Path(dataset.path)),
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * runtime.batch_size,
         )
-        total = sum(len(task.keys) for task in tasks)
         pending: Future[None] | None = None
         with (
             Progress(total, "encoding") as progress,
@@ -108,9 +111,7 @@ class Extraction:
 
 def run(params: Params) -> None:
     """Bring the store up to what the parameters need, and write the two receipts."""
-    manifest, _ = read_table(MANIFEST.path)
     selection, _ = read_table(SELECTION.path)
-    calibration, _ = read_table(CALIBRATION.path)
     encoder = load_encoder(params)
     store = Store(store_root(params.features.store))
     spaces = {
@@ -120,37 +121,36 @@ def run(params: Params) -> None:
     for space in spaces.values():
         store.register(space)
     # images to calibrate on are scored like test images
-    scored = [*manifest.loc[manifest["split"] == "test", "hash"], *calibration["hash"]]
-    needs: dict[str, set[str]] = {}
-    for keys, features in (
-        (selection["hash"], params.reference_features()),
-        (scored, params.test_features()),
-    ):
-        for key in keys:
-            needs.setdefault(key, set()).update(spaces[feature].fingerprint for feature in features)
-    tasks = plan_segments(
-        needs,
-        {space.fingerprint: store.index(space) for space in spaces.values()},
+    scored = scored_images()
+    references = Keys.of(selection["hash"])
+    groups = group_needs(
+        [
+            (references, [spaces[feature].fingerprint for feature in params.reference_features()]),
+            (scored, [spaces[feature].fingerprint for feature in params.test_features()]),
+        ]
+    )
+    missing = lacking(groups, {space.fingerprint: space for space in spaces.values()}, store)
+    tasks = segment_tasks(
+        groups,
+        missing,
         {space.fingerprint: space.row_bytes for space in spaces.values()},
         SEGMENT_BYTES,
         SEGMENT_IMAGES,
     )
-    computed = len({key for task in tasks for key in task.keys})
+    needed = sum(len(group.keys) for group in groups)
+    computed = sum(int(np.count_nonzero(lacks.any(axis=1))) for lacks in missing)
     log.info(
         "%d of %d images have all their features in the store, %d to compute on %s",
-        len(needs) - computed, len(needs), computed, encoder.device,
+        needed - computed, needed, computed, encoder.device,
     )  # fmt: skip
     extraction = Extraction(
         encoder,
         store,
         {space.fingerprint: (feature, space) for feature, space in spaces.items()},
-        {
-            key: Source(key, path)
-            for key, path in zip(manifest["hash"], manifest["path"], strict=True)
-        },
+        image_sources(),
         params,
     )
-    extraction.run(tasks)
+    extraction.run(tasks, computed)
     if extraction.problems:
         raise DataError(
             f"{summarise(extraction.problems)} (all other images are stored; repair or remove "
@@ -159,7 +159,7 @@ def run(params: Params) -> None:
     write_receipt(
         REFERENCES,
         store,
-        {spaces[f]: selection["hash"].tolist() for f in params.reference_features()},
+        {spaces[f]: references for f in params.reference_features()},
     )
     write_receipt(TEST, store, {spaces[f]: scored for f in params.test_features()})
 

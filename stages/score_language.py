@@ -18,7 +18,7 @@ from fade.bank import unit
 from fade.maps import merge_sizes
 from pipeline.cluster import iterate_tasks
 from pipeline.components import component_key, language_map_space, language_score_space
-from pipeline.images import scored_images
+from pipeline.images import scored_by_category
 from pipeline.params import Params
 from pipeline.paths import CATEGORIES, LANGUAGE, TEST, store_root
 from pipeline.receipts import Receipt, read_receipt, write_receipt
@@ -133,7 +133,7 @@ def run(params: Params) -> None:
     """Bring the language components up to date and write their receipt."""
     categories = read_json(CATEGORIES.path)["categories"]
     store = Store(store_root(params.features.store))
-    images = scored_images()
+    images = scored_by_category()
     needed: dict[Space, Keys] = {}
     against: dict[str, Mapping[str, str]] = {}
     receipt = read_receipt(TEST)
