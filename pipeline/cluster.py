@@ -99,6 +99,10 @@ class LocalPool:
 
 def open_pool(cluster: ClusterParams) -> Pool:
     """The workers that the parameters ask for."""
+    if cluster.distributed:
+        from pipeline.scheduler import DaskPool  # its imports take a second
+
+        return DaskPool(cluster)
     return LocalPool(cluster)
 
 
@@ -157,16 +161,16 @@ def iterate_tasks(
     turn = 0
     with Progress(total, label, unit) as progress, open_pool(cluster) as pool:
         while following is not None or running or ready:
-            if turn in ready:
-                yield ready.pop(turn)
-                turn += 1
-            elif following is not None and len(running) + len(ready) < pool.width:
+            if following is not None and len(running) + len(ready) < pool.width:
                 number, task = following
                 key = "-".join(filter(None, (label, name(task), f"{number:04d}")))
                 running[number] = key, weight(task)
                 future = pool.submit(key, work, task)
                 future.add_done_callback(lambda done, number=number: finished.put((number, done)))
                 following = next(waiting, None)
+            elif turn in ready:
+                yield ready.pop(turn)
+                turn += 1
             else:
                 try:
                     number, future = finished.get(timeout=1.0)

@@ -24,7 +24,7 @@ from fade.datasets import VISA_TABLE, dataset_root, iterate_dataset
 from fade.errors import DataError, ParameterError, StoreError
 from fade.preprocess import decode_mask, image_size
 from pipeline.cluster import iterate_tasks
-from pipeline.params import DatasetParams, Params
+from pipeline.params import ClusterParams, DatasetParams, Params
 from pipeline.tables import table_columns, table_parts, table_writer
 
 T = TypeVar("T")
@@ -230,6 +230,9 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
     )  # fmt: skip
     total = sum(1 for _ in _files(dataset))
     fresh = target.with_name(f"{target.name}.new")
+    cluster = params.cluster
+    if not cluster.distributed:
+        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
     with table_writer(fresh, schema) as write:
         rows: list[tuple[Any, ...]] = []
         asked: deque[tuple[list[tuple[str, bool]], list[tuple[int, Facts] | None]]] = deque()
@@ -242,13 +245,13 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
                 asked.append((part, known))
                 entries = zip(part, known, strict=True)
                 yield _Block(
-                    root,
+                    root.absolute(),
                     tuple((name, mask, old[1] if old else None) for (name, mask), old in entries),
                     everything,
                 )
 
         outcomes = iterate_tasks(
-            _look_at, blocks(), params.cluster, "scan",
+            _look_at, blocks(), cluster, "scan",
             weight=lambda block: len(block.files), unit="file", total=total,
         )  # fmt: skip
         for outcome in outcomes:

@@ -175,9 +175,9 @@ class Planner:
                 else ()
             )
             yield Block(
-                self.store.root,
-                self.root,
-                maps,
+                self.store.root.absolute(),
+                self.root.absolute(),
+                maps and maps.absolute(),
                 first,
                 tuple(TestImage(*values) for values in zip(*columns, strict=True)),
                 fusions,
@@ -204,6 +204,7 @@ def _evaluate(
             params.cluster,
             label,
             weight=lambda block: len(block.images),
+            name=lambda block: block.images[0].category,
             total=images,
         )
 

@@ -21,15 +21,15 @@ from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import ImageRecord
 from pipeline.cluster import iterate_tasks
 from pipeline.listing import Facts, Listing, open_listing, pieces
-from pipeline.params import Params
+from pipeline.params import ClusterParams, Params
 from pipeline.paths import CATEGORIES, MANIFEST, SKIPPED
 from pipeline.runner import run_stage
 from pipeline.tables import table_parts, table_writer, write_json
 
 log = logging.getLogger("fade")
 
-BLOCK_IMAGES = 128
-"""Images of one task."""
+CHUNK_FILES = 64
+"""Images that one task reads."""
 GROUP_IMAGES = 1 << 14
 """Rows that are written at once."""
 COLUMNS = (
@@ -254,7 +254,7 @@ def _folder_says(path: str) -> bool | None:
 
 def _blocks(params: Params, root: Path, listing: Listing | None) -> Iterator[Block]:
     dataset = params.dataset
-    for records in pieces(_records(params), BLOCK_IMAGES):
+    for records in pieces(_records(params), CHUNK_FILES):
         known: list[tuple[Facts | None, Facts | None]] = [(None, None)] * len(records)
         if listing is not None:
             images = listing.find([record.path for record in records])
@@ -264,7 +264,7 @@ def _blocks(params: Params, root: Path, listing: Listing | None) -> Iterator[Blo
                 for image, mask in zip(images, masks, strict=True)
             ]
         yield Block(
-            root, tuple(records), tuple(known), dataset.exif_rotation,
+            root.absolute(), tuple(records), tuple(known), dataset.exif_rotation,
             dataset.on_bad_image == "skip",
         )  # fmt: skip
 
@@ -291,8 +291,11 @@ def run(params: Params) -> None:
     types = {"is_anomaly": pa.bool_(), **dict.fromkeys(("bytes", "width", "height"), pa.int64())}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     blocks, ahead = tee(_blocks(params, root, open_listing(dataset)))
+    cluster = params.cluster
+    if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
+        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
     outcomes = iterate_tasks(
-        examine, blocks, params.cluster, "manifest",
+        examine, blocks, cluster, "manifest",
         weight=lambda block: len(block.records), total=total,
     )  # fmt: skip
     with table_writer(MANIFEST.path, schema, dataset=dataset.path, format=dataset.format) as write:

@@ -34,10 +34,14 @@ BLOCK_IMAGES = 256
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A block of images to be classified by one text classifier, and the segment it becomes."""
+    """A block of images to be classified by one text classifier, and the segment it becomes.
+
+    Paths are absolute, as workers run in folders of their own.
+    """
 
     store: Path
-    classifier: str
+    classifier: Path
+    digest: str
     output: Space
     keys: tuple[str, ...]
     features: tuple[Space, ...]
@@ -47,7 +51,7 @@ class Task:
 def score_block(task: Task) -> int:
     """Compute and store one block; the number of images."""
     store = Store(task.store)
-    classifier = open_classifier(classifier_path(task.classifier))
+    classifier = open_classifier(task.classifier)
     probabilities = []
     for space, places in zip(task.features, task.places, strict=True):
         vectors = unit(store.read(space, places))
@@ -68,7 +72,7 @@ def score_block(task: Task) -> int:
                 for i in range(len(task.keys))
             ]
         )
-    store.write(task.output, [component_key(key, task.classifier) for key in task.keys], rows)
+    store.write(task.output, [component_key(key, task.digest) for key in task.keys], rows)
     return len(task.keys)
 
 
@@ -110,7 +114,10 @@ class Plan:
         for cut in segment_tasks(self.groups, self.missing, sizes, BLOCK_BYTES, BLOCK_IMAGES):
             places = tuple(found.places(cut.keys).narrowed() for found in features)
             for digest in cut.spaces:
-                yield Task(store.root, digest, self.output, cut.keys, spaces, places)
+                yield Task(
+                    store.root.absolute(), classifier_path(digest).absolute(), digest,
+                    self.output, cut.keys, spaces, places,
+                )  # fmt: skip
 
 
 def _plan(
@@ -159,6 +166,7 @@ def run(params: Params) -> None:
                 params.cluster,
                 "language",
                 weight=lambda task: len(task.keys),
+                name=lambda task: task.output.label.removeprefix("language-"),
                 total=sum(plan.lacking for plan in plans),
             )
             done = sum(tasks)

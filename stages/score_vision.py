@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,15 +127,17 @@ def run(params: Params) -> None:
         store.register(output)
         plans, against = _plan(params, tests, calibration, store.index(output))
         lacking = sum(plan.lacking for plan in plans)
+        root = store.root.absolute()
         with receipt.void_if_damaged():
             features = [receipt.located(store, label).check() for label in labels if lacking]
             done = sum(
                 iterate_tasks(
                     score_block,
-                    (task for plan in plans for task in plan.tasks(output, features, store.root)),
+                    chain.from_iterable(plan.tasks(output, features, root) for plan in plans),
                     params.cluster,
                     "vision",
                     weight=lambda task: len(task.keys),
+                    name=lambda task: task.bank.category,
                     total=lacking,
                 )
             )
@@ -190,7 +193,7 @@ def _plan(
             np.stack([~present.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
             for group in groups
         ]
-        bank = Bank(str(category), sizes, Bank.shared(params))
+        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd())
         plans.append(Plan(bank, by_digest, groups, missing))
     return plans, {"vision-map": against, "held-out": held_out}
 
