@@ -15,6 +15,7 @@ import numpy as np
 
 from cache.layout import SegmentTask, Space, cut
 from cache.store import Store
+from fade.aspect import Aspect
 from fade.datasets import dataset_root
 from fade.errors import DataError, ModelError
 from fade.types import Feature
@@ -38,9 +39,13 @@ class Extraction:
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],
         params: Params,
+        aspect: Aspect | None = None,
     ) -> None:
         self.encoder, self.store, self.params = encoder, store, params
         self.features, self.sources = features, sources
+        self.shapes = {
+            feature.size: encoder.pixels(feature.size, aspect) for feature, _ in features.values()
+        }
         self.problems: list[str] = []
 
     def run(self, tasks: Iterable[SegmentTask], total: int) -> None:
@@ -53,6 +58,7 @@ class Extraction:
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * runtime.batch_size,
+            shapes=self.shapes,
         )
         pending: Future[None] | None = None
         with (
@@ -115,6 +121,7 @@ class Task:
         segment: which images and spaces.
         sources: of these images.
         features: of these spaces.
+        aspect: of the run, where it is kept.
     """
 
     name: str
@@ -123,6 +130,7 @@ class Task:
     segment: SegmentTask
     sources: tuple[Source, ...]
     features: tuple[tuple[Feature, Space], ...]
+    aspect: Aspect | None
 
 
 ENCODER = threading.Lock()
@@ -134,7 +142,9 @@ def _load(params: str, fingerprint: str) -> Encoder:
     return load_encoder(Params.model_validate_json(params))
 
 
-def worker_encoder(params: Params, features: Iterable[tuple[Feature, Space]]) -> Encoder:
+def worker_encoder(
+    params: Params, features: Iterable[tuple[Feature, Space]], aspect: Aspect | None
+) -> Encoder:
     """The model, kept by each worker, with the threads that one has; hold :data:`ENCODER`.
 
     Raises:
@@ -147,7 +157,7 @@ def worker_encoder(params: Params, features: Iterable[tuple[Feature, Space]]) ->
     # the fingerprint of a space changes with the weights
     encoder = _load(params.model_dump_json(), expected[0][1].fingerprint)
     for feature, space in expected:
-        if feature_space(encoder, feature, params) != space:
+        if feature_space(encoder, feature, params, aspect) != space:
             raise ModelError(
                 f"model.pretrained: a worker finds other weights than the run in "
                 f"{params.model.pretrained}: give it the same file"
@@ -163,11 +173,12 @@ def encode_segment(task: Task) -> list[str]:
     """
     with ENCODER:
         extraction = Extraction(
-            worker_encoder(task.params, task.features),
+            worker_encoder(task.params, task.features, task.aspect),
             Store(task.store),
             {space.fingerprint: (feature, space) for feature, space in task.features},
             {source.key: source for source in task.sources},
             task.params,
+            task.aspect,
         )
         extraction.run([task.segment], len(task.segment.keys))
         return extraction.problems
@@ -197,6 +208,7 @@ def encode_on_cluster(
     features: Mapping[str, tuple[Feature, Space]],
     sources: Mapping[str, Source],
     params: Params,
+    aspect: Aspect | None = None,
 ) -> list[str]:
     """Let the cluster's workers compute segments; what is wrong with images left out.
 
@@ -207,6 +219,7 @@ def encode_on_cluster(
         features: by fingerprint of their spaces.
         sources: of the images.
         params: of the run.
+        aspect: of the run, where it is kept.
     """
     there = with_absolute_paths(params)
 
@@ -215,7 +228,7 @@ def encode_on_cluster(
             found = tuple(sources[key] for key in task.keys)
             spaces = tuple(features[space] for space in task.spaces)
             folder = found[0].path.partition("/")[0]  # the category, in the usual layouts
-            yield Task(folder, store.root.absolute(), there, task, found, spaces)
+            yield Task(folder, store.root.absolute(), there, task, found, spaces, aspect)
 
     outcomes = iterate_tasks(
         encode_segment,

@@ -56,6 +56,11 @@ class Facts:
     turned: bool = False
     marked: bool | None = None
 
+    def shown(self, exif_rotation: bool) -> tuple[int, int]:
+        """(width, height) of a sound image, turned as the camera says or as stored."""
+        size = (self.width or 0, self.height or 0)
+        return size[::-1] if exif_rotation and self.turned else size
+
     def fits(self, stat: os.stat_result) -> bool:
         """Whether a file still has this size and time."""
         return (self.size, self.mtime) == (stat.st_size, stat.st_mtime_ns)
@@ -78,8 +83,7 @@ def look(root: Path, path: str, *, mask: bool = False) -> Facts:
         width, height = image_size(data, path)
         if mask:
             marked = bool(decode_mask(data, path).any())
-        else:
-            turned = image_size(data, path, exif_rotation=True) != (width, height)
+        turned = image_size(data, path, exif_rotation=True) != (width, height)
     return Facts(
         len(data), stat.st_mtime_ns, content_key(data), width, height, turned, marked
     )  # fmt: skip

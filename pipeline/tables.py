@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.aspect import Aspect
 from fade.errors import StoreError
 
 if TYPE_CHECKING:
@@ -154,6 +155,12 @@ def _readable(path: Path) -> Iterator[None]:
         raise StoreError(
             f"{path} cannot be read ({reason.splitlines()[0]}): delete it and run `dvc repro`"
         ) from None
+
+
+def manifest_aspect(remarks: Mapping[str, Any]) -> Aspect | None:
+    """The aspect ratio that a manifest's images keep, by its remarks; None: squashed to squares."""
+    found = remarks.get("aspect")
+    return None if found is None else Aspect(*found)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

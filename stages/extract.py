@@ -14,10 +14,10 @@ from pipeline.extraction import Extraction, encode_on_cluster
 from pipeline.images import image_sources, lacking, scored_images
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
-from pipeline.paths import REFERENCES, SELECTION, TEST, store_root
+from pipeline.paths import MANIFEST, REFERENCES, SELECTION, TEST, store_root
 from pipeline.receipts import write_receipt
 from pipeline.runner import run_stage
-from pipeline.tables import read_table
+from pipeline.tables import manifest_aspect, read_table, table_columns
 
 log = logging.getLogger("fade")
 
@@ -25,12 +25,13 @@ log = logging.getLogger("fade")
 def run(params: Params) -> None:
     """Bring the store up to what the parameters need, and write the two receipts."""
     selection, _ = read_table(SELECTION.path)
+    aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
     on_cluster = params.cluster.distributed
     # where workers compute, the model here only tells what features are
     encoder = load_encoder(params, "cpu" if on_cluster else None)
     store = Store(store_root(params.features.store))
     spaces = {
-        feature: feature_space(encoder, feature, params)
+        feature: feature_space(encoder, feature, params, aspect)
         for feature in {*params.reference_features(), *params.test_features()}
     }
     for space in spaces.values():
@@ -62,9 +63,9 @@ def run(params: Params) -> None:
     by_print = {space.fingerprint: (feature, space) for feature, space in spaces.items()}
     sources = image_sources()
     if on_cluster:
-        problems = encode_on_cluster(tasks, computed, store, by_print, sources, params)
+        problems = encode_on_cluster(tasks, computed, store, by_print, sources, params, aspect)
     else:
-        extraction = Extraction(encoder, store, by_print, sources, params)
+        extraction = Extraction(encoder, store, by_print, sources, params, aspect)
         extraction.run(tasks, computed)
         problems = extraction.problems
     if problems:

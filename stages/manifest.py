@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import tee
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 
 from cache.keys import Keys
 from cache.layout import content_key
+from fade.aspect import Aspect, middle_aspect
 from fade.datasets import GOOD_LABELS, dataset_root, iterate_dataset, stray_masks
 from fade.errors import DataError, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
@@ -84,9 +88,8 @@ def _row(
             decode_rgb(data, record.path, exif_rotation=exif_rotation)
         key, size = content_key(data), len(data)
     else:
-        key, size, width, height = facts.hash, facts.size, facts.width, facts.height
-        if exif_rotation and facts.turned:
-            width, height = height, width
+        key, size = facts.hash, facts.size
+        width, height = facts.shown(exif_rotation)
     row = {
         **asdict(record),
         "hash": key,
@@ -98,23 +101,26 @@ def _row(
     }
     if record.mask is not None:
         facts = _unchanged(root, record.mask, known[1])
-        if facts is None or facts.marked is None:
+        if facts is None or facts.marked is None or facts.width is None or facts.height is None:
             mask = _read(root, record.mask)
-            pixels = decode_mask(mask, record.mask)
+            pixels = decode_mask(mask, record.mask, exif_rotation=exif_rotation)
             mask_height, mask_width = pixels.shape
             row.update(mask_hash=content_key(mask), marked=bool(pixels.any()))
         else:
-            mask_height, mask_width = facts.height, facts.width
+            mask_width, mask_height = facts.shown(exif_rotation)
             row.update(mask_hash=facts.hash, marked=facts.marked)
         if (mask_height, mask_width) != (height, width):
+            turned = exif_rotation and (mask_height, mask_width) == (width, height)
             raise DataError(
                 f"the mask {record.mask} is {mask_width} x {mask_height} pixels, its image "
                 f"{record.path} {width} x {height}: they must have the same size"
+                + (" once turned as EXIF says; was the mask drawn unturned?" if turned else "")
             )
     elif record.unused_mask is not None:
         with contextlib.suppress(DataError):  # whatever it is, nobody reads it
             mask = _read(root, record.unused_mask)
-            row["marked"] = bool(decode_mask(mask, record.unused_mask).any())
+            pixels = decode_mask(mask, record.unused_mask, exif_rotation=exif_rotation)
+            row["marked"] = bool(pixels.any())
     return row
 
 
@@ -276,6 +282,77 @@ def _records(params: Params) -> Iterator[ImageRecord]:
     )  # fmt: skip
 
 
+def _examined(
+    params: Params,
+    root: Path,
+    total: int,
+    skipped: list[dict[str, str]],
+    tested: dict[str, ImageRecord],
+) -> Iterator[dict[str, Any]]:
+    """Rows of the images that can be used, as they come.
+
+    Args:
+        params: of the run.
+        root: that paths are relative to.
+        total: how many images there are.
+        skipped: gets path and reason of the others.
+        tested: gets a test image for each folder of categories that has some.
+    """
+    blocks, ahead = tee(_blocks(params, root, open_listing(params.dataset)))
+    cluster = params.cluster
+    if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
+        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
+    outcomes = iterate_tasks(
+        examine, blocks, cluster, "manifest",
+        weight=lambda block: len(block.records), total=total,
+    )  # fmt: skip
+    for outcome, block in zip(outcomes, ahead, strict=True):
+        for record, found in zip(block.records, outcome, strict=True):
+            if record.split == "test":
+                tested.setdefault(record.path.rpartition("/test/")[0], record)
+            if isinstance(found, str):
+                skipped.append({"path": record.path, "reason": found})
+            else:
+                yield found
+
+
+def _spool(rows: Iterable[dict[str, Any]], file: IO[str]) -> Aspect | None:
+    """Write rows to a file; the median aspect ratio of their images, None if there are none."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for row in rows:
+        sizes[row["width"], row["height"]] += 1
+        file.write(json.dumps(row) + "\n")
+    return middle_aspect(sizes.elements()) if sizes else None
+
+
+def _fitting(
+    file: IO[str], aspect: Aspect, skipped: list[dict[str, str]], params: Params
+) -> Iterator[dict[str, Any]]:
+    """Rows from a file of the images that have an aspect ratio; the others are skipped or refused."""
+    file.seek(0)
+    unfit: list[str] = []
+    count = 0
+    for line in file:
+        row = json.loads(line)
+        width, height = row["width"], row["height"]
+        count += 1
+        if aspect.fits(width, height):
+            yield row
+            continue
+        unfit.append(
+            f"{row['path']} is {width} x {height} pixels, not of the aspect ratio "
+            f"{aspect.width}:{aspect.height}"
+        )
+        if params.dataset.on_bad_image == "skip":
+            skipped.append({"path": row["path"], "reason": unfit[-1]})
+    if unfit and not skipped and params.dataset.on_bad_image == "fail":
+        raise DataError(
+            f"features.aspect is keep, but {len(unfit)} of {count} images "
+            f"differ: {summarise(unfit)} (set it to square, name categories of one aspect ratio "
+            "in dataset.categories, or leave such images out: dataset.on_bad_image skip)"
+        )
+
+
 def run(params: Params) -> None:
     """Write the manifest, the list of categories, and what is left out or odd."""
     import pyarrow as pa
@@ -290,41 +367,26 @@ def run(params: Params) -> None:
     tested: dict[str, ImageRecord] = {}
     types = {"is_anomaly": pa.bool_(), **dict.fromkeys(("bytes", "width", "height"), pa.int64())}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-    blocks, ahead = tee(_blocks(params, root, open_listing(dataset)))
-    cluster = params.cluster
-    if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
-        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
-    outcomes = iterate_tasks(
-        examine, blocks, cluster, "manifest",
-        weight=lambda block: len(block.records), total=total,
-    )  # fmt: skip
-    with table_writer(MANIFEST.path, schema, dataset=dataset.path, format=dataset.format) as write:
-        rows: list[dict[str, Any]] = []
-
-        def flush() -> None:
-            remarks.add(rows)
-            write({name: [row[name] for row in rows] for name in COLUMNS})
-            rows.clear()
-
-        for outcome, block in zip(outcomes, ahead, strict=True):
-            for record, found in zip(block.records, outcome, strict=True):
-                if record.split == "test":
-                    tested.setdefault(record.path.rpartition("/test/")[0], record)
-                if isinstance(found, str):
-                    skipped.append({"path": record.path, "reason": found})
-                else:
-                    rows.append(found)
-            if len(rows) >= GROUP_IMAGES:
-                flush()
-        if rows:
-            flush()
-        reasons = [item["reason"] for item in skipped]
-        if skipped and dataset.on_bad_image == "fail":
-            raise DataError(
-                f"{summarise(reasons)} (or leave such images out: dataset.on_bad_image skip)"
-            )
-        if not remarks.rows:
-            raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
+    with TemporaryFile("w+", encoding="utf-8") as spool:
+        rows = _examined(params, root, total, skipped, tested)
+        kept: list[int] | None = None
+        if params.features.aspect == "keep":
+            # which rows stay, all of them tell
+            aspect = _spool(rows, spool)
+            kept = [aspect.width, aspect.height] if aspect else None
+            rows = _fitting(spool, aspect, skipped, params) if aspect else iter(())
+        about = {"dataset": dataset.path, "format": dataset.format, "aspect": kept}
+        with table_writer(MANIFEST.path, schema, **about) as write:
+            for part in pieces(rows, GROUP_IMAGES):
+                remarks.add(part)
+                write({name: [row[name] for row in part] for name in COLUMNS})
+            reasons = [item["reason"] for item in skipped]
+            if skipped and dataset.on_bad_image == "fail":
+                raise DataError(
+                    f"{summarise(reasons)} (or leave such images out: dataset.on_bad_image skip)"
+                )
+            if not remarks.rows:
+                raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
     warnings = list(remarks.lines(MANIFEST.path))
     if dataset.format in ("mvtec", "folder") and (stray := stray_masks(path, tested.values())):
         warnings.append(f"{len(stray)} masks belong to no image: {summarise(stray)}")

@@ -20,7 +20,7 @@ from fade.bank import unit
 from pipeline.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
 from pipeline.calibration import trial_images
 from pipeline.cluster import iterate_tasks
-from pipeline.components import component_key, vision_map_space
+from pipeline.components import component_key, patch_grid, vision_map_space
 from pipeline.params import Params
 from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, VISION, store_root
 from pipeline.receipts import Located, read_receipt, write_receipt
@@ -123,9 +123,10 @@ def run(params: Params) -> None:
     if params.needs_vision and len(tests) + len(calibration):
         receipt = read_receipt(TEST)
         labels = [feature.label for feature in params.vision_features()]
-        output = vision_map_space([receipt.space(label) for label in labels])
+        spaces = [receipt.space(label) for label in labels]
+        output = vision_map_space(spaces)
         store.register(output)
-        plans, against = _plan(params, tests, calibration, store.index(output))
+        plans, against = _plan(params, tests, calibration, spaces, store.index(output))
         lacking = sum(plan.lacking for plan in plans)
         root = store.root.absolute()
         with receipt.void_if_damaged():
@@ -147,7 +148,11 @@ def run(params: Params) -> None:
 
 
 def _plan(
-    params: Params, tests: pd.DataFrame, calibration: pd.DataFrame, present: Index
+    params: Params,
+    tests: pd.DataFrame,
+    calibration: pd.DataFrame,
+    features: Sequence[Space],
+    present: Index,
 ) -> tuple[list[Plan], dict[str, Any]]:
     """Plans of all categories, and what is compared with: by category and trial, and of references
     that are held out also by image.
@@ -161,6 +166,7 @@ def _plan(
         dict(tuple(frame.groupby("category", sort=False)))
         for frame in (tests, calibration, selection, table)
     )
+    grids = dict(zip(sizes, map(patch_grid, features), strict=True))
     plans: list[Plan] = []
     against: dict[str, dict[str, str]] = {}
     held_out: dict[str, dict[str, dict[str, str]]] = {}
@@ -193,7 +199,7 @@ def _plan(
             np.stack([~present.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
             for group in groups
         ]
-        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd())
+        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd(), grids=grids)
         plans.append(Plan(bank, by_digest, groups, missing))
     return plans, {"vision-map": against, "held-out": held_out}
 
