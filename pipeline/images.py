@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.keys import Keys
-from cache.layout import Group, Space
+from cache.layout import Group, Space, group_needs
 from cache.store import Store
 from pipeline.loader import Sources
 from pipeline.paths import CALIBRATION, MANIFEST
@@ -54,6 +54,22 @@ def image_sources() -> Sources:
     """
     manifest, _ = read_table(MANIFEST.path, ("hash", "path"))
     return Sources(manifest["hash"], manifest["path"].array)
+
+
+def feature_groups(
+    references: Keys, scored: Keys, reference_spaces: Collection[str], test_spaces: Collection[str]
+) -> list[Group]:
+    """Images by the features that they need, references first, each image once.
+
+    References are apart, so that all others are encoded in the same batches whether features are
+    kept or not.
+    """
+    both = scored.take(scored.places_in(references.distinct()) >= 0)
+    others = scored.take(scored.places_in(references.distinct()) < 0)
+    return [
+        *group_needs([(references, reference_spaces), (both, test_spaces)]),
+        *group_needs([(others, test_spaces)]),
+    ]
 
 
 def lacking(

@@ -16,7 +16,7 @@ from cache.keys import Keys
 from cache.layout import Location, Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
-from pipeline.paths import Artefact
+from pipeline.paths import STREAMED, Artefact
 from pipeline.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 
 
@@ -241,3 +241,17 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
         return Receipt(path, spaces, _RowsByLabel(path, spaces), remarks["against"])
     except (KeyError, TypeError):
         raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None
+
+
+def check_streamed(lacking: int) -> None:
+    """Refuse to go on without components of images whose features nobody kept.
+
+    Raises:
+        DamagedSegmentError: some are lacking; the receipt of the stream stage is then removed.
+    """
+    with read_receipt(STREAMED).void_if_damaged():
+        if lacking:
+            raise DamagedSegmentError(
+                f"{lacking} components are gone from the store, and with features.keep false no "
+                "features to make them from: run `dvc repro` again and they are computed anew"
+            )

@@ -7,11 +7,11 @@ import logging
 import numpy as np
 
 from cache.keys import Keys
-from cache.layout import group_needs, segment_tasks
+from cache.layout import segment_tasks
 from cache.store import Store
 from fade.errors import DataError, summarise
 from pipeline.extraction import Extraction, encode_on_cluster
-from pipeline.images import image_sources, lacking, scored_images
+from pipeline.images import feature_groups, image_sources, lacking, scored_images
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
 from pipeline.paths import MANIFEST, REFERENCES, SELECTION, TEST, store_root
@@ -39,13 +39,14 @@ def run(params: Params) -> None:
     # images to calibrate on are scored like test images
     scored = scored_images()
     references = Keys.of(selection["hash"])
-    groups = group_needs(
-        [
-            (references, [spaces[feature].fingerprint for feature in params.reference_features()]),
-            (scored, [spaces[feature].fingerprint for feature in params.test_features()]),
-        ]
-    )
+    reference_spaces = [spaces[f].fingerprint for f in params.reference_features()]
+    test_spaces = [spaces[f].fingerprint for f in params.test_features()]
+    groups = feature_groups(references, scored, reference_spaces, test_spaces)
     missing = lacking(groups, {space.fingerprint: space for space in spaces.values()}, store)
+    if not params.features.keep:  # stage stream makes what else is needed, and forgets it
+        for group, lacks in zip(groups, missing, strict=True):
+            lacks[group.keys.places_in(references.distinct()) < 0] = False
+            lacks[:, [space not in reference_spaces for space in group.spaces]] = False
     tasks = segment_tasks(
         groups,
         missing,
@@ -78,7 +79,8 @@ def run(params: Params) -> None:
         store,
         {spaces[f]: references for f in params.reference_features()},
     )
-    write_receipt(TEST, store, {spaces[f]: scored for f in params.test_features()})
+    kept = scored if params.features.keep else ()
+    write_receipt(TEST, store, {spaces[f]: kept for f in params.test_features()})
 
 
 if __name__ == "__main__":
