@@ -32,8 +32,8 @@ CATEGORIES, REFERENCES, SEGMENT = 10, 4, 256
 ROW_BYTES, GROWTH = 300, 1.1
 """Allowed memory: so many bytes a row, and beyond them such a share of the smaller run's peak."""
 STAGES = (
-    "scan", "manifest", "select", "extract", "text", "bank", "score_language", "score_vision",
-    "evaluate",
+    "scan", "manifest", "select", "extract", "text", "bank", "stream", "score_language",
+    "score_vision", "evaluate",
 )  # fmt: skip
 
 

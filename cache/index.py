@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -9,8 +10,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.keys import Keys
+from cache.keys import AT_ONCE, Keys
 from cache.layout import Location
+
+JOINED = 256
+"""Segments whose keys become one array while an index is built."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,24 +68,37 @@ class Index(Mapping[str, Location]):
     def build(cls, entries: Iterable[Mapping[str, Any]]) -> Index:
         """The index of entries as the store writes them; of duplicates the first one serves."""
         names: list[str] = []
+        found: list[Keys] = []
         parts: list[Keys] = []
-        crcs: list[NDArray[np.uint32]] = []
-        for entry in entries:
+        segments, rows, crcs = array("i"), array("i"), array("I")
+        for number, entry in enumerate(entries):
             names.append(entry["segment"])
             parts.append(Keys.of(entry["keys"]))
-            crcs.append(np.array(entry["crc"], np.uint32))
-        counts = np.array([len(part) for part in parts], np.int64)
-        segments = np.repeat(np.arange(len(names), dtype=np.int32), counts)
-        rows = np.concatenate([np.arange(n, dtype=np.int32) for n in counts] or [segments])
-        keys = Keys.join(parts)
-        places = Places(tuple(names), segments, rows, np.concatenate(crcs or [rows.view("u4")]))
-        del parts, crcs
+            segments.extend([number] * len(parts[-1]))
+            rows.extend(range(len(parts[-1])))
+            crcs.extend(entry["crc"])
+            if len(parts) == JOINED:  # many small arrays would tear the memory to pieces
+                found.append(Keys.join(parts))
+                parts = []
+        keys = Keys.join([*found, *parts])
+        del found, parts
         order = np.argsort(keys.data, kind="stable")
-        keys, places = keys.take(order), places.take(order)
-        del order
+        keys = keys.take(order)
         again = np.zeros(len(keys), bool)
-        again[1:] = keys.data[1:] == keys.data[:-1]
-        return cls(keys.take(~again), places.take(~again)) if again.any() else cls(keys, places)
+        for start in range(1, len(keys), AT_ONCE):  # few keys are copied at once
+            stop = min(start + AT_ONCE, len(keys))
+            again[start:stop] = keys.data[start:stop] == keys.data[start - 1 : stop - 1]
+        if again.any():
+            keys, order = keys.take(~again), order[~again]
+        return cls(
+            keys,
+            Places(
+                tuple(names),
+                np.frombuffer(segments, np.int32)[order],
+                np.frombuffer(rows, np.int32)[order],
+                np.frombuffer(crcs, np.uint32)[order],
+            ),
+        )
 
     def __getitem__(self, key: str) -> Location:
         places, found = self.find([key])

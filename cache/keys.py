@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 HASH_BYTES = 20
 """Of a content key, see :func:`cache.layout.content_key`."""
-AT_ONCE = 1 << 16
+AT_ONCE = 1 << 14
 """Keys that are Python strings at the same time."""
 _HASH, _JOINED = 2 * HASH_BYTES, 2 * HASH_BYTES + 1
 _DIGITS = np.full(256, 255, np.uint8)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,7 @@ from cache.layout import Group, Space, group_needs
 from cache.store import Store
 from pipeline.loader import Sources
 from pipeline.paths import CALIBRATION, MANIFEST
-from pipeline.tables import read_table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from pipeline.tables import read_table, table_parts
 
 
 def scored_images() -> Keys:
@@ -25,7 +24,7 @@ def scored_images() -> Keys:
     Raises:
         StoreError: the manifest or the table of calibration images is missing or damaged.
     """
-    return Keys.join([Keys.of(frame["hash"]) for frame in _scored("hash")])
+    return Keys.join([keys for part in (test_images(), calibration_images()) for _, keys in part])
 
 
 def scored_by_category() -> dict[str, Keys]:
@@ -34,16 +33,44 @@ def scored_by_category() -> dict[str, Keys]:
     Raises:
         StoreError: the manifest or the table of calibration images is missing or damaged.
     """
+    return by_category([*test_images(), *calibration_images()])
+
+
+def test_images() -> list[tuple[str, Keys]]:
+    """Categories and keys of test images in the manifest's order: a pair for each run of a category.
+
+    Raises:
+        StoreError: the manifest is missing or damaged.
+    """
+    return _runs(table_parts(MANIFEST.path, ("category", "hash"), split="test"))
+
+
+def calibration_images() -> list[tuple[str, Keys]]:
+    """The same of the images to calibrate on.
+
+    Raises:
+        StoreError: their table is missing or damaged.
+    """
+    return _runs(table_parts(CALIBRATION.path, ("category", "hash")))
+
+
+def by_category(runs: Iterable[tuple[str, Keys]]) -> dict[str, Keys]:
+    """The keys of each category, categories by first appearance."""
     found: dict[str, list[Keys]] = {}
-    for frame in _scored("category", "hash"):
-        for category, part in frame.groupby("category", sort=False)["hash"]:
-            found.setdefault(str(category), []).append(Keys.of(part))
+    for category, keys in runs:
+        found.setdefault(category, []).append(keys)
     return {category: Keys.join(parts) for category, parts in found.items()}
 
 
-def _scored(*columns: str) -> Iterator[pd.DataFrame]:
-    yield read_table(MANIFEST.path, columns, split="test")[0]
-    yield read_table(CALIBRATION.path, columns)[0]
+def _runs(parts: Iterable[Mapping[str, Any]]) -> list[tuple[str, Keys]]:
+    return [
+        (category, Keys.of(key for _, key in run))
+        for part in parts
+        for category, run in groupby(
+            zip(part["category"].to_pylist(), part["hash"].to_pylist(), strict=True),
+            key=itemgetter(0),
+        )
+    ]
 
 
 def image_sources() -> Sources:

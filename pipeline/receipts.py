@@ -76,15 +76,22 @@ class Located:
     sound: NDArray[np.bool_]
     lost: int
 
+    def vouched(self, keys: Iterable[str]) -> NDArray[np.bool_]:
+        """For each key whether the receipt knows its row and the store has it."""
+        at = Keys.of(keys).places_in(self.index.keys_sorted)
+        known = at >= 0
+        known[known] = self.sound[at[known]]
+        return known
+
     def places(self, keys: Iterable[str]) -> Places:
         """Where the rows of some keys lie, in their order.
 
         Raises:
             DamagedSegmentError: rows are gone or changed.
         """
-        at = Keys.of(keys).places_in(self.index.keys_sorted)
-        gone = at < 0
-        gone[~gone] = ~self.sound[at[~gone]]
+        keys = Keys.of(keys)
+        at = keys.places_in(self.index.keys_sorted)
+        gone = ~self.vouched(keys)
         if gone.any():
             raise self._gone(np.count_nonzero(gone), len(at))
         return self.index.places.take(at)

@@ -66,7 +66,7 @@ def metrics_table(
 
 def score_rows(scores: pd.DataFrame) -> dict[tuple[str, Trial], NDArray[np.intp]]:
     """The rows of each category and trial in a table of scores."""
-    groups = scores.groupby(["category", "shots", "seed"], sort=False)
+    groups = scores.groupby(["category", "shots", "seed"], sort=False, observed=True)
     found: dict[Any, Any] = dict(groups.indices)
     return {
         (str(category), Trial(int(shots), int(seed))): rows

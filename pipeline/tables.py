@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA = 1
-GROUP_ROWS = 1 << 16
+GROUP_ROWS = 1 << 14
 """Rows of a long table that are in memory at once while it is written or read in parts."""
 _KEY = b"fade"
 

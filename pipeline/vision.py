@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,11 @@ from cache.store import Store
 from pipeline.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
 from pipeline.calibration import trial_images
 from pipeline.components import patch_grid, vision_map_space
+from pipeline.images import by_category, calibration_images, test_images
 from pipeline.params import Params
-from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION
+from pipeline.paths import REFERENCES, SELECTION
 from pipeline.receipts import Receipt, read_receipt
 from pipeline.tables import read_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,10 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> VisionWork | 
         receipt: of the scored images' features, whose spaces count.
         store: of the maps.
     """
-    tests, _ = read_table(MANIFEST.path, ("category", "hash"), split="test")
-    calibration, _ = read_table(CALIBRATION.path)
-    if not params.needs_vision or not len(tests) + len(calibration):
+    if not params.needs_vision:
+        return None
+    tests, calibration = by_category(test_images()), by_category(calibration_images())
+    if not tests and not calibration:
         return None
     features = [receipt.space(feature.label) for feature in params.vision_features()]
     output = vision_map_space(features)
@@ -123,8 +122,8 @@ def vision_rows(
 
 def _plan(
     params: Params,
-    tests: pd.DataFrame,
-    calibration: pd.DataFrame,
+    tests: Mapping[str, Keys],
+    calibration: Mapping[str, Keys],
     features: Sequence[Space],
     present: Index,
 ) -> tuple[list[VisionPlan], dict[str, Any]]:
@@ -136,20 +135,19 @@ def _plan(
     references = read_receipt(REFERENCES)
     labels = [feature.label for feature in params.vision_features()]
     sizes = tuple(feature.size for feature in params.vision_features())
-    scored, candidates_of, chosen_of, banks = (
-        dict(tuple(frame.groupby("category", sort=False)))
-        for frame in (tests, calibration, selection, table)
+    chosen_of, banks = (
+        dict(tuple(frame.groupby("category", sort=False))) for frame in (selection, table)
     )
     grids = dict(zip(sizes, map(patch_grid, features), strict=True))
     plans: list[VisionPlan] = []
     against: dict[str, dict[str, str]] = {}
     held_out: dict[str, dict[str, dict[str, str]]] = {}
-    for category in dict.fromkeys([*scored, *candidates_of]):
+    for category in dict.fromkeys([*tests, *calibration]):
         bank_rows = banks.get(category, table.iloc[:0])
         positions = dict(zip(bank_rows["hash"], bank_rows["position"].astype(int), strict=True))
         trials = comparisons(chosen_of.get(category, selection.iloc[:0]), positions, params)
-        images = Keys.of(scored[category]["hash"] if category in scored else ())
-        candidates = candidates_of[category]["hash"].tolist() if category in candidates_of else []
+        images = tests.get(category, Keys.of(()))
+        candidates = list(calibration.get(category, ()))
         by_digest: dict[str, Comparison] = {}
         needs: list[tuple[Keys, list[str]]] = [(images, [])]
         for comparison, keys in trials:

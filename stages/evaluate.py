@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.keys import Keys
 from cache.store import Store
 from fade.aspect import Aspect, Shape, shape_of
 from fade.datasets import dataset_root
@@ -33,6 +34,7 @@ from pipeline.evaluation import (
     evaluate_block,
     merge_histograms,
 )
+from pipeline.images import calibration_images, test_images
 from pipeline.params import Params
 from pipeline.paths import (
     CALIBRATION,
@@ -89,29 +91,71 @@ BLOCK_IMAGES = 64
 
 
 class _Components:
-    """Finds the components of images in the store."""
+    """Where the components of images lie: of test images by row, of the few others by key.
 
-    def __init__(self, receipt: Receipt, label: str, store: Store) -> None:
+    Args:
+        receipt: of the components.
+        label: which of them.
+        store: where they are.
+        tests, calibration: categories and keys of the images, see :func:`test_images`.
+        trials: those that differ in the component; None alone if none do.
+
+    Raises:
+        DamagedSegmentError: rows are gone or changed.
+    """
+
+    def __init__(
+        self,
+        receipt: Receipt,
+        label: str,
+        store: Store,
+        tests: Sequence[tuple[str, Keys]],
+        calibration: Sequence[tuple[str, Keys]],
+        trials: Sequence[Trial | None],
+    ) -> None:
         self.space = receipt.space(label)
         self.against = receipt.against[label]
-        self._located = receipt.located(store, label).check()
+        located = receipt.located(store, label).check()
+        self._tests = {
+            trial: located.places(
+                Keys.join([keys.joined(self._digest(name, trial)) for name, keys in tests])
+            )
+            for trial in trials
+        }
+        held_out = receipt.against.get("held-out", {})
+        few = {
+            component_key(key, digest)
+            for category, keys in calibration
+            for key in keys
+            for digest in (
+                *(self._digest(category, trial) for trial in trials),
+                *(of.get(key, "") for of in held_out.get(category, {}).values()),
+            )
+        }  # fmt: skip
+        keys = Keys.of(sorted(few))
+        keys = keys.take(located.vouched(keys))  # trials differ in the images that they need
+        self._few = dict(zip(keys, located.places(keys), strict=True))
+
+    def _digest(self, category: str, trial: Trial | None) -> str:
+        against = self.against[category]
+        return str(against[trial.label] if trial else against)
+
+    def of_tests(self, first: int, count: int, trial: Trial | None = None) -> Component:
+        """The rows for so many test images; of one trial where it differs between trials."""
+        return Component(self.space, self._tests[trial][first : first + count].narrowed())
 
     def of(
-        self,
-        images: pd.DataFrame,
-        trial: Trial | None = None,
-        held_out: Mapping[str, str] | None = None,
+        self, images: pd.DataFrame, trial: Trial | None, held_out: Mapping[str, str]
     ) -> Component:
-        """The component's rows for some images; of one trial where it differs between trials.
+        """The rows for some images to calibrate on.
 
         Of references that are held out, ``held_out`` tells what each was compared with.
         """
-        keys = []
-        for category, key in zip(images["category"], images["hash"], strict=True):
-            against = self.against[category]
-            digest = against[trial.label] if trial else against
-            keys.append(component_key(key, (held_out or {}).get(key, digest)))
-        return Component(self.space, self._located.places(keys).narrowed())
+        keys = [
+            component_key(key, held_out.get(key) or self._digest(category, trial))
+            for category, key in zip(images["category"], images["hash"], strict=True)
+        ]
+        return Component(self.space, [self._few[key] for key in keys])
 
 
 @dataclass(frozen=True)
@@ -133,19 +177,22 @@ class Planner:
     ) -> Planner:
         """Find all components; some receipt speaks of images."""
         language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
-        with language.void_if_damaged():
-            scores = (
-                _Components(language, "language-score", store)
-                if params.needs_language_score
-                else None
-            )
-            maps = (
-                _Components(language, "language-map", store) if params.needs_language_map else None
-            )
-        with vision.void_if_damaged():
-            visions = _Components(vision, "vision-map", store) if params.needs_vision else None
-        held_out = vision.against.get("held-out", {})
-        return cls(params, store, root, aspect, scores, maps, visions, held_out)
+        tests, calibration = test_images(), calibration_images()
+
+        def found(receipt: Receipt, label: str, trials: Sequence[Trial | None]) -> _Components:
+            with receipt.void_if_damaged():
+                return _Components(receipt, label, store, tests, calibration, trials)
+
+        return cls(
+            params,
+            store,
+            root,
+            aspect,
+            found(language, "language-score", [None]) if params.needs_language_score else None,
+            found(language, "language-map", [None]) if params.needs_language_map else None,
+            found(vision, "vision-map", params.trials()) if params.needs_vision else None,
+            vision.against.get("held-out", {}),
+        )
 
     def grid(self) -> Shape:
         """(rows, columns) of maps; 1 where there are none."""
@@ -164,9 +211,9 @@ class Planner:
         """Blocks of some images, in their order, each made when it is asked for.
 
         Args:
-            images: with ``category``, ``path``, ``hash``, ``is_anomaly`` and ``mask``.
+            images: with ``category``, ``path``, ``is_anomaly`` and ``mask``; to calibrate also ``hash``.
             trials: all of them are evaluated in each block.
-            maps: where fused maps are kept, if they are.
+            maps: where fused maps of test images go; None for images to calibrate on.
             held_out: see :class:`_Components`.
         """
         params = self.params
@@ -179,11 +226,20 @@ class Planner:
             # pandas reads a missing mask as NaN
             masks = part["mask"].astype(object).where(part["mask"].notna(), None)
             columns = (part["category"], part["path"], part["is_anomaly"], masks)
-            visions = (
-                tuple(self.vision.of(part, fusion.trial, held_out) for fusion in fusions)
-                if self.vision
-                else ()
-            )
+
+            def rows(
+                components: _Components | None,
+                trial: Trial | None = None,
+                part: pd.DataFrame = part,
+                first: int = first,
+            ) -> Component | None:
+                if components is None:
+                    return None
+                if maps is not None:
+                    return components.of_tests(first, len(part), trial)
+                return components.of(part, trial, held_out or {})
+
+            visions = (rows(self.vision, fusion.trial) for fusion in fusions)
             yield Block(
                 self.store.root.absolute(),
                 self.root.absolute(),
@@ -195,9 +251,9 @@ class Planner:
                 params.fusion.segmentation_mode,
                 params.fusion.normalize,
                 shape_of(params.evaluate.size, self.aspect),
-                self.language_score.of(part) if self.language_score else None,
-                self.language_map.of(part) if self.language_map else None,
-                visions,
+                rows(self.language_score),
+                rows(self.language_map),
+                tuple(component for component in visions if component is not None),
                 params.dataset.exif_rotation,
             )
 
@@ -314,13 +370,14 @@ def scores_table(
     """What metrics need of the scores (trials, images): trial by trial, in the images' order."""
     import pandas as pd
 
+    categories = tests["category"].astype("category")
     parts = [
         pd.DataFrame(
             {
-                "category": tests["category"],
+                "category": categories,
                 "is_anomaly": tests["is_anomaly"].to_numpy(dtype=bool),
-                "shots": trial.shots,
-                "seed": trial.seed,
+                "shots": np.full(len(tests), trial.shots, np.int32),
+                "seed": np.full(len(tests), trial.seed),
                 "score": scores[number],
             }
         )
@@ -359,7 +416,7 @@ def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[
 
 def run(params: Params) -> None:
     """Write maps, scores, metrics, their summary, remarks on them, and thresholds."""
-    columns = ("path", "category", "defect", "is_anomaly", "mask", "hash")
+    columns = ("path", "category", "defect", "is_anomaly", "mask")
     tests, remarks = read_table(MANIFEST.path, columns, split="test")
     calibration, _ = read_table(CALIBRATION.path)
     selection, _ = read_table(SELECTION.path)
