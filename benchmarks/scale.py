@@ -24,8 +24,9 @@ import yaml
 
 from cache.layout import content_key
 from cache.store import Store
+from pipeline.cluster import iterate_tasks
 from pipeline.models import feature_space, load_encoder
-from pipeline.params import parse_params
+from pipeline.params import ClusterParams, parse_params
 
 ROOT = Path(__file__).parent.parent
 CATEGORIES, REFERENCES, SEGMENT = 10, 4, 256
@@ -162,15 +163,47 @@ def stages_table(small: int, factor: int, stages: tuple[str, ...], place: Path |
     return "\n".join(lines)
 
 
+def nothing(task: int) -> int:
+    """A task without work."""
+    return task
+
+
+def scheduler_table(tasks: int) -> str:
+    """What handing out so many empty tasks takes, with each way to work."""
+    lines = ["| cluster.kind | tasks | time | a task |", "|---|---|---|---|"]
+
+    def timed(cluster: ClusterParams) -> None:
+        start = time.perf_counter()
+        found = iterate_tasks(nothing, iter(range(tasks)), cluster, "empty", total=tasks)
+        assert all(number == task for number, task in enumerate(found))
+        seconds = time.perf_counter() - start
+        lines.append(
+            f"| {cluster.kind} | {tasks:,} | {seconds:.1f} s | {1e3 * seconds / tasks:.2f} ms |"
+        )
+
+    for kind in ("synchronous", "threads", "processes"):
+        timed(ClusterParams(kind=kind))  # type: ignore[arg-type]
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+        timed(ClusterParams(kind="address", address=local.scheduler_address))
+    return "\n".join(lines)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("what", choices=("stages",))
-    parser.add_argument("--images", type=int, default=20_000, help="of the smaller run")
+    parser.add_argument("what", choices=("stages", "scheduler"))
+    parser.add_argument(
+        "--images", type=int, default=20_000, help="of the smaller run; or empty tasks"
+    )
     parser.add_argument("--factor", type=int, default=10, help="the larger run has so many times")
     parser.add_argument("--stage", action="append", choices=STAGES, help="these and no others")
     parser.add_argument("--place", type=Path, help="folder for the projects, on a large disk")
     chosen = parser.parse_args(arguments)
+    if chosen.what == "scheduler":
+        print(scheduler_table(chosen.images))
+        return
     stages = tuple(chosen.stage or STAGES)
     print(stages_table(chosen.images, chosen.factor, stages, chosen.place))
 

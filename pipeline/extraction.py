@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ import numpy as np
 
 from cache.layout import SegmentTask, Space, cut
 from cache.store import Store
-from fade.aspect import Aspect
+from fade.aspect import Aspect, Shape
 from fade.datasets import dataset_root
 from fade.errors import DataError, ModelError
 from fade.types import Feature
@@ -44,7 +43,7 @@ class Extraction:
         self.encoder, self.store, self.params = encoder, store, params
         self.features, self.sources = features, sources
         self.shapes = {
-            feature.size: encoder.pixels(feature.size, aspect) for feature, _ in features.values()
+            space: encoder.pixels(feature, aspect) for space, (feature, _) in features.items()
         }
         self.problems: list[str] = []
 
@@ -53,12 +52,11 @@ class Extraction:
         runtime, dataset = self.params.runtime, self.params.dataset
         tasks, ahead = tee(tasks)  # the loader is a few images ahead
         pixels = prefetch(
-            ((self.sources[key], self._sizes(task)) for task in ahead for key in task.keys),
+            ((self.sources[key], self._shapes(task)) for task in ahead for key in task.keys),
             dataset_root(dataset.format, Path(dataset.path)),
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * runtime.batch_size,
-            shapes=self.shapes,
         )
         pending: Future[None] | None = None
         with (
@@ -73,8 +71,8 @@ class Extraction:
             if pending is not None:
                 pending.result()
 
-    def _sizes(self, task: SegmentTask) -> tuple[int, ...]:
-        return tuple(sorted({self.features[space][0].size for space in task.spaces}))
+    def _shapes(self, task: SegmentTask) -> list[Shape]:
+        return sorted({self.shapes[space] for space in task.spaces})
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
@@ -91,14 +89,14 @@ class Extraction:
                 else:
                     good.append(key)
                     loaded.append(result)
-            for size in self._sizes(task) if loaded else ():
+            for shape in self._shapes(task) if loaded else ():
                 wanted = {
                     (feature.stream, feature.token): space
                     for space, (feature, _) in self.features.items()
-                    if space in parts and feature.size == size
+                    if space in parts and self.shapes[space] == shape
                 }
                 encoded = self.encoder.encode_images(
-                    np.stack([image[size] for image in loaded]), list(wanted)
+                    np.stack([image[shape] for image in loaded]), list(wanted)
                 )
                 for output, space in wanted.items():
                     parts[space].append(encoded[output].astype(self.features[space][1].dtype))
@@ -137,9 +135,17 @@ ENCODER = threading.Lock()
 """One segment at a time in a process: the model and its threads are shared."""
 
 
-@lru_cache(maxsize=1)
-def _load(params: str, fingerprint: str) -> Encoder:
-    return load_encoder(Params.model_validate_json(params))
+_LOADED: dict[str, Encoder] = {}
+"""The worker's model, loaded at its first task and kept."""
+
+
+def _load(params: Params, weights: str) -> Encoder:
+    """The model of this worker; the weights' digest tells when a file has become another one."""
+    key = f"{params.model.model_dump_json()} {params.runtime.device} {weights}"
+    if key not in _LOADED:
+        _LOADED.clear()  # there is room for one
+        _LOADED[key] = load_encoder(params)
+    return _LOADED[key]
 
 
 def worker_encoder(
@@ -154,8 +160,7 @@ def worker_encoder(
 
     torch.set_num_threads(params.cluster.threads_per_worker)
     expected = list(features)
-    # the fingerprint of a space changes with the weights
-    encoder = _load(params.model_dump_json(), expected[0][1].fingerprint)
+    encoder = _load(params, expected[0][1].description["weights"])
     for feature, space in expected:
         if feature_space(encoder, feature, params, aspect) != space:
             raise ModelError(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.layout import Space, content_key, cut, plan_segments
+from cache.keys import Keys
+from cache.layout import Space, content_key, cut, segment_tasks
 from cache.store import Store
 from fade.aspect import Aspect, Shape, middle_aspect
 from fade.bank import similarity_to_others, similarity_to_references
@@ -22,6 +23,7 @@ from fade.preprocess import image_size
 from fade.sampling import reference_order
 from fade.types import Feature, ImageRecord
 from pipeline.components import language_map_space, language_score_space, vision_map_space
+from pipeline.images import feature_groups, lacking
 from pipeline.loader import Pixels, Source, load_pixels
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
@@ -65,12 +67,14 @@ class Plan:
         images_to_encode: those that the store lacks something of.
         trials: pairs of shots and seed.
         tasks: of the extract stage; each leaves segments and is not begun again once done.
+        segments: that they write, three files each.
         feature_bytes: to write into the store.
         component_bytes: of scores and maps in the store, those that are there included.
         free_bytes: on the store's disk.
         sampled_images: that the times come from.
         seconds_per_image: to encode one image, decoding included.
-        encode_seconds: for all.
+        encoders: devices that encode at once: the cluster's, or this machine's one.
+        encode_seconds: for all, on all of these.
         compare_seconds: of comparing all test images with references, on the scoring workers.
         device: that encodes.
         remarks: what else to know.
@@ -81,11 +85,13 @@ class Plan:
     images_to_encode: int
     trials: int
     tasks: int
+    segments: int
     feature_bytes: int
     component_bytes: int
     free_bytes: int
     sampled_images: int
     seconds_per_image: float
+    encoders: int
     encode_seconds: float
     compare_seconds: float
     device: str
@@ -117,23 +123,30 @@ def plan(params: Params, images: int | None = None) -> Plan:
         feature: feature_space(encoder, feature, params, work.aspect)
         for feature in dict.fromkeys([*params.reference_features(), *params.test_features()])
     }
-    needs: dict[str, set[str]] = {}
-    for keys, features in (
-        ([key for part in work.references.values() for key in part], params.reference_features()),
-        (work.tests, params.test_features()),
-    ):
-        for key in keys:
-            needs.setdefault(key, set()).update(spaces[f].fingerprint for f in features)
-    row_bytes = {space.fingerprint: space.row_bytes for space in spaces.values()}
-    tasks = plan_segments(
-        needs,
-        {s.fingerprint: store.index(s) if work.known else {} for s in spaces.values()},
-        row_bytes,
-        SEGMENT_BYTES,
-        SEGMENT_IMAGES,
-    )
-    feature_bytes = sum(len(task.keys) * row_bytes[s] for task in tasks for s in task.spaces)
-    to_encode = len({key for task in tasks for key in task.keys})
+    references = Keys.of(key for part in work.references.values() for key in part)
+    reference_spaces = [spaces[f].fingerprint for f in params.reference_features()]
+    test_spaces = [spaces[f].fingerprint for f in params.test_features()]
+    by_print = {space.fingerprint: space for space in spaces.values()}
+    row_bytes = {name: space.row_bytes for name, space in by_print.items()}
+    groups = feature_groups(references, Keys.of(work.tests), reference_spaces, test_spaces)
+    if work.known:
+        missing = lacking(groups, by_print, store)
+    else:
+        missing = [np.ones((len(group.keys), len(group.spaces)), bool) for group in groups]
+    if not params.features.keep:
+        remarks.append("features.keep is false: as if no test image had been scored yet")
+    tasks = to_encode = feature_bytes = segments = 0
+    for segment in segment_tasks(groups, missing, row_bytes, SEGMENT_BYTES, SEGMENT_IMAGES):
+        tasks += 1
+        to_encode += len(segment.keys)
+        kept = segment.spaces
+        if not params.features.keep:
+            is_reference = Keys.of(segment.keys).places_in(references.distinct())[0] >= 0
+            kept = tuple(s for s in kept if is_reference and s in reference_spaces)
+        segments += len(kept)
+        feature_bytes += len(segment.keys) * sum(row_bytes[s] for s in kept)
+    cluster = params.cluster
+    encoders = (cluster.gpus or cluster.workers) if cluster.distributed else 1
     component_bytes = _component_bytes(params, spaces, len(work.tests))
     free = _free(store.root)
     if feature_bytes + component_bytes > free:
@@ -144,13 +157,19 @@ def plan(params: Params, images: int | None = None) -> Plan:
         reference_images=sum(map(len, work.references.values())),
         images_to_encode=to_encode,
         trials=len(params.trials()),
-        tasks=len(tasks),
+        tasks=tasks,
+        segments=segments,
         feature_bytes=feature_bytes,
         component_bytes=component_bytes,
         free_bytes=free,
         sampled_images=sampled,
         seconds_per_image=each,
-        encode_seconds=each * to_encode,
+        encoders=encoders,
+        # the last round may leave some of them without a task
+        encode_seconds=each
+        * to_encode
+        * (-(-tasks // encoders) * encoders / max(tasks, 1))
+        / encoders,
         compare_seconds=_time_comparing(params, spaces, work),
         device=encoder.device,
         remarks=tuple(remarks),
@@ -243,17 +262,17 @@ def _time_encoding(
     params: Params, encoder: Encoder, features: Sequence[Feature], work: Images
 ) -> tuple[int, float]:
     """Images that were timed, and seconds for each: decoding runs beside the model."""
-    sizes = sorted({feature.size for feature in features})
+    shape_of = {feature: encoder.pixels(feature, work.aspect) for feature in features}
+    shapes = sorted(set(shape_of.values()))
     start = time.perf_counter()
-    shapes = {size: encoder.pixels(size, work.aspect) for size in sizes}
-    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(sizes)]
+    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(shapes)]
     decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
 
     def encode() -> None:
         for batch in cut(list(range(len(loaded))), params.runtime.batch_size):
-            for size in sizes:
-                wanted = {(f.stream, f.token) for f in features if f.size == size}
-                encoder.encode_images(np.stack([loaded[i][size] for i in batch]), sorted(wanted))
+            for shape in shapes:
+                wanted = {(f.stream, f.token) for f in features if shape_of[f] == shape}
+                encoder.encode_images(np.stack([loaded[i][shape] for i in batch]), sorted(wanted))
 
     if encoder.device != "cpu":
         encode()  # the first one also starts the device
@@ -267,14 +286,14 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _load(path: Path, shapes: Mapping[int, Shape], params: Params) -> Pixels:
+def _load(path: Path, shapes: Sequence[Shape], params: Params) -> Pixels:
     source = Source(content_key(_read(path)), str(path))
-    return load_pixels(source, Path(), list(shapes), params.dataset.exif_rotation, shapes)
+    return load_pixels(source, Path(), shapes, params.dataset.exif_rotation)
 
 
-def _made_up_pixels(sizes: Sequence[int]) -> Pixels:
+def _made_up_pixels(shapes: Sequence[Shape]) -> Pixels:
     random = np.random.default_rng(0)
-    return {size: random.integers(0, 256, (size, size, 3), dtype=np.uint8) for size in sizes}
+    return {shape: random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes}
 
 
 def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Images) -> float:
@@ -316,15 +335,20 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def _devices(found: Plan) -> str:
+    return found.device if found.encoders == 1 else f"{found.encoders} times {found.device}"
+
+
 def lines(found: Plan) -> list[str]:
     """The plan for a terminal."""
     gigabytes = "{:,.2f} GB".format
     text = [
         f"images  {found.test_images} test and {found.reference_images} reference images, "
         f"{found.trials} trials; {found.images_to_encode} images to encode in {found.tasks} tasks",
-        f"store   {gigabytes(found.feature_bytes / 1e9)} of features to write, score components of "
+        f"store   {gigabytes(found.feature_bytes / 1e9)} of features to write in {found.segments} "
+        f"segments, score components of "
         f"{gigabytes(found.component_bytes / 1e9)}; {gigabytes(found.free_bytes / 1e9)} free",
-        f"time    about {duration(found.encode_seconds)} to encode on {found.device}"
+        f"time    about {duration(found.encode_seconds)} to encode on {_devices(found)}"
         + (f" ({found.seconds_per_image:.2f} s an image)" if found.sampled_images else "")
         + f", at most {duration(found.compare_seconds)} to compare with references",
     ]
