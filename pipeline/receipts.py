@@ -245,7 +245,7 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
         if not {"space", "key", "crc"} <= set(columns):
             raise KeyError
         spaces = {space.label: space for space in map(Space.from_json, remarks["spaces"])}
-        return Receipt(path, spaces, _RowsByLabel(path, spaces), remarks["against"])
+        return Receipt(path, spaces, _RowsByLabel(path.absolute(), spaces), remarks["against"])
     except (KeyError, TypeError):
         raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None
 
