@@ -18,10 +18,10 @@ from cache.layout import SegmentTask, Space, content_key
 from cache.store import Store
 from fade.preprocess import decode_rgb, resize_square
 from fade.types import Feature
+from pipeline.extraction import Extraction
 from pipeline.loader import Source
 from pipeline.models import feature_space
 from pipeline.params import Params, parse_params
-from stages.extract import Extraction
 
 IMAGES, SIDE, BATCH = 8, 1024, 2
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -77,7 +77,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
         def run() -> dict[str, list[np.ndarray]]:
             store = PassThrough()
             extraction = Extraction(encoder, cast(Store, store), features, sources, params)
-            extraction.run([task])
+            extraction.run([task], len(task.keys))
             assert not extraction.problems
             return store.rows
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+
+from cache.keys import Keys
 
 K = TypeVar("K", bound=Hashable)
 
@@ -97,6 +100,14 @@ class SegmentTask:
     spaces: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Distinct keys, in the order of the work, that need rows in the same spaces."""
+
+    keys: Keys
+    spaces: tuple[str, ...]
+
+
 def plan_segments(
     needs: Mapping[str, Collection[str]],
     present: Mapping[str, Collection[str]],
@@ -104,10 +115,7 @@ def plan_segments(
     target_bytes: int,
     max_rows: int,
 ) -> list[SegmentTask]:
-    """Cut the rows that the store lacks into segments.
-
-    The cut is made over all needed keys, present or not, so that a run that goes on after a kill
-    computes the same batches as an undisturbed one; what is present is then left out.
+    """Cut the rows that the store lacks into segments, see :func:`segment_tasks`.
 
     Args:
         needs: for each key, in the order of the work, the fingerprints of the spaces it needs.
@@ -122,19 +130,87 @@ def plan_segments(
     groups: dict[tuple[str, ...], list[str]] = {}
     for key, spaces in needs.items():
         groups.setdefault(tuple(sorted(set(spaces))), []).append(key)
-    tasks: list[SegmentTask] = []
-    for spaces, keys in groups.items():
-        if not spaces:
+    found = [Group(Keys.of(keys), spaces) for spaces, keys in groups.items()]
+    missing = [
+        np.array([[key not in present[space] for space in group.spaces] for key in group.keys])
+        for group in found
+    ]
+    return list(segment_tasks(found, missing, row_bytes, target_bytes, max_rows))
+
+
+def group_needs(needs: Sequence[tuple[Keys, Collection[str]]]) -> list[Group]:
+    """Which keys need rows in the same spaces.
+
+    Args:
+        needs: some keys, and fingerprints of spaces that each of them needs; keys may come again.
+
+    Returns:
+        Groups, and the keys in each, by first appearance; each key is in one, once.
+    """
+    needs = [(keys, frozenset(spaces)) for keys, spaces in needs]
+    keys = Keys.join([part for part, _ in needs])
+    if len({spaces for part, spaces in needs if len(part)}) == 1:
+        same = next(spaces for part, spaces in needs if len(part))
+        return [Group(keys.take(keys.first()), tuple(sorted(same)))]
+    _, first, number = np.unique(keys.data, return_index=True, return_inverse=True)
+    sets: list[frozenset[str]] = [frozenset()]
+    known = {sets[0]: 0}
+    chosen = np.zeros(len(first), np.int32)
+    start = 0
+    for part, spaces in needs:
+        mine = number[start : start + len(part)]
+        start += len(part)
+        before = chosen[mine]
+        for one in np.unique(before):
+            union = sets[one] | frozenset(spaces)
+            if union not in known:
+                known[union] = len(sets)
+                sets.append(union)
+            chosen[mine[before == one]] = known[union]
+    places = [np.sort(first[chosen == one]) for one in range(len(sets))]
+    order = sorted((int(found[0]), one) for one, found in enumerate(places) if len(found))
+    return [Group(keys.take(places[one]), tuple(sorted(sets[one]))) for _, one in order]
+
+
+def segment_tasks(
+    groups: Iterable[Group],
+    missing: Iterable[NDArray[np.bool_]],
+    row_bytes: Mapping[str, int],
+    target_bytes: int,
+    max_rows: int,
+) -> Iterator[SegmentTask]:
+    """Cut the rows that the store lacks into segments, one after the other as they are asked for.
+
+    The cut is made over all needed keys, present or not, so that a run that goes on after a kill
+    computes the same batches as an undisturbed one; what is present is then left out.
+
+    Args:
+        groups: of keys; no key is in two.
+        missing: for each group (keys, spaces), whether the store lacks the row.
+        row_bytes: bytes of a row of each space.
+        target_bytes: a segment task writes about so many bytes at most, one key at least.
+        max_rows: and at most so many keys.
+
+    Yields:
+        Tasks whose keys all lack the same spaces, each (key, space) that is missing exactly once.
+    """
+    for group, lacks in zip(groups, missing, strict=True):
+        if not group.spaces:
             continue
-        size = max(1, min(max_rows, target_bytes // max(1, sum(row_bytes[s] for s in spaces))))
-        for start in range(0, len(keys), size):
-            lacking: dict[tuple[str, ...], list[str]] = {}
-            for key in keys[start : start + size]:
-                missing = tuple(s for s in spaces if key not in present[s])
-                if missing:
-                    lacking.setdefault(missing, []).append(key)
-            tasks += [SegmentTask(tuple(ks), missing) for missing, ks in lacking.items()]
-    return tasks
+        size = max(
+            1, min(max_rows, target_bytes // max(1, sum(row_bytes[s] for s in group.spaces)))
+        )
+        for start in range(0, len(group.keys), size):
+            lacking: dict[bytes, list[int]] = {}
+            for row, of_key in enumerate(lacks[start : start + size]):
+                if of_key.any():
+                    lacking.setdefault(of_key.tobytes(), []).append(row)
+            for rows in lacking.values():
+                spaces = tuple(
+                    space for space, is_missing in zip(group.spaces, lacks[start + rows[0]], strict=True)
+                    if is_missing
+                )  # fmt: skip
+                yield SegmentTask(tuple(group.keys[start : start + size].take(rows)), spaces)
 
 
 def cut(items: Sequence[K], size: int) -> list[tuple[K, ...]]:

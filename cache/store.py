@@ -19,12 +19,13 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cache.index import Index
 from cache.layout import Location, Space, fingerprint
 from fade.errors import StoreError, refusal
 
@@ -82,7 +83,7 @@ class Store:
             if not (folder / "space.json").exists():
                 _write_text(folder / "space.json", json.dumps(space.to_json(), indent=1))
 
-    def index(self, space: Space) -> dict[str, Location]:
+    def index(self, space: Space) -> Index:
         """All published rows of a space by key.
 
         Entries that were cut short are not published. Of duplicates the first by name serves.
@@ -90,9 +91,9 @@ class Store:
         Raises:
             StoreError: the operating system refuses to read the index.
         """
-        return _rows(self.entries(space))
+        return Index.build(self.entries(space))
 
-    def entries(self, space: Space) -> list[Mapping[str, Any]]:
+    def entries(self, space: Space) -> Iterator[Mapping[str, Any]]:
         """The index entries that publish segments, by name: those that are whole.
 
         Raises:
@@ -100,15 +101,15 @@ class Store:
         """
         folder = self.folder(space) / "index"
         try:
-            names = sorted(filter(_ENTRY.fullmatch, os.listdir(folder)))
-            read = [_read_entry(folder / name) for name in names]
+            for name in sorted(filter(_ENTRY.fullmatch, os.listdir(folder))):
+                if entry := _read_entry(folder / name):
+                    yield entry
         except FileNotFoundError:
-            return []
+            return
         except OSError as error:
             raise StoreError(f"the store's index cannot be read: {error}") from None
-        return [entry for entry in read if entry]
 
-    def present(self, space: Space) -> dict[str, Location]:
+    def present(self, space: Space) -> Index:
         """The index without rows whose segment is gone or cut short, for planning what to compute.
 
         A half copy of a store leaves entries of such segments: they are withdrawn here, all at once,
@@ -117,23 +118,23 @@ class Store:
         Raises:
             StoreError: the operating system refuses to read the store or to withdraw an entry.
         """
-        data = _data_name(1 + len(space.shape))
-        whole = []
-        for entry in self.entries(space):
-            folder = self.folder(space) / "segments" / entry["segment"]
-            needed = len(entry["keys"]) * space.row_bytes
-            try:
-                _check_metadata(folder / "zarr.json", space, len(entry["keys"]))
-                if (folder / data).stat().st_size < needed:
-                    raise ValueError("it is cut short")
-            except (FileNotFoundError, NotADirectoryError, *_MALFORMED):
-                with _explained(self.root):
-                    self.withdraw(space, entry["segment"])
-            except OSError as error:
-                raise StoreError(f"the store's segments cannot be read: {error}") from None
-            else:
-                whole.append(entry)
-        return _rows(whole)
+        return Index.build(entry for entry in self.entries(space) if self._whole(space, entry))
+
+    def _whole(self, space: Space, entry: Mapping[str, Any]) -> bool:
+        """Whether a segment is as large as its entry says; the entry of one that is not goes."""
+        folder = self.folder(space) / "segments" / entry["segment"]
+        data = folder / _data_name(1 + len(space.shape))
+        try:
+            _check_metadata(folder / "zarr.json", space, len(entry["keys"]))
+            if data.stat().st_size < len(entry["keys"]) * space.row_bytes:
+                raise ValueError("it is cut short")
+        except (FileNotFoundError, NotADirectoryError, *_MALFORMED):
+            with _explained(self.root):
+                self.withdraw(space, entry["segment"])
+            return False
+        except OSError as error:
+            raise StoreError(f"the store's segments cannot be read: {error}") from None
+        return True
 
     def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
         """Write one segment and publish it.
@@ -321,16 +322,6 @@ def _finite(values: np.ndarray) -> bool:
     if values.dtype == np.float16:  # numpy's own test is an order of magnitude slower here
         return not any(((p.view(np.uint16) & 0x7C00) == 0x7C00).any() for p in pieces)
     return all(bool(np.isfinite(piece).all()) for piece in pieces)
-
-
-def _rows(entries: Iterable[Mapping[str, Any]]) -> dict[str, Location]:
-    """The rows that index entries publish, by key; the first of duplicates serves."""
-    rows: dict[str, Location] = {}
-    for entry in entries:
-        segment = entry["segment"]
-        for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
-            rows.setdefault(key, Location(segment, row, crc))
-    return rows
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -7,8 +7,10 @@ The class token is computed on a squashed square all the same: it knows nothing 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from math import gcd, sqrt
 
 from fade.errors import DataError
@@ -77,7 +79,10 @@ def middle_aspect(sizes: Iterable[tuple[int, int]]) -> Aspect:
     Raises:
         DataError: there is no image.
     """
-    found = sorted((Aspect(*size) for size in sizes), key=lambda one: one.ratio)
+    counts = Counter(sizes)  # a million images have few sizes
+    found = sorted(((Aspect(*size), n) for size, n in counts.items()), key=lambda one: one[0].ratio)
     if not found:
         raise DataError("there is no image to take an aspect ratio from")
-    return found[(len(found) - 1) // 2]
+    reached = accumulate(number for _, number in found)
+    middle = (counts.total() - 1) // 2
+    return next(one for (one, _), upto in zip(found, reached, strict=True) if upto > middle)

@@ -5,12 +5,17 @@ Only folder listings and CSV files are read here; no image is opened.
 
 import csv
 import errno
+import hashlib
 import os
 import posixpath
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fade.errors import DataError, ParameterError
 from fade.types import GOOD, DatasetFormat, ImageRecord, Split
@@ -50,11 +55,24 @@ def read_dataset(
     Raises ParameterError for an unknown format, a limit below 1 or a category named twice, and
     DataError for a data set that is absent, incomplete or contradicts itself.
     """
-    readers: dict[str, Callable[[Path, Sequence[str] | None], list[ImageRecord]]] = {
-        "mvtec": read_mvtec,
-        "visa": read_visa,
-        "folder": read_folder,
-        "csv": read_csv,
+    return list(iterate_dataset(format, root, categories, limit))
+
+
+def iterate_dataset(
+    format: DatasetFormat,
+    root: Path,
+    categories: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Iterator[ImageRecord]:
+    """Yield what :func:`read_dataset` returns, for data sets whose records would fill the memory.
+
+    Errors come when the record at fault is reached.
+    """
+    readers: dict[str, Callable[[Path, Sequence[str] | None], Iterator[ImageRecord]]] = {
+        "mvtec": _iterate_mvtec,
+        "visa": _iterate_visa,
+        "folder": _iterate_folder,
+        "csv": _iterate_csv,
     }
     if format not in readers:
         known = ", ".join(get_args(DatasetFormat))
@@ -62,7 +80,7 @@ def read_dataset(
     if limit is not None and limit < 1:
         raise ParameterError(f"limit is {limit}, at least 1 is needed; leave it empty for no limit")
     records = readers[format](Path(root), categories)
-    return records if limit is None else list(_limited(records, limit))
+    return records if limit is None else _limited(records, limit)
 
 
 def dataset_root(format: DatasetFormat, path: Path) -> Path:
@@ -81,13 +99,18 @@ def read_mvtec(root: Path, categories: Sequence[str] | None = None) -> list[Imag
     by defect, then by file name, in code-point order. A mask is found by its image's name, with or
     without ``_mask``. Raises DataError.
     """
+    return list(_iterate_mvtec(root, categories))
+
+
+def _iterate_mvtec(root: Path, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
     found = _category_folders(root)
     if not found:
         single = _has_split(root)
         hint = "it looks like a single category: use format folder" if single else "check the path"
         raise DataError(f"{root}: no folder in it has {_LAYOUT} (MVTec layout); {hint}")
     chosen = _choose(found, categories, root)
-    return _unique(record for name in chosen for record in _read_category(root, f"{name}/", name))
+    for name in chosen:
+        yield from _read_category(root, f"{name}/", name)
 
 
 def read_folder(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
@@ -97,23 +120,24 @@ def read_folder(root: Path, categories: Sequence[str] | None = None) -> list[Ima
     training images may also lie in ``train/`` itself, where it has no ``good/``. Every part but one
     of train and test is optional. Raises DataError.
     """
+    return list(_iterate_folder(root, categories))
+
+
+def _iterate_folder(root: Path, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
     if _has_split(root):
         name = root.resolve().name
         _check_category(name, str(root))
         _choose([name], categories, root)
-        return _unique(_read_category(root, "", name, loose_train=True))
+        yield from _read_category(root, "", name, loose_train=True)
+        return
     found = _category_folders(root)
     if not found:
         raise DataError(
             f"{root}: neither it nor a folder in it has train/ or test/; expected {_LAYOUT}, "
             "directly or in a folder for each category"
         )
-    chosen = _choose(found, categories, root)
-    return _unique(
-        record
-        for name in chosen
-        for record in _read_category(root, f"{name}/", name, loose_train=True)
-    )
+    for name in _choose(found, categories, root):
+        yield from _read_category(root, f"{name}/", name, loose_train=True)
 
 
 def read_visa(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
@@ -123,6 +147,10 @@ def read_visa(root: Path, categories: Sequence[str] | None = None) -> list[Image
     anomalous images come first, then the good ones, each in the CSV's order. Raises DataError
     with file, row number and value.
     """
+    return list(_iterate_visa(root, categories))
+
+
+def _iterate_visa(root: Path, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
     _require_folder(root)
     table = root / VISA_TABLE
     if not table.is_file():
@@ -135,18 +163,14 @@ def read_visa(root: Path, categories: Sequence[str] | None = None) -> list[Image
             f"{', '.join(VISA_COLUMNS)}"
         )
     paths = _TablePaths(root)
-    records = []
+    records = _Records(lambda r: 2 * (r.split == "test") + (not r.is_anomaly))
     for number, row in rows:
         where = f"{table}, row {number}"
         _check_width(row, len(VISA_COLUMNS), where)
         category, split, label, image, mask = row
         defect = GOOD if label.lower() == "normal" else ANOMALY
         records.append(_table_record(paths, where, category, split, label, defect, image, mask))
-    by_category = _grouped(records, table)
-    for group in by_category.values():
-        group.sort(key=lambda r: (r.split == "test", not r.is_anomaly))
-    chosen = _choose(sorted(by_category), categories, table)
-    return _unique(record for name in chosen for record in by_category[name])
+    yield from records.chosen(categories, table)
 
 
 def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
@@ -158,6 +182,10 @@ def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageR
     folder and must stay in it. In each category and split the CSV's order is kept. Raises
     DataError with file, row number and value.
     """
+    return list(_iterate_csv(root, categories))
+
+
+def _iterate_csv(root: Path, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
     table = root / MANIFEST if root.is_dir() else root
     if not table.is_file():
         raise DataError(
@@ -168,7 +196,7 @@ def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageR
     columns = [column.lower() for column in header]
     _check_header(columns, table)
     paths = _TablePaths(table.parent)
-    records = []
+    records = _Records(lambda r: r.split == "test")
     for number, row in rows:
         where = f"{table}, row {number}"
         _check_width(row, len(columns), where)
@@ -186,11 +214,7 @@ def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageR
                 cell.get("mask", ""),
             )
         )
-    by_category = _grouped(records, table)
-    for group in by_category.values():
-        group.sort(key=lambda r: r.split == "test")
-    chosen = _choose(sorted(by_category), categories, table)
-    return _unique(record for name in chosen for record in by_category[name])
+    yield from records.chosen(categories, table)
 
 
 # Folder layouts
@@ -210,13 +234,14 @@ def _has_split(folder: Path) -> bool:
 
 def _read_category(
     root: Path, prefix: str, category: str, *, loose_train: bool = False
-) -> list[ImageRecord]:
-    """Return the records of the category whose folder is ``root / prefix``."""
+) -> Iterator[ImageRecord]:
+    """Yield the records of the category whose folder is ``root / prefix``."""
     folder = root / prefix
-    records = [
-        _record(f"{prefix}{path}", category, "train", GOOD)
-        for path in _train_images(folder / "train", loose_train)
-    ]
+    empty = True
+    train = _train_images(folder / "train", loose_train)
+    for record in _unique(_record(f"{prefix}{path}", category, "train", GOOD) for path in train):
+        empty = False
+        yield record
     stray, defects = _list(folder / "test") if (folder / "test").is_dir() else ([], [])
     if stray:
         raise DataError(
@@ -225,23 +250,24 @@ def _read_category(
         )
     for defect in defects:
         masks = _masks(folder / "ground_truth" / defect)
-        for file in _list(folder / "test" / defect)[0]:
-            mask = masks.get(os.path.splitext(file)[0])
-            records.append(
-                _record(
-                    f"{prefix}test/{defect}/{file}",
-                    category,
-                    "test",
-                    defect,
-                    f"{prefix}ground_truth/{defect}/{mask}" if mask else None,
-                )
+        truth = f"{prefix}ground_truth/{defect}"
+        for record in _unique(
+            _record(
+                f"{prefix}test/{defect}/{file}",
+                category,
+                "test",
+                defect,
+                f"{truth}/{mask}" if (mask := masks.get(os.path.splitext(file)[0])) else None,
             )
-    if not records:
+            for file in _list(folder / "test" / defect)[0]
+        ):
+            empty = False
+            yield record
+    if empty:
         raise DataError(
             f"{folder}: no image in train/{GOOD} or test/<defect>; "
             f"known suffixes are {_known_suffixes()}"
         )
-    return records
 
 
 def _train_images(train: Path, loose: bool) -> list[str]:
@@ -314,11 +340,17 @@ def is_image(name: str) -> bool:
 
 
 def _readable(name: str, folder: Path) -> str:
+    if not _is_text(name):
+        raise DataError(f"{folder}: file name {name!r} is not UTF-8; rename it")
+    return name
+
+
+def _is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{folder}: file name {name!r} is not UTF-8; rename it") from None
-    return name
+        return False
+    return True
 
 
 def stray_masks(root: Path, records: Iterable[ImageRecord]) -> list[str]:
@@ -351,7 +383,7 @@ class _TablePaths:
 
     def __init__(self, root: Path) -> None:
         self._root = os.path.realpath(root)
-        self._folders: dict[str, frozenset[str] | str] = {}
+        self._folders: dict[str, NDArray[np.uint64] | str] = {}
         self._links: set[str] = set()
 
     def check(self, value: str, what: str) -> str:
@@ -365,7 +397,9 @@ class _TablePaths:
         files = self._files(folder)
         if isinstance(files, str):
             raise DataError(f"{what} {value!r} {files}; correct the path")
-        if file not in files:
+        key = np.uint64(_short_hash(file))
+        place = int(np.searchsorted(files, key))
+        if place == len(files) or files[place] != key:
             raise DataError(f"{what} {value!r} does not exist; correct the path")
         if path in self._links and not self._inside(path):
             raise DataError(f"{what} {value!r} links to a file outside the data set; copy it")
@@ -380,23 +414,27 @@ class _TablePaths:
             return "has .. in it"
         return None
 
-    def _files(self, folder: str) -> frozenset[str] | str:
-        """Return the names of a folder's files, or why it has none."""
+    def _files(self, folder: str) -> NDArray[np.uint64] | str:
+        """Return the sorted hashes of the names of a folder's files, or why it has none."""
         if folder not in self._folders:
             self._folders[folder] = self._listing(folder)
         return self._folders[folder]
 
-    def _listing(self, folder: str) -> frozenset[str] | str:
+    def _listing(self, folder: str) -> NDArray[np.uint64] | str:
+        found = array("Q")
+        prefix = f"{folder}/" if folder else ""
         try:
             if not self._inside(folder):
                 return "links to a folder outside the data set"
             with os.scandir(os.path.join(self._root, folder)) as entries:
-                files = [entry for entry in entries if entry.is_file()]
-            prefix = f"{folder}/" if folder else ""
-            self._links.update(prefix + entry.name for entry in files if entry.is_symlink())
+                for entry in entries:
+                    if entry.is_file() and _is_text(entry.name):
+                        found.append(_short_hash(entry.name))
+                        if entry.is_symlink():
+                            self._links.add(prefix + entry.name)
         except (OSError, ValueError):
             return "does not exist"
-        return frozenset(entry.name for entry in files)
+        return np.sort(np.frombuffer(found, np.uint64))
 
     def _inside(self, path: str) -> bool:
         real = os.path.realpath(os.path.join(self._root, path))
@@ -479,13 +517,68 @@ def _table_record(
             raise DataError(f"{where}: split is {split!r}, but it must be train or test")
 
 
-def _grouped(records: Iterable[ImageRecord], table: Path) -> dict[str, list[ImageRecord]]:
-    groups: dict[str, list[ImageRecord]] = {}
-    for record in records:
-        groups.setdefault(record.category, []).append(record)
-    if not groups:
-        raise DataError(f"{table} lists no images; add a row for each")
-    return groups
+class _Texts:
+    """Many strings in one piece of memory."""
+
+    def __init__(self) -> None:
+        self._bytes, self._ends = bytearray(), array("Q", [0])
+
+    def append(self, text: str) -> None:
+        self._bytes += text.encode()
+        self._ends.append(len(self._bytes))
+
+    def __getitem__(self, place: int) -> str:
+        return self._bytes[self._ends[place] : self._ends[place + 1]].decode()
+
+
+class _Records:
+    """The records of a table in little memory, to be given out in another order.
+
+    ``rank`` tells which records of a category come first; those of equal rank keep their order.
+    """
+
+    def __init__(self, rank: Callable[[ImageRecord], int]) -> None:
+        self._rank = rank
+        self._paths, self._masks = _Texts(), _Texts()
+        self._kinds: dict[tuple[str, Split, str], int] = {}
+        self._kind, self._order = array("I"), array("B")
+
+    def append(self, record: ImageRecord) -> None:
+        kind = (record.category, record.split, record.defect)
+        self._kind.append(self._kinds.setdefault(kind, len(self._kinds)))
+        self._order.append(self._rank(record))
+        self._paths.append(record.path)
+        self._masks.append(record.mask or record.unused_mask or "")
+
+    def chosen(self, categories: Sequence[str] | None, table: Path) -> Iterator[ImageRecord]:
+        """Yield the records of some categories; refuse images that share a name."""
+        if not self._kind:
+            raise DataError(f"{table} lists no images; add a row for each")
+        found = sorted({category for category, _, _ in self._kinds})
+        chosen = _choose(found, categories, table)
+        number = {name: place for place, name in enumerate(chosen)}
+        kinds = list(self._kinds)
+        place = np.array([number.get(category, -1) for category, _, _ in kinds])
+        of_row = place[np.frombuffer(self._kind, np.uintc)]
+        rows = np.lexsort((np.frombuffer(self._order, np.uint8), of_row))
+        rows = rows[np.searchsorted(of_row[rows], 0) :]
+        self._refuse_same_names(rows)
+        for row in rows:
+            category, split, defect = kinds[self._kind[row]]
+            yield _record(self._paths[row], category, split, defect, self._masks[row] or None)
+
+    def _refuse_same_names(self, rows: NDArray[np.intp]) -> None:
+        names = (os.path.splitext(self._paths[row])[0] for row in rows)
+        hashes = np.fromiter((_short_hash(name) for name in names), np.uint64, len(rows))
+        order = np.argsort(hashes, kind="stable")
+        again = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+        if len(again):
+            at = again[np.argmin(order[again + 1])]
+            raise _same_name(self._paths[rows[order[at]]], self._paths[rows[order[at + 1]]])
+
+
+def _short_hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 # Both
@@ -500,21 +593,27 @@ def _record(
     return ImageRecord(name, path, category, split, defect, True, mask)
 
 
-def _unique(records: Iterable[ImageRecord]) -> list[ImageRecord]:
-    """Refuse images that share a name, since results are listed by it."""
+def _unique(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    """Refuse images that share a name, since results are listed by it; records sorted by path.
+
+    Of files that differ only in suffix, others may come in between, such as a-b.png: those so far
+    that start in the same way are remembered.
+    """
     seen: dict[str, str] = {}
-    kept = []
     for record in records:
+        seen = {name: path for name, path in seen.items() if record.path.startswith(name)}
         if other := seen.get(record.name):
-            problem = (
-                f"{record.path} is listed twice; remove one row"
-                if other == record.path
-                else f"{other} and {record.path} differ only in suffix; rename or remove one"
-            )
-            raise DataError(problem)
+            raise _same_name(other, record.path)
         seen[record.name] = record.path
-        kept.append(record)
-    return kept
+        yield record
+
+
+def _same_name(one: str, other: str) -> DataError:
+    return DataError(
+        f"{other} is listed twice; remove one row"
+        if one == other
+        else f"{one} and {other} differ only in suffix; rename or remove one"
+    )
 
 
 def _limited(records: Iterable[ImageRecord], limit: int) -> Iterator[ImageRecord]:

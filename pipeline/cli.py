@@ -281,6 +281,34 @@ def run(
     raise typer.Exit(code)
 
 
+@app.command(epilog="Example: fade scan && fade run")
+def scan(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Read every file, not only those of another size or time.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Note new times of files with the same content, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the listing that dataset.watch names up to date with the images."""
+    from dataclasses import asdict
+
+    from pipeline.listing import scan as scan_data
+    from pipeline.params import load_params
+
+    params = load_params()
+    found = scan_data(params, everything=everything, refresh=refresh)
+    if as_json:
+        _write_json(asdict(found))
+        return
+    typer.echo(
+        f"{found.files} files: {found.added} added, {found.changed} changed, {found.removed} "
+        f"removed, {found.touched} with another time but the same content; {found.read} were read"
+    )
+    typer.echo(f"{params.dataset.watch} {'written' if found.written else 'is up to date'}")
+
+
 @app.command(epilog="Example: fade doctor --json")
 def doctor(as_json: Json = False) -> None:
     """Look whether this machine and this project are ready to run."""

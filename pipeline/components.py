@@ -13,7 +13,7 @@ from cache.layout import Space
 from fade.aspect import Shape
 from fade.maps import largest_grid
 
-COMPONENT_VERSION = 1
+COMPONENT_VERSION = 2
 """Raised by hand when the scoring code gives other numbers."""
 
 

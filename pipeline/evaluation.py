@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Component:
     """Rows of a score component for the images of a block."""
 
     space: Space
-    places: tuple[Location, ...]
+    places: Sequence[Location]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +189,16 @@ def create_maps(
 
 
 def merge_histograms(
-    outcomes: list[Outcome],
-) -> Mapping[tuple[str, Trial], PixelHistogram]:
-    """Sum of the blocks' histograms, in the blocks' order."""
+    outcomes: Iterable[Outcome],
+) -> dict[tuple[str, Trial], PixelHistogram]:
+    """Sum of the blocks' histograms, in the blocks' order; no outcome is kept."""
     total: dict[tuple[str, Trial], PixelHistogram] = {}
     for outcome in outcomes:
-        for place, histogram in outcome.histograms.items():
-            total[place] = total[place] + histogram if place in total else histogram
+        add_histograms(total, outcome)
     return total
+
+
+def add_histograms(total: dict[tuple[str, Trial], PixelHistogram], outcome: Outcome) -> None:
+    """Add a block's histograms to a sum."""
+    for place, histogram in outcome.histograms.items():
+        total[place] = total[place] + histogram if place in total else histogram

@@ -245,8 +245,8 @@ def void_receipts(store: Store) -> list[Path]:
             continue
         receipt = read_receipt(artefact)
         try:
-            for label, rows in receipt.rows.items():
-                receipt.locate(store, label, rows)
+            for label in receipt.spaces:
+                receipt.located(store, label).check()
         except DamagedSegmentError:
             artefact.path.unlink()
             voided.append(artefact.path)

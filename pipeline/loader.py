@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cache.keys import Keys
 from cache.layout import content_key
 from fade.aspect import Shape
 from fade.errors import DataError
@@ -22,6 +23,35 @@ class Source:
 
     key: str
     path: str
+
+
+class Sources(Mapping[str, Source]):
+    """Sources by key; of equal contents one file serves.
+
+    Args:
+        keys: of n images.
+        paths: (n,) sequence of their paths.
+    """
+
+    def __init__(self, keys: Iterable[str], paths: Sequence[str]) -> None:
+        found = Keys.of(keys)
+        order = np.argsort(found.data, kind="stable")
+        last = np.ones(len(order), bool)
+        last[:-1] = found.data[order[1:]] != found.data[order[:-1]]
+        self._rows = order[last]
+        self._keys, self._paths = found.take(self._rows), paths
+
+    def __getitem__(self, key: str) -> Source:
+        place = Keys.of([key]).places_in(self._keys)[0]
+        if place < 0:
+            raise KeyError(key)
+        return Source(key, str(self._paths[int(self._rows[place])]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 Size = int | Shape

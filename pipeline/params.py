@@ -90,6 +90,7 @@ class FeatureParams(Section):
     segmentation_sizes: Annotated[list[Size], Field(min_length=1)]
     aspect: Literal["square", "keep"] = "square"
     dtype: Literal["float32", "float16"] = "float16"
+    keep: bool = True
     store: str | None = None
 
     @field_validator("segmentation_sizes")

@@ -46,6 +46,9 @@ TEST = Artefact(
 )
 TEXT = Artefact(_A / "text", "text", "classifier", "use, category")
 BANKS = Artefact(_A / "banks", "bank", "index over reference patches", "category, size")
+STREAMED = Artefact(
+    _A / "receipts" / "streamed.parquet", "stream", "map or score", "space, key", True
+)
 LANGUAGE = Artefact(
     _A / "receipts" / "language.parquet", "score_language", "map or score", "space, key", True
 )
@@ -70,7 +73,7 @@ PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 
 ARTEFACTS = (
     MANIFEST, CATEGORIES, SKIPPED, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS,
-    LANGUAGE, VISION,
+    STREAMED, LANGUAGE, VISION,
     METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, MAPS,
     RUN, REPORT, TABLES, PLOTS,
 )  # fmt: skip

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.layout import Space, content_key, cut, plan_segments
+from cache.keys import Keys
+from cache.layout import Space, content_key, cut, segment_tasks
 from cache.store import Store
 from fade.aspect import Aspect, Shape, middle_aspect
 from fade.bank import similarity_to_others, similarity_to_references
@@ -22,6 +23,7 @@ from fade.preprocess import image_size
 from fade.sampling import reference_order
 from fade.types import Feature, ImageRecord
 from pipeline.components import language_map_space, language_score_space, vision_map_space
+from pipeline.images import feature_groups, lacking
 from pipeline.loader import Pixels, Source, load_pixels
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
@@ -73,12 +75,14 @@ class Plan:
         images_to_encode: those that the store lacks something of.
         trials: pairs of shots and seed.
         tasks: of the extract stage; each leaves segments and is not begun again once done.
+        segments: that they write, three files each.
         feature_bytes: to write into the store.
         component_bytes: of scores and maps in the store, those that are there included.
         free_bytes: on the store's disk.
         sampled_images: that the times come from.
         seconds_per_image: to encode one image, decoding included.
-        encode_seconds: for all.
+        encoders: devices that encode at once: the cluster's, or this machine's one.
+        encode_seconds: for all, on all of these.
         compare_seconds: of comparing all test images with references, on the scoring workers.
         device: that encodes.
         remarks: what else to know.
@@ -90,11 +94,13 @@ class Plan:
     images_to_encode: int
     trials: int
     tasks: int
+    segments: int
     feature_bytes: int
     component_bytes: int
     free_bytes: int
     sampled_images: int
     seconds_per_image: float
+    encoders: int
     encode_seconds: float
     compare_seconds: float
     device: str
@@ -126,23 +132,30 @@ def plan(params: Params, images: int | None = None) -> Plan:
         feature: feature_space(encoder, feature, params, work.aspect)
         for feature in dict.fromkeys([*params.reference_features(), *params.test_features()])
     }
-    needs: dict[str, set[str]] = {}
-    for keys, features in (
-        ([key for part in work.references.values() for key in part], params.reference_features()),
-        (work.scored, params.test_features()),
-    ):
-        for key in keys:
-            needs.setdefault(key, set()).update(spaces[f].fingerprint for f in features)
-    row_bytes = {space.fingerprint: space.row_bytes for space in spaces.values()}
-    tasks = plan_segments(
-        needs,
-        {s.fingerprint: store.index(s) if work.known else {} for s in spaces.values()},
-        row_bytes,
-        SEGMENT_BYTES,
-        SEGMENT_IMAGES,
-    )
-    feature_bytes = sum(len(task.keys) * row_bytes[s] for task in tasks for s in task.spaces)
-    to_encode = len({key for task in tasks for key in task.keys})
+    references = Keys.of(key for part in work.references.values() for key in part)
+    reference_spaces = [spaces[f].fingerprint for f in params.reference_features()]
+    test_spaces = [spaces[f].fingerprint for f in params.test_features()]
+    by_print = {space.fingerprint: space for space in spaces.values()}
+    row_bytes = {name: space.row_bytes for name, space in by_print.items()}
+    groups = feature_groups(references, Keys.of(work.scored), reference_spaces, test_spaces)
+    if work.known:
+        missing = lacking(groups, by_print, store)
+    else:
+        missing = [np.ones((len(group.keys), len(group.spaces)), bool) for group in groups]
+    if not params.features.keep:
+        remarks.append("features.keep is false: as if no test image had been scored yet")
+    tasks = to_encode = feature_bytes = segments = 0
+    for segment in segment_tasks(groups, missing, row_bytes, SEGMENT_BYTES, SEGMENT_IMAGES):
+        tasks += 1
+        to_encode += len(segment.keys)
+        kept = segment.spaces
+        if not params.features.keep:
+            is_reference = Keys.of(segment.keys).places_in(references.distinct())[0] >= 0
+            kept = tuple(s for s in kept if is_reference and s in reference_spaces)
+        segments += len(kept)
+        feature_bytes += len(segment.keys) * sum(row_bytes[s] for s in kept)
+    cluster = params.cluster
+    encoders = (cluster.gpus or cluster.workers) if cluster.distributed else 1
     component_bytes = _component_bytes(params, spaces, len(work.scored))
     free = _free(store.root)
     if feature_bytes + component_bytes > free:
@@ -154,13 +167,19 @@ def plan(params: Params, images: int | None = None) -> Plan:
         calibration_images=len(work.calibration),
         images_to_encode=to_encode,
         trials=len(params.trials()),
-        tasks=len(tasks),
+        tasks=tasks,
+        segments=segments,
         feature_bytes=feature_bytes,
         component_bytes=component_bytes,
         free_bytes=free,
         sampled_images=sampled,
         seconds_per_image=each,
-        encode_seconds=each * to_encode,
+        encoders=encoders,
+        # the last round may leave some of them without a task
+        encode_seconds=each
+        * to_encode
+        * (-(-tasks // encoders) * encoders / max(tasks, 1))
+        / encoders,
         compare_seconds=_time_comparing(params, spaces, work),
         device=encoder.device,
         remarks=tuple(remarks),
@@ -355,15 +374,19 @@ def amount(size: int) -> str:
     return f"{size} bytes"
 
 
+def _devices(found: Plan) -> str:
+    return found.device if found.encoders == 1 else f"{found.encoders} times {found.device}"
+
+
 def lines(found: Plan) -> list[str]:
     """The plan for a terminal."""
     text = [
         f"images  {found.test_images} test, {found.reference_images} reference and "
         f"{found.calibration_images} calibration images, {found.trials} trials; "
         f"{found.images_to_encode} images to encode in {found.tasks} tasks",
-        f"store   {amount(found.feature_bytes)} of features to write, score components of "
-        f"{amount(found.component_bytes)}; {amount(found.free_bytes)} free",
-        f"time    about {duration(found.encode_seconds)} to encode on {found.device}"
+        f"store   {amount(found.feature_bytes)} of features to write in {found.segments} segments, "
+        f"score components of {amount(found.component_bytes)}; {amount(found.free_bytes)} free",
+        f"time    about {duration(found.encode_seconds)} to encode on {_devices(found)}"
         + (f" ({found.seconds_per_image:.2f} s an image)" if found.sampled_images else "")
         + f", at most {duration(found.compare_seconds)} to compare with references",
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fade.metrics import METRICS, PixelHistogram, image_metrics, pixel_metrics
 from fade.types import Trial
@@ -36,19 +37,11 @@ def metrics_table(
 
     rows: list[dict[str, Any]] = []
     reasons: list[Reason] = []
-    parts = {
-        (category, trial): scores[
-            (scores["category"] == category)
-            & (scores["shots"] == trial.shots)
-            & (scores["seed"] == trial.seed)
-        ]
-        for trial in trials
-        for category in categories
-    }
+    rows_of = score_rows(scores)
     for trial in trials:
         of_trial: list[dict[str, Any]] = []
         for category in categories:
-            part = parts[category, trial]
+            part = scores.iloc[rows_of.get((category, trial), [])]
             values, undefined = _image_values(part, params)
             pixel_values, pixel_undefined = _pixel_values(histograms.get((category, trial)), params)
             values |= pixel_values
@@ -69,6 +62,16 @@ def metrics_table(
             mean[metric] = float(np.mean(known)) if known else float("nan")
         rows += [*of_trial, mean]
     return pd.DataFrame(rows, columns=["category", "shots", "seed", *METRICS]), reasons
+
+
+def score_rows(scores: pd.DataFrame) -> dict[tuple[str, Trial], NDArray[np.intp]]:
+    """The rows of each category and trial in a table of scores."""
+    groups = scores.groupby(["category", "shots", "seed"], sort=False, observed=True)
+    found: dict[Any, Any] = dict(groups.indices)
+    return {
+        (str(category), Trial(int(shots), int(seed))): rows
+        for (category, shots, seed), rows in found.items()
+    }
 
 
 def _image_values(part: pd.DataFrame, params: Params) -> tuple[dict[str, float], dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,11 @@ from fade.errors import StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 SCHEMA = 1
+GROUP_ROWS = 1 << 14
+"""Rows of a long table that are in memory at once while it is written or read in parts."""
 _KEY = b"fade"
 
 
@@ -53,21 +56,122 @@ def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
         )
 
 
-def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read what :func:`write_table` wrote: the rows and the remarks.
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, **equal: Any
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read what :func:`write_table` or :func:`table_writer` wrote: the rows and the remarks.
+
+    Args:
+        path: of the file.
+        columns: those to read; None for all.
+        equal: values that the rows must have in columns of these names.
 
     Raises:
         StoreError: missing, damaged, or of another schema version.
     """
+    import pyarrow.parquet as pq
+
+    with _readable(path):
+        wanted = [(name, "=", value) for name, value in equal.items()] or None
+        table = pq.read_table(
+            path,
+            columns=None if columns is None else list(columns),
+            filters=wanted,
+            page_checksum_verification=True,
+        )
+        remarks = _remarks(table.schema)
+        frame = table.to_pandas(split_blocks=True, self_destruct=True)
+    check_schema(remarks, path)
+    return frame, remarks
+
+
+@contextmanager
+def table_writer(
+    path: Path, schema: pa.Schema, **extra: Any
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Write a parquet file in parts, as :func:`write_table` does whole; it appears when complete.
+
+    Args:
+        path: of the file.
+        schema: its columns.
+        extra: JSON-like remarks.
+
+    Yields:
+        A function that takes the next rows: a sequence for each column, :data:`GROUP_ROWS` at most.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    remarks = json.dumps({"schema": SCHEMA, **extra}, sort_keys=True).encode()
+    with (
+        whole(path) as part,
+        pq.ParquetWriter(
+            part, schema.with_metadata({_KEY: remarks}), write_page_checksum=True
+        ) as writer,
+    ):
+        yield lambda columns: writer.write_table(pa.table(dict(columns), schema=writer.schema))
+
+
+def table_columns(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """The columns of a table and its remarks, without its rows.
+
+    Raises:
+        StoreError: missing, damaged, or of another schema version.
+    """
+    import pyarrow.parquet as pq
+
+    with _readable(path):
+        schema = pq.read_schema(path)
+        remarks = _remarks(schema)
+    check_schema(remarks, path)
+    return schema.names, remarks
+
+
+def table_parts(path: Path, columns: Sequence[str], **equal: str) -> Iterator[dict[str, Any]]:
+    """Some columns of a long table as arrow arrays, :data:`GROUP_ROWS` rows at a time.
+
+    Args:
+        path: of the file.
+        columns: those to read.
+        equal: values that the rows must have in columns of these names.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with _readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        names = file.schema_arrow.names
+        groups = []
+        for number in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(number)
+            known = {name: group.column(names.index(name)).statistics for name in equal}
+            if all(
+                seen is None or not seen.has_min_max or seen.min <= equal[name] <= seen.max
+                for name, seen in known.items()
+            ):
+                groups.append(number)
+        wanted = [*columns, *equal]
+        for batch in file.iter_batches(GROUP_ROWS, row_groups=groups, columns=wanted):
+            for name, value in equal.items():
+                batch = batch.filter(pc.equal(batch.column(name), value))
+            yield {name: batch.column(name) for name in columns}
+
+
+def _remarks(schema: pa.Schema) -> dict[str, Any]:
+    remarks = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
+    if not isinstance(remarks, dict):
+        raise ValueError("its remarks are no object")
+    return remarks
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        remarks = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
-        if not isinstance(remarks, dict):
-            raise ValueError("its remarks are no object")
-        frame = table.to_pandas()
+        yield
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
@@ -75,8 +179,6 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise StoreError(
             f"{path} cannot be read ({reason.splitlines()[0]}): delete it and run `dvc repro`"
         ) from None
-    check_schema(remarks, path)
-    return frame, remarks
 
 
 def manifest_aspect(remarks: Mapping[str, Any]) -> Aspect | None:
@@ -91,19 +193,7 @@ def read_remarks(path: Path) -> dict[str, Any]:
     Raises:
         StoreError: missing, damaged, or of another schema version.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        remarks = json.loads((pq.read_schema(path).metadata or {}).get(_KEY, b"{}"))
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and run `dvc repro`"
-        ) from None
-    check_schema(remarks, path)
-    return remarks
+    return table_columns(path)[1]
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

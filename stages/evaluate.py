@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cache.layout import Location
+from cache.keys import Keys
 from cache.store import Store
 from fade.aspect import Aspect, Shape, shape_of
 from fade.datasets import dataset_root
 from fade.metrics import PixelHistogram
 from fade.types import Trial
 from pipeline.calibration import trial_images
-from pipeline.cluster import map_tasks
+from pipeline.cluster import iterate_tasks
 from pipeline.components import component_key
 from pipeline.evaluation import (
     Block,
@@ -26,10 +29,12 @@ from pipeline.evaluation import (
     Fusion,
     Outcome,
     TestImage,
+    add_histograms,
     create_maps,
     evaluate_block,
     merge_histograms,
 )
+from pipeline.images import calibration_images, test_images
 from pipeline.params import Params
 from pipeline.paths import (
     CALIBRATION,
@@ -51,13 +56,21 @@ from pipeline.paths import (
 from pipeline.pixels import pixel_table
 from pipeline.provenance import made_with
 from pipeline.receipts import Receipt, read_receipt
-from pipeline.results import mean_counts, mean_metrics, metrics_table, summary_table
+from pipeline.results import (
+    mean_counts,
+    mean_metrics,
+    metrics_table,
+    score_rows,
+    summary_table,
+)
 from pipeline.runner import run_stage
 from pipeline.tables import (
+    GROUP_ROWS,
     SCHEMA,
     manifest_aspect,
     read_json,
     read_table,
+    table_writer,
     write_csv,
     write_json,
     write_table,
@@ -79,29 +92,71 @@ BLOCK_IMAGES = 64
 
 
 class _Components:
-    """Finds the components of images in the store."""
+    """Where the components of images lie: of test images by row, of the few others by key.
 
-    def __init__(self, receipt: Receipt, label: str, store: Store) -> None:
+    Args:
+        receipt: of the components.
+        label: which of them.
+        store: where they are.
+        tests, calibration: categories and keys of the images, see :func:`test_images`.
+        trials: those that differ in the component; None alone if none do.
+
+    Raises:
+        DamagedSegmentError: rows are gone or changed.
+    """
+
+    def __init__(
+        self,
+        receipt: Receipt,
+        label: str,
+        store: Store,
+        tests: Sequence[tuple[str, Keys]],
+        calibration: Sequence[tuple[str, Keys]],
+        trials: Sequence[Trial | None],
+    ) -> None:
         self.space = receipt.space(label)
         self.against = receipt.against[label]
-        self._places: dict[str, Location] = receipt.locate(store, label, receipt.rows[label])
+        located = receipt.located(store, label).check()
+        self._tests = {
+            trial: located.places(
+                Keys.join([keys.joined(self._digest(name, trial)) for name, keys in tests])
+            )
+            for trial in trials
+        }
+        held_out = receipt.against.get("held-out", {})
+        few = {
+            component_key(key, digest)
+            for category, keys in calibration
+            for key in keys
+            for digest in (
+                *(self._digest(category, trial) for trial in trials),
+                *(of.get(key, "") for of in held_out.get(category, {}).values()),
+            )
+        }  # fmt: skip
+        keys = Keys.of(sorted(few))
+        keys = keys.take(located.vouched(keys))  # trials differ in the images that they need
+        self._few = dict(zip(keys, located.places(keys), strict=True))
+
+    def _digest(self, category: str, trial: Trial | None) -> str:
+        against = self.against[category]
+        return str(against[trial.label] if trial else against)
+
+    def of_tests(self, first: int, count: int, trial: Trial | None = None) -> Component:
+        """The rows for so many test images; of one trial where it differs between trials."""
+        return Component(self.space, self._tests[trial][first : first + count].narrowed())
 
     def of(
-        self,
-        images: pd.DataFrame,
-        trial: Trial | None = None,
-        held_out: Mapping[str, str] | None = None,
+        self, images: pd.DataFrame, trial: Trial | None, held_out: Mapping[str, str]
     ) -> Component:
-        """The component's rows for some images; of one trial where it differs between trials.
+        """The rows for some images to calibrate on.
 
         Of references that are held out, ``held_out`` tells what each was compared with.
         """
-        places = []
-        for category, key in zip(images["category"], images["hash"], strict=True):
-            against = self.against[category]
-            digest = against[trial.label] if trial else against
-            places.append(self._places[component_key(key, (held_out or {}).get(key, digest))])
-        return Component(self.space, tuple(places))
+        keys = [
+            component_key(key, held_out.get(key) or self._digest(category, trial))
+            for category, key in zip(images["category"], images["hash"], strict=True)
+        ]
+        return Component(self.space, [self._few[key] for key in keys])
 
 
 @dataclass(frozen=True)
@@ -123,19 +178,22 @@ class Planner:
     ) -> Planner:
         """Find all components; some receipt speaks of images."""
         language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
-        with language.void_if_damaged():
-            scores = (
-                _Components(language, "language-score", store)
-                if params.needs_language_score
-                else None
-            )
-            maps = (
-                _Components(language, "language-map", store) if params.needs_language_map else None
-            )
-        with vision.void_if_damaged():
-            visions = _Components(vision, "vision-map", store) if params.needs_vision else None
-        held_out = vision.against.get("held-out", {})
-        return cls(params, store, root, aspect, scores, maps, visions, held_out)
+        tests, calibration = test_images(), calibration_images()
+
+        def found(receipt: Receipt, label: str, trials: Sequence[Trial | None]) -> _Components:
+            with receipt.void_if_damaged():
+                return _Components(receipt, label, store, tests, calibration, trials)
+
+        return cls(
+            params,
+            store,
+            root,
+            aspect,
+            found(language, "language-score", [None]) if params.needs_language_score else None,
+            found(language, "language-map", [None]) if params.needs_language_map else None,
+            found(vision, "vision-map", params.trials()) if params.needs_vision else None,
+            vision.against.get("held-out", {}),
+        )
 
     def grid(self) -> Shape:
         """(rows, columns) of maps; 1 where there are none."""
@@ -150,13 +208,13 @@ class Planner:
         *,
         maps: Path | None = None,
         held_out: Mapping[str, str] | None = None,
-    ) -> list[Block]:
-        """Blocks of some images, in their order.
+    ) -> Iterator[Block]:
+        """Blocks of some images, in their order, each made when it is asked for.
 
         Args:
-            images: with ``category``, ``path``, ``hash``, ``is_anomaly`` and ``mask``.
+            images: with ``category``, ``path``, ``is_anomaly`` and ``mask``; to calibrate also ``hash``.
             trials: all of them are evaluated in each block.
-            maps: where fused maps are kept, if they are.
+            maps: where fused maps of test images go; None for images to calibrate on.
             held_out: see :class:`_Components`.
         """
         params = self.params
@@ -164,47 +222,58 @@ class Planner:
             Fusion(trial, params.vision_weight(trial), params.vision_multiplier(trial))
             for trial in trials
         )
-        found = []
         for first in range(0, len(images), BLOCK_IMAGES):
             part = images.iloc[first : first + BLOCK_IMAGES]
-            columns = (part[name] for name in ("category", "path", "is_anomaly", "mask"))
-            visions = (
-                tuple(self.vision.of(part, fusion.trial, held_out) for fusion in fusions)
-                if self.vision
-                else ()
+            # pandas reads a missing mask as NaN
+            masks = part["mask"].astype(object).where(part["mask"].notna(), None)
+            columns = (part["category"], part["path"], part["is_anomaly"], masks)
+
+            def rows(
+                components: _Components | None,
+                trial: Trial | None = None,
+                part: pd.DataFrame = part,
+                first: int = first,
+            ) -> Component | None:
+                if components is None:
+                    return None
+                if maps is not None:
+                    return components.of_tests(first, len(part), trial)
+                return components.of(part, trial, held_out or {})
+
+            visions = (rows(self.vision, fusion.trial) for fusion in fusions)
+            yield Block(
+                self.store.root.absolute(),
+                self.root.absolute(),
+                maps and maps.absolute(),
+                first,
+                tuple(TestImage(*values) for values in zip(*columns, strict=True)),
+                fusions,
+                params.fusion.classification_mode,
+                params.fusion.segmentation_mode,
+                params.fusion.normalize,
+                shape_of(params.evaluate.size, self.aspect),
+                rows(self.language_score),
+                rows(self.language_map),
+                tuple(component for component in visions if component is not None),
+                params.dataset.exif_rotation,
             )
-            found.append(
-                Block(
-                    self.store.root.absolute(),
-                    self.root.absolute(),
-                    maps and maps.absolute(),
-                    first,
-                    tuple(TestImage(*values) for values in zip(*columns, strict=True)),
-                    fusions,
-                    params.fusion.classification_mode,
-                    params.fusion.segmentation_mode,
-                    params.fusion.normalize,
-                    shape_of(params.evaluate.size, self.aspect),
-                    self.language_score.of(part) if self.language_score else None,
-                    self.language_map.of(part) if self.language_map else None,
-                    visions,
-                    params.dataset.exif_rotation,
-                )
-            )
-        return found
 
 
-def _evaluate(blocks: list[Block], params: Params, label: str) -> list[Outcome]:
+def _evaluate(
+    blocks: Iterable[Block], images: int, params: Params, label: str
+) -> Iterator[Outcome]:
+    """Outcomes of blocks of so many images, in their order, as they come."""
     language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
     # a damaged row may be of either: both are cheap to make again
     with language.void_if_damaged(), vision.void_if_damaged():
-        return map_tasks(
+        yield from iterate_tasks(
             evaluate_block,
             blocks,
             params.cluster,
             label,
             weight=lambda block: len(block.images),
             name=lambda block: block.images[0].category,
+            total=images,
         )
 
 
@@ -217,19 +286,19 @@ def normal_thresholds(
 ) -> list[Threshold]:
     """The thresholds of all trials from normal images; without any, why there are none."""
     images = calibration.assign(is_anomaly=False, mask=None)
+    by_category = dict(tuple(images.groupby("category", sort=False)))
+    chosen_by_category = dict(tuple(selection.groupby("category", sort=False)))
     reason = (
         "threshold.images is 0"
         if not params.threshold.images
         else "there are no training images to calibrate on"
     )
-    places: list[tuple[str, Trial, bool]] = []
+    parts: list[tuple[str, Trial, bool, pd.DataFrame, Mapping[str, str] | None]] = []
     reasons: dict[tuple[str, Trial], str] = {}
-    blocks: list[Block] = []
-    parts: dict[tuple[str, Trial], list[int]] = {}
     for trial in params.trials():
         for category in categories:
-            own = images[images["category"] == category]
-            rows = selection[selection["category"] == category]
+            own = by_category.get(category, images.iloc[:0])
+            rows = chosen_by_category.get(category, selection.iloc[:0])
             rows = rows[(rows["seed"] == trial.seed) & (rows["rank"] < trial.shots)]
             chosen = trial_images(own["hash"].tolist(), set(rows["hash"]))
             held_out = None
@@ -246,15 +315,18 @@ def normal_thresholds(
                         "vision.index to flat and vision.coreset to 1, or add training images"
                     )
                     part = part.iloc[:0]
-            places.append((category, trial, chosen.held_out))
-            if planner:
-                first = len(blocks)
-                blocks += planner.blocks(part, [trial], held_out=held_out)
-                parts[category, trial] = list(range(first, len(blocks)))
-    outcomes = _evaluate(blocks, params, "calibrate") if blocks else []
+            parts.append((category, trial, chosen.held_out, part, held_out))
+    total = sum(len(part) for _, _, _, part, _ in parts) if planner else 0
+    blocks = (
+        block
+        for _, trial, _, part, held_out in parts
+        for block in (planner.blocks(part, [trial], held_out=held_out) if planner else ())
+    )
+    outcomes = _evaluate(blocks, total, params, "calibrate") if total else iter(())
     thresholds = []
-    for category, trial, is_held_out in places:
-        mine = [outcomes[number] for number in parts.get((category, trial), [])]
+    for category, trial, is_held_out, part, _ in parts:
+        pieces = -(-len(part) // BLOCK_IMAGES) if planner else 0
+        mine = list(islice(outcomes, pieces))
         scores = [outcome.scores[0] for outcome in mine]
         thresholds.append(
             from_normal(
@@ -278,13 +350,10 @@ def label_thresholds(
 ) -> list[Threshold]:
     """The thresholds of all trials from the labels of the test images."""
     found = []
+    rows_of = score_rows(scores)
     for trial in trials:
         for category in categories:
-            part = scores[
-                (scores["category"] == category)
-                & (scores["shots"] == trial.shots)
-                & (scores["seed"] == trial.seed)
-            ]
+            part = scores.iloc[rows_of.get((category, trial), [])]
             found.append(
                 from_labels(
                     category, trial, part["score"].to_numpy(), part["is_anomaly"].to_numpy(),
@@ -296,25 +365,20 @@ def label_thresholds(
     return found
 
 
-def scores_table(tests: pd.DataFrame, outcomes: list[Outcome], trials: list[Trial]) -> pd.DataFrame:
-    """The rows of scores.parquet: trial by trial, images in the manifest's order."""
+def scores_table(
+    tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[Trial]
+) -> pd.DataFrame:
+    """What metrics need of the scores (trials, images): trial by trial, in the images' order."""
     import pandas as pd
 
-    scores = (
-        np.concatenate([outcome.scores for outcome in outcomes], axis=1)
-        if outcomes
-        else np.zeros((len(trials), 0))
-    )
+    categories = tests["category"].astype("category")
     parts = [
         pd.DataFrame(
             {
-                "image": tests["name"].to_numpy(),
-                "path": tests["path"].to_numpy(),
-                "category": tests["category"].to_numpy(),
-                "defect": tests["defect"].to_numpy(),
+                "category": categories,
                 "is_anomaly": tests["is_anomaly"].to_numpy(dtype=bool),
-                "shots": trial.shots,
-                "seed": trial.seed,
+                "shots": np.full(len(tests), trial.shots, np.int32),
+                "seed": np.full(len(tests), trial.seed),
                 "score": scores[number],
             }
         )
@@ -323,15 +387,41 @@ def scores_table(tests: pd.DataFrame, outcomes: list[Outcome], trials: list[Tria
     return pd.concat(parts, ignore_index=True)
 
 
+def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[Trial]) -> None:
+    """Write scores.parquet: trial by trial, images in the manifest's order."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("image", "path", "category", "defect")),
+            ("is_anomaly", pa.bool_()),
+            *((name, pa.int64()) for name in ("shots", "seed")),
+            ("score", pa.float64()),
+        ]
+    )
+    with table_writer(SCORES.path, schema) as write:
+        for number, trial in enumerate(trials):
+            for start in range(0, len(tests), GROUP_ROWS):
+                part = tests.iloc[start : start + GROUP_ROWS]
+                write(
+                    {
+                        "image": [os.path.splitext(path)[0] for path in part["path"]],
+                        **{name: part[name].tolist() for name in ("path", "category", "defect")},
+                        "is_anomaly": part["is_anomaly"].to_numpy(dtype=bool),
+                        "shots": np.full(len(part), trial.shots),
+                        "seed": np.full(len(part), trial.seed),
+                        "score": scores[number, start : start + GROUP_ROWS],
+                    }
+                )
+
+
 def run(params: Params) -> None:
     """Write maps, scores, metrics, their summary, remarks on them, and thresholds."""
-    manifest, remarks = read_table(MANIFEST.path)
+    columns = ("path", "category", "defect", "is_anomaly", "mask")
+    tests, remarks = read_table(MANIFEST.path, columns, split="test")
     calibration, _ = read_table(CALIBRATION.path)
     selection, _ = read_table(SELECTION.path)
     categories = read_json(CATEGORIES.path)["categories"]
-    # pandas reads a missing mask as NaN
-    manifest["mask"] = manifest["mask"].astype(object).where(manifest["mask"].notna(), None)
-    tests = manifest[manifest["split"] == "test"].reset_index(drop=True)
     trials = params.trials()
     store = Store(store_root(params.features.store))
     root = dataset_root(params.dataset.format, Path(params.dataset.path))
@@ -348,12 +438,19 @@ def run(params: Params) -> None:
         BLOCK_IMAGES,
         SCHEMA,
     )
-    blocks = planner.blocks(tests, trials, maps=MAPS.path) if planner else []
-    outcomes = _evaluate(blocks, params, "evaluate") if blocks else []
-    scores = scores_table(tests, outcomes, trials)
-    write_table(scores, SCORES.path)
-    histograms = merge_histograms(outcomes)
+    values = np.full((len(trials), len(tests)), np.nan)
+    histograms: dict[tuple[str, Trial], PixelHistogram] = {}
+    if planner and len(tests):
+        done = 0
+        blocks = planner.blocks(tests, trials, maps=MAPS.path)
+        for outcome in _evaluate(blocks, len(tests), params, "evaluate"):
+            count = outcome.scores.shape[1]
+            values[:, done : done + count] = outcome.scores
+            add_histograms(histograms, outcome)
+            done += count
+    write_scores(tests, values, trials)
     write_table(pixel_table(histograms), PIXELS.path)
+    scores = scores_table(tests, values, trials)
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params
     )

@@ -3,70 +3,135 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
-from cache.layout import content_key, cut
+import numpy as np
+
+from cache.keys import Keys
+from cache.layout import content_key
 from fade.aspect import Aspect, middle_aspect
-from fade.datasets import GOOD_LABELS, dataset_root, read_dataset, stray_masks
+from fade.datasets import GOOD_LABELS, dataset_root, iterate_dataset, stray_masks
 from fade.errors import DataError, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import ImageRecord
 from pipeline.cluster import iterate_tasks
+from pipeline.listing import Facts, Listing, open_listing, pieces
 from pipeline.params import ClusterParams, Params
 from pipeline.paths import CATEGORIES, MANIFEST, SKIPPED
 from pipeline.runner import run_stage
-from pipeline.tables import write_json, write_table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from pipeline.tables import table_parts, table_writer, write_json
 
 log = logging.getLogger("fade")
 
 CHUNK_FILES = 64
-"""Files that one task reads."""
+"""Images that one task reads."""
+GROUP_IMAGES = 1 << 14
+"""Rows that are written at once."""
+COLUMNS = (
+    "name", "path", "category", "split", "defect", "is_anomaly", "mask", "hash", "bytes", "width",
+    "height", "mask_hash",
+)  # fmt: skip
+
 BAD_LABELS = frozenset({"anomaly", "anomalous", "bad", "defect", "defective", "ng", "not-good"})
 """Folder names, in lower case, that say defect, beside those that :data:`GOOD_LABELS` says good."""
 
 
-def _row(record: ImageRecord, root: Path, *, exif_rotation: bool, decode: bool) -> dict[str, Any]:
-    """A manifest row; checks that mask and image agree, and that the files can be opened.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Images that one task looks at.
 
-    Images are decoded only if ``decode`` is true: that takes much longer than a look at the header.
+    Attributes:
+        root: that paths are relative to.
+        records: of the images.
+        known: for each what a listing says of the image and of its mask.
+        exif_rotation: whether images are turned as the camera says.
+        decode: whether images are decoded, which takes much longer than a look at the header.
     """
-    data = _read(root, record.path)
-    width, height = image_size(data, record.path, exif_rotation=exif_rotation)
-    if decode:
-        decode_rgb(data, record.path, exif_rotation=exif_rotation)
+
+    root: Path
+    records: tuple[ImageRecord, ...]
+    known: tuple[tuple[Facts | None, Facts | None], ...]
+    exif_rotation: bool
+    decode: bool
+
+
+def examine(block: Block) -> list[dict[str, Any] | str]:
+    """Manifest rows of the images that can be used; of the others the reason."""
+    found: list[dict[str, Any] | str] = []
+    for record, known in zip(block.records, block.known, strict=True):
+        try:
+            found.append(_row(record, known, block))
+        except DataError as error:
+            found.append(str(error))
+    return found
+
+
+def _row(
+    record: ImageRecord, known: tuple[Facts | None, Facts | None], block: Block
+) -> dict[str, Any]:
+    """A manifest row; checks that mask and image agree, and that the files can be opened."""
+    root, exif_rotation = block.root, block.exif_rotation
+    facts = _unchanged(root, record.path, known[0])
+    if facts is None or facts.width is None or facts.height is None or block.decode:
+        data = _read(root, record.path)
+        width, height = image_size(data, record.path, exif_rotation=exif_rotation)
+        if block.decode:
+            decode_rgb(data, record.path, exif_rotation=exif_rotation)
+        key, size = content_key(data), len(data)
+    else:
+        key, size = facts.hash, facts.size
+        width, height = facts.shown(exif_rotation)
     row = {
         **asdict(record),
-        "hash": content_key(data),
-        "bytes": len(data),
+        "hash": key,
+        "bytes": size,
         "width": width,
         "height": height,
         "mask_hash": None,
         "marked": None,
     }
     if record.mask is not None:
-        mask = _read(root, record.mask)
-        pixels = decode_mask(mask, record.mask, exif_rotation=exif_rotation)
-        if pixels.shape != (height, width):
-            turned = exif_rotation and pixels.shape == (width, height)
+        facts = _unchanged(root, record.mask, known[1])
+        if facts is None or facts.marked is None or facts.width is None or facts.height is None:
+            mask = _read(root, record.mask)
+            pixels = decode_mask(mask, record.mask, exif_rotation=exif_rotation)
+            mask_height, mask_width = pixels.shape
+            row.update(mask_hash=content_key(mask), marked=bool(pixels.any()))
+        else:
+            mask_width, mask_height = facts.shown(exif_rotation)
+            row.update(mask_hash=facts.hash, marked=facts.marked)
+        if (mask_height, mask_width) != (height, width):
+            turned = exif_rotation and (mask_height, mask_width) == (width, height)
             raise DataError(
-                f"the mask {record.mask} is {pixels.shape[1]} x {pixels.shape[0]} pixels, its image "
+                f"the mask {record.mask} is {mask_width} x {mask_height} pixels, its image "
                 f"{record.path} {width} x {height}: they must have the same size"
                 + (" once turned as EXIF says; was the mask drawn unturned?" if turned else "")
             )
-        row.update(mask_hash=content_key(mask), marked=bool(pixels.any()))
     elif record.unused_mask is not None:
         with contextlib.suppress(DataError):  # whatever it is, nobody reads it
             mask = _read(root, record.unused_mask)
             pixels = decode_mask(mask, record.unused_mask, exif_rotation=exif_rotation)
             row["marked"] = bool(pixels.any())
     return row
+
+
+def _unchanged(root: Path, path: str, known: Facts | None) -> Facts | None:
+    """What is known of a file, if that still holds."""
+    if known is None:
+        return None
+    try:
+        return known if known.fits((root / path).stat()) else None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _read(root: Path, path: str) -> bytes:
@@ -87,141 +152,104 @@ def _warn_unless_watched(params: Params) -> None:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Task:
-    """Some files to be read and hashed.
+class Remarks:
+    """What a reader of the metrics must know of the data, gathered row by row."""
 
-    Attributes:
-        root: absolute folder that paths are relative to.
-        records: of images.
-        exif_rotation: whether images are turned as their camera says.
-        decode: whether to look at more than the header.
-    """
+    def __init__(self) -> None:
+        self.rows = self.tests = self.unmasked = 0
+        self.categories: dict[str, int] = {}
+        self._empty: list[str] = []
+        self._filled: list[str] = []
+        self._at_odds: list[str] = []
+        self._keys: list[Keys] = []
+        self._category, self._test, self._anomaly = array("I"), array("B"), array("B")
 
-    root: Path
-    records: tuple[ImageRecord, ...]
-    exif_rotation: bool
-    decode: bool
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take some rows in."""
+        self._keys.append(Keys.of(row["hash"] for row in rows))
+        for row in rows:
+            category, path = row["category"], row["path"]
+            test, anomaly = row["split"] == "test", row["is_anomaly"]
+            self._category.append(self.categories.setdefault(category, len(self.categories)))
+            self._test.append(test)
+            self._anomaly.append(anomaly)
+            self.rows += 1
+            self.tests += test
+            self.unmasked += test and anomaly and row["mask"] is None
+            if anomaly and row["marked"] is False:
+                self._empty.append(row["mask"])
+            if not anomaly and row["marked"]:
+                self._filled.append(row["unused_mask"])
+            if test and _folder_says(path) not in (None, anomaly):
+                self._at_odds.append(f"{path} is labelled {row['defect']}")
 
+    def lines(self, table: Path) -> Iterator[str]:
+        """The remarks, one line each.
 
-def read_files(task: Task) -> list[dict[str, Any] | str]:
-    """For each image its row, or why it cannot be used."""
-    found: list[dict[str, Any] | str] = []
-    for record in task.records:
-        try:
-            found.append(
-                _row(record, task.root, exif_rotation=task.exif_rotation, decode=task.decode)
+        Args:
+            table: of the rows, in the order in which they were taken in.
+        """
+        leaked, shared, torn = self._duplicates()
+        paths = _paths(table, [row for group in (*leaked, *shared, *torn) for row in group])
+
+        def told(groups: Sequence[Sequence[int]]) -> str:
+            return summarise([" = ".join(paths.get(r, "") for r in rows) for rows in groups])
+
+        if leaked:
+            yield (
+                f"{len(leaked)} test images are training images too, so that scores flatter: "
+                f"{told(leaked)}"
             )
-        except DataError as error:
-            found.append(str(error))
+        if shared:
+            yield f"{len(shared)} images lie in more than one category: {told(shared)}"
+        if torn:
+            yield f"{len(torn)} test images are labelled both good and defect: {told(torn)}"
+        for found, what in (
+            (self._empty, "defect images have a mask without a defect pixel"),
+            (self._filled, "good images have a mask with defect pixels, which is not used"),
+            (self._at_odds, "labels disagree with the image's folder"),
+        ):
+            if found:
+                yield f"{len(found)} {what}: {summarise(found)}"
+
+    def _duplicates(self) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+        """Rows of equal images: each test image with its training image, then those that lie in
+        several categories, then test images with both labels. Few of a million are Python objects.
+        """
+        hashes = Keys.join(self._keys).data
+        order = np.argsort(hashes, kind="stable")
+        again = np.zeros(len(order) + 1, bool)
+        again[1:-1] = hashes[order[1:]] == hashes[order[:-1]]
+        # runs of equal hashes: where one starts and ends
+        starts = np.flatnonzero(~again[:-1] & again[1:])
+        stops = np.flatnonzero(again[:-1] & ~again[1:]) + 1
+        leaked, shared, torn = [], [], []
+        test, anomaly = np.frombuffer(self._test, bool), np.frombuffer(self._anomaly, bool)
+        category = np.frombuffer(self._category, np.uintc)
+        for start, stop in zip(starts, stops, strict=True):
+            rows = order[start:stop]
+            tests, train = rows[test[rows]], rows[~test[rows]]
+            if len(train):
+                leaked += [[int(row), int(train[-1])] for row in tests]
+            if (category[rows] != category[rows[0]]).any():
+                shared.append(rows.tolist())
+            if len(tests) and anomaly[tests].any() and not anomaly[tests].all():
+                torn.append(tests.tolist())
+        return sorted(leaked), sorted(shared), sorted(torn)
+
+
+def _paths(table: Path, rows: Sequence[int]) -> dict[int, str]:
+    """Paths of some rows of the manifest."""
+    wanted = np.unique(np.array(rows, np.int64))
+    found: dict[int, str] = {}
+    start = 0
+    for part in table_parts(table, ["path"]) if len(wanted) else ():
+        stop = start + len(part["path"])
+        low, high = np.searchsorted(wanted, (start, stop))
+        for row in wanted[low:high].tolist():
+            found[row] = part["path"][row - start].as_py()
+        start = stop
     return found
-
-
-def _rows(
-    records: Sequence[ImageRecord], root: Path, params: Params
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Rows of the images that can be used, and path and reason of the others."""
-    dataset, cluster = params.dataset, params.cluster
-    if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
-        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
-    decode = dataset.on_bad_image == "skip"
-    tasks = [
-        Task(root.absolute(), part, dataset.exif_rotation, decode)
-        for part in cut(records, CHUNK_FILES)
-    ]
-    rows: list[dict[str, Any]] = []
-    skipped: list[dict[str, str]] = []
-    for task, outcomes in zip(
-        tasks,
-        iterate_tasks(
-            read_files, tasks, cluster, "manifest", weight=lambda task: len(task.records)
-        ),
-        strict=True,
-    ):
-        for record, outcome in zip(task.records, outcomes, strict=True):
-            if isinstance(outcome, str):
-                skipped.append({"path": record.path, "reason": outcome})
-            else:
-                rows.append(outcome)
-    return rows, skipped
-
-
-def _of_one_aspect(
-    rows: Sequence[dict[str, Any]],
-) -> tuple[Aspect, list[dict[str, Any]], list[dict[str, str]]]:
-    """The median aspect ratio, the rows of images that have it, and path and reason of the others."""
-    aspect = middle_aspect((row["width"], row["height"]) for row in rows)
-    fitting: list[dict[str, Any]] = []
-    others: list[dict[str, str]] = []
-    for row in rows:
-        width, height = row["width"], row["height"]
-        if aspect.fits(width, height):
-            fitting.append(row)
-            continue
-        reason = (
-            f"{row['path']} is {width} x {height} pixels, not of the aspect ratio "
-            f"{aspect.width}:{aspect.height}"
-        )
-        others.append({"path": row["path"], "reason": reason})
-    return aspect, fitting, others
-
-
-def data_warnings(frame: pd.DataFrame) -> Iterator[str]:
-    """What a reader of the metrics must know of the data: lines about labels and masks.
-
-    Args:
-        frame: manifest rows with the columns ``marked`` (whether the mask has a defect pixel) and
-            ``unused_mask``.
-    """
-    train = dict(zip(*_columns(frame[frame["split"] == "train"], "hash", "path"), strict=True))
-    tests = frame[frame["split"] == "test"]
-    leaked = [
-        f"{path} = {train[key]}"
-        for key, path in zip(*_columns(tests, "hash", "path"), strict=True)
-        if key in train
-    ]
-    if leaked:
-        yield (
-            f"{len(leaked)} test images are training images too, so that scores flatter: "
-            f"{summarise(leaked)}"
-        )
-    shared = [
-        " = ".join(part["path"])
-        for _, part in frame.groupby("hash", sort=False)
-        if part["category"].nunique() > 1
-    ]
-    if shared:
-        yield f"{len(shared)} images lie in more than one category: {summarise(shared)}"
-    torn = [
-        " = ".join(part["path"])
-        for _, part in tests.groupby("hash", sort=False)
-        if part["is_anomaly"].nunique() > 1
-    ]
-    if torn:
-        yield f"{len(torn)} test images are labelled both good and defect: {summarise(torn)}"
-    marked = frame["marked"].map(lambda value: value if isinstance(value, bool) else None)
-    empty = frame.loc[frame["is_anomaly"] & (marked == False), "mask"].tolist()  # noqa: E712
-    if empty:
-        yield f"{len(empty)} defect images have a mask without a defect pixel: {summarise(empty)}"
-    filled = frame.loc[~frame["is_anomaly"] & (marked == True), "unused_mask"].tolist()  # noqa: E712
-    if filled:
-        yield (
-            f"{len(filled)} good images have a mask with defect pixels, which is not used: "
-            f"{summarise(filled)}"
-        )
-    at_odds = [
-        f"{path} is labelled {defect}"
-        for path, defect, anomaly in zip(
-            *_columns(tests, "path", "defect", "is_anomaly"), strict=True
-        )
-        if _folder_says(path) not in (None, bool(anomaly))
-    ]
-    if at_odds:
-        yield f"{len(at_odds)} labels disagree with the image's folder: {summarise(at_odds)}"
-
-
-def _columns(frame: pd.DataFrame, *names: str) -> list[list[Any]]:
-    return [frame[name].tolist() for name in names]
 
 
 def _folder_says(path: str) -> bool | None:
@@ -230,42 +258,139 @@ def _folder_says(path: str) -> bool | None:
     return folder in BAD_LABELS if folder in BAD_LABELS | GOOD_LABELS else None
 
 
+def _blocks(params: Params, root: Path, listing: Listing | None) -> Iterator[Block]:
+    dataset = params.dataset
+    for records in pieces(_records(params), CHUNK_FILES):
+        known: list[tuple[Facts | None, Facts | None]] = [(None, None)] * len(records)
+        if listing is not None:
+            images = listing.find([record.path for record in records])
+            masks = listing.find([record.mask or record.path for record in records])
+            known = [
+                (image[1] if image else None, mask[1] if mask else None)
+                for image, mask in zip(images, masks, strict=True)
+            ]
+        yield Block(
+            root.absolute(), tuple(records), tuple(known), dataset.exif_rotation,
+            dataset.on_bad_image == "skip",
+        )  # fmt: skip
+
+
+def _records(params: Params) -> Iterator[ImageRecord]:
+    dataset = params.dataset
+    return iterate_dataset(
+        dataset.format, Path(dataset.path), dataset.categories, dataset.limit
+    )  # fmt: skip
+
+
+def _examined(
+    params: Params,
+    root: Path,
+    total: int,
+    skipped: list[dict[str, str]],
+    tested: dict[str, ImageRecord],
+) -> Iterator[dict[str, Any]]:
+    """Rows of the images that can be used, as they come.
+
+    Args:
+        params: of the run.
+        root: that paths are relative to.
+        total: how many images there are.
+        skipped: gets path and reason of the others.
+        tested: gets a test image for each folder of categories that has some.
+    """
+    blocks, ahead = tee(_blocks(params, root, open_listing(params.dataset)))
+    cluster = params.cluster
+    if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
+        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
+    outcomes = iterate_tasks(
+        examine, blocks, cluster, "manifest",
+        weight=lambda block: len(block.records), total=total,
+    )  # fmt: skip
+    for outcome, block in zip(outcomes, ahead, strict=True):
+        for record, found in zip(block.records, outcome, strict=True):
+            if record.split == "test":
+                tested.setdefault(record.path.rpartition("/test/")[0], record)
+            if isinstance(found, str):
+                skipped.append({"path": record.path, "reason": found})
+            else:
+                yield found
+
+
+def _spool(rows: Iterable[dict[str, Any]], file: IO[str]) -> Aspect | None:
+    """Write rows to a file; the median aspect ratio of their images, None if there are none."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for row in rows:
+        sizes[row["width"], row["height"]] += 1
+        file.write(json.dumps(row) + "\n")
+    return middle_aspect(sizes.elements()) if sizes else None
+
+
+def _fitting(
+    file: IO[str], aspect: Aspect, skipped: list[dict[str, str]], params: Params
+) -> Iterator[dict[str, Any]]:
+    """Rows from a file of the images that have an aspect ratio; the others are skipped or refused."""
+    file.seek(0)
+    unfit: list[str] = []
+    count = 0
+    for line in file:
+        row = json.loads(line)
+        width, height = row["width"], row["height"]
+        count += 1
+        if aspect.fits(width, height):
+            yield row
+            continue
+        unfit.append(
+            f"{row['path']} is {width} x {height} pixels, not of the aspect ratio "
+            f"{aspect.width}:{aspect.height}"
+        )
+        if params.dataset.on_bad_image == "skip":
+            skipped.append({"path": row["path"], "reason": unfit[-1]})
+    if unfit and not skipped and params.dataset.on_bad_image == "fail":
+        raise DataError(
+            f"features.aspect is keep, but {len(unfit)} of {count} images "
+            f"differ: {summarise(unfit)} (set it to square, name categories of one aspect ratio "
+            "in dataset.categories, or leave such images out: dataset.on_bad_image skip)"
+        )
+
+
 def run(params: Params) -> None:
     """Write the manifest, the list of categories, and what is left out or odd."""
-    import pandas as pd
+    import pyarrow as pa
 
     dataset = params.dataset
     _warn_unless_watched(params)
     path = Path(dataset.path)
-    records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
-    rows, skipped = _rows(records, dataset_root(dataset.format, path), params)
-    reasons = [item["reason"] for item in skipped]
-    if skipped and dataset.on_bad_image == "fail":
-        raise DataError(
-            f"{summarise(reasons)} (or leave such images out: dataset.on_bad_image skip)"
-        )
-    if not rows:
-        raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
-    aspect = None
-    if params.features.aspect == "keep":
-        aspect, rows, others = _of_one_aspect(rows)
-        unfit = [item["reason"] for item in others]
-        if others and dataset.on_bad_image == "fail":
-            raise DataError(
-                f"features.aspect is keep, but {len(others)} of {len(rows) + len(others)} images "
-                f"differ: {summarise(unfit)} (set it to square, name categories of one aspect ratio "
-                "in dataset.categories, or leave such images out: dataset.on_bad_image skip)"
-            )
-        skipped += others
-        reasons += unfit
-    frame = pd.DataFrame(rows)
-    warnings = list(data_warnings(frame))
-    if dataset.format in ("mvtec", "folder") and (stray := stray_masks(path, records)):
+    root = dataset_root(dataset.format, path)
+    total = sum(1 for _ in _records(params))  # refuses bad tables and folders before hours of work
+    remarks = Remarks()
+    skipped: list[dict[str, str]] = []
+    tested: dict[str, ImageRecord] = {}
+    types = {"is_anomaly": pa.bool_(), **dict.fromkeys(("bytes", "width", "height"), pa.int64())}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+    with TemporaryFile("w+", encoding="utf-8") as spool:
+        rows = _examined(params, root, total, skipped, tested)
+        kept: list[int] | None = None
+        if params.features.aspect == "keep":
+            # which rows stay, all of them tell
+            aspect = _spool(rows, spool)
+            kept = [aspect.width, aspect.height] if aspect else None
+            rows = _fitting(spool, aspect, skipped, params) if aspect else iter(())
+        about = {"dataset": dataset.path, "format": dataset.format, "aspect": kept}
+        with table_writer(MANIFEST.path, schema, **about) as write:
+            for part in pieces(rows, GROUP_IMAGES):
+                remarks.add(part)
+                write({name: [row[name] for row in part] for name in COLUMNS})
+            reasons = [item["reason"] for item in skipped]
+            if skipped and dataset.on_bad_image == "fail":
+                raise DataError(
+                    f"{summarise(reasons)} (or leave such images out: dataset.on_bad_image skip)"
+                )
+            if not remarks.rows:
+                raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
+    warnings = list(remarks.lines(MANIFEST.path))
+    if dataset.format in ("mvtec", "folder") and (stray := stray_masks(path, tested.values())):
         warnings.append(f"{len(stray)} masks belong to no image: {summarise(stray)}")
-    frame = frame.drop(columns=["marked", "unused_mask"])
-    kept = [aspect.width, aspect.height] if aspect else None
-    write_table(frame, MANIFEST.path, dataset=dataset.path, format=dataset.format, aspect=kept)
-    write_json({"categories": list(dict.fromkeys(frame["category"]))}, CATEGORIES.path)
+    write_json({"categories": list(remarks.categories)}, CATEGORIES.path)
     write_json({"skipped": skipped, "warnings": warnings}, SKIPPED.path)
     if skipped:
         log.warning(
@@ -273,13 +398,11 @@ def run(params: Params) -> None:
         )
     for warning in warnings:
         log.warning("%s", warning)
-    tests = frame[frame["split"] == "test"]
-    unmasked = int((tests["is_anomaly"] & tests["mask"].isna()).sum())
     log.info(
         "%d categories, %d training and %d test images%s",
-        frame["category"].nunique(), len(frame) - len(tests), len(tests),
-        f"; {unmasked} defect images have no mask and are left out of pixel metrics"
-        if unmasked else "",
+        len(remarks.categories), remarks.rows - remarks.tests, remarks.tests,
+        f"; {remarks.unmasked} defect images have no mask and are left out of pixel metrics"
+        if remarks.unmasked else "",
     )  # fmt: skip
 
 

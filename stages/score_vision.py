@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from cache.layout import Location, Space, plan_segments
+from cache.keys import Keys
+from cache.layout import Location, Space, segment_tasks
 from cache.store import Store
 from fade.bank import unit
-from pipeline.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
-from pipeline.calibration import trial_images
-from pipeline.cluster import map_tasks
-from pipeline.components import component_key, patch_grid, vision_map_space
+from pipeline.banks import Bank, Comparison
+from pipeline.cluster import iterate_tasks
+from pipeline.components import component_key
 from pipeline.params import Params
-from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, VISION, store_root
-from pipeline.receipts import Receipt, read_receipt, write_receipt
+from pipeline.paths import TEST, VISION, store_root
+from pipeline.receipts import Located, check_streamed, read_receipt, write_receipt
 from pipeline.runner import run_stage
-from pipeline.tables import read_table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from pipeline.vision import VisionPlan, VisionWork, plan_vision, vision_rows
 
 log = logging.getLogger("fade")
 
@@ -43,148 +39,71 @@ class Task:
     against: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     features: tuple[Space, ...]
-    places: tuple[tuple[Location, ...], ...]
+    places: tuple[Sequence[Location], ...]
 
 
 def score_block(task: Task) -> int:
     """Compare and store one block; the number of images."""
     store = Store(task.store)
-    by_size = {
-        size: unit(store.read(space, places))
-        for size, space, places in zip(task.bank.sizes, task.features, task.places, strict=True)
-    }
-    rows = [
-        task.bank.vision_maps(
-            {size: vectors[i] for size, vectors in by_size.items()}, task.comparisons
-        )
-        for i in range(len(task.keys))
+    vectors = [
+        unit(store.read(space, places))
+        for space, places in zip(task.features, task.places, strict=True)
     ]
+    rows = vision_rows(task.bank, task.comparisons, vectors)
     keys = [component_key(key, against) for key in task.keys for against in task.against]
-    store.write(task.output, keys, np.concatenate(rows))
+    store.write(task.output, keys, rows)
     return len(task.keys)
 
 
-def _plan_category(
-    needs: Mapping[str, Sequence[str]],
-    against: Mapping[str, Comparison],
-    bank: Bank,
-    output: Space,
-    features: Sequence[Space],
-    places: Sequence[Mapping[str, Location]],
-    present: Mapping[str, Location],
-    store: Path,
-) -> list[Task]:
-    done = {
-        digest: {key for key in needs if component_key(key, digest) in present}
-        for digest in against
-    }
-    read = sum(feature.row_bytes for feature in features)
-    plans = plan_segments(
-        needs,
-        done,
-        dict.fromkeys(against, -(-read // len(against))),
-        BLOCK_BYTES,
-        BLOCK_IMAGES,
-    )
-    return [
-        Task(
+def _tasks(
+    plan: VisionPlan, work: VisionWork, features: Sequence[Located], store: Path
+) -> Iterator[Task]:
+    """Tasks for a category's maps that the store lacks, each made when it is asked for."""
+    read = sum(space.row_bytes for space in work.features)
+    sizes = dict.fromkeys(plan.comparisons, -(-read // max(len(plan.comparisons), 1)))
+    for cut in segment_tasks(plan.groups, plan.missing, sizes, BLOCK_BYTES, BLOCK_IMAGES):
+        yield Task(
             store,
-            bank,
-            output,
-            plan.keys,
-            plan.spaces,
-            tuple(against[digest] for digest in plan.spaces),
-            tuple(features),
-            tuple(tuple(where[key] for key in plan.keys) for where in places),
+            plan.bank,
+            work.output,
+            cut.keys,
+            cut.spaces,
+            tuple(plan.comparisons[digest] for digest in cut.spaces),
+            tuple(work.features),
+            tuple(found.places(cut.keys).narrowed() for found in features),
         )
-        for plan in plans
-    ]
 
 
 def run(params: Params) -> None:
     """Bring the vision maps up to date and write their receipt."""
     store = Store(store_root(params.features.store))
-    manifest, _ = read_table(MANIFEST.path)
-    tests = manifest[manifest["split"] == "test"]
-    needed: dict[Space, list[str]] = {}
-    against: dict[str, Any] = {}
-    calibration, _ = read_table(CALIBRATION.path)
-    if params.needs_vision and len(tests) + len(calibration):
-        receipt = read_receipt(TEST)
-        references = read_receipt(REFERENCES)
+    needed: dict[Space, Keys] = {}
+    against: Mapping[str, Any] = {}
+    receipt = read_receipt(TEST)
+    work = plan_vision(params, receipt, store)
+    if work is not None:
+        if not params.features.keep:
+            check_streamed(work.lacking)
+        root, against = store.root.absolute(), work.against
         with receipt.void_if_damaged():
-            output, tasks, rows, against = _plan(
-                params, tests, calibration, receipt, references, store
+            features = [
+                receipt.located(store, space.label).check()
+                for space in work.features if work.lacking
+            ]  # fmt: skip
+            done = sum(
+                iterate_tasks(
+                    score_block,
+                    chain.from_iterable(_tasks(p, work, features, root) for p in work.plans),
+                    params.cluster,
+                    "vision",
+                    weight=lambda task: len(task.keys),
+                    name=lambda task: task.bank.category,
+                    total=work.lacking,
+                )
             )
-            done = map_tasks(
-                score_block,
-                tasks,
-                params.cluster,
-                "vision",
-                weight=lambda task: len(task.keys),
-                name=lambda task: task.bank.category,
-            )
-        needed[output] = rows
-        log.info("%d vision maps, %d images searched now", len(set(rows)), sum(done))
+        needed[work.output] = work.keys().distinct()
+        log.info("%d vision maps, %d images searched now", len(needed[work.output]), done)
     write_receipt(VISION, store, needed, against)
-
-
-def _plan(
-    params: Params,
-    tests: pd.DataFrame,
-    calibration: pd.DataFrame,
-    receipt: Receipt,
-    references: Receipt,
-    store: Store,
-) -> tuple[Space, list[Task], list[str], dict[str, Any]]:
-    """The output space, tasks for rows that the store lacks, keys of all rows, and what is compared
-    with: by category and trial, and of references that are held out also by image.
-    """
-    selection, _ = read_table(SELECTION.path)
-    table, _ = read_table(BANK_TABLE)
-    labels = [feature.label for feature in params.vision_features()]
-    features = [receipt.space(label) for label in labels]
-    output = vision_map_space(features)
-    store.register(output)
-    present = store.present(output)
-    sizes = tuple(feature.size for feature in params.vision_features())
-    grids = dict(zip(sizes, map(patch_grid, features), strict=True))
-    images = [*tests["hash"], *calibration["hash"]]
-    places = [receipt.locate(store, label, images) for label in labels]
-    tasks: list[Task] = []
-    rows: list[str] = []
-    against: dict[str, dict[str, str]] = {}
-    held_out: dict[str, dict[str, dict[str, str]]] = {}
-    for category in dict.fromkeys([*tests["category"], *calibration["category"]]):
-        bank_rows = table[table["category"] == category]
-        positions = dict(zip(bank_rows["hash"], bank_rows["position"].astype(int), strict=True))
-        trials = comparisons(selection[selection["category"] == category], positions, params)
-        scored = tests.loc[tests["category"] == category, "hash"].tolist()
-        candidates = calibration.loc[calibration["category"] == category, "hash"].tolist()
-        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd(), grids=grids)
-        by_digest: dict[str, Comparison] = {}
-        needs: dict[str, list[str]] = {key: [] for key in (*scored, *candidates)}
-        for comparison, keys in trials:
-            digest = comparison_digest(comparison, keys, references, labels, params)
-            by_digest.setdefault(digest, comparison)
-            against.setdefault(str(category), {})[comparison.trial.label] = digest
-            chosen = trial_images(candidates, keys)
-            for key in dict.fromkeys((*scored, *(() if chosen.held_out else chosen.keys))):
-                needs[key].append(digest)
-            # an index of its own for each trial has no part that could be left out
-            for key in chosen.keys if chosen.held_out and bank.exact else ():
-                others = [other for other in keys if other != key]
-                rest = replace(comparison, references=tuple(positions[k] for k in others))
-                digest = comparison_digest(rest, others, references, labels, params)
-                by_digest.setdefault(digest, rest)
-                needs[key].append(digest)
-                of_trial = held_out.setdefault(str(category), {})
-                of_trial.setdefault(comparison.trial.label, {})[key] = digest
-        tasks += _plan_category(
-            needs, by_digest, bank, output, features, places, present, store.root.absolute()
-        )
-        rows += [component_key(key, digest) for key, found in needs.items() for digest in found]
-    return output, tasks, rows, {"vision-map": against, "held-out": held_out}
 
 
 if __name__ == "__main__":

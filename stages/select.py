@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fade.errors import DataError, ParameterError
 from fade.sampling import reference_order
 from pipeline.params import Params
@@ -67,12 +69,13 @@ def select_calibration(
 
     parts = [pd.DataFrame(columns=["category", "path", "hash"], dtype="str")]
     train = manifest[manifest["split"] == "train"]
+    by_category = train.groupby("category", sort=False).indices
     for category in categories:
-        images = train[train["category"] == category]
+        images = train.iloc[by_category.get(category, [])]
         ranks = pd.Series(len(images), index=images.index)
         for seed in seeds if limit else ():
             order = reference_order(len(images), seed)
-            ranks = ranks.clip(upper=pd.Series(range(len(order)), index=images.index[order]))
+            ranks = ranks.clip(upper=pd.Series(np.arange(len(order)), index=images.index[order]))
         # a bank holds a content, under whichever name
         first = ranks.groupby(images["hash"]).transform("min")
         distinct = images.drop_duplicates("hash")
@@ -83,7 +86,7 @@ def select_calibration(
 
 def run(params: Params) -> None:
     """Write the selection and the images to calibrate on."""
-    manifest, _ = read_table(MANIFEST.path)
+    manifest, _ = read_table(MANIFEST.path, ("category", "split", "path", "hash"), split="train")
     categories = read_json(CATEGORIES.path)["categories"]
     seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
     shots = params.max_shots if params.needs_vision else 0

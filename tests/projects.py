@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 STAGES = (
-    "manifest", "select", "extract", "text", "bank",
+    "manifest", "select", "extract", "text", "bank", "stream",
     "score_language", "score_vision", "evaluate", "report",
 )  # fmt: skip
 

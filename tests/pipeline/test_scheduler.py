@@ -287,20 +287,20 @@ def test_other_weights_are_refused(
     """The worker opens another file than the run did."""
     import torch
 
-    import stages.extract
+    import pipeline.extraction
 
     other = tmp_path / "other.pt"
     state = torch.load(params["model"]["pretrained"], weights_only=True)
     torch.save({name: value * 1.5 for name, value in state.items()}, other)
     there = changed(params, cluster={"kind": "address", "address": machines.address})
-    original = stages.extract._with_absolute_paths
+    original = pipeline.extraction.with_absolute_paths
 
     def swapped(params: Any) -> Any:
         found = original(params)
         model = found.model.model_copy(update={"pretrained": str(other)})
         return found.model_copy(update={"model": model})
 
-    monkeypatch.setattr(stages.extract, "_with_absolute_paths", swapped)
+    monkeypatch.setattr(pipeline.extraction, "with_absolute_paths", swapped)
     with pytest.raises(ModelError, match=r"other weights than the run in .*other\.pt"):
         run_stages(tmp_path, there, "manifest", "select", "extract")
 
@@ -332,10 +332,10 @@ def test_the_scheduler_is_lost_and_the_next_run_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import stages.extract
+    import pipeline.extraction
 
     there = changed(params, cluster={"kind": "address", "address": doomed.address})
-    finished = stages.extract.map_tasks
+    finished = pipeline.extraction.iterate_tasks
 
     def lose(function: Any, tasks: Any, *args: Any, **options: Any) -> Any:
         """Kill the scheduler once the first segment is stored, while some are not handed out."""
@@ -347,12 +347,12 @@ def test_the_scheduler_is_lost_and_the_next_run_goes_on(
 
     with small_tasks():
         run_stages(tmp_path, there, "manifest", "select")
-        monkeypatch.setattr(stages.extract, "map_tasks", lose)
+        monkeypatch.setattr(pipeline.extraction, "iterate_tasks", lose)
         with pytest.raises(FadeError, match=r"scheduler at tcp://\S+ is lost.*run again") as caught:
             run_stages(tmp_path, there, "extract")
         assert caught.value.exit_code == 1
         doomed.close()
-        monkeypatch.setattr(stages.extract, "map_tasks", finished)
+        monkeypatch.setattr(pipeline.extraction, "iterate_tasks", finished)
         run_stages(tmp_path, params, "extract")
     for name in ("references", "test"):
         assert receipt(tmp_path, name) == expected[name]

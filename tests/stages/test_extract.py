@@ -103,6 +103,7 @@ def test_a_worker_loads_the_model_once(
     params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks of references and of test images want different features of the same model."""
+    import pipeline.extraction
     import stages.extract
 
     loaded = []
@@ -112,12 +113,14 @@ def test_a_worker_loads_the_model_once(
         return loaded[-1]
 
     def here(function: Any, tasks: Any, *args: Any, **options: Any) -> Any:
+        tasks = list(tasks)
         assert len({task.features for task in tasks}) > 1
         return [function(task) for task in tasks]
 
     monkeypatch.setattr(stages.extract, "load_encoder", counted)
-    monkeypatch.setattr(stages.extract, "map_tasks", here)
-    monkeypatch.setattr(stages.extract, "_LOADED", {})
+    monkeypatch.setattr(pipeline.extraction, "load_encoder", counted)
+    monkeypatch.setattr(pipeline.extraction, "iterate_tasks", here)
+    monkeypatch.setattr(pipeline.extraction, "_LOADED", {})
     run_stages(tmp_path, params, "manifest", "select")
     there = changed(params, cluster={"kind": "address", "address": "tcp://127.0.0.1:9"})
     run_stages(tmp_path, there, "extract")

@@ -1,0 +1,212 @@
+"""``python -m benchmarks.scale``: time and memory of each stage as the data grow; docs/scale.md.
+
+Images are real files of 16 x 16 pixels, features in the store are random ones of the demo model's
+shape, so that what is measured is all that a stage does around its arithmetic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from cache.layout import content_key
+from cache.store import Store
+from pipeline.cluster import iterate_tasks
+from pipeline.models import feature_space, load_encoder
+from pipeline.params import ClusterParams, parse_params
+
+ROOT = Path(__file__).parent.parent
+CATEGORIES, REFERENCES, SEGMENT = 10, 4, 256
+ROW_BYTES, GROWTH = 300, 1.1
+"""Allowed memory: so many bytes a row, and beyond them such a share of the smaller run's peak."""
+STAGES = (
+    "scan", "manifest", "select", "extract", "text", "bank", "stream", "score_language",
+    "score_vision", "evaluate",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one process took: seconds, and its largest resident memory in bytes."""
+
+    seconds: float
+    peak: int
+
+
+def picture(number: int) -> bytes:
+    """A grey PNG of 16 x 16 pixels, another one for each number below 2 ** 64."""
+    rows = np.zeros((16, 17), np.uint8)
+    rows[0, 1:9] = np.frombuffer(struct.pack(">Q", number), np.uint8)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows.tobytes(), 1)),
+        (b"IEND", b""),
+    )
+    chunks = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def images(count: int) -> Iterator[tuple[str, bytes]]:
+    """Paths and contents of a data set: a few training images in each category, the rest tests."""
+    for number in range(count):
+        category, place = number % CATEGORIES, number // CATEGORIES
+        folder = "train/good" if place < REFERENCES else ("test/good", "test/hole")[place % 2]
+        yield f"part{category}/{folder}/{place:07}.png", picture(number)
+
+
+def write_project(folder: Path, count: int) -> None:
+    """A project of so many images."""
+    for category in range(CATEGORIES):
+        for part in ("train/good", "test/good", "test/hole"):
+            (folder / "images" / f"part{category}" / part).mkdir(parents=True)
+    for path, data in images(count):
+        (folder / "images" / path).write_bytes(data)
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["dataset"] |= {"format": "mvtec", "path": "images", "watch": "listing.parquet"}
+    content["features"] |= {"classification_size": 16, "segmentation_sizes": [16]}
+    content["vision"] |= {"shots": [1], "seeds": [0], "query_in_bank": False}
+    content["evaluate"] |= {"size": 16}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (folder / ".dvc").mkdir()
+
+
+def fill_store(folder: Path, count: int) -> None:
+    """Features of all images, as the extract stage would leave them."""
+    params = parse_params(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")))
+    encoder = load_encoder(params)
+    store = Store(folder / ".fade" / "store")
+    spaces = [feature_space(encoder, feature, params) for feature in params.test_features()]
+    random = np.random.default_rng(0)
+    keys = [content_key(data) for _, data in images(count)]
+    for space in spaces:
+        store.register(space)
+        for start in range(0, count, SEGMENT):
+            part = keys[start : start + SEGMENT]
+            rows = random.standard_normal((len(part), *space.shape), np.float32)
+            rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
+            store.write(space, part, rows.astype(space.dtype))
+
+
+def run(folder: Path, code: str) -> Run:
+    """Run code in a fresh interpreter in the folder (Linux)."""
+    script = f"{code}\nprint(open('/proc/self/status').read())"
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", done.stdout, re.MULTILINE)
+    return Run(time.perf_counter() - start, 1024 * int(found[1]) if found else 0)
+
+
+def stage_code(stage: str) -> str:
+    """What runs a stage."""
+    load = "from pipeline.params import load_params\n"
+    if stage == "scan":
+        return f"{load}from pipeline.listing import scan\nscan(load_params())"
+    return f"{load}import stages.{stage} as stage\nstage.run(load_params())"
+
+
+def measure_stages(count: int, stages: tuple[str, ...], place: Path | None) -> dict[str, Run]:
+    """Each stage on so many images, one after the other in one project."""
+    found = {}
+    with tempfile.TemporaryDirectory(dir=place) as name:
+        folder = Path(name)
+        write_project(folder, count)
+        for stage in stages:
+            if stage == "extract":
+                fill_store(folder, count)
+            found[stage] = run(folder, stage_code(stage))
+            print(f"{count} images, {stage}: {found[stage]}", file=sys.stderr, flush=True)
+    return found
+
+
+def stages_table(small: int, factor: int, stages: tuple[str, ...], place: Path | None) -> str:
+    """How time and memory of the stages grow from some images to several times as many."""
+    few = measure_stages(small, stages, place)
+    many = measure_stages(factor * small, stages, place)
+    lines = [
+        f"| stage | {small:,} images | {factor * small:,} images | peak | peak | bytes a row "
+        f"| within {GROWTH} x peak + {ROW_BYTES} bytes a row |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for stage in stages:
+        one, other = few[stage], many[stage]
+        rows = (factor - 1) * small
+        allowed = GROWTH * one.peak + ROW_BYTES * rows
+        lines.append(
+            f"| {stage} | {one.seconds:.1f} s | {other.seconds:.1f} s | {one.peak / 1e6:.0f} MB "
+            f"| {other.peak / 1e6:.0f} MB | {(other.peak - one.peak) / rows:.0f} "
+            f"| {'yes' if other.peak <= allowed else 'no'} |"
+        )
+    return "\n".join(lines)
+
+
+def nothing(task: int) -> int:
+    """A task without work."""
+    return task
+
+
+def scheduler_table(tasks: int) -> str:
+    """What handing out so many empty tasks takes, with each way to work."""
+    lines = ["| cluster.kind | tasks | time | a task |", "|---|---|---|---|"]
+
+    def timed(cluster: ClusterParams) -> None:
+        start = time.perf_counter()
+        found = iterate_tasks(nothing, iter(range(tasks)), cluster, "empty", total=tasks)
+        assert all(number == task for number, task in enumerate(found))
+        seconds = time.perf_counter() - start
+        lines.append(
+            f"| {cluster.kind} | {tasks:,} | {seconds:.1f} s | {1e3 * seconds / tasks:.2f} ms |"
+        )
+
+    for kind in ("synchronous", "threads", "processes"):
+        timed(ClusterParams(kind=kind))  # type: ignore[arg-type]
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+        timed(ClusterParams(kind="address", address=local.scheduler_address))
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print a table in Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("what", choices=("stages", "scheduler"))
+    parser.add_argument(
+        "--images", type=int, default=20_000, help="of the smaller run; or empty tasks"
+    )
+    parser.add_argument("--factor", type=int, default=10, help="the larger run has so many times")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="these and no others")
+    parser.add_argument("--place", type=Path, help="folder for the projects, on a large disk")
+    chosen = parser.parse_args(arguments)
+    if chosen.what == "scheduler":
+        print(scheduler_table(chosen.images))
+        return
+    stages = tuple(chosen.stage or STAGES)
+    print(stages_table(chosen.images, chosen.factor, stages, chosen.place))
+
+
+if __name__ == "__main__":
+    main()

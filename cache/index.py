@@ -1,0 +1,136 @@
+"""Where rows of a space lie, in arrays: some thirty bytes a row, where Python objects take hundreds."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.keys import AT_ONCE, Keys
+from cache.layout import Location
+
+JOINED = 256
+"""Segments whose keys become one array while an index is built."""
+
+
+@dataclass(frozen=True, eq=False)
+class Places(Sequence[Location]):
+    """Locations of n rows, in an order.
+
+    Attributes:
+        names: of segments.
+        segments: (n,) int32, which of the names.
+        rows: (n,) int32, in their segments.
+        crcs: (n,) uint32, the rows' checksums.
+    """
+
+    names: tuple[str, ...]
+    segments: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    crcs: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Location: ...
+    @overload
+    def __getitem__(self, place: slice) -> Places: ...
+    def __getitem__(self, place: int | slice) -> Location | Places:
+        if isinstance(place, slice):
+            return self.take(np.arange(len(self))[place])
+        return Location(
+            self.names[self.segments[place]], int(self.rows[place]), int(self.crcs[place])
+        )
+
+    def take(self, places: NDArray[np.integer] | NDArray[np.bool_]) -> Places:
+        """Some of them, by position or by a mask; still with the names of all segments."""
+        return Places(self.names, self.segments[places], self.rows[places], self.crcs[places])
+
+    def narrowed(self) -> Places:
+        """The same with the names of their own segments alone, to be sent to a worker."""
+        used, segments = np.unique(self.segments, return_inverse=True)
+        names = tuple(self.names[number] for number in used)
+        return Places(names, segments.astype(np.int32), self.rows, self.crcs)
+
+
+class Index(Mapping[str, Location]):
+    """All published rows of a space by key, keys sorted; see :meth:`build`."""
+
+    def __init__(self, keys: Keys, places: Places) -> None:
+        self._keys, self._places = keys, places
+
+    @classmethod
+    def build(cls, entries: Iterable[Mapping[str, Any]]) -> Index:
+        """The index of entries as the store writes them; of duplicates the first one serves."""
+        names: list[str] = []
+        found: list[Keys] = []
+        parts: list[Keys] = []
+        segments, rows, crcs = array("i"), array("i"), array("I")
+        for number, entry in enumerate(entries):
+            names.append(entry["segment"])
+            parts.append(Keys.of(entry["keys"]))
+            segments.extend([number] * len(parts[-1]))
+            rows.extend(range(len(parts[-1])))
+            crcs.extend(entry["crc"])
+            if len(parts) == JOINED:  # many small arrays would tear the memory to pieces
+                found.append(Keys.join(parts))
+                parts = []
+        keys = Keys.join([*found, *parts])
+        del found, parts
+        order = np.argsort(keys.data, kind="stable")
+        keys = keys.take(order)
+        again = np.zeros(len(keys), bool)
+        for start in range(1, len(keys), AT_ONCE):  # few keys are copied at once
+            stop = min(start + AT_ONCE, len(keys))
+            again[start:stop] = keys.data[start:stop] == keys.data[start - 1 : stop - 1]
+        if again.any():
+            keys, order = keys.take(~again), order[~again]
+        return cls(
+            keys,
+            Places(
+                tuple(names),
+                np.frombuffer(segments, np.int32)[order],
+                np.frombuffer(rows, np.int32)[order],
+                np.frombuffer(crcs, np.uint32)[order],
+            ),
+        )
+
+    def __getitem__(self, key: str) -> Location:
+        places, found = self.find([key])
+        if not found[0]:
+            raise KeyError(key)
+        return places[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def keys_sorted(self) -> Keys:
+        """All keys."""
+        return self._keys
+
+    @property
+    def places(self) -> Places:
+        """All places, in the order of the keys."""
+        return self._places
+
+    def has(self, keys: Iterable[str]) -> NDArray[np.bool_]:
+        """For each key whether it has a row."""
+        return np.asarray(Keys.of(keys).places_in(self._keys) >= 0)
+
+    def find(self, keys: Iterable[str]) -> tuple[Places, NDArray[np.bool_]]:
+        """Where the rows of some keys lie, and which of them are there; other places mean nothing."""
+        at = Keys.of(keys).places_in(self._keys)
+        found = at >= 0
+        if not len(self):
+            none = np.zeros(len(at), np.int32)
+            return Places((), none, none, none.view(np.uint32)), found
+        return self._places.take(at), found

@@ -1,0 +1,150 @@
+"""Many keys in one array: twenty bytes for each hash, where a Python string takes ninety."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+HASH_BYTES = 20
+"""Of a content key, see :func:`cache.layout.content_key`."""
+AT_ONCE = 1 << 14
+"""Keys that are Python strings at the same time."""
+_HASH, _JOINED = 2 * HASH_BYTES, 2 * HASH_BYTES + 1
+_DIGITS = np.full(256, 255, np.uint8)
+_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_LETTERS = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Keys(Sequence[str]):
+    """Keys in an order; see :meth:`of`.
+
+    Attributes:
+        data: (n,) bytes of fixed width: of hashes (one, or several joined by colons, as many in each
+            key) the hashes themselves; of other keys their UTF-8. Both sort as the strings do.
+        hashes: which of the two.
+    """
+
+    data: NDArray[np.bytes_]
+    hashes: bool
+
+    @classmethod
+    def of(cls, keys: Iterable[str]) -> Keys:
+        """Keys from strings, of which only :data:`AT_ONCE` are held at a time."""
+        if isinstance(keys, Keys):
+            return keys
+        walk = iter(keys)
+        parts = []
+        while part := list(islice(walk, AT_ONCE)):
+            parts.append(_pack(np.array([key.encode() for key in part], np.bytes_)))
+        return cls.join(parts)
+
+    @classmethod
+    def join(cls, parts: Sequence[Keys]) -> Keys:
+        """Several one after the other."""
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return cls(np.zeros(0, f"S{HASH_BYTES}"), True)
+        if len({(part.hashes, part.data.dtype) for part in parts}) > 1:
+            parts = [part.plain() for part in parts]
+        return cls(np.concatenate([part.data for part in parts]), parts[0].hashes)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Keys: ...
+    def __getitem__(self, place: int | slice) -> str | Keys:
+        if isinstance(place, slice):
+            return Keys(self.data[place], self.hashes)
+        return next(iter(self.take([range(len(self))[place]])))
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), AT_ONCE):
+            part = self.data[start : start + AT_ONCE]
+            for text in (_unpack(part) if self.hashes else part).tolist():
+                yield text.decode()
+
+    def take(self, places: NDArray[np.integer] | NDArray[np.bool_] | Sequence[int]) -> Keys:
+        """The keys at some places, by position or by a mask."""
+        return Keys(self.data[np.asarray(places)], self.hashes)
+
+    def plain(self) -> Keys:
+        """The same keys as UTF-8."""
+        return Keys(_unpack(self.data), False) if self.hashes else self
+
+    def joined(self, digest: str) -> Keys:
+        """Each key followed by a colon and a digest."""
+        end = _pack(np.array([digest.encode()], np.bytes_))
+        if not (self.hashes and end.hashes):
+            return Keys.of(f"{key}:{digest}" for key in self)
+        width = self.data.dtype.itemsize
+        rows = np.empty((len(self), width + HASH_BYTES), np.uint8)
+        rows[:, :width] = _bytes(self.data)
+        rows[:, width:] = _bytes(end.data)
+        return Keys(rows.view(f"S{rows.shape[1]}").reshape(-1), True)
+
+    def distinct(self) -> Keys:
+        """Each key once, sorted."""
+        return Keys(np.unique(self.data), self.hashes)
+
+    def first(self) -> NDArray[np.intp]:
+        """Places of the keys' first appearances, in order."""
+        return np.sort(np.unique(self.data, return_index=True)[1])
+
+    def places_in(self, ordered: Keys) -> NDArray[np.intp]:
+        """For each key its place among distinct sorted keys; -1 where it is not among them."""
+        mine, theirs = self, ordered
+        if (mine.hashes, mine.data.dtype) != (theirs.hashes, theirs.data.dtype):
+            mine, theirs = mine.plain(), theirs.plain()
+        if not len(theirs):
+            return np.full(len(mine), -1)
+        places = np.searchsorted(theirs.data, mine.data)
+        places[places == len(theirs)] = 0
+        for start in range(0, len(mine), AT_ONCE):  # few keys are copied at once
+            part = places[start : start + AT_ONCE]
+            part[theirs.data[part] != mine.data[start : start + AT_ONCE]] = -1
+        return places
+
+
+def _bytes(data: NDArray[np.bytes_]) -> NDArray[np.uint8]:
+    """Fixed-width bytes as (n, width) numbers."""
+    return np.ascontiguousarray(data).view(np.uint8).reshape(len(data), data.dtype.itemsize)
+
+
+def _pack(texts: NDArray[np.bytes_]) -> Keys:
+    """Hashes in half their digits where all are that, in the same form."""
+    width = texts.dtype.itemsize
+    if (width + 1) % _JOINED:
+        return Keys(texts, False)
+    letters = _bytes(texts)
+    parts = (width + 1) // _JOINED
+    digits = np.empty((len(texts), parts, HASH_BYTES), np.uint8)
+    for part in range(parts):
+        start = part * _JOINED
+        values = _DIGITS[letters[:, start : start + _HASH]]
+        colon = letters[:, start + _HASH : start + _JOINED]
+        if (values == 255).any() or (colon != ord(":")).any():
+            return Keys(texts, False)
+        digits[:, part] = values[:, ::2] << 4 | values[:, 1::2]
+    return Keys(digits.reshape(-1).view(f"S{parts * HASH_BYTES}"), True)
+
+
+def _unpack(data: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
+    """Inverse of :func:`_pack`."""
+    values = _bytes(data)
+    parts = values.shape[1] // HASH_BYTES
+    texts = np.full((len(data), parts, _JOINED), ord(":"), np.uint8)
+    pairs = values.reshape(len(data), parts, HASH_BYTES)
+    texts[:, :, :_HASH:2] = _LETTERS[pairs >> 4]
+    texts[:, :, 1:_HASH:2] = _LETTERS[pairs & 15]
+    width = parts * _JOINED - 1
+    flat = texts.reshape(len(data), parts * _JOINED)[:, :width]
+    return np.ascontiguousarray(flat).reshape(-1).view(f"S{width}")
