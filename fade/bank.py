@@ -20,6 +20,8 @@ FLAT = "flat"
 QUERY_ROWS = 1024
 """Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
 BANK_COLUMNS = 4096
+PROBED = 16
+"""An IVF index looks into one of so many of its lists; FAISS by itself looks into a single one."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -45,10 +47,12 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
 
     if index == FLAT:
         built: faiss.Index = faiss.IndexFlatIP(vectors.shape[1])
+        built.add(vectors)
     else:
         try:
             built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
             built.train(vectors)
+            built.add(vectors)
         except RuntimeError as error:
             detail = str(error).strip().splitlines()[0][-160:]
             raise ParameterError(
@@ -60,8 +64,32 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
                 f"vision.index {index!r} does not measure inner products: use 'flat' or another "
                 "FAISS factory string"
             )
-    built.add(vectors)
+        if _changes_lengths(built):
+            raise ParameterError(
+                f"vision.index {index!r} makes vectors shorter, so that what it measures are no "
+                "cosines: leave PCA and other reductions out of the string"
+            )
+        _probe_enough(built)
     return built
+
+
+def _changes_lengths(index: faiss.Index) -> bool:
+    """Whether vectors go through a transform that does not keep inner products."""
+    import faiss
+
+    if not isinstance(index, faiss.IndexPreTransform):
+        return False
+    chain = [faiss.downcast_VectorTransform(index.chain.at(i)) for i in range(index.chain.size())]
+    return any(isinstance(step, faiss.PCAMatrix) or step.d_out < step.d_in for step in chain)
+
+
+def _probe_enough(index: faiss.Index) -> None:
+    """Let an IVF index find nearly all neighbours (docs/performance.md); it is kept in its file."""
+    import faiss
+
+    inverted = faiss.try_extract_index_ivf(index)
+    if inverted is not None:
+        inverted.nprobe = min(inverted.nlist, max(8, inverted.nlist // PROBED))
 
 
 def write_index(index: faiss.Index, path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from cache.layout import fingerprint
 from fade.bank import (
     FLAT,
+    PROBED,
     index_vectors,
     read_index,
     similarity_by_index,
@@ -191,6 +192,8 @@ def comparison_digest(
             # an approximate index depends on the order that its vectors come in
             "references": sorted(references) if shared else references,
             "query": comparison.query,
-            "index": None if shared or not keys else [params.vision.index, params.vision.coreset],
+            "index": None
+            if shared or not keys
+            else [params.vision.index, params.vision.coreset, PROBED],
         }
     )
