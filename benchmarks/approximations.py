@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -149,7 +150,7 @@ def approximate(
 ) -> Iterator[tuple[int, Result]]:
     """An index searched with each number of probes (of IVF) or candidates (of HNSW)."""
     start = time.process_time()
-    index = build_index(bank, factory)
+    index: Any = build_index(bank, factory)
     built = time.process_time() - start
     size = faiss.serialize_index(index).nbytes
     images = len(photos.queries)

@@ -20,8 +20,11 @@ FLAT = "flat"
 QUERY_ROWS = 1024
 """Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
 BANK_COLUMNS = 4096
-PROBED = 16
-"""An IVF index looks into one of so many of its lists; FAISS by itself looks into a single one."""
+PROBED = 32
+"""An IVF index looks into so many lists, and into one of so many where that is more; FAISS by itself
+looks into a single one, and finds 6 or 7 of 10 neighbours (docs/performance.md)."""
+CANDIDATES = 128
+"""A graph (HNSW) is walked with so many candidates; with FAISS's 16 it misses some neighbours by far."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -69,7 +72,7 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
                 f"vision.index {index!r} makes vectors shorter, so that what it measures are no "
                 "cosines: leave PCA and other reductions out of the string"
             )
-        _probe_enough(built)
+        _search_enough(built)
     return built
 
 
@@ -79,17 +82,20 @@ def _changes_lengths(index: faiss.Index) -> bool:
 
     if not isinstance(index, faiss.IndexPreTransform):
         return False
-    chain = [faiss.downcast_VectorTransform(index.chain.at(i)) for i in range(index.chain.size())]
+    steps: Any = index.chain
+    chain = [faiss.downcast_VectorTransform(steps.at(i)) for i in range(steps.size())]
     return any(isinstance(step, faiss.PCAMatrix) or step.d_out < step.d_in for step in chain)
 
 
-def _probe_enough(index: faiss.Index) -> None:
-    """Let an IVF index find nearly all neighbours (docs/performance.md); it is kept in its file."""
+def _search_enough(index: faiss.Index) -> None:
+    """Let an IVF index or a graph find nearly all neighbours; its file keeps the setting."""
     import faiss
 
     inverted = faiss.try_extract_index_ivf(index)
     if inverted is not None:
-        inverted.nprobe = min(inverted.nlist, max(8, inverted.nlist // PROBED))
+        inverted.nprobe = min(inverted.nlist, max(PROBED, inverted.nlist // PROBED))
+    elif isinstance(index, faiss.IndexHNSW):
+        index.hnsw.efSearch = CANDIDATES
 
 
 def write_index(index: faiss.Index, path: Path) -> None:

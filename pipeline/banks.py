@@ -12,6 +12,7 @@ import numpy as np
 
 from cache.layout import fingerprint
 from fade.bank import (
+    CANDIDATES,
     FLAT,
     PROBED,
     index_vectors,
@@ -194,6 +195,6 @@ def comparison_digest(
             "query": comparison.query,
             "index": None
             if shared or not keys
-            else [params.vision.index, params.vision.coreset, PROBED],
+            else [params.vision.index, params.vision.coreset, PROBED, CANDIDATES],
         }
     )

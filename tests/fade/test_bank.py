@@ -142,14 +142,17 @@ def test_factory_index() -> None:
     assert (found > -1).all()
 
 
-def test_enough_lists_are_probed_and_the_file_remembers(tmp_path: Path) -> None:
+def test_enough_is_searched_and_the_file_remembers(tmp_path: Path) -> None:
     import faiss
 
     bank = vectors(1000, 16)
-    for string, probes in (("IVF16,Flat", 8), ("OPQ4,IVF256,PQ4", 16), ("IVF256,Flat,RFlat", 16)):
+    for string, probes in (("IVF16,Flat", 16), ("OPQ4,IVF128,PQ4", 32), ("IVF128,Flat,RFlat", 32)):
         write_index(build_index(bank, string), tmp_path / "bank.faiss")
         read = read_index(tmp_path / "bank.faiss")
         assert faiss.extract_index_ivf(read).nprobe == probes
+    write_index(build_index(bank, "HNSW8"), tmp_path / "graph.faiss")
+    graph: Any = read_index(tmp_path / "graph.faiss")
+    assert graph.hnsw.efSearch == 128
 
 
 @pytest.mark.parametrize("index", ["PCA8,Flat", "PCA16,Flat", "PCAW8,IVF4,Flat", "RR8,HNSW8"])
