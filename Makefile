@@ -9,7 +9,7 @@ READY = $(VENV)/.ready-$(FAISS)
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-kill lint bench clean
+.PHONY: demo test test-kill test-slurm lint bench clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
@@ -19,6 +19,9 @@ test: $(READY) ## set up, then run the tests
 
 test-kill: $(READY) ## each stage killed 30 times
 	FADE_KILLS=30 python -m pytest tests/stages/test_kill.py
+
+test-slurm: $(READY) ## the pipeline on a SLURM of this machine (Debian: apt-get install slurm-wlm munge)
+	FADE_SLURM=1 python -m pytest tests/slurm -rs -s
 
 lint: $(READY) ## style and types
 	ruff check .

@@ -2,6 +2,7 @@
 
 A size of s pixels means s x s where images are squashed to squares. An image that keeps its aspect
 ratio gets about as many pixels, and patches, in a rectangle: cost and detail stay those of the size.
+The class token is computed on a squashed square all the same: it knows nothing else.
 """
 
 from __future__ import annotations

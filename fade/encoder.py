@@ -464,9 +464,16 @@ class Encoder:
         """
         return shape_of(self.grid(size), aspect)
 
-    def pixels(self, size: int, aspect: Aspect | None = None) -> Shape:
-        """(height, width) in pixels that a size stands for: its grid of whole patches."""
-        rows, columns = self.patch_grid(size, aspect)
+    def grid_of(self, feature: Feature, aspect: Aspect | None = None) -> Shape:
+        """(rows, columns) of patches that a feature is computed on.
+
+        The cls token always sees a square, as it was trained to; its image is squashed.
+        """
+        return self.patch_grid(feature.size, aspect if feature.token == "patch" else None)
+
+    def pixels(self, feature: Feature, aspect: Aspect | None = None) -> Shape:
+        """(height, width) in pixels that an image is resized to for a feature."""
+        rows, columns = self.grid_of(feature, aspect)
         return rows * self.patch_size, columns * self.patch_size
 
     def describe(self, feature: Feature, aspect: Aspect | None = None) -> dict[str, Any]:
@@ -474,7 +481,7 @@ class Encoder:
 
         An aspect ratio counts only as far as it makes the grid another one than a square.
         """
-        rows, columns = self.patch_grid(feature.size, aspect)
+        rows, columns = self.grid_of(feature, aspect)
         rectangle = {"resize": "bicubic", "grid": [rows, columns]} if rows != columns else {}
         return {
             "kind": "feature",
@@ -503,7 +510,7 @@ class Encoder:
 
     def shape(self, feature: Feature, aspect: Aspect | None = None) -> tuple[int, ...]:
         """Shape of one image's feature: (dim,) for cls, (patches, dim) for patch."""
-        rows, columns = self.patch_grid(feature.size, aspect)
+        rows, columns = self.grid_of(feature, aspect)
         return (self.dim,) if feature.token == "cls" else (rows * columns, self.dim)
 
     def encode_images(

@@ -44,8 +44,8 @@ class Settings:
         classifier: one of :data:`fade.text.CLASSIFIERS`.
         query_in_bank: whether an image's own other patches count as normal ones.
         vision_multiplier, vision_weight: factor on the vision map, and its share in the map.
-        aspect: the aspect ratio that all images have and keep, so that sizes stand for rectangles of
-            as many pixels; None squashes images to squares, as the paper does.
+        aspect: the aspect ratio that all images have and that their patches keep: sizes stand for
+            rectangles of as many pixels. None squashes images to squares, as the paper does.
     """
 
     mode: Mode = "both"
@@ -291,11 +291,11 @@ def embed(
         )
     picture = Image.fromarray(image)
     found: dict[Feature, np.ndarray] = {}
-    for size in sorted({feature.size for feature in features}):
-        here = [feature for feature in features if feature.size == size]
+    shapes = {feature: encoder.pixels(feature, aspect) for feature in features}
+    for shape in sorted(set(shapes.values())):
+        here = [feature for feature in features if shapes[feature] == shape]
         outputs = {(feature.stream, feature.token) for feature in here}
-        pixels = resize_image(picture, encoder.pixels(size, aspect))
-        encoded = encoder.encode_images(pixels[None].copy(), outputs)
+        encoded = encoder.encode_images(resize_image(picture, shape)[None].copy(), outputs)
         for feature in here:
             found[feature] = encoded[feature.stream, feature.token][0]
     return found

@@ -150,7 +150,11 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Example: fade init --preset mvtec-fewshot-both && fade run")
+@app.callback(
+    epilog="Example: fade new inspection --preset own-fewshot --data parts\n\n"
+    "Exit codes: 0 done, 1 unexpected, 2 parameters, 3 data, 4 model, 5 store or artefact, 10 predict "
+    "found an anomalous image, 130 interrupted."
+)
 def _fade(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
@@ -181,7 +185,10 @@ def init(
     weights: NewWeights = None,
     force: Annotated[bool, typer.Option("--force", help="Replace params.yaml.")] = False,
 ) -> None:
-    """Write params.yaml into this folder; without options it asks, if the terminal is one."""
+    """Write params.yaml into this folder.
+
+    Without options it asks for them where the terminal is one, and takes the demo's elsewhere.
+    """
     from pipeline.params import PARAMS_FILE
     from pipeline.presets.catalogue import find_preset, render
 
@@ -192,10 +199,16 @@ def init(
     preset, data, weights = _answers(preset, data, weights)
     text = render(find_preset(preset), data=data, weights=weights)
     PARAMS_FILE.write_text(text, encoding="utf-8")
-    typer.echo(f"{PARAMS_FILE} written: look it through, then start with `fade run`")
+    # where there is no pipeline yet, params.yaml alone cannot run
+    then = (
+        "start with `fade run`"
+        if Path("dvc.yaml").exists()
+        else "make this folder a project with `fade new . --force`, which keeps it"
+    )
+    typer.echo(f"{PARAMS_FILE} written: look it through, then {then}")
 
 
-@app.command(epilog="Example: fade new inspection --preset mvtec-fewshot-both --data /data/mvtec")
+@app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
     preset: Preset = None,
@@ -206,16 +219,26 @@ def new(
         bool, typer.Option("--force", help="Replace its files, params.yaml excepted.")
     ] = False,
 ) -> None:
-    """Make a project folder; without options it asks, if the terminal is one."""
-    from pipeline.presets.catalogue import DEMO, find_preset, render
+    """Make a project folder, apart from the program's own.
+
+    Without options it asks for them where the terminal is one, and takes the demo's elsewhere.
+    """
+    from pipeline.params import PARAMS_FILE, load_params
+    from pipeline.presets.catalogue import DEMO, DEMO_DATA, find_preset, render
     from pipeline.project.scaffold import create, given_path
 
-    preset, data, weights = _answers(preset, data, weights)
+    kept = folder / PARAMS_FILE if force and (folder / PARAMS_FILE).exists() else None
+    preset, data, weights = (
+        (preset or DEMO, data, weights) if kept else _answers(preset, data, weights)
+    )
     chosen = find_preset(preset)
     # paths in params.yaml start at the project, those of the command line here
     place = os.path.abspath(os.path.expanduser(data)) if data else data
     text = render(chosen, data=place, weights=given_path(weights))
-    create(folder, text, demo=chosen.name == DEMO and data is None, git=git, force=force)
+    demo = chosen.name == DEMO and data is None
+    if kept:
+        demo = load_params(kept).dataset.path == DEMO_DATA
+    create(folder, text, demo=demo, git=git, force=force)
     typer.echo(
         f"{folder} is a project now: go there, look through params.yaml, start with `fade run`"
     )
@@ -323,7 +346,10 @@ def table(
     metric: Metrics = None,
     as_json: Json = False,
 ) -> None:
-    """Print the results as a paper does: categories by shots, in percent."""
+    """Print the results as a paper does.
+
+    Categories by shots, in percent.
+    """
     from pipeline.papertable import (
         DEFAULT_METRICS,
         latex_table,
@@ -369,9 +395,10 @@ def predict(
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Whether --out gets PNG files.")
     ] = True,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
 ) -> None:
     """Score new images with a finished run or a bundle."""
+    from pipeline.paths import prepare_folder
     from pipeline.predictions import (
         check_problems,
         choose_category,
@@ -385,6 +412,8 @@ def predict(
     )  # fmt: skip
 
     found = find_images(images)
+    if out is not None:
+        prepare_folder(out)  # before the model is loaded
     predictor = _predictor(bundle, weights, shots, seed)
     category = choose_category(predictor, category)
     threshold = predictor.material.thresholds[category]
@@ -451,7 +480,10 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Explain one image: its regions, the nearest normal patches, the prompts."""
+    """Explain one image.
+
+    Its regions, for each the nearest normal patch, and the prompts most like it.
+    """
     from pipeline.predictions import (
         choose_category,
         draw_explanation,
@@ -493,7 +525,10 @@ def export_maps(
     force: ExportForce = False,
     as_json: Json = False,
 ) -> None:
-    """Write the anomaly maps of the test images, one file each."""
+    """Write the anomaly maps of the test images.
+
+    A file for each image. TIFF files hold numbers that are neither quantised nor clipped.
+    """
     from pipeline.exports import export_maps
     from pipeline.finished import FinishedRun
 
@@ -515,7 +550,10 @@ def export_masks(
     force: ExportForce = False,
     as_json: Json = False,
 ) -> None:
-    """Write what is above the pixel threshold, 255 on 0, one PNG a test image."""
+    """Write what is above the pixel threshold.
+
+    255 on 0, a PNG file for each test image, at its size.
+    """
     from pipeline.exports import export_masks
     from pipeline.finished import FinishedRun
 
@@ -608,7 +646,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete leftovers of killed runs and duplicates from the feature store."""
+    """Delete leftovers of killed runs, and duplicates."""
     from pipeline.inventory import needed_rows, open_store, prunable, remove, void_receipts
 
     opened = open_store(_store_root(store))

@@ -16,7 +16,15 @@ from fade.errors import DataError, ParameterError, StoreError
 from fade.maps import fuse_values, to_levels
 from pipeline.components import component_key
 from pipeline.finished import FinishedRun
-from pipeline.paths import LANGUAGE, MANIFEST, VISION, Artefact, safe_name, store_root
+from pipeline.paths import (
+    LANGUAGE,
+    MANIFEST,
+    VISION,
+    Artefact,
+    prepare_folder,
+    safe_name,
+    store_root,
+)
 from pipeline.progress import Progress
 from pipeline.receipts import Receipt, read_receipt
 from pipeline.tables import read_table
@@ -274,12 +282,8 @@ def export_masks(
 
 
 def _prepare(folder: Path, force: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        filled = any(folder.iterdir())
-    except OSError as error:
-        raise ParameterError(f"{folder} cannot be written: {error.strerror}") from None
-    if filled and not force:
+    prepare_folder(folder)
+    if any(folder.iterdir()) and not force:
         raise ParameterError(
             f"{folder} is not empty, and files of another run could stay among the new ones: name "
             "another folder, or write into it with --force"

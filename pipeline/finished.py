@@ -121,9 +121,9 @@ def choose_trial(trials: Sequence[Trial], shots: int | None, seed: int | None) -
     ]
     if not fitting:
         known = ", ".join(f"{trial.shots} (seed {trial.seed})" for trial in trials)
-        raise ParameterError(
-            f"there is no trial with shots {shots} and seed {seed}: the run has {known}"
-        )
+        wanted = (("shots", shots), ("seed", seed))
+        asked = " and ".join(f"{name} {value}" for name, value in wanted if value is not None)
+        raise ParameterError(f"there is no trial with {asked}: the run has shots {known}")
     return min(fitting, key=lambda trial: (-trial.shots, trial.seed))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,20 +24,14 @@ class Source:
     path: str
 
 
-Pixels = dict[int, np.ndarray]
-"""Uint8 RGB of (height, width, 3) by size, a square unless it was asked for otherwise."""
+Size = int | Shape
+"""Pixels a side of a square, or (height, width)."""
+Pixels = dict[Size, np.ndarray]
+"""Uint8 RGB of (height, width, 3) by size."""
 
 
-def load_pixels(
-    source: Source,
-    root: Path,
-    sizes: Sequence[int],
-    exif_rotation: bool,
-    shapes: Mapping[int, Shape] | None = None,
-) -> Pixels:
+def load_pixels(source: Source, root: Path, sizes: Sequence[Size], exif_rotation: bool) -> Pixels:
     """Decode one image and resize it to each size.
-
-    ``shapes`` says which (height, width) a size stands for, where it is no square.
 
     Raises:
         DataError: unreadable, broken, or changed since the manifest was made.
@@ -49,17 +43,18 @@ def load_pixels(
     if content_key(data) != source.key:
         raise DataError(f"{source.path} changed while the pipeline ran: run `dvc repro` again")
     image = decode_rgb(data, source.path, exif_rotation=exif_rotation)
-    return {size: resize_image(image, (shapes or {}).get(size, (size, size))) for size in sizes}
+    return {
+        size: resize_image(image, (size, size) if isinstance(size, int) else size) for size in sizes
+    }
 
 
 def prefetch(
-    work: Iterable[tuple[Source, tuple[int, ...]]],
+    work: Iterable[tuple[Source, Sequence[Size]]],
     root: Path,
     *,
     exif_rotation: bool,
     workers: int,
     ahead: int,
-    shapes: Mapping[int, Shape] | None = None,
 ) -> Iterator[Pixels | DataError]:
     """Pixels of each image, in order; an image that cannot be used gives its error instead.
 
@@ -69,12 +64,11 @@ def prefetch(
         exif_rotation: whether to apply the camera's rotation.
         workers: threads; decoding and resizing leave Python's lock alone.
         ahead: how many images may wait, which bounds the memory.
-        shapes: see :func:`load_pixels`.
     """
 
-    def attempt(source: Source, sizes: tuple[int, ...]) -> Pixels | DataError:
+    def attempt(source: Source, sizes: Sequence[Size]) -> Pixels | DataError:
         try:
-            return load_pixels(source, root, sizes, exif_rotation, shapes)
+            return load_pixels(source, root, sizes, exif_rotation)
         except DataError as error:
             return error
 

@@ -359,7 +359,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(
-            f"no {path} here ({Path.cwd()}): run in a project folder, or copy the repository's"
+            f"no {path} here ({Path.cwd()}): run in a project folder, or make one with "
+            "`fade new DIR`"
         ) from None
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
         detail = " ".join(str(error).split())

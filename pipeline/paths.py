@@ -126,3 +126,21 @@ def store_root(configured: str | None, start: Path | None = None) -> Path:
         )
     path = Path(os.path.expanduser(configured))
     return path if path.is_absolute() else project_root(start) / path
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder to write into, if it is not there.
+
+    Raises:
+        ParameterError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ParameterError(
+            f"{folder} cannot become a folder ({error.strerror}): name another place"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise ParameterError(
+            f"{folder} cannot be written: name another place, or change its rights"
+        )

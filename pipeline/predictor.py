@@ -223,9 +223,11 @@ class Predictor:
         """Features of some images as scoring stages read them from the store: float32."""
         found: list[dict[Feature, np.ndarray]] = [{} for _ in pictures]
         wanted = self.params.test_features()
-        for size in sorted({feature.size for feature in wanted}):
-            here = [feature for feature in wanted if feature.size == size]
-            shape = self._encoder.pixels(size, self.material.aspect)
+        shapes = {
+            feature: self._encoder.pixels(feature, self.material.aspect) for feature in wanted
+        }
+        for shape in sorted(set(shapes.values())):
+            here = [feature for feature in wanted if shapes[feature] == shape]
             pixels = np.stack([resize_image(picture, shape) for picture in pictures])
             encoded = self._encoder.encode_images(pixels, {(f.stream, f.token) for f in here})
             for feature in here:

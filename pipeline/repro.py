@@ -82,7 +82,10 @@ def check_stages(stages: Sequence[str], file: Path = Path("dvc.yaml")) -> None:
     try:
         known = list(yaml.safe_load(file.read_text(encoding="utf-8"))["stages"])
     except FileNotFoundError:
-        raise ParameterError(f"no {file} here ({Path.cwd()}): run in a project folder") from None
+        raise ParameterError(
+            f"no {file} here ({Path.cwd()}): run in a project folder, or make one with `fade new DIR` "
+            "(`fade new . --force` keeps a params.yaml that is here)"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         detail = " ".join(str(error).split())
         raise ParameterError(f"{file} lists no stages ({detail}): restore it") from None

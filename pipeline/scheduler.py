@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import concurrent.futures
 import hashlib
 import logging
 import os
@@ -34,6 +36,8 @@ CONNECT_SECONDS = 30
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_BETWEEN_LINES = 60.0
 PACKAGES = ("cache", "fade", "pipeline", "stages")
+CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+"""What dask makes of all work, besides errors of the connection, when the scheduler is lost."""
 WORKER_CONFIG = {
     # results are numbers and keys, so that there is nothing to spill; and a worker that is paused for
     # the weights and banks that it holds would never go on
@@ -79,7 +83,7 @@ class Session:
                 f"cluster.kind {cluster.kind} needs dask.distributed: pip install 'dask[distributed]'"
             ) from None
 
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we say it in a line
+        _silence()
         self.started: Any = None
         self.wait = cluster.wait
         self.out_of_memory = False
@@ -96,7 +100,7 @@ class Session:
                 set_as_default=False,
                 name="fade",
             )
-        except (OSError, ValueError, TypeError) as error:
+        except (*CANCELLED, OSError, ValueError, TypeError) as error:
             self.close()
             raise ParameterError(
                 f"cluster.address: no dask scheduler answers at {cluster.address} "
@@ -104,11 +108,11 @@ class Session:
             ) from None
         self.client.subscribe_topic("worker-restart-memory", self._restarted)
         self.client.subscribe_topic("all", self._happened)
-        dashboard = (
-            f"dashboard {self.client.dashboard_link}"
-            if find_spec("bokeh")
-            else "no dashboard (the extra `cluster` brings it)"
-        )
+        # a running scheduler has its own; ours needs bokeh
+        if cluster.kind == "address" or find_spec("bokeh"):
+            dashboard = f"dashboard {self.client.dashboard_link}"
+        else:
+            dashboard = "no dashboard (the extra `cluster` brings it)"
         log.info("%s: %d workers so far, %s", self.where, len(self.workers()), dashboard)
 
     def workers(self) -> Mapping[str, Mapping[str, Any]]:
@@ -197,10 +201,8 @@ class DaskPool:
             future = self.session.client.submit(
                 partial(_run_there, function, self.code, task), key=key, pure=False
             )
-        except Exception as error:
-            if self.session.lost:
-                raise self._lost() from None
-            raise error
+        except (Exception, *CANCELLED) as error:
+            raise self._lost_or(error) from None
         self.handed_out[key] = future
         future.add_done_callback(lambda done: self.handed_out.pop(done.key, None))
         return future
@@ -218,11 +220,9 @@ class DaskPool:
 
     def explain(self, error: BaseException, label: str, name: str) -> BaseException:
         """A line for a lost scheduler, a task whose workers die, and a worker without our code."""
-        from concurrent.futures import CancelledError
-
         from distributed.scheduler import KilledWorker, NoWorkerError
 
-        if isinstance(error, CancelledError) or self.session.lost:
+        if isinstance(error, CANCELLED) or self.session.lost:
             return self._lost()
         if isinstance(error, KilledWorker):
             end = (
@@ -258,10 +258,8 @@ class DaskPool:
         now = time.monotonic()
         try:
             workers = self.session.workers()
-        except Exception as error:
-            if self.session.lost or isinstance(error, OSError):
-                raise self._lost() from None
-            raise
+        except (Exception, *CANCELLED) as error:
+            raise self._lost_or(error) from None
         self._looked = now
         self._width = QUEUED * max(self._expected, sum(w["nthreads"] for w in workers.values()))
         if workers:
@@ -282,6 +280,11 @@ class DaskPool:
                 "%s: waiting for workers, %d s so far, at most %d s",
                 self.session.where, alone, wait,
             )  # fmt: skip
+
+    def _lost_or(self, error: BaseException) -> BaseException:
+        """What to raise when the client failed."""
+        gone = isinstance(error, (OSError, *CANCELLED)) or self.session.lost
+        return self._lost() if gone else error
 
     def _lost(self) -> FadeError:
         return FadeError(
@@ -447,6 +450,13 @@ def _security() -> Any:
             "`cluster` unless the network is your own"
         )
         return None
+
+
+def _silence() -> None:
+    """Keep dask's own reports from the terminal: what matters, we say in a line."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "dask_jobqueue"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _task_name(key: Any) -> str:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from cache.layout import SegmentTask, Space, cut, plan_segments
 from cache.store import Store
-from fade.aspect import Aspect
+from fade.aspect import Aspect, Shape
 from fade.datasets import dataset_root
 from fade.errors import DataError, ModelError, summarise
 from fade.types import Feature
@@ -50,7 +49,7 @@ class Extraction:
         self.encoder, self.store, self.params = encoder, store, params
         self.features, self.sources = features, sources
         self.shapes = {
-            feature.size: encoder.pixels(feature.size, aspect) for feature, _ in features.values()
+            space: encoder.pixels(feature, aspect) for space, (feature, _) in features.items()
         }
         self.problems: list[str] = []
 
@@ -58,12 +57,11 @@ class Extraction:
         """Work through the tasks; images that cannot be used are noted and left out."""
         runtime, dataset = self.params.runtime, self.params.dataset
         pixels = prefetch(
-            ((self.sources[key], self._sizes(task)) for task in tasks for key in task.keys),
+            ((self.sources[key], self._shapes(task)) for task in tasks for key in task.keys),
             dataset_root(dataset.format, Path(dataset.path)),
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * runtime.batch_size,
-            shapes=self.shapes,
         )
         total = sum(len(task.keys) for task in tasks)
         pending: Future[None] | None = None
@@ -79,8 +77,8 @@ class Extraction:
             if pending is not None:
                 pending.result()
 
-    def _sizes(self, task: SegmentTask) -> tuple[int, ...]:
-        return tuple(sorted({self.features[space][0].size for space in task.spaces}))
+    def _shapes(self, task: SegmentTask) -> list[Shape]:
+        return sorted({self.shapes[space] for space in task.spaces})
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
@@ -97,14 +95,14 @@ class Extraction:
                 else:
                     good.append(key)
                     loaded.append(result)
-            for size in self._sizes(task) if loaded else ():
+            for shape in self._shapes(task) if loaded else ():
                 wanted = {
                     (feature.stream, feature.token): space
                     for space, (feature, _) in self.features.items()
-                    if space in parts and feature.size == size
+                    if space in parts and self.shapes[space] == shape
                 }
                 encoded = self.encoder.encode_images(
-                    np.stack([image[size] for image in loaded]), list(wanted)
+                    np.stack([image[shape] for image in loaded]), list(wanted)
                 )
                 for output, space in wanted.items():
                     parts[space].append(encoded[output].astype(self.features[space][1].dtype))
@@ -143,10 +141,17 @@ _ENCODER = threading.Lock()
 """One segment at a time in a process: the model and its threads are shared."""
 
 
-@lru_cache(maxsize=1)
-def _worker_encoder(params: str, fingerprint: str) -> Encoder:
-    """The model, kept by each worker; the fingerprint of a space changes with the weights."""
-    return load_encoder(Params.model_validate_json(params))
+_LOADED: dict[str, Encoder] = {}
+"""The worker's model, loaded at its first task and kept."""
+
+
+def _worker_encoder(params: Params, weights: str) -> Encoder:
+    """The model of this worker; the weights' digest tells when a file has become another one."""
+    key = f"{params.model.model_dump_json()} {params.runtime.device} {weights}"
+    if key not in _LOADED:
+        _LOADED.clear()  # there is room for one
+        _LOADED[key] = load_encoder(params)
+    return _LOADED[key]
 
 
 def encode_segment(task: Task) -> list[str]:
@@ -160,7 +165,7 @@ def encode_segment(task: Task) -> list[str]:
     with _ENCODER:
         torch.set_num_threads(task.params.cluster.threads_per_worker)
         _, space = task.features[0]
-        encoder = _worker_encoder(task.params.model_dump_json(), space.fingerprint)
+        encoder = _worker_encoder(task.params, space.description["weights"])
         for feature, space in task.features:
             if feature_space(encoder, feature, task.params, task.aspect) != space:
                 raise ModelError(

@@ -22,6 +22,8 @@ from pipeline.params import parse_params
 
 DEMO = "demo"
 """The preset that is the template as it stands."""
+DEMO_DATA = "data/demo"
+"""Where the demo's images are written."""
 SEEDS = (0, 1, 2, 3, 4)
 SHOTS = (1, 2, 4)
 _ANCHOR = re.compile(r"&\S+\s+")
@@ -161,7 +163,8 @@ def find_preset(name: str) -> Preset:
         ParameterError: there is none, with the nearest ones.
     """
     if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=3, cutoff=0.5)
+        begun = [known for known in PRESETS if name and known.startswith(name)]
+        close = get_close_matches(name, PRESETS, n=3, cutoff=0.5) or begun
         hint = f"did you mean {', '.join(close)}?" if close else "see `fade presets`"
         raise ParameterError(f"there is no preset {name!r}: {hint}")
     return PRESETS[name]

@@ -267,16 +267,19 @@ def test_only_a_rectangle_has_another_address(tiny: Encoder) -> None:
     for square in (None, Aspect(7, 7), Aspect(101, 100)):
         assert tiny.describe(feature, square) == plain
         assert tiny.shape(feature, square) == (16, 16)
-        assert tiny.pixels(32, square) == (32, 32)
+        assert tiny.pixels(feature, square) == (32, 32)
     wide, tall = Aspect(2, 1), Aspect(1, 2)
     assert tiny.describe(feature, wide)["grid"] == [3, 6]
     assert tiny.describe(feature, wide) == tiny.describe(feature, Aspect(204, 100))
     assert tiny.describe(feature, wide) != tiny.describe(feature, tall)
-    assert tiny.pixels(32, wide) == (24, 48)
+    assert tiny.pixels(feature, wide) == (24, 48)
     assert tiny.shape(feature, wide) == tiny.shape(feature, tall) == (18, 16)
-    assert tiny.shape(Feature(32, "clip", "cls"), wide) == (16,)
+    cls = Feature(32, "clip", "cls")  # always of a squashed square
+    assert tiny.describe(cls, wide) == tiny.describe(cls)
+    assert tiny.pixels(cls, wide) == (32, 32)
+    assert tiny.shape(cls, wide) == (16,)
     with pytest.raises(ParameterError, match="no multiple"):
-        tiny.pixels(31, wide)
+        tiny.pixels(Feature(31, "gem", "patch"), wide)
 
 
 # ---- what is refused, in one line

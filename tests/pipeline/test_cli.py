@@ -153,6 +153,28 @@ def test_init_asks_where_the_terminal_is_one(fade: Fade) -> None:
     assert "Where are" not in ask("--force", answers="\n")
 
 
+def test_init_alone_says_how_it_becomes_a_project(fade: Fade) -> None:
+    answer = fade("init", "--preset", "own-fewshot", "--data", "parts")
+    assert "`fade new . --force`, which keeps it" in answer.out
+    assert "fade new . --force" in fade("run").err
+    before = Path("params.yaml").read_bytes()
+    assert fade("new", ".", "--force", "--no-git").code == 0
+    assert Path("params.yaml").read_bytes() == before
+    assert Path("dvc.yaml").exists()
+    assert not Path("demo").exists()
+    assert "start with `fade run`" in fade("init", "--force").out
+    assert fade("new", ".", "--force", "--no-git").code == 0
+    assert Path("demo/dvc.yaml").exists()
+
+
+def test_places_that_cannot_be_written_are_lines(fade: Fade) -> None:
+    Path("file").touch()
+    Path("image.png").touch()
+    answer = fade("predict", "image.png", "--out", "file")
+    assert answer.code == 2
+    assert answer.err == "error: file cannot become a folder (File exists): name another place\n"
+
+
 def test_init_refuses_before_it_writes(fade: Fade) -> None:
     assert fade("init", "--preset", "mvtec").code == 2
     assert fade("init", "--data", "").code == 2

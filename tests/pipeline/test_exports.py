@@ -126,7 +126,7 @@ def test_refusals(run: FinishedRun, tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 1 + len(exported_images(run))
     with pytest.raises(ParameterError, match="no category 'bolt'"):
         export_maps(run, tmp_path / "new", categories=["bolt"])
-    with pytest.raises(ParameterError, match="cannot be written"):
+    with pytest.raises(ParameterError, match="cannot become a folder"):
         export_maps(run, tmp_path / "old.tiff")
     assert not (tmp_path / "new").exists()
 

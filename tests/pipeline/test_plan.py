@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fade.errors import ParameterError
+from fade.errors import DataError, ParameterError
+from pipeline import plan as plan_module
 from pipeline.params import load_params
 from pipeline.paths import REFERENCES, TEST
 from pipeline.plan import duration, lines
@@ -57,6 +59,39 @@ def test_before_and_after(tmp_path: Path, content: dict[str, Any]) -> None:
     assert after.component_bytes == known.component_bytes > 0
 
 
+def test_images_to_calibrate_on_are_scored_too(tmp_path: Path, content: dict[str, Any]) -> None:
+    calibrated = changed(content, threshold__images=3, dataset__limit=1)
+    with project(tmp_path, calibrated):
+        before = plan_run(load_params())
+    run_stages(tmp_path, calibrated, "manifest", "select", "extract")
+    with project(tmp_path, calibrated):
+        receipts = [read_receipt(REFERENCES), read_receipt(TEST)]
+        keys = {key for receipt in receipts for rows in receipt.rows.values() for key in rows}
+        after = plan_run(load_params())
+    assert before.calibration_images == after.calibration_images == 6
+    assert before.images_to_encode == len(keys)
+    assert (after.images_to_encode, after.feature_bytes) == (0, 0)
+
+
+def test_good_images_alone(tmp_path: Path, content: dict[str, Any]) -> None:
+    good = tmp_path / "good" / "train"
+    good.mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (96, 96), (number, 0, 0)).save(good / f"{number}.png")
+    alone = changed(
+        content, dataset__format="folder", dataset__path=str(good.parent),
+        dataset__watch=str(good.parent), dataset__categories=None, threshold__images=50,
+    )  # fmt: skip
+    with project(tmp_path / "p", alone):
+        found = plan_run(load_params())
+    assert (found.test_images, found.calibration_images, found.images_to_encode) == (0, 3, 3)
+    with (
+        project(tmp_path / "q", changed(alone, threshold__images=0)),
+        pytest.raises(DataError, match=r"no test images and threshold\.images is 0"),
+    ):
+        plan_run(load_params())
+
+
 def test_made_up_images(tmp_path: Path, content: dict[str, Any]) -> None:
     with project(tmp_path, changed(content, dataset__path="nowhere")):
         few, many = (plan_run(load_params(), images) for images in (10, 1000))
@@ -80,6 +115,10 @@ def test_lines(tmp_path: Path, content: dict[str, Any]) -> None:
     text = "\n".join(lines(replace(found, encode_seconds=7200.0, remarks=("so",))))
     assert "about 2.0 h to encode on cpu" in text
     assert text.endswith("remark  so")
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(plan_module).failed == 0
 
 
 @pytest.mark.parametrize(

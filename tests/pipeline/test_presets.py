@@ -154,6 +154,8 @@ def test_substitute_leaves_the_rest_alone() -> None:
 def test_refusals() -> None:
     with pytest.raises(ParameterError, match="mvtec-fewshot-both"):
         find_preset("mvtec-fewshot")
+    with pytest.raises(ParameterError, match="own-fewshot, own-zeroshot"):
+        find_preset("own")
     with pytest.raises(ParameterError, match=r"dataset\.path"):
         render(find_preset("demo"), data="")
 

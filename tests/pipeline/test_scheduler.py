@@ -150,6 +150,12 @@ def hoard(task: int) -> int:
     return len(held)
 
 
+def key_of(task: Any) -> str:
+    from distributed import get_worker
+
+    return str(get_worker().get_current_task())
+
+
 def unknown(task: int) -> int:
     raise ModuleNotFoundError("No module named 'pipeline.nonsense'")
 
@@ -165,6 +171,16 @@ def test_results_come_in_the_order_of_the_tasks(machines: Machines) -> None:
     assert done == [(task, [task / 3]) for task in range(40)]
     # a second run of the same name on the same scheduler is another one
     assert map_tasks(refuse, [0, 5], cluster(machines), "work") == [0, 5]
+
+
+def test_the_dashboard_groups_tasks_by_what_they_are_about(machines: Machines) -> None:
+    from dask.utils import key_split
+
+    tasks = [{"category": "bottle"}, {"category": "metal nut"}, {"category": "2x4"}]
+    keys = map_tasks(key_of, tasks, cluster(machines), "vision", name=lambda t: t["category"])
+    begins = ["vision-bottle-0000-", "vision-metal nut-0001-", "vision-2x4-0002-"]
+    assert [key.startswith(begin) for key, begin in zip(keys, begins, strict=True)] == [True] * 3
+    assert key_split(keys[0]) == "vision-bottle"
 
 
 def test_an_error_keeps_its_type_and_its_line(machines: Machines) -> None:
@@ -228,7 +244,7 @@ def small_tasks() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages.manifest, "CHUNK_FILES", 8)
-        patch.setattr(stages.extract, "SEGMENT_IMAGES", 4)
+        patch.setattr(stages.extract, "SEGMENT_IMAGES", 2)
         patch.setattr(stages.score_language, "BLOCK_IMAGES", 4)
         patch.setattr(stages.score_vision, "BLOCK_IMAGES", 4)
         yield
@@ -322,9 +338,10 @@ def test_the_scheduler_is_lost_and_the_next_run_goes_on(
     finished = stages.extract.map_tasks
 
     def lose(function: Any, tasks: Any, *args: Any, **options: Any) -> Any:
-        """Kill the scheduler once the first segments are stored."""
+        """Kill the scheduler once the first segment is stored, while some are not handed out."""
+        assert len(tasks) > 6
         for number, _ in enumerate(iterate_tasks(function, tasks, *args, **options)):
-            if number == 1:
+            if number == 0:
                 doomed.kill("scheduler")
         raise AssertionError("it went on without a scheduler")
 

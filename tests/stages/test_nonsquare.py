@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,21 +28,25 @@ from pipeline.receipts import read_receipt
 from pipeline.tables import read_json, read_table
 from tests.projects import STAGES, changed, run_stages
 
+PROMPTS = {"normal": ["a flawless {classname}"], "abnormal": ["a damaged {classname}", "a hole"]}
 PRODUCTS = {"fabric": ("hole",), "tile": ("glue",)}
 TRIAL = "shots1_seed0"
 GRIDS = {
-    ("square", (256, 128)): (24, 24),
-    ("keep", (256, 128)): (17, 34),
-    ("square", (86, 256)): (24, 24),
-    ("keep", (86, 256)): (41, 14),
+    ("square", (256, 128)): (16, 16),
+    ("keep", (256, 128)): (11, 23),
+    ("square", (86, 256)): (16, 16),
+    ("keep", (86, 256)): (28, 9),
 }
-"""Of size 192 with patches of 8 pixels, by mode and (width, height)."""
+"""Of size 128 with patches of 8 pixels, by mode and (width, height)."""
 
 
 def demo_params(data: Path, aspect: str, store: Path) -> dict[str, Any]:
     return changed(
         parameters(data, aspect, store),
-        text__segmentation__prompts=["winclip"],
+        features__classification_size=64,
+        features__segmentation_sizes=[96, 128],
+        text__classification__prompts=[PROMPTS],
+        text__segmentation__prompts=[PROMPTS],
         vision__shots=[1],
         vision__seeds=[0],
         threshold__images=2,
@@ -147,10 +152,15 @@ def test_the_library_says_the_same(finished: Path, data: tuple[Path, tuple[int, 
     predictor = Predictor.from_run(finished)
     held = predictor.material.bank("tile")
     reference = root / held.references[held.comparison.references[0]]
+    prompts = finished / "prompts.json"
+    prompts.write_text(
+        json.dumps({side: {"prompts": texts} for side, texts in PROMPTS.items()}), encoding="utf-8"
+    )
     settings = Settings(
-        classification_size=128,
-        segmentation_sizes=(128, 192),
-        map_prompts=("winclip",),
+        classification_size=64,
+        segmentation_sizes=(96, 128),
+        score_prompts=(str(prompts),),
+        map_prompts=(str(prompts),),
         aspect=Aspect(width, height),
     )
     detector = Detector.prepare(
@@ -244,7 +254,7 @@ def test_unlike_images_are_refused_or_skipped(tmp_path: Path) -> None:
         "tile/train/good/000.png", "tile/test/good/000.png",
     ]  # fmt: skip
     maps = zarr.open_group(folder / "results" / "maps.zarr", mode="r")
-    assert maps["shots2_seed0"].shape == (1, 17, 34)
+    assert maps["shots2_seed0"].shape == (1, 11, 23)
     shutil.rmtree(data / "tile" / "test")
     run_stages(tmp_path / "none", params)  # nothing to measure, and nothing to fail
 
@@ -269,7 +279,7 @@ def test_masks_are_turned_like_their_images(tmp_path: Path) -> None:
     )  # fmt: skip
     folder = run_stages(tmp_path / "run", params, *STAGES)
     maps = zarr.open_group(folder / "results" / "maps.zarr", mode="r")["shots2_seed0"]
-    assert maps.shape == (3, 34, 17)
+    assert maps.shape == (3, 23, 11)
     rows = defects(folder)
     assert set(rows["width"]) == {128}
     upright = tmp_path / "upright.png"
