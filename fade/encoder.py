@@ -35,6 +35,9 @@ SEEDED = "seeded"
 MLP_TOKENS = 1024
 """Tokens that go through an MLP at a time: enough for full speed, few enough to stay in the cache."""
 
+MOST_WEIGHTS = 20_000_000_000
+"""In a tower: several times the largest CLIP, less than makes a machine swap for hours."""
+
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cuda", "cpu"]
 
@@ -96,7 +99,7 @@ def _as_local_dir(config_file: Path) -> Iterator[str]:
     """Present a config JSON the way open_clip reads local models, without touching its registry."""
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"model.name: {config_file} is no readable JSON config ({error})"
         ) from None
@@ -111,9 +114,43 @@ def _as_local_dir(config_file: Path) -> Iterator[str]:
         raise ModelError(
             f"model.name: {config_file} lacks {', '.join(sorted(missing))}: expected an open_clip config"
         )
+    _check_config(inner, str(config_file))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "open_clip_config.json").write_text(json.dumps(whole), encoding="utf-8")
         yield f"local-dir:{folder}"
+
+
+def _check_config(config: Any, name: str) -> None:
+    """Refuse a model config that would run code from elsewhere or fill the memory.
+
+    Configs come with bundles and from hubs; open_clip hands ``tokenizer_kwargs`` on as they are.
+    """
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if part.get("trust_remote_code"):
+                raise ModelError(
+                    f"model.name: the config of {name} asks for trust_remote_code, which runs code from "
+                    "elsewhere: take it out, or choose another model"
+                )
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    for tower in ("vision_cfg", "text_cfg"):
+        found = config.get(tower) if isinstance(config, dict) else None
+        if not isinstance(found, dict):
+            continue
+        sizes = [found.get(key, 0) for key in ("layers", "width", "vocab_size")]
+        if not all(isinstance(size, int) for size in sizes):
+            continue
+        layers, width, words = sizes
+        weights = 12 * layers * width**2 + words * width
+        if weights > MOST_WEIGHTS:
+            raise ModelError(
+                f"model.name: {tower} of {name} stands for {weights:.1e} weights, at most "
+                f"{MOST_WEIGHTS:.0e} are built: correct layers, width or vocab_size"
+            )
 
 
 def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
@@ -167,11 +204,14 @@ def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     elif name.startswith(("hf-hub:", "local-dir:")):
         own = pretrained in ("", name)
         try:
+            _check_config(open_clip.get_model_config(name), name)
             # open_clip would go on with random weights where it finds none
             model = open_clip.create_model(
                 name, precision="fp32", device="cpu", load_weights=own, require_pretrained=own
             )
             tokenizer = open_clip.get_tokenizer(name)
+        except ModelError:
+            raise
         except Exception as error:
             raise ModelError(
                 f"model.name: {name} could not be loaded ({_first_line(error)}): without internet, "

@@ -687,14 +687,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="fade")
     except Exception as error:
-        from pipeline.runner import TRACEBACK
+        from pipeline.runner import TRACEBACK, for_people, one_line
 
         if os.environ.get(TRACEBACK):
             raise
-        if isinstance(error, FadeError):
-            line, code = str(error), error.exit_code
+        if known := for_people(error):
+            line, code = one_line(known), known.exit_code
         else:
-            line = f"unexpected {type(error).__name__}: {error}; set {TRACEBACK}=1 for a traceback"
+            line = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+            line += f"; set {TRACEBACK}=1 for a traceback"
             code = FadeError.exit_code
         typer.echo(f"error: {' '.join(line.split())}", err=True)
         sys.exit(code)

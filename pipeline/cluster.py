@@ -60,7 +60,9 @@ class LocalPool:
             from multiprocessing import get_context
 
             # faiss can hang in a forked child
-            self.executor = ProcessPoolExecutor(cluster.workers, get_context("spawn"))
+            self.executor = ProcessPoolExecutor(
+                cluster.workers, get_context("spawn"), _end_with_parent
+            )
 
     def submit(self, name: str, function: Callable[[T], R], task: T) -> Any:
         """Hand out a task; without an executor, run it."""
@@ -104,6 +106,25 @@ def open_pool(cluster: ClusterParams) -> Pool:
 
         return DaskPool(cluster)
     return LocalPool(cluster)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it does, however that ends.
+
+    After a `kill -9` of the stage its workers would else wait for tasks, and hold their memory, for ever.
+    """
+    import multiprocessing
+    import os
+    from threading import Thread
+
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 def _run_limited(function: Callable[[T], R], threads: int, task: T) -> R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,8 @@ from fade.errors import ParameterError
 from fade.types import DatasetFormat, Feature, Mode, Stream, Trial
 
 PARAMS_FILE = Path("params.yaml")
+MOST_VALUES = 100_000
+"""That a parameter file may hold, aliases written out."""
 
 Size = Annotated[int, Field(ge=8, le=8192)]
 Weight = Annotated[float, Field(ge=0, le=1)]
@@ -26,6 +29,15 @@ class Section(BaseModel):
     """A section of params.yaml: unknown keys and ill-typed values are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        """Text that no file name or sentence can hold."""
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and "\0" in text:
+                raise ValueError("text must not hold a NUL character")
+        return value
 
 
 class ByShots(Section, Generic[V]):
@@ -356,16 +368,57 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ParameterError: no such file, no YAML, or values that are unknown, ill-typed or at odds.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(
             f"no {path} here ({Path.cwd()}): run in a project folder, or make one with "
             "`fade new DIR`"
         ) from None
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         detail = " ".join(str(error).split())
         raise ParameterError(f"{path} is no readable YAML: {detail}") from None
     return parse_params(content, str(path))
+
+
+def _load_yaml(text: str) -> Any:
+    """Plain YAML; a key that is given twice and anchors that unfold without end are refused."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _unfolded(node, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for once its aliases are written out.
+
+    Raises:
+        ValueError: more than :data:`MOST_VALUES`, or a key is given twice.
+    """
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = MOST_VALUES + 1  # for an alias inside of what it names
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice, line {node.start_mark.line + 1} on")
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    count = 1 + sum(_unfolded(part, known) for part in parts)
+    if count > MOST_VALUES:
+        raise ValueError(
+            f"it unfolds to more than {MOST_VALUES:,} values, line {node.start_mark.line + 1} on: "
+            "write less, or fewer *aliases"
+        )
+    known[id(node)] = count
+    return count
 
 
 def parse_params(content: Any, source: str = "params.yaml") -> Params:

@@ -63,6 +63,7 @@ PIXELS = Artefact(
     "category, shots, seed, level",
 )
 MAPS = Artefact(_R / "maps.zarr", "evaluate", "trial", "shots, seed")
+RUN = Artefact(_R / "run.json", "report", "what the results come from", "-")
 REPORT = Artefact(_R / "report", "report", "page", "-")
 TABLES = Artefact(_R / "tables", "report", "table of a metric", "metric")
 PLOTS = Artefact(_R / "plots", "report", "plot", "-")
@@ -70,7 +71,8 @@ PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 ARTEFACTS = (
     MANIFEST, CATEGORIES, SKIPPED, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS,
     LANGUAGE, VISION,
-    METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, MAPS, REPORT, TABLES, PLOTS,
+    METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, MAPS,
+    RUN, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 
 

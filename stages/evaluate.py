@@ -49,6 +49,7 @@ from pipeline.paths import (
     store_root,
 )
 from pipeline.pixels import pixel_table
+from pipeline.provenance import made_with
 from pipeline.receipts import Receipt, read_receipt
 from pipeline.results import mean_counts, mean_metrics, metrics_table, summary_table
 from pipeline.runner import run_stage
@@ -368,6 +369,7 @@ def run(params: Params) -> None:
             "undefined": reasons,
             "mean_over": mean_counts(metrics),
             "categories": len(categories),
+            "made_with": made_with(),
             "without_mask": unmasked.groupby("category", sort=False).size().to_dict(),
         },
         EVALUATION.path,

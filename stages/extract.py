@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from cache.store import Store
 from fade.aspect import Aspect, Shape
 from fade.datasets import dataset_root
 from fade.errors import DataError, ModelError, summarise
-from fade.types import Feature
+from fade.types import Feature, Stream, Token
 from pipeline.cluster import map_tasks
 from pipeline.loader import Pixels, Source, prefetch
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
@@ -47,7 +47,7 @@ class Extraction:
         aspect: Aspect | None = None,
     ) -> None:
         self.encoder, self.store, self.params = encoder, store, params
-        self.features, self.sources = features, sources
+        self.features, self.sources, self.aspect = features, sources, aspect
         self.shapes = {
             space: encoder.pixels(feature, aspect) for space, (feature, _) in features.items()
         }
@@ -102,12 +102,30 @@ class Extraction:
                     if space in parts and self.shapes[space] == shape
                 }
                 encoded = self.encoder.encode_images(
-                    np.stack([image[shape] for image in loaded]), list(wanted)
+                    np.stack([image[shape] for image in loaded]),
+                    [*wanted, *self._beside(wanted, shape)],
                 )
                 for output, space in wanted.items():
                     parts[space].append(encoded[output].astype(self.features[space][1].dtype))
             progress.advance(len(batch))
         return good, {space: np.concatenate(rows) for space, rows in parts.items() if rows}
+
+    def _beside(
+        self, wanted: Collection[tuple[Stream, Token]], shape: Shape
+    ) -> list[tuple[Stream, Token]]:
+        """What is computed along though the store has it, so that bits do not depend on what it has.
+
+        Without its patches the class token takes a shorter way through the last block, which rounds
+        otherwise. Who needs class tokens needs all features that are asked for at their shape.
+        """
+        cls: tuple[Stream, Token] = ("clip", "cls")
+        patch: tuple[Stream, Token] = ("clip", "patch")
+        asked = any(
+            (feature.stream, feature.token) == patch
+            and self.encoder.pixels(feature, self.aspect) == shape
+            for feature in self.params.test_features()
+        )
+        return [patch] if cls in wanted and patch not in wanted and asked else []
 
     def _write(self, keys: list[str], rows: Mapping[str, np.ndarray]) -> None:
         for space, values in rows.items():
@@ -261,7 +279,7 @@ def run(params: Params) -> None:
             needs.setdefault(key, set()).update(spaces[feature].fingerprint for feature in features)
     tasks = plan_segments(
         needs,
-        {space.fingerprint: store.index(space) for space in spaces.values()},
+        {space.fingerprint: store.present(space) for space in spaces.values()},
         {space.fingerprint: space.row_bytes for space in spaces.values()},
         SEGMENT_BYTES,
         SEGMENT_IMAGES,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import platform
 import shutil
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade import __version__
+from cache.layout import Space
 from fade.datasets import dataset_root
 from fade.encoder import SEEDED
 from fade.errors import DataError, StoreError, summarise
@@ -31,17 +29,20 @@ from pipeline.paths import (
     PIXELS,
     PLOTS,
     REPORT,
+    RUN,
     SCORES,
     SKIPPED,
     SUMMARY,
     TABLES,
+    TEST,
     THRESHOLDS,
 )
 from pipeline.pixels import PixelHistograms, read_pixels
+from pipeline.provenance import data_fingerprint, flattened
 from pipeline.report.html import ReportInput, render, shown_trial
 from pipeline.report.plots import CURVES, write_plots
 from pipeline.runner import run_stage
-from pipeline.tables import check_schema, read_csv, read_json, read_table
+from pipeline.tables import check_schema, read_csv, read_json, read_remarks, read_table, write_json
 from pipeline.thresholds import read_thresholds
 
 if TYPE_CHECKING:
@@ -84,18 +85,27 @@ def _warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) 
     return found
 
 
-def _provenance() -> dict[str, str]:
-    packages = (
-        "torch", "open_clip_torch", "faiss-cpu", "faiss-gpu", "dvc", "dask", "zarr", "numpy", "pillow",
-        "opencv-python-headless",
-    )  # fmt: skip
-    found = {"fade-pipeline": __version__, "python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+def _run(params: Params, manifest: pd.DataFrame, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What the results come from: data, features, parameters, and what computed them."""
+    spaces = [Space.from_json(content) for content in read_remarks(TEST.path)["spaces"]]
+    return {
+        "made_with": evaluation["made_with"],
+        "manifest": data_fingerprint(manifest["path"], manifest["hash"]),
+        "features": {
+            space.label: {"fingerprint": space.fingerprint, "description": space.description}
+            for space in spaces
+        },
+        "parameters": params.model_dump(mode="json", exclude={"runtime", "cluster"}),
+    }
+
+
+def _provenance(run: dict[str, Any]) -> dict[str, str]:
+    """The same in lines, without the parameters, which the page lists by themselves."""
+    return {
+        **flattened(run["made_with"]),
+        "manifest": run["manifest"],
+        **{label: feature["fingerprint"] for label, feature in run["features"].items()},
+    }
 
 
 def _map_loader() -> Callable[[str, int], np.ndarray | None]:
@@ -108,7 +118,17 @@ def _map_loader() -> Callable[[str, int], np.ndarray | None]:
             f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`"
         ) from None
     check_schema(group.attrs, MAPS.path)
-    return lambda trial, row: group[trial][row] if trial in group else None
+
+    def load(trial: str, row: int) -> np.ndarray | None:
+        try:
+            return group[trial][row] if trial in group else None
+        except Exception as error:  # codecs raise their own kinds on damaged chunks
+            raise StoreError(
+                f"{MAPS.path}: row {row} of {trial} cannot be read ({type(error).__name__}): run "
+                "`dvc repro --force evaluate`"
+            ) from None
+
+    return load
 
 
 def _curves(
@@ -166,6 +186,7 @@ def run(params: Params) -> None:
             return None
         return decode_mask(read(masks[path]), masks[path], exif_rotation=dataset.exif_rotation)
 
+    run_of = _run(params, manifest, evaluation)
     report = ReportInput(
         title=Path(dataset.path).name,
         metrics=metrics,
@@ -179,7 +200,7 @@ def run(params: Params) -> None:
             for item in evaluation["undefined"]
         },
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
-        provenance=_provenance(),
+        provenance=_provenance(run_of),
         warnings=_warnings(params, evaluation, data),
         thresholds=read_thresholds(THRESHOLDS.path),
         pixels=pixels,
@@ -189,6 +210,7 @@ def run(params: Params) -> None:
     for folder in (REPORT.path, TABLES.path, PLOTS.path):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+    write_json(run_of, RUN.path)
     page = REPORT.path / "index.html"
     page.write_text(render(report), encoding="utf-8")
     (TABLES.path / "metrics.md").write_text(markdown_table(summary), encoding="utf-8")

@@ -146,7 +146,7 @@ def _plan(
     features = [receipt.space(label) for label in labels]
     output = vision_map_space(features)
     store.register(output)
-    present = store.index(output)
+    present = store.present(output)
     sizes = tuple(feature.size for feature in params.vision_features())
     grids = dict(zip(sizes, map(patch_grid, features), strict=True))
     images = [*tests["hash"], *calibration["hash"]]

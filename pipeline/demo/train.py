@@ -582,7 +582,7 @@ _POOL_ARRAYS = ("images", "covers", "families", "defects")
 
 def read_pool(file: Path) -> Pool:
     """Read the products that :func:`run` kept."""
-    with np.load(file) as kept:
+    with np.load(file, allow_pickle=False) as kept:
         return Pool(**{name: kept[name] for name in _POOL_ARRAYS})
 
 
