@@ -12,7 +12,7 @@ from benchmarks.machine import Machine
 from benchmarks.table import Row, markdown
 
 NAMES = (
-    "encoder", "text", "pipeline", "store", "neighbours", "sweep", "metrics", "commands",
+    "encoder", "text", "pipeline", "store", "neighbours", "sweep", "metrics", "commands", "reruns", "gpu",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results.md"
 

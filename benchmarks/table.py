@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -60,19 +60,22 @@ class Pair(Generic[A, B]):
 
 def alternate(ours: Callable[[], A], plain: Callable[[], B], repeats: int) -> Pair[A, B]:
     """Run both sides in turn, ``repeats`` times each."""
-    times: tuple[list[float], list[float]] = ([], [])
+    found = in_turn({"plain": plain, "ours": ours}, repeats)
+    (our_time, our_output), (plain_time, plain_output) = found["ours"], found["plain"]
+    return Pair(our_time, plain_time, our_output, plain_output)
 
-    def timed(run: Callable[[], A] | Callable[[], B], into: list[float]) -> A | B:
-        gc.collect()
-        start = time.perf_counter()
-        output = run()
-        into.append(time.perf_counter() - start)
-        return output
 
+def in_turn(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, Any]]:
+    """Run all sides in turn, ``repeats`` times each: median time and last output by name."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    outputs: dict[str, Any] = {}
     for _ in range(repeats):
-        plain_output = timed(plain, times[1])
-        our_output = timed(ours, times[0])
-    return Pair(median(times[0]), median(times[1]), our_output, plain_output)  # type: ignore[arg-type]
+        for name, run in sides.items():
+            gc.collect()
+            start = time.perf_counter()
+            outputs[name] = run()
+            times[name].append(time.perf_counter() - start)
+    return {name: (median(taken), outputs[name]) for name, taken in times.items()}
 
 
 def peak_megabytes(code: str) -> float:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import uuid
@@ -34,6 +35,7 @@ READ_BYTES = 4 << 20
 """Read at once, before checksums are taken."""
 CHECKED = 1 << 17
 """Values checked at once."""
+PAGE = 4096
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading JSON of another form raises."""
 _ENTRY = re.compile(r"[0-9a-f]{32}\.json")
@@ -212,7 +214,7 @@ class Store:
             DamagedSegmentError: a segment is damaged or gone. It is then taken out of the index, so that
                 the next run computes its rows again.
         """
-        out = np.empty((len(locations), *space.shape), space.dtype)
+        out = _aligned((len(locations), *space.shape), np.dtype(space.dtype))
         start = 0
         while start < len(locations):
             segment = locations[start].segment
@@ -295,6 +297,17 @@ def checksum(row: np.ndarray) -> int:
     return int(google_crc32c.value(np.ascontiguousarray(row)))
 
 
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array that begins with a page of memory, as rows in the system's cache do.
+
+    Copies between places that lie differently in their pages take up to half as long again.
+    """
+    count = dtype.itemsize * math.prod(shape)
+    memory = np.empty(count + PAGE, np.uint8)
+    start = -memory.ctypes.data % PAGE
+    return memory[start : start + count].view(dtype).reshape(shape)
+
+
 def _data_name(dimensions: int) -> str:
     """The file of an array's only chunk."""
     return "/".join(["c", *["0"] * dimensions])
@@ -320,7 +333,10 @@ def _finite(values: np.ndarray) -> bool:
     flat = values.reshape(-1)
     pieces = (flat[start : start + CHECKED] for start in range(0, flat.size, CHECKED))
     if values.dtype == np.float16:  # numpy's own test is an order of magnitude slower here
-        return not any(((p.view(np.uint16) & 0x7C00) == 0x7C00).any() for p in pieces)
+        # infinity and NaN have the largest bits, of the numbers above zero and of those below
+        return all(
+            p.view(np.int16).max() < 0x7C00 and p.view(np.uint16).max() < 0xFC00 for p in pieces
+        )
     return all(bool(np.isfinite(piece).all()) for piece in pieces)
 
 

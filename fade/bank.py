@@ -25,6 +25,11 @@ DIGEST = 20
 QUERY_ROWS = 1024
 """Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
 BANK_COLUMNS = 4096
+PROBED = 32
+"""An IVF index looks into so many lists, and into one of so many where that is more; FAISS by itself
+looks into a single one, and finds 6 or 7 of 10 neighbours (docs/performance.md)."""
+CANDIDATES = 128
+"""A graph (HNSW) is walked with so many candidates; with FAISS's 16 it misses some neighbours by far."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -50,10 +55,12 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
 
     if index == FLAT:
         built: faiss.Index = faiss.IndexFlatIP(vectors.shape[1])
+        built.add(vectors)
     else:
         try:
             built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
             built.train(vectors)
+            built.add(vectors)
         except RuntimeError as error:
             detail = str(error).strip().splitlines()[0][-160:]
             raise ParameterError(
@@ -65,8 +72,35 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
                 f"vision.index {index!r} does not measure inner products: use 'flat' or another "
                 "FAISS factory string"
             )
-    built.add(vectors)
+        if _changes_lengths(built):
+            raise ParameterError(
+                f"vision.index {index!r} makes vectors shorter, so that what it measures are no "
+                "cosines: leave PCA and other reductions out of the string"
+            )
+        _search_enough(built)
     return built
+
+
+def _changes_lengths(index: faiss.Index) -> bool:
+    """Whether vectors go through a transform that does not keep inner products."""
+    import faiss
+
+    if not isinstance(index, faiss.IndexPreTransform):
+        return False
+    steps: Any = index.chain
+    chain = [faiss.downcast_VectorTransform(steps.at(i)) for i in range(steps.size())]
+    return any(isinstance(step, faiss.PCAMatrix) or step.d_out < step.d_in for step in chain)
+
+
+def _search_enough(index: faiss.Index) -> None:
+    """Let an IVF index or a graph find nearly all neighbours; its file keeps the setting."""
+    import faiss
+
+    inverted = faiss.try_extract_index_ivf(index)
+    if inverted is not None:
+        inverted.nprobe = min(inverted.nlist, max(PROBED, inverted.nlist // PROBED))
+    elif isinstance(index, faiss.IndexHNSW):
+        index.hnsw.efSearch = CANDIDATES
 
 
 def write_index(index: faiss.Index, path: Path) -> None:

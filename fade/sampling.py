@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fade.errors import ParameterError
+
+MOST_IMAGES = (2**32 - 1) // 20
+"""From here on torch draws 64-bit numbers for a permutation, which nobody needs."""
 
 
 def reference_order(images: int, seed: int) -> list[int]:
     """The order in which a seed takes images; the shots are its first entries, so they nest.
 
     Reproduces the official implementation, whose shuffled data loader draws twice from torch's
-    global generator before it draws the permutation from a fresh one.
+    global generator before it draws the permutation from a fresh one. Torch's generator on the CPU
+    is the Mersenne Twister, as numpy's is: so nobody waits for torch to be imported.
 
     Args:
         images: how many training images there are, in the data set's own order.
@@ -18,12 +24,25 @@ def reference_order(images: int, seed: int) -> list[int]:
     Returns:
         A permutation of ``range(images)``.
     """
-    import torch
-
     if images < 0 or seed < 0:
         raise ParameterError(f"images and seed must not be negative, not {images} and {seed}")
-    generator = torch.Generator().manual_seed(seed)
-    torch.empty((), dtype=torch.int64).random_(generator=generator)  # the loader's base seed
-    sampler_seed = torch.empty((), dtype=torch.int64).random_(generator=generator)
-    sampler = torch.Generator().manual_seed(int(sampler_seed))
-    return torch.randperm(images, generator=sampler).tolist()
+    if images >= MOST_IMAGES:
+        raise ParameterError(f"a category may have up to {MOST_IMAGES:,} images, not {images:,}")
+    # the loader's base seed, then the sampler's: 64 bits each, the high half first
+    words = _words(seed, 4)
+    return _permutation(images, (int(words[2]) << 32 | int(words[3])) % 2**63)
+
+
+def _words(seed: int, count: int) -> np.ndarray:
+    """The first 32-bit numbers of torch's CPU generator, which takes the seed's low 32 bits."""
+    return np.frombuffer(np.random.RandomState(seed % 2**32).bytes(4 * count), "<u4")
+
+
+def _permutation(count: int, seed: int) -> list[int]:
+    """``torch.randperm``: each place swaps with itself or a later one."""
+    order = list(range(count))
+    later = (_words(seed, max(count - 1, 0)) % np.arange(count, 1, -1)).tolist()
+    for place, step in enumerate(later):
+        other = place + step
+        order[place], order[other] = order[other], order[place]
+    return order

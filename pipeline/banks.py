@@ -13,7 +13,9 @@ import numpy as np
 from cache.layout import fingerprint
 from fade.aspect import Shape
 from fade.bank import (
+    CANDIDATES,
     FLAT,
+    PROBED,
     index_vectors,
     read_index,
     similarity_by_index,
@@ -196,6 +198,8 @@ def comparison_digest(
             # an approximate index depends on the order that its vectors come in
             "references": sorted(references) if shared else references,
             "query": comparison.query,
-            "index": None if shared or not keys else [params.vision.index, params.vision.coreset],
+            "index": None
+            if shared or not keys
+            else [params.vision.index, params.vision.coreset, PROBED, CANDIDATES],
         }
     )

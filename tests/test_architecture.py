@@ -18,6 +18,10 @@ MAY_IMPORT = {
 }
 FOREIGN_TO_FADE = {"dvc", "dask", "zarr", "typer", "pandas", "pydantic", "distributed"}
 WORKER_STAGES = ("score_language", "score_vision", "evaluate")
+LIGHT_STAGES = ("manifest", "select", "bank", *WORKER_STAGES)
+"""Those that need no model: importing torch would take longer than their work."""
+ONLY_FOR_GPUS = {"pipeline.scheduler"}
+"""Counts GPUs with torch, and only for ``cluster.kind: gpu``."""
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
@@ -61,3 +65,26 @@ def test_scoring_workers_know_neither_torch_nor_open_clip(stage: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     for module in closure(f"stages.{stage}"):
         assert module != "fade.encoder", f"{stage} reaches the encoder"
+
+
+@pytest.mark.parametrize("stage", LIGHT_STAGES)
+def test_stages_without_a_model_reach_no_torch(stage: str) -> None:
+    heavy = {"torch", "torchvision", "open_clip"}
+    for module in closure(f"stages.{stage}") - ONLY_FOR_GPUS:
+        tree = ast.parse(modules()[module].read_text(encoding="utf-8"))
+        guarded = [
+            inner
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        ]
+        for node in ast.walk(tree):
+            if node in guarded:
+                continue
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            assert not heavy & {name.split(".")[0] for name in names}, f"{stage} -> {module}"

@@ -133,12 +133,39 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_factory_index() -> None:
     bank, query = vectors(200), vectors(10, seed=3)
     index: Any = build_index(bank, "IVF4,Flat")
-    found = similarity_by_index(query, index)
     exact = (query @ bank.T).max(axis=1)
+    assert index.nprobe == 4  # all of so few lists
+    np.testing.assert_allclose(similarity_by_index(query, index), exact, atol=1e-6)
+    index.nprobe = 1
+    found = similarity_by_index(query, index)
     assert (found <= exact + 1e-6).all()
     assert (found > -1).all()
-    index.nprobe = 4
-    np.testing.assert_allclose(similarity_by_index(query, index), exact, atol=1e-6)
+
+
+def test_enough_is_searched_and_the_file_remembers(tmp_path: Path) -> None:
+    import faiss
+
+    bank = vectors(1000, 16)
+    for string, probes in (("IVF16,Flat", 16), ("OPQ4,IVF128,PQ4", 32), ("IVF128,Flat,RFlat", 32)):
+        write_index(build_index(bank, string), tmp_path / "bank.faiss")
+        read = read_index(tmp_path / "bank.faiss")
+        assert faiss.extract_index_ivf(read).nprobe == probes
+    write_index(build_index(bank, "HNSW8"), tmp_path / "graph.faiss")
+    graph: Any = read_index(tmp_path / "graph.faiss")
+    assert graph.hnsw.efSearch == 128
+
+
+@pytest.mark.parametrize("index", ["PCA8,Flat", "PCA16,Flat", "PCAW8,IVF4,Flat", "RR8,HNSW8"])
+def test_reductions_are_refused(index: str) -> None:
+    with pytest.raises(ParameterError, match=rf"'{index}' .*no cosines.*leave PCA"):
+        build_index(vectors(200, 16), index)
+
+
+@pytest.mark.parametrize("index", ["HNSW8", "RR16,Flat", "L2norm,Flat"])
+def test_what_keeps_cosines_is_taken(index: str) -> None:
+    bank = vectors(200, 16)
+    found = similarity_by_index(bank, build_index(bank, index))
+    np.testing.assert_allclose(found, 1, atol=1e-5)
 
 
 def test_nothing_found_is_the_farthest() -> None:
@@ -147,7 +174,7 @@ def test_nothing_found_is_the_farthest() -> None:
     assert similarity_by_index(vectors(3), faiss.IndexFlatIP(6)).tolist() == [-1, -1, -1]
 
 
-@pytest.mark.parametrize("index", ["nonsense", "IVF500,Flat", "PQ4", "LSH"])
+@pytest.mark.parametrize("index", ["nonsense", "IVF500,Flat", "PQ4", "LSH", "IDMap,Flat"])
 def test_factory_string_that_does_not_work(index: str) -> None:
     with pytest.raises(ParameterError, match=r"vision\.index") as caught:
         build_index(vectors(100), index)

@@ -31,18 +31,32 @@ def test_is_a_permutation_again_and_again(images: int, seed: int) -> None:
     assert reference_order(images, seed) == order
 
 
+def by_torch(images: int, seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (
+        int(torch.empty((), dtype=torch.int64).random_(generator=generator)) for _ in range(2)
+    )
+    assert first >= 0
+    return torch.randperm(images, generator=torch.Generator().manual_seed(second)).tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 3000), st.integers(0, 2**63 - 1))
+def test_is_what_torch_draws(images: int, seed: int) -> None:
+    assert reference_order(images, seed) == by_torch(images, seed)
+
+
+def test_many_images_as_torch_draws() -> None:
+    assert reference_order(200_000, 1) == by_torch(200_000, 1)
+    with pytest.raises(ParameterError, match="up to 214,748,364 images"):
+        reference_order(2**32, 0)
+
+
 def test_is_what_a_data_loader_draws() -> None:
     for seed in range(3):
         torch.manual_seed(seed)
         loader = torch.utils.data.DataLoader(list(range(11)), batch_size=1, shuffle=True)
         assert [int(batch) for batch in loader] == reference_order(11, seed)
-
-
-def test_leaves_the_global_generator_alone() -> None:
-    torch.manual_seed(5)
-    before = torch.random.get_rng_state()
-    reference_order(10, 3)
-    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(("images", "seed"), [(-1, 0), (3, -1)])

@@ -1,0 +1,103 @@
+"""The encoder, extraction and search on a GPU; one line where there is none."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.encoder import ALL, MODEL, SIZES, images, load, operations
+from benchmarks.machine import Machine, seconds
+from benchmarks.neighbours import PATCHES, vectors
+from benchmarks.pipeline import extraction
+from benchmarks.table import Row, alternate
+from fade.encoder import Encoder
+
+BATCH = 8
+TOLERANCE = 0.04
+"""Largest difference of a feature's values in bf16 from float32 on the CPU."""
+
+
+def measure(machine: Machine, quick: bool) -> list[Row]:
+    """Rows of this benchmark; none without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        print("gpu: torch finds no GPU, so nothing is measured on one", file=sys.stderr)
+        return []
+    name = torch.cuda.get_device_name()
+    side = 8192
+    with torch.inference_mode():
+        matrix = torch.rand(side, side, device="cuda").bfloat16()
+        rate = 2.0 * side**3 / seconds(_finished(lambda: matrix @ matrix), 5)
+    sizes = (240,) if quick else SIZES
+    encoder = Encoder.load(MODEL, "seeded", precision="bf16", device="cuda")
+    pixels = images(sizes, BATCH)
+    run = _finished(
+        lambda: {size: encoder.encode_images(image, ALL) for size, image in pixels.items()}
+    )
+    taken = seconds(run, 3)
+    share = BATCH * sum(operations(encoder, size) for size in sizes) / taken / rate
+    rows = [
+        Row(f"{name}: encoder bf16, {BATCH} images at {'+'.join(map(str, sizes))}", taken, None,
+            "50 % of its bf16 matmul", share >= 0.5, (share, f"{rate / 1e12:.0f} TFLOP/s")),
+        _agreement(name, encoder),
+        _extraction(name, encoder, 8 if quick else 64),
+        *_neighbours(name),
+    ]  # fmt: skip
+    return rows
+
+
+def _finished(run: Callable[[], Any]) -> Callable[[], Any]:
+    """The same, waiting until the GPU is done."""
+    import torch
+
+    def whole() -> Any:
+        output = run()
+        torch.cuda.synchronize()
+        return output
+
+    return whole
+
+
+def _agreement(name: str, encoder: Encoder) -> Row:
+    small = images((240,))[240]
+    expected, found = load("fp32").encode_images(small, ALL), encoder.encode_images(small, ALL)
+    off = max(float(np.abs(found[output] - expected[output]).max()) for output in ALL)
+    return Row(f"{name}: features in bf16, off float32 on the CPU", off, None, f"{TOLERANCE}",
+               off <= TOLERANCE, unit="of 1")  # fmt: skip
+
+
+def _extraction(name: str, encoder: Encoder, count: int) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        run, alone, _ = extraction(encoder, Path(folder), (240, 448), count, BATCH, 8)
+        alone()
+        pair = alternate(run, _finished(alone), 3)
+    share = pair.plain / pair.ours
+    return Row(f"{name}: extract, {count} PNG files at 240+448", pair.ours, pair.plain,
+               "80 % of the encoder alone", share >= 0.8, (share, "the encoder alone"))  # fmt: skip
+
+
+def _neighbours(name: str) -> list[Row]:
+    import faiss
+    import torch
+
+    queries, bank = vectors(PATCHES, 0), vectors(10 * PATCHES, 1)
+    on_gpu = [torch.from_numpy(x).cuda() for x in (queries, bank)]
+    by_torch = seconds(_finished(lambda: (on_gpu[0] @ on_gpu[1].T).amax(dim=1)), 5)
+    by_faiss = None
+    if hasattr(faiss, "StandardGpuResources"):
+        index = faiss.index_cpu_to_gpu(
+            faiss.StandardGpuResources(), 0, faiss.IndexFlatIP(queries.shape[1])
+        )
+        index.add(bank)
+        by_faiss = seconds(partial(index.search, queries, 1), 5)
+    return [
+        Row(f"{name}: neighbours of {PATCHES:,} in {len(bank):,}, torch beside faiss-gpu", by_torch,
+            by_faiss, "-", True)
+    ]  # fmt: skip
