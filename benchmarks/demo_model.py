@@ -52,9 +52,9 @@ class Tally:
 
 
 def cells(image: NDArray[np.uint8]) -> Floats:
-    """Mean and deviation of colour in each cell of the picture at the model's size: (g, g, 6)."""
-    small = resize_square(Image.fromarray(image), NATIVE).astype(np.float32) / 255
-    grid = NATIVE // CELL
+    """Mean and deviation of colour in each cell of a picture of SIDE pixels: (g, g, 6)."""
+    small = resize_square(Image.fromarray(image), SIDE).astype(np.float32) / 255
+    grid = SIDE // CELL
     blocks = small.reshape(grid, CELL, grid, CELL, 3)
     return np.concatenate([blocks.mean((1, 3)), blocks.std((1, 3))], axis=2)
 

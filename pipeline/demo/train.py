@@ -8,6 +8,7 @@ uses: docs/demo-model.md.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import multiprocessing
 import sys
@@ -302,7 +303,7 @@ def draw_batch(
         native = NATIVE // patch
         windows[slot] = np.minimum(np.round(corner / SIDE * native), native - grid)
         paint = _Colours.draw(rng)
-        share = _share(rng, span) if rng.random() < 0.35 else None
+        share = _share(rng, span) if rng.random() < 0.25 else None
         for place, (piece, version) in enumerate(chosen):
             slack = min(4.0, SIDE - side)
             top, left = np.clip(corner + rng.uniform(-slack, slack, 2), 0, SIDE - side)
@@ -393,19 +394,25 @@ class Recipe:
         products: drawn of each training family, each of PIECES pieces.
         steps: optimiser steps; the rate falls to zero over the last ``cooling`` of them, and
             nothing before depends on how many there are.
+        start: weights to go on from instead of fresh ones, at the lower rate ``tuning``.
+        reading: steps in which the text tower learns; then the vision tower learns alone, from
+            sentences that are kept.
         windows, wholes: products in a process's batch of windows and of whole pictures.
         processes: that train together; another number gives other weights.
         saving: steps after which progress is kept.
     """
 
     products: int = 48
-    steps: int = 2000
+    steps: int = 3000
     cooling: int = 500
     seed: int = 0
-    windows: int = 12
-    wholes: int = 4
+    start: Path | None = None
+    reading: int = 600
+    windows: int = 14
+    wholes: int = 5
     processes: int = 2
-    rate: float = 1.2e-3
+    rate: float = 1e-3
+    tuning: float = 5e-4
     decay: float = 0.05
     averaging: float = 0.99
     saving: int = 100
@@ -413,12 +420,12 @@ class Recipe:
     def rate_at(self, step: int) -> float:
         """Learning rate of a step."""
         left = (self.steps - step) / min(self.cooling, self.steps)
-        return self.rate * min(1.0, (step + 1) / 100, left)
+        highest = self.rate if self.start is None else self.tuning
+        return highest * min(1.0, (step + 1) / 60, left)
 
-    @staticmethod
-    def whole_at(step: int) -> float:
+    def whole_at(self, step: int) -> float:
         """How often a batch shows whole pictures: windows teach more at first, at less cost."""
-        return min(0.8, 0.1 + step / 1000)
+        return min(0.8, (0.1 if self.start is None else 0.4) + step / 1000)
 
 
 TOUCHED, UNTOUCHED = 0.06, 0.004
@@ -478,15 +485,23 @@ def _cosines(shape: Sequence[int]) -> Tensor:
     return filters
 
 
+def read(model: Any, tokens: Tensor) -> Tensor:
+    """From each group's mean normal to its mean abnormal sentence, times the scale: (groups, dim)."""
+    texts = model.encode_text(tokens, normalize=True).view(2, _GROUPS, _GROUP, -1).mean(2)
+    direction: Tensor = _SCALE * (texts[1] - texts[0])
+    return direction
+
+
 def losses(
-    model: Any, batch: Batch, tokens: Tensor, mean: Tensor, std: Tensor, mapped: Tensor
+    model: Any, batch: Batch, direction: Tensor, mean: Tensor, std: Tensor, mapped: Tensor
 ) -> dict[str, Tensor]:
     """What inference computes, held against what is known of each picture and patch.
 
     ``image`` and ``patch`` are the language scores of the clip stream's cls token and patches,
     ``map`` those of the gem stream's patches of the ``mapped`` pictures, ``vision`` the multiplied
     distance to the nearest patch of the product's good picture. ``rank`` wants a product's
-    defective pictures scored above its good ones, whatever the level.
+    defective pictures scored above its good ones, whatever the level. ``direction`` is that of
+    :func:`read`.
     """
     import torch
     from torch.nn import functional as F
@@ -495,8 +510,6 @@ def losses(
     queries = torch.arange(count).view(-1, 3)[:, 1:].flatten()
     with torch.autocast("cpu", torch.bfloat16):
         clip, gem = both_streams(model.visual, (batch.pixels - mean) / std, batch.windows, mapped)
-    texts = model.encode_text(tokens, normalize=True).view(2, _GROUPS, _GROUP, -1).mean(2)
-    direction = _SCALE * (texts[1] - texts[0])  # (groups, dim)
 
     cover = batch.cover.flatten(1)
     flawed = (cover > TOUCHED).float()
@@ -533,7 +546,7 @@ def losses(
     }
 
 
-WEIGHTS = {"image": 2.0, "rank": 1.0, "map": 2.0, "patch": 1.0, "vision": 1.0}
+WEIGHTS = {"image": 3.0, "rank": 3.0, "map": 1.5, "patch": 1.0, "vision": 1.0}
 
 
 def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -> None:
@@ -544,8 +557,9 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
     """
     import open_clip
     import torch
+    from safetensors.torch import load_file
     from torch import distributed
-    from torch.nn.utils import parameters_to_vector
+    from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
     torch.set_num_threads(1)
     distributed.init_process_group(
@@ -553,7 +567,9 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
     )
     pool = read_pool(folder)
     model, tokenizer = new_model(recipe.seed)
-    average, _ = new_model(recipe.seed)
+    if recipe.start is not None:
+        model.load_state_dict(load_file(recipe.start))
+    average = copy.deepcopy(model)
     sentences = Sentences(tokenizer)
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1)
     std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1)
@@ -576,6 +592,8 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
     distributed.barrier()
+    reading = 0 if recipe.start is not None else recipe.reading
+    known: list[Tensor] = []
     began, running = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)
     for step in range(first, recipe.steps):
         # Draws depend on the step alone, so that a run that goes on draws what it would have drawn.
@@ -588,30 +606,29 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
         # The gem stream costs most: some pictures of every other batch will do.
         mapped = torch.arange(0, products, 2) if step % 2 else torch.arange(0)
         mapped = 3 * mapped + 1 + (torch.arange(len(mapped)) % 3 == 2).long()
-        parts = losses(
-            model,
-            draw_batch(pool, rng, products, whole, patch),
-            sentences.draw(rng),
-            mean,
-            std,
-            mapped,
-        )
+        batch = draw_batch(pool, rng, products, whole, patch)
+        if step < reading:
+            direction = read(model, sentences.draw(rng))
+        else:
+            if not known:
+                fixed = np.random.default_rng(np.random.SeedSequence([recipe.seed, 6]))
+                with torch.no_grad():
+                    known = [read(model, sentences.draw(fixed)) for _ in range(50)]
+            direction = known[int(rng.integers(len(known)))]
+        parts = losses(model, batch, direction, mean, std, mapped)
         loss = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        gradients = parameters_to_vector([p.grad for p in trained if p.grad is not None])
+        own = [p.grad for p in trained if p.grad is not None]
+        gradients = parameters_to_vector(own)
         distributed.all_reduce(gradients)
-        start = 0
-        for p in trained:
-            assert p.grad is not None
-            p.grad.copy_(gradients[start : start + p.numel()].view_as(p) / recipe.processes)
-            start += p.numel()
+        vector_to_parameters(gradients / recipe.processes, own)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         keep = min(recipe.averaging, (step + 1) / (step + 10))
         with torch.no_grad():
-            for own, current in zip(average.parameters(), model.parameters(), strict=True):
-                own.lerp_(current, 1 - keep)
+            for kept_part, current in zip(average.parameters(), model.parameters(), strict=True):
+                kept_part.lerp_(current, 1 - keep)
         for name, value in parts.items():
             share = max(0.03, 1 / (step - first + 1))
             running[name] += share * (float(value.detach()) - running[name])
@@ -666,6 +683,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument(
+        "--start", type=Path, metavar="FILE", help="safetensors file of weights to go on from"
+    )
+    parser.add_argument(
         "--keep",
         type=Path,
         metavar="DIR",
@@ -677,8 +697,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ParameterError(
                 "OUT must end in .safetensors; steps and products must be at least 1"
             )
-        run(Recipe(products=given.products, steps=given.steps, seed=given.seed), given.out,
-            given.keep)  # fmt: skip
+        run(Recipe(products=given.products, steps=given.steps, seed=given.seed,
+                   start=given.start), given.out, given.keep)  # fmt: skip
     except FadeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

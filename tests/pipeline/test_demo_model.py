@@ -101,7 +101,8 @@ def test_every_weight_of_both_towers_learns(products: training.Pool, whole: bool
     batch = training.draw_batch(products, rng, 2, whole, 8)
     tokens = training.Sentences(tokenizer).draw(rng)
     mean, std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
-    parts = training.losses(model, batch, tokens, mean, std, torch.tensor([1]))
+    direction = training.read(model, tokens)
+    parts = training.losses(model, batch, direction, mean, std, torch.tensor([1]))
     assert set(parts) == set(training.WEIGHTS)
     torch.stack(list(parts.values())).sum().backward()
     for name, parameter in model.named_parameters():
