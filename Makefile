@@ -9,7 +9,7 @@ READY = $(VENV)/.ready-$(FAISS)
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-kill lint bench clean
+.PHONY: demo test test-kill test-slurm lint bench audit constraints clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
@@ -18,7 +18,10 @@ test: $(READY) ## set up, then run the tests
 	python -m pytest -n 2 --dist loadfile
 
 test-kill: $(READY) ## each stage killed 30 times
-	FADE_KILLS=30 python -m pytest tests/stages/test_kill.py
+	FADE_KILLS=30 python -m pytest tests/stages/test_kill.py tests/test_dvc_kill.py -s
+
+test-slurm: $(READY) ## the pipeline on a SLURM of this machine (Debian: apt-get install slurm-wlm munge)
+	FADE_SLURM=1 python -m pytest tests/slurm -rs -s
 
 lint: $(READY) ## style and types
 	ruff check .
@@ -27,6 +30,13 @@ lint: $(READY) ## style and types
 
 bench: $(READY) ## measure; writes benchmarks/results.md
 	python -m benchmarks
+
+audit: $(READY) ## look the pinned versions up among known vulnerabilities; says so where it cannot
+	$(BIN)/python -m pip install --quiet --editable '.[audit]'
+	python .ci/audit.py
+
+constraints: $(READY) ## pin the versions of this environment in requirements/constraints.txt
+	python .ci/constraints.py
 
 clean: ## remove artefacts and results; features stay in .fade/store
 	rm -rf artefacts results logs

@@ -33,7 +33,9 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
         )
         places = written.our_output
         read = alternate(
-            lambda: store.read(space, places), lambda: np.load(file), 3 if quick else 15
+            lambda: store.read(space, places),
+            lambda: np.load(file, allow_pickle=False),
+            3 if quick else 15,
         )
         assert np.array_equal(read.our_output, read.plain_output)
         segments = len(list(folder.glob("store/spaces/*/segments/*")))

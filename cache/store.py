@@ -19,20 +19,22 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cache.layout import Location, Space, fingerprint
-from fade.errors import StoreError
+from fade.errors import StoreError, refusal
 
 SCHEMA = 2
 READ_BYTES = 4 << 20
 """Read at once, before checksums are taken."""
 CHECKED = 1 << 17
 """Values checked at once."""
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON of another form raises."""
 _ENTRY = re.compile(r"[0-9a-f]{32}\.json")
 
 
@@ -56,7 +58,8 @@ class Store:
             return
         except (OSError, ValueError, AttributeError) as error:
             raise StoreError(
-                f"{marker} cannot be read ({error}): restore it or choose another features.store"
+                f"{marker} cannot be read ({error}): delete it and run again (entries of another "
+                "version are told apart without it), or choose another features.store"
             ) from None
         if found != SCHEMA:
             raise StoreError(
@@ -87,12 +90,7 @@ class Store:
         Raises:
             StoreError: the operating system refuses to read the index.
         """
-        rows: dict[str, Location] = {}
-        for entry in self.entries(space):
-            segment = entry["segment"]
-            for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
-                rows.setdefault(key, Location(segment, row, crc))
-        return rows
+        return _rows(self.entries(space))
 
     def entries(self, space: Space) -> list[Mapping[str, Any]]:
         """The index entries that publish segments, by name: those that are whole.
@@ -109,6 +107,33 @@ class Store:
         except OSError as error:
             raise StoreError(f"the store's index cannot be read: {error}") from None
         return [entry for entry in read if entry]
+
+    def present(self, space: Space) -> dict[str, Location]:
+        """The index without rows whose segment is gone or cut short, for planning what to compute.
+
+        A half copy of a store leaves entries of such segments: they are withdrawn here, all at once,
+        so that one run computes their rows anew. The rows themselves are not read.
+
+        Raises:
+            StoreError: the operating system refuses to read the store or to withdraw an entry.
+        """
+        data = _data_name(1 + len(space.shape))
+        whole = []
+        for entry in self.entries(space):
+            folder = self.folder(space) / "segments" / entry["segment"]
+            needed = len(entry["keys"]) * space.row_bytes
+            try:
+                _check_metadata(folder / "zarr.json", space, len(entry["keys"]))
+                if (folder / data).stat().st_size < needed:
+                    raise ValueError("it is cut short")
+            except (FileNotFoundError, NotADirectoryError, *_MALFORMED):
+                with _explained(self.root):
+                    self.withdraw(space, entry["segment"])
+            except OSError as error:
+                raise StoreError(f"the store's segments cannot be read: {error}") from None
+            else:
+                whole.append(entry)
+        return _rows(whole)
 
     def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
         """Write one segment and publish it.
@@ -228,7 +253,7 @@ class Store:
                     f"segment {segment} of {space.label} cannot be read: {error}"
                 ) from None
             raise self._damaged(space, segment, "it is not there") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _MALFORMED as error:
             reason = str(error) or type(error).__name__
             raise self._damaged(space, segment, reason.splitlines()[0]) from None
 
@@ -298,6 +323,16 @@ def _finite(values: np.ndarray) -> bool:
     return all(bool(np.isfinite(piece).all()) for piece in pieces)
 
 
+def _rows(entries: Iterable[Mapping[str, Any]]) -> dict[str, Location]:
+    """The rows that index entries publish, by key; the first of duplicates serves."""
+    rows: dict[str, Location] = {}
+    for entry in entries:
+        segment = entry["segment"]
+        for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
+            rows.setdefault(key, Location(segment, row, crc))
+    return rows
+
+
 def _write_text(path: Path, text: str) -> None:
     """Write a file that nobody sees half written: a kill would leave a store that none can open."""
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
@@ -314,7 +349,7 @@ def _read_entry(path: Path) -> Mapping[str, Any] | None:
         named = entry["segment"] == path.stem and len(entry["keys"]) == len(entry["crc"])
     except (FileNotFoundError, IsADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except _MALFORMED:
         return None
     return entry if whole and named else None
 
@@ -330,12 +365,7 @@ class _explained:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
-            hint = {
-                errno.ENOSPC: "no space is left: free some, or set features.store to a larger disk",
-                errno.EDQUOT: "your quota is used up: free some, or set features.store to another disk",
-                errno.EROFS: "the file system is read-only: set features.store to another folder",
-                errno.EACCES: "permission denied: set features.store to a folder you may write to",
-            }.get(error.errno or 0, str(error))
             raise StoreError(
-                f"cannot write to the store at {self.root}: {hint}; what was stored before is kept"
+                f"cannot write to the store at {self.root}: {refusal(error) or error}: mend that or "
+                "set features.store to another folder, and run again; what was stored before is kept"
             ) from None

@@ -6,8 +6,10 @@ Vectors are L2-normalised, so that inner products are cosines. The anomaly of a 
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     import faiss
 
 FLAT = "flat"
+SEAL = b"FADE bank"
+"""Stands between an index and its checksum; FAISS reads no further than the index."""
+DIGEST = 20
 QUERY_ROWS = 1024
 """Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
 BANK_COLUMNS = 4096
@@ -65,15 +70,34 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
 
 
 def write_index(index: faiss.Index, path: Path) -> None:
-    """Write a FAISS index file."""
+    """Write a FAISS index file, its checksum behind it; nobody sees it half written.
+
+    Raises:
+        StoreError: there is no room for it.
+    """
     import faiss
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    faiss.write_index(index, str(path))
+    part = path.with_name(f".{path.name}.part")
+    try:
+        faiss.write_index(index, str(part))
+        with part.open("rb+") as file:
+            digest = _digest(file, part.stat().st_size)
+            file.seek(0, os.SEEK_END)
+            file.write(SEAL + digest)
+        part.replace(path)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[-160:]
+        raise StoreError(f"the memory bank {path} cannot be written ({reason})") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_index(path: Path) -> faiss.Index:
-    """Read a FAISS index file.
+    """Read what :func:`write_index` wrote.
+
+    FAISS itself believes what a file says: a damaged one can take all memory, hang, or hold other
+    numbers. So it sees only files whose checksum is right.
 
     Raises:
         StoreError: it is missing or damaged.
@@ -81,11 +105,25 @@ def read_index(path: Path) -> faiss.Index:
     import faiss
 
     try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size - len(SEAL) - DIGEST
+            digest = _digest(file, size)
+            if size < 0 or file.read() != SEAL + digest:
+                raise ValueError("its checksum is another")
         return faiss.read_index(str(path))
-    except RuntimeError:
+    except (OSError, ValueError, RuntimeError, MemoryError):
         raise StoreError(
             f"the memory bank {path} is missing or damaged: run `dvc repro --force bank`"
         ) from None
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """BLAKE2b of the next ``size`` bytes of a file."""
+    digest = hashlib.blake2b(digest_size=DIGEST)
+    while size > 0 and (block := file.read(min(size, 1 << 20))):
+        digest.update(block)
+        size -= len(block)
+    return digest.digest()
 
 
 def index_vectors(index: faiss.Index) -> np.ndarray:

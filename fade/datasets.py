@@ -291,7 +291,8 @@ def _list(folder: Path) -> tuple[list[str], list[str]]:
                     folders.append(_readable(entry.name, folder))
                 elif is_image(entry.name):
                     if not entry.is_file():
-                        raise DataError(f"{entry.path} is a link to nothing; restore its target")
+                        what = "a link to nothing" if entry.is_symlink() else "no plain file"
+                        raise DataError(f"{entry.path} is {what}; restore or remove it")
                     files.append(_readable(entry.name, folder))
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
@@ -529,6 +530,14 @@ def _limited(records: Iterable[ImageRecord], limit: int) -> Iterator[ImageRecord
 
 def _choose(found: Sequence[str], categories: Sequence[str] | None, source: Path) -> list[str]:
     """Return the categories to read, in order: those asked for, or all that were found."""
+    folded: dict[str, str] = {}
+    for name in found:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(
+                f"{source}: categories {other!r} and {name!r} differ only in case, which not every "
+                "file system tells apart; rename one"
+            )
     if not categories:
         return list(found)
     if isinstance(categories, str):

@@ -1,5 +1,7 @@
 """Errors that reach people: one line that names the culprit, the limit and the way out."""
 
+import errno
+
 
 class FadeError(Exception):
     """A problem its reader can solve. The message is shown as it is, without a traceback."""
@@ -29,6 +31,20 @@ class StoreError(FadeError):
     """The feature store or an artefact is damaged, incomplete or of another schema version."""
 
     exit_code = 5
+
+
+_REFUSALS = {
+    errno.ENOSPC: "no space is left",
+    errno.EDQUOT: "your quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+}
+
+
+def refusal(error: OSError) -> str | None:
+    """Why the operating system refused a file, if that is for a person to mend; else None."""
+    return _REFUSALS.get(error.errno or 0)
 
 
 def summarise(problems: list[str]) -> str:

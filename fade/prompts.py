@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ def load_ensemble(name_or_path: str, base: Path | None = None) -> Ensemble:
         file = resources.files("fade") / "ensembles" / f"{name_or_path}.json"
         return _parse(file.read_bytes(), name_or_path, f"shipped ensemble {name_or_path}")
     path = (base or Path()) / name_or_path
-    if not name_or_path or not path.is_file():
+    if not name_or_path or not os.path.isfile(path):  # pathlib raises for names too long
         raise DataError(
             f"prompts: {name_or_path!r} is neither a shipped ensemble ({', '.join(SHIPPED)}) "
             f"nor a file (looked for {path})"
@@ -246,8 +247,8 @@ def _in_templates(states: Sequence[str]) -> tuple[str, ...]:
 
 def _parse(content: bytes, name: str, source: str) -> Ensemble:
     try:
-        document = json.loads(content.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source} is not JSON in UTF-8: {error}") from error
     sides = []
     for side in ("normal", "abnormal"):
@@ -256,6 +257,14 @@ def _parse(content: bytes, name: str, source: str) -> Ensemble:
             raise DataError(f'{source} lacks "{side}": {{"prompts": [...]}}')
         sides.append(_checked_side(block["prompts"], side, source, DataError))
     return Ensemble(name, sides[0], sides[1])
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a key given twice one value would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice in an object")
+    return found
 
 
 def _checked_side(prompts: Any, side: str, source: str, error: type[FadeError]) -> tuple[str, ...]:
@@ -269,6 +278,8 @@ def _checked_side(prompts: Any, side: str, source: str, error: type[FadeError]) 
             raise error(f"{where} is {json.dumps(prompt, default=repr)}: give a string")
         if not prompt.strip():
             raise error(f"{where} is empty: write it or take it out")
+        if any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise error(f"{where} is {json.dumps(prompt)}, half a character: write it anew")
         unknown = _unknown_placeholder(prompt, CLASSNAME)
         if unknown:
             raise error(f"{where} contains {unknown!r}: only {CLASSNAME} may stand in braces")

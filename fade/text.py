@@ -123,6 +123,9 @@ def save(classifier: TextClassifier, path: Path) -> None:
         with part.open("wb") as file:
             np.savez(file, **entries)
         part.replace(path)
+    except OSError as error:  # a full disk does not say which file
+        error.filename = error.filename or str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -135,6 +138,8 @@ def load(path: Path) -> TextClassifier:
     """
     try:
         with np.load(path, allow_pickle=False) as entries:
+            if any(entry.compress_size != entry.file_size for entry in entries.zip.infolist()):
+                raise ValueError("it is compressed, and could unfold to any size")
             arrays = {key: entries[key] for key in entries.files}
     except Exception as error:  # a damaged archive raises almost anything
         raise StoreError(

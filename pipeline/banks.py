@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.layout import fingerprint
+from fade.aspect import Shape
 from fade.bank import (
     FLAT,
     index_vectors,
@@ -72,11 +73,15 @@ class Bank:
         category: its name.
         sizes: image sizes, ascending.
         exact: whether all trials share one exact index a size.
+        root: folder of the project; a worker may run in another one.
+        grids: by size the patches' (rows, columns), where they make no squares.
     """
 
     category: str
     sizes: tuple[int, ...]
     exact: bool
+    root: Path = field(default=Path(), kw_only=True)
+    grids: Mapping[int, Shape] = field(default_factory=dict, kw_only=True)
 
     @staticmethod
     def shared(params: Params) -> bool:
@@ -95,14 +100,14 @@ class Bank:
             comparisons: what to compare with.
 
         Returns:
-            (comparisons, G, G) float32 on the largest grid.
+            (comparisons, R, C) float32 on the largest grid.
         """
         by_size = [self._anomalies(size, queries[size], comparisons) for size in self.sizes]
         return np.stack([merge_sizes(maps) for maps in zip(*by_size, strict=True)])
 
     def index(self, size: int, trial: Trial | None = None) -> Any:
         """The FAISS index of a size; of one trial where trials cannot share it."""
-        return _open(bank_path(self.category, size, trial))
+        return _open(self.root / bank_path(self.category, size, trial))
 
     def _anomalies(
         self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]
@@ -118,7 +123,7 @@ class Bank:
                 terms.append(similarity_by_index(query, index))
             if comparison.query and to_others is not None:
                 terms.append(to_others)
-            maps.append(patch_map(terms))
+            maps.append(patch_map(terms, self.grids.get(size)))
         return maps
 
     def _to_references(

@@ -23,7 +23,7 @@ import numpy as np
 
 from fade import __version__
 from fade.bank import build_index, unit
-from fade.errors import FadeError, ModelError, StoreError
+from fade.errors import FadeError, ModelError, ParameterError, StoreError
 from fade.text import TextClassifier
 from fade.text import load as load_classifier
 from fade.types import Trial
@@ -31,6 +31,8 @@ from pipeline.banks import Bank, Comparison, HeldBank
 from pipeline.finished import CategoryBank, FinishedRun, Material, Sentences
 from pipeline.models import SHIPPED, load_encoder
 from pipeline.params import Params, parse_params
+from pipeline.paths import prepare_folder
+from pipeline.tables import manifest_aspect
 from pipeline.texts import Use, uses
 from pipeline.thresholds import parse_thresholds
 
@@ -69,7 +71,11 @@ def write_bundle(run: FinishedRun, path: Path, *, with_weights: bool = False) ->
         ParameterError: the memory bank's index is approximate.
     """
     part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    prepare_folder(path.parent)
+    if path.is_dir():
+        raise ParameterError(
+            f"{path} is a folder: name a file for the bundle, e.g. {path}/parts.fade"
+        )
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             _fill(archive, run, with_weights)
@@ -121,6 +127,7 @@ def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> Non
         "trial": [run.trial.shots, run.trial.seed],
         "categories": run.categories,
         "features": run.features,
+        "aspect": [run.aspect.width, run.aspect.height] if run.aspect else None,
         "thresholds": [asdict(run.thresholds[category]) for category in run.categories],
         "texts": texts,
         "banks": banks,
@@ -200,6 +207,7 @@ class Bundle(Material):
             self.trial = Trial(*(int(number) for number in content["trial"]))
             self.categories = tuple(str(category) for category in content["categories"])
             self.features = {str(k): str(v) for k, v in content["features"].items()}
+            self.aspect = manifest_aspect(content)
             found = parse_thresholds(content, str(path))
             self.thresholds = {threshold.category: threshold for threshold in found}
             self._texts: Mapping[str, Mapping[str, str]] = dict(content["texts"])

@@ -167,6 +167,9 @@ def _device(params: Params) -> Iterator[Finding]:
 def _threads(params: Params) -> Iterator[Finding]:
     cores = _cores()
     cluster = params.cluster
+    if cluster.distributed:
+        yield ok("threads", f"{cores} cores here; cluster {cluster.kind}: workers compute")
+        return
     one = cluster.kind == "synchronous"
     wanted = (1 if one else cluster.workers) * cluster.threads_per_worker
     text = (

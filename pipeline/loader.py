@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from cache.layout import content_key
+from fade.aspect import Shape
 from fade.errors import DataError
-from fade.preprocess import decode_rgb, resize_square
+from fade.preprocess import decode_rgb, resize_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,13 @@ class Source:
     path: str
 
 
-Pixels = dict[int, np.ndarray]
-"""Uint8 RGB of (size, size, 3) by size."""
+Size = int | Shape
+"""Pixels a side of a square, or (height, width)."""
+Pixels = dict[Size, np.ndarray]
+"""Uint8 RGB of (height, width, 3) by size."""
 
 
-def load_pixels(source: Source, root: Path, sizes: Sequence[int], exif_rotation: bool) -> Pixels:
+def load_pixels(source: Source, root: Path, sizes: Sequence[Size], exif_rotation: bool) -> Pixels:
     """Decode one image and resize it to each size.
 
     Raises:
@@ -40,11 +43,13 @@ def load_pixels(source: Source, root: Path, sizes: Sequence[int], exif_rotation:
     if content_key(data) != source.key:
         raise DataError(f"{source.path} changed while the pipeline ran: run `dvc repro` again")
     image = decode_rgb(data, source.path, exif_rotation=exif_rotation)
-    return {size: resize_square(image, size) for size in sizes}
+    return {
+        size: resize_image(image, (size, size) if isinstance(size, int) else size) for size in sizes
+    }
 
 
 def prefetch(
-    work: Iterable[tuple[Source, tuple[int, ...]]],
+    work: Iterable[tuple[Source, Sequence[Size]]],
     root: Path,
     *,
     exif_rotation: bool,
@@ -61,7 +66,7 @@ def prefetch(
         ahead: how many images may wait, which bounds the memory.
     """
 
-    def attempt(source: Source, sizes: tuple[int, ...]) -> Pixels | DataError:
+    def attempt(source: Source, sizes: Sequence[Size]) -> Pixels | DataError:
         try:
             return load_pixels(source, root, sizes, exif_rotation)
         except DataError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,8 @@ from fade.errors import ParameterError
 from fade.types import DatasetFormat, Feature, Mode, Stream, Trial
 
 PARAMS_FILE = Path("params.yaml")
+MOST_VALUES = 100_000
+"""That a parameter file may hold, aliases written out."""
 
 Size = Annotated[int, Field(ge=8, le=8192)]
 Weight = Annotated[float, Field(ge=0, le=1)]
@@ -26,6 +29,15 @@ class Section(BaseModel):
     """A section of params.yaml: unknown keys and ill-typed values are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        """Text that no file name or sentence can hold."""
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and "\0" in text:
+                raise ValueError("text must not hold a NUL character")
+        return value
 
 
 class ByShots(Section, Generic[V]):
@@ -76,6 +88,7 @@ class FeatureParams(Section):
 
     classification_size: Size
     segmentation_sizes: Annotated[list[Size], Field(min_length=1)]
+    aspect: Literal["square", "keep"] = "square"
     dtype: Literal["float32", "float16"] = "float16"
     store: str | None = None
 
@@ -176,9 +189,41 @@ class RuntimeParams(Section):
 class ClusterParams(Section):
     """Who computes what is wide; changes no result, so never a DVC parameter."""
 
-    kind: Literal["synchronous", "threads", "processes"] = "threads"
+    kind: Literal["synchronous", "threads", "processes", "address", "slurm", "gpu"] = "threads"
     workers: Annotated[int, Field(ge=1)] = 2
     threads_per_worker: Annotated[int, Field(ge=1)] = 1
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")] | None = None
+    address: Annotated[str, Field(min_length=1)] | None = None
+    gpus: Annotated[int, Field(ge=1)] | None = None
+    walltime: str = "01:00:00"
+    queue: str | None = None
+    account: str | None = None
+    directives: list[str] = []
+    prologue: list[str] = []
+    interface: str | None = None
+    dashboard: Annotated[int, Field(ge=0, lt=2**16)] = 0
+    wait: Annotated[int, Field(ge=1)] = 3600
+
+    @field_validator("walltime", mode="before")
+    @classmethod
+    def _unquoted(cls, value: Any) -> Any:
+        """YAML reads 12:30:00 without quotes as a number of seconds."""
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
+        return value
+
+    @field_validator("directives", "prologue", "walltime", "queue", "account", "interface")
+    @classmethod
+    def _single_lines(cls, value: Any) -> Any:
+        for text in [value] if isinstance(value, str) else value or []:
+            if not text.strip() or "\n" in text or "\r" in text:
+                raise ValueError("a job script takes lines that are neither empty nor broken")
+        return value
+
+    @property
+    def distributed(self) -> bool:
+        """Whether workers are those of a dask.distributed scheduler."""
+        return self.kind in ("address", "slurm", "gpu")
 
 
 class Params(Section):
@@ -299,6 +344,16 @@ class Params(Section):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
                         "mode language"
                     )
+        if self.cluster.kind == "address" and not self.cluster.address:
+            raise ParameterError(
+                "cluster.kind is address and cluster.address is null: give the address of a running "
+                "dask scheduler, such as tcp://10.0.0.1:8786"
+            )
+        if self.cluster.kind == "slurm" and not self.cluster.memory:
+            raise ParameterError(
+                "cluster.kind is slurm and cluster.memory is null: say how much memory a job gets, "
+                "such as 8GiB"
+            )
         if self.dataset.exif_rotation and self.dataset.format in ("mvtec", "visa"):
             raise ParameterError(
                 f"dataset.exif_rotation is true, but images of {self.dataset.format} are never "
@@ -313,15 +368,57 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ParameterError: no such file, no YAML, or values that are unknown, ill-typed or at odds.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(
-            f"no {path} here ({Path.cwd()}): run in a project folder, or copy the repository's"
+            f"no {path} here ({Path.cwd()}): run in a project folder, or make one with "
+            "`fade new DIR`"
         ) from None
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         detail = " ".join(str(error).split())
         raise ParameterError(f"{path} is no readable YAML: {detail}") from None
     return parse_params(content, str(path))
+
+
+def _load_yaml(text: str) -> Any:
+    """Plain YAML; a key that is given twice and anchors that unfold without end are refused."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _unfolded(node, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for once its aliases are written out.
+
+    Raises:
+        ValueError: more than :data:`MOST_VALUES`, or a key is given twice.
+    """
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = MOST_VALUES + 1  # for an alias inside of what it names
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice, line {node.start_mark.line + 1} on")
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    count = 1 + sum(_unfolded(part, known) for part in parts)
+    if count > MOST_VALUES:
+        raise ValueError(
+            f"it unfolds to more than {MOST_VALUES:,} values, line {node.start_mark.line + 1} on: "
+            "write less, or fewer *aliases"
+        )
+    known[id(node)] = count
+    return count
 
 
 def parse_params(content: Any, source: str = "params.yaml") -> Params:

@@ -56,7 +56,14 @@ METRICS_JSON = Artefact(_R / "metrics.json", "evaluate", "mean of a metric", "sh
 EVALUATION = Artefact(_R / "evaluation.json", "evaluate", "remark on the metrics", "-")
 THRESHOLDS = Artefact(_R / "thresholds.json", "evaluate", "threshold", "category, shots, seed")
 SCORES = Artefact(_R / "scores.parquet", "evaluate", "image and trial", "image, shots, seed")
+PIXELS = Artefact(
+    _R / "pixels.parquet",
+    "evaluate",
+    "level of a category and trial",
+    "category, shots, seed, level",
+)
 MAPS = Artefact(_R / "maps.zarr", "evaluate", "trial", "shots, seed")
+RUN = Artefact(_R / "run.json", "report", "what the results come from", "-")
 REPORT = Artefact(_R / "report", "report", "page", "-")
 TABLES = Artefact(_R / "tables", "report", "table of a metric", "metric")
 PLOTS = Artefact(_R / "plots", "report", "plot", "-")
@@ -64,7 +71,8 @@ PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 ARTEFACTS = (
     MANIFEST, CATEGORIES, SKIPPED, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS,
     LANGUAGE, VISION,
-    METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, MAPS, REPORT, TABLES, PLOTS,
+    METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, MAPS,
+    RUN, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 
 
@@ -120,3 +128,21 @@ def store_root(configured: str | None, start: Path | None = None) -> Path:
         )
     path = Path(os.path.expanduser(configured))
     return path if path.is_absolute() else project_root(start) / path
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder to write into, if it is not there.
+
+    Raises:
+        ParameterError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ParameterError(
+            f"{folder} cannot become a folder ({error.strerror}): name another place"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise ParameterError(
+            f"{folder} cannot be written: name another place, or change its rights"
+        )

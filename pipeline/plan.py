@@ -14,9 +14,11 @@ import numpy as np
 
 from cache.layout import Space, content_key, cut, plan_segments
 from cache.store import Store
+from fade.aspect import Aspect, Shape, middle_aspect
 from fade.bank import similarity_to_others, similarity_to_references
 from fade.datasets import dataset_root, read_dataset
 from fade.errors import DataError, ParameterError, StoreError
+from fade.preprocess import image_size
 from fade.sampling import reference_order
 from fade.types import Feature, ImageRecord
 from pipeline.components import language_map_space, language_score_space, vision_map_space
@@ -24,7 +26,7 @@ from pipeline.loader import Pixels, Source, load_pixels
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
 from pipeline.paths import MANIFEST, store_root
-from pipeline.tables import read_table
+from pipeline.tables import manifest_aspect, read_table
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
@@ -43,12 +45,21 @@ class Images:
         references: keys by category of distinct references, over all seeds.
         sample: some of the images to time.
         known: whether the keys are those of the files, so that the store can be asked for them.
+        aspect: the aspect ratio that they keep; None: squashed to squares.
+        calibration: keys of the training images that thresholds come from, scored like tests.
     """
 
     tests: Sequence[str]
     references: Mapping[str, Sequence[str]]
     sample: Sequence[Path]
     known: bool
+    aspect: Aspect | None = None
+    calibration: Sequence[str] = ()
+
+    @property
+    def scored(self) -> list[str]:
+        """Keys of all images to score, each once."""
+        return list(dict.fromkeys([*self.tests, *self.calibration]))
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Plan:
     Attributes:
         test_images: to be scored.
         reference_images: distinct ones, over all seeds.
+        calibration_images: training images that thresholds come from; references may be among them.
         images_to_encode: those that the store lacks something of.
         trials: pairs of shots and seed.
         tasks: of the extract stage; each leaves segments and is not begun again once done.
@@ -74,6 +86,7 @@ class Plan:
 
     test_images: int
     reference_images: int
+    calibration_images: int
     images_to_encode: int
     trials: int
     tasks: int
@@ -110,13 +123,13 @@ def plan(params: Params, images: int | None = None) -> Plan:
     encoder = load_encoder(params)
     store = Store(store_root(params.features.store))
     spaces = {
-        feature: feature_space(encoder, feature, params)
+        feature: feature_space(encoder, feature, params, work.aspect)
         for feature in dict.fromkeys([*params.reference_features(), *params.test_features()])
     }
     needs: dict[str, set[str]] = {}
     for keys, features in (
         ([key for part in work.references.values() for key in part], params.reference_features()),
-        (work.tests, params.test_features()),
+        (work.scored, params.test_features()),
     ):
         for key in keys:
             needs.setdefault(key, set()).update(spaces[f].fingerprint for f in features)
@@ -130,7 +143,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     )
     feature_bytes = sum(len(task.keys) * row_bytes[s] for task in tasks for s in task.spaces)
     to_encode = len({key for task in tasks for key in task.keys})
-    component_bytes = _component_bytes(params, spaces, len(work.tests))
+    component_bytes = _component_bytes(params, spaces, len(work.scored))
     free = _free(store.root)
     if feature_bytes + component_bytes > free:
         remarks.append("that is more than is free: set features.store to another disk")
@@ -138,6 +151,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     return Plan(
         test_images=len(work.tests),
         reference_images=sum(map(len, work.references.values())),
+        calibration_images=len(work.calibration),
         images_to_encode=to_encode,
         trials=len(params.trials()),
         tasks=len(tasks),
@@ -165,12 +179,14 @@ def _of_data_set(params: Params) -> Images:
     path = Path(dataset.path)
     records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
     root = dataset_root(dataset.format, path)
-    hashes = _hashes()
+    hashes, aspect = _known()
     known = all(record.path in hashes for record in records)
     keys = hashes if known else {record.path: record.path for record in records}
     tests = [record for record in records if record.split == "test"]
-    if not tests:
-        raise DataError(f"{dataset.path} has no test images: there is nothing to plan")
+    if not tests and not params.threshold.images:
+        raise DataError(
+            f"{dataset.path} has no test images and threshold.images is 0: nothing would be scored"
+        )
     by_category: dict[str, list[ImageRecord]] = {}
     for record in records:
         if record.split == "train":
@@ -187,19 +203,48 @@ def _of_data_set(params: Params) -> Images:
         )
         for category, train in by_category.items()
     }
-    sample = [root / record.path for record in tests[:SAMPLE_IMAGES]]
+    calibration = [
+        keys[train[position].path]
+        for train in by_category.values()
+        for position in _last(len(train), params.vision.seeds, params.threshold.images)
+    ]
+    sample = [root / record.path for record in (tests or records)[:SAMPLE_IMAGES]]
     return Images(
-        list(dict.fromkeys(keys[record.path] for record in tests)), references, sample, known
+        list(dict.fromkeys(keys[record.path] for record in tests)),
+        references,
+        sample,
+        known,
+        _aspect(sample, aspect if known else None, params),
+        list(dict.fromkeys(calibration)),
     )
 
 
-def _hashes() -> dict[str, str]:
-    """Keys by path of the last manifest, if there is one."""
+def _aspect(sample: Sequence[Path], known: Aspect | None, params: Params) -> Aspect | None:
+    """The aspect ratio that is kept: as the manifest says, or that of the sample."""
+    if params.features.aspect == "square":
+        return None
+    return known or middle_aspect(
+        image_size(_read(path), str(path), exif_rotation=params.dataset.exif_rotation)
+        for path in sample
+    )
+
+
+def _last(images: int, seeds: Sequence[int], count: int) -> list[int]:
+    """The training images that the seeds would take last as references, as the select stage does."""
+    ranks = [images] * images
+    for seed in seeds if count else ():
+        for rank, position in enumerate(reference_order(images, seed)):
+            ranks[position] = min(ranks[position], rank)
+    return sorted(range(images), key=lambda position: -ranks[position])[:count]
+
+
+def _known() -> tuple[dict[str, str], Aspect | None]:
+    """Keys by path and the aspect ratio of the last manifest, if there is one."""
     try:
-        manifest, _ = read_table(MANIFEST.path)
+        manifest, remarks = read_table(MANIFEST.path)
     except StoreError:
-        return {}
-    return dict(zip(manifest["path"], manifest["hash"], strict=True))
+        return {}, None
+    return dict(zip(manifest["path"], manifest["hash"], strict=True)), manifest_aspect(remarks)
 
 
 def _component_bytes(params: Params, spaces: Mapping[Feature, Space], tests: int) -> int:
@@ -225,38 +270,43 @@ def _time_encoding(
     params: Params, encoder: Encoder, features: Sequence[Feature], work: Images
 ) -> tuple[int, float]:
     """Images that were timed, and seconds for each: decoding runs beside the model."""
-    sizes = sorted({feature.size for feature in features})
+    shape_of = {feature: encoder.pixels(feature, work.aspect) for feature in features}
+    shapes = sorted(set(shape_of.values()))
     start = time.perf_counter()
-    loaded = [_load(path, sizes, params) for path in work.sample] or [_made_up_pixels(sizes)]
+    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(shapes)]
     decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
 
     def encode() -> None:
         for batch in cut(list(range(len(loaded))), params.runtime.batch_size):
-            for size in sizes:
-                wanted = {(f.stream, f.token) for f in features if f.size == size}
-                encoder.encode_images(np.stack([loaded[i][size] for i in batch]), sorted(wanted))
+            for shape in shapes:
+                wanted = {(f.stream, f.token) for f in features if shape_of[f] == shape}
+                encoder.encode_images(np.stack([loaded[i][shape] for i in batch]), sorted(wanted))
 
     if encoder.device != "cpu":
         encode()  # the first one also starts the device
     return len(loaded), max(decode, _seconds(encode) / len(loaded))
 
 
-def _load(path: Path, sizes: Sequence[int], params: Params) -> Pixels:
+def _read(path: Path) -> bytes:
     try:
-        key = content_key(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    return load_pixels(Source(key, str(path)), Path(), sizes, params.dataset.exif_rotation)
 
 
-def _made_up_pixels(sizes: Sequence[int]) -> Pixels:
+def _load(path: Path, shapes: Sequence[Shape], params: Params) -> Pixels:
+    source = Source(content_key(_read(path)), str(path))
+    return load_pixels(source, Path(), shapes, params.dataset.exif_rotation)
+
+
+def _made_up_pixels(shapes: Sequence[Shape]) -> Pixels:
     random = np.random.default_rng(0)
-    return {size: random.integers(0, 256, (size, size, 3), dtype=np.uint8) for size in sizes}
+    return {shape: random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes}
 
 
 def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Images) -> float:
     """Seconds of all comparisons with exact search, on all workers."""
-    if not params.needs_vision or not work.tests:
+    if not params.needs_vision or not work.scored:
         return 0.0
     categories = max(len(work.references), 1)
     references = -(-sum(map(len, work.references.values())) // categories)
@@ -275,7 +325,7 @@ def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Image
             total += _seconds(partial(similarity_to_others, vectors))
     cluster = params.cluster
     workers = 1 if cluster.kind == "synchronous" else cluster.workers
-    return total * len(work.tests) / workers
+    return total * len(work.scored) / workers
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -293,14 +343,26 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def amount(size: int) -> str:
+    """A number of bytes as people say it.
+
+    >>> amount(74_391_216_128), amount(31_000_000), amount(1200), amount(0)
+    ('74.4 GB', '31.0 MB', '1.2 kB', '0 bytes')
+    """
+    for unit, scale in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:,.1f} {unit}"
+    return f"{size} bytes"
+
+
 def lines(found: Plan) -> list[str]:
     """The plan for a terminal."""
-    gigabytes = "{:,.2f} GB".format
     text = [
-        f"images  {found.test_images} test and {found.reference_images} reference images, "
-        f"{found.trials} trials; {found.images_to_encode} images to encode in {found.tasks} tasks",
-        f"store   {gigabytes(found.feature_bytes / 1e9)} of features to write, score components of "
-        f"{gigabytes(found.component_bytes / 1e9)}; {gigabytes(found.free_bytes / 1e9)} free",
+        f"images  {found.test_images} test, {found.reference_images} reference and "
+        f"{found.calibration_images} calibration images, {found.trials} trials; "
+        f"{found.images_to_encode} images to encode in {found.tasks} tasks",
+        f"store   {amount(found.feature_bytes)} of features to write, score components of "
+        f"{amount(found.component_bytes)}; {amount(found.free_bytes)} free",
         f"time    about {duration(found.encode_seconds)} to encode on {found.device}"
         + (f" ({found.seconds_per_image:.2f} s an image)" if found.sampled_images else "")
         + f", at most {duration(found.compare_seconds)} to compare with references",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fade.datasets import IMAGE_SUFFIXES
 from fade.errors import DataError, ParameterError, summarise
 from fade.preprocess import decode_rgb
+from pipeline.paths import prepare_folder
 from pipeline.predictor import Prediction, Predictor, Region
 from pipeline.report.gallery import heat, overlay
 
@@ -117,7 +118,7 @@ def write_predictions(
     Into ``predictions.csv`` and ``predictions.jsonl``; of maps ``heatmaps``, ``overlays`` and
     ``masks``, PNG files named after the images.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare_folder(folder)
     used: set[str] = set()
     with ExitStack() as files:
         table = files.enter_context(
@@ -168,7 +169,7 @@ def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
     """Write grey (h, w) or RGB (h, w, 3) pixels."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    prepare_folder(path.parent)
     Image.fromarray(np.ascontiguousarray(pixels)).save(path)
 
 

@@ -140,5 +140,5 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
             {space.label: rows.get(space.label, {}) for space in spaces},
             remarks["against"],
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None

@@ -6,12 +6,14 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
-from fade.errors import FadeError
+from fade.errors import FadeError, StoreError, refusal
 from pipeline.params import load_params
 from pipeline.paths import project_root
 
@@ -19,6 +21,10 @@ log = logging.getLogger("fade")
 
 TRACEBACK = "FADE_TRACEBACK"
 """Environment variable: set it to see tracebacks."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, those that turn the direction of text included."""
+MOST = 4000
+"""Characters of an error's line."""
 EXIT_CODE_FILE = "FADE_EXIT_CODE_FILE"
 """Environment variable: file for a failing stage's exit code, which DVC does not pass on."""
 
@@ -38,6 +44,8 @@ def _open_log(stage: str) -> Path | None:
     except OSError as error:
         log.warning("no log file: %s", error)
         return None
+    # a full disk must not fill the terminal with logging's own tracebacks
+    file.handleError = lambda record: None  # type: ignore[method-assign]
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(file)
     return path
@@ -51,8 +59,23 @@ def _leave_exit_code(code: int) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """An error's text, line breaks (which file names may hold too) written as such."""
-    return str(error).replace("\r", "\\r").replace("\n", "\\n")
+    """An error's text as one line that steers no terminal, cut if somebody made it endless.
+
+    File names may hold line breaks and other control characters: they are written as such.
+    """
+    text = CONTROL.sub(lambda found: repr(found[0])[1:-1], str(error))
+    return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
+
+
+def for_people(error: Exception) -> FadeError | None:
+    """An error that its reader can mend, a full disk or a closed folder included; None for others."""
+    if isinstance(error, FadeError):
+        return error
+    if isinstance(error, OSError) and (reason := refusal(error)):
+        return StoreError(
+            f"{error.filename or 'a file'}: {reason}: mend that and run again; what was finished is kept"
+        )
+    return None
 
 
 def run_stage(module: str) -> None:
@@ -70,16 +93,16 @@ def run_stage(module: str) -> None:
     except KeyboardInterrupt:
         log.error("interrupted; what was finished is kept, run again to go on")
         code = 130
-    except FadeError as error:
-        log.error("error: %s", one_line(error))
-        log.debug("traceback", exc_info=True)
-        code = error.exit_code
+    except Exception as error:
+        known = for_people(error)
+        code = known.exit_code if known else FadeError.exit_code
         if os.environ.get(TRACEBACK):
             _leave_exit_code(code)
             raise
-    except Exception as error:
-        if os.environ.get(TRACEBACK):
-            raise
+        if known:
+            log.error("error: %s", one_line(known))
+            log.debug("traceback", exc_info=True)
+            _end(code)
         for handler in log.handlers:
             if isinstance(handler, logging.FileHandler):
                 record = log.makeRecord(
@@ -88,10 +111,13 @@ def run_stage(module: str) -> None:
                 handler.handle(record)
         where = f"the traceback is in {path}" if path else f"set {TRACEBACK}=1 for a traceback"
         log.error("unexpected %s: %s; %s", type(error).__name__, one_line(error), where)
-        code = 1
     else:
         log.info("done in %.1f s", time.monotonic() - start)
         code = 0
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
     if code:
         _leave_exit_code(code)
     logging.shutdown()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.aspect import Aspect
 from fade.errors import StoreError
 
 if TYPE_CHECKING:
@@ -16,19 +18,39 @@ SCHEMA = 1
 _KEY = b"fade"
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write that takes the name ``path`` when it is complete: nobody sees half of it.
+
+    Raises:
+        OSError: that names the file, whatever wrote it.
+    """
+    part = path.with_name(f".{path.name}.part")  # the next run takes what a kill left
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:  # a full disk does not say which file
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
 def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
     """Write a parquet file with the schema version and JSON-like remarks in its metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     remarks = json.dumps({"schema": SCHEMA, **extra}, sort_keys=True).encode()
-    pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}),
-        path,
-        write_page_checksum=True,
-    )
+    with whole(path) as part:
+        pq.write_table(
+            table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}),
+            part,
+            write_page_checksum=True,
+        )
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -43,6 +65,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         remarks = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+        if not isinstance(remarks, dict):
+            raise ValueError("its remarks are no object")
         frame = table.to_pandas()
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
@@ -55,11 +79,38 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     return frame, remarks
 
 
+def manifest_aspect(remarks: Mapping[str, Any]) -> Aspect | None:
+    """The aspect ratio that a manifest's images keep, by its remarks; None: squashed to squares."""
+    found = remarks.get("aspect")
+    return None if found is None else Aspect(*found)
+
+
+def read_remarks(path: Path) -> dict[str, Any]:
+    """The remarks of a table alone, without its rows.
+
+    Raises:
+        StoreError: missing, damaged, or of another schema version.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        remarks = json.loads((pq.read_schema(path).metadata or {}).get(_KEY, b"{}"))
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and run `dvc repro`"
+        ) from None
+    check_schema(remarks, path)
+    return remarks
+
+
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON object together with the schema version."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    with whole(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -72,7 +123,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}): delete it and run `dvc repro`"
         ) from None
@@ -84,8 +135,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a CSV file, the schema version as its last column."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.assign(schema=SCHEMA).to_csv(path, index=False, lineterminator="\n")
+    with whole(path) as part:
+        frame.assign(schema=SCHEMA).to_csv(part, index=False, lineterminator="\n")
 
 
 def read_csv(path: Path) -> pd.DataFrame:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ import numpy as np
 
 from cache.layout import SegmentTask, Space, cut, plan_segments
 from cache.store import Store
+from fade.aspect import Aspect, Shape
 from fade.datasets import dataset_root
-from fade.errors import DataError, summarise
-from fade.types import Feature
+from fade.errors import DataError, ModelError, summarise
+from fade.types import Feature, Stream, Token
+from pipeline.cluster import map_tasks
 from pipeline.loader import Pixels, Source, prefetch
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
@@ -22,7 +26,7 @@ from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, s
 from pipeline.progress import Progress
 from pipeline.receipts import write_receipt
 from pipeline.runner import run_stage
-from pipeline.tables import read_table
+from pipeline.tables import manifest_aspect, read_table
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
@@ -40,16 +44,20 @@ class Extraction:
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],
         params: Params,
+        aspect: Aspect | None = None,
     ) -> None:
         self.encoder, self.store, self.params = encoder, store, params
-        self.features, self.sources = features, sources
+        self.features, self.sources, self.aspect = features, sources, aspect
+        self.shapes = {
+            space: encoder.pixels(feature, aspect) for space, (feature, _) in features.items()
+        }
         self.problems: list[str] = []
 
     def run(self, tasks: list[SegmentTask]) -> None:
         """Work through the tasks; images that cannot be used are noted and left out."""
         runtime, dataset = self.params.runtime, self.params.dataset
         pixels = prefetch(
-            ((self.sources[key], self._sizes(task)) for task in tasks for key in task.keys),
+            ((self.sources[key], self._shapes(task)) for task in tasks for key in task.keys),
             dataset_root(dataset.format, Path(dataset.path)),
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
@@ -69,8 +77,8 @@ class Extraction:
             if pending is not None:
                 pending.result()
 
-    def _sizes(self, task: SegmentTask) -> tuple[int, ...]:
-        return tuple(sorted({self.features[space][0].size for space in task.spaces}))
+    def _shapes(self, task: SegmentTask) -> list[Shape]:
+        return sorted({self.shapes[space] for space in task.spaces})
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
@@ -87,34 +95,175 @@ class Extraction:
                 else:
                     good.append(key)
                     loaded.append(result)
-            for size in self._sizes(task) if loaded else ():
+            for shape in self._shapes(task) if loaded else ():
                 wanted = {
                     (feature.stream, feature.token): space
                     for space, (feature, _) in self.features.items()
-                    if space in parts and feature.size == size
+                    if space in parts and self.shapes[space] == shape
                 }
                 encoded = self.encoder.encode_images(
-                    np.stack([image[size] for image in loaded]), list(wanted)
+                    np.stack([image[shape] for image in loaded]),
+                    [*wanted, *self._beside(wanted, shape)],
                 )
                 for output, space in wanted.items():
                     parts[space].append(encoded[output].astype(self.features[space][1].dtype))
             progress.advance(len(batch))
         return good, {space: np.concatenate(rows) for space, rows in parts.items() if rows}
 
+    def _beside(
+        self, wanted: Collection[tuple[Stream, Token]], shape: Shape
+    ) -> list[tuple[Stream, Token]]:
+        """What is computed along though the store has it, so that bits do not depend on what it has.
+
+        Without its patches the class token takes a shorter way through the last block, which rounds
+        otherwise. Who needs class tokens needs all features that are asked for at their shape.
+        """
+        cls: tuple[Stream, Token] = ("clip", "cls")
+        patch: tuple[Stream, Token] = ("clip", "patch")
+        asked = any(
+            (feature.stream, feature.token) == patch
+            and self.encoder.pixels(feature, self.aspect) == shape
+            for feature in self.params.test_features()
+        )
+        return [patch] if cls in wanted and patch not in wanted and asked else []
+
     def _write(self, keys: list[str], rows: Mapping[str, np.ndarray]) -> None:
         for space, values in rows.items():
             self.store.write(self.features[space][1], keys, values)
 
 
+@dataclass(frozen=True)
+class Task:
+    """A segment to be computed by a worker that may be another machine.
+
+    Attributes:
+        name: category of its first image.
+        store: where it goes.
+        params: with absolute paths.
+        segment: which images and spaces.
+        sources: of these images.
+        features: of these spaces.
+        aspect: of the run, where it is kept.
+    """
+
+    name: str
+    store: Path
+    params: Params
+    segment: SegmentTask
+    sources: tuple[Source, ...]
+    features: tuple[tuple[Feature, Space], ...]
+    aspect: Aspect | None
+
+
+_ENCODER = threading.Lock()
+"""One segment at a time in a process: the model and its threads are shared."""
+
+
+_LOADED: dict[str, Encoder] = {}
+"""The worker's model, loaded at its first task and kept."""
+
+
+def _worker_encoder(params: Params, weights: str) -> Encoder:
+    """The model of this worker; the weights' digest tells when a file has become another one."""
+    key = f"{params.model.model_dump_json()} {params.runtime.device} {weights}"
+    if key not in _LOADED:
+        _LOADED.clear()  # there is room for one
+        _LOADED[key] = load_encoder(params)
+    return _LOADED[key]
+
+
+def encode_segment(task: Task) -> list[str]:
+    """Compute and store one segment on a worker; what is wrong with images that were left out.
+
+    Raises:
+        ModelError: the worker's model is another one.
+    """
+    import torch
+
+    with _ENCODER:
+        torch.set_num_threads(task.params.cluster.threads_per_worker)
+        _, space = task.features[0]
+        encoder = _worker_encoder(task.params, space.description["weights"])
+        for feature, space in task.features:
+            if feature_space(encoder, feature, task.params, task.aspect) != space:
+                raise ModelError(
+                    f"model.pretrained: a worker finds other weights than the run in "
+                    f"{task.params.model.pretrained}: give it the same file"
+                )
+        extraction = Extraction(
+            encoder,
+            Store(task.store),
+            {space.fingerprint: (feature, space) for feature, space in task.features},
+            {source.key: source for source in task.sources},
+            task.params,
+            task.aspect,
+        )
+        extraction.run([task.segment])
+        return extraction.problems
+
+
+def _with_absolute_paths(params: Params) -> Params:
+    """Parameters for workers, which run in folders of their own."""
+
+    def absolute(name: str) -> str:
+        return str(Path(name).absolute()) if Path(name).exists() else name
+
+    model, dataset = params.model, params.dataset
+    return params.model_copy(
+        update={
+            "model": model.model_copy(
+                update={"name": absolute(model.name), "pretrained": absolute(model.pretrained)}
+            ),
+            "dataset": dataset.model_copy(update={"path": absolute(dataset.path)}),
+        }
+    )
+
+
+def _encode_on_cluster(
+    tasks: list[SegmentTask],
+    store: Store,
+    features: Mapping[str, tuple[Feature, Space]],
+    sources: Mapping[str, Source],
+    categories: Mapping[str, str],
+    params: Params,
+    aspect: Aspect | None,
+) -> list[str]:
+    """Let the cluster's workers compute the segments; what is wrong with images left out."""
+    there = _with_absolute_paths(params)
+    found = map_tasks(
+        encode_segment,
+        [
+            Task(
+                categories[task.keys[0]],
+                store.root.absolute(),
+                there,
+                task,
+                tuple(sources[key] for key in task.keys),
+                tuple(features[space] for space in task.spaces),
+                aspect,
+            )
+            for task in tasks
+        ],
+        params.cluster,
+        "extract",
+        weight=lambda task: len(task.segment.keys),
+        name=lambda task: task.name,
+    )
+    return [problem for problems in found for problem in problems]
+
+
 def run(params: Params) -> None:
     """Bring the store up to what the parameters need, and write the two receipts."""
-    manifest, _ = read_table(MANIFEST.path)
+    manifest, remarks = read_table(MANIFEST.path)
+    aspect = manifest_aspect(remarks)
     selection, _ = read_table(SELECTION.path)
     calibration, _ = read_table(CALIBRATION.path)
-    encoder = load_encoder(params)
+    on_cluster = params.cluster.distributed
+    # where workers compute, the model here only tells what features are
+    encoder = load_encoder(params, "cpu" if on_cluster else None)
     store = Store(store_root(params.features.store))
     spaces = {
-        feature: feature_space(encoder, feature, params)
+        feature: feature_space(encoder, feature, params, aspect)
         for feature in {*params.reference_features(), *params.test_features()}
     }
     for space in spaces.values():
@@ -130,7 +279,7 @@ def run(params: Params) -> None:
             needs.setdefault(key, set()).update(spaces[feature].fingerprint for feature in features)
     tasks = plan_segments(
         needs,
-        {space.fingerprint: store.index(space) for space in spaces.values()},
+        {space.fingerprint: store.present(space) for space in spaces.values()},
         {space.fingerprint: space.row_bytes for space in spaces.values()},
         SEGMENT_BYTES,
         SEGMENT_IMAGES,
@@ -138,22 +287,22 @@ def run(params: Params) -> None:
     computed = len({key for task in tasks for key in task.keys})
     log.info(
         "%d of %d images have all their features in the store, %d to compute on %s",
-        len(needs) - computed, len(needs), computed, encoder.device,
+        len(needs) - computed, len(needs), computed,
+        "the cluster" if on_cluster else encoder.device,
     )  # fmt: skip
-    extraction = Extraction(
-        encoder,
-        store,
-        {space.fingerprint: (feature, space) for feature, space in spaces.items()},
-        {
-            key: Source(key, path)
-            for key, path in zip(manifest["hash"], manifest["path"], strict=True)
-        },
-        params,
-    )
-    extraction.run(tasks)
-    if extraction.problems:
+    by_print = {space.fingerprint: (feature, space) for feature, space in spaces.items()}
+    paths = zip(manifest["hash"], manifest["path"], strict=True)
+    sources = {key: Source(key, path) for key, path in paths}
+    if on_cluster:
+        categories = dict(zip(manifest["hash"], manifest["category"], strict=True))
+        problems = _encode_on_cluster(tasks, store, by_print, sources, categories, params, aspect)
+    else:
+        extraction = Extraction(encoder, store, by_print, sources, params, aspect)
+        extraction.run(tasks)
+        problems = extraction.problems
+    if problems:
         raise DataError(
-            f"{summarise(extraction.problems)} (all other images are stored; repair or remove "
+            f"{summarise(problems)} (all other images are stored; repair or remove "
             "these and run again)"
         )
     write_receipt(

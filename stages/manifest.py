@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.layout import content_key
+from cache.layout import content_key, cut
+from fade.aspect import Aspect, middle_aspect
 from fade.datasets import GOOD_LABELS, dataset_root, read_dataset, stray_masks
 from fade.errors import DataError, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import ImageRecord
-from pipeline.params import Params
+from pipeline.cluster import iterate_tasks
+from pipeline.params import ClusterParams, Params
 from pipeline.paths import CATEGORIES, MANIFEST, SKIPPED
-from pipeline.progress import Progress
 from pipeline.runner import run_stage
 from pipeline.tables import write_json, write_table
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fade")
 
+CHUNK_FILES = 64
+"""Files that one task reads."""
 BAD_LABELS = frozenset({"anomaly", "anomalous", "bad", "defect", "defective", "ng", "not-good"})
 """Folder names, in lower case, that say defect, beside those that :data:`GOOD_LABELS` says good."""
 
@@ -50,17 +52,20 @@ def _row(record: ImageRecord, root: Path, *, exif_rotation: bool, decode: bool) 
     }
     if record.mask is not None:
         mask = _read(root, record.mask)
-        pixels = decode_mask(mask, record.mask)
+        pixels = decode_mask(mask, record.mask, exif_rotation=exif_rotation)
         if pixels.shape != (height, width):
+            turned = exif_rotation and pixels.shape == (width, height)
             raise DataError(
                 f"the mask {record.mask} is {pixels.shape[1]} x {pixels.shape[0]} pixels, its image "
                 f"{record.path} {width} x {height}: they must have the same size"
+                + (" once turned as EXIF says; was the mask drawn unturned?" if turned else "")
             )
         row.update(mask_hash=content_key(mask), marked=bool(pixels.any()))
     elif record.unused_mask is not None:
         with contextlib.suppress(DataError):  # whatever it is, nobody reads it
             mask = _read(root, record.unused_mask)
-            row["marked"] = bool(decode_mask(mask, record.unused_mask).any())
+            pixels = decode_mask(mask, record.unused_mask, exif_rotation=exif_rotation)
+            row["marked"] = bool(pixels.any())
     return row
 
 
@@ -82,36 +87,83 @@ def _warn_unless_watched(params: Params) -> None:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Task:
+    """Some files to be read and hashed.
+
+    Attributes:
+        root: absolute folder that paths are relative to.
+        records: of images.
+        exif_rotation: whether images are turned as their camera says.
+        decode: whether to look at more than the header.
+    """
+
+    root: Path
+    records: tuple[ImageRecord, ...]
+    exif_rotation: bool
+    decode: bool
+
+
+def read_files(task: Task) -> list[dict[str, Any] | str]:
+    """For each image its row, or why it cannot be used."""
+    found: list[dict[str, Any] | str] = []
+    for record in task.records:
+        try:
+            found.append(
+                _row(record, task.root, exif_rotation=task.exif_rotation, decode=task.decode)
+            )
+        except DataError as error:
+            found.append(str(error))
+    return found
+
+
 def _rows(
     records: Sequence[ImageRecord], root: Path, params: Params
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Rows of the images that can be used, and path and reason of the others."""
-    dataset = params.dataset
-
-    def attempt(record: ImageRecord) -> dict[str, Any] | DataError:
-        try:
-            return _row(
-                record,
-                root,
-                exif_rotation=dataset.exif_rotation,
-                decode=dataset.on_bad_image == "skip",
-            )
-        except DataError as error:
-            return error
-
+    dataset, cluster = params.dataset, params.cluster
+    if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
+        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
+    decode = dataset.on_bad_image == "skip"
+    tasks = [
+        Task(root.absolute(), part, dataset.exif_rotation, decode)
+        for part in cut(records, CHUNK_FILES)
+    ]
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    with (
-        ThreadPoolExecutor(params.runtime.loader_workers) as pool,
-        Progress(len(records), "hashing") as progress,
+    for task, outcomes in zip(
+        tasks,
+        iterate_tasks(
+            read_files, tasks, cluster, "manifest", weight=lambda task: len(task.records)
+        ),
+        strict=True,
     ):
-        for record, outcome in zip(records, pool.map(attempt, records), strict=True):
-            progress.advance()
-            if isinstance(outcome, DataError):
-                skipped.append({"path": record.path, "reason": str(outcome)})
+        for record, outcome in zip(task.records, outcomes, strict=True):
+            if isinstance(outcome, str):
+                skipped.append({"path": record.path, "reason": outcome})
             else:
                 rows.append(outcome)
     return rows, skipped
+
+
+def _of_one_aspect(
+    rows: Sequence[dict[str, Any]],
+) -> tuple[Aspect, list[dict[str, Any]], list[dict[str, str]]]:
+    """The median aspect ratio, the rows of images that have it, and path and reason of the others."""
+    aspect = middle_aspect((row["width"], row["height"]) for row in rows)
+    fitting: list[dict[str, Any]] = []
+    others: list[dict[str, str]] = []
+    for row in rows:
+        width, height = row["width"], row["height"]
+        if aspect.fits(width, height):
+            fitting.append(row)
+            continue
+        reason = (
+            f"{row['path']} is {width} x {height} pixels, not of the aspect ratio "
+            f"{aspect.width}:{aspect.height}"
+        )
+        others.append({"path": row["path"], "reason": reason})
+    return aspect, fitting, others
 
 
 def data_warnings(frame: pd.DataFrame) -> Iterator[str]:
@@ -194,12 +246,25 @@ def run(params: Params) -> None:
         )
     if not rows:
         raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
+    aspect = None
+    if params.features.aspect == "keep":
+        aspect, rows, others = _of_one_aspect(rows)
+        unfit = [item["reason"] for item in others]
+        if others and dataset.on_bad_image == "fail":
+            raise DataError(
+                f"features.aspect is keep, but {len(others)} of {len(rows) + len(others)} images "
+                f"differ: {summarise(unfit)} (set it to square, name categories of one aspect ratio "
+                "in dataset.categories, or leave such images out: dataset.on_bad_image skip)"
+            )
+        skipped += others
+        reasons += unfit
     frame = pd.DataFrame(rows)
     warnings = list(data_warnings(frame))
     if dataset.format in ("mvtec", "folder") and (stray := stray_masks(path, records)):
         warnings.append(f"{len(stray)} masks belong to no image: {summarise(stray)}")
     frame = frame.drop(columns=["marked", "unused_mask"])
-    write_table(frame, MANIFEST.path, dataset=dataset.path, format=dataset.format)
+    kept = [aspect.width, aspect.height] if aspect else None
+    write_table(frame, MANIFEST.path, dataset=dataset.path, format=dataset.format, aspect=kept)
     write_json({"categories": list(dict.fromkeys(frame["category"]))}, CATEGORIES.path)
     write_json({"skipped": skipped, "warnings": warnings}, SKIPPED.path)
     if skipped:

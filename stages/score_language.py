@@ -14,7 +14,12 @@ from cache.store import Store
 from fade.bank import unit
 from fade.maps import merge_sizes
 from pipeline.cluster import map_tasks
-from pipeline.components import component_key, language_map_space, language_score_space
+from pipeline.components import (
+    component_key,
+    language_map_space,
+    language_score_space,
+    patch_grid,
+)
 from pipeline.params import Params
 from pipeline.paths import CALIBRATION, CATEGORIES, LANGUAGE, MANIFEST, TEST, store_root
 from pipeline.receipts import Receipt, read_receipt, write_receipt
@@ -30,10 +35,14 @@ BLOCK_IMAGES = 256
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A block of images to be classified by one text classifier, and the segment it becomes."""
+    """A block of images to be classified by one text classifier, and the segment it becomes.
+
+    Paths are absolute, as workers run in folders of their own.
+    """
 
     store: Path
-    classifier: str
+    classifier: Path
+    digest: str
     output: Space
     keys: tuple[str, ...]
     features: tuple[Space, ...]
@@ -43,7 +52,7 @@ class Task:
 def score_block(task: Task) -> int:
     """Compute and store one block; the number of images."""
     store = Store(task.store)
-    classifier = open_classifier(classifier_path(task.classifier))
+    classifier = open_classifier(task.classifier)
     probabilities = []
     for space, places in zip(task.features, task.places, strict=True):
         vectors = unit(store.read(space, places))
@@ -52,7 +61,7 @@ def score_block(task: Task) -> int:
     if not task.output.shape:
         rows = probabilities[0]
     else:
-        grids = [(round(len(p[0]) ** 0.5),) * 2 for p in probabilities]
+        grids = [patch_grid(space) for space in task.features]
         rows = np.stack(
             [
                 merge_sizes(
@@ -61,7 +70,7 @@ def score_block(task: Task) -> int:
                 for i in range(len(task.keys))
             ]
         )
-    store.write(task.output, [component_key(key, task.classifier) for key in task.keys], rows)
+    store.write(task.output, [component_key(key, task.digest) for key in task.keys], rows)
     return len(task.keys)
 
 
@@ -79,7 +88,7 @@ def _plan(
     for category, keys in images.items():
         for key in keys:
             needs.setdefault(key, []).append(classifiers[category])
-    index = store.index(output)
+    index = store.present(output)
     digests = sorted(set(classifiers.values()))
     present = {
         digest: {key for key in needs if component_key(key, digest) in index} for digest in digests
@@ -90,7 +99,8 @@ def _plan(
     plans = plan_segments(needs, present, dict.fromkeys(digests, read), BLOCK_BYTES, BLOCK_IMAGES)
     tasks = [
         Task(
-            store.root,
+            store.root.absolute(),
+            classifier_path(digest).absolute(),
             digest,
             output,
             plan.keys,
@@ -138,7 +148,12 @@ def run(params: Params) -> None:
                 needed[output] = rows
                 against[output.label] = text.classifiers[use]
             done = map_tasks(
-                score_block, tasks, params.cluster, "language", weight=lambda task: len(task.keys)
+                score_block,
+                tasks,
+                params.cluster,
+                "language",
+                weight=lambda task: len(task.keys),
+                name=lambda task: task.output.label.removeprefix("language-"),
             )
         log.info(
             "%d components in the store, %d computed now",

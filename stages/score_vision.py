@@ -16,7 +16,7 @@ from fade.bank import unit
 from pipeline.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
 from pipeline.calibration import trial_images
 from pipeline.cluster import map_tasks
-from pipeline.components import component_key, vision_map_space
+from pipeline.components import component_key, patch_grid, vision_map_space
 from pipeline.params import Params
 from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, VISION, store_root
 from pipeline.receipts import Receipt, read_receipt, write_receipt
@@ -117,7 +117,12 @@ def run(params: Params) -> None:
                 params, tests, calibration, receipt, references, store
             )
             done = map_tasks(
-                score_block, tasks, params.cluster, "vision", weight=lambda task: len(task.keys)
+                score_block,
+                tasks,
+                params.cluster,
+                "vision",
+                weight=lambda task: len(task.keys),
+                name=lambda task: task.bank.category,
             )
         needed[output] = rows
         log.info("%d vision maps, %d images searched now", len(set(rows)), sum(done))
@@ -141,8 +146,9 @@ def _plan(
     features = [receipt.space(label) for label in labels]
     output = vision_map_space(features)
     store.register(output)
-    present = store.index(output)
+    present = store.present(output)
     sizes = tuple(feature.size for feature in params.vision_features())
+    grids = dict(zip(sizes, map(patch_grid, features), strict=True))
     images = [*tests["hash"], *calibration["hash"]]
     places = [receipt.locate(store, label, images) for label in labels]
     tasks: list[Task] = []
@@ -155,7 +161,7 @@ def _plan(
         trials = comparisons(selection[selection["category"] == category], positions, params)
         scored = tests.loc[tests["category"] == category, "hash"].tolist()
         candidates = calibration.loc[calibration["category"] == category, "hash"].tolist()
-        bank = Bank(str(category), sizes, Bank.shared(params))
+        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd(), grids=grids)
         by_digest: dict[str, Comparison] = {}
         needs: dict[str, list[str]] = {key: [] for key in (*scored, *candidates)}
         for comparison, keys in trials:
@@ -175,7 +181,7 @@ def _plan(
                 of_trial = held_out.setdefault(str(category), {})
                 of_trial.setdefault(comparison.trial.label, {})[key] = digest
         tasks += _plan_category(
-            needs, by_digest, bank, output, features, places, present, store.root
+            needs, by_digest, bank, output, features, places, present, store.root.absolute()
         )
         rows += [component_key(key, digest) for key, found in needs.items() for digest in found]
     return output, tasks, rows, {"vision-map": against, "held-out": held_out}

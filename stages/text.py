@@ -43,7 +43,7 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
         "float32",
     )
     store.register(space)
-    index = store.index(space)
+    index = store.present(space)
     distinct = unique(prompts)
     missing = [prompt for prompt in distinct if _key(prompt) not in index]
     with Progress(len(missing), "prompts", "prompt") as progress:

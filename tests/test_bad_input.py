@@ -6,8 +6,10 @@ docs/bad-input.md holds the same table.
 from __future__ import annotations
 
 import io
+import json
 import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -26,11 +29,15 @@ from fade.errors import FadeError
 from fade.gem import GemConfig
 from fade.metrics import image_metrics
 from fade.preprocess import decode_mask, decode_rgb
-from pipeline.params import parse_params
-from pipeline.paths import MANIFEST, SKIPPED
+from fade.prompts import load_ensemble
+from fade.text import load as load_classifier
+from pipeline.bundle import Bundle
+from pipeline.params import load_params, parse_params
+from pipeline.paths import MANIFEST, SKIPPED, TEST
+from pipeline.receipts import read_receipt
 from pipeline.runner import one_line
 from pipeline.tables import read_csv as read_result
-from pipeline.tables import read_json, read_table
+from pipeline.tables import read_json, read_table, write_table
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 
 DOCS = ROOT / "docs" / "bad-input.md"
@@ -272,6 +279,172 @@ def parameters(**leaves: Any) -> Callable[[Path], None]:
     return act
 
 
+# what somebody would make on purpose
+
+
+def png_with(chunk: bytes, data: bytes) -> bytes:
+    """A sound PNG with one more chunk behind its header."""
+    whole = picture(3)
+    more = struct.pack(">I", len(data)) + chunk + data
+    return whole[:33] + more + struct.pack(">I", zlib.crc32(chunk + data)) + whole[33:]
+
+
+def text_bomb() -> bytes:
+    """200 KB that unfold to 200 MB of text."""
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(200)) + packer.flush()
+    return png_with(b"zTXt", b"k\0\0" + packed)
+
+
+def promised() -> bytes:
+    """The header of 9,000 x 9,000 pixels, and ten bytes of them."""
+    data = bomb()
+    head = struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)
+    head = b"IHDR" + head
+    return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+
+
+def pages() -> bytes:
+    return picture(
+        1, form="TIFF", save_all=True, append_images=[Image.new("RGB", (12, 12), (9, 9, 9))]
+    )
+
+
+def grey16(form: str) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(np.full((12, 12), 40_000, np.uint16)).save(data, form)
+    return data.getvalue()
+
+
+def moded(mode: str, form: str = "PNG", **how: Any) -> bytes:
+    data = io.BytesIO()
+    Image.new(mode, (12, 12)).save(data, form, **how)
+    return data.getvalue()
+
+
+def pipe(folder: Path) -> None:
+    root = lay(folder / "images", whole())
+    os.mkfifo(root / "a/test/good/1.png")
+    read_mvtec(root)
+
+
+def linked_out(folder: Path) -> str:
+    lay(folder / "elsewhere", {"0.png": picture(9)})
+    root = folder / "images"
+    root.mkdir()
+    (root / "out.png").symlink_to(folder / "elsewhere" / "0.png")
+    return table(HEADER + "out.png,a,test,good,\n")(folder)
+
+
+def yaml_file(change: Callable[[str], str]) -> Callable[[Path], None]:
+    """The repository's params.yaml, changed."""
+
+    def act(folder: Path) -> None:
+        text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+        (folder / "params.yaml").write_text(change(text), encoding="utf-8")
+        load_params(folder / "params.yaml")
+
+    return act
+
+
+def laughs(text: str) -> str:
+    """Nine aliases of nine aliases of ...: a billion values in ten lines."""
+    lines = ['a0: &a0 ["lol"]']
+    lines += [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]" for n in range(9)]
+    return "\n".join(lines) + "\n" + text.replace("categories: null", "categories: *a9")
+
+
+def prompt_file(text: str | bytes) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        data = text if isinstance(text, bytes) else text.encode()
+        (folder / "prompts.json").write_bytes(data)
+        load_ensemble("prompts.json", folder)
+
+    return act
+
+
+def prompts(normal: str) -> str:
+    return f'{{"normal": {{"prompts": {normal}}}, "abnormal": {{"prompts": ["b"]}}}}'
+
+
+def payload(folder: Path) -> Path:
+    """A checkpoint that runs a command when it is unpickled."""
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {folder}/pwned",)
+
+    (folder / "evil.pt").write_bytes(pickle.dumps({"visual.proj": Evil()}))
+    return folder / "evil.pt"
+
+
+def loads_nothing(folder: Path) -> None:
+    try:
+        load(payload)(folder)
+    finally:
+        assert not (folder / "pwned").exists()
+
+
+def safetensors(header: bytes, length: int | None = None) -> Callable[[Path], Path]:
+    def weights(folder: Path) -> Path:
+        size = len(header) if length is None else length
+        (folder / "w.safetensors").write_bytes(struct.pack("<Q", size) + header)
+        return folder / "w.safetensors"
+
+    return weights
+
+
+def config(**leaves: Any) -> Callable[[Path], None]:
+    """The golden model's config with other leaves in its text tower."""
+
+    def act(folder: Path) -> None:
+        content = json.loads((GOLDEN / "fade-golden.json").read_text())
+        content.get("model_cfg", content)["text_cfg"].update(leaves)
+        (folder / "model.json").write_text(json.dumps(content))
+        Encoder.load(str(folder / "model.json"), "seeded", gem=GemConfig(2))
+
+    return act
+
+
+def model_folder(folder: Path) -> None:
+    """As from a hub: a folder with a config of its own."""
+    content = json.loads((GOLDEN / "fade-golden.json").read_text())
+    content = content if "model_cfg" in content else {"model_cfg": content, "preprocess_cfg": {}}
+    content["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    Encoder.load(f"local-dir:{folder}", "seeded", gem=GemConfig(2))
+
+
+def zipped(
+    name: str, data: bytes = b"{}", compression: int = zipfile.ZIP_STORED, mode: int = 0o644
+) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        with zipfile.ZipFile(folder / "x.fade", "w") as archive:
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr, entry.compress_type = mode << 16, compression
+            archive.writestr(entry, data)
+        Bundle(folder / "x.fade")
+
+    return act
+
+
+def foreign_receipt(folder: Path) -> None:
+    frame = pd.DataFrame({"space": ["x"], "key": [1], "crc": ["x"]})
+    write_table(frame, folder / TEST.path, spaces=[{"label": "x"}], against=[])
+    read_receipt(TEST, folder)
+
+
+def squeezed_classifier(folder: Path) -> None:
+    np.savez_compressed(folder / "x.npz", weights=np.zeros(1_000_000))
+    load_classifier(folder / "x.npz")
+
+
+def deep_json(folder: Path) -> None:
+    (folder / "x.json").write_text("[" * 100_000)
+    read_json(folder / "x.json")
+
+
 def not_utf8(folder: Path) -> None:
     root = lay(folder / "images", whole())
     try:
@@ -420,6 +593,93 @@ CASES = (
     Case("features beyond float16", REFUSED[5], "try float32", stored(1e6)),
     Case("only good test images", WARNING, "no anomalous", only(False)),
     Case("only defect test images", WARNING, "no good test image", only(True)),
+    # made on purpose
+    Case("a JPEG in CMYK", TAKEN, "", decoded(lambda: moded("CMYK", "JPEG"))),
+    Case("a PNG of 1 bit", TAKEN, "", decoded(lambda: moded("1"))),
+    Case("grey with transparency", TAKEN, "", decoded(lambda: moded("LA"))),
+    Case("a PNG with a palette", TAKEN, "", decoded(lambda: moded("P"))),
+    Case("a PNG of 16 bits", TAKEN, "", decoded(lambda: grey16("PNG"))),
+    Case("a TIFF of 16 bits", TAKEN, "", decoded(lambda: grey16("TIFF"))),
+    Case(
+        "a JPEG with broken EXIF data", TAKEN, "",
+        decoded(lambda: moded("RGB", "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")),
+    ),
+    Case("a PNG whose text unfolds to 200 MB", REFUSED[3], "cannot be decoded", decoded(text_bomb)),
+    Case("a header of 9,000 x 9,000 pixels, no data", REFUSED[3], "cannot be decoded", decoded(promised)),
+    Case("a TIFF of several pages", REFUSED[3], "has several frames", decoded(pages)),
+    Case(
+        "PostScript that is called .png", REFUSED[3], "is not a readable image",
+        with_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n"),
+    ),
+    Case("a mask of 0 bytes", REFUSED[3], "is empty (0 bytes)", with_files(
+        {"a/ground_truth/hole/0_mask.png": b""}
+    )),
+    Case("a pipe that is called .png", REFUSED[3], "is no plain file", pipe),
+    Case("a name that is HTML", TAKEN, "", named("<img src=x onerror=alert(1)>.png")),
+    Case("a name that steers a terminal", TAKEN, "", named("\x1b[31mred.png")),
+    Case("categories that differ only in case", REFUSED[3], "differ only in case", with_files(
+        {"A/test/good/0.png": picture(8)}
+    )),
+    Case("a category called ..", REFUSED[3], "cannot be a folder's name", table(
+        HEADER + "t/0.png,..,test,good,\n"
+    )),
+    Case("a link out of a CSV's folder", REFUSED[3], "outside the data set", linked_out),
+    Case("NUL bytes in a CSV", REFUSED[3], "cells", table(HEADER.encode() + bytes(9))),
+    Case("a CSV with a byte-order mark", TAKEN, "", table(
+        b"\xef\xbb\xbf" + HEADER.encode() + b"t/0.png,a,test,good,\n"
+    )),
+    Case("a CSV in UTF-16", REFUSED[3], "is not UTF-8", table(HEADER.encode("utf-16"))),
+    Case("a quote that is never closed", REFUSED[3], "no valid CSV", table(HEADER + '"t/0.png,a\n')),
+    Case("a line break inside of a CSV's name", TAKEN, "", table(
+        HEADER + '"t/two\nlines.png",a,test,good,\n', **{"t/two\nlines.png": picture(7)}
+    )),
+    Case("a cell of 200,000 characters", REFUSED[3], "no valid CSV", table(
+        HEADER + "x" * 200_000 + ",a,test,good,\n"
+    )),
+    Case("a CSV of 100,000 columns", REFUSED[3], "does not know 'x'", table("x," * 99_999 + "x\n")),
+    Case("a billion values by YAML aliases", REFUSED[2], "unfolds to more than", yaml_file(laughs)),
+    Case("a key twice in params.yaml", REFUSED[2], "dataset is given twice", yaml_file(
+        lambda text: text + "\ndataset: {}\n"
+    )),
+    Case("a tab in params.yaml", REFUSED[2], "is no readable YAML", yaml_file(lambda _: "a:\n\tb: 1\n")),
+    Case("a Python object in params.yaml", REFUSED[2], "could not determine a constructor", yaml_file(
+        lambda _: "dataset: !!python/object/apply:os.system ['true']\n"
+    )),
+    Case("YAML nested 3,000 deep", REFUSED[2], "is no readable YAML", yaml_file(lambda _: "[" * 3000)),
+    Case("a category `no`, which YAML reads as false", REFUSED[2], "valid string, not False", yaml_file(
+        lambda text: text.replace("categories: null", "categories: [no]")
+    )),
+    Case("a NUL character in a path", REFUSED[2], "NUL", parameters(dataset__path="a\0b")),
+    Case("prompts that are one text", REFUSED[3], "are a str", prompt_file(prompts('"abc"'))),
+    Case("a key twice in a prompt file", REFUSED[3], "a key is given twice", prompt_file(
+        '{"normal": {"prompts": ["a"]}, "normal": {"prompts": ["x"]}}'
+    )),
+    Case("half a character in a prompt", REFUSED[3], "half a character", prompt_file(
+        prompts('["\\ud800"]')
+    )),
+    Case("a number of 5,000 digits in a prompt file", REFUSED[3], "is not JSON", prompt_file(
+        '{"normal": ' + "9" * 5000 + "}"
+    )),
+    Case("JSON nested 100,000 deep", REFUSED[5], "cannot be read", deep_json),
+    Case("weights that run a command when unpickled", REFUSED[4], "could run code", loads_nothing),
+    Case("safetensors whose header is longer than the file", REFUSED[4], "is it complete?", load(
+        safetensors(b"{}", 1 << 40)
+    )),
+    Case("safetensors whose header is no JSON", REFUSED[4], "is it complete?", load(
+        safetensors(b"{{{{")
+    )),
+    Case("a model config that loads code from elsewhere", REFUSED[4], "trust_remote_code", config(
+        hf_tokenizer_name="x/y", tokenizer_kwargs={"trust_remote_code": True}
+    )),
+    Case("a model folder that loads code from elsewhere", REFUSED[4], "trust_remote_code", model_folder),
+    Case("a model config of 10^13 weights", REFUSED[4], "are built", config(layers=10**6, width=10**3)),
+    Case("a bundle with a path out of it", REFUSED[5], "none that", zipped("../evil")),
+    Case("a bundle with a link in it", REFUSED[5], "none that", zipped("link", b"/etc", mode=0o120777)),
+    Case("a bundle that unfolds to 64 MB", REFUSED[5], "none that", zipped(
+        "prompts.json", bytes(1 << 26), zipfile.ZIP_DEFLATED
+    )),
+    Case("a receipt with other columns", REFUSED[5], "is no receipt", foreign_receipt),
+    Case("a classifier that unfolds", REFUSED[5], "it is compressed", squeezed_classifier),
     # models, stores, results, parameters
     Case("a checkpoint of another architecture", REFUSED[4], "does not fit", load(other_architecture)),
     Case("truncated weights", REFUSED[4], "is it complete?", load(cut_weights)),

@@ -106,7 +106,9 @@ POOL_FILES = ("images.npy", "covers.npy")
 
 def read_pool(folder: Path) -> Pool:
     """Read the products that :func:`draw_pool` drew; they stay on disk."""
-    images, covers = (np.load(folder / name, mmap_mode="r") for name in POOL_FILES)
+    images, covers = (
+        np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in POOL_FILES
+    )
     return Pool(images, covers)
 
 

@@ -22,6 +22,8 @@ from pipeline.params import parse_params
 
 DEMO = "demo"
 """The preset that is the template as it stands."""
+DEMO_DATA = "data/demo"
+"""Where the demo's images are written."""
 SEEDS = (0, 1, 2, 3, 4)
 SHOTS = (1, 2, 4)
 _ANCHOR = re.compile(r"&\S+\s+")
@@ -124,11 +126,29 @@ def _preset(dataset: str, example: _Example) -> Preset:
     return Preset(name, f"{_DATASETS[dataset]}: {example.summary}", values)
 
 
+_OWN: Mapping[str, Any] = MappingProxyType(
+    {"dataset.format": "folder", "dataset.path": "data/parts", "vision.seeds": [0]}
+)
+"""For images of one's own one choice of references is enough: there is nothing to compare with."""
+
+
+def _own(name: str, summary: str, example: str, shots: int) -> Preset:
+    values = {**_preset("mvtec", next(e for e in _EXAMPLES if e.name == example)).values, **_OWN}
+    return Preset(name, f"your own images: {summary}", {**values, "vision.shots": [shots]})
+
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
         for preset in (
             Preset(DEMO, "the demo data set with a model that needs no download", {}),
+            _own("own-fewshot", "text and 4 good ones", "fewshot-both", 4),
+            _own(
+                "own-zeroshot",
+                "no good ones, text and each image's own patches",
+                "zeroshot-vision",
+                0,
+            ),
             *(_preset(dataset, example) for dataset in _DATASETS for example in _EXAMPLES),
         )
     }
@@ -143,7 +163,8 @@ def find_preset(name: str) -> Preset:
         ParameterError: there is none, with the nearest ones.
     """
     if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=3, cutoff=0.5)
+        begun = [known for known in PRESETS if name and known.startswith(name)]
+        close = get_close_matches(name, PRESETS, n=3, cutoff=0.5) or begun
         hint = f"did you mean {', '.join(close)}?" if close else "see `fade presets`"
         raise ParameterError(f"there is no preset {name!r}: {hint}")
     return PRESETS[name]
@@ -160,13 +181,16 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
 
     Args:
         preset: the values.
-        data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it.
+        data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it. The demo's
+            format then becomes ``folder``, which takes what users have.
         weights: ``model.pretrained`` in place of the preset's.
 
     Raises:
         ParameterError: the parameters are refused, naming which.
     """
     given = {"dataset.path": data, "model.pretrained": weights}
+    if preset.name == DEMO and data is not None:
+        given["dataset.format"] = "folder"
     values = {
         **preset.values, **{name: value for name, value in given.items() if value is not None}
     }  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.errors import DataError
-from fade.maps import fuse, image_score, merge_sizes, resize_levels
+from fade.maps import fuse, image_score, largest_grid, merge_sizes, resize_levels
 
 ZERO = np.zeros((2, 2), np.float32)
 
@@ -144,3 +144,18 @@ def test_resize_levels_is_opencvs_fixed_point() -> None:
     assert found.shape == (33, 33)
     assert np.abs(found - half_pixel(levels, 33)).max() <= 1
     np.testing.assert_array_equal(resize_levels(levels, 20), levels)
+
+
+def test_rectangles_are_merged_on_the_largest_grid() -> None:
+    """A high patch at the right end of the second row stays there."""
+    small, large = np.zeros((2, 5)), np.zeros((4, 10), np.float32)
+    small[1, 4] = 1
+    large[2:, 8:] = 1
+    merged = merge_sizes([small, large])
+    assert merged.shape == (4, 10)
+    assert merged.dtype == np.float32
+    assert np.unravel_index(merged.argmax(), merged.shape) == (3, 9)
+    assert not merged[0].any()
+    assert not merged[:, :6].any()
+    assert largest_grid([(4, 10), (2, 5), (3, 13)]) == (4, 10)
+    assert resize_levels((255 * merged).astype(np.uint8), (8, 40)).shape == (8, 40)

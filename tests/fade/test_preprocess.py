@@ -17,7 +17,14 @@ from PIL import Image, ImageFile
 
 from fade.datasets import read_dataset
 from fade.errors import DataError, ParameterError
-from fade.preprocess import decode_mask, decode_rgb, image_size, resize_mask, resize_square
+from fade.preprocess import (
+    decode_mask,
+    decode_rgb,
+    image_size,
+    resize_image,
+    resize_mask,
+    resize_square,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ORIENTATION = 0x0112
@@ -412,3 +419,21 @@ def test_resized_mask_is_bilinear_with_antialias() -> None:
     assert resize_mask(mask, 2).tolist() == [[True, False], [True, False]]
     mask[:, 2] = False
     assert not resize_mask(mask, 2).any()
+
+
+def test_shapes_are_height_and_width() -> None:
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 0, 0), (30, 0, 40, 5))  # top right
+    found = resize_image(image, (10, 30))
+    assert found.shape == (10, 30, 3)
+    assert found[0, -1, 0] == 255
+    assert not found[-1].any()
+    assert not found[:, 0].any()
+    mask = np.asarray(image)[..., 0] > 0
+    small = resize_mask(mask, (10, 20))
+    assert small.shape == (10, 20)
+    assert small[:2, 15:].all()
+    assert not small[:, :14].any()
+    np.testing.assert_array_equal(resize_mask(mask, (20, 40)), mask)
+    with pytest.raises(ParameterError, match="0 pixels"):
+        resize_image(image, (4, 0))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cache.layout import content_key
 from fade.errors import DataError
-from fade.preprocess import decode_rgb, resize_square
+from fade.preprocess import decode_rgb, resize_image
 from pipeline.loader import Pixels, Source, load_pixels, prefetch
 
 COUNT = 12
@@ -54,13 +54,14 @@ def test_images_come_in_order(
 
 
 def test_each_size_is_made_from_the_original(images: list[Source], tmp_path: Path) -> None:
-    pixels = load_pixels(images[3], tmp_path, (8, 32), exif_rotation=False)
+    pixels = load_pixels(images[3], tmp_path, (8, 32, (8, 24)), exif_rotation=False)
     whole = decode_rgb((tmp_path / images[3].path).read_bytes(), "x")
-    assert list(pixels) == [8, 32]
+    assert list(pixels) == [8, 32, (8, 24)]
     for size, array in pixels.items():
-        assert array.shape == (size, size, 3)
+        shape = (size, size) if isinstance(size, int) else size
+        assert array.shape == (*shape, 3)
         assert array.dtype == np.uint8
-        assert np.array_equal(array, resize_square(whole, size))
+        assert np.array_equal(array, resize_image(whole, shape))
 
 
 def test_sizes_may_differ_between_images(images: list[Source], tmp_path: Path) -> None:

@@ -60,6 +60,13 @@ def test_the_shipped_file_is_valid() -> None:
         ),
         ({"evaluate__pro_limit": 0.0}, ("evaluate.pro_limit",)),
         ({"cluster__kind": "slurmy"}, ("cluster.kind",)),
+        ({"cluster__kind": "address"}, ("cluster.address is null", "tcp://")),
+        ({"cluster__kind": "slurm"}, ("cluster.memory is null", "8GiB")),
+        ({"cluster__memory": "8 gigs"}, ("cluster.memory", "'8 gigs'")),
+        ({"cluster__memory": 8}, ("cluster.memory",)),
+        ({"cluster__prologue": ["module load x\nrm -r y"]}, ("cluster.prologue", "lines")),
+        ({"cluster__queue": ""}, ("cluster.queue", "empty")),
+        ({"cluster__gpus": 0}, ("cluster.gpus",)),
         ({"model": None}, ("model",)),
     ],
 )
@@ -72,6 +79,16 @@ def test_refused(leaves: dict[str, Any], clues: tuple[str, ...]) -> None:
         assert clue in message
     for inner in ("function-", "ByShots", "constrained", "list["):
         assert inner not in message
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("1-00:00:00", "1-00:00:00"), ('"00:30:00"', "00:30:00"), ("12:30:05", "12:30:05")],
+)
+def test_a_walltime_need_not_be_quoted(written: str, read: str) -> None:
+    """YAML 1.1 makes a number of 12:30:05."""
+    cluster = yaml.safe_load(f"walltime: {written}")
+    assert parse_params(changed(DEFAULT, cluster=cluster)).cluster.walltime == read
 
 
 def test_a_missing_section_is_named() -> None:

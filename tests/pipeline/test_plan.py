@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from fade.errors import ParameterError
+from fade.errors import DataError, ParameterError
+from pipeline import plan as plan_module
 from pipeline.params import load_params
 from pipeline.paths import REFERENCES, TEST
 from pipeline.plan import duration, lines
@@ -55,6 +59,39 @@ def test_before_and_after(tmp_path: Path, content: dict[str, Any]) -> None:
     assert after.component_bytes == known.component_bytes > 0
 
 
+def test_images_to_calibrate_on_are_scored_too(tmp_path: Path, content: dict[str, Any]) -> None:
+    calibrated = changed(content, threshold__images=3, dataset__limit=1)
+    with project(tmp_path, calibrated):
+        before = plan_run(load_params())
+    run_stages(tmp_path, calibrated, "manifest", "select", "extract")
+    with project(tmp_path, calibrated):
+        receipts = [read_receipt(REFERENCES), read_receipt(TEST)]
+        keys = {key for receipt in receipts for rows in receipt.rows.values() for key in rows}
+        after = plan_run(load_params())
+    assert before.calibration_images == after.calibration_images == 6
+    assert before.images_to_encode == len(keys)
+    assert (after.images_to_encode, after.feature_bytes) == (0, 0)
+
+
+def test_good_images_alone(tmp_path: Path, content: dict[str, Any]) -> None:
+    good = tmp_path / "good" / "train"
+    good.mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (96, 96), (number, 0, 0)).save(good / f"{number}.png")
+    alone = changed(
+        content, dataset__format="folder", dataset__path=str(good.parent),
+        dataset__watch=str(good.parent), dataset__categories=None, threshold__images=50,
+    )  # fmt: skip
+    with project(tmp_path / "p", alone):
+        found = plan_run(load_params())
+    assert (found.test_images, found.calibration_images, found.images_to_encode) == (0, 3, 3)
+    with (
+        project(tmp_path / "q", changed(alone, threshold__images=0)),
+        pytest.raises(DataError, match=r"no test images and threshold\.images is 0"),
+    ):
+        plan_run(load_params())
+
+
 def test_made_up_images(tmp_path: Path, content: dict[str, Any]) -> None:
     with project(tmp_path, changed(content, dataset__path="nowhere")):
         few, many = (plan_run(load_params(), images) for images in (10, 1000))
@@ -80,8 +117,43 @@ def test_lines(tmp_path: Path, content: dict[str, Any]) -> None:
     assert text.endswith("remark  so")
 
 
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(plan_module).failed == 0
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "0 s"), (89, "89 s"), (120, "2 min"), (7200, "2.0 h")]
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_images_that_keep_their_aspect_ratio(tmp_path: Path, content: dict[str, Any]) -> None:
+    """Planned on the grid that the run then takes, before there is a manifest and after."""
+    data = tmp_path / "data"
+    for name in ("train/good/0", "train/good/1", "test/good/0", "test/hole/0"):
+        file = data / "plate" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (60, 120, 3), np.uint8)
+        pixels[0] = len(list(data.rglob("*.png")))
+        Image.fromarray(pixels).save(file)
+    kept = changed(
+        content, dataset__path=str(data), dataset__watch=str(data), dataset__categories=None,
+        features__aspect="keep",
+    )  # fmt: skip
+    with project(tmp_path / "run", kept):
+        before = plan_run(load_params())
+    run_stages(tmp_path / "run", kept, "manifest", "select")
+    with project(tmp_path / "run", kept):
+        known = plan_run(load_params())
+    assert not known.remarks
+    assert before.feature_bytes == known.feature_bytes
+    run_stages(tmp_path / "run", kept, "extract")
+    with project(tmp_path / "run", kept):
+        assert plan_run(load_params()).images_to_encode == 0
+        receipts = [read_receipt(REFERENCES), read_receipt(TEST)]
+    rows = {
+        (r.spaces[label], key) for r in receipts for label, keys in r.rows.items() for key in keys
+    }
+    assert known.feature_bytes == sum(space.row_bytes for space, _ in rows)
+    assert {space.shape[0] for space, _ in rows if space.shape[1:]} == {4 * 8}

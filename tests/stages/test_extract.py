@@ -11,6 +11,7 @@ import pytest
 
 from cache.store import DamagedSegmentError, Store
 from fade.errors import DataError
+from pipeline.models import load_encoder
 from pipeline.paths import TEST
 from pipeline.receipts import read_receipt
 from tests.projects import GOLDEN, changed, golden_params, project, run_stages
@@ -96,3 +97,28 @@ def test_receipts_do_not_depend_on_how_the_work_was_cut(
         k: set(v) for k, v in receipts[1].rows.items()
     }
     assert json.dumps(receipts[0].against) == "{}"
+
+
+def test_a_worker_loads_the_model_once(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks of references and of test images want different features of the same model."""
+    import stages.extract
+
+    loaded = []
+
+    def counted(*args: Any) -> Any:
+        loaded.append(load_encoder(*args))
+        return loaded[-1]
+
+    def here(function: Any, tasks: Any, *args: Any, **options: Any) -> Any:
+        assert len({task.features for task in tasks}) > 1
+        return [function(task) for task in tasks]
+
+    monkeypatch.setattr(stages.extract, "load_encoder", counted)
+    monkeypatch.setattr(stages.extract, "map_tasks", here)
+    monkeypatch.setattr(stages.extract, "_LOADED", {})
+    run_stages(tmp_path, params, "manifest", "select")
+    there = changed(params, cluster={"kind": "address", "address": "tcp://127.0.0.1:9"})
+    run_stages(tmp_path, there, "extract")
+    assert len(loaded) == 2, "one to plan, one to compute"

@@ -101,18 +101,18 @@ def test_workers_change_no_byte(base: Params, run: Run, tmp_path: Path) -> None:
     encoded = changed(base, features__store=str(tmp_path / "encoded"))
     run_stages(tmp_path / "features", encoded, "manifest", "select", "extract")
     made = {}
-    for kind in ("synchronous", "threads", "processes"):
+    for kind, workers in (("synchronous", 1), ("threads", 1), ("threads", 3), ("processes", 2)):
         # scoring anew each time, on the features that are there
-        store = shutil.copytree(tmp_path / "encoded", tmp_path / kind / "store")
-        cluster = {"kind": kind, "workers": 2}
-        made[kind] = run(kind, changed(base, cluster=cluster, features__store=str(store)))
-    for kind in ("threads", "processes"):
-        assert made[kind].bytes == made["synchronous"].bytes
-        pd.testing.assert_frame_equal(
-            made[kind].scores, made["synchronous"].scores, check_exact=True
-        )
-        for name, maps in made[kind].maps.items():
-            np.testing.assert_array_equal(maps, made["synchronous"].maps[name])
+        name = f"{kind}-{workers}"
+        store = shutil.copytree(tmp_path / "encoded", tmp_path / name / "store")
+        cluster = {"kind": kind, "workers": workers}
+        made[name] = run(name, changed(base, cluster=cluster, features__store=str(store)))
+    alone = made.pop("synchronous-1")
+    for other in made.values():
+        assert other.bytes == alone.bytes
+        pd.testing.assert_frame_equal(other.scores, alone.scores, check_exact=True)
+        for trial, maps in other.maps.items():
+            np.testing.assert_array_equal(maps, alone.maps[trial])
 
 
 def test_order_of_categories(base: Params, plain: Results, run: Run, tmp_path: Path) -> None:

@@ -1,101 +1,90 @@
-"""Stages killed with SIGKILL at random moments: a plain re-run ends as an undisturbed one."""
+"""Stages killed with SIGKILL in the middle of their work: a plain re-run ends as an undisturbed one.
+
+Half of the kills come at random moments of the work, half right before a random write: a file opened
+to be written, renamed or removed, a folder made or removed. Moments and writes are seeded. Three
+kills in a row, then the re-run; afterwards the stage's outputs and the store's rows are the bytes of
+the undisturbed run, no row was stored twice, and no more was computed twice than was in flight.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.projects import ROOT, changed, golden_params, project
+from tests.forks import End, Forks, Run
+from tests.projects import STAGES
+from tests.stages.undisturbed import BLOCK, THREADS, Undisturbed, files, rows
 
-STAGES = (
-    "manifest", "select", "extract", "text", "bank", "score_language", "score_vision", "evaluate",
-)  # fmt: skip
-RESULTS = (
-    "metrics.csv", "summary.csv", "metrics.json", "evaluation.json", "scores.parquet",
-    "thresholds.json",
-)  # fmt: skip
-SMALL_SEGMENTS = """
-import sys, importlib
-from pipeline.runner import run_stage
-module = importlib.import_module("stages." + sys.argv[1])
-for name in ("SEGMENT_IMAGES", "BLOCK_IMAGES", "SEGMENT_PROMPTS"):
-    if hasattr(module, name):
-        setattr(module, name, 3)
-run_stage(module.__name__)
-"""
 KILLS = int(os.environ.get("FADE_KILLS", "3"))
 """Kills of each stage; `make test-kill` asks for more."""
+IN_A_ROW = 3
+IN_FLIGHT = {"extract": 2, "text": 1, "score_language": THREADS, "score_vision": THREADS}
+"""Tasks that one kill can lose: in extract the one that is encoded and the one that is written."""
 
 
-def start(stage: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", SMALL_SEGMENTS, stage],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def killed(forks: Forks, run: Run, whole: End, dice: random.Random, *, at_write: bool) -> End:
+    """A run that was killed for certain: a kill that came too late is aimed earlier.
+
+    The earlier kills of a row leave less to do, so that a stage may be over sooner than before.
+    """
+    share = dice.random()
+    for _ in range(12):
+        if at_write:
+            end = forks.run(replace(run, kill_at=1 + int(share * whole.writes)))
+        else:
+            end = forks.run(replace(run, kill_after=share * whole.seconds))
+        if end.code == -signal.SIGKILL:
+            return end
+        assert end.code == 0, end.stderr
+        share /= 2
+    raise AssertionError(f"{run.stage} always ended before it could be killed")
 
 
-def rows(store: Path) -> Iterator[tuple[str, str]]:
-    """Every published (space, key), duplicates included."""
-    for file in store.glob("spaces/*/index/*.json"):
-        entry = json.loads(file.read_text())
-        yield from ((file.parent.parent.name, key) for key in entry["keys"])
-
-
-@pytest.fixture(scope="module")
-def params(golden_checkpoint: Path) -> dict[str, Any]:
-    return changed(
-        golden_params("fewshot1_both_seed0", golden_checkpoint),
-        features__segmentation_sizes=[96],
-        threshold__images=2,
-        runtime={"device": "cpu", "batch_size": 2, "loader_workers": 2},
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    params: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, bytes], dict[str, float]]:
-    """The results of a run without a kill, and how long each stage took."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    seconds = {}
-    with project(folder, params):
-        for stage in STAGES:
-            begun = time.monotonic()
-            assert start(stage).wait() == 0
-            seconds[stage] = time.monotonic() - begun
-    return {name: (folder / "results" / name).read_bytes() for name in RESULTS}, seconds
-
-
+@pytest.mark.parametrize("stage", STAGES)
 def test_killed_and_run_again(
-    params: dict[str, Any],
-    undisturbed: tuple[dict[str, bytes], dict[str, float]],
-    tmp_path: Path,
+    stage: str, undisturbed: dict[str, Undisturbed], forks: Forks, tmp_path: Path
 ) -> None:
-    results, seconds = undisturbed
-    dice = random.Random(20260923)
-    with project(tmp_path, params) as folder:
-        for stage in STAGES:
-            for _ in range(KILLS):
-                process = start(stage)
-                # most of a stage is imports: aim at what comes after them
-                time.sleep(seconds[stage] * dice.uniform(0.3, 1.0))
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            assert start(stage).wait() == 0, stage
-        for name, content in results.items():
-            assert (folder / "results" / name).read_bytes() == content, name
-        published = list(rows(folder / ".fade" / "store"))
-    assert len(published) == len(set(published)), "work was done twice"
+    plain = undisturbed[stage]
+    expected, stored = files(plain.after), sorted(rows(plain.after))
+    dice = random.Random(f"20260923 {stage}")
+    run = Run(stage, str(tmp_path / "now"), small=BLOCK)
+    task = max(plain.end.work, default=0)  # the largest one: its rows, or its prompts
+    if stage == "extract":  # whose tasks are encoded batch by batch: a row for each feature
+        task = BLOCK * len({space for space, *_ in stored})
+    how: Counter[str] = Counter()
+    caught: list[int] = []
+    most_repeated = 0
+    for first in range(0, KILLS, IN_A_ROW):
+        shutil.rmtree(tmp_path / "now", ignore_errors=True)
+        folder = shutil.copytree(plain.before, tmp_path / "now")
+        computed: list[int] = []
+        kills = range(first, min(first + IN_A_ROW, KILLS))
+        for number in kills:
+            at_write = bool(number % 2)
+            end = killed(forks, run, plain.end, dice, at_write=at_write)
+            how["at a write" if at_write else "at a moment"] += 1
+            computed += end.work
+            caught.append(len(set(rows(folder))) - len(set(rows(plain.before))))
+        again = forks.run(run)
+        assert again.code == 0, again.stderr
+        found = files(folder)
+        assert sorted(found) == sorted(expected)
+        assert [name for name in expected if found[name] != expected[name]] == []
+        published = sorted(rows(folder))
+        assert published == stored, "rows are missing, differ, or were stored twice"
+        repeated = sum(computed) + sum(again.work) - sum(plain.end.work)
+        assert repeated <= len(kills) * IN_FLIGHT.get(stage, 0) * task
+        most_repeated = max(most_repeated, repeated)
+    assert sum(how.values()) == KILLS
+    print(
+        f"{stage}: killed {dict(how)}; rows stored at the kill {min(caught)} to {max(caught)} of "
+        f"{len(stored) - len(set(rows(plain.before)))}; computed {sum(plain.end.work)}, at most "
+        f"{most_repeated} more in {IN_A_ROW} kills; every re-run equal in {len(expected)} files"
+    )
