@@ -1041,6 +1041,209 @@ def _keypad(style: Style, rng: Rng, size: int) -> Picture:
     return picture, _everywhere(size)
 
 
+def _panel_style(rng: Rng) -> Style:
+    hue = rng.uniform()
+    marks = []
+    for _ in range(int(rng.integers(8, 26))):
+        kind = str(rng.choice(["box", "disc", "ring", "line", "polygon", "text"]))
+        marks.append(
+            {
+                "kind": kind,
+                "at": rng.uniform(0.08, 0.92, 2),
+                "reach": rng.uniform(0.03, 0.16),
+                "turn": float(rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])),
+                "ratio": rng.uniform(0.25, 1),
+                "corners": np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7)))),
+                "word": "".join(rng.choice(list("ABCDEFGHKLMNPRSTUXZ0123456789"), 4)),
+                "ink": hsv(hue + rng.normal(0, 0.25), rng.uniform(0, 0.9), rng.uniform(0.05, 0.95)),
+                "raised": float(rng.choice([0, 0, 0.004, 0.008])),
+            }
+        )
+    return {
+        "ground": hsv(hue, rng.uniform(0, 0.6), rng.uniform(0.15, 0.95)),
+        "marks": marks,
+        "rows": int(rng.choice([0, 0, 6, 10, 16])),
+        "rule": hsv(hue + 0.5, rng.uniform(0, 0.6), rng.uniform(0.1, 0.9)),
+        "grain": rng.uniform(0.005, 0.03),
+    }
+
+
+def _panel(style: Style, rng: Rng, size: int) -> Picture:
+    y, x = grid(size)
+    grain = 1 + style["grain"] * fractal(rng, size, (size / 3, size / 3), 2)
+    albedo = np.broadcast_to(_tint(rng, style["ground"]), (size, size, 3)).astype(np.float32)
+    if style["rows"]:
+        ruled = np.abs(y * style["rows"] - np.round(y * style["rows"])) / style["rows"]
+        albedo = mix(albedo, style["rule"], 0.6 * inside(ruled - 0.002, size))
+    height = np.zeros((size, size), np.float32)
+    for mark in style["marks"]:
+        cy, cx = mark["at"] + rng.normal(0, 0.0015, 2)
+        reach, cos, sin = mark["reach"], np.cos(mark["turn"]), np.sin(mark["turn"])
+        along = (x - cx) * cos + (y - cy) * sin
+        across = (y - cy) * cos - (x - cx) * sin
+        radius = np.hypot(along, across)
+        if mark["kind"] == "text":
+            cover = text_mask(size, mark["word"], (cy, cx), 0.5 * reach + 0.02, 0.006)
+        elif mark["kind"] == "polygon":
+            canvas = np.zeros((size, size), np.uint8)
+            corners = np.stack([np.cos(mark["corners"]), np.sin(mark["corners"])], 1) * reach
+            points = np.round((corners + np.array([cx, cy])) * size * 16).astype(np.int32)
+            cv2.fillPoly(canvas, [points], 255, cv2.LINE_AA, 4)
+            cover = np.asarray(canvas / 255, np.float32)
+        else:
+            distance = {
+                "box": _box(across, along, reach * mark["ratio"], reach, 0.008),
+                "disc": radius - 0.6 * reach,
+                "ring": np.abs(radius - 0.7 * reach) - 0.012,
+                "line": np.maximum(np.abs(across) - 0.006, np.abs(along) - 2 * reach),
+            }[mark["kind"]]
+            cover = inside(distance, size, 1.5)
+        albedo = mix(albedo, mark["ink"], 0.95 * cover)
+        height = np.maximum(height, mark["raised"] * cover)
+    picture = shade(albedo * grain[..., None], blur(height, 0.003 * size), 1.0, 0.2, 16)
+    return picture, _everywhere(size)
+
+
+def _stamping_style(rng: Rng) -> Style:
+    orders = np.arange(2, 9)
+    return {
+        "waves": rng.normal(0, 0.16, (2, orders.size)) / orders**0.8,
+        "reach": rng.uniform(0.28, 0.36),
+        "holes": rng.uniform(-0.16, 0.16, (int(rng.integers(0, 5)), 2)),
+        "hole": rng.uniform(0.02, 0.05),
+        "colour": hsv(rng.uniform(), rng.uniform(0, 0.7), rng.uniform(0.3, 0.9)),
+        "bead": rng.uniform(0.03, 0.1),
+        "streaks": tuple(rng.choice([3.0, 12.0, 60.0], 2)),
+        "rough": rng.uniform(0.01, 0.06),
+        "gloss": rng.uniform(0, 0.4),
+        "ground": _ground_colour(rng),
+    }
+
+
+def _stamping(style: Style, rng: Rng, size: int) -> Picture:
+    y, x = grid(size)
+    oy, ox = y - 0.5 - rng.normal(0, 0.005), x - 0.5 - rng.normal(0, 0.005)
+    angle = np.arctan2(oy, ox)
+    bound = np.ones((size, size), np.float32)
+    for i, (c, s) in enumerate(style["waves"].T):
+        bound += (c * np.cos((i + 2) * angle) + s * np.sin((i + 2) * angle)).astype(np.float32)
+    distance = np.hypot(oy, ox) - style["reach"] * np.clip(bound, 0.45, 1.3)
+    outline = distance
+    for cy, cx in style["holes"]:
+        distance = np.maximum(distance, style["hole"] - np.hypot(oy - cy, ox - cx))
+    coverage = inside(distance.astype(np.float32), size)
+    grain = fractal(rng, size, style["streaks"], 4, 0.7)
+    bead = np.exp(-(((outline + style["bead"]) / 0.015) ** 2))
+    height = 0.01 * np.clip(-distance / 0.015, 0, 1) + 0.006 * bead
+    albedo = _tint(rng, style["colour"]) * (1 + style["rough"] * grain)[..., None]
+    surface = blur(height.astype(np.float32), 0.003 * size)
+    thing = shade(albedo.astype(np.float32), surface, 0.9, style["gloss"], 14)
+    return _place(_table(rng, size, style["ground"]), thing, coverage, 0.5)
+
+
+def _embossed_style(rng: Rng) -> Style:
+    count = int(rng.integers(1, 4))
+    return {
+        "waves": [
+            (float(rng.integers(3, 24)), float(rng.integers(-12, 12)), rng.uniform(0, 6.28))
+            for _ in range(count)
+        ],
+        "sharp": rng.uniform(0.5, 4),
+        "relief": rng.uniform(0.1, 0.6),
+        "low": hsv(rng.uniform(), rng.uniform(0, 0.6), rng.uniform(0.2, 0.9)),
+        "high": hsv(rng.uniform(), rng.uniform(0, 0.6), rng.uniform(0.2, 0.9)),
+        "contrast": rng.uniform(0.0, 0.7),
+        "gloss": rng.uniform(0, 0.4),
+        "grain": rng.uniform(0.005, 0.05),
+        "upright": bool(rng.integers(0, 2)),
+    }
+
+
+def _embossed(style: Style, rng: Rng, size: int) -> Picture:
+    y, x = grid(size)
+    dy, dx = _wander(rng, size, 0.0015)
+    y, x = y + dy, x + dx
+    if style["upright"]:
+        y, x = x, y
+    waves = [np.cos(2 * np.pi * (fy * y + fx * x) + start) for fy, fx, start in style["waves"]]
+    pattern = np.tanh(style["sharp"] * sum(waves) / len(waves)).astype(np.float32)
+    fastest = max(np.hypot(fy, fx) for fy, fx, _ in style["waves"])
+    colours = mix(
+        _tint(rng, style["low"]), style["high"], style["contrast"] * (0.5 + 0.5 * pattern)
+    )
+    grain = 1 + style["grain"] * fractal(rng, size, (size / 2, size / 2), 2)
+    height = (pattern * style["relief"] / (6 * fastest)).astype(np.float32)
+    return shade(colours * grain[..., None], height, 1.0, style["gloss"], 14), _everywhere(size)
+
+
+def _foam_style(rng: Rng) -> Style:
+    return {
+        "colour": hsv(rng.uniform(), rng.uniform(0, 0.7), rng.uniform(0.25, 0.95)),
+        "bumps": rng.uniform(8, 70, 2),
+        "gain": rng.uniform(0.4, 0.9),
+        "relief": rng.uniform(0.0, 0.3),
+        "mottle": rng.uniform(0.01, 0.14),
+        "pores": rng.uniform(1.6, 3.5),
+        "tone": rng.uniform(0.4, 1.4),
+    }
+
+
+def _foam(style: Style, rng: Rng, size: int) -> Picture:
+    bumps = fractal(rng, size, tuple(style["bumps"]), 4, style["gain"])
+    pores = (fractal(rng, size, tuple(1.5 * style["bumps"]), 2) > style["pores"]).astype(np.float32)
+    albedo = _tint(rng, style["colour"]) * (1 + style["mottle"] * bumps)[..., None]
+    albedo = mix(albedo, albedo * np.float32(style["tone"]), blur(pores, 0.002 * size))
+    height = bumps * style["relief"] / (4 * float(style["bumps"].max()))
+    picture = shade(np.asarray(albedo, np.float32), height.astype(np.float32), 1.0, 0.1, 12)
+    return picture, _everywhere(size)
+
+
+def _dial_style(rng: Rng) -> Style:
+    return {
+        "face": hsv(rng.uniform(), rng.uniform(0, 0.3), float(rng.choice([0.12, 0.85, 0.95]))),
+        "ink": hsv(rng.uniform(), rng.uniform(0, 0.9), rng.uniform(0.3, 0.7)),
+        "rim": hsv(rng.uniform(), rng.uniform(0, 0.5), rng.uniform(0.2, 0.8)),
+        "ticks": int(rng.integers(4, 13)) * 4,
+        "numbers": int(rng.choice([4, 6, 8, 12])),
+        "sweep": rng.uniform(0.7, 1.0) * 2 * np.pi,
+        "word": "".join(rng.choice(list("ABCHKLMNPRSV"), 3)),
+        "pointer": rng.uniform(0, 2 * np.pi),
+        "ground": _ground_colour(rng),
+    }
+
+
+def _dial(style: Style, rng: Rng, size: int) -> Picture:
+    y, x = grid(size)
+    oy, ox = y - 0.5 - rng.normal(0, 0.004), x - 0.5 - rng.normal(0, 0.004)
+    radius, angle = np.hypot(oy, ox), np.arctan2(oy, ox) + rng.normal(0, 0.02)
+    coverage = inside((radius - 0.42).astype(np.float32), size)
+    paper = 1 + 0.01 * fractal(rng, size, (size / 3, size / 3), 2)
+    albedo = _tint(rng, style["face"]) * paper[..., None]
+    ink = _tint(rng, 1 - style["face"] * 0.9 if style["face"].max() > 0.5 else style["ink"] + 0.3)
+    sector = style["sweep"] / style["ticks"]
+    turned = angle % (2 * np.pi)
+    offset = (turned / sector - np.round(turned / sector)) * sector * radius
+    tick = np.maximum(np.abs(offset) - 0.004, np.abs(radius - 0.33) - 0.022)
+    tick = np.maximum(tick, turned - style["sweep"] - 0.02)
+    albedo = mix(albedo, ink, inside(tick.astype(np.float32), size))
+    for i in range(style["numbers"]):
+        turn = i * style["sweep"] / style["numbers"]
+        at = (0.5 + 0.25 * np.sin(turn), 0.5 + 0.25 * np.cos(turn))
+        albedo = mix(albedo, ink, text_mask(size, str(i * 5), at, 0.045, 0.006))
+    albedo = mix(albedo, ink, text_mask(size, style["word"], (0.62, 0.5), 0.05, 0.006))
+    turn = style["pointer"] + rng.normal(0, 0.03)
+    along, across = ox * np.cos(turn) + oy * np.sin(turn), oy * np.cos(turn) - ox * np.sin(turn)
+    pointer = np.maximum(np.abs(across) - 0.012 + 0.03 * np.abs(along), np.abs(along - 0.1) - 0.16)
+    pointer = np.minimum(pointer, radius - 0.035)
+    albedo = mix(albedo, style["ink"], inside(pointer.astype(np.float32), size))
+    rim = inside((np.abs(radius - 0.395) - 0.025).astype(np.float32), size)
+    albedo = mix(albedo, _tint(rng, style["rim"]), rim)
+    bulge = np.sqrt(np.clip(1 - ((radius - 0.395) / 0.03) ** 2, 0, 1))
+    height = 0.014 * bulge + 0.004 * inside(pointer.astype(np.float32), size, 2)
+    thing = shade(albedo.astype(np.float32), height.astype(np.float32), 1.0, 0.25, 14)
+    return _place(_table(rng, size, style["ground"]), thing, coverage, 0.5)
+
+
 _ALL = (
     Family("fabric", ("woven fabric", "fabric", "cloth", "textile"), _woven_style, _woven),
     Family("washer", ("metal washer", "washer", "steel ring"), _washer_style, _washer),
@@ -1073,6 +1276,11 @@ _ALL = (
     Family("biscuit", ("biscuit", "cookie"), _biscuit_style, _biscuit),
     Family("cable", ("cable", "cable cross-section", "electric cable"), _cable_style, _cable),
     Family("keypad", ("keypad", "keyboard", "push buttons"), _keypad_style, _keypad),
+    Family("front_panel", ("front panel", "control panel", "poster"), _panel_style, _panel),
+    Family("stamping", ("stamped part", "sheet metal part", "bracket"), _stamping_style, _stamping),
+    Family("embossed_sheet", ("embossed sheet", "foil"), _embossed_style, _embossed),
+    Family("foam", ("foam", "sponge", "plaster"), _foam_style, _foam),
+    Family("dial", ("dial", "gauge", "meter"), _dial_style, _dial),
 )
 
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}

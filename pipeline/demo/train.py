@@ -8,6 +8,7 @@ uses: docs/demo-model.md.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import multiprocessing
 import sys
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
 CONFIG = Path(__file__).with_name("fade-demo.json")
 STYLE_OFFSET = 2**40
 """Styles of training start here; those of data sets are drawn below 2**32."""
-RENDERED, SIDE, PIECES = 256, 128, 3
-"""Pixels a side at which pictures are drawn and kept, and pieces of each product.
-
-Each piece is kept twice, as it is and with a defect."""
+SIDE, NATIVE, PIECES, VERSIONS = 256, 128, 2, 3
+"""Pixels a side of drawn pictures and of what the model sees at once; pieces of each product, and
+pictures of each piece: a good one, and two with different defects."""
 
 
 # --- pictures -----------------------------------------------------------------------------------
@@ -46,65 +46,70 @@ class Pool:
     """Pictures to train on, product by product.
 
     Attributes:
-        images: (products, 2, PIECES, SIDE, SIDE, 3) uint8; the second axis is good, defective.
-        covers: (products, PIECES, SIDE, SIDE) uint8, 255 where the defect covers a pixel.
-        families, defects: (products,) and (products, PIECES), positions in TRAIN_FAMILIES and
-            TRAIN_DEFECTS.
+        images: (products, PIECES, VERSIONS, SIDE, SIDE, 3) uint8; version 0 is good.
+        covers: (products, PIECES, VERSIONS, SIDE, SIDE) bool, what the defect changed.
     """
 
     images: NDArray[np.uint8]
-    covers: NDArray[np.uint8]
-    families: NDArray[np.int64]
-    defects: NDArray[np.int64]
+    covers: NDArray[np.bool_]
 
 
-def draw_product(task: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[int]]:
-    """Draw the pieces of one product, good and defective, from (seed, number of the product).
+def draw_product(task: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Draw the pieces of one product, good and defective, as :class:`Pool` has them.
 
-    Returns the images and covers of :class:`Pool` without their first axis, and the defects.
+    ``task`` is (seed, position in TRAIN_FAMILIES, number of the product).
     """
     import cv2
 
     cv2.setNumThreads(1)
-    seed, number = task
-    family = FAMILIES[TRAIN_FAMILIES[number % len(TRAIN_FAMILIES)]]
-    style = style_of(family, STYLE_OFFSET + number + 2**20 * seed)
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 3, number]))
+    seed, position, number = task
+    family = FAMILIES[TRAIN_FAMILIES[position]]
+    style = style_of(family, STYLE_OFFSET + 2**24 * seed + 2**16 * position + number)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 3, position, number]))
     nuisance = Nuisance()
-    images = np.empty((2, PIECES, SIDE, SIDE, 3), np.uint8)
-    covers = np.empty((PIECES, SIDE, SIDE), np.uint8)
-    defects = [int(i) for i in rng.permutation(len(TRAIN_DEFECTS))[:PIECES]]
-    for piece, kind in enumerate(defects):
-        drawing = family.render(style, rng, round(RENDERED * 1.43))
-        placed, foreground = nuisance.place(*drawing, rng, RENDERED)
-        severity = float(rng.uniform(0.25, 1))
-        flawed, mask = DEFECTS[TRAIN_DEFECTS[kind]].apply(placed, foreground, rng, severity)
-        for state, picture in enumerate((placed, flawed)):
-            images[state, piece] = _shrink(nuisance.expose(picture, rng))
-        covers[piece] = np.round(255 * cv2.resize(
-            mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA
-        ))  # fmt: skip
-    return images, covers, defects
+    images = np.empty((PIECES, VERSIONS, SIDE, SIDE, 3), np.uint8)
+    covers = np.zeros((PIECES, VERSIONS, SIDE, SIDE), np.bool_)
+    kinds = iter(rng.permutation(len(TRAIN_DEFECTS)))
+    for piece in range(PIECES):
+        drawing = family.render(style, rng, round(SIDE * 1.43))
+        placed, foreground = nuisance.place(*drawing, rng, SIDE)
+        for version in range(VERSIONS):
+            picture = placed
+            if version:
+                defect = DEFECTS[TRAIN_DEFECTS[int(next(kinds))]]
+                severity = float(rng.uniform(0.25, 1))
+                picture, covers[piece, version] = defect.apply(placed, foreground, rng, severity)
+            images[piece, version] = np.round(nuisance.expose(picture, rng) * 255)
+    return images, covers
 
 
-def _shrink(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
-    from PIL import Image
+def draw_pool(folder: Path, products: int, seed: int, workers: int) -> None:
+    """Draw so many products of each training family; equal arguments give equal files.
 
-    full = Image.fromarray(np.round(picture * 255).astype(np.uint8))
-    return np.asarray(full.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
-def draw_pool(products: int, seed: int, workers: int) -> Pool:
-    """Draw so many products; equal products and seed give equal pictures."""
-    tasks = [(seed, number) for number in range(products)]
+    The files are ``images.npy`` and ``covers.npy`` of :func:`read_pool`, whole or not at all.
+    """
+    tasks = [(seed, p, n) for p in range(len(TRAIN_FAMILIES)) for n in range(products)]
+    shape = (len(tasks), PIECES, VERSIONS, SIDE, SIDE)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [folder / f"{name}.part" for name in POOL_FILES]
+    images = np.lib.format.open_memmap(parts[0], "w+", np.uint8, (*shape, 3))
+    covers = np.lib.format.open_memmap(parts[1], "w+", np.bool_, shape)
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
-        drawn = list(processes.imap(draw_product, tasks, chunksize=8))
-    return Pool(
-        np.stack([images for images, _, _ in drawn]),
-        np.stack([covers for _, covers, _ in drawn]),
-        np.arange(products) % len(TRAIN_FAMILIES),
-        np.array([defects for _, _, defects in drawn]),
+        for row, drawn in enumerate(processes.imap(draw_product, tasks, chunksize=4)):
+            images[row], covers[row] = drawn
+    for part, name in zip(parts, POOL_FILES, strict=True):
+        part.replace(folder / name)
+
+
+POOL_FILES = ("images.npy", "covers.npy")
+
+
+def read_pool(folder: Path) -> Pool:
+    """Read the products that :func:`draw_pool` drew; they stay on disk."""
+    images, covers = (
+        np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in POOL_FILES
     )
+    return Pool(images, covers)
 
 
 # --- sentences ----------------------------------------------------------------------------------
@@ -178,6 +183,15 @@ class Sentences:
 # --- both streams, with gradients ---------------------------------------------------------------
 
 
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """``softmax(q k^T) v`` of (B, H, N, d), plainly: torch's fused backward is slow for few tokens."""
+    import torch
+
+    query, key, value = (part.flatten(0, 1).to(value.dtype) for part in (query, key, value))
+    with torch.autocast("cpu", enabled=False):
+        return torch.bmm(torch.bmm(query, key.mT).softmax(-1), value)
+
+
 def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tensor) -> Any:
     """The clip stream of all images and the gem stream of some, as :mod:`fade.encoder` has them.
 
@@ -193,7 +207,7 @@ def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tenso
     import torch
     from torch.nn import functional as F
 
-    from fade.gem import GemConfig, inverse_temperature, self_self_attention
+    from fade.gem import GemConfig, inverse_temperature
 
     patches = visual.conv1(pixels)
     grid = patches.shape[-1]
@@ -212,17 +226,24 @@ def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tenso
         attention, normed = block.attn, block.ln_1(clip)
         joint = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
         heads = joint.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        if index >= first:
+        query, key, value = heads
+        if index >= first and len(gem):
             factor = inverse_temperature(normed[gem], heads.shape[-1])
-            query, key, value = heads[:, gem]
-            found = self_self_attention(query, key, value, factor, 1)
-            update = attention.out_proj(found.transpose(1, 2).flatten(2))
-            gathered = (clip[gem] if gathered is None else gathered) + update
-        found = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+            found: Any = 0
+            for part in heads[:, gem]:
+                tokens = F.normalize(part.float(), dim=-1)
+                tokens = F.normalize(
+                    _attend(tokens * factor, tokens, tokens).view_as(tokens).float(), dim=-1
+                )
+                found = found + _attend(tokens * factor, tokens, value[gem]) / 3
+            found = found.view_as(tokens).transpose(1, 2).flatten(2)
+            gathered = (clip[gem] if gathered is None else gathered) + attention.out_proj(found)
+        found = _attend(query * query.shape[-1] ** -0.5, key, value).view_as(query)
         clip = clip + attention.out_proj(found.transpose(1, 2).flatten(2))
         clip = clip + block.mlp(block.ln_2(clip))
+    gathered = clip[:0] if gathered is None else gathered
     return tuple(
-        F.normalize(visual.ln_post(tokens) @ visual.proj, dim=-1)
+        F.normalize((visual.ln_post(tokens) @ visual.proj).float(), dim=-1)
         for tokens in (clip, gathered[:, 1:])
     )
 
@@ -245,63 +266,123 @@ class Batch:
     windows: Tensor | None
 
 
+_SCALES = {True: (1.0, 1.0, 1.0, 0.92, 0.82), False: (1.2, 1.0, 1.0, 0.8, 0.67, 0.5)}
+"""Pixels of a drawn picture for half of one seen, of whole pictures and of windows: magnified by
+less or more, which leaves a part of the picture."""
+
+
 def draw_batch(
     pool: Pool, rng: np.random.Generator, products: int, whole: bool, patch: int
 ) -> Batch:
     """Draw pictures, whole or all through one window of half the side, and change them at random.
 
-    Turns, colours and exposure change product by product, small shifts, light and noise picture
-    by picture.
+    Turns, magnification, colours and exposure change product by product, small shifts, light and
+    noise picture by picture. Now and then another product shines through, or takes a part of the
+    frame: surfaces that no family draws.
     """
-    import cv2
     import torch
 
-    span = SIDE if whole else SIDE // 2
+    span = NATIVE if whole else NATIVE // 2
+    grid = span // patch
     windows = np.zeros((products, 3, 2), np.int64)
     images = np.empty((products, 3, span, span, 3), np.float32)
-    covers = np.zeros((products, 3, span, span), np.float32)
+    covers = np.zeros((products, 3, grid, grid), np.float32)
     for slot in range(products):
-        product = int(rng.integers(len(pool.images)))
-        order, flawed = rng.permutation(PIECES), (False, True, bool(rng.random() < 0.5))
-        turns, flip = int(rng.integers(4)), bool(rng.random() < 0.5)
-        channels = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
-        gain = rng.uniform(0.75, 1.25, 3).astype(np.float32)
-        gamma = np.float32(np.exp(rng.uniform(-0.3, 0.3)))
-        corner = rng.integers(0, SIDE - span + 1, 2)
+        product, other = (int(n) for n in rng.integers(len(pool.images), size=2))
+        one, two = rng.permutation(PIECES)
+        flawed = int(rng.integers(1, VERSIONS))
+        third = (two, 0) if rng.random() < 0.5 else (one, int(rng.integers(1, VERSIONS)))
+        chosen = ((one, 0), (two, flawed), third)
+        turn = _Turn(int(rng.integers(4)), bool(rng.random() < 0.5))
+        # Magnification of 2 at a scale of 1, as a demo picture of 256 pixels is seen at 128.
+        side = 2 * span * float(rng.choice(_SCALES[whole]))
+        corner = rng.uniform(0, SIDE - side, 2) if side < SIDE else np.zeros(2)
         if not whole and rng.random() < 0.75:
-            target = _turned(pool.covers[product, order[1]], turns, flip)
-            rows, columns = np.nonzero(target > 64)
-            if rows.size:
-                pick = int(rng.integers(rows.size))
-                aim = np.array([rows[pick], columns[pick]])
-                corner = np.clip(aim - rng.integers(8, span - 8, 2), 0, SIDE - span)
-        windows[slot] = np.round(corner / patch)
-        for place in range(3):
-            picture = _turned(pool.images[product, int(flawed[place]), order[place]], turns, flip)
-            dy, dx = (corner + rng.integers(-2, 3, 2)).tolist()
-            move = np.array([[1, 0, -dx], [0, 1, -dy]], np.float32)
-            size, border = (span, span), cv2.BORDER_REFLECT
-            picture = cv2.warpAffine(
-                picture, move, size, flags=cv2.INTER_NEAREST, borderMode=border
-            )
-            light = np.float32(rng.uniform(0.95, 1.05))
-            values = np.clip((picture[..., channels] / np.float32(255)) ** gamma * gain, 0, 1)
-            noise = rng.standard_normal(values.shape, np.float32) * rng.uniform(0, 0.012)
-            images[slot, place] = values * light + noise.astype(np.float32)
-            if flawed[place]:
-                cover = _turned(pool.covers[product, order[place]], turns, flip)
-                covers[slot, place] = cv2.warpAffine(
-                    cover, move, size, flags=cv2.INTER_NEAREST, borderMode=border
-                ) / np.float32(255)
+            rows, columns = np.nonzero(turn(pool.covers[product, two, flawed]))
+            pick = int(rng.integers(rows.size))
+            aim = np.array([rows[pick], columns[pick]])
+            corner = np.clip(aim - rng.uniform(0.12, 0.88, 2) * side, 0, SIDE - side)
+        native = NATIVE // patch
+        windows[slot] = np.minimum(np.round(corner / SIDE * native), native - grid)
+        paint = _Colours.draw(rng)
+        share = _share(rng, span) if rng.random() < 0.25 else None
+        for place, (piece, version) in enumerate(chosen):
+            slack = min(4.0, SIDE - side)
+            top, left = np.clip(corner + rng.uniform(-slack, slack, 2), 0, SIDE - side)
+            box = (left, top, left + side, top + side)
+            picture = _seen(turn(pool.images[product, piece, version]), span, box)
+            if share is not None:
+                behind = _seen(turn(pool.images[other, piece, 0]), span, box)
+                picture = picture + (behind - picture) * share[..., None]
+            values = paint(picture) * np.float32(rng.uniform(0.95, 1.05))
+            noise = rng.standard_normal(values.shape, np.float32)
+            images[slot, place] = values + noise * np.float32(rng.uniform(0, 0.012))
+            if version:
+                cover = turn(pool.covers[product, piece, version])
+                kept = _seen(cover, grid, box)
+                if share is not None:
+                    kept = kept * (share.reshape(grid, patch, grid, patch).mean((1, 3)) < 0.6)
+                covers[slot, place] = kept
     pixels = torch.from_numpy(np.clip(images, 0, 1)).flatten(0, 1).permute(0, 3, 1, 2)
-    cover_patches = torch.from_numpy(covers).flatten(0, 1)
-    cover_patches = torch.nn.functional.avg_pool2d(cover_patches[:, None], patch)[:, 0]
-    return Batch(pixels, cover_patches, None if whole else torch.from_numpy(windows).flatten(0, 1))
+    places = None if whole else torch.from_numpy(windows).flatten(0, 1)
+    return Batch(pixels, torch.from_numpy(covers).flatten(0, 1), places)
 
 
-def _turned(picture: NDArray[np.uint8], turns: int, flip: bool) -> NDArray[np.uint8]:
-    turned = np.rot90(picture, turns)
-    return np.ascontiguousarray(turned[:, ::-1] if flip else turned)
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Quarter turns, then perhaps a mirror."""
+
+    quarters: int
+    mirror: bool
+
+    def __call__(self, picture: NDArray[Any]) -> NDArray[Any]:
+        turned = np.rot90(picture, self.quarters)
+        return np.ascontiguousarray(turned[:, ::-1] if self.mirror else turned)
+
+
+@dataclass(frozen=True, slots=True)
+class _Colours:
+    """A change of exposure, hue and saturation."""
+
+    gamma: float
+    mixture: NDArray[np.float32]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> _Colours:
+        gain = rng.uniform(0.75, 1.25, 3)
+        mixture = np.eye(3)[rng.permutation(3) if rng.random() < 0.5 else slice(None)] * gain
+        if rng.random() < 0.3:  # less colour, or none
+            mixture = mixture + (mixture.mean(0) - mixture) * rng.uniform(0.3, 1)
+        return cls(float(np.exp(rng.uniform(-0.3, 0.3))), mixture.T.astype(np.float32))
+
+    def __call__(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.clip(picture**self.gamma @ self.mixture, 0, 1)
+
+
+def _share(rng: np.random.Generator, span: int) -> NDArray[np.float32]:
+    """How much of another product shows at each pixel, (span, span): evenly, or one part only."""
+    if rng.random() < 0.5:
+        return np.full((span, span), rng.uniform(0.15, 0.45), np.float32)
+    y, x = np.meshgrid(*(2 * [np.linspace(-1, 1, span)]), indexing="ij")
+    turn, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.7)
+    if rng.random() < 0.5:
+        distance = np.cos(turn) * x + np.sin(turn) * y - reach
+    else:
+        cy, cx = rng.uniform(-0.8, 0.8, 2)
+        distance = (0.3 + 0.6 * reach) - np.maximum(np.abs(x - cx), np.abs(y - cy) * 1.5)
+    return np.clip(0.5 + distance * span / 3, 0, 1).astype(np.float32)
+
+
+def _seen(
+    picture: NDArray[Any], side: int, box: tuple[float, float, float, float]
+) -> NDArray[np.float32]:
+    """A box (left, top, right, bottom) of a uint8 picture or a bool cover at so many pixels a side."""
+    from PIL import Image
+
+    cover = picture.dtype == np.bool_
+    image = Image.fromarray(picture.astype(np.uint8) * 255 if cover else picture)
+    way = Image.Resampling.BOX if cover else Image.Resampling.BICUBIC
+    return np.asarray(image.resize((side, side), way, box), np.float32) / np.float32(255)
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -312,22 +393,41 @@ class Recipe:
     """How the model is trained; the defaults made the shipped file.
 
     Attributes:
-        products: drawn, of three pieces each, good and defective.
-        steps: optimiser steps; ``minutes`` ends training earlier, its schedule then follows the
-            clock, and the result depends on the machine's speed.
-        batch: products in a process's batch of windows; whole pictures have a quarter.
+        products: drawn of each training family, each of PIECES pieces.
+        steps: optimiser steps; the rate falls to zero over the last ``cooling`` of them, and
+            nothing before depends on how many there are.
+        start: weights to go on from instead of fresh ones, at the lower rate ``tuning``.
+        reading: steps in which the text tower learns; then the vision tower learns alone, from
+            sentences that are kept.
+        windows, wholes: products in a process's batch of windows and of whole pictures.
         processes: that train together; another number gives other weights.
+        saving: steps after which progress is kept.
     """
 
-    products: int = 2400
-    steps: int = 1600
-    minutes: float | None = None
+    products: int = 48
+    steps: int = 3000
+    cooling: int = 500
     seed: int = 0
-    batch: int = 8
+    start: Path | None = None
+    reading: int = 600
+    windows: int = 14
+    wholes: int = 5
     processes: int = 2
     rate: float = 1e-3
+    tuning: float = 5e-4
     decay: float = 0.05
     averaging: float = 0.99
+    saving: int = 100
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        left = (self.steps - step) / min(self.cooling, self.steps)
+        highest = self.rate if self.start is None else self.tuning
+        return highest * min(1.0, (step + 1) / 60, left)
+
+    def whole_at(self, step: int) -> float:
+        """How often a batch shows whole pictures: windows teach more at first, at less cost."""
+        return min(0.8, (0.1 if self.start is None else 0.4) + step / 1000)
 
 
 TOUCHED, UNTOUCHED = 0.06, 0.004
@@ -387,25 +487,31 @@ def _cosines(shape: Sequence[int]) -> Tensor:
     return filters
 
 
+def read(model: Any, tokens: Tensor) -> Tensor:
+    """From each group's mean normal to its mean abnormal sentence, times the scale: (groups, dim)."""
+    texts = model.encode_text(tokens, normalize=True).view(2, _GROUPS, _GROUP, -1).mean(2)
+    direction: Tensor = _SCALE * (texts[1] - texts[0])
+    return direction
+
+
 def losses(
-    model: Any, batch: Batch, tokens: Tensor, mean: Tensor, std: Tensor
+    model: Any, batch: Batch, direction: Tensor, mean: Tensor, std: Tensor, mapped: Tensor
 ) -> dict[str, Tensor]:
     """What inference computes, held against what is known of each picture and patch.
 
-    ``image`` and ``map`` are the language scores of the clip stream's cls token and of the gem
-    stream's patches, ``patch`` the same of the clip stream's patches, ``vision`` the multiplied
-    distance to the nearest patch of the product's good picture.
+    ``image`` and ``patch`` are the language scores of the clip stream's cls token and patches,
+    ``map`` those of the gem stream's patches of the ``mapped`` pictures, ``vision`` the multiplied
+    distance to the nearest patch of the product's good picture. ``rank`` wants a product's
+    defective pictures scored above its good ones, whatever the level. ``direction`` is that of
+    :func:`read`.
     """
     import torch
     from torch.nn import functional as F
 
     count = len(batch.pixels)
     queries = torch.arange(count).view(-1, 3)[:, 1:].flatten()
-    # The gem stream costs most: one query of each product will do, mostly the defective one.
-    mapped = torch.arange(count // 3) * 3 + 1 + (torch.arange(count // 3) % 3 == 2).long()
-    clip, gem = both_streams(model.visual, (batch.pixels - mean) / std, batch.windows, mapped)
-    texts = model.encode_text(tokens, normalize=True).view(2, _GROUPS, _GROUP, -1).mean(2)
-    direction = _SCALE * (texts[1] - texts[0])  # (groups, dim)
+    with torch.autocast("cpu", torch.bfloat16):
+        clip, gem = both_streams(model.visual, (batch.pixels - mean) / std, batch.windows, mapped)
 
     cover = batch.cover.flatten(1)
     flawed = (cover > TOUCHED).float()
@@ -418,7 +524,7 @@ def losses(
         target = target * 0.96 + 0.02
         target, weight = (x.expand_as(logits) for x in (target, weight))
         loss = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
-        return loss / weight.sum()
+        return loss / weight.sum().clamp(min=1)
 
     everything = torch.arange(count)
     image_logits = torch.einsum("bd,gd->gb", clip[:, 0], direction)
@@ -426,41 +532,47 @@ def losses(
     image_weight = (visible | clear).float().expand_as(image_logits)
     image = F.binary_cross_entropy_with_logits(image_logits, image_target, image_weight)
 
+    levels = image_logits.unflatten(1, (-1, 3))
+    pairs = visible.view(-1, 3)[:, :, None] & clear.view(-1, 3)[:, None, :]
+    rank = F.softplus(levels[..., None, :] - levels[..., :, None])[:, pairs].sum()
+
     patches = clip[:, 1:].unflatten(0, (-1, 3))
     nearest = torch.einsum("pqnd,pmd->pqnm", patches[:, 1:], patches[:, 0]).amax(-1).flatten(0, 1)
     distance = _MULTIPLIER * 0.5 * (1 - nearest)
     return {
         "image": image,
+        "rank": rank / (_GROUPS * pairs.sum().clamp(min=1)),
         "map": patch_loss(torch.einsum("bnd,gd->gbn", gem, direction), mapped),
         "patch": patch_loss(torch.einsum("bnd,gd->gbn", clip[:, 1:], direction), everything),
         "vision": patch_loss(10 * (distance - 0.4), queries),
     }
 
 
-WEIGHTS = {"image": 1.0, "map": 2.0, "patch": 1.0, "vision": 2.0}
+WEIGHTS = {"image": 3.0, "rank": 3.0, "map": 1.5, "patch": 1.0, "vision": 1.0}
 
 
-def train(rank: int, pool_file: Path, recipe: Recipe, out: Path, rendezvous: str) -> None:
+def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -> None:
     """Train on drawn products and write the averaged weights, float16, now and then and at last.
 
     Runs in ``recipe.processes`` processes of one thread, which draw their own batches and average
-    their gradients at each step.
+    their gradients at each step. Goes on from the state that the folder keeps.
     """
     import open_clip
     import torch
+    from safetensors.torch import load_file
     from torch import distributed
-    from torch.nn.utils import parameters_to_vector
+    from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=rendezvous, rank=rank, world_size=recipe.processes
     )
-    pool = read_pool(pool_file)
+    pool = read_pool(folder)
     model, tokenizer = new_model(recipe.seed)
-    average, _ = new_model(recipe.seed)
+    if recipe.start is not None:
+        model.load_state_dict(load_file(recipe.start))
+    average = copy.deepcopy(model)
     sentences = Sentences(tokenizer)
-    rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, 4, rank]))
-    common = np.random.default_rng(np.random.SeedSequence([recipe.seed, 5]))
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1)
     std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1)
     visual: Any = model.visual
@@ -472,52 +584,80 @@ def train(rank: int, pool_file: Path, recipe: Recipe, out: Path, rendezvous: str
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ],
         betas=(0.9, 0.98),
+        fused=True,
     )
+    kept, first = folder / STATE, 0
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        first = state["step"]
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+    distributed.barrier()
+    reading = 0 if recipe.start is not None else recipe.reading
+    known: list[Tensor] = []
     began, running = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)
-    for step in range(recipe.steps):
-        minutes = (time.monotonic() - began) / 60
-        done = step / recipe.steps
-        if recipe.minutes is not None:
-            clock = torch.tensor(minutes / recipe.minutes)
-            distributed.broadcast(clock, 0)
-            done = max(done, float(clock))
-        if done >= 1:
-            break
+    for step in range(first, recipe.steps):
+        # Draws depend on the step alone, so that a run that goes on draws what it would have drawn.
+        rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, 4, rank, step]))
+        common = np.random.default_rng(np.random.SeedSequence([recipe.seed, 5, step]))
         for group in optimiser.param_groups:
-            group["lr"] = (
-                recipe.rate * min(1.0, (step + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * done))
-            )
-        whole = bool(common.random() < 0.1 + 0.6 * done)
-        products = recipe.batch // 4 + 1 if whole else recipe.batch
-        parts = losses(
-            model, draw_batch(pool, rng, products, whole, patch), sentences.draw(rng), mean, std
-        )
+            group["lr"] = recipe.rate_at(step)
+        whole = bool(common.random() < recipe.whole_at(step))
+        products = recipe.wholes if whole else recipe.windows
+        # The gem stream costs most: some pictures of every other batch will do.
+        mapped = torch.arange(0, products, 2) if step % 2 else torch.arange(0)
+        mapped = 3 * mapped + 1 + (torch.arange(len(mapped)) % 3 == 2).long()
+        batch = draw_batch(pool, rng, products, whole, patch)
+        if step < reading:
+            direction = read(model, sentences.draw(rng))
+        else:
+            if not known:
+                fixed = np.random.default_rng(np.random.SeedSequence([recipe.seed, 6]))
+                with torch.no_grad():
+                    known = [read(model, sentences.draw(fixed)) for _ in range(50)]
+            direction = known[int(rng.integers(len(known)))]
+        parts = losses(model, batch, direction, mean, std, mapped)
         loss = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        gradients = parameters_to_vector([p.grad for p in trained if p.grad is not None])
+        own = [p.grad for p in trained if p.grad is not None]
+        gradients = parameters_to_vector(own)
         distributed.all_reduce(gradients)
-        start = 0
-        for p in trained:
-            assert p.grad is not None
-            p.grad.copy_(gradients[start : start + p.numel()].view_as(p) / recipe.processes)
-            start += p.numel()
+        vector_to_parameters(gradients / recipe.processes, own)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         keep = min(recipe.averaging, (step + 1) / (step + 10))
         with torch.no_grad():
-            for kept, current in zip(average.parameters(), model.parameters(), strict=True):
-                kept.lerp_(current, 1 - keep)
-        for name, part in parts.items():
-            running[name] += max(0.04, 1 / (step + 1)) * (float(part.detach()) - running[name])
-        if rank == 0 and (step + 1) % 25 == 0:
+            for kept_part, current in zip(average.parameters(), model.parameters(), strict=True):
+                kept_part.lerp_(current, 1 - keep)
+        for name, value in parts.items():
+            share = max(0.03, 1 / (step - first + 1))
+            running[name] += share * (float(value.detach()) - running[name])
+        done = step + 1
+        if rank == 0 and done % 25 == 0:
             said = " ".join(f"{name} {value:.3f}" for name, value in running.items())
-            print(f"step {step + 1} {minutes:.1f} min {said}", file=sys.stderr, flush=True)
-        if rank == 0 and (step + 1) % 100 == 0:
+            minutes = (time.monotonic() - began) / 60
+            print(f"step {done} {minutes:.1f} min {said}", file=sys.stderr, flush=True)
+        if rank == 0 and done % recipe.saving == 0 and done < recipe.steps:
+            part = kept.with_suffix(".part")
+            torch.save(
+                {
+                    "step": done,
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                },
+                part,
+            )
+            part.replace(kept)
             write_weights(average, out)
     if rank == 0:
         write_weights(average, out)
     distributed.destroy_process_group()
+
+
+STATE = "training.pt"
 
 
 def write_weights(model: nn.Module, out: Path) -> None:
@@ -540,50 +680,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="safetensors file to write")
     parser.add_argument("--steps", type=int, default=defaults.steps, help="optimiser steps")
-    parser.add_argument("--minutes", type=float, help="end earlier, after so many minutes")
-    parser.add_argument("--products", type=int, default=defaults.products, help="products to draw")
+    parser.add_argument(
+        "--products", type=int, default=defaults.products, help="products drawn of each family"
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--pool", type=Path, help="npz file that keeps the drawn products")
+    parser.add_argument(
+        "--start", type=Path, metavar="FILE", help="safetensors file of weights to go on from"
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps pictures and progress: the same command then goes on from them",
+    )
     given = parser.parse_args(arguments)
     try:
         if given.out.suffix != ".safetensors" or min(given.steps, given.products) < 1:
             raise ParameterError(
                 "OUT must end in .safetensors; steps and products must be at least 1"
             )
-        run(Recipe(products=given.products, steps=given.steps, minutes=given.minutes,
-                   seed=given.seed), given.out, given.pool)  # fmt: skip
+        run(Recipe(products=given.products, steps=given.steps, seed=given.seed,
+                   start=given.start), given.out, given.keep)  # fmt: skip
     except FadeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def run(recipe: Recipe, out: Path, pool_file: Path | None = None) -> None:
-    """Draw the products, or take those of a file that an earlier run kept, and train on them."""
+def run(recipe: Recipe, out: Path, keep: Path | None = None) -> None:
+    """Draw the products and train on them; a folder that is kept has what an earlier run got to."""
     from torch import multiprocessing as torch_processes
 
     with tempfile.TemporaryDirectory() as scratch:
-        file = pool_file or Path(scratch) / "pool.npz"
-        if not file.exists():
-            pool = draw_pool(recipe.products, recipe.seed, recipe.processes)
-            np.savez(file, **{name: getattr(pool, name) for name in _POOL_ARRAYS})
-        elif len(read_pool(file).images) != recipe.products:
+        folder = keep or Path(scratch)
+        if not all((folder / name).exists() for name in POOL_FILES):
+            draw_pool(folder, recipe.products, recipe.seed, recipe.processes)
+        elif len(read_pool(folder).images) != recipe.products * len(TRAIN_FAMILIES):
             raise ParameterError(
-                f"{file} holds other than {recipe.products} products: name another"
+                f"{folder} holds other than {recipe.products} products a family: name another"
             )
         rendezvous = (Path(scratch) / "rendezvous").as_uri()
         torch_processes.spawn(
-            train, (file, recipe, out.absolute(), rendezvous), nprocs=recipe.processes
+            train, (folder, recipe, out.absolute(), rendezvous), nprocs=recipe.processes
         )
-
-
-_POOL_ARRAYS = ("images", "covers", "families", "defects")
-
-
-def read_pool(file: Path) -> Pool:
-    """Read the products that :func:`run` kept."""
-    with np.load(file, allow_pickle=False) as kept:
-        return Pool(**{name: kept[name] for name in _POOL_ARRAYS})
 
 
 if __name__ == "__main__":
