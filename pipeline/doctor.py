@@ -335,6 +335,9 @@ def _store(params: Params) -> Iterator[Finding]:
     from pipeline.paths import store_root
 
     root = store_root(params.features.store)
+    if isinstance(root, str):
+        yield from _store_url(root)
+        return
     place = root
     while not place.exists():
         place = place.parent
@@ -355,4 +358,20 @@ def _store(params: Params) -> Iterator[Finding]:
         yield warning(
             "store", f"only {room} at {place}: see `fade plan` for what a run needs, free some, or "
             "set features.store to another disk",
+        )  # fmt: skip
+
+
+def _store_url(url: str) -> Iterator[Finding]:
+    from cache.store import Store
+    from pipeline.inventory import describe
+
+    store = Store(url)
+    spaces = describe(store)
+    size = sum(space.bytes for space in spaces)
+    rows = sum(space.rows for space in spaces)
+    yield ok("store", f"{url}: {len(spaces)} spaces, {rows:,} rows, {size:,} bytes")
+    if refusal := store.refuses():
+        yield warning(
+            "store", f"{url} cannot be written to ({refusal}): a run that lacks rows stops; set "
+            "features.store to a store of your own",
         )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cache.files import Place
 from cache.layout import Location, Space
 from cache.store import Store
 from fade.errors import DataError
@@ -58,7 +59,7 @@ class Block:
             them. Vision maps are one component for each fusion, in order.
     """
 
-    store: Path
+    store: Place
     root: Path
     maps: Path | None
     first: int

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cache.files import Place
 from cache.layout import Space, content_key, cut, plan_segments
 from cache.store import Store
 from fade.bank import similarity_to_others, similarity_to_references
@@ -63,7 +64,7 @@ class Plan:
         tasks: of the extract stage; each leaves segments and is not begun again once done.
         feature_bytes: to write into the store.
         component_bytes: of scores and maps in the store, those that are there included.
-        free_bytes: on the store's disk.
+        free_bytes: on the store's disk; None where the store is a URL.
         sampled_images: that the times come from.
         seconds_per_image: to encode one image, decoding included.
         encode_seconds: for all.
@@ -79,7 +80,7 @@ class Plan:
     tasks: int
     feature_bytes: int
     component_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     sampled_images: int
     seconds_per_image: float
     encode_seconds: float
@@ -132,7 +133,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     to_encode = len({key for task in tasks for key in task.keys})
     component_bytes = _component_bytes(params, spaces, len(work.tests))
     free = _free(store.root)
-    if feature_bytes + component_bytes > free:
+    if free is not None and feature_bytes + component_bytes > free:
         remarks.append("that is more than is free: set features.store to another disk")
     sampled, each = _time_encoding(params, encoder, list(spaces), work) if to_encode else (0, 0.0)
     return Plan(
@@ -214,7 +215,10 @@ def _component_bytes(params: Params, spaces: Mapping[Feature, Space], tests: int
     return size * tests
 
 
-def _free(place: Path) -> int:
+def _free(place: Place) -> int | None:
+    """Bytes that are free there; None where there is no end to them."""
+    if isinstance(place, str):
+        return None
     place = place.resolve()
     while not place.exists():
         place = place.parent
@@ -300,7 +304,8 @@ def lines(found: Plan) -> list[str]:
         f"images  {found.test_images} test and {found.reference_images} reference images, "
         f"{found.trials} trials; {found.images_to_encode} images to encode in {found.tasks} tasks",
         f"store   {gigabytes(found.feature_bytes / 1e9)} of features to write, score components of "
-        f"{gigabytes(found.component_bytes / 1e9)}; {gigabytes(found.free_bytes / 1e9)} free",
+        f"{gigabytes(found.component_bytes / 1e9)}"
+        + ("" if found.free_bytes is None else f"; {gigabytes(found.free_bytes / 1e9)} free"),
         f"time    about {duration(found.encode_seconds)} to encode on {found.device}"
         + (f" ({found.seconds_per_image:.2f} s an image)" if found.sampled_images else "")
         + f", at most {duration(found.compare_seconds)} to compare with references",

@@ -51,8 +51,8 @@ class Receipt:
             DamagedSegmentError: rows are gone or changed.
         """
         space = self.space(label)
-        index = store.index(space)
         known = self.rows[label]
+        index = store.index(space, known)
         found = {key: index.get(key) for key in dict.fromkeys(keys)}
         lost = [
             key
@@ -140,5 +140,5 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
             {space.label: rows.get(space.label, {}) for space in spaces},
             remarks["against"],
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -117,8 +118,6 @@ def run(params: Params) -> None:
         feature: feature_space(encoder, feature, params)
         for feature in {*params.reference_features(), *params.test_features()}
     }
-    for space in spaces.values():
-        store.register(space)
     # images to calibrate on are scored like test images
     scored = [*manifest.loc[manifest["split"] == "test", "hash"], *calibration["hash"]]
     needs: dict[str, set[str]] = {}
@@ -140,6 +139,8 @@ def run(params: Params) -> None:
         "%d of %d images have all their features in the store, %d to compute on %s",
         len(needs) - computed, len(needs), computed, encoder.device,
     )  # fmt: skip
+    lacking = Counter(space for task in tasks for space in task.spaces for _ in task.keys)
+    store.prepare({space: lacking[space.fingerprint] for space in spaces.values()})
     extraction = Extraction(
         encoder,
         store,

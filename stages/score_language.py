@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from cache.files import Place
 from cache.layout import Location, Space, plan_segments
 from cache.store import Store
 from fade.bank import unit
@@ -32,7 +32,7 @@ BLOCK_IMAGES = 256
 class Task:
     """A block of images to be classified by one text classifier, and the segment it becomes."""
 
-    store: Path
+    store: Place
     classifier: str
     output: Space
     keys: tuple[str, ...]
@@ -130,10 +130,10 @@ def run(params: Params) -> None:
                 else:
                     labels = [feature.label for feature in params.language_features()]
                     output = language_map_space([receipt.space(label) for label in labels])
-                store.register(output)
                 planned, rows = _plan(
                     use, labels, output, images, text.classifiers[use], receipt, store
                 )
+                store.prepare({output: sum(len(task.keys) for task in planned)})
                 tasks += planned
                 needed[output] = rows
                 against[output.label] = text.classifiers[use]

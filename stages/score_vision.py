@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cache.files import Place
 from cache.layout import Location, Space, plan_segments
 from cache.store import Store
 from fade.bank import unit
@@ -36,7 +36,7 @@ BLOCK_IMAGES = 64
 class Task:
     """A block of images of one category to be compared with its bank, and the segment it becomes."""
 
-    store: Path
+    store: Place
     bank: Bank
     output: Space
     keys: tuple[str, ...]
@@ -72,7 +72,7 @@ def _plan_category(
     features: Sequence[Space],
     places: Sequence[Mapping[str, Location]],
     present: Mapping[str, Location],
-    store: Path,
+    store: Place,
 ) -> list[Task]:
     done = {
         digest: {key for key in needs if component_key(key, digest) in present}
@@ -140,7 +140,6 @@ def _plan(
     labels = [feature.label for feature in params.vision_features()]
     features = [receipt.space(label) for label in labels]
     output = vision_map_space(features)
-    store.register(output)
     present = store.index(output)
     sizes = tuple(feature.size for feature in params.vision_features())
     images = [*tests["hash"], *calibration["hash"]]
@@ -178,6 +177,7 @@ def _plan(
             needs, by_digest, bank, output, features, places, present, store.root
         )
         rows += [component_key(key, digest) for key, found in needs.items() for digest in found]
+    store.prepare({output: sum(len(task.keys) * len(task.against) for task in tasks)})
     return output, tasks, rows, {"vision-map": against, "held-out": held_out}
 
 
