@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,6 +31,13 @@ class Listed:
     name: str
     bytes: int
     changed: float
+
+
+class Names(NamedTuple):
+    """What :meth:`Files.names` found: names alone, sorted."""
+
+    files: list[str]
+    folders: list[str]
 
 
 class Files(Protocol):
@@ -59,8 +66,8 @@ class Files(Protocol):
     def exists(self, name: str) -> bool:
         """Whether a file is there."""
 
-    def names(self, folder: str) -> list[str]:
-        """Sorted names of files and folders in a folder; none if it is not there."""
+    def names(self, folder: str) -> Names:
+        """What lies in a folder itself; nothing if it is not there."""
 
     def list(self, folder: str) -> Iterator[Listed]:
         """All files below a folder, in the order of their names."""
@@ -123,12 +130,13 @@ class LocalFiles:
         """See :class:`Files`."""
         return (self.root / name).is_file()
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str) -> Names:
         """See :class:`Files`."""
-        try:
-            return sorted(os.listdir(self.root / folder))
-        except FileNotFoundError:
-            return []
+        found = Names([], [])
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
+            for entry in entries:
+                (found.folders if entry.is_dir() else found.files).append(entry.name)
+        return Names(sorted(found.files), sorted(found.folders))
 
     def list(self, folder: str) -> Iterator[Listed]:
         """See :class:`Files`."""

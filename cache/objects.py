@@ -14,7 +14,7 @@ from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from cache.files import Listed, Place
+from cache.files import Listed, Names, Place
 from fade.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -129,15 +129,16 @@ class ObjectFiles:
             return False
         return True
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str) -> Names:
         """See :class:`cache.files.Files`."""
         import obstore
 
         found = self._call(
             folder, lambda: obstore.list_with_delimiter(self._client, folder or None)
         )
-        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
-        return sorted(path.rpartition("/")[2] for path in paths)
+        files = (entry["path"].rpartition("/")[2] for entry in found["objects"])
+        folders = (path.rpartition("/")[2] for path in found["common_prefixes"])
+        return Names(sorted(files), sorted(folders))
 
     def list(self, folder: str) -> Iterator[Listed]:
         """See :class:`cache.files.Files`. Names come in pages."""

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from cache.files import Files, LocalFiles, Place
 from fade.errors import ParameterError
+from fade.types import DataPath
 
 SCHEMES = ("s3", "gs", "az", "memory", "file")
 """Of URLs that can be opened; memory lasts as long as the process."""
@@ -27,6 +28,22 @@ def open_files(place: Place) -> Files:
     from cache.objects import ObjectFiles
 
     return ObjectFiles(url)
+
+
+def open_path(place: Place) -> DataPath:
+    """A folder or file of a data set: as ``pathlib.Path`` where it is local.
+
+    Raises:
+        ParameterError: a URL that cannot be opened.
+    """
+    if isinstance(place, Path) or "://" not in place:
+        return Path(place)
+    parts = urlsplit(check_url(place))
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    from cache.objectpath import ObjectPath
+
+    return ObjectPath(f"{parts.scheme}://{parts.netloc}", unquote(parts.path).strip("/"))
 
 
 def check_url(url: str) -> str:

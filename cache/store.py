@@ -153,7 +153,9 @@ class Store:
         folder = f"{self.folder(space)}/index"
         try:
             names = [
-                f"{folder}/{name}" for name in self.files.names(folder) if _ENTRY.fullmatch(name)
+                f"{folder}/{name}"
+                for name in self.files.names(folder).files
+                if _ENTRY.fullmatch(name)
             ]
             return [entry for entry in self.files.map(self._entry, names) if entry]
         except OSError as error:
@@ -338,7 +340,7 @@ class Store:
             return space if space.fingerprint == name else None
 
         try:
-            names = filter(_FINGERPRINT.fullmatch, self.files.names("spaces"))
+            names = filter(_FINGERPRINT.fullmatch, self.files.names("spaces").folders)
             return [space for space in self.files.map(described, names) if space]
         except OSError as error:
             raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None

@@ -5,15 +5,16 @@ Only folder listings and CSV files are read here; no image is opened.
 
 import csv
 import errno
+import io
 import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import IO, cast, get_args
 
 from fade.errors import DataError, ParameterError
-from fade.types import GOOD, DatasetFormat, ImageRecord, Split
+from fade.types import GOOD, DataPath, DatasetFormat, ImageRecord, RemotePath, Split
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
@@ -37,7 +38,7 @@ _LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
 
 def read_dataset(
     format: DatasetFormat,
-    root: Path,
+    root: DataPath,
     categories: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[ImageRecord]:
@@ -50,7 +51,7 @@ def read_dataset(
     Raises ParameterError for an unknown format, a limit below 1 or a category named twice, and
     DataError for a data set that is absent, incomplete or contradicts itself.
     """
-    readers: dict[str, Callable[[Path, Sequence[str] | None], list[ImageRecord]]] = {
+    readers: dict[str, Callable[[DataPath, Sequence[str] | None], list[ImageRecord]]] = {
         "mvtec": read_mvtec,
         "visa": read_visa,
         "folder": read_folder,
@@ -61,20 +62,20 @@ def read_dataset(
         raise ParameterError(f"data set format {format!r} is unknown; choose one of {known}")
     if limit is not None and limit < 1:
         raise ParameterError(f"limit is {limit}, at least 1 is needed; leave it empty for no limit")
-    records = readers[format](Path(root), categories)
+    records = readers[format](Path(root) if isinstance(root, str) else root, categories)
     return records if limit is None else list(_limited(records, limit))
 
 
-def dataset_root(format: DatasetFormat, path: Path) -> Path:
+def dataset_root(format: DatasetFormat, path: DataPath) -> DataPath:
     """Return the folder that the paths of a data set's records are relative to.
 
     It is ``path`` itself, or the folder of the CSV file that a csv data set's ``path`` may name.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     return path.parent if format == "csv" and not path.is_dir() else path
 
 
-def read_mvtec(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+def read_mvtec(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read a data set in MVTec-AD layout: a folder for each category.
 
     In it ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``. Test images are sorted
@@ -90,7 +91,7 @@ def read_mvtec(root: Path, categories: Sequence[str] | None = None) -> list[Imag
     return _unique(record for name in chosen for record in _read_category(root, f"{name}/", name))
 
 
-def read_folder(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+def read_folder(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read one category, or a folder of categories, in the layout of :func:`read_mvtec`.
 
     A root that has ``train/`` or ``test/`` itself is one category, named after the root. Good
@@ -116,7 +117,7 @@ def read_folder(root: Path, categories: Sequence[str] | None = None) -> list[Ima
     )
 
 
-def read_visa(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+def read_visa(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read a data set in VisA layout, whose images ``split_csv/1cls.csv`` lists.
 
     Five columns by position: object, split, label, image, mask. In each category and split the
@@ -149,7 +150,7 @@ def read_visa(root: Path, categories: Sequence[str] | None = None) -> list[Image
     return _unique(record for name in chosen for record in by_category[name])
 
 
-def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+def read_csv(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read the images that a CSV file lists: ``root`` itself, or ``manifest.csv`` in it.
 
     Columns, named in the first row, in any order: image, category, split (train or test), label
@@ -196,7 +197,7 @@ def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageR
 # Folder layouts
 
 
-def _category_folders(root: Path) -> list[str]:
+def _category_folders(root: DataPath) -> list[str]:
     _require_folder(root)
     found = [name for name in _list(root)[1] if _has_split(root / name)]
     for name in found:
@@ -204,12 +205,12 @@ def _category_folders(root: Path) -> list[str]:
     return found
 
 
-def _has_split(folder: Path) -> bool:
+def _has_split(folder: DataPath) -> bool:
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
 def _read_category(
-    root: Path, prefix: str, category: str, *, loose_train: bool = False
+    root: DataPath, prefix: str, category: str, *, loose_train: bool = False
 ) -> list[ImageRecord]:
     """Return the records of the category whose folder is ``root / prefix``."""
     folder = root / prefix
@@ -244,7 +245,7 @@ def _read_category(
     return records
 
 
-def _train_images(train: Path, loose: bool) -> list[str]:
+def _train_images(train: DataPath, loose: bool) -> list[str]:
     """Return the good training images as paths that start with ``train/``."""
     if not train.is_dir():
         return []
@@ -259,7 +260,7 @@ def _train_images(train: Path, loose: bool) -> list[str]:
     return []
 
 
-def _masks(folder: Path) -> dict[str, str]:
+def _masks(folder: DataPath) -> dict[str, str]:
     """Return the mask's file name for each image name that the folder has a mask for."""
     if not folder.is_dir():
         return {}
@@ -277,8 +278,11 @@ def _masks(folder: Path) -> dict[str, str]:
     return plain | marked
 
 
-def _list(folder: Path) -> tuple[list[str], list[str]]:
+def _list(folder: DataPath) -> tuple[list[str], list[str]]:
     """Return the names of a folder's images and sub-folders, sorted; hidden ones left out."""
+    if not isinstance(folder, Path):
+        files, folders = ([n for n in part if n[0] != "."] for part in _children(folder))
+        return list(filter(is_image, files)), folders
     files, folders = [], []
     try:
         with os.scandir(folder) as entries:
@@ -298,6 +302,11 @@ def _list(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(files), sorted(folders)
 
 
+def _children(folder: DataPath) -> tuple[list[str], list[str]]:
+    """Return the names of the files and folders in a folder that is not on this machine."""
+    return cast(RemotePath, folder).children()
+
+
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
     """Tell whether an entry is a link in a circle of links."""
     try:
@@ -312,7 +321,7 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _readable(name: str, folder: Path) -> str:
+def _readable(name: str, folder: DataPath) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -320,7 +329,7 @@ def _readable(name: str, folder: Path) -> str:
     return name
 
 
-def stray_masks(root: Path, records: Iterable[ImageRecord]) -> list[str]:
+def stray_masks(root: DataPath, records: Iterable[ImageRecord]) -> list[str]:
     """Return the masks of a folder layout that belong to no image, relative to the root.
 
     ``records`` are those that :func:`read_mvtec` or :func:`read_folder` found there. Masks of images
@@ -348,8 +357,9 @@ def stray_masks(root: Path, records: Iterable[ImageRecord]) -> list[str]:
 class _TablePaths:
     """Checks the paths of a table against its root; each folder is listed only once."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = os.path.realpath(root)
+    def __init__(self, root: DataPath) -> None:
+        self._remote = None if isinstance(root, Path) else root
+        self._root = os.path.realpath(root) if isinstance(root, Path) else str(root)
         self._folders: dict[str, frozenset[str] | str] = {}
         self._links: set[str] = set()
 
@@ -386,6 +396,9 @@ class _TablePaths:
         return self._folders[folder]
 
     def _listing(self, folder: str) -> frozenset[str] | str:
+        if self._remote is not None:  # it has no links
+            found = _children(self._remote / folder)[0]
+            return frozenset(found) if found else "does not exist"
         try:
             if not self._inside(folder):
                 return "links to a folder outside the data set"
@@ -402,11 +415,11 @@ class _TablePaths:
         return os.path.commonpath((real, self._root)) == self._root
 
 
-def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+def _rows(table: DataPath) -> Iterator[tuple[int, list[str]]]:
     """Yield (row number, stripped cells); the header is row 1, empty rows are left out."""
     number = 0
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with _opened(table) as file:
             for number, row in enumerate(csv.reader(file, strict=True), start=1):
                 cells = [cell.strip() for cell in row]
                 if any(cells):
@@ -422,7 +435,13 @@ def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{table} cannot be read: {error.strerror or error}") from error
 
 
-def _check_header(columns: Sequence[str], table: Path) -> None:
+def _opened(table: DataPath) -> IO[str]:
+    if isinstance(table, Path):
+        return table.open(encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(io.BytesIO(table.read_bytes()), encoding="utf-8-sig", newline="")
+
+
+def _check_header(columns: Sequence[str], table: DataPath) -> None:
     hint = "separate them by commas" if any(";" in c or "\t" in c for c in columns) else ""
     missing = [c for c in CSV_COLUMNS if c not in columns and c != "mask"]
     unknown = [c for c in columns if c not in CSV_COLUMNS]
@@ -478,7 +497,7 @@ def _table_record(
             raise DataError(f"{where}: split is {split!r}, but it must be train or test")
 
 
-def _grouped(records: Iterable[ImageRecord], table: Path) -> dict[str, list[ImageRecord]]:
+def _grouped(records: Iterable[ImageRecord], table: DataPath) -> dict[str, list[ImageRecord]]:
     groups: dict[str, list[ImageRecord]] = {}
     for record in records:
         groups.setdefault(record.category, []).append(record)
@@ -527,7 +546,7 @@ def _limited(records: Iterable[ImageRecord], limit: int) -> Iterator[ImageRecord
         yield record
 
 
-def _choose(found: Sequence[str], categories: Sequence[str] | None, source: Path) -> list[str]:
+def _choose(found: Sequence[str], categories: Sequence[str] | None, source: DataPath) -> list[str]:
     """Return the categories to read, in order: those asked for, or all that were found."""
     if not categories:
         return list(found)
@@ -551,7 +570,7 @@ def _check_category(name: str, where: str) -> None:
         raise DataError(f"{where}: category {name!r} is the name of the averages; rename it")
 
 
-def _require_folder(root: Path) -> None:
+def _require_folder(root: DataPath) -> None:
     if not root.exists():
         raise DataError(f"{root} does not exist; correct the data set's path (dataset.path)")
     if not root.is_dir():

@@ -222,12 +222,13 @@ def _text(file: Path) -> str:
 
 
 def _data(params: Params) -> Iterator[Finding]:
+    from cache.place import open_path
     from fade.datasets import read_dataset
 
     dataset = params.dataset
     try:
         records = read_dataset(
-            dataset.format, Path(dataset.path), dataset.categories, dataset.limit
+            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
         )
     except DataError:
         if _made_by_a_stage(dataset.path):

@@ -16,7 +16,7 @@ from fade.errors import DataError
 from fade.maps import fuse, image_score, resize_levels
 from fade.metrics import PixelHistogram, Regions, label_regions
 from fade.preprocess import decode_mask, resize_mask
-from fade.types import Mode, Trial
+from fade.types import DataPath, Mode, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Block:
     """
 
     store: Place
-    root: Path
+    root: DataPath
     maps: Path | None
     first: int
     images: tuple[TestImage, ...]

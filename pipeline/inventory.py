@@ -176,7 +176,7 @@ def nameless(store: Store) -> list[str]:
         StoreError: the store cannot be read.
     """
     try:
-        names = store.files.names("spaces")
+        names = store.files.names("spaces").folders
     except OSError as error:
         raise StoreError(f"the store at {store.root} cannot be read: {reason(error)}") from None
     return sorted(set(names) - {space.fingerprint for space in store.spaces()})

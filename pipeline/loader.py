@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from cache.layout import content_key
 from fade.errors import DataError
 from fade.preprocess import decode_rgb, resize_square
+from fade.types import DataPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,9 @@ Pixels = dict[int, np.ndarray]
 """Uint8 RGB of (size, size, 3) by size."""
 
 
-def load_pixels(source: Source, root: Path, sizes: Sequence[int], exif_rotation: bool) -> Pixels:
+def load_pixels(
+    source: Source, root: DataPath, sizes: Sequence[int], exif_rotation: bool
+) -> Pixels:
     """Decode one image and resize it to each size.
 
     Raises:
@@ -45,7 +47,7 @@ def load_pixels(source: Source, root: Path, sizes: Sequence[int], exif_rotation:
 
 def prefetch(
     work: Iterable[tuple[Source, tuple[int, ...]]],
-    root: Path,
+    root: DataPath,
     *,
     exif_rotation: bool,
     workers: int,

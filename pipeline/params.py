@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -299,6 +300,20 @@ class Params(Section):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
                         "mode language"
                     )
+        for name, place in (
+            ("dataset.path", self.dataset.path),
+            ("features.store", self.features.store or ""),
+        ):
+            if re.search(r"://([^/]*@|.*[?#])", place):  # not repeated: it may be a password
+                raise ParameterError(
+                    f"{name} is a URL with a user, password or query in it: give s3://bucket/prefix or "
+                    "the like, and put credentials into the environment (docs/store.md)"
+                )
+        if "://" in self.dataset.watch:
+            raise ParameterError(
+                "dataset.watch is a URL, which DVC cannot watch: name a local file that lists what "
+                "lies there and changes with it (docs/data.md)"
+            )
         if self.dataset.exif_rotation and self.dataset.format in ("mvtec", "visa"):
             raise ParameterError(
                 f"dataset.exif_rotation is true, but images of {self.dataset.format} are never "

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cache.files import Place
 from cache.layout import Space, content_key, cut, plan_segments
+from cache.place import open_path
 from cache.store import Store
 from fade.bank import similarity_to_others, similarity_to_references
 from fade.datasets import dataset_root, read_dataset
 from fade.errors import DataError, ParameterError, StoreError
 from fade.sampling import reference_order
-from fade.types import Feature, ImageRecord
+from fade.types import DataPath, Feature, ImageRecord
 from pipeline.components import language_map_space, language_score_space, vision_map_space
 from pipeline.loader import Pixels, Source, load_pixels
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
@@ -48,7 +48,7 @@ class Images:
 
     tests: Sequence[str]
     references: Mapping[str, Sequence[str]]
-    sample: Sequence[Path]
+    sample: Sequence[DataPath]
     known: bool
 
 
@@ -163,7 +163,7 @@ def _made_up(params: Params, images: int) -> Images:
 
 def _of_data_set(params: Params) -> Images:
     dataset = params.dataset
-    path = Path(dataset.path)
+    path = open_path(dataset.path)
     records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
     root = dataset_root(dataset.format, path)
     hashes = _hashes()
@@ -245,12 +245,12 @@ def _time_encoding(
     return len(loaded), max(decode, _seconds(encode) / len(loaded))
 
 
-def _load(path: Path, sizes: Sequence[int], params: Params) -> Pixels:
+def _load(path: DataPath, sizes: Sequence[int], params: Params) -> Pixels:
     try:
         key = content_key(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    return load_pixels(Source(key, str(path)), Path(), sizes, params.dataset.exif_rotation)
+    return load_pixels(Source(key, path.name), path.parent, sizes, params.dataset.exif_rotation)
 
 
 def _made_up_pixels(sizes: Sequence[int]) -> Pixels:

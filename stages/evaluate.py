@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.layout import Location
+from cache.place import open_path
 from cache.store import Store
 from fade.datasets import dataset_root
 from fade.metrics import PixelHistogram
-from fade.types import Trial
+from fade.types import DataPath, Trial
 from pipeline.calibration import trial_images
 from pipeline.cluster import map_tasks
 from pipeline.components import component_key
@@ -98,14 +99,14 @@ class Planner:
 
     params: Params
     store: Store
-    root: Path
+    root: DataPath
     language_score: _Components | None
     language_map: _Components | None
     vision: _Components | None
     held_out: Mapping[str, Mapping[str, Mapping[str, str]]]
 
     @classmethod
-    def open(cls, params: Params, store: Store, root: Path) -> Planner:
+    def open(cls, params: Params, store: Store, root: DataPath) -> Planner:
         """Find all components; some receipt speaks of images."""
         language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
         with language.void_if_damaged():
@@ -311,7 +312,7 @@ def run(params: Params) -> None:
     tests = manifest[manifest["split"] == "test"].reset_index(drop=True)
     trials = params.trials()
     store = Store(store_root(params.features.store))
-    root = dataset_root(params.dataset.format, Path(params.dataset.path))
+    root = dataset_root(params.dataset.format, open_path(params.dataset.path))
     planner = Planner.open(params, store, root) if len(tests) + len(calibration) else None
     shutil.rmtree(MAPS.path, ignore_errors=True)
     MAPS.path.parent.mkdir(parents=True, exist_ok=True)

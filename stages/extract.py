@@ -6,12 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cache.layout import SegmentTask, Space, cut, plan_segments
+from cache.place import open_path
 from cache.store import Store
 from fade.datasets import dataset_root
 from fade.errors import DataError, summarise
@@ -51,7 +51,7 @@ class Extraction:
         runtime, dataset = self.params.runtime, self.params.dataset
         pixels = prefetch(
             ((self.sources[key], self._sizes(task)) for task in tasks for key in task.keys),
-            dataset_root(dataset.format, Path(dataset.path)),
+            dataset_root(dataset.format, open_path(dataset.path)),
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * runtime.batch_size,

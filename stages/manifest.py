@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.layout import content_key
+from cache.place import open_path
 from fade.datasets import GOOD_LABELS, dataset_root, read_dataset, stray_masks
 from fade.errors import DataError, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
-from fade.types import ImageRecord
+from fade.types import DataPath, ImageRecord
 from pipeline.params import Params
 from pipeline.paths import CATEGORIES, MANIFEST, SKIPPED
 from pipeline.progress import Progress
@@ -30,7 +31,9 @@ BAD_LABELS = frozenset({"anomaly", "anomalous", "bad", "defect", "defective", "n
 """Folder names, in lower case, that say defect, beside those that :data:`GOOD_LABELS` says good."""
 
 
-def _row(record: ImageRecord, root: Path, *, exif_rotation: bool, decode: bool) -> dict[str, Any]:
+def _row(
+    record: ImageRecord, root: DataPath, *, exif_rotation: bool, decode: bool
+) -> dict[str, Any]:
     """A manifest row; checks that mask and image agree, and that the files can be opened.
 
     Images are decoded only if ``decode`` is true: that takes much longer than a look at the header.
@@ -64,7 +67,7 @@ def _row(record: ImageRecord, root: Path, *, exif_rotation: bool, decode: bool) 
     return row
 
 
-def _read(root: Path, path: str) -> bytes:
+def _read(root: DataPath, path: str) -> bytes:
     try:
         return (root / path).read_bytes()
     except OSError as error:
@@ -73,6 +76,8 @@ def _read(root: Path, path: str) -> bytes:
 
 def _warn_unless_watched(params: Params) -> None:
     """DVC looks only at ``dataset.watch``: say so when that does not cover the images."""
+    if "://" in params.dataset.path:  # the listing that is watched says what lies there
+        return
     path, watch = Path(params.dataset.path).resolve(), Path(params.dataset.watch).resolve()
     if watch.is_dir() and path != watch and watch not in path.parents:
         log.warning(
@@ -83,7 +88,7 @@ def _warn_unless_watched(params: Params) -> None:
 
 
 def _rows(
-    records: Sequence[ImageRecord], root: Path, params: Params
+    records: Sequence[ImageRecord], root: DataPath, params: Params
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Rows of the images that can be used, and path and reason of the others."""
     dataset = params.dataset
@@ -184,7 +189,7 @@ def run(params: Params) -> None:
 
     dataset = params.dataset
     _warn_unless_watched(params)
-    path = Path(dataset.path)
+    path = open_path(dataset.path)
     records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
     rows, skipped = _rows(records, dataset_root(dataset.format, path), params)
     reasons = [item["reason"] for item in skipped]

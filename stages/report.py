@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cache.place import open_path
 from fade import __version__
 from fade.datasets import dataset_root
 from fade.encoder import SEEDED
@@ -103,7 +104,7 @@ def run(params: Params) -> None:
         read_csv(METRICS.path), read_csv(SUMMARY.path), read_json(EVALUATION.path),
     )  # fmt: skip
     dataset = params.dataset
-    root = dataset_root(dataset.format, Path(dataset.path))
+    root = dataset_root(dataset.format, open_path(dataset.path))
     masks = {
         path: mask
         for path, mask in zip(manifest["path"], manifest["mask"], strict=True)

@@ -55,7 +55,7 @@ def test_what_is_not_there(files: Files) -> None:
         assert error.value.errno
         with pytest.raises(FileNotFoundError):
             files.read_into(name, [(0, memoryview(bytearray(2)))])
-    assert files.names("none") == []
+    assert files.names("none") == ([], [])
     assert list(files.list("none")) == []
     files.delete(["none", "none/x"])
 
@@ -76,8 +76,8 @@ def test_parts_are_read(files: Files) -> None:
 def test_folders_are_listed(files: Files) -> None:
     for name in reversed(NAMES):
         files.write(name, name.encode())
-    assert files.names("") == ["a", "b", "bb"]
-    assert files.names("b") == ["c", "d e", "ü"]
+    assert files.names("") == (["a"], ["b", "bb"])
+    assert files.names("b") == (["c", "d e"], ["ü"])
     assert sorted(f.name for f in files.list("")) == sorted(NAMES)
     found = list(files.list("b"))
     assert {file.name: file.bytes for file in found} == {n: len(n.encode()) for n in NAMES[1:4]}
@@ -92,7 +92,7 @@ def test_what_was_deleted_is_gone(files: Files) -> None:
     files.delete(NAMES)
     assert list(files.list("")) == []
     files.write("b/c", b"x")
-    assert files.names("b") == ["c"]
+    assert files.names("b") == (["c"], [])
 
 
 def test_calls_keep_their_order(files: Files) -> None:
@@ -114,7 +114,7 @@ def test_pages_of_a_listing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> 
     bucket.proxy.seen.clear()
     assert [file.name for file in files.list("n")] == names
     assert len(bucket.proxy.seen) == 4
-    assert len(files.names("n")) == 35
+    assert len(files.names("n").files) == 35
     lost: Iterator[Fault] = iter([None, "cut answer", None, "cut answer"])
     bucket.proxy.faults = lambda method, path: next(lost, None)
     assert [file.name for file in files.list("n")] == names

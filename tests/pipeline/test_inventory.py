@@ -134,7 +134,7 @@ def test_leftovers_go_when_they_are_old(store: Store) -> None:
     after = sum(file.bytes for file in store.files.list(""))
     assert before - after == sum(removal.bytes for removal in removals)
     assert sorted(store.index(SPACE)) == list("abc")[:2]
-    assert store.files.names(f"{store.folder(SPACE)}/segments").count(second) == 0
+    assert store.files.names(f"{store.folder(SPACE)}/segments").folders.count(second) == 0
     assert store.index(SPACE)["b"].segment == first
     assert inventory.prunable(store, everything=True) == []
 
