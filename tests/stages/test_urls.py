@@ -1,4 +1,4 @@
-"""The real stages on a store in a bucket: the results of a run on a folder, byte by byte."""
+"""The real stages on a store and a data set in a bucket: a folder's results, byte by byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fade.errors import StoreError
 from pipeline.inventory import describe, verify
 from pipeline.paths import ARTEFACTS
 from tests.objectstore import SECRET, Bucket, Fault
-from tests.projects import changed, golden_params, run_stages
+from tests.projects import GOLDEN, STAGES, changed, golden_params, run_stages
 
 RESULTS = (
     "metrics.csv", "summary.csv", "metrics.json", "evaluation.json", "scores.parquet",
@@ -40,22 +40,32 @@ def artefacts(folder: Path) -> dict[str, bytes]:
 
 def test_a_run_on_a_bucket(params: dict[str, Any], tmp_path: Path, bucket: Bucket) -> None:
     url = f"{bucket.url}/team/store"
-    here = run_stages(tmp_path / "here", params)
-    puts = []
+    here = run_stages(tmp_path / "here", params, *STAGES)
+    images = GOLDEN / "images"
+    for file in images.rglob("*.*"):
+        bucket.put(f"data/{file.relative_to(images).as_posix()}", file.read_bytes())
+    asked: list[str] = []
 
     def sometimes(method: str, path: str) -> Fault:
-        """Every seventh write meets an overloaded server, every eleventh a lost connection."""
-        if method != "PUT":
-            return None
-        puts.append(path)
-        return 503 if len(puts) % 7 == 0 else "cut request" if len(puts) % 11 == 0 else None
+        """Every seventh request meets an overloaded server, every eleventh a lost connection."""
+        asked.append(method)
+        return 503 if len(asked) % 7 == 0 else "cut request" if len(asked) % 11 == 0 else None
 
     bucket.proxy.faults = sometimes
-    remote = changed(params, features__store=url, cluster={"kind": "threads", "workers": 2})
-    there = run_stages(tmp_path / "there", remote)
+    remote = changed(
+        params,
+        features__store=url,
+        dataset__path=f"{bucket.url}/data",
+        dataset__watch="listing.csv",
+        cluster={"kind": "threads", "workers": 2},
+    )
+    there = run_stages(tmp_path / "there", remote, *STAGES)
     bucket.proxy.faults = None
-    assert len(puts) > 20
+    assert asked.count("PUT") > 20
+    assert asked.count("GET") > 100
     assert artefacts(there) == artefacts(here)
+    pages = [(f / "results" / "report" / "index.html").read_text() for f in (here, there)]
+    assert pages[0].count("data:image") == pages[1].count("data:image") > 10
     assert not (there / ".fade").exists()
     for file in there.rglob("*"):
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
