@@ -86,8 +86,8 @@ class LocalFiles:
     at_once = 4 << 20  # so much is still in the processor's cache when checksums are taken
 
     def __init__(self, root: Path) -> None:
-        self.place: Place = root
-        self.root = root
+        self.root = root.absolute()  # another process may work elsewhere
+        self.place: Place = self.root
 
     def read(self, name: str, most: int) -> bytes:
         """See :class:`Files`."""

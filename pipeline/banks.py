@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,11 +72,13 @@ class Bank:
         category: its name.
         sizes: image sizes, ascending.
         exact: whether all trials share one exact index a size.
+        root: folder of the project; a worker may run in another one.
     """
 
     category: str
     sizes: tuple[int, ...]
     exact: bool
+    root: Path = field(default=Path(), kw_only=True)
 
     @staticmethod
     def shared(params: Params) -> bool:
@@ -102,7 +104,7 @@ class Bank:
 
     def index(self, size: int, trial: Trial | None = None) -> Any:
         """The FAISS index of a size; of one trial where trials cannot share it."""
-        return _open(bank_path(self.category, size, trial))
+        return _open(self.root / bank_path(self.category, size, trial))
 
     def _anomalies(
         self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]

@@ -11,7 +11,7 @@ from fade.gem import GemConfig
 from pipeline.params import Params
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoder
+    from fade.encoder import Device, Encoder
     from fade.types import Feature
 
 _DEMO = Path(__file__).parent / "demo"
@@ -24,8 +24,8 @@ SEGMENT_IMAGES = 256
 """How much one task of the extract stage computes at most."""
 
 
-def load_encoder(params: Params) -> Encoder:
-    """The model of the parameters, ready on its device."""
+def load_encoder(params: Params, device: Device | None = None) -> Encoder:
+    """The model of the parameters, ready on a device: by default that of ``runtime.device``."""
     from fade.encoder import Encoder
 
     model, root = params.model, logging.getLogger()
@@ -38,7 +38,7 @@ def load_encoder(params: Params) -> Encoder:
             str(SHIPPED_WEIGHTS.get(model.pretrained, model.pretrained)),
             gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
             precision=model.precision,
-            device=params.runtime.device,
+            device=device or params.runtime.device,
         )
     finally:
         root.setLevel(level)

@@ -177,9 +177,41 @@ class RuntimeParams(Section):
 class ClusterParams(Section):
     """Who computes what is wide; changes no result, so never a DVC parameter."""
 
-    kind: Literal["synchronous", "threads", "processes"] = "threads"
+    kind: Literal["synchronous", "threads", "processes", "address", "slurm", "gpu"] = "threads"
     workers: Annotated[int, Field(ge=1)] = 2
     threads_per_worker: Annotated[int, Field(ge=1)] = 1
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")] | None = None
+    address: Annotated[str, Field(min_length=1)] | None = None
+    gpus: Annotated[int, Field(ge=1)] | None = None
+    walltime: str = "01:00:00"
+    queue: str | None = None
+    account: str | None = None
+    directives: list[str] = []
+    prologue: list[str] = []
+    interface: str | None = None
+    dashboard: Annotated[int, Field(ge=0, lt=2**16)] = 0
+    wait: Annotated[int, Field(ge=1)] = 3600
+
+    @field_validator("walltime", mode="before")
+    @classmethod
+    def _unquoted(cls, value: Any) -> Any:
+        """YAML reads 12:30:00 without quotes as a number of seconds."""
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
+        return value
+
+    @field_validator("directives", "prologue", "walltime", "queue", "account", "interface")
+    @classmethod
+    def _single_lines(cls, value: Any) -> Any:
+        for text in [value] if isinstance(value, str) else value or []:
+            if not text.strip() or "\n" in text or "\r" in text:
+                raise ValueError("a job script takes lines that are neither empty nor broken")
+        return value
+
+    @property
+    def distributed(self) -> bool:
+        """Whether workers are those of a dask.distributed scheduler."""
+        return self.kind in ("address", "slurm", "gpu")
 
 
 class Params(Section):
@@ -313,6 +345,16 @@ class Params(Section):
             raise ParameterError(
                 "dataset.watch is a URL, which DVC cannot watch: name a local file that lists what "
                 "lies there and changes with it (docs/data.md)"
+            )
+        if self.cluster.kind == "address" and not self.cluster.address:
+            raise ParameterError(
+                "cluster.kind is address and cluster.address is null: give the address of a running "
+                "dask scheduler, such as tcp://10.0.0.1:8786"
+            )
+        if self.cluster.kind == "slurm" and not self.cluster.memory:
+            raise ParameterError(
+                "cluster.kind is slurm and cluster.memory is null: say how much memory a job gets, "
+                "such as 8GiB"
             )
         if self.dataset.exif_rotation and self.dataset.format in ("mvtec", "visa"):
             raise ParameterError(

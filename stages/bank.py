@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cache.files import Place
+from cache.layout import Location, Space
 from cache.store import Store
 from fade.bank import build_index, coreset, unit, write_index
+from fade.types import Trial
 from pipeline.banks import BANK_TABLE, Bank, bank_path
+from pipeline.cluster import map_tasks
 from pipeline.params import Params
 from pipeline.paths import BANKS, REFERENCES, SELECTION, store_root
-from pipeline.progress import Progress
 from pipeline.receipts import Receipt, read_receipt
 from pipeline.runner import run_stage
 from pipeline.tables import read_table, write_table
@@ -24,38 +29,96 @@ if TYPE_CHECKING:
 log = logging.getLogger("fade")
 
 
-def _write_category(
-    category: str, selection: pd.DataFrame, receipt: Receipt, store: Store, params: Params
-) -> int:
+@dataclass(frozen=True)
+class Task:
+    """The bank of one category; paths are absolute, as workers run in folders of their own.
+
+    Attributes:
+        category: its name.
+        root: folder of the project.
+        store: where the features are.
+        keys: the category's distinct references.
+        features: by size, ascending, where the features of each of them lie.
+        trials: where trials cannot share an index, the references of each.
+        index: kind of these.
+        coreset: share of the patches that these keep.
+    """
+
+    category: str
+    root: Path
+    store: Place
+    keys: tuple[str, ...]
+    features: tuple[tuple[int, Space, tuple[Location, ...]], ...]
+    trials: tuple[tuple[Trial, tuple[str, ...]], ...] | None
+    index: str
+    coreset: float
+
+
+def write_category(task: Task) -> int:
     """Write a category's indexes: one a size, or one a size and trial where they cannot be shared."""
-    distinct = list(dict.fromkeys(selection["hash"]))
+    store = Store(task.store)
     files = 0
-    for feature in params.vision_features():
-        space = receipt.space(feature.label)
-        places = receipt.locate(store, feature.label, distinct)
-        vectors = unit(store.read(space, [places[key] for key in distinct]))
-        if Bank.shared(params):
-            write_index(
-                build_index(vectors.reshape(-1, vectors.shape[-1])),
-                bank_path(category, feature.size),
-            )
+    for size, space, places in task.features:
+        vectors = unit(store.read(space, places))
+        if task.trials is None:
+            path = task.root / bank_path(task.category, size)
+            write_index(build_index(vectors.reshape(-1, vectors.shape[-1])), path)
             files += 1
             continue
-        row = {key: number for number, key in enumerate(distinct)}
-        for trial in params.trials():
-            if not trial.shots:
-                continue
-            chosen = selection[
-                (selection["seed"] == trial.seed) & (selection["rank"] < trial.shots)
-            ]
-            keys = dict.fromkeys(chosen["hash"])  # equal images count once, as in a shared bank
+        row = {key: number for number, key in enumerate(task.keys)}
+        for trial, keys in task.trials:
             patches = vectors[[row[key] for key in keys]].reshape(-1, vectors.shape[-1])
-            patches = np.ascontiguousarray(patches[coreset(patches, params.vision.coreset)])
-            write_index(
-                build_index(patches, params.vision.index), bank_path(category, feature.size, trial)
-            )
+            patches = np.ascontiguousarray(patches[coreset(patches, task.coreset)])
+            path = task.root / bank_path(task.category, size, trial)
+            write_index(build_index(patches, task.index), path)
             files += 1
     return files
+
+
+def _plan(selection: pd.DataFrame, receipt: Receipt, store: Store, params: Params) -> list[Task]:
+    """A task for each category."""
+    features = [
+        (
+            feature.size,
+            receipt.space(feature.label),
+            receipt.locate(store, feature.label, selection["hash"]),
+        )
+        for feature in params.vision_features()
+    ]
+    tasks = []
+    for category, part in selection.groupby("category", sort=False):
+        distinct = tuple(dict.fromkeys(part["hash"]))
+        # equal images count once, as in a shared bank
+        trials = tuple(
+            (
+                trial,
+                tuple(
+                    dict.fromkeys(
+                        part.loc[
+                            (part["seed"] == trial.seed) & (part["rank"] < trial.shots), "hash"
+                        ]
+                    )
+                ),
+            )
+            for trial in params.trials()
+            if trial.shots
+        )
+        tasks.append(
+            Task(
+                str(category),
+                Path.cwd(),
+                store.root,
+                distinct,
+                tuple(
+                    (size, space, tuple(places[key] for key in distinct))
+                    for size, space, places in features
+                ),
+                None if Bank.shared(params) else trials,
+                params.vision.index,
+                params.vision.coreset,
+            )
+        )
+    return tasks
 
 
 def run(params: Params) -> None:
@@ -64,16 +127,20 @@ def run(params: Params) -> None:
     receipt = read_receipt(REFERENCES)
     store = Store(store_root(params.features.store))
     shutil.rmtree(BANKS.path, ignore_errors=True)
-    files = 0
-    groups = dict(tuple(selection.groupby("category", sort=False)))
-    with receipt.void_if_damaged(), Progress(len(groups), "banks", "category") as progress:
-        for category, part in groups.items():
-            files += _write_category(str(category), part, receipt, store, params)
-            progress.advance()
+    with receipt.void_if_damaged():
+        tasks = _plan(selection, receipt, store, params) if len(selection) else []
+        files = map_tasks(
+            write_category,
+            tasks,
+            params.cluster,
+            "bank",
+            unit="category",
+            name=lambda task: task.category,
+        )
     table = selection[["category", "hash"]].drop_duplicates(ignore_index=True)
     table["position"] = table.groupby("category", sort=False).cumcount()
     write_table(table, BANK_TABLE)
-    log.info("%d indexes for %d categories", files, len(groups))
+    log.info("%d indexes for %d categories", sum(files), len(tasks))
 
 
 if __name__ == "__main__":

@@ -160,8 +160,8 @@ class Planner:
             found.append(
                 Block(
                     self.store.root,
-                    self.root,
-                    maps,
+                    self.root.absolute(),
+                    maps and maps.absolute(),
                     first,
                     tuple(TestImage(*values) for values in zip(*columns, strict=True)),
                     fusions,
@@ -182,7 +182,12 @@ def _evaluate(blocks: list[Block], params: Params, label: str) -> list[Outcome]:
     # a damaged row may be of either: both are cheap to make again
     with language.void_if_damaged(), vision.void_if_damaged():
         return map_tasks(
-            evaluate_block, blocks, params.cluster, label, weight=lambda block: len(block.images)
+            evaluate_block,
+            blocks,
+            params.cluster,
+            label,
+            weight=lambda block: len(block.images),
+            name=lambda block: block.images[0].category,
         )
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cache.files import Place
 from cache.layout import SegmentTask, Space, cut, plan_segments
 from cache.place import open_path
 from cache.store import Store
 from fade.datasets import dataset_root
-from fade.errors import DataError, summarise
+from fade.errors import DataError, ModelError, summarise
 from fade.types import Feature
+from pipeline.cluster import map_tasks
 from pipeline.loader import Pixels, Source, prefetch
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
@@ -107,12 +113,122 @@ class Extraction:
             self.store.write(self.features[space][1], keys, values)
 
 
+@dataclass(frozen=True)
+class Task:
+    """A segment to be computed by a worker that may be another machine.
+
+    Attributes:
+        name: category of its first image.
+        store: where it goes.
+        params: with absolute paths.
+        segment: which images and spaces.
+        sources: of these images.
+        features: of these spaces.
+    """
+
+    name: str
+    store: Place
+    params: Params
+    segment: SegmentTask
+    sources: tuple[Source, ...]
+    features: tuple[tuple[Feature, Space], ...]
+
+
+_ENCODER = threading.Lock()
+"""One segment at a time in a process: the model and its threads are shared."""
+
+
+@lru_cache(maxsize=1)
+def _worker_encoder(params: str, fingerprint: str) -> Encoder:
+    """The model, kept by each worker; the fingerprint of a space changes with the weights."""
+    return load_encoder(Params.model_validate_json(params))
+
+
+def encode_segment(task: Task) -> list[str]:
+    """Compute and store one segment on a worker; what is wrong with images that were left out.
+
+    Raises:
+        ModelError: the worker's model is another one.
+    """
+    import torch
+
+    with _ENCODER:
+        torch.set_num_threads(task.params.cluster.threads_per_worker)
+        _, space = task.features[0]
+        encoder = _worker_encoder(task.params.model_dump_json(), space.fingerprint)
+        for feature, space in task.features:
+            if feature_space(encoder, feature, task.params) != space:
+                raise ModelError(
+                    f"model.pretrained: a worker finds other weights than the run in "
+                    f"{task.params.model.pretrained}: give it the same file"
+                )
+        extraction = Extraction(
+            encoder,
+            Store(task.store),
+            {space.fingerprint: (feature, space) for feature, space in task.features},
+            {source.key: source for source in task.sources},
+            task.params,
+        )
+        extraction.run([task.segment])
+        return extraction.problems
+
+
+def _with_absolute_paths(params: Params) -> Params:
+    """Parameters for workers, which run in folders of their own."""
+
+    def absolute(name: str) -> str:
+        return str(Path(name).absolute()) if Path(name).exists() else name
+
+    model, dataset = params.model, params.dataset
+    return params.model_copy(
+        update={
+            "model": model.model_copy(
+                update={"name": absolute(model.name), "pretrained": absolute(model.pretrained)}
+            ),
+            "dataset": dataset.model_copy(update={"path": absolute(dataset.path)}),
+        }
+    )
+
+
+def _encode_on_cluster(
+    tasks: list[SegmentTask],
+    store: Store,
+    features: Mapping[str, tuple[Feature, Space]],
+    sources: Mapping[str, Source],
+    categories: Mapping[str, str],
+    params: Params,
+) -> list[str]:
+    """Let the cluster's workers compute the segments; what is wrong with images left out."""
+    there = _with_absolute_paths(params)
+    found = map_tasks(
+        encode_segment,
+        [
+            Task(
+                categories[task.keys[0]],
+                store.root,
+                there,
+                task,
+                tuple(sources[key] for key in task.keys),
+                tuple(features[space] for space in task.spaces),
+            )
+            for task in tasks
+        ],
+        params.cluster,
+        "extract",
+        weight=lambda task: len(task.segment.keys),
+        name=lambda task: task.name,
+    )
+    return [problem for problems in found for problem in problems]
+
+
 def run(params: Params) -> None:
     """Bring the store up to what the parameters need, and write the two receipts."""
     manifest, _ = read_table(MANIFEST.path)
     selection, _ = read_table(SELECTION.path)
     calibration, _ = read_table(CALIBRATION.path)
-    encoder = load_encoder(params)
+    on_cluster = params.cluster.distributed
+    # where workers compute, the model here only tells what features are
+    encoder = load_encoder(params, "cpu" if on_cluster else None)
     store = Store(store_root(params.features.store))
     spaces = {
         feature: feature_space(encoder, feature, params)
@@ -137,24 +253,24 @@ def run(params: Params) -> None:
     computed = len({key for task in tasks for key in task.keys})
     log.info(
         "%d of %d images have all their features in the store, %d to compute on %s",
-        len(needs) - computed, len(needs), computed, encoder.device,
+        len(needs) - computed, len(needs), computed,
+        "the cluster" if on_cluster else encoder.device,
     )  # fmt: skip
     lacking = Counter(space for task in tasks for space in task.spaces for _ in task.keys)
     store.prepare({space: lacking[space.fingerprint] for space in spaces.values()})
-    extraction = Extraction(
-        encoder,
-        store,
-        {space.fingerprint: (feature, space) for feature, space in spaces.items()},
-        {
-            key: Source(key, path)
-            for key, path in zip(manifest["hash"], manifest["path"], strict=True)
-        },
-        params,
-    )
-    extraction.run(tasks)
-    if extraction.problems:
+    by_print = {space.fingerprint: (feature, space) for feature, space in spaces.items()}
+    paths = zip(manifest["hash"], manifest["path"], strict=True)
+    sources = {key: Source(key, path) for key, path in paths}
+    if on_cluster:
+        categories = dict(zip(manifest["hash"], manifest["category"], strict=True))
+        problems = _encode_on_cluster(tasks, store, by_print, sources, categories, params)
+    else:
+        extraction = Extraction(encoder, store, by_print, sources, params)
+        extraction.run(tasks)
+        problems = extraction.problems
+    if problems:
         raise DataError(
-            f"{summarise(extraction.problems)} (all other images are stored; repair or remove "
+            f"{summarise(problems)} (all other images are stored; repair or remove "
             "these and run again)"
         )
     write_receipt(

@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.layout import content_key
+from cache.layout import content_key, cut
 from cache.place import open_path
 from fade.datasets import GOOD_LABELS, dataset_root, read_dataset, stray_masks
 from fade.errors import DataError, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import DataPath, ImageRecord
-from pipeline.params import Params
+from pipeline.cluster import iterate_tasks
+from pipeline.params import ClusterParams, Params
 from pipeline.paths import CATEGORIES, MANIFEST, SKIPPED
-from pipeline.progress import Progress
 from pipeline.runner import run_stage
 from pipeline.tables import write_json, write_table
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fade")
 
+CHUNK_FILES = 64
+"""Files that one task reads."""
 BAD_LABELS = frozenset({"anomaly", "anomalous", "bad", "defect", "defective", "ng", "not-good"})
 """Folder names, in lower case, that say defect, beside those that :data:`GOOD_LABELS` says good."""
 
@@ -87,33 +88,60 @@ def _warn_unless_watched(params: Params) -> None:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Task:
+    """Some files to be read and hashed.
+
+    Attributes:
+        root: absolute folder that paths are relative to.
+        records: of images.
+        exif_rotation: whether images are turned as their camera says.
+        decode: whether to look at more than the header.
+    """
+
+    root: DataPath
+    records: tuple[ImageRecord, ...]
+    exif_rotation: bool
+    decode: bool
+
+
+def read_files(task: Task) -> list[dict[str, Any] | str]:
+    """For each image its row, or why it cannot be used."""
+    found: list[dict[str, Any] | str] = []
+    for record in task.records:
+        try:
+            found.append(
+                _row(record, task.root, exif_rotation=task.exif_rotation, decode=task.decode)
+            )
+        except DataError as error:
+            found.append(str(error))
+    return found
+
+
 def _rows(
     records: Sequence[ImageRecord], root: DataPath, params: Params
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Rows of the images that can be used, and path and reason of the others."""
-    dataset = params.dataset
-
-    def attempt(record: ImageRecord) -> dict[str, Any] | DataError:
-        try:
-            return _row(
-                record,
-                root,
-                exif_rotation=dataset.exif_rotation,
-                decode=dataset.on_bad_image == "skip",
-            )
-        except DataError as error:
-            return error
-
+    dataset, cluster = params.dataset, params.cluster
+    if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
+        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
+    decode = dataset.on_bad_image == "skip"
+    tasks = [
+        Task(root.absolute(), part, dataset.exif_rotation, decode)
+        for part in cut(records, CHUNK_FILES)
+    ]
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    with (
-        ThreadPoolExecutor(params.runtime.loader_workers) as pool,
-        Progress(len(records), "hashing") as progress,
+    for task, outcomes in zip(
+        tasks,
+        iterate_tasks(
+            read_files, tasks, cluster, "manifest", weight=lambda task: len(task.records)
+        ),
+        strict=True,
     ):
-        for record, outcome in zip(records, pool.map(attempt, records), strict=True):
-            progress.advance()
-            if isinstance(outcome, DataError):
-                skipped.append({"path": record.path, "reason": str(outcome)})
+        for record, outcome in zip(task.records, outcomes, strict=True):
+            if isinstance(outcome, str):
+                skipped.append({"path": record.path, "reason": outcome})
             else:
                 rows.append(outcome)
     return rows, skipped

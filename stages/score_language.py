@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -30,10 +31,14 @@ BLOCK_IMAGES = 256
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A block of images to be classified by one text classifier, and the segment it becomes."""
+    """A block of images to be classified by one text classifier, and the segment it becomes.
+
+    Paths are absolute, as workers run in folders of their own.
+    """
 
     store: Place
-    classifier: str
+    classifier: Path
+    digest: str
     output: Space
     keys: tuple[str, ...]
     features: tuple[Space, ...]
@@ -43,7 +48,7 @@ class Task:
 def score_block(task: Task) -> int:
     """Compute and store one block; the number of images."""
     store = Store(task.store)
-    classifier = open_classifier(classifier_path(task.classifier))
+    classifier = open_classifier(task.classifier)
     probabilities = []
     for space, places in zip(task.features, task.places, strict=True):
         vectors = unit(store.read(space, places))
@@ -61,7 +66,7 @@ def score_block(task: Task) -> int:
                 for i in range(len(task.keys))
             ]
         )
-    store.write(task.output, [component_key(key, task.classifier) for key in task.keys], rows)
+    store.write(task.output, [component_key(key, task.digest) for key in task.keys], rows)
     return len(task.keys)
 
 
@@ -91,6 +96,7 @@ def _plan(
     tasks = [
         Task(
             store.root,
+            classifier_path(digest).absolute(),
             digest,
             output,
             plan.keys,
@@ -138,7 +144,12 @@ def run(params: Params) -> None:
                 needed[output] = rows
                 against[output.label] = text.classifiers[use]
             done = map_tasks(
-                score_block, tasks, params.cluster, "language", weight=lambda task: len(task.keys)
+                score_block,
+                tasks,
+                params.cluster,
+                "language",
+                weight=lambda task: len(task.keys),
+                name=lambda task: task.output.label.removeprefix("language-"),
             )
         log.info(
             "%d components in the store, %d computed now",

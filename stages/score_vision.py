@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,7 +118,12 @@ def run(params: Params) -> None:
                 params, tests, calibration, receipt, references, store
             )
             done = map_tasks(
-                score_block, tasks, params.cluster, "vision", weight=lambda task: len(task.keys)
+                score_block,
+                tasks,
+                params.cluster,
+                "vision",
+                weight=lambda task: len(task.keys),
+                name=lambda task: task.bank.category,
             )
         needed[output] = rows
         log.info("%d vision maps, %d images searched now", len(set(rows)), sum(done))
@@ -154,7 +160,7 @@ def _plan(
         trials = comparisons(selection[selection["category"] == category], positions, params)
         scored = tests.loc[tests["category"] == category, "hash"].tolist()
         candidates = calibration.loc[calibration["category"] == category, "hash"].tolist()
-        bank = Bank(str(category), sizes, Bank.shared(params))
+        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd())
         by_digest: dict[str, Comparison] = {}
         needs: dict[str, list[str]] = {key: [] for key in (*scored, *candidates)}
         for comparison, keys in trials:

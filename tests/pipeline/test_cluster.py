@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import pipeline.cluster
 from fade.errors import DataError, FadeError
-from pipeline.cluster import map_tasks
+from pipeline.cluster import IN_FLIGHT, iterate_tasks, map_tasks
 from pipeline.params import ClusterParams
 from pipeline.progress import Progress, _duration, _plural
 
@@ -75,18 +76,7 @@ def test_no_tasks_have_no_results(kind: str, tasks: list[int]) -> None:
 
 
 @kinds
-@pytest.mark.parametrize("tblib", [True, False])
-def test_an_error_keeps_its_type_and_its_line(
-    kind: str, tblib: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without tblib, which dask does not require, its processes wrap errors."""
-    if not tblib:
-        import dask.multiprocessing as dm
-
-        def wrapped(error: Exception, traceback: Any) -> None:
-            raise dm.remote_exception(error, "File x\n  line 1")
-
-        monkeypatch.setattr(dm, "reraise", wrapped)
+def test_an_error_keeps_its_type_and_its_line(kind: str) -> None:
     with pytest.raises(DataError) as caught:
         map_tasks(refuse, [0, 1, 2], cluster(kind), "work")
     assert str(caught.value) == "image 1.png is broken: remove it"
@@ -97,6 +87,40 @@ def test_an_error_keeps_its_type_and_its_line(
 def test_a_bug_is_not_hidden(kind: str) -> None:
     with pytest.raises(ZeroDivisionError):
         map_tasks(bug, [1, 0], cluster(kind), "work")
+
+
+@quick_kinds
+def test_tasks_are_made_while_others_run_and_few_wait(kind: str) -> None:
+    made = 0
+
+    def tasks() -> Iterator[int]:
+        nonlocal made
+        for made in range(1, 201):
+            yield made - 1
+
+    for number, result in enumerate(
+        iterate_tasks(slow_first, tasks(), cluster(kind), "w", total=200)
+    ):
+        assert result[0] == number
+        assert made <= number + 2 + IN_FLIGHT * 2
+    assert number == 199
+
+
+@quick_kinds
+def test_who_stops_early_leaves_no_work_behind(kind: str) -> None:
+    done: list[int] = []
+    results = iterate_tasks(done.append, list(range(1000)), cluster(kind), "work")
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    count = len(done)
+    assert count <= 1 + IN_FLIGHT * 2
+    time.sleep(0.05)
+    assert len(done) == count
+
+
+def test_tasks_without_a_length_need_a_total() -> None:
+    with pytest.raises(TypeError, match="total"):
+        map_tasks(slow_first, iter([1]), cluster("synchronous"), "work")  # type: ignore[arg-type]
 
 
 def test_a_worker_that_dies_is_reported() -> None:

@@ -1,0 +1,400 @@
+"""A real scheduler and two worker processes on loopback: same results, and what happens on loss."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.scheduler
+from cache.store import Store
+from fade.errors import DataError, FadeError, ModelError, ParameterError
+from pipeline.cluster import iterate_tasks, map_tasks
+from pipeline.params import ClusterParams
+from pipeline.scheduler import close_sessions, start_local, visible_gpus
+from tests.projects import ROOT, changed, golden_params, run_stages
+
+
+class Machines:
+    """A scheduler and workers, as `dask scheduler` and `dask worker` start them."""
+
+    def __init__(self, folder: Path, memory: str = "4GiB", workers: int = 2) -> None:
+        self.folder, self.memory = folder, memory
+        folder.mkdir(exist_ok=True)
+        self.file = folder / "scheduler.json"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._start(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+            "--scheduler-file", str(self.file),
+        )  # fmt: skip
+        for number in range(workers):
+            self.worker(f"worker-{number}")
+        self.address = self._wait(workers)
+
+    def worker(self, name: str) -> None:
+        self._start(
+            "worker", "--scheduler-file", str(self.file), "--nthreads", "1", "--name", name,
+            "--memory-limit", self.memory, "--no-dashboard", "--host", "127.0.0.1",
+            name=name,
+        )  # fmt: skip
+
+    def _start(self, kind: str, *options: str, name: str | None = None) -> None:
+        folder = self.folder / (name or kind)  # not the project's
+        folder.mkdir(exist_ok=True)
+        with (folder / "log").open("ab") as log:
+            self.processes[name or kind] = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options],
+                cwd=folder,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "DASK_TEMPORARY_DIRECTORY": str(folder),
+                    "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
+                    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+                },
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _wait(self, workers: int) -> str:
+        """The scheduler's address, once all workers are there."""
+        from distributed import Client
+
+        for _ in range(600):
+            with contextlib.suppress(OSError, ValueError):
+                address = str(json.loads(self.file.read_text())["address"])
+                with Client(address, set_as_default=False) as client:
+                    if workers:
+                        client.wait_for_workers(workers, timeout=60)
+                return address
+            time.sleep(0.1)
+        raise AssertionError((self.folder / "scheduler" / "log").read_text())
+
+    def kill(self, name: str) -> None:
+        process = self.processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    found = Machines(tmp_path_factory.mktemp("machines"))
+    yield found
+    close_sessions()
+    found.close()
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[Machines]:
+    """Machines for one test, which may do to them what it likes."""
+    found = Machines(tmp_path / "machines")
+    yield found
+    close_sessions()
+    found.close()
+
+
+def cluster(machines: Machines, **more: Any) -> ClusterParams:
+    return ClusterParams(kind="address", address=machines.address, **more)
+
+
+def slow_first(task: int) -> tuple[int, list[float]]:
+    time.sleep(0.3 if task == 0 else 0)
+    return task, [task / 3]
+
+
+def refuse(task: int) -> int:
+    if task == 1:
+        raise DataError(f"image {task}.png is broken: remove it")
+    return task
+
+
+def who(task: int) -> tuple[int, set[int]]:
+    from threadpoolctl import threadpool_info
+
+    time.sleep(0.05)
+    return os.getpid(), {library["num_threads"] for library in threadpool_info()}
+
+
+def note(task: tuple[Path, int]) -> int:
+    """Leave a line before and after slow work."""
+    file, number = task
+    with file.open("a") as stream:
+        stream.write(f"{number} {os.getpid()}\n")
+    time.sleep(0.4)
+    with file.open("a") as stream:
+        stream.write(f"{number} done\n")
+    return number
+
+
+def hoard(task: int) -> int:
+    held = []
+    if task == 1:
+        for _ in range(64):
+            held.append(bytearray(os.urandom(1 << 20) * 32))
+            time.sleep(0.05)
+    return len(held)
+
+
+def unknown(task: int) -> int:
+    raise ModuleNotFoundError("No module named 'pipeline.nonsense'")
+
+
+def gpus(task: int) -> str:
+    time.sleep(0.2)
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_results_come_in_the_order_of_the_tasks(machines: Machines) -> None:
+    tasks = (n for n in range(40))
+    done = list(iterate_tasks(slow_first, tasks, cluster(machines), "work", total=40))
+    assert done == [(task, [task / 3]) for task in range(40)]
+    # a second run of the same name on the same scheduler is another one
+    assert map_tasks(refuse, [0, 5], cluster(machines), "work") == [0, 5]
+
+
+def test_an_error_keeps_its_type_and_its_line(machines: Machines) -> None:
+    with pytest.raises(DataError, match=r"^image 1\.png is broken: remove it$"):
+        map_tasks(refuse, [0, 1, 2], cluster(machines), "work")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_both_workers_work_with_so_many_threads(machines: Machines, threads: int) -> None:
+    found = map_tasks(who, list(range(8)), cluster(machines, threads_per_worker=threads), "who")
+    assert len({pid for pid, _ in found}) == 2
+    assert os.getpid() not in {pid for pid, _ in found}
+    assert all(counts == {threads} for _, counts in found)
+
+
+def test_a_worker_with_other_code_refuses(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.scheduler, "code_digest", lambda: "older")
+    with pytest.raises(ParameterError, match=r"the worker tcp://\S+ has other code"):
+        map_tasks(refuse, [0], cluster(machines), "work")
+
+
+def test_a_worker_without_the_packages(machines: Machines) -> None:
+    with pytest.raises(ModelError, match=r"cannot run work-0000 .*nonsense.*must be installed"):
+        map_tasks(unknown, [0], cluster(machines), "work")
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = ClusterParams(kind="address", address="tcp://127.0.0.1:9")
+    monkeypatch.setattr(pipeline.scheduler, "CONNECT_SECONDS", 1)
+    with pytest.raises(ParameterError, match="no dask scheduler answers"):
+        map_tasks(refuse, [0], nowhere, "work")
+
+
+@pytest.fixture(scope="module")
+def params(golden_checkpoint: Path) -> dict[str, Any]:
+    """All sides of the pipeline, in a few small segments."""
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96],
+        dataset__limit=2,
+        threshold__images=2,
+        runtime={"device": "cpu", "batch_size": 2, "loader_workers": 2},
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(params: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("synchronous")
+    with small_tasks():
+        return results(run_stages(folder, params))
+
+
+@contextlib.contextmanager
+def small_tasks() -> Iterator[None]:
+    import stages.extract
+    import stages.manifest
+    import stages.score_language
+    import stages.score_vision
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages.manifest, "CHUNK_FILES", 8)
+        patch.setattr(stages.extract, "SEGMENT_IMAGES", 4)
+        patch.setattr(stages.score_language, "BLOCK_IMAGES", 4)
+        patch.setattr(stages.score_vision, "BLOCK_IMAGES", 4)
+        yield
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    names = ("metrics.csv", "summary.csv", "thresholds.json", "scores.parquet")
+    found = {name: (folder / "results" / name).read_bytes() for name in names}
+    for name in ("references", "test", "language", "vision"):
+        found[name] = receipt(folder, name)
+    for file in sorted((folder / "artefacts" / "banks").rglob("*.faiss")):
+        found[str(file.relative_to(folder))] = file.read_bytes()
+    return found
+
+
+def receipt(folder: Path, name: str) -> bytes:
+    return (folder / "artefacts" / "receipts" / f"{name}.parquet").read_bytes()
+
+
+def no_row_twice(folder: Path) -> None:
+    store = Store(folder / ".fade" / "store")
+    for space in store.spaces():
+        keys = [key for entry in store.entries(space) for key in entry["keys"]]
+        assert len(keys) == len(set(keys)), f"{space.label} was computed twice"
+
+
+def test_the_pipeline_gives_the_same_bits(
+    machines: Machines, params: dict[str, Any], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    there = changed(params, cluster={"kind": "address", "address": machines.address})
+    with small_tasks():
+        run_stages(tmp_path, there)
+    assert results(tmp_path) == expected
+    no_row_twice(tmp_path)
+
+
+def test_other_weights_are_refused(
+    machines: Machines, params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker opens another file than the run did."""
+    import torch
+
+    import stages.extract
+
+    other = tmp_path / "other.pt"
+    state = torch.load(params["model"]["pretrained"], weights_only=True)
+    torch.save({name: value * 1.5 for name, value in state.items()}, other)
+    there = changed(params, cluster={"kind": "address", "address": machines.address})
+    original = stages.extract._with_absolute_paths
+
+    def swapped(params: Any) -> Any:
+        found = original(params)
+        model = found.model.model_copy(update={"pretrained": str(other)})
+        return found.model_copy(update={"model": model})
+
+    monkeypatch.setattr(stages.extract, "_with_absolute_paths", swapped)
+    with pytest.raises(ModelError, match=r"other weights than the run in .*other\.pt"):
+        run_stages(tmp_path, there, "manifest", "select", "extract")
+
+
+def test_a_worker_killed_in_mid_task(
+    doomed: Machines, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its task is done by the other one; what was finished is not done again."""
+    file = tmp_path / "notes"
+    tasks = [(file, number) for number in range(8)]
+    found = []
+    for number in iterate_tasks(note, tasks, cluster(doomed), "vision"):
+        found.append(number)
+        if number == 1:
+            doomed.kill("worker-0")
+    assert found == list(range(8))
+    lines = file.read_text().split("\n")
+    done = [line.split()[0] for line in lines if line.endswith("done")]
+    begun = [line for line in lines if line and not line.endswith("done")]
+    assert sorted(done) == sorted(map(str, range(8)))
+    assert 8 <= len(begun) <= 9, "only the task in flight is begun again"
+    assert any("is gone; repeated elsewhere: vision-" in text for text in caplog.messages)
+
+
+def test_the_scheduler_is_lost_and_the_next_run_goes_on(
+    doomed: Machines,
+    params: dict[str, Any],
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import stages.extract
+
+    there = changed(params, cluster={"kind": "address", "address": doomed.address})
+    finished = stages.extract.map_tasks
+
+    def lose(function: Any, tasks: Any, *args: Any, **options: Any) -> Any:
+        """Kill the scheduler once the first segments are stored."""
+        for number, _ in enumerate(iterate_tasks(function, tasks, *args, **options)):
+            if number == 1:
+                doomed.kill("scheduler")
+        raise AssertionError("it went on without a scheduler")
+
+    with small_tasks():
+        run_stages(tmp_path, there, "manifest", "select")
+        monkeypatch.setattr(stages.extract, "map_tasks", lose)
+        with pytest.raises(FadeError, match=r"scheduler at tcp://\S+ is lost.*run again") as caught:
+            run_stages(tmp_path, there, "extract")
+        assert caught.value.exit_code == 1
+        doomed.close()
+        monkeypatch.setattr(stages.extract, "map_tasks", finished)
+        run_stages(tmp_path, params, "extract")
+    for name in ("references", "test"):
+        assert receipt(tmp_path, name) == expected[name]
+    no_row_twice(tmp_path)
+
+
+def test_a_task_that_needs_too_much_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    machines = Machines(tmp_path, memory="400MiB", workers=1)
+    try:
+        with pytest.raises(FadeError, match=r"2 workers that computed vision-000\d ran out of mem"):
+            map_tasks(hoard, [0, 1], cluster(machines), "vision")
+        assert any("ran out of memory at 0." in text for text in caplog.messages)
+    finally:
+        close_sessions()
+        machines.close()
+
+
+def test_no_worker_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.scheduler, "SECONDS_BETWEEN_LOOKS", 0.5)
+    machines = Machines(tmp_path, workers=0)
+    try:
+        with pytest.raises(FadeError, match=r"tcp://\S+: not one worker for 1 seconds"):
+            map_tasks(refuse, [0], cluster(machines, wait=1), "vision")
+    finally:
+        close_sessions()
+        machines.close()
+
+
+def test_workers_on_this_machine_see_one_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of kind gpu, with made-up device names, as there need be no GPU here."""
+    monkeypatch.setattr(
+        pipeline.scheduler, "_start_gpus", lambda found: start_local(found, ["3", "5"])
+    )
+    try:
+        done = map_tasks(gpus, list(range(6)), ClusterParams(kind="gpu"), "gpus")
+    finally:
+        close_sessions()
+    assert set(done) == {"3", "5"}
+
+
+def test_kind_gpu_without_a_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ParameterError, match="torch sees no GPU"):
+        map_tasks(refuse, [0], ClusterParams(kind="gpu"), "work")
+
+
+def test_which_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus(ClusterParams(kind="gpu")) == ["0", "1"]
+    assert visible_gpus(ClusterParams(kind="gpu", gpus=1)) == ["0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-abc")
+    assert visible_gpus(ClusterParams(kind="gpu")) == ["4", "GPU-abc"]
+    with pytest.raises(ParameterError, match=r"cluster\.gpus is 3, but there are 2 GPUs"):
+        visible_gpus(ClusterParams(kind="gpu", gpus=3))
