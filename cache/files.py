@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -71,6 +72,9 @@ class Files(Protocol):
 
     def list(self, folder: str) -> Iterator[Listed]:
         """All files below a folder, in the order of their names."""
+
+    def sizes(self, folder: str, names: Sequence[str]) -> Sequence[int]:
+        """Bytes of files below a folder; -1 for each that is not there."""
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files, in this order, also such as are gone already, and folders left empty."""
@@ -155,6 +159,18 @@ class LocalFiles:
             if below and not files and not folders:
                 with contextlib.suppress(FileNotFoundError):
                     yield Listed(below, 0, os.lstat(where).st_mtime)
+
+    def sizes(self, folder: str, names: Sequence[str]) -> Sequence[int]:
+        """See :class:`Files`."""
+
+        def size(name: str) -> int:
+            try:
+                stat = os.stat(self.root / folder / name)
+            except (FileNotFoundError, NotADirectoryError):
+                return -1
+            return -1 if S_ISDIR(stat.st_mode) else stat.st_size
+
+        return [size(name) for name in names]
 
     def delete(self, names: Iterable[str]) -> None:
         """See :class:`Files`."""

@@ -19,7 +19,7 @@ import errno
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -135,14 +135,35 @@ class Store:
         Raises:
             StoreError: the index cannot be read.
         """
-        known = known or {}
-        rows: dict[str, Location] = {}
-        for entry in self.entries(space):
-            segment = entry["segment"]
-            for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
-                if key not in rows or known.get(key) == crc != rows[key].crc:
-                    rows[key] = Location(segment, row, crc)
-        return rows
+        return _rows(self.entries(space), known or {})
+
+    def present(self, space: Space) -> dict[str, Location]:
+        """The index without rows whose segment is gone or cut short, for planning what to compute.
+
+        A half copy of a store leaves entries of such segments: they are withdrawn here, all at once,
+        so that one run computes their rows anew. Only names and sizes are looked at.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        entries = self.entries(space)
+        names = [
+            f"{entry['segment']}/{file}"
+            for entry in entries
+            for file in ("zarr.json", _data_name(1 + len(space.shape)))
+        ]
+        try:
+            sizes = iter(self.files.sizes(f"{self.folder(space)}/segments", names))
+        except OSError as error:
+            raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None
+        whole = []
+        for entry, metadata, data in zip(entries, sizes, sizes, strict=True):
+            if metadata >= 0 and data >= len(entry["keys"]) * space.row_bytes:
+                whole.append(entry)
+            else:
+                with suppress(OSError):  # who may not write here need not repair it
+                    self.withdraw(space, entry["segment"])
+        return _rows(whole, {})
 
     def entries(self, space: Space) -> list[Mapping[str, Any]]:
         """The index entries that publish segments, by name: those that are whole.
@@ -344,6 +365,17 @@ class Store:
             return [space for space in self.files.map(described, names) if space]
         except OSError as error:
             raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None
+
+
+def _rows(entries: Iterable[Mapping[str, Any]], known: Mapping[str, int]) -> dict[str, Location]:
+    """The rows that index entries publish, by key; of duplicates one that is known, or the first."""
+    rows: dict[str, Location] = {}
+    for entry in entries:
+        segment = entry["segment"]
+        for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
+            if key not in rows or known.get(key) == crc != rows[key].crc:
+                rows[key] = Location(segment, row, crc)
+    return rows
 
 
 def checksum(row: np.ndarray) -> int:

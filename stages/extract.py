@@ -245,7 +245,7 @@ def run(params: Params) -> None:
             needs.setdefault(key, set()).update(spaces[feature].fingerprint for feature in features)
     tasks = plan_segments(
         needs,
-        {space.fingerprint: store.index(space) for space in spaces.values()},
+        {space.fingerprint: store.present(space) for space in spaces.values()},
         {space.fingerprint: space.row_bytes for space in spaces.values()},
         SEGMENT_BYTES,
         SEGMENT_IMAGES,

@@ -84,7 +84,7 @@ def _plan(
     for category, keys in images.items():
         for key in keys:
             needs.setdefault(key, []).append(classifiers[category])
-    index = store.index(output)
+    index = store.present(output)
     digests = sorted(set(classifiers.values()))
     present = {
         digest: {key for key in needs if component_key(key, digest) in index} for digest in digests

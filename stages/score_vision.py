@@ -146,7 +146,7 @@ def _plan(
     labels = [feature.label for feature in params.vision_features()]
     features = [receipt.space(label) for label in labels]
     output = vision_map_space(features)
-    present = store.index(output)
+    present = store.present(output)
     sizes = tuple(feature.size for feature in params.vision_features())
     images = [*tests["hash"], *calibration["hash"]]
     places = [receipt.locate(store, label, images) for label in labels]

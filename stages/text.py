@@ -42,7 +42,7 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
         (encoder.dim,),
         "float32",
     )
-    index = store.index(space)
+    index = store.present(space)
     distinct = unique(prompts)
     missing = [prompt for prompt in distinct if _key(prompt) not in index]
     store.prepare({space: len(missing)})

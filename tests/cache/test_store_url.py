@@ -225,6 +225,31 @@ def test_damage_is_named_and_withdrawn(
     assert list(store.index(SPACE)) == list(Store(url).index(SPACE)) == ["c"]
 
 
+@pytest.mark.parametrize("place", ["bucket", "folder"])
+def test_a_half_copy_is_repaired_in_one_run(url: str, tmp_path: Path, place: str) -> None:
+    store = filled(url if place == "bucket" else tmp_path, *(list("ab"), ["c"], ["d"], ["e"]))
+    index = store.index(SPACE)
+    folder = f"{store.folder(SPACE)}/segments"
+    store.files.delete([f"{folder}/{index['a'].segment}/c/0/0"])
+    store.files.delete([f"{folder}/{index['c'].segment}/zarr.json"])
+    store.files.write(f"{folder}/{index['d'].segment}/c/0/0", bytes(19))
+    assert store.index(SPACE) == index
+    assert store.present(SPACE) == {"e": index["e"]}
+    assert list(Store(store.root).index(SPACE)) == ["e"]
+    assert store.present(BIG) == {}
+
+
+def test_a_half_copy_that_nobody_may_mend(bucket: Bucket, url: str) -> None:
+    store = filled(url, ["a"], ["b"])
+    segment = store.index(SPACE)["a"].segment
+    bucket.delete(f"some/store/{store.folder(SPACE)}/segments/{segment}/c/0/0")
+    bucket.proxy.faults = lambda method, path: None if method in ("GET", "HEAD") else 403
+    assert list(store.present(SPACE)) == ["b"]
+    bucket.proxy.faults = always(503)
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.present(SPACE)
+
+
 def test_an_entry_cut_short_is_ignored(bucket: Bucket, url: str) -> None:
     filled(url, ["a"])
     (entry,) = index_of(bucket)

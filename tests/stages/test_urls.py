@@ -27,6 +27,7 @@ def params(golden_checkpoint: Path) -> dict[str, Any]:
         golden_params("fewshot1_both_seed0", golden_checkpoint),
         features__segmentation_sizes=[96],
         threshold__images=2,
+        dataset__categories=["weave"],
         runtime={"device": "cpu", "batch_size": 4, "loader_workers": 2},
     )
 
