@@ -194,7 +194,11 @@ class Store:
             whole = entry["schema"] == SCHEMA and digest == fingerprint(entry)
             segment, keys, crcs = entry["segment"], entry["keys"], entry["crc"]
             named = name.endswith(f"/{segment}.json") and len(keys) == len(crcs)
-            typed = all(type(key) is str for key in keys) and all(type(crc) is int for crc in crcs)
+            typed = (
+                type(keys) is type(crcs) is list
+                and all(type(key) is str for key in keys)
+                and all(type(crc) is int for crc in crcs)
+            )
         except (FileNotFoundError, IsADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -357,12 +357,16 @@ def show(
         )
 
 
+def _place(given: str) -> Path | str:
+    return given if "://" in given else Path(given)
+
+
 def _store_root(given: str | None) -> Path | str:
     from pipeline.params import PARAMS_FILE, load_params
     from pipeline.paths import store_root
 
     if given is not None:
-        return given if "://" in given else Path(given)
+        return _place(given)
     return store_root(load_params().features.store if PARAMS_FILE.exists() else None)
 
 
@@ -437,6 +441,29 @@ def _echo_check(check: SpaceCheck) -> None:
         typer.echo(f"no index entry: segments/{segment} (of a killed or a running writer)")
     for name in check.strange:
         typer.echo(f"publishes nothing: index/{name} (cut short, or no index entry)")
+
+
+@cache.command("copy", epilog="Example: fade cache copy .fade/store s3://bucket/store")
+def copy_rows(
+    source: Annotated[str, typer.Argument(help="Folder or URL of the store to copy from.")],
+    target: Annotated[str, typer.Argument(help="Folder or URL of the store to copy into.")],
+    as_json: Json = False,
+) -> None:
+    """Copy what one feature store lacks from another one."""
+    from dataclasses import asdict
+
+    from cache.store import Store
+    from pipeline.inventory import copy, open_store
+
+    copied = []
+    for space in copy(open_store(_place(source)), Store(_place(target))):
+        copied.append(space)
+        if not as_json:
+            typer.echo(
+                f"{space.label} ({space.fingerprint[:8]}): {space.rows} rows, {space.bytes:,} bytes"
+            )
+    if as_json:
+        _write_json([asdict(space) for space in copied])
 
 
 @cache.command(epilog="Example: fade cache prune --dry-run")

@@ -150,6 +150,51 @@ def verify(store: Store, space: Space) -> SpaceCheck:
 
 
 @dataclass(frozen=True)
+class Copied:
+    """What :func:`copy` brought into a store.
+
+    Attributes:
+        label: of the space.
+        fingerprint: its address.
+        rows: that the target lacked.
+        bytes: of these rows.
+    """
+
+    label: str
+    fingerprint: str
+    rows: int
+    bytes: int
+
+
+def copy(source: Store, target: Store) -> Iterator[Copied]:
+    """Copy what a store lacks from another one, space by space; it may be ended and begun again.
+
+    Rows are held against their checksums on the way. Both stores may be in use.
+
+    Raises:
+        DamagedSegmentError: in the source; what was copied before stays.
+        StoreError: one of them cannot be read, or the target takes nothing.
+    """
+    for space in source.spaces():
+        present = set(target.present(space))
+        entries = source.entries(space)
+        offered = {key for entry in entries for key in entry["keys"]}
+        target.prepare({space: len(offered - present)})
+        rows = 0
+        for entry in entries:
+            places = {
+                key: Location(entry["segment"], row, crc)
+                for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True))
+                if key not in present
+            }
+            for keys in cut(list(places), max(1, VERIFY_BYTES // max(1, space.row_bytes))):
+                target.write(space, keys, source.read(space, [places[key] for key in keys]))
+            present |= places.keys()
+            rows += len(places)
+        yield Copied(space.label, space.fingerprint, rows, rows * space.row_bytes)
+
+
+@dataclass(frozen=True)
 class Removal:
     """Something of a store that may go.
 

@@ -567,6 +567,73 @@ def test_damaged_descriptions_are_left_out(tmp_path: Path) -> None:
     assert store.spaces() == [SPACE]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dtype", "object"), ("dtype", "O"), ("dtype", "<V8"), ("dtype", 4), ("shape", [1 << 40]),
+        ("shape", [1 << 20, 1 << 20]), ("shape", [0, 1 << 60]), ("shape", [-1]), ("shape", ["5"]),
+        ("shape", [5.0]), ("shape", [True]), ("shape", 5), ("shape", [1] * 99),
+        ("label", "\x1b[31mred"), ("label", "a\nb"), ("label", "x" * 999), ("label", None),
+        ("description", []),
+    ],
+)  # fmt: skip
+def test_descriptions_from_a_shared_store_are_not_trusted(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    """Their fingerprint may be right: whoever writes the file can compute it."""
+    store = filled(tmp_path, ["a"])
+    content = {**SPACE.to_json(), name: value}
+    address = fingerprint({k: content[k] for k in ("description", "shape", "dtype")})
+    (tmp_path / "spaces" / address).mkdir(exist_ok=True)
+    (tmp_path / "spaces" / address / "space.json").write_text(json.dumps(content))
+    assert [space for space in store.spaces() if space != SPACE] == []
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Space.from_json(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"keys": [1]}, {"keys": [["a"]]}, {"keys": "a"}, {"crc": ["1"]}, {"crc": [True]},
+        {"segment": "../../../x"}, {"segment": None}, {"schema": 3}, {"keys": ["a", "b"]},
+    ],
+)  # fmt: skip
+def test_entries_from_a_shared_store_are_not_trusted(tmp_path: Path, change: Any) -> None:
+    store = filled(tmp_path, ["a"])
+    (file,) = (folder(store) / "index").iterdir()
+    entry = json.loads(file.read_text())
+    del entry["digest"]
+    entry |= change
+    file.write_text(json.dumps({**entry, "digest": fingerprint(entry)}))
+    assert store.index(SPACE) == {}
+
+
+@pytest.mark.parametrize("file", ["store.json", "space.json", "entry", "zarr.json"])
+def test_files_that_are_far_too_large_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    store = filled(tmp_path, ["a"])
+    (place,) = store.index(SPACE).values()
+    path = {
+        "store.json": tmp_path / file,
+        "space.json": folder(store) / file,
+        "entry": folder(store) / "index" / f"{place.segment}.json",
+        "zarr.json": folder(store) / "segments" / place.segment / file,
+    }[file]
+    path.write_bytes(path.read_bytes() + b" " * 10_000)
+    monkeypatch.setattr(cache.store, "TEXT_BYTES", 9_999)
+    monkeypatch.setattr(cache.store, "ENTRY_BYTES", 9_999)
+    if file == "store.json":
+        with pytest.raises(StoreError, match=r"larger than 9,999 bytes"):
+            Store(tmp_path)
+    elif file == "zarr.json":
+        with pytest.raises(DamagedSegmentError, match=r"larger than 9,999 bytes"):
+            store.read(SPACE, [place])
+    else:
+        assert store.spaces() == ([] if file == "space.json" else [SPACE])
+        assert list(store.index(SPACE)) == ([] if file == "entry" else ["a"])
+
+
 def test_checksum_is_crc32c() -> None:
     assert checksum(np.frombuffer(b"123456789", np.uint8)) == 0xE3069283
 

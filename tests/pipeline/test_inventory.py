@@ -139,6 +139,41 @@ def test_leftovers_go_when_they_are_old(store: Store) -> None:
     assert inventory.prunable(store, everything=True) == []
 
 
+def test_copying(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Into an empty store, into one with other rows, again, and back: each row once."""
+    write(store, "a", "b", value=1)
+    write(store, "b", "c", value=1)
+    write(store, "d", space=OTHER)
+    other = Store(tmp_path / "other")
+    other.register(SPACE)
+    write(other, "c", "e", value=1)
+
+    def copied(*places: object) -> dict[str, int]:
+        with pytest.raises(SystemExit) as ended:
+            main(["cache", "copy", *map(str, places), "--json"])
+        assert not ended.value.code
+        return {item["label"]: item["rows"] for item in json.loads(capsys.readouterr().out)}
+
+    assert copied(store.root, other.root) == {"numbers": 2, "others": 1}
+    assert copied(store.root, other.root) == {"numbers": 0, "others": 0}
+    assert copied(other.root, store.root) == {"numbers": 1, "others": 0}
+    for place in (store.root, other.root):
+        again = Store(place)
+        assert sorted(again.index(SPACE)) == list("abce")
+        assert (
+            inventory.verify(again, SPACE).damaged == inventory.verify(again, OTHER).damaged == ()
+        )
+    hurt = write(store, "f")
+    store.files.delete([f"{store.folder(SPACE)}/segments/{hurt}/c/0/0"])
+    with pytest.raises(SystemExit) as ended:
+        main(["cache", "copy", str(store.root), str(other.root)])
+    assert ended.value.code == 5
+    assert f"segment {hurt} of numbers" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["cache", "copy", str(tmp_path / "none"), str(other.root)])
+    assert ended.value.code == 5
+
+
 def test_other_bits_are_no_duplicate(store: Store) -> None:
     """Two machines may differ in the last bit; each one's receipt stays valid."""
     write(store, "a", value=1)
