@@ -5,14 +5,21 @@ from __future__ import annotations
 import errno
 import posixpath
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from cache.files import Files, Names, reason
+from cache.files import Names, reason
 from cache.objects import ObjectFiles
 from fade.errors import DataError
 
 FILE_BYTES = 4 << 30
 """An image or a table has so many bytes at most."""
+
+
+class Stat(NamedTuple):
+    """The part of ``os.stat_result`` that an object has."""
+
+    st_size: int
+    st_mtime_ns: int
 
 
 class ObjectPath:
@@ -29,7 +36,7 @@ class ObjectPath:
     def __init__(self, bucket: str, path: str) -> None:
         self._bucket, self._path = bucket, path
         self._top = path
-        self._files: Files = ObjectFiles(bucket)
+        self._files = ObjectFiles(bucket)
         self._listed: dict[str, Names] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,6 +116,15 @@ class ObjectPath:
             except OSError as error:
                 raise DataError(f"{self} cannot be listed: {reason(error)}") from None
         return self._listed[self._path]
+
+    def stat(self) -> Stat:
+        """Size and time of the file.
+
+        Raises:
+            OSError: it is not there, or cannot be asked for.
+        """
+        found = self._files.stat(self._path)
+        return Stat(found.bytes, round(found.changed * 1e9))
 
     def read_bytes(self) -> bytes:
         """The whole file.

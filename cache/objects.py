@@ -119,12 +119,17 @@ class ObjectFiles:
 
         self._call(name, lambda: obstore.put(self._client, name, data))
 
-    def exists(self, name: str) -> bool:
-        """See :class:`cache.files.Files`."""
+    def stat(self, name: str) -> Listed:
+        """Size and time of a file."""
         import obstore
 
+        found = self._call(name, lambda: obstore.head(self._client, name))
+        return Listed(name, found["size"], found["last_modified"].timestamp())
+
+    def exists(self, name: str) -> bool:
+        """See :class:`cache.files.Files`."""
         try:
-            self._call(name, lambda: obstore.head(self._client, name))
+            self.stat(name)
         except FileNotFoundError:
             return False
         return True

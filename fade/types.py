@@ -10,6 +10,18 @@ Mode = Literal["none", "language", "vision", "both"]
 DatasetFormat = Literal["mvtec", "visa", "folder", "csv"]
 
 
+class DataStat(Protocol):
+    """What :class:`os.stat_result` says of a file, as far as all places know it."""
+
+    @property
+    def st_size(self) -> int:
+        """Bytes."""
+
+    @property
+    def st_mtime_ns(self) -> int:
+        """When it was last written, in nanoseconds since the epoch."""
+
+
 class DataPath(Protocol):
     """A folder or file of a data set: the part of :class:`pathlib.Path` that readers need.
 
@@ -40,6 +52,9 @@ class DataPath(Protocol):
 
     def is_file(self) -> bool:
         """Whether it is a file."""
+
+    def stat(self) -> "DataStat":
+        """Size and time of a file."""
 
     def read_bytes(self) -> bytes:
         """The whole file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,10 @@ def test_paths_open_again_elsewhere(bucket: Bucket) -> None:
     again = pickle.loads(pickle.dumps(path))  # noqa: S301
     assert again == path
     assert again.read_bytes() == b"x"
+    assert again.stat().st_size == 1
+    assert abs(again.stat().st_mtime_ns / 1e9 - time.time()) < 3600
+    with pytest.raises(FileNotFoundError):
+        (again.parent / "none").stat()
     assert again.absolute().resolve().name == "b c.png"
     assert repr(again.parent) == f"ObjectPath('{bucket.url}/a')"
     top = open_path(bucket.url)
