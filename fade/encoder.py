@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fade.aspect import Aspect, Shape, shape_of
 from fade.errors import ModelError, ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
 from fade.types import Feature, Stream, Token
@@ -389,7 +390,7 @@ class Encoder:
         self._visual = visual
         self._blocks = [_Block.of(block, self._dtype) for block in visual.transformer.resblocks]
         self._first_gem_block = gem.first_block(len(self._blocks))
-        self._positions: dict[int, Tensor] = {}
+        self._positions: dict[Shape, Tensor] = {}
 
     @classmethod
     def load(
@@ -455,8 +456,26 @@ class Encoder:
             )
         return size // self.patch_size
 
-    def describe(self, feature: Feature) -> dict[str, Any]:
-        """All that a feature's numbers depend on, besides the image: the content of its address."""
+    def patch_grid(self, size: int, aspect: Aspect | None = None) -> Shape:
+        """(rows, columns) of patches that a size stands for; a square where no aspect ratio is kept.
+
+        Raises:
+            ParameterError: ``size`` is no multiple of the patch size.
+        """
+        return shape_of(self.grid(size), aspect)
+
+    def pixels(self, size: int, aspect: Aspect | None = None) -> Shape:
+        """(height, width) in pixels that a size stands for: its grid of whole patches."""
+        rows, columns = self.patch_grid(size, aspect)
+        return rows * self.patch_size, columns * self.patch_size
+
+    def describe(self, feature: Feature, aspect: Aspect | None = None) -> dict[str, Any]:
+        """All that a feature's numbers depend on, besides the image: the content of its address.
+
+        An aspect ratio counts only as far as it makes the grid another one than a square.
+        """
+        rows, columns = self.patch_grid(feature.size, aspect)
+        rectangle = {"resize": "bicubic", "grid": [rows, columns]} if rows != columns else {}
         return {
             "kind": "feature",
             "version": FEATURE_VERSION,
@@ -479,12 +498,13 @@ class Encoder:
             "gem": [self.gem.depth, self.gem.iterations, self.gem.temperature]
             if feature.stream == "gem"
             else None,
+            **rectangle,
         }
 
-    def shape(self, feature: Feature) -> tuple[int, ...]:
+    def shape(self, feature: Feature, aspect: Aspect | None = None) -> tuple[int, ...]:
         """Shape of one image's feature: (dim,) for cls, (patches, dim) for patch."""
-        grid = self.grid(feature.size)
-        return (self.dim,) if feature.token == "cls" else (grid * grid, self.dim)
+        rows, columns = self.patch_grid(feature.size, aspect)
+        return (self.dim,) if feature.token == "cls" else (rows * columns, self.dim)
 
     def encode_images(
         self, pixels: np.ndarray, outputs: Collection[tuple[Stream, Token]]
@@ -492,7 +512,7 @@ class Encoder:
         """L2-normalised embeddings of a batch; computes only what ``outputs`` asks for.
 
         Args:
-            pixels: (B, S, S, 3) uint8 RGB, S a multiple of the patch size.
+            pixels: (B, H, W, 3) uint8 RGB, H and W multiples of the patch size.
             outputs: wanted (stream, token) pairs.
 
         Returns:
@@ -505,11 +525,9 @@ class Encoder:
 
         if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
             raise ParameterError(
-                f"images must be (B, S, S, 3) uint8, not {pixels.shape} {pixels.dtype}"
+                f"images must be (B, H, W, 3) uint8, not {pixels.shape} {pixels.dtype}"
             )
-        if pixels.shape[1] != pixels.shape[2]:
-            raise ParameterError(f"images must be square, not {pixels.shape[1]}x{pixels.shape[2]}")
-        grid = self.grid(pixels.shape[1])
+        grid = self.grid(pixels.shape[1]), self.grid(pixels.shape[2])
         with torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
             images = images.permute(0, 3, 1, 2).float().div_(255)
@@ -524,7 +542,7 @@ class Encoder:
                 result[stream, token] = (vectors[:, 0] if token == "cls" else vectors).cpu().numpy()
         return result
 
-    def _embed(self, images: Tensor, grid: int) -> Tensor:
+    def _embed(self, images: Tensor, grid: Shape) -> Tensor:
         """Patch and position embedding and the first layer norm: (B, 1 + patches, width) float32."""
         import torch
 
@@ -533,19 +551,19 @@ class Encoder:
         cls = visual.class_embedding.expand(len(patches), 1, -1)
         return visual.ln_pre(torch.cat([cls, patches], dim=1) + self._position(grid))
 
-    def _position(self, grid: int) -> Tensor:
+    def _position(self, grid: Shape) -> Tensor:
         """Position embedding for a grid; the patch part resampled when it is not the native one."""
         import torch
         from torch.nn import functional as F
 
         native = self.native_size // self.patch_size
-        if grid == native:
+        if grid == (native, native):
             return self._visual.positional_embedding
         if grid not in self._positions:
             cls, patch = self._visual.positional_embedding.split([1, native * native])
             image = patch.T.reshape(1, -1, native, native)
             resized = F.interpolate(
-                image, (grid, grid), mode="bicubic", align_corners=False, antialias=True
+                image, grid, mode="bicubic", align_corners=False, antialias=True
             )
             self._positions[grid] = torch.cat([cls, resized.flatten(2)[0].T])
         return self._positions[grid]

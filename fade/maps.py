@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fade.aspect import Shape
 from fade.errors import DataError
 from fade.types import Mode
 
@@ -19,19 +20,25 @@ def merge_sizes(maps: Sequence[np.ndarray]) -> np.ndarray:
     Smaller grids are resized bilinearly with half-pixel centres and without antialiasing.
 
     Args:
-        maps: (g, g) floats each, g differing.
+        maps: (rows, columns) floats each, of grids that differ in size only.
 
     Returns:
-        (G, G) float32, G the largest g.
+        (R, C) float32, the largest grid.
     """
     import cv2
 
-    grid = max(m.shape[0] for m in maps)
-    total = np.zeros((grid, grid), np.float64)
+    grid = largest_grid([m.shape for m in maps])
+    total = np.zeros(grid, np.float64)
     for one in maps:
-        same = one.shape[0] == grid
-        total += one if same else cv2.resize(one, (grid, grid), interpolation=cv2.INTER_LINEAR)
+        same = one.shape == grid
+        total += one if same else cv2.resize(one, grid[::-1], interpolation=cv2.INTER_LINEAR)
     return (total / len(maps)).astype(np.float32)
+
+
+def largest_grid(grids: Sequence[tuple[int, ...]]) -> Shape:
+    """The (rows, columns) with most patches."""
+    rows, columns = max(grids, key=lambda grid: (grid[0] * grid[1], grid))
+    return rows, columns
 
 
 def fuse(
@@ -42,7 +49,24 @@ def fuse(
     weight: float,
     normalize: bool,
 ) -> np.ndarray:
-    """The final map of one image as uint8 levels.
+    """The final map of one image as uint8 levels: :func:`fuse_values` by :func:`to_levels`."""
+    return to_levels(fuse_values(language, vision, mode=mode, weight=weight, normalize=normalize))
+
+
+def to_levels(fused: np.ndarray) -> np.ndarray:
+    """A fused map clipped to [0, 1], times 255, cut: uint8."""
+    return (np.clip(fused, 0, 1) * 255).astype(np.uint8)
+
+
+def fuse_values(
+    language: np.ndarray | None,
+    vision: np.ndarray | None,
+    *,
+    mode: Mode,
+    weight: float,
+    normalize: bool,
+) -> np.ndarray:
+    """The fused map of one image as numbers, not clipped.
 
     Args:
         language: (H, W), P(abnormal) of each patch; needed by modes language and both.
@@ -52,7 +76,7 @@ def fuse(
         normalize: stretch the fused map to [0, 1] first; a constant map becomes 0.
 
     Returns:
-        (H, W) uint8: the fused map clipped to [0, 1], times 255, cut.
+        (H, W) float64.
 
     Raises:
         DataError: a value is not finite.
@@ -70,7 +94,7 @@ def fuse(
     if normalize:
         low, high = fused.min(), fused.max()
         fused = (fused - low) / (high - low) if high > low else np.zeros_like(fused)
-    return (np.clip(fused, 0, 1) * 255).astype(np.uint8)
+    return fused
 
 
 def image_score(
@@ -98,8 +122,12 @@ def image_score(
     return min(max(score, 0.0), 1.0)
 
 
-def resize_levels(levels: np.ndarray, size: int) -> np.ndarray:
-    """A uint8 map (H, W) at evaluation size, by OpenCV's fixed-point bilinear filter."""
+def resize_levels(levels: np.ndarray, size: int | Shape) -> np.ndarray:
+    """A uint8 map (H, W) at evaluation size, pixels a side or (height, width).
+
+    By OpenCV's fixed-point bilinear filter.
+    """
     import cv2
 
-    return cv2.resize(levels, (size, size), interpolation=cv2.INTER_LINEAR)
+    height, width = (size, size) if isinstance(size, int) else size
+    return cv2.resize(levels, (width, height), interpolation=cv2.INTER_LINEAR)

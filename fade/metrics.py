@@ -32,6 +32,9 @@ METRICS: tuple[str, ...] = (
 Evaluation = tuple[dict[str, float], dict[str, str]]
 """Metrics by name, NaN where undefined; and for each undefined one the reason."""
 
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""The abscissas and ordinates of a curve's points, from its left end."""
+
 _Floats = NDArray[np.float64]
 _Counts = NDArray[np.int64]
 
@@ -164,9 +167,7 @@ def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -
             f"the score of image {first} (counted from 0, of {scores.size}) is {scores[first]}: "
             "scores must be finite; compute it again"
         )
-    values, ranks = np.unique(scores, return_inverse=True)
-    true = _from_above(np.bincount(ranks[is_anomaly], minlength=values.size))
-    false = _from_above(np.bincount(ranks[~is_anomaly], minlength=values.size))
+    true, false = _detections(scores, is_anomaly)
     no_anomalous = "" if true[-1] else "no anomalous test image"
     no_good = "" if false[-1] else "no good test image"
     if scores.size == 0:
@@ -178,6 +179,34 @@ def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -
             "full_image_f1_max": no_anomalous or _f1_max(true, false),
         }
     )
+
+
+def _detections(
+    scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]
+) -> tuple[_Counts, _Counts]:
+    """Return how many anomalous and good images are at or above each score, falling, from none."""
+    values, ranks = np.unique(scores, return_inverse=True)
+    true = _from_above(np.bincount(ranks[is_anomaly], minlength=values.size))
+    false = _from_above(np.bincount(ranks[~is_anomaly], minlength=values.size))
+    return true, false
+
+
+def roc_curve(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Curve | None:
+    """Return the ROC curve of images: false and true positive rates at falling scores.
+
+    None unless there are good and anomalous images. Arguments as for :func:`image_metrics`.
+    """
+    true, false = _detections(scores, is_anomaly)
+    return (false / false[-1], true / true[-1]) if true[-1] and false[-1] else None
+
+
+def recall_curve(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Curve | None:
+    """Return recall and precision of images at falling scores, from recall 0 and precision 1.
+
+    None without anomalous images. Arguments as for :func:`image_metrics`.
+    """
+    true, false = _detections(scores, is_anomaly)
+    return (true / true[-1], _precision(true, false)) if true[-1] else None
 
 
 def pixel_metrics(histogram: PixelHistogram, pro_limit: float = 0.3) -> Evaluation:
@@ -238,8 +267,12 @@ def _auroc(true: _Counts, false: _Counts) -> float:
 
 def _aupr(true: _Counts, false: _Counts) -> float:
     """Return the area under precision over recall, by trapezoids, starting at precision 1."""
-    precision = np.concatenate([[1.0], true[1:] / (true[1:] + false[1:])])
-    return float(np.trapezoid(precision, true / true[-1]))
+    return float(np.trapezoid(_precision(true, false), true / true[-1]))
+
+
+def _precision(true: _Counts, false: _Counts) -> _Floats:
+    """Return the share of detections that are right, 1 where nothing is detected."""
+    return np.concatenate([[1.0], true[1:] / (true[1:] + false[1:])])
 
 
 def _f1_max(true: _Counts, false: _Counts) -> float:
@@ -247,11 +280,23 @@ def _f1_max(true: _Counts, false: _Counts) -> float:
     return float(np.max(2 * true / (true + false + true[-1])))
 
 
+def pro_curve(histogram: PixelHistogram) -> Curve | None:
+    """Return the PRO curve: false positive rates and mean overlaps of regions at falling levels.
+
+    Its area is what AUPRO measures, see :func:`pixel_metrics`. None where there is no
+    defect pixel or no normal one.
+    """
+    false = _from_above(histogram.normal)
+    if not histogram.regions or not false[-1]:
+        return None
+    return false / false[-1], _from_above(histogram.pro) / histogram.regions
+
+
 def _aupro(histogram: PixelHistogram, limit: float) -> float:
     """Return the area under overlap over false positive rate up to the limit, divided by it."""
-    false = _from_above(histogram.normal)
-    rate = false / false[-1]
-    overlap = _from_above(histogram.pro) / histogram.regions
+    curve = pro_curve(histogram)
+    assert curve is not None  # asked for only where there are regions and normal pixels
+    rate, overlap = curve
     within = rate <= limit
     area = np.trapezoid(
         np.append(overlap[within], np.interp(limit, rate, overlap)),

@@ -1,4 +1,4 @@
-"""Turns image files into the arrays that FADE works on: RGB squares and boolean masks.
+"""Turns image files into the arrays that FADE works on: resized RGB and boolean masks.
 
 Pillow decodes. What it does by itself and is kept: colours of more than 8 bits a channel lose their
 low byte (16-bit greyscale does not: it is scaled here), CMYK is converted without a colour profile.
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from fade.aspect import Shape
 from fade.errors import DataError, FadeError, ParameterError
 
 # Named one by one: Pillow also opens formats that start other programs (EPS).
@@ -70,11 +71,20 @@ def resize_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     Returns a contiguous, read-only uint8 array of shape (size, size, 3). Raises ParameterError for
     a size below 1 and DataError for an image that is not RGB.
     """
-    _check_size(size)
+    return resize_image(image, (size, size))
+
+
+def resize_image(image: Image.Image, shape: Shape) -> npt.NDArray[np.uint8]:
+    """Resize an RGB image to (height, width) pixels with Pillow's bicubic filter.
+
+    Returns a contiguous, read-only uint8 array of shape (height, width, 3). Raises ParameterError
+    for a side below 1 and DataError for an image that is not RGB.
+    """
+    height, width = _checked(shape)
     if image.mode != "RGB":
         raise DataError(f"image has mode {image.mode}, RGB is needed; decode it with decode_rgb")
-    square = image.resize((size, size), Image.Resampling.BICUBIC)
-    return _frozen(np.ascontiguousarray(square))
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return _frozen(np.ascontiguousarray(resized))
 
 
 def decode_mask(data: bytes, name: str, *, exif_rotation: bool = False) -> npt.NDArray[np.bool_]:
@@ -98,20 +108,20 @@ def decode_mask(data: bytes, name: str, *, exif_rotation: bool = False) -> npt.N
         return _frozen(np.asarray(_turned(mask, turn)) != 0)
 
 
-def resize_mask(mask: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.bool_]:
-    """Resize a boolean mask (height, width) to (size, size): bilinear, antialiased, above 0.5.
+def resize_mask(mask: npt.NDArray[np.bool_], size: int | Shape) -> npt.NDArray[np.bool_]:
+    """Resize a boolean mask (height, width) to a square or shape: bilinear, antialiased, above 0.5.
 
-    Computed in float32 by Pillow (mode F). Raises ParameterError for a size below 1 and DataError
+    Computed in float32 by Pillow (mode F). Raises ParameterError for a side below 1 and DataError
     for a mask that is not boolean, two-dimensional and filled.
     """
-    _check_size(size)
+    height, width = _checked((size, size) if isinstance(size, int) else size)
     if mask.dtype != np.bool_ or mask.ndim != 2 or mask.size == 0:
         raise DataError(
             f"mask has shape {mask.shape} and type {mask.dtype}; "
             "a boolean array (height, width) is needed"
         )
     resized = Image.fromarray(mask.astype(np.float32)).resize(
-        (size, size), Image.Resampling.BILINEAR
+        (width, height), Image.Resampling.BILINEAR
     )
     return _frozen(np.asarray(resized) > 0.5)
 
@@ -228,9 +238,10 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
     return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
 
 
-def _check_size(size: int) -> None:
-    if size < 1:
-        raise ParameterError(f"size is {size} pixels, at least 1 is needed")
+def _checked(shape: Shape) -> Shape:
+    if min(shape) < 1:
+        raise ParameterError(f"size is {min(shape)} pixels, at least 1 is needed")
+    return shape
 
 
 def _frozen(array: npt.NDArray) -> npt.NDArray:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fade.aspect import Aspect, Shape
 from fade.errors import DataError, ParameterError
 from fade.maps import fuse, image_score, merge_sizes
-from fade.preprocess import resize_square
+from fade.preprocess import resize_image
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
 from fade.text import TextClassifier, fit
 from fade.types import Feature, Mode, Stream
@@ -43,6 +44,8 @@ class Settings:
         classifier: one of :data:`fade.text.CLASSIFIERS`.
         query_in_bank: whether an image's own other patches count as normal ones.
         vision_multiplier, vision_weight: factor on the vision map, and its share in the map.
+        aspect: the aspect ratio that all images have and keep, so that sizes stand for rectangles of
+            as many pixels; None squashes images to squares, as the paper does.
     """
 
     mode: Mode = "both"
@@ -60,6 +63,7 @@ class Settings:
     query_in_bank: bool = False
     vision_multiplier: float = 3.5
     vision_weight: float = 0.85
+    aspect: Aspect | None = None
 
     @property
     def language(self) -> bool:
@@ -90,7 +94,7 @@ class Inspection:
 
     Attributes:
         score: how anomalous it is, in [0, 1].
-        levels: the same of each patch: (G, G) uint8 on the grid of the largest size.
+        levels: the same of each patch: (rows, columns) uint8 on the grid of the largest size.
     """
 
     score: float
@@ -132,7 +136,7 @@ class Detector:
 
         Raises:
             ParameterError: mode none, no sizes, or nothing to compare patches with.
-            DataError: a reference is no RGB image.
+            DataError: a reference is no RGB image, or not of the aspect ratio that is kept.
         """
         settings = settings or Settings()
         if not settings.segmentation_sizes or not (settings.language or settings.vision):
@@ -153,7 +157,10 @@ class Detector:
             )
         features = settings.vision_features() if settings.vision else []
         banks = tuple(
-            {feature.size: patches for feature, patches in embed(encoder, image, features).items()}
+            {
+                feature.size: patches
+                for feature, patches in embed(encoder, image, features, settings.aspect).items()
+            }
             for image in (references if settings.vision else ())
         )
         return cls(encoder, settings, score_text, map_text, banks)
@@ -162,24 +169,30 @@ class Detector:
         """Score an image, (H, W, 3) uint8 RGB, and map its anomalies.
 
         Raises:
-            DataError: it is no RGB image.
+            DataError: it is no RGB image, or not of the aspect ratio that is kept.
         """
         settings = self.settings
         wanted = settings.vision_features() if settings.vision else []
         if settings.language:
             wanted += [settings.score_feature(), *settings.map_features()]
-        features = embed(self.encoder, image, wanted)
+        features = embed(self.encoder, image, wanted, settings.aspect)
+        grids = {
+            size: self.encoder.patch_grid(size, settings.aspect)
+            for size in settings.segmentation_sizes
+        }
         score = language = vision = None
         if self.score_text and self.map_text:
             cls_token = features[settings.score_feature()][None]
             score = float(self.score_text.predict_proba(cls_token)[0, 1])
             language = language_map(
-                self.map_text, [features[feature] for feature in settings.map_features()]
+                self.map_text,
+                [features[feature] for feature in settings.map_features()],
+                list(grids.values()),
             )
         if settings.vision:
             patches = {feature.size: features[feature] for feature in settings.vision_features()}
             vision = np.float32(settings.vision_multiplier) * vision_map(
-                patches, self.references, query_in_bank=settings.query_in_bank
+                patches, self.references, query_in_bank=settings.query_in_bank, grids=grids
             )
         return Inspection(
             image_score(score, vision, mode=settings.mode, shots=len(self.references)),
@@ -219,25 +232,35 @@ def text_classifier(
     return fit(classifier, encoder.encode_texts(sentences), labels)
 
 
-def language_map(classifier: TextClassifier, patches: Sequence[np.ndarray]) -> np.ndarray:
+def language_map(
+    classifier: TextClassifier,
+    patches: Sequence[np.ndarray],
+    grids: Sequence[Shape] | None = None,
+) -> np.ndarray:
     """P(abnormal) of each patch of one image, sizes merged on the largest grid.
 
     Args:
         classifier: fitted on prompts.
-        patches: at each size (g x g, dim) floats, L2-normalised, row by row.
+        patches: at each size (rows x columns, dim) floats, L2-normalised, row by row.
+        grids: at each size (rows, columns); None for squares.
 
     Returns:
-        (G, G) float32 in [0, 1].
+        (R, C) float32 in [0, 1].
     """
-    maps = []
-    for vectors in patches:
-        grid = round(len(vectors) ** 0.5)
-        maps.append(classifier.predict_proba(vectors)[:, 1].reshape(grid, grid))
-    return merge_sizes(maps)
+    grids = grids or [(round(len(vectors) ** 0.5),) * 2 for vectors in patches]
+    return merge_sizes(
+        [
+            classifier.predict_proba(vectors)[:, 1].reshape(grid)
+            for vectors, grid in zip(patches, grids, strict=True)
+        ]
+    )
 
 
 def embed(
-    encoder: Encoder, image: np.ndarray, features: Collection[Feature]
+    encoder: Encoder,
+    image: np.ndarray,
+    features: Collection[Feature],
+    aspect: Aspect | None = None,
 ) -> dict[Feature, np.ndarray]:
     """Features of one image; it is encoded once a size.
 
@@ -245,12 +268,13 @@ def embed(
         encoder: of images.
         image: (H, W, 3) uint8 RGB; resized from the original to each size.
         features: wanted ones.
+        aspect: the aspect ratio that is kept; None squashes the image to squares.
 
     Returns:
         L2-normalised float32: (dim,) for cls, (patches, dim) for patch.
 
     Raises:
-        DataError: the image has another shape or type.
+        DataError: the image has another shape or type, or not the aspect ratio.
     """
     from PIL import Image
 
@@ -259,12 +283,19 @@ def embed(
             f"an image of shape {image.shape} and type {image.dtype} cannot be encoded: give uint8 "
             "RGB of shape (height, width, 3)"
         )
+    height, width = image.shape[:2]
+    if aspect is not None and not aspect.fits(width, height):
+        raise DataError(
+            f"an image of {width} x {height} pixels has another aspect ratio than the "
+            f"{aspect.width}:{aspect.height} of the settings: crop it, or set aspect to None"
+        )
     picture = Image.fromarray(image)
     found: dict[Feature, np.ndarray] = {}
     for size in sorted({feature.size for feature in features}):
         here = [feature for feature in features if feature.size == size]
         outputs = {(feature.stream, feature.token) for feature in here}
-        encoded = encoder.encode_images(resize_square(picture, size)[None].copy(), outputs)
+        pixels = resize_image(picture, encoder.pixels(size, aspect))
+        encoded = encoder.encode_images(pixels[None].copy(), outputs)
         for feature in here:
             found[feature] = encoded[feature.stream, feature.token][0]
     return found

@@ -10,25 +10,27 @@ from math import isqrt
 
 import numpy as np
 
+from fade.aspect import Shape
 from fade.bank import anomaly, similarity_to_others, similarity_to_references
 from fade.errors import DataError
 from fade.maps import merge_sizes
 
 
-def patch_map(similarities: Sequence[np.ndarray]) -> np.ndarray:
+def patch_map(similarities: Sequence[np.ndarray], grid: Shape | None = None) -> np.ndarray:
     """The vision map at one size from the patches' cosines to the parts of a memory bank.
 
     The nearest normal patch of all parts counts: 0.5 x (1 - max over parts).
 
     Args:
         similarities: for each part (a reference image, an index, the image's own other patches) the
-            cosine of each patch to its nearest one there, (g x g,) float32 row by row.
+            cosine of each patch to its nearest one there, (rows x columns,) float32 row by row.
+        grid: (rows, columns); None for a square.
 
     Returns:
-        (g, g) float32 in [0, 1].
+        (rows, columns) float32 in [0, 1].
 
     Raises:
-        DataError: there is no part, or the patches make no square grid.
+        DataError: there is no part, or the patches do not make the grid.
     """
     if not len(similarities):
         raise DataError(
@@ -36,12 +38,13 @@ def patch_map(similarities: Sequence[np.ndarray]) -> np.ndarray:
             "image's own other patches count"
         )
     nearest = np.max(similarities, axis=0)
-    grid = isqrt(nearest.size)
-    if nearest.ndim != 1 or not grid or grid * grid != nearest.size:
+    rows, columns = grid or (isqrt(nearest.size),) * 2
+    if nearest.ndim != 1 or not rows or rows * columns != nearest.size:
+        wanted = f"map of {rows} x {columns}" if grid else "square map"
         raise DataError(
-            f"similarities of shape {nearest.shape} make no square map: give one for each patch"
+            f"similarities of shape {nearest.shape} make no {wanted}: give one for each patch"
         )
-    return anomaly(nearest).reshape(grid, grid)
+    return anomaly(nearest).reshape(rows, columns)
 
 
 def vision_map(
@@ -49,6 +52,7 @@ def vision_map(
     references: Sequence[Mapping[int, np.ndarray]],
     *,
     query_in_bank: bool = False,
+    grids: Mapping[int, Shape] | None = None,
 ) -> np.ndarray:
     """The vision map of one image, before any multiplier: sizes merged on the largest grid.
 
@@ -56,9 +60,10 @@ def vision_map(
         queries: by image size the image's patches, (patches, dim) float32, L2-normalised.
         references: the same of each reference image.
         query_in_bank: whether the image's own other patches count as normal ones.
+        grids: by image size the patches' (rows, columns), where they make no squares.
 
     Returns:
-        (G, G) float32 in [0, 1].
+        (R, C) float32 in [0, 1].
 
     Raises:
         DataError: nothing to compare with, or a reference lacks a size.
@@ -73,5 +78,5 @@ def vision_map(
             parts += list(similarity_to_references(query, bank, len(query)))
         if query_in_bank:
             parts.append(similarity_to_others(query))
-        maps.append(patch_map(parts))
+        maps.append(patch_map(parts, (grids or {}).get(size)))
     return merge_sizes(maps)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.layout import fingerprint
+from fade.aspect import Shape
 from fade.bank import (
     FLAT,
     index_vectors,
@@ -73,12 +74,14 @@ class Bank:
         sizes: image sizes, ascending.
         exact: whether all trials share one exact index a size.
         root: folder of the project; a worker may run in another one.
+        grids: by size the patches' (rows, columns), where they make no squares.
     """
 
     category: str
     sizes: tuple[int, ...]
     exact: bool
     root: Path = field(default=Path(), kw_only=True)
+    grids: Mapping[int, Shape] = field(default_factory=dict, kw_only=True)
 
     @staticmethod
     def shared(params: Params) -> bool:
@@ -97,7 +100,7 @@ class Bank:
             comparisons: what to compare with.
 
         Returns:
-            (comparisons, G, G) float32 on the largest grid.
+            (comparisons, R, C) float32 on the largest grid.
         """
         by_size = [self._anomalies(size, queries[size], comparisons) for size in self.sizes]
         return np.stack([merge_sizes(maps) for maps in zip(*by_size, strict=True)])
@@ -120,7 +123,7 @@ class Bank:
                 terms.append(similarity_by_index(query, index))
             if comparison.query and to_others is not None:
                 terms.append(to_others)
-            maps.append(patch_map(terms))
+            maps.append(patch_map(terms, self.grids.get(size)))
         return maps
 
     def _to_references(

@@ -31,6 +31,7 @@ from pipeline.banks import Bank, Comparison, HeldBank
 from pipeline.finished import CategoryBank, FinishedRun, Material, Sentences
 from pipeline.models import SHIPPED, load_encoder
 from pipeline.params import Params, parse_params
+from pipeline.tables import manifest_aspect
 from pipeline.texts import Use, uses
 from pipeline.thresholds import parse_thresholds
 
@@ -121,6 +122,7 @@ def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> Non
         "trial": [run.trial.shots, run.trial.seed],
         "categories": run.categories,
         "features": run.features,
+        "aspect": [run.aspect.width, run.aspect.height] if run.aspect else None,
         "thresholds": [asdict(run.thresholds[category]) for category in run.categories],
         "texts": texts,
         "banks": banks,
@@ -200,6 +202,7 @@ class Bundle(Material):
             self.trial = Trial(*(int(number) for number in content["trial"]))
             self.categories = tuple(str(category) for category in content["categories"])
             self.features = {str(k): str(v) for k, v in content["features"].items()}
+            self.aspect = manifest_aspect(content)
             found = parse_thresholds(content, str(path))
             self.thresholds = {threshold.category: threshold for threshold in found}
             self._texts: Mapping[str, Mapping[str, str]] = dict(content["texts"])

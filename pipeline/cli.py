@@ -16,6 +16,7 @@ from fade import __version__
 from fade.errors import FadeError, ParameterError, StoreError
 
 if TYPE_CHECKING:
+    from fade.types import Trial
     from pipeline.inventory import SpaceCheck
     from pipeline.predictor import Predictor
 
@@ -31,6 +32,12 @@ cache = typer.Typer(
     help="Look into the feature store, and tidy it.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(cache, name="cache", epilog="Example: fade cache info")
+export = typer.Typer(
+    help="Write maps or masks as files that other tools read.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(export, name="export", epilog="Example: fade export maps anomaly_maps")
 
 
 class TableFormat(StrEnum):
@@ -38,6 +45,34 @@ class TableFormat(StrEnum):
 
     MARKDOWN = "markdown"
     LATEX = "latex"
+
+
+class MapFormat(StrEnum):
+    """What ``fade export maps`` writes."""
+
+    TIFF = "tiff"
+    PNG = "png"
+
+
+class Layout(StrEnum):
+    """How ``fade export`` names files."""
+
+    MVTEC = "mvtec"
+    DATASET = "dataset"
+
+
+class MapSize(StrEnum):
+    """At which size ``fade export maps`` writes."""
+
+    IMAGE = "image"
+    MAP = "map"
+
+
+class FloatType(StrEnum):
+    """The numbers in TIFF files."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
 
 
 ANOMALOUS = 10
@@ -56,6 +91,24 @@ Weights = Annotated[
 Shots = Annotated[int | None, typer.Option("--shots", help="Which trial; default: most shots.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Which trial; default: smallest seed.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="Its name, see fade presets; default: demo.")
+]
+Data = Annotated[str | None, typer.Option("--data", help="Where the data set is.")]
+NewWeights = Annotated[
+    str | None, typer.Option("--weights", help="A checkpoint file or an open_clip tag.")
+]
+Categories = Annotated[
+    str | None, typer.Option("--categories", help="Some of them, with commas between.")
+]
+ExportFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write into.")]
+ExportLayout = Annotated[
+    Layout,
+    typer.Option("--layout", help="category/test/defect/name, or the data set's own folders."),
+]
+ExportForce = Annotated[
+    bool, typer.Option("--force", help="Write even if the folder is not empty.")
+]
 Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", help="A metric, e.g. full_image_aupr; may be repeated."),
@@ -68,6 +121,28 @@ StorePlace = Annotated[
 
 def _write_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _split(names: str | None) -> list[str] | None:
+    """Names with commas between; spaces around them do not count."""
+    if names is None:
+        return None
+    found = [name.strip() for name in names.split(",")]
+    if not all(found):
+        raise ParameterError(f"--categories {names!r} holds an empty name: write a,b,c")
+    return found
+
+
+def _answers(preset: str | None, data: str | None, weights: str | None) -> tuple[str, Any, Any]:
+    """What was given; if nothing was and the terminal is one, what a person answers."""
+    from pipeline.presets.catalogue import DEMO
+
+    given = (preset, data, weights) != (None, None, None)
+    if given or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return preset or DEMO, data, weights
+    from pipeline.presets.questions import ask
+
+    return ask()
 
 
 def _version(asked: bool) -> None:
@@ -102,20 +177,21 @@ def presets(as_json: Json = False) -> None:
 
 @app.command(epilog="Example: fade init --preset mvtec-fewshot-both --data /data/mvtec")
 def init(
-    preset: Annotated[str, typer.Option(help="Its name, see fade presets.")] = "demo",
-    data: Annotated[str | None, typer.Option(help="Where the data set is.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="A checkpoint file or an open_clip tag.")
-    ] = None,
+    preset: Preset = None,
+    data: Data = None,
+    weights: NewWeights = None,
     force: Annotated[bool, typer.Option("--force", help="Replace params.yaml.")] = False,
 ) -> None:
-    """Write params.yaml into this folder."""
+    """Write params.yaml into this folder; without options it asks, if the terminal is one."""
     from pipeline.params import PARAMS_FILE
     from pipeline.presets.catalogue import find_preset, render
 
-    text = render(find_preset(preset), data=data, weights=weights)
+    if preset is not None:
+        find_preset(preset)
     if PARAMS_FILE.exists() and not force:
         raise ParameterError(f"{PARAMS_FILE} is already here: replace it with --force")
+    preset, data, weights = _answers(preset, data, weights)
+    text = render(find_preset(preset), data=data, weights=weights)
     PARAMS_FILE.write_text(text, encoding="utf-8")
     typer.echo(f"{PARAMS_FILE} written: look it through, then start with `fade run`")
 
@@ -123,20 +199,19 @@ def init(
 @app.command(epilog="Example: fade new inspection --preset mvtec-fewshot-both --data /data/mvtec")
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
-    preset: Annotated[str, typer.Option(help="Its name, see fade presets.")] = "demo",
-    data: Annotated[str | None, typer.Option(help="Where the data set is.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="A checkpoint file or an open_clip tag.")
-    ] = None,
+    preset: Preset = None,
+    data: Data = None,
+    weights: NewWeights = None,
     git: Annotated[bool, typer.Option(help="Make it a git repository (for experiments).")] = True,
     force: Annotated[
         bool, typer.Option("--force", help="Replace its files, params.yaml excepted.")
     ] = False,
 ) -> None:
-    """Make a project folder, apart from the program's own."""
+    """Make a project folder; without options it asks, if the terminal is one."""
     from pipeline.presets.catalogue import DEMO, find_preset, render
     from pipeline.project.scaffold import create, given_path
 
+    preset, data, weights = _answers(preset, data, weights)
     chosen = find_preset(preset)
     # paths in params.yaml start at the project, those of the command line here
     place = os.path.abspath(os.path.expanduser(data)) if data else data
@@ -147,7 +222,7 @@ def new(
     )
 
 
-@app.command(epilog="Example: fade run evaluate")
+@app.command(epilog="Example: fade run --limit 5 --categories bottle,cable")
 def run(
     stages: Annotated[
         list[str] | None, typer.Argument(help="Stages to bring up to date; default: all.")
@@ -155,11 +230,33 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Run them even if nothing changed.")
     ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, help="This time so many test images of each defect, at most."
+        ),
+    ] = None,
+    categories: Annotated[
+        str | None,
+        typer.Option("--categories", help="This time these categories, with commas between."),
+    ] = None,
 ) -> None:
     """Run the pipeline of this folder (dvc repro)."""
+    from pipeline.overrides import described
     from pipeline.repro import repro
 
-    raise typer.Exit(repro(stages or [], force=force))
+    given = {"dataset.limit": limit, "dataset.categories": _split(categories)}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    if overrides:
+        typer.echo(f"this run alone: {described(overrides)}; params.yaml is put back", err=True)
+    code = repro(stages or [], force=force, overrides=overrides)
+    if overrides and code == 0:
+        typer.echo(
+            f"results/ is of {described(overrides)}: `fade run` without options brings the rest, "
+            "and computes only that",
+            err=True,
+        )
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: fade doctor --json")
@@ -221,14 +318,26 @@ def compare(
 @app.command(epilog="Example: fade table --format latex --metric full_pixel_auroc > table.tex")
 def table(
     results: Annotated[Path, typer.Argument(help="A results or project folder.")] = Path("results"),
-    form: Annotated[TableFormat, typer.Option("--format", help="For which reader.")] = (
-        TableFormat.MARKDOWN
-    ),
+    form: Annotated[
+        TableFormat | None, typer.Option("--format", help="For which reader; default: markdown.")
+    ] = None,
     metric: Metrics = None,
+    as_json: Json = False,
 ) -> None:
     """Print the results as a paper does: categories by shots, in percent."""
-    from pipeline.papertable import DEFAULT_METRICS, latex_table, markdown_table, read_summary
+    from pipeline.papertable import (
+        DEFAULT_METRICS,
+        latex_table,
+        markdown_table,
+        read_summary,
+        table_json,
+    )
 
+    if as_json:
+        if form is not None:
+            raise ParameterError("--json and --format exclude each other: give one of them")
+        _write_json(table_json(read_summary(results), metric or DEFAULT_METRICS))
+        return
     render = latex_table if form is TableFormat.LATEX else markdown_table
     typer.echo(render(read_summary(results), metric or DEFAULT_METRICS), nl=False)
 
@@ -304,6 +413,7 @@ def bundle(
     with_weights: Annotated[
         bool, typer.Option("--with-weights", help="Take the model's weights along.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Write one file to predict with on another machine."""
     from pipeline.bundle import write_bundle
@@ -311,6 +421,14 @@ def bundle(
 
     run = FinishedRun(shots=shots, seed=seed)
     write_bundle(run, path, with_weights=with_weights)
+    if as_json:
+        _write_json(
+            {
+                "bundle": str(path), "categories": list(run.categories), "shots": run.trial.shots,
+                "seed": run.trial.seed, "weights": with_weights, "bytes": path.stat().st_size,
+            }
+        )  # fmt: skip
+        return
     typer.echo(
         f"{path}: {len(run.categories)} categories, {run.trial.shots} shots, seed {run.trial.seed}, "
         f"{path.stat().st_size:,} bytes"
@@ -355,6 +473,67 @@ def show(
         write_png(
             draw_explanation(prediction, regions, predictor.params.dataset.exif_rotation), out
         )
+
+
+@export.command("maps", epilog="Example: fade export maps anomaly_images --dtype float16")
+def export_maps(
+    folder: ExportFolder,
+    form: Annotated[
+        MapFormat, typer.Option("--format", help="tiff: numbers as they are; png: 256 levels.")
+    ] = MapFormat.TIFF,
+    layout: ExportLayout = Layout.MVTEC,
+    size: Annotated[
+        MapSize, typer.Option("--size", help="As large as the image, or as the map is.")
+    ] = MapSize.IMAGE,
+    dtype: Annotated[FloatType, typer.Option("--dtype", help="Of tiff files.")] = (
+        FloatType.FLOAT32
+    ),
+    categories: Categories = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    force: ExportForce = False,
+    as_json: Json = False,
+) -> None:
+    """Write the anomaly maps of the test images, one file each."""
+    from pipeline.exports import export_maps
+    from pipeline.finished import FinishedRun
+
+    run = FinishedRun(shots=shots, seed=seed)
+    count = export_maps(
+        run, folder, form=form.value, layout=layout.value, size=size.value, dtype=dtype.value,
+        categories=_split(categories), force=force,
+    )  # fmt: skip
+    _say_exported(folder, count, "maps", run.trial, as_json)
+
+
+@export.command("masks", epilog="Example: fade export masks anomaly_images_thresholded")
+def export_masks(
+    folder: ExportFolder,
+    layout: ExportLayout = Layout.MVTEC,
+    categories: Categories = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    force: ExportForce = False,
+    as_json: Json = False,
+) -> None:
+    """Write what is above the pixel threshold, 255 on 0, one PNG a test image."""
+    from pipeline.exports import export_masks
+    from pipeline.finished import FinishedRun
+
+    run = FinishedRun(shots=shots, seed=seed)
+    count = export_masks(
+        run, folder, layout=layout.value, categories=_split(categories), force=force
+    )
+    _say_exported(folder, count, "masks", run.trial, as_json)
+
+
+def _say_exported(folder: Path, count: int, what: str, trial: Trial, as_json: bool) -> None:
+    if as_json:
+        _write_json(
+            {"folder": str(folder), "files": count, "shots": trial.shots, "seed": trial.seed}
+        )
+    else:
+        typer.echo(f"{folder}: {count} {what} of {trial.shots} shots, seed {trial.seed}")
 
 
 def _place(given: str) -> Path | str:
@@ -482,6 +661,7 @@ def prune(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete leftovers of killed runs and duplicates from the feature store."""
     from pipeline.inventory import needed_rows, open_store, prunable, remove, void_receipts
@@ -492,14 +672,30 @@ def prune(
     groups: dict[tuple[str, str], list[int]] = {}
     for removal in removals:
         groups.setdefault((removal.label, removal.reason), []).append(removal.bytes)
+    total = sum(removal.bytes for removal in removals)
+    receipts: list[Path] = []
+    if not dry_run:
+        remove(opened, removals)
+        receipts = void_receipts(opened)
+    if as_json:
+        _write_json(
+            {
+                "dry_run": dry_run,
+                "bytes": total,
+                "removals": [
+                    {"label": label, "reason": reason, "segments": len(sizes), "bytes": sum(sizes)}
+                    for (label, reason), sizes in sorted(groups.items())
+                ],
+                "receipts": list(map(str, receipts)),
+            }
+        )
+        return
     for (label, reason), sizes in sorted(groups.items()):
         typer.echo(f"{label}: {len(sizes)} {reason}, {sum(sizes):,} bytes")
-    total = sum(removal.bytes for removal in removals)
     if dry_run:
         typer.echo(f"{total:,} bytes would be freed")
         return
-    remove(opened, removals)
-    for receipt in void_receipts(opened):
+    for receipt in receipts:
         typer.echo(f"{receipt} deleted: rows of it are gone, `fade run` computes them anew")
     typer.echo(f"{total:,} bytes freed")
 

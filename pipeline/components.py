@@ -7,8 +7,11 @@ or another choice of references is another row, and the old one is found again l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 
 from cache.layout import Space
+from fade.aspect import Shape
+from fade.maps import largest_grid
 
 COMPONENT_VERSION = 1
 """Raised by hand when the scoring code gives other numbers."""
@@ -27,25 +30,30 @@ def language_score_space(feature: Space) -> Space:
     return Space("language-score", description, (), "float64")
 
 
-def _map_space(kind: str, features: Sequence[Space], grid: int) -> Space:
+def _map_space(kind: str, features: Sequence[Space]) -> Space:
     description = {
         "kind": kind,
         "version": COMPONENT_VERSION,
         "features": [feature.fingerprint for feature in features],
     }
-    return Space(kind, description, (grid, grid), "float32")
+    grid = largest_grid([patch_grid(feature) for feature in features])
+    return Space(kind, description, grid, "float32")
 
 
 def language_map_space(features: Sequence[Space]) -> Space:
     """P(abnormal) of each patch, sizes merged on the largest grid."""
-    return _map_space("language-map", features, largest_grid(features))
+    return _map_space("language-map", features)
 
 
 def vision_map_space(features: Sequence[Space]) -> Space:
     """Distance to the nearest normal patch, sizes merged on the largest grid."""
-    return _map_space("vision-map", features, largest_grid(features))
+    return _map_space("vision-map", features)
 
 
-def largest_grid(features: Sequence[Space]) -> int:
-    """Patches a side of the largest size; spaces are of patches, on square grids."""
-    return round(max(feature.shape[0] for feature in features) ** 0.5)
+def patch_grid(feature: Space) -> Shape:
+    """(rows, columns) of a space of patches: a square, unless it says otherwise."""
+    if "grid" in feature.description:
+        rows, columns = feature.description["grid"]
+        return rows, columns
+    side = isqrt(feature.shape[0])
+    return side, side

@@ -12,6 +12,7 @@ import numpy as np
 from cache.files import Place
 from cache.layout import Location, Space
 from cache.store import Store
+from fade.aspect import Shape
 from fade.errors import DataError
 from fade.maps import fuse, image_score, resize_levels
 from fade.metrics import PixelHistogram, Regions, label_regions
@@ -57,6 +58,8 @@ class Block:
         first: row of the first image in each trial's maps.
         language_score, language_map, vision_maps: components; None or absent where no mode needs
             them. Vision maps are one component for each fusion, in order.
+        size: (height, width) at which maps are measured.
+        exif_rotation: whether masks are turned as their camera says, as images are.
     """
 
     store: Place
@@ -68,10 +71,11 @@ class Block:
     classification_mode: Mode
     segmentation_mode: Mode
     normalize: bool
-    size: int
+    size: Shape
     language_score: Component | None = None
     language_map: Component | None = None
     vision_maps: tuple[Component, ...] = ()
+    exif_rotation: bool = False
 
 
 @dataclass
@@ -138,14 +142,15 @@ def _regions(image: TestImage, block: Block) -> Regions | None:
     if block.segmentation_mode == "none":
         return None
     if not image.is_anomaly:
-        return label_regions(np.zeros((block.size, block.size), bool))
+        return label_regions(np.zeros(block.size, bool))
     if image.mask is None:
         return None
     try:
         data = (block.root / image.mask).read_bytes()
     except OSError as error:
         raise DataError(f"the mask {image.mask} cannot be read: {error.strerror}") from None
-    return label_regions(resize_mask(decode_mask(data, image.mask), block.size))
+    mask = decode_mask(data, image.mask, exif_rotation=block.exif_rotation)
+    return label_regions(resize_mask(mask, block.size))
 
 
 def _write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> None:
@@ -156,15 +161,15 @@ def _write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> Non
 
 
 def create_maps(
-    path: Path, trials: list[Trial], images: int, grid: int, rows: int, schema: int
+    path: Path, trials: list[Trial], images: int, grid: Shape, rows: int, schema: int
 ) -> None:
-    """Create ``maps.zarr`` with an array (images, grid, grid) for each trial, to be filled by blocks.
+    """Create ``maps.zarr`` with an array (images, *grid) for each trial, to be filled by blocks.
 
     Args:
         path: of the group; what lies there is replaced.
         trials: none of them makes an empty group.
         images: rows of each array.
-        grid: patches a side.
+        grid: (rows, columns) of patches.
         rows: images in a chunk: those of one block, so that no two tasks write the same chunk.
         schema: version that readers check.
     """
@@ -176,8 +181,8 @@ def create_maps(
     for trial in trials if images else []:
         group.create_array(
             trial.label,
-            shape=(images, grid, grid),
-            chunks=(min(rows, images), grid, grid),
+            shape=(images, *grid),
+            chunks=(min(rows, images), *grid),
             dtype="uint8",
             compressors="auto",
             fill_value=0,

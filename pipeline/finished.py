@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.aspect import Aspect
 from fade.bank import index_vectors, read_index
 from fade.errors import ParameterError, StoreError
 from fade.prompts import ensemble_digest, fill
@@ -18,9 +19,17 @@ from fade.types import Trial
 from pipeline.banks import BANK_TABLE, Bank, Comparison, HeldBank, bank_path, comparisons
 from pipeline.models import SHIPPED, load_encoder
 from pipeline.params import PARAMS_FILE, Params, load_params
-from pipeline.paths import CATEGORIES, REFERENCES, SELECTION, TEST, THRESHOLDS, store_root
+from pipeline.paths import (
+    CATEGORIES,
+    MANIFEST,
+    REFERENCES,
+    SELECTION,
+    TEST,
+    THRESHOLDS,
+    store_root,
+)
 from pipeline.receipts import read_receipt
-from pipeline.tables import read_json, read_table
+from pipeline.tables import manifest_aspect, read_json, read_table
 from pipeline.texts import TextIndex, Use, classifier_path, ensembles, word
 from pipeline.thresholds import Threshold, parse_thresholds
 
@@ -31,6 +40,8 @@ if TYPE_CHECKING:
 
 
 LOCK = "dvc.lock"
+WHICH_IMAGES = ("dataset.categories", "dataset.limit")
+"""Parameters that choose test images and change nothing that new images meet."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class Material(ABC):
         categories: that it knows.
         features: by label the address that the model's features must have.
         thresholds: by category.
+        aspect: the aspect ratio that images keep; None: squashed to squares.
     """
 
     params: Params
@@ -72,6 +84,7 @@ class Material(ABC):
     categories: tuple[str, ...]
     features: Mapping[str, str]
     thresholds: Mapping[str, Threshold]
+    aspect: Aspect | None
 
     @abstractmethod
     def encoder(self) -> Encoder:
@@ -139,6 +152,8 @@ class FinishedRun(Material):
             for feature in self.params.test_features()
         }
         self.thresholds = self._thresholds()
+        kept = self.params.features.aspect == "keep"
+        self.aspect = manifest_aspect(read_table(folder / MANIFEST.path)[1]) if kept else None
 
     def _thresholds(self) -> dict[str, Threshold]:
         path = self.folder / THRESHOLDS.path
@@ -287,6 +302,7 @@ def _check_lock(folder: Path) -> None:
             for stage, entry in stages.items()
             if stage != "report"
             for name, value in entry.get("params", {}).get(str(PARAMS_FILE), {}).items()
+            if name not in WHICH_IMAGES
         }
     except FileNotFoundError:
         return  # stages may also be run without DVC

@@ -11,6 +11,7 @@ from fade.gem import GemConfig
 from pipeline.params import Params
 
 if TYPE_CHECKING:
+    from fade.aspect import Aspect
     from fade.encoder import Device, Encoder
     from fade.types import Feature
 
@@ -44,10 +45,12 @@ def load_encoder(params: Params, device: Device | None = None) -> Encoder:
         root.setLevel(level)
 
 
-def feature_space(encoder: Encoder, feature: Feature, params: Params) -> Space:
-    """The store's space for a feature of the model."""
+def feature_space(
+    encoder: Encoder, feature: Feature, params: Params, aspect: Aspect | None = None
+) -> Space:
+    """The store's space for a feature of the model, of images that keep an aspect ratio or none."""
     description = {
-        **encoder.describe(feature),
+        **encoder.describe(feature, aspect),
         "exif_rotation": params.dataset.exif_rotation,
     }
-    return Space(feature.label, description, encoder.shape(feature), params.features.dtype)
+    return Space(feature.label, description, encoder.shape(feature, aspect), params.features.dtype)

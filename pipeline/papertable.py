@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fade.errors import ParameterError, StoreError
 from fade.metrics import METRICS
@@ -124,6 +124,33 @@ def metric_tables(summary: pd.DataFrame, metrics: Sequence[str]) -> list[MetricT
         )
         tables.append(MetricTable(metric, shots, rows))
     return tables
+
+
+def table_json(
+    summary: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS
+) -> list[dict[str, Any]]:
+    """Means and deviations over seeds as JSON-like records, shares of 1; None where undefined.
+
+    Raises:
+        ParameterError: a metric is unknown.
+        StoreError: the summary lacks a column.
+    """
+    check_metrics(summary, metrics)
+    return [
+        {
+            "metric": metric,
+            "category": str(row["category"]),
+            "shots": int(row["shots"]),
+            "mean": _finite(row[f"{metric}_mean"]),
+            "deviation": _finite(row[f"{metric}_std"]),
+        }
+        for metric in metrics
+        for row in summary.to_dict("records")
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if isfinite(value) else None
 
 
 def _percent(value: float) -> float | None:

@@ -77,6 +77,7 @@ class FeatureParams(Section):
 
     classification_size: Size
     segmentation_sizes: Annotated[list[Size], Field(min_length=1)]
+    aspect: Literal["square", "keep"] = "square"
     dtype: Literal["float32", "float16"] = "float16"
     store: str | None = None
 

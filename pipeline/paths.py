@@ -56,6 +56,12 @@ METRICS_JSON = Artefact(_R / "metrics.json", "evaluate", "mean of a metric", "sh
 EVALUATION = Artefact(_R / "evaluation.json", "evaluate", "remark on the metrics", "-")
 THRESHOLDS = Artefact(_R / "thresholds.json", "evaluate", "threshold", "category, shots, seed")
 SCORES = Artefact(_R / "scores.parquet", "evaluate", "image and trial", "image, shots, seed")
+PIXELS = Artefact(
+    _R / "pixels.parquet",
+    "evaluate",
+    "level of a category and trial",
+    "category, shots, seed, level",
+)
 MAPS = Artefact(_R / "maps.zarr", "evaluate", "trial", "shots, seed")
 REPORT = Artefact(_R / "report", "report", "page", "-")
 TABLES = Artefact(_R / "tables", "report", "table of a metric", "metric")
@@ -64,7 +70,7 @@ PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 ARTEFACTS = (
     MANIFEST, CATEGORIES, SKIPPED, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS,
     LANGUAGE, VISION,
-    METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, MAPS, REPORT, TABLES, PLOTS,
+    METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, MAPS, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 
 

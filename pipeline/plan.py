@@ -15,9 +15,11 @@ from cache.files import Place
 from cache.layout import Space, content_key, cut, plan_segments
 from cache.place import open_path
 from cache.store import Store
+from fade.aspect import Aspect, Shape, middle_aspect
 from fade.bank import similarity_to_others, similarity_to_references
 from fade.datasets import dataset_root, read_dataset
 from fade.errors import DataError, ParameterError, StoreError
+from fade.preprocess import image_size
 from fade.sampling import reference_order
 from fade.types import DataPath, Feature, ImageRecord
 from pipeline.components import language_map_space, language_score_space, vision_map_space
@@ -25,7 +27,7 @@ from pipeline.loader import Pixels, Source, load_pixels
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
 from pipeline.paths import MANIFEST, store_root
-from pipeline.tables import read_table
+from pipeline.tables import manifest_aspect, read_table
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
@@ -44,12 +46,14 @@ class Images:
         references: keys by category of distinct references, over all seeds.
         sample: some of the images to time.
         known: whether the keys are those of the files, so that the store can be asked for them.
+        aspect: the aspect ratio that they keep; None: squashed to squares.
     """
 
     tests: Sequence[str]
     references: Mapping[str, Sequence[str]]
     sample: Sequence[DataPath]
     known: bool
+    aspect: Aspect | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     encoder = load_encoder(params)
     store = Store(store_root(params.features.store))
     spaces = {
-        feature: feature_space(encoder, feature, params)
+        feature: feature_space(encoder, feature, params, work.aspect)
         for feature in dict.fromkeys([*params.reference_features(), *params.test_features()])
     }
     needs: dict[str, set[str]] = {}
@@ -166,7 +170,7 @@ def _of_data_set(params: Params) -> Images:
     path = open_path(dataset.path)
     records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
     root = dataset_root(dataset.format, path)
-    hashes = _hashes()
+    hashes, aspect = _known()
     known = all(record.path in hashes for record in records)
     keys = hashes if known else {record.path: record.path for record in records}
     tests = [record for record in records if record.split == "test"]
@@ -190,17 +194,31 @@ def _of_data_set(params: Params) -> Images:
     }
     sample = [root / record.path for record in tests[:SAMPLE_IMAGES]]
     return Images(
-        list(dict.fromkeys(keys[record.path] for record in tests)), references, sample, known
+        list(dict.fromkeys(keys[record.path] for record in tests)),
+        references,
+        sample,
+        known,
+        _aspect(sample, aspect if known else None, params),
     )
 
 
-def _hashes() -> dict[str, str]:
-    """Keys by path of the last manifest, if there is one."""
+def _aspect(sample: Sequence[DataPath], known: Aspect | None, params: Params) -> Aspect | None:
+    """The aspect ratio that is kept: as the manifest says, or that of the sample."""
+    if params.features.aspect == "square":
+        return None
+    return known or middle_aspect(
+        image_size(_read(path), str(path), exif_rotation=params.dataset.exif_rotation)
+        for path in sample
+    )
+
+
+def _known() -> tuple[dict[str, str], Aspect | None]:
+    """Keys by path and the aspect ratio of the last manifest, if there is one."""
     try:
-        manifest, _ = read_table(MANIFEST.path)
+        manifest, remarks = read_table(MANIFEST.path)
     except StoreError:
-        return {}
-    return dict(zip(manifest["path"], manifest["hash"], strict=True))
+        return {}, None
+    return dict(zip(manifest["path"], manifest["hash"], strict=True)), manifest_aspect(remarks)
 
 
 def _component_bytes(params: Params, spaces: Mapping[Feature, Space], tests: int) -> int:
@@ -231,7 +249,8 @@ def _time_encoding(
     """Images that were timed, and seconds for each: decoding runs beside the model."""
     sizes = sorted({feature.size for feature in features})
     start = time.perf_counter()
-    loaded = [_load(path, sizes, params) for path in work.sample] or [_made_up_pixels(sizes)]
+    shapes = {size: encoder.pixels(size, work.aspect) for size in sizes}
+    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(sizes)]
     decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
 
     def encode() -> None:
@@ -245,12 +264,16 @@ def _time_encoding(
     return len(loaded), max(decode, _seconds(encode) / len(loaded))
 
 
-def _load(path: DataPath, sizes: Sequence[int], params: Params) -> Pixels:
+def _read(path: DataPath) -> bytes:
     try:
-        key = content_key(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    return load_pixels(Source(key, path.name), path.parent, sizes, params.dataset.exif_rotation)
+
+
+def _load(path: DataPath, shapes: Mapping[int, Shape], params: Params) -> Pixels:
+    source = Source(content_key(_read(path)), path.name)
+    return load_pixels(source, path.parent, list(shapes), params.dataset.exif_rotation, shapes)
 
 
 def _made_up_pixels(sizes: Sequence[int]) -> Pixels:

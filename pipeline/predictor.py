@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from cache.layout import cut
 from fade.bank import anomaly, index_vectors, unit
 from fade.errors import DataError, ParameterError, StoreError
 from fade.maps import fuse, image_score
-from fade.preprocess import decode_rgb, resize_square
+from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
 from fade.types import Feature
 from pipeline.finished import CategoryBank, FinishedRun, Material
@@ -39,7 +39,7 @@ class Prediction:
         score: in [0, 1]; None where fusion.classification_mode is none.
         threshold: scores above it are anomalous; None where nothing was calibrated.
         decision: whether the image is anomalous; None without a score or a threshold.
-        levels: anomaly of each patch: (G, G) uint8; None where fusion.segmentation_mode is none.
+        levels: anomaly of each patch: (rows, columns) uint8; None where fusion.segmentation_mode is none.
         pixel_threshold: levels above it are anomalous.
         remark: what the thresholds rest on, or why there is no decision.
         size: of the image: (width, height).
@@ -130,15 +130,19 @@ class Predictor:
         self.material, self.params, self.trial = material, material.params, material.trial
         self._encoder = material.encoder()
         for feature in self.params.test_features():
-            space = feature_space(self._encoder, feature, self.params)
+            space = feature_space(self._encoder, feature, self.params, material.aspect)
             if material.features.get(feature.label) != space.fingerprint:
                 raise StoreError(
                     f"the model gives other features ({feature.label}) than the run was made with: "
                     "the weights or the model's parameters changed; bring the run up to date, or "
                     "name the right weights"
                 )
+        self._grids = {
+            size: self._encoder.patch_grid(size, material.aspect)
+            for size in self.params.features.segmentation_sizes
+        }
         self._classifier = lru_cache(maxsize=None)(material.classifier)
-        self._bank = lru_cache(maxsize=4)(material.bank)
+        self._bank = lru_cache(maxsize=4)(self._opened)
         self._prompts = lru_cache(maxsize=4)(self._embedded)
 
     @classmethod
@@ -186,7 +190,7 @@ class Predictor:
 
         Raises:
             ParameterError: unknown category.
-            DataError: an image cannot be read.
+            DataError: an image cannot be read, or has not the aspect ratio that the run keeps.
         """
         return list(self.stream(images, category))
 
@@ -194,13 +198,26 @@ class Predictor:
         """Score images of one category batch by batch; see :meth:`predict`."""
         self.material.check_category(category)
         for batch in cut(list(enumerate(images)), self.params.runtime.batch_size):
-            opened = [
-                open_picture(image, number, self.params.dataset.exif_rotation)
-                for number, image in batch
-            ]
+            opened = [self._open(image, number) for number, image in batch]
             features = self._features([picture for _, picture in opened])
             for (name, picture), vectors in zip(opened, features, strict=True):
                 yield self._predict_one(name, picture.size, vectors, category)
+
+    def _open(self, image: Picture, number: int) -> tuple[str, Image.Image]:
+        """A name for an image, and it in RGB; refused where the run keeps another aspect ratio."""
+        name, picture = open_picture(image, number, self.params.dataset.exif_rotation)
+        aspect, (width, height) = self.material.aspect, picture.size
+        if aspect is not None and not aspect.fits(width, height):
+            raise DataError(
+                f"{name} is {width} x {height} pixels, but features.aspect is keep and the run's "
+                f"images have the aspect ratio {aspect.width}:{aspect.height}: crop or turn it, or "
+                "make a run with features.aspect square"
+            )
+        return name, picture
+
+    def _opened(self, category: str) -> CategoryBank:
+        found = self.material.bank(category)
+        return replace(found, bank=replace(found.bank, grids=self._grids))
 
     def _features(self, pictures: Sequence[Image.Image]) -> list[dict[Feature, np.ndarray]]:
         """Features of some images as scoring stages read them from the store: float32."""
@@ -208,7 +225,8 @@ class Predictor:
         wanted = self.params.test_features()
         for size in sorted({feature.size for feature in wanted}):
             here = [feature for feature in wanted if feature.size == size]
-            pixels = np.stack([resize_square(picture, size) for picture in pictures])
+            shape = self._encoder.pixels(size, self.material.aspect)
+            pixels = np.stack([resize_image(picture, shape) for picture in pictures])
             encoded = self._encoder.encode_images(pixels, {(f.stream, f.token) for f in here})
             for feature in here:
                 rows = encoded[feature.stream, feature.token]
@@ -233,7 +251,8 @@ class Predictor:
             )
         if params.needs_language_map:
             patches = [features[feature] for feature in params.language_features()]
-            text_map = language_map(self._classifier("segmentation", category), patches)
+            grids = [self._grids[feature.size] for feature in params.language_features()]
+            text_map = language_map(self._classifier("segmentation", category), patches, grids)
         if params.needs_vision:
             held = self._bank(category)
             queries = {feature.size: features[feature] for feature in params.vision_features()}
@@ -273,7 +292,7 @@ class Predictor:
         self.material.check_category(category)
         if self.params.fusion.segmentation_mode == "none":
             raise ParameterError("fusion.segmentation_mode is none: there is no map to explain")
-        name, picture = open_picture(image, 0, self.params.dataset.exif_rotation)
+        name, picture = self._open(image, 0)
         features = self._features([picture])[0]
         prediction = self._predict_one(name, picture.size, features, category)
         above = prediction.pixel_threshold if level is None else level
@@ -297,21 +316,21 @@ class Predictor:
     ) -> Region:
         levels = prediction.levels
         assert levels is not None
-        grid = len(levels)
+        down, across = levels.shape
         rows, columns = np.nonzero(inside)
         worst = int(np.argmax(levels[rows, columns]))
         row, column = int(rows[worst]), int(columns[worst])
         width, height = prediction.size
         box = (
-            int(columns.min()) * width // grid,
-            int(rows.min()) * height // grid,
-            -(-(int(columns.max()) + 1) * width // grid),
-            -(-(int(rows.max()) + 1) * height // grid),
+            int(columns.min()) * width // across,
+            int(rows.min()) * height // down,
+            -(-(int(columns.max()) + 1) * width // across),
+            -(-(int(rows.max()) + 1) * height // down),
         )
         nearest = None
         if self.params.fusion.segmentation_mode in ("vision", "both"):
             patches = features[self.params.vision_features()[-1]]
-            nearest = _nearest(patches, row * grid + column, self._bank(category))
+            nearest = _nearest(patches, row * across + column, self._bank(category))
         abnormal: tuple[tuple[str, float], ...] = ()
         normal: tuple[tuple[str, float], ...] = ()
         if self.params.needs_language_map:
@@ -380,7 +399,7 @@ def _groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_]]:
 def _nearest(patches: np.ndarray, place: int, held: CategoryBank) -> Nearest:
     """The normal patch nearest to one patch of an image, at the largest size."""
     query = patches[place : place + 1]
-    size, count, grid = held.bank.sizes[-1], len(patches), round(len(patches) ** 0.5)
+    size, count = held.bank.sizes[-1], len(patches)
     found: list[tuple[float, str | None, int | None]] = []
     if held.comparison.references and held.bank.exact:
         index = held.bank.index(size)
@@ -401,5 +420,5 @@ def _nearest(patches: np.ndarray, place: int, held: CategoryBank) -> Nearest:
     distance = float(anomaly(np.array([cosine]))[0])
     if best_place is None:
         return Nearest(None, None, None, distance)
-    row, column = divmod(best_place, grid)
+    row, column = divmod(best_place, held.bank.grids[size][1])
     return Nearest(reference, row, column, distance)

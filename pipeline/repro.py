@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from fade.errors import ParameterError
+from pipeline.overrides import overridden, restore
 from pipeline.params import load_params
 from pipeline.project.scaffold import refresh_code
 from pipeline.runner import EXIT_CODE_FILE
@@ -21,7 +23,9 @@ UNKNOWN = 1
 """Exit code where no stage left one: DVC itself failed, or a stage was killed."""
 
 
-def repro(stages: Sequence[str] = (), *, force: bool = False) -> int:
+def repro(
+    stages: Sequence[str] = (), *, force: bool = False, overrides: Mapping[str, Any] | None = None
+) -> int:
     """Run ``dvc repro`` in the working directory, which is the project's.
 
     DVC ends with 255 whatever a stage ended with, so a failing stage leaves its exit code in a file
@@ -30,6 +34,7 @@ def repro(stages: Sequence[str] = (), *, force: bool = False) -> int:
     Args:
         stages: to bring up to date with what they need; all if none.
         force: run them even if nothing changed.
+        overrides: parameters for this run alone, by dotted name; params.yaml is put back afterwards.
 
     Returns:
         0, or the exit code of the stage that failed.
@@ -38,9 +43,14 @@ def repro(stages: Sequence[str] = (), *, force: bool = False) -> int:
         ParameterError: no project here, refused parameters, or an unknown stage.
     """
     check_stages(stages)
+    if line := restore():
+        print(line, file=sys.stderr)
     load_params()
     refresh_code()
-    with tempfile.TemporaryDirectory(prefix="fade-") as folder:
+    with (
+        overridden(overrides or {}),
+        tempfile.TemporaryDirectory(prefix="fade-") as folder,
+    ):
         left = Path(folder) / "exit-code"
         command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else []), *stages]
         process = subprocess.Popen(command, env=_environment(left))

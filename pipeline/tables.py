@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.aspect import Aspect
 from fade.errors import StoreError
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         ) from None
     check_schema(remarks, path)
     return frame, remarks
+
+
+def manifest_aspect(remarks: Mapping[str, Any]) -> Aspect | None:
+    """The aspect ratio that a manifest's images keep, by its remarks; None: squashed to squares."""
+    found = remarks.get("aspect")
+    return None if found is None else Aspect(*found)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from cache.layout import Location
 from cache.place import open_path
 from cache.store import Store
+from fade.aspect import Aspect, Shape, shape_of
 from fade.datasets import dataset_root
 from fade.metrics import PixelHistogram
 from fade.types import DataPath, Trial
@@ -40,6 +41,7 @@ from pipeline.paths import (
     MAPS,
     METRICS,
     METRICS_JSON,
+    PIXELS,
     SCORES,
     SELECTION,
     SUMMARY,
@@ -47,10 +49,19 @@ from pipeline.paths import (
     VISION,
     store_root,
 )
+from pipeline.pixels import pixel_table
 from pipeline.receipts import Receipt, read_receipt
 from pipeline.results import mean_counts, mean_metrics, metrics_table, summary_table
 from pipeline.runner import run_stage
-from pipeline.tables import SCHEMA, read_json, read_table, write_csv, write_json, write_table
+from pipeline.tables import (
+    SCHEMA,
+    manifest_aspect,
+    read_json,
+    read_table,
+    write_csv,
+    write_json,
+    write_table,
+)
 from pipeline.thresholds import (
     Threshold,
     from_labels,
@@ -100,13 +111,16 @@ class Planner:
     params: Params
     store: Store
     root: DataPath
+    aspect: Aspect | None
     language_score: _Components | None
     language_map: _Components | None
     vision: _Components | None
     held_out: Mapping[str, Mapping[str, Mapping[str, str]]]
 
     @classmethod
-    def open(cls, params: Params, store: Store, root: DataPath) -> Planner:
+    def open(
+        cls, params: Params, store: Store, root: DataPath, aspect: Aspect | None = None
+    ) -> Planner:
         """Find all components; some receipt speaks of images."""
         language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
         with language.void_if_damaged():
@@ -120,12 +134,14 @@ class Planner:
             )
         with vision.void_if_damaged():
             visions = _Components(vision, "vision-map", store) if params.needs_vision else None
-        return cls(params, store, root, scores, maps, visions, vision.against.get("held-out", {}))
+        held_out = vision.against.get("held-out", {})
+        return cls(params, store, root, aspect, scores, maps, visions, held_out)
 
-    def grid(self) -> int:
-        """Patches a side of maps; 1 where there are none."""
+    def grid(self) -> Shape:
+        """(rows, columns) of maps; 1 where there are none."""
         component = self.language_map or self.vision
-        return component.space.shape[0] if component else 1
+        rows, columns = component.space.shape if component else (1, 1)
+        return rows, columns
 
     def blocks(
         self,
@@ -168,10 +184,11 @@ class Planner:
                     params.fusion.classification_mode,
                     params.fusion.segmentation_mode,
                     params.fusion.normalize,
-                    params.evaluate.size,
+                    shape_of(params.evaluate.size, self.aspect),
                     self.language_score.of(part) if self.language_score else None,
                     self.language_map.of(part) if self.language_map else None,
                     visions,
+                    params.dataset.exif_rotation,
                 )
             )
         return found
@@ -308,7 +325,7 @@ def scores_table(tests: pd.DataFrame, outcomes: list[Outcome], trials: list[Tria
 
 def run(params: Params) -> None:
     """Write maps, scores, metrics, their summary, remarks on them, and thresholds."""
-    manifest, _ = read_table(MANIFEST.path)
+    manifest, remarks = read_table(MANIFEST.path)
     calibration, _ = read_table(CALIBRATION.path)
     selection, _ = read_table(SELECTION.path)
     categories = read_json(CATEGORIES.path)["categories"]
@@ -318,18 +335,25 @@ def run(params: Params) -> None:
     trials = params.trials()
     store = Store(store_root(params.features.store))
     root = dataset_root(params.dataset.format, open_path(params.dataset.path))
-    planner = Planner.open(params, store, root) if len(tests) + len(calibration) else None
+    aspect = manifest_aspect(remarks)
+    planner = Planner.open(params, store, root, aspect) if len(tests) + len(calibration) else None
     shutil.rmtree(MAPS.path, ignore_errors=True)
     MAPS.path.parent.mkdir(parents=True, exist_ok=True)
     with_maps = trials if params.fusion.segmentation_mode != "none" else []
     create_maps(
-        MAPS.path, with_maps, len(tests), planner.grid() if planner else 1, BLOCK_IMAGES, SCHEMA
+        MAPS.path,
+        with_maps,
+        len(tests),
+        planner.grid() if planner else (1, 1),
+        BLOCK_IMAGES,
+        SCHEMA,
     )
     blocks = planner.blocks(tests, trials, maps=MAPS.path) if planner else []
     outcomes = _evaluate(blocks, params, "evaluate") if blocks else []
     scores = scores_table(tests, outcomes, trials)
     write_table(scores, SCORES.path)
     histograms = merge_histograms(outcomes)
+    write_table(pixel_table(histograms), PIXELS.path)
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params
     )

@@ -18,6 +18,7 @@ from cache.files import Place
 from cache.layout import SegmentTask, Space, cut, plan_segments
 from cache.place import open_path
 from cache.store import Store
+from fade.aspect import Aspect
 from fade.datasets import dataset_root
 from fade.errors import DataError, ModelError, summarise
 from fade.types import Feature
@@ -29,7 +30,7 @@ from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, s
 from pipeline.progress import Progress
 from pipeline.receipts import write_receipt
 from pipeline.runner import run_stage
-from pipeline.tables import read_table
+from pipeline.tables import manifest_aspect, read_table
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
@@ -47,9 +48,13 @@ class Extraction:
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],
         params: Params,
+        aspect: Aspect | None = None,
     ) -> None:
         self.encoder, self.store, self.params = encoder, store, params
         self.features, self.sources = features, sources
+        self.shapes = {
+            feature.size: encoder.pixels(feature.size, aspect) for feature, _ in features.values()
+        }
         self.problems: list[str] = []
 
     def run(self, tasks: list[SegmentTask]) -> None:
@@ -61,6 +66,7 @@ class Extraction:
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * runtime.batch_size,
+            shapes=self.shapes,
         )
         total = sum(len(task.keys) for task in tasks)
         pending: Future[None] | None = None
@@ -124,6 +130,7 @@ class Task:
         segment: which images and spaces.
         sources: of these images.
         features: of these spaces.
+        aspect: of the run, where it is kept.
     """
 
     name: str
@@ -132,6 +139,7 @@ class Task:
     segment: SegmentTask
     sources: tuple[Source, ...]
     features: tuple[tuple[Feature, Space], ...]
+    aspect: Aspect | None
 
 
 _ENCODER = threading.Lock()
@@ -157,7 +165,7 @@ def encode_segment(task: Task) -> list[str]:
         _, space = task.features[0]
         encoder = _worker_encoder(task.params.model_dump_json(), space.fingerprint)
         for feature, space in task.features:
-            if feature_space(encoder, feature, task.params) != space:
+            if feature_space(encoder, feature, task.params, task.aspect) != space:
                 raise ModelError(
                     f"model.pretrained: a worker finds other weights than the run in "
                     f"{task.params.model.pretrained}: give it the same file"
@@ -168,6 +176,7 @@ def encode_segment(task: Task) -> list[str]:
             {space.fingerprint: (feature, space) for feature, space in task.features},
             {source.key: source for source in task.sources},
             task.params,
+            task.aspect,
         )
         extraction.run([task.segment])
         return extraction.problems
@@ -197,6 +206,7 @@ def _encode_on_cluster(
     sources: Mapping[str, Source],
     categories: Mapping[str, str],
     params: Params,
+    aspect: Aspect | None,
 ) -> list[str]:
     """Let the cluster's workers compute the segments; what is wrong with images left out."""
     there = _with_absolute_paths(params)
@@ -210,6 +220,7 @@ def _encode_on_cluster(
                 task,
                 tuple(sources[key] for key in task.keys),
                 tuple(features[space] for space in task.spaces),
+                aspect,
             )
             for task in tasks
         ],
@@ -223,7 +234,8 @@ def _encode_on_cluster(
 
 def run(params: Params) -> None:
     """Bring the store up to what the parameters need, and write the two receipts."""
-    manifest, _ = read_table(MANIFEST.path)
+    manifest, remarks = read_table(MANIFEST.path)
+    aspect = manifest_aspect(remarks)
     selection, _ = read_table(SELECTION.path)
     calibration, _ = read_table(CALIBRATION.path)
     on_cluster = params.cluster.distributed
@@ -231,7 +243,7 @@ def run(params: Params) -> None:
     encoder = load_encoder(params, "cpu" if on_cluster else None)
     store = Store(store_root(params.features.store))
     spaces = {
-        feature: feature_space(encoder, feature, params)
+        feature: feature_space(encoder, feature, params, aspect)
         for feature in {*params.reference_features(), *params.test_features()}
     }
     # images to calibrate on are scored like test images
@@ -263,9 +275,9 @@ def run(params: Params) -> None:
     sources = {key: Source(key, path) for key, path in paths}
     if on_cluster:
         categories = dict(zip(manifest["hash"], manifest["category"], strict=True))
-        problems = _encode_on_cluster(tasks, store, by_print, sources, categories, params)
+        problems = _encode_on_cluster(tasks, store, by_print, sources, categories, params, aspect)
     else:
-        extraction = Extraction(encoder, store, by_print, sources, params)
+        extraction = Extraction(encoder, store, by_print, sources, params, aspect)
         extraction.run(tasks)
         problems = extraction.problems
     if problems:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.layout import content_key, cut
 from cache.place import open_path
+from fade.aspect import Aspect, middle_aspect
 from fade.datasets import GOOD_LABELS, dataset_root, read_dataset, stray_masks
 from fade.errors import DataError, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
@@ -54,17 +55,20 @@ def _row(
     }
     if record.mask is not None:
         mask = _read(root, record.mask)
-        pixels = decode_mask(mask, record.mask)
+        pixels = decode_mask(mask, record.mask, exif_rotation=exif_rotation)
         if pixels.shape != (height, width):
+            turned = exif_rotation and pixels.shape == (width, height)
             raise DataError(
                 f"the mask {record.mask} is {pixels.shape[1]} x {pixels.shape[0]} pixels, its image "
                 f"{record.path} {width} x {height}: they must have the same size"
+                + (" once turned as EXIF says; was the mask drawn unturned?" if turned else "")
             )
         row.update(mask_hash=content_key(mask), marked=bool(pixels.any()))
     elif record.unused_mask is not None:
         with contextlib.suppress(DataError):  # whatever it is, nobody reads it
             mask = _read(root, record.unused_mask)
-            row["marked"] = bool(decode_mask(mask, record.unused_mask).any())
+            pixels = decode_mask(mask, record.unused_mask, exif_rotation=exif_rotation)
+            row["marked"] = bool(pixels.any())
     return row
 
 
@@ -147,6 +151,26 @@ def _rows(
     return rows, skipped
 
 
+def _of_one_aspect(
+    rows: Sequence[dict[str, Any]],
+) -> tuple[Aspect, list[dict[str, Any]], list[dict[str, str]]]:
+    """The median aspect ratio, the rows of images that have it, and path and reason of the others."""
+    aspect = middle_aspect((row["width"], row["height"]) for row in rows)
+    fitting: list[dict[str, Any]] = []
+    others: list[dict[str, str]] = []
+    for row in rows:
+        width, height = row["width"], row["height"]
+        if aspect.fits(width, height):
+            fitting.append(row)
+            continue
+        reason = (
+            f"{row['path']} is {width} x {height} pixels, not of the aspect ratio "
+            f"{aspect.width}:{aspect.height}"
+        )
+        others.append({"path": row["path"], "reason": reason})
+    return aspect, fitting, others
+
+
 def data_warnings(frame: pd.DataFrame) -> Iterator[str]:
     """What a reader of the metrics must know of the data: lines about labels and masks.
 
@@ -227,12 +251,25 @@ def run(params: Params) -> None:
         )
     if not rows:
         raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
+    aspect = None
+    if params.features.aspect == "keep":
+        aspect, rows, others = _of_one_aspect(rows)
+        unfit = [item["reason"] for item in others]
+        if others and dataset.on_bad_image == "fail":
+            raise DataError(
+                f"features.aspect is keep, but {len(others)} of {len(rows) + len(others)} images "
+                f"differ: {summarise(unfit)} (set it to square, name categories of one aspect ratio "
+                "in dataset.categories, or leave such images out: dataset.on_bad_image skip)"
+            )
+        skipped += others
+        reasons += unfit
     frame = pd.DataFrame(rows)
     warnings = list(data_warnings(frame))
     if dataset.format in ("mvtec", "folder") and (stray := stray_masks(path, records)):
         warnings.append(f"{len(stray)} masks belong to no image: {summarise(stray)}")
     frame = frame.drop(columns=["marked", "unused_mask"])
-    write_table(frame, MANIFEST.path, dataset=dataset.path, format=dataset.format)
+    kept = [aspect.width, aspect.height] if aspect else None
+    write_table(frame, MANIFEST.path, dataset=dataset.path, format=dataset.format, aspect=kept)
     write_json({"categories": list(dict.fromkeys(frame["category"]))}, CATEGORIES.path)
     write_json({"skipped": skipped, "warnings": warnings}, SKIPPED.path)
     if skipped:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from fade.datasets import dataset_root
 from fade.encoder import SEEDED
 from fade.errors import DataError, StoreError, summarise
 from fade.metrics import METRICS as METRIC_NAMES
+from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
 from fade.preprocess import decode_mask, decode_rgb
+from fade.types import Trial
 from pipeline.models import DEMO_MODEL
 from pipeline.papertable import latex_table, markdown_table
 from pipeline.params import Params
@@ -27,6 +29,7 @@ from pipeline.paths import (
     MANIFEST,
     MAPS,
     METRICS,
+    PIXELS,
     PLOTS,
     REPORT,
     SCORES,
@@ -35,11 +38,15 @@ from pipeline.paths import (
     TABLES,
     THRESHOLDS,
 )
-from pipeline.report.html import ReportInput, render
-from pipeline.report.plots import write_plots
+from pipeline.pixels import PixelHistograms, read_pixels
+from pipeline.report.html import ReportInput, render, shown_trial
+from pipeline.report.plots import CURVES, write_plots
 from pipeline.runner import run_stage
 from pipeline.tables import check_schema, read_csv, read_json, read_table
 from pipeline.thresholds import read_thresholds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("fade")
 
@@ -53,6 +60,12 @@ def _warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) 
         found.append(
             "The model is the demo's, trained on drawn pictures alone: on other images its numbers "
             "say nothing about what a real CLIP would do."
+        )
+    limit = params.dataset.limit
+    if limit is not None:
+        found.append(
+            f"Only the first {limit} test images of each defect and of good were scored "
+            "(dataset.limit)."
         )
     skipped = [item["reason"] for item in data["skipped"]]
     if skipped:
@@ -73,7 +86,10 @@ def _warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) 
 
 
 def _provenance() -> dict[str, str]:
-    packages = ("torch", "open_clip_torch", "zarr", "numpy", "opencv-python-headless")
+    packages = (
+        "torch", "open_clip_torch", "faiss-cpu", "faiss-gpu", "dvc", "dask", "zarr", "numpy", "pillow",
+        "opencv-python-headless",
+    )  # fmt: skip
     found = {"fade-pipeline": __version__, "python": platform.python_version()}
     for package in packages:
         try:
@@ -96,6 +112,31 @@ def _map_loader() -> Callable[[str, int], np.ndarray | None]:
     return lambda trial, row: group[trial][row] if trial in group else None
 
 
+def _curves(
+    scores: pd.DataFrame, pixels: PixelHistograms, trial: Trial | None
+) -> dict[str, dict[str, Curve]]:
+    """By category, the curves of one trial that its images define."""
+    found: dict[str, dict[str, Curve]] = {}
+    if trial is None:
+        return found
+    chosen = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)]
+    for name, own in chosen.groupby("category", sort=False):
+        values, labels = own["score"].to_numpy(), own["is_anomaly"].to_numpy(dtype=bool)
+        scored = np.isfinite(values).all()
+        histogram = pixels.get((str(name), trial))
+        curves = (
+            roc_curve(values, labels) if scored else None,
+            recall_curve(values, labels) if scored else None,
+            pro_curve(histogram) if histogram else None,
+        )
+        found[str(name)] = {
+            title: curve
+            for (title, _, _), curve in zip(CURVES, curves, strict=True)
+            if curve is not None
+        }
+    return found
+
+
 def run(params: Params) -> None:
     """Write the report, the tables and the plots."""
     manifest, _ = read_table(MANIFEST.path)
@@ -103,6 +144,7 @@ def run(params: Params) -> None:
     metrics, summary, evaluation = (
         read_csv(METRICS.path), read_csv(SUMMARY.path), read_json(EVALUATION.path),
     )  # fmt: skip
+    pixels, data = read_pixels(PIXELS.path), read_json(SKIPPED.path)
     dataset = params.dataset
     root = dataset_root(dataset.format, open_path(dataset.path))
     masks = {
@@ -121,7 +163,9 @@ def run(params: Params) -> None:
         return np.asarray(decode_rgb(read(path), path, exif_rotation=dataset.exif_rotation))
 
     def load_mask(path: str) -> np.ndarray | None:
-        return decode_mask(read(masks[path]), masks[path]) if path in masks else None
+        if path not in masks:
+            return None
+        return decode_mask(read(masks[path]), masks[path], exif_rotation=dataset.exif_rotation)
 
     report = ReportInput(
         title=Path(dataset.path).name,
@@ -137,8 +181,11 @@ def run(params: Params) -> None:
         },
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
         provenance=_provenance(),
-        warnings=_warnings(params, evaluation, read_json(SKIPPED.path)),
+        warnings=_warnings(params, evaluation, data),
         thresholds=read_thresholds(THRESHOLDS.path),
+        pixels=pixels,
+        pro_limit=params.evaluate.pro_limit,
+        skipped=[item["reason"] for item in data["skipped"]],
     )
     for folder in (REPORT.path, TABLES.path, PLOTS.path):
         shutil.rmtree(folder, ignore_errors=True)
@@ -147,7 +194,8 @@ def run(params: Params) -> None:
     page.write_text(render(report), encoding="utf-8")
     (TABLES.path / "metrics.md").write_text(markdown_table(summary), encoding="utf-8")
     (TABLES.path / "metrics.tex").write_text(latex_table(summary), encoding="utf-8")
-    write_plots(summary, metrics, PLOTS.path)
+    curves = _curves(scores, pixels, shown_trial(scores))
+    write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)
     log.info("open %s in a browser", page)
 
 

@@ -15,7 +15,12 @@ from cache.store import Store
 from fade.bank import unit
 from fade.maps import merge_sizes
 from pipeline.cluster import map_tasks
-from pipeline.components import component_key, language_map_space, language_score_space
+from pipeline.components import (
+    component_key,
+    language_map_space,
+    language_score_space,
+    patch_grid,
+)
 from pipeline.params import Params
 from pipeline.paths import CALIBRATION, CATEGORIES, LANGUAGE, MANIFEST, TEST, store_root
 from pipeline.receipts import Receipt, read_receipt, write_receipt
@@ -57,7 +62,7 @@ def score_block(task: Task) -> int:
     if not task.output.shape:
         rows = probabilities[0]
     else:
-        grids = [(round(len(p[0]) ** 0.5),) * 2 for p in probabilities]
+        grids = [patch_grid(space) for space in task.features]
         rows = np.stack(
             [
                 merge_sizes(

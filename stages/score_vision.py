@@ -17,7 +17,7 @@ from fade.bank import unit
 from pipeline.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
 from pipeline.calibration import trial_images
 from pipeline.cluster import map_tasks
-from pipeline.components import component_key, vision_map_space
+from pipeline.components import component_key, patch_grid, vision_map_space
 from pipeline.params import Params
 from pipeline.paths import CALIBRATION, MANIFEST, REFERENCES, SELECTION, TEST, VISION, store_root
 from pipeline.receipts import Receipt, read_receipt, write_receipt
@@ -148,6 +148,7 @@ def _plan(
     output = vision_map_space(features)
     present = store.present(output)
     sizes = tuple(feature.size for feature in params.vision_features())
+    grids = dict(zip(sizes, map(patch_grid, features), strict=True))
     images = [*tests["hash"], *calibration["hash"]]
     places = [receipt.locate(store, label, images) for label in labels]
     tasks: list[Task] = []
@@ -160,7 +161,7 @@ def _plan(
         trials = comparisons(selection[selection["category"] == category], positions, params)
         scored = tests.loc[tests["category"] == category, "hash"].tolist()
         candidates = calibration.loc[calibration["category"] == category, "hash"].tolist()
-        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd())
+        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd(), grids=grids)
         by_digest: dict[str, Comparison] = {}
         needs: dict[str, list[str]] = {key: [] for key in (*scored, *candidates)}
         for comparison, keys in trials:

@@ -124,11 +124,29 @@ def _preset(dataset: str, example: _Example) -> Preset:
     return Preset(name, f"{_DATASETS[dataset]}: {example.summary}", values)
 
 
+_OWN: Mapping[str, Any] = MappingProxyType(
+    {"dataset.format": "folder", "dataset.path": "data/parts", "vision.seeds": [0]}
+)
+"""For images of one's own one choice of references is enough: there is nothing to compare with."""
+
+
+def _own(name: str, summary: str, example: str, shots: int) -> Preset:
+    values = {**_preset("mvtec", next(e for e in _EXAMPLES if e.name == example)).values, **_OWN}
+    return Preset(name, f"your own images: {summary}", {**values, "vision.shots": [shots]})
+
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
         for preset in (
             Preset(DEMO, "the demo data set with a model that needs no download", {}),
+            _own("own-fewshot", "text and 4 good ones", "fewshot-both", 4),
+            _own(
+                "own-zeroshot",
+                "no good ones, text and each image's own patches",
+                "zeroshot-vision",
+                0,
+            ),
             *(_preset(dataset, example) for dataset in _DATASETS for example in _EXAMPLES),
         )
     }
@@ -160,13 +178,16 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
 
     Args:
         preset: the values.
-        data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it.
+        data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it. The demo's
+            format then becomes ``folder``, which takes what users have.
         weights: ``model.pretrained`` in place of the preset's.
 
     Raises:
         ParameterError: the parameters are refused, naming which.
     """
     given = {"dataset.path": data, "model.pretrained": weights}
+    if preset.name == DEMO and data is not None:
+        given["dataset.format"] = "folder"
     values = {
         **preset.values, **{name: value for name, value in given.items() if value is not None}
     }  # fmt: skip

@@ -13,9 +13,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fade.errors import StoreError
-from fade.metrics import METRICS
+from fade.metrics import METRICS, PixelHistogram
 from fade.types import Trial
 from pipeline.report.gallery import (
     Gallery,
@@ -27,7 +28,14 @@ from pipeline.report.gallery import (
     draw_tiles,
     select_gallery,
 )
-from pipeline.report.plots import MEAN, UNDEFINED, mean_over_categories, score_plots
+from pipeline.report.plots import (
+    MEAN,
+    UNDEFINED,
+    Plot,
+    mean_over_categories,
+    pixel_plots,
+    score_plots,
+)
 from pipeline.thresholds import Threshold
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ _SCORE_COLUMNS = (
 _FACTS: tuple[tuple[str, str], ...] = (
     ("Data set", "dataset.path"),
     ("Format", "dataset.format"),
+    ("Categories", "dataset.categories"),
     ("Model", "model.name"),
     ("Weights", "model.pretrained"),
     ("Image scores from", "fusion.classification_mode"),
@@ -68,6 +77,21 @@ _HEADINGS: dict[str, tuple[str, str]] = {
     "anomaly_pixel_auroc": ("AUROC", "Area under the ROC curve over the pixels of defect images"),
     "anomaly_pixel_f1_max": ("F1-max", "Best F1 over all thresholds, images with defects only"),
 }
+_SOURCES = {
+    "training": "training images",
+    "references": "references, each left out once",
+    "labels": "test labels",
+    "none": UNDEFINED,
+}
+_HEADLINE = (
+    ("image AUROC", "full_image_auroc"),
+    ("pixel AUROC", "full_pixel_auroc"),
+    ("AU-PRO", "full_pixel_au_pro"),
+)
+OPEN_SECTIONS = 6
+"""Up to so many categories are shown open; of more, each opens when it is asked for."""
+LISTED = 1000
+"""So many left-out images are listed; their number is always told."""
 _KINDS: tuple[tuple[str, str, str], ...] = (
     ("misses", "Worst misses", "anomalous images with the lowest scores"),
     ("alarms", "False alarms", "good images with the highest scores"),
@@ -95,6 +119,9 @@ class ReportInput:
         load_image: of a row's ``path``, the image: uint8 RGB (h, w, 3).
         load_mask: of a row's ``path``, the mask: bool (h, w), or None where there is none.
         thresholds: of categories and trials, what makes an image or a pixel anomalous.
+        pixels: of categories and trials, the histograms of their pixels.
+        pro_limit: false positive rate up to which AUPRO integrates.
+        skipped: of each image that was left out, why; each reason names its image.
         gallery_size: images of each kind per category.
 
     A loader may raise :class:`~fade.errors.FadeError`; its message then stands in for the
@@ -113,6 +140,9 @@ class ReportInput:
     load_mask: Callable[[str], Mask | None]
     reasons: Reasons = field(default_factory=dict)
     thresholds: Sequence[Threshold] = ()
+    pixels: Mapping[tuple[str, Trial], PixelHistogram] = field(default_factory=dict)
+    pro_limit: float = 0.3
+    skipped: Sequence[str] = ()
     gallery_size: int = 4
 
 
@@ -145,17 +175,55 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """What the page shows of one category; ``plot`` is empty where there are no scores.
+class Run:
+    """The metrics of one category in one trial."""
 
-    ``decisions`` says how many images the threshold puts on the wrong side, empty without one.
+    category: str
+    shots: int
+    seed: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The thresholds of one category, what they rest on, and how they divide its test images.
+
+    ``alarms`` and ``missed`` are empty where there is no threshold, no score or no such image.
+    """
+
+    category: str
+    score: str
+    level: str
+    source: str
+    images: int
+    remark: str
+    optimistic: bool
+    alarms: str
+    missed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What the page shows of one category.
+
+    Attributes:
+        anchor: of its links.
+        name: the category.
+        good, anomalous: how many test images of each kind there are.
+        scored: whether they have image scores.
+        figures: its main metrics in the trial that is shown, name and value.
+        plots: title and ``data:`` address of each.
+        decisions: how many images the threshold puts on the wrong side, empty without one.
+        groups: heading, explanation and items of each gallery.
     """
 
     anchor: str
     name: str
     good: int
     anomalous: int
-    plot: str
+    scored: bool
+    figures: tuple[tuple[str, str], ...]
+    plots: tuple[tuple[str, str], ...]
     decisions: str
     groups: tuple[tuple[str, str, tuple[Item, ...]], ...]
 
@@ -183,20 +251,22 @@ def render(report: ReportInput) -> str:
     trial = shown_trial(report.scores)
     page = environment.from_string(source).render(
         title=report.title,
-        facts=[(label, flat[key]) for label, key in _FACTS if key in flat],
+        facts=[
+            (label, flat[key]) for label, key in _FACTS if flat.get(key, UNDEFINED) != UNDEFINED
+        ],
         parameters=list(flat.items()),
         provenance=list(report.provenance.items()),
         warnings=list(report.warnings),
         groups=_GROUPS,
         headings=[_HEADINGS[name] for name in METRICS],
         tables=tables(report),
+        runs=runs(report),
         trial=trial,
-        thresholds=[
-            _decision(item)
-            for item in report.thresholds
-            if item.trial == (trial or report.thresholds[0].trial)
-        ],
+        decisions=_decisions(report, trial),
         sections=[] if trial is None else _sections(report, trial),
+        open_sections=OPEN_SECTIONS,
+        skipped=list(report.skipped[:LISTED]),
+        more_skipped=max(0, len(report.skipped) - LISTED),
         scale=data_uri(colours()[None].repeat(12, axis=0)),
     )
     # names that are no valid Unicode (odd file systems) must not keep the page from being saved
@@ -284,6 +354,19 @@ def _table(report: ReportInput, shots: int, means: pd.DataFrame) -> Table:
     )
 
 
+def runs(report: ReportInput) -> tuple[Run, ...]:
+    """Return every category's metrics in every trial, means included, by trial."""
+    found = []
+    for row in () if report.metrics.empty else report.metrics.to_dict("records"):
+        category, shots, seed = str(row["category"]), int(row["shots"]), int(row["seed"])
+        cells = tuple(
+            cell(row[name], math.nan, 1, report.reasons.get((category, shots, seed, name), ""))
+            for name in METRICS
+        )
+        found.append(Run(category, shots, seed, cells))
+    return tuple(found)
+
+
 def cell(mean: float, std: float, seeds: int, note: str = "") -> Cell:
     """Return a fraction as a percentage with one decimal, with its spread if there are more seeds.
 
@@ -321,29 +404,94 @@ def _section(
         for kind, heading, text in _KINDS
         if (items := _items(report, trial, chosen, gallery, kind))
     )
-    plot = decisions = ""
     found = [t for t in report.thresholds if t.category == name and t.trial == trial]
-    threshold = found[0].image if found else None
-    if np.isfinite(values).all():
-        svg = score_plots(values, is_anomaly, threshold).encode("utf-8")
-        plot = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+    threshold = found[0] if found else None
+    scored = bool(np.isfinite(values).all())
+    plots: tuple[Plot, ...] = ()
+    if scored:
+        plots += score_plots(values, is_anomaly, threshold.image if threshold else None)
+    if (name, trial) in report.pixels:
+        level = threshold.pixel if threshold else None
+        plots += pixel_plots(report.pixels[name, trial], report.pro_limit, level)
     anomalous = int(np.count_nonzero(is_anomaly))
     good = len(own) - anomalous
-    if threshold is not None and plot:
-        above = values > threshold
+    decisions = ""
+    if threshold is not None and threshold.image is not None and scored:
+        alarms, missed = _wrong(values, is_anomaly, threshold.image)
         decisions = (
-            f"At the threshold {threshold:.3f}: {np.count_nonzero(above & ~is_anomaly)} of {good} "
-            f"good images are called anomalous, and {np.count_nonzero(~above & is_anomaly)} of "
-            f"{anomalous} anomalous ones are missed."
+            f"At the threshold {threshold.image:.3f}: {alarms} of {good} good images are called "
+            f"anomalous, and {missed} of {anomalous} anomalous ones are missed."
         )
-    return Section(anchor, name, good, anomalous, plot, decisions, groups)
+    return Section(
+        anchor, name, good, anomalous, scored, _figures(report, trial, name),
+        tuple((plot.title, _svg_uri(plot)) for plot in plots), decisions, groups,
+    )  # fmt: skip
 
 
-def _decision(threshold: Threshold) -> tuple[str, str, str, str]:
-    """A line of the table of thresholds."""
-    image = UNDEFINED if threshold.image is None else f"{threshold.image:.3f}"
-    pixel = UNDEFINED if threshold.pixel is None else str(threshold.pixel)
-    return threshold.category, image, pixel, threshold.remark
+def _svg_uri(plot: Plot) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(plot.svg.encode("utf-8")).decode()
+
+
+def _figures(report: ReportInput, trial: Trial, name: str) -> tuple[tuple[str, str], ...]:
+    """The main metrics of a category in one trial, those that are defined."""
+    if report.metrics.empty:
+        return ()
+    metrics = report.metrics
+    own = metrics[
+        (metrics["category"].astype(str) == name)
+        & (metrics["shots"] == trial.shots)
+        & (metrics["seed"] == trial.seed)
+    ]
+    values = next(iter(own.to_dict("records")), {})
+    return tuple(
+        (label, f"{100 * values[metric]:.1f}")
+        for label, metric in _HEADLINE
+        if math.isfinite(values.get(metric, math.nan))
+    )
+
+
+def _wrong(
+    values: NDArray[np.float64], is_anomaly: NDArray[np.bool_], threshold: float
+) -> tuple[int, int]:
+    """How many good images are above a threshold, and how many anomalous ones are not."""
+    above = values > threshold
+    return int(np.count_nonzero(above & ~is_anomaly)), int(np.count_nonzero(~above & is_anomaly))
+
+
+def _decisions(report: ReportInput, trial: Trial | None) -> list[Decision]:
+    """The lines of the table of thresholds; of a run without test images those of its first trial."""
+    if not report.thresholds:
+        return []
+    shown = trial or report.thresholds[0].trial
+    return [_decision(report, item) for item in report.thresholds if item.trial == shown]
+
+
+def _decision(report: ReportInput, threshold: Threshold) -> Decision:
+    alarms = missed = ""
+    if threshold.image is not None and not report.scores.empty:
+        scores = report.scores
+        own = scores[
+            (scores["category"].astype(str) == threshold.category)
+            & (scores["shots"] == threshold.shots)
+            & (scores["seed"] == threshold.seed)
+        ]
+        is_anomaly = own["is_anomaly"].to_numpy(dtype=bool)
+        wrong = _wrong(own["score"].to_numpy(dtype=np.float64), is_anomaly, threshold.image)
+        total = int(np.count_nonzero(~is_anomaly)), int(np.count_nonzero(is_anomaly))
+        alarms, missed = (
+            f"{part} of {whole}" if whole else "" for part, whole in zip(wrong, total, strict=True)
+        )
+    return Decision(
+        category=threshold.category,
+        score=UNDEFINED if threshold.image is None else f"{threshold.image:.3f}",
+        level=UNDEFINED if threshold.pixel is None else str(threshold.pixel),
+        source=_SOURCES[threshold.source],
+        images=threshold.images,
+        remark=threshold.remark,
+        optimistic=threshold.source == "labels",
+        alarms=alarms,
+        missed=missed,
+    )
 
 
 def _items(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fade.encoder import Encoder, fill_seeded
+from fade.aspect import Aspect
+from fade.encoder import Encoder, _as_local_dir, fill_seeded
 from fade.errors import FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
 from fade.prompts import fill, load_ensemble
@@ -199,8 +200,8 @@ def test_half_precision_is_close(tmp_path: Path, precision: Any, bound: float) -
 
 def test_position_embedding_is_resampled(tiny: Encoder) -> None:
     native = tiny._visual.positional_embedding
-    assert tiny._position(4) is native
-    larger = tiny._position(7)
+    assert tiny._position((4, 4)) is native
+    larger = tiny._position((7, 7))
     assert larger.shape == (50, 64)
     assert torch.equal(larger[0], native[0])
     plane = native[1:].reshape(4, 4, 64).permute(2, 0, 1)[None]
@@ -218,11 +219,64 @@ def test_sizes_off_the_patches_are_refused(tiny: Encoder, size: int) -> None:
 
 def test_other_arrays_are_refused(tiny: Encoder) -> None:
     for pixels in (
-        noise(1, 32).astype(np.float32), noise(1, 32)[0], noise(1, 48)[:, :32],
-        noise(1, 32)[..., :2],
+        noise(1, 32).astype(np.float32), noise(1, 32)[0], noise(1, 32)[..., :2],
     ):  # fmt: skip
         with pytest.raises(ParameterError, match="images must be"):
             tiny.encode_images(pixels, ALL)
+    with pytest.raises(ParameterError, match="image size 36 is no multiple"):
+        tiny.encode_images(noise(1, 48)[:, :36], ALL)
+
+
+@pytest.mark.parametrize("shape", [(48, 24), (16, 56), (32, 40), (8, 8)])
+def test_rectangles_are_open_clip_s_with_its_own_resampling(
+    shape: tuple[int, int], tiny: Encoder, tmp_path: Path
+) -> None:
+    """A model that open_clip builds for rectangles, loaded with the same weights in its way.
+
+    (It would leave the embedding as it is where a rectangle has as many patches as the square.)
+    """
+    import open_clip
+    from open_clip.model import resize_pos_embed
+
+    height, width = shape
+    with _as_local_dir(Path(write_config(tmp_path, {"image_size": list(shape)}))) as name:
+        model: Any = open_clip.create_model(name, load_weights=False).eval()
+    state = {k: v.clone() for k, v in tiny._model.state_dict().items()}
+    resize_pos_embed(state, model)
+    model.load_state_dict(state)
+    model.visual.output_tokens = True
+    pixels = np.random.default_rng(1).integers(0, 256, (2, height, width, 3), np.uint8)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (tiny.mean, tiny.std))
+    with torch.no_grad():
+        cls, patches = model.visual((images - mean) / std)
+        expected = [
+            torch.nn.functional.normalize(x, dim=-1) for x in (cls, patches @ model.visual.proj)
+        ]
+    found = tiny.encode_images(pixels, ALL)
+    np.testing.assert_allclose(found["clip", "cls"], expected[0], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(found["clip", "patch"], expected[1], atol=1e-6, rtol=0)
+    assert found["gem", "patch"].shape == (2, height * width // 64, 16)
+    assert np.isfinite(found["gem", "patch"]).all()
+
+
+def test_only_a_rectangle_has_another_address(tiny: Encoder) -> None:
+    feature = Feature(32, "gem", "patch")
+    plain = tiny.describe(feature)
+    assert "grid" not in plain
+    for square in (None, Aspect(7, 7), Aspect(101, 100)):
+        assert tiny.describe(feature, square) == plain
+        assert tiny.shape(feature, square) == (16, 16)
+        assert tiny.pixels(32, square) == (32, 32)
+    wide, tall = Aspect(2, 1), Aspect(1, 2)
+    assert tiny.describe(feature, wide)["grid"] == [3, 6]
+    assert tiny.describe(feature, wide) == tiny.describe(feature, Aspect(204, 100))
+    assert tiny.describe(feature, wide) != tiny.describe(feature, tall)
+    assert tiny.pixels(32, wide) == (24, 48)
+    assert tiny.shape(feature, wide) == tiny.shape(feature, tall) == (18, 16)
+    assert tiny.shape(Feature(32, "clip", "cls"), wide) == (16,)
+    with pytest.raises(ParameterError, match="no multiple"):
+        tiny.pixels(31, wide)
 
 
 # ---- what is refused, in one line

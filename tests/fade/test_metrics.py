@@ -23,6 +23,9 @@ from fade.metrics import (
     image_metrics,
     label_regions,
     pixel_metrics,
+    pro_curve,
+    recall_curve,
+    roc_curve,
 )
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -382,3 +385,27 @@ def test_official_metrics(run: str) -> None:
             tolerance = 1e-12 if name in METRICS[:3] else GOLDEN_TOLERANCE[category]
             expected = float(official[category][name])
             assert values[name] == pytest.approx(expected, rel=0, abs=tolerance), (category, name)
+
+
+def test_curves_have_the_areas_of_their_metrics() -> None:
+    rng = np.random.default_rng(3)
+    scores, labels = rng.random(40).round(1), rng.random(40) > 0.4
+    values, _ = image_metrics(scores, labels)
+    roc, recall = roc_curve(scores, labels), recall_curve(scores, labels)
+    assert roc is not None
+    assert recall is not None
+    assert np.trapezoid(roc[1], roc[0]) == pytest.approx(values["full_image_auroc"])
+    assert np.trapezoid(recall[1], recall[0]) == pytest.approx(values["full_image_aupr"])
+    assert roc_curve(scores, np.ones(40, bool)) is None
+    assert recall_curve(scores, np.zeros(40, bool)) is None
+
+    mask = np.zeros((16, 16), bool)
+    mask[2:6, 2:6] = mask[10, 10] = True
+    levels = rng.integers(0, 256, (16, 16)).astype(np.uint8)
+    histogram = PixelHistogram.of_image(levels, label_regions(mask))
+    pro = pro_curve(histogram)
+    assert pro is not None
+    full, _ = pixel_metrics(histogram, 1.0)
+    assert np.trapezoid(pro[1], pro[0]) == pytest.approx(full["full_pixel_au_pro"])
+    assert pro[1][-1] == pytest.approx(1)
+    assert pro_curve(PixelHistogram.empty()) is None

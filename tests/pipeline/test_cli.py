@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -36,7 +37,7 @@ HEAVY = {
 }
 COMMANDS = (
     "presets", "init", "run", "compare", "table", "predict", "bundle", "show", "cache info",
-    "cache verify", "cache prune", "new", "doctor", "plan",
+    "cache verify", "cache copy", "cache prune", "new", "doctor", "plan", "export maps", "export masks",
 )  # fmt: skip
 
 
@@ -119,6 +120,39 @@ def test_init(fade: Fade) -> None:
     assert (content["model"]["pretrained"], content["dataset"]["path"]) == ("clip.pt", "data/demo")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+def test_init_asks_where_the_terminal_is_one(fade: Fade) -> None:
+    import pty
+
+    def ask(*arguments: str, answers: str) -> str:
+        """What a person at a terminal sees who types these answers."""
+        main_end, end = pty.openpty()
+        command = [sys.executable, "-m", "pipeline.cli", "init", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=environment) as asked:
+            os.close(end)
+            os.write(main_end, answers.encode())
+            seen = b""
+            with contextlib.suppress(OSError):  # how a terminal says that nobody is left
+                while part := os.read(main_end, 4096):
+                    seen += part
+        os.close(main_end)
+        return seen.decode() + f"\nended with {asked.returncode}"
+
+    seen = ask(answers="mvtec-fewshot\nmvtec-fewshot-both\n/nowhere/mvtec\n\n")
+    assert "own-fewshot" in seen
+    assert "did you mean mvtec-fewshot-both" in seen
+    assert "there is nothing at /nowhere/mvtec yet" in seen
+    assert seen.endswith("ended with 0")
+    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    assert content["dataset"]["path"] == "/nowhere/mvtec"
+    assert content["model"]["pretrained"] == "laion400m_e31"
+    # nothing is asked that would be for nothing, nor of those who say what they want
+    assert "Which preset?" not in ask(answers="")
+    assert "Which preset?" not in ask("--force", "--preset", "demo", answers="")
+    assert "Where are" not in ask("--force", answers="\n")
+
+
 def test_init_refuses_before_it_writes(fade: Fade) -> None:
     assert fade("init", "--preset", "mvtec").code == 2
     assert fade("init", "--data", "").code == 2
@@ -134,6 +168,11 @@ def test_table(fade: Fade) -> None:
     answer = fade("table", "--format", "latex", "--metric", "full_pixel_f1_max", "results")
     assert answer.out.count(r"\begin{tabular}") == 1
     assert r"plate & 50.0 $\pm$ 25.0 \\" in answer.out
+    records = json.loads(fade("table", "--json").out)
+    assert records[0] == {
+        "metric": "full_image_auroc", "category": "plate", "shots": 1, "mean": 0.5, "deviation": 0.25,
+    }  # fmt: skip
+    assert fade("table", "--json", "--format", "latex").code == 2
     assert fade("table", "--metric", "f1").code == 2
     answer = fade("table", "nowhere")
     assert answer.code == 5
@@ -200,6 +239,8 @@ def test_cache_verify(fade: Fade, store: Store) -> None:
     segment = store.write(SPACE, ["a", "b"], np.ones((2, 4)))[0].segment
     store.write(SPACE, ["c"], np.ones((1, 4)))
     assert fade("cache", "verify").code == 0
+    (check,) = json.loads(fade("cache", "verify", "--json").out)["spaces"]
+    assert (check["label"], check["rows"], check["damaged"]) == ("numbers", 3, [])
     damage(segment)
     answer = fade("cache", "verify")
     assert answer.code == 5
@@ -208,6 +249,28 @@ def test_cache_verify(fade: Fade, store: Store) -> None:
     assert answer.err.startswith("error: 1 damaged segments")
     assert set(store.index(SPACE)) == {"c"}
     assert fade("cache", "verify").code == 0
+
+
+def test_scripts_read_of_damage_and_get_the_code(fade: Fade, store: Store) -> None:
+    store.register(SPACE)
+    damage(store.write(SPACE, ["a", "b"], np.ones((2, 4)))[0].segment)
+    answer = fade("cache", "verify", "--json")
+    assert answer.code == 5
+    (check,) = json.loads(answer.out)["spaces"]
+    assert len(check["damaged"]) == 1
+
+
+def test_cache_prune_says_what_goes_as_json(fade: Fade, store: Store) -> None:
+    store.register(SPACE)
+    for _ in range(2):
+        store.write(SPACE, ["a"], np.ones((1, 4)))
+    said = json.loads(fade("cache", "prune", "--all", "--dry-run", "--json").out)
+    (removal,) = said["removals"]
+    assert (removal["label"], removal["reason"], removal["segments"]) == ("numbers", "duplicate", 1)
+    assert said["bytes"] == removal["bytes"] > 0
+    done = json.loads(fade("cache", "prune", "--all", "--json").out)
+    assert done == {**said, "dry_run": False}
+    assert json.loads(fade("cache", "prune", "--all", "--json").out)["removals"] == []
 
 
 def test_cache_verify_reads_the_rows_that_come_up(fade: Fade, store: Store) -> None:
@@ -264,6 +327,30 @@ def test_run_calls_dvc(project: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
     assert project("run", "--force", "extract", "evaluate").code == 0
     dvc = [sys.executable, "-m", "dvc", "repro"]
     assert given == [dvc, [*dvc, "--force", "extract", "evaluate"]]
+
+
+def test_run_with_other_parameters_puts_them_back(
+    project: Fade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Path("params.yaml").read_bytes()
+    program = "import os, shutil; shutil.copy('params.yaml', 'seen.yaml'); "
+    pretend_dvc(monkeypatch, program + "raise SystemExit(255 * os.path.exists('fail'))")
+    answer = project("run", "--limit", "3", "--categories", "tile, fabric")
+    assert answer.code == 0
+    seen = yaml.safe_load(Path("seen.yaml").read_text(encoding="utf-8"))
+    assert (seen["dataset"]["limit"], seen["dataset"]["categories"]) == (3, ["tile", "fabric"])
+    assert Path("params.yaml").read_bytes() == before
+    assert "this run alone: dataset.limit 3, dataset.categories tile, fabric" in answer.err
+    assert "`fade run` without options brings the rest" in answer.err
+    Path("fail").touch()
+    answer = project("run", "--limit", "3")
+    assert answer.code == 1
+    assert "brings the rest" not in answer.err
+    assert Path("params.yaml").read_bytes() == before
+    assert project("run", "--limit", "0").code == 2
+    assert project("run", "--categories", "a,,b").code == 2
+    Path("fail").unlink()
+    assert "this run alone" not in project("run").err
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 5, 130])

@@ -51,10 +51,10 @@ def block(tmp_path: Path) -> Block:
         TestImage("a", "2.png", True, "mask.png"),
         TestImage("b", "3.png", True, None),
     )
-    create_maps(tmp_path / "maps.zarr", [TRIAL], 3, 2, 64, 1)
+    create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64, 1)
     return Block(
         store.root, tmp_path, tmp_path / "maps.zarr", 0, images, (Fusion(TRIAL, 0.25, 2.0),),
-        "both", "both", False, 8,
+        "both", "both", False, (8, 8),
         parts["score"], parts["language"], (parts["vision"],),
     )  # fmt: skip
 
@@ -135,14 +135,14 @@ def test_endless_multiplier_is_refused(block: Block) -> None:
 
 
 def test_maps_replace_what_was_there(tmp_path: Path) -> None:
-    create_maps(tmp_path / "m.zarr", [TRIAL, Trial(2, 0)], 70, 3, 64, 7)
-    create_maps(tmp_path / "m.zarr", [TRIAL], 70, 3, 64, 7)
+    create_maps(tmp_path / "m.zarr", [TRIAL, Trial(2, 0)], 70, (3, 5), 64, 7)
+    create_maps(tmp_path / "m.zarr", [TRIAL], 70, (3, 5), 64, 7)
     group = zarr.open_group(tmp_path / "m.zarr", mode="r")
     assert list(group.array_keys()) == [TRIAL.label]
     assert group.attrs["schema"] == 7
-    assert group[TRIAL.label].shape == (70, 3, 3)
+    assert group[TRIAL.label].shape == (70, 3, 5)
     assert group[TRIAL.label].dtype == np.uint8
-    create_maps(tmp_path / "m.zarr", [TRIAL], 0, 1, 64, 7)
+    create_maps(tmp_path / "m.zarr", [TRIAL], 0, (1, 1), 64, 7)
     assert not list(zarr.open_group(tmp_path / "m.zarr", mode="r").array_keys())
 
 

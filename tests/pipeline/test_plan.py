@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fade.errors import ParameterError
 from pipeline.params import load_params
@@ -85,3 +87,34 @@ def test_lines(tmp_path: Path, content: dict[str, Any]) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_images_that_keep_their_aspect_ratio(tmp_path: Path, content: dict[str, Any]) -> None:
+    """Planned on the grid that the run then takes, before there is a manifest and after."""
+    data = tmp_path / "data"
+    for name in ("train/good/0", "train/good/1", "test/good/0", "test/hole/0"):
+        file = data / "plate" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (60, 120, 3), np.uint8)
+        pixels[0] = len(list(data.rglob("*.png")))
+        Image.fromarray(pixels).save(file)
+    kept = changed(
+        content, dataset__path=str(data), dataset__watch=str(data), dataset__categories=None,
+        features__aspect="keep",
+    )  # fmt: skip
+    with project(tmp_path / "run", kept):
+        before = plan_run(load_params())
+    run_stages(tmp_path / "run", kept, "manifest", "select")
+    with project(tmp_path / "run", kept):
+        known = plan_run(load_params())
+    assert not known.remarks
+    assert before.feature_bytes == known.feature_bytes
+    run_stages(tmp_path / "run", kept, "extract")
+    with project(tmp_path / "run", kept):
+        assert plan_run(load_params()).images_to_encode == 0
+        receipts = [read_receipt(REFERENCES), read_receipt(TEST)]
+    rows = {
+        (r.spaces[label], key) for r in receipts for label, keys in r.rows.items() for key in keys
+    }
+    assert known.feature_bytes == sum(space.row_bytes for space, _ in rows)
+    assert {space.shape[0] for space, _ in rows if space.shape[1:]} == {4 * 8}

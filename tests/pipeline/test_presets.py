@@ -15,7 +15,7 @@ from pipeline.params import Params, parse_params
 from pipeline.presets.catalogue import PRESETS, find_preset, render, substitute, template
 from tests.projects import ROOT
 
-PAPER = [name for name in PRESETS if name != "demo"]
+PAPER = [name for name in PRESETS if name.startswith(("mvtec-", "visa-"))]
 # shots, query, modes, classification, segmentation and vision feature, multiplier, weight
 OFFICIAL = {
     "zeroshot-language": ([0], False, "language", None, None, None),
@@ -50,6 +50,23 @@ def leaf(name: str) -> str:
 
 def test_names() -> None:
     assert sorted(PAPER) == sorted(f"{d}-{name}" for d in ("mvtec", "visa") for name in OFFICIAL)
+    assert [name for name in PRESETS if name not in PAPER] == [
+        "demo",
+        "own-fewshot",
+        "own-zeroshot",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "shots"),
+    [("own-fewshot", "mvtec-fewshot-both", 4), ("own-zeroshot", "mvtec-zeroshot-vision", 0)],
+)
+def test_own_images_take_one_choice_of_references(name: str, twin: str, shots: int) -> None:
+    params, paper = parsed(name), parsed(twin)
+    assert params.dataset.format == "folder"
+    assert [(trial.shots, trial.seed) for trial in params.trials()] == [(shots, 0)]
+    assert params.fusion == paper.fusion
+    assert (params.text, params.features, params.model) == (paper.text, paper.features, paper.model)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -113,6 +130,8 @@ def test_data_and_weights() -> None:
     assert params.dataset.path == params.dataset.watch == "/data/my VisA #1"
     assert params.model.pretrained == "w/clip.pt"
     assert re.search(r"^  watch: \*images$", text, re.MULTILINE)
+    own = parse_params(yaml.safe_load(render(find_preset("demo"), data="parts")))
+    assert (own.dataset.format, own.model.name) == ("folder", "fade-demo")
 
 
 @settings(max_examples=50, deadline=None)
@@ -142,3 +161,4 @@ def test_refusals() -> None:
 def test_the_documentation_knows_every_preset() -> None:
     text = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in text for name in OFFICIAL)
+    assert all(f"`{name}`" in text for name in PRESETS if name not in PAPER)

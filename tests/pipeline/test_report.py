@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fade.errors import DataError, ParameterError, StoreError
-from fade.metrics import METRICS
+from fade.metrics import METRICS, PixelHistogram, label_regions
 from fade.types import Trial
 from pipeline.report import html
 from pipeline.report.gallery import (
@@ -38,8 +38,8 @@ from pipeline.report.gallery import (
     select_gallery,
     thumbnail,
 )
-from pipeline.report.html import ReportInput, cell, render, shown_trial, tables
-from pipeline.report.plots import mean_over_categories, score_plots, write_plots
+from pipeline.report.html import ReportInput, cell, render, runs, shown_trial, tables
+from pipeline.report.plots import mean_over_categories, pixel_plots, score_plots, write_plots
 from pipeline.thresholds import Threshold
 
 NASTY = (
@@ -63,6 +63,14 @@ def make_scores(labels: list[bool], scores: list[float], category: str = "nut") 
             "score": scores,
         }
     )
+
+
+def make_pixels() -> PixelHistogram:
+    """A map whose defect is mostly above its ground."""
+    levels = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    mask = np.zeros((64, 64), bool)
+    mask[40:60, 40:60] = True
+    return PixelHistogram.of_image(levels, label_regions(mask))
 
 
 def make_summary(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -473,7 +481,8 @@ def test_fifteen_categories_stay_small() -> None:
             sizes.append(sum(len(tile.source) for tile in tiles))
     assert len(anomalous) == len(good) == 6
     rng = np.random.default_rng(0)
-    plots = len(score_plots(rng.random(400), rng.random(400) > 0.5)) * 4 / 3
+    drawn = score_plots(rng.random(400), rng.random(400) > 0.5) + pixel_plots(make_pixels(), 0.3)
+    plots = sum(len(plot.svg) for plot in drawn) * 4 / 3
     assert 15 * (8 * np.mean(anomalous) + 4 * np.mean(good) + plots) < 5e6
 
 
@@ -496,12 +505,60 @@ def test_thresholds_are_shown_with_what_they_rest_on() -> None:
     assert "another trial" not in page
     assert NASTY not in page
     assert "1 of 2 good images are called anomalous" not in page
+    text = " ".join(" ".join(Page(page).text).split())
+    assert "nut 0.600 120 0 of 2 1 of 2 training images 7 7 images" in text
+    assert "optimistic" not in text
     assert (
         "At the threshold 0.600: 0 of 2 good images are called anomalous, and 1 of 2 anomalous ones "
         "are missed."
     ) in page
     assert page.count("At the threshold") == 1
     assert "Decisions" not in render(make_report())
+
+
+def test_thresholds_from_test_labels_are_marked() -> None:
+    found = [Threshold("nut", 2, 0, 0.5, 9, "labels", 4, "best F1 on the labels themselves")]
+    text = " ".join(" ".join(Page(render(make_report(thresholds=found))).text).split())
+    assert "test labels optimistic 4" in text
+
+
+def test_every_run_is_listed_with_its_reasons() -> None:
+    found = runs(make_report())
+    assert [(run.category, run.shots, run.seed) for run in found[:4]] == [
+        ("nut", 1, 0), ("bolt", 1, 0), ("mean", 1, 0), ("nut", 1, 1)
+    ]  # fmt: skip
+    assert len(found) == 12
+    assert found[3].cells[0].text == "62.0"
+    assert found[1].cells[METRICS.index("full_pixel_auroc")].note == f"{REASON} plain"
+
+
+def test_pixels_become_plots_of_their_category_alone() -> None:
+    page = render(make_report(pixels={("nut", Trial(2, 0)): make_pixels()}))
+    alts = Page(page).values("alt")
+    assert "PRO of nut" in alts
+    assert "Pixel levels of nut" in alts
+    assert "PRO of bolt" not in alts
+
+
+def test_left_out_images_are_listed_and_counted() -> None:
+    reasons = [f"{n}.png is empty {NASTY}" for n in range(html.LISTED + 7)]
+    text = "".join(Page(render(make_report(skipped=reasons))).text)
+    assert f"Images left out ({html.LISTED + 7})" in text
+    assert reasons[html.LISTED - 1] in text
+    assert f"{html.LISTED}.png is empty" not in text
+    assert "and 7 more" in text
+
+
+def test_many_categories_are_folded() -> None:
+    scores = pd.concat(
+        [make_scores([True, False], [0.9, 0.1], f"c{n}") for n in range(html.OPEN_SECTIONS + 1)]
+    )
+    nothing = pd.DataFrame()
+    few = scores[scores["category"] != "c0"]
+    for rows, folded in ((scores, True), (few, False)):
+        page = render(make_report(scores=rows, metrics=nothing, summary=nothing))
+        found = re.findall(r'<details class="category"[^>]*>', page)
+        assert [" open" not in tag for tag in found] == [folded] * len(found)
 
 
 def test_a_threshold_is_a_line() -> None:
@@ -516,9 +573,16 @@ def test_score_plots_are_equal_svg_without_a_date() -> None:
     scores, labels = rng.random(50), rng.random(50) > 0.5
     drawn = score_plots(scores, labels)
     assert drawn == score_plots(scores, labels)
-    assert ET.fromstring(drawn).tag.endswith("svg")
-    assert "dc:date" not in drawn
-    assert f"anomalous ({labels.sum()})" in drawn
+    assert [plot.title for plot in drawn] == [
+        "Image scores",
+        "ROC of images",
+        "Precision and recall",
+    ]
+    for plot in drawn:
+        assert ET.fromstring(plot.svg).tag.endswith("svg")
+        assert "dc:date" not in plot.svg
+        assert plot.title in plot.svg
+    assert f"anomalous ({labels.sum()})" in drawn[0].svg
 
 
 @pytest.mark.parametrize(
@@ -526,19 +590,33 @@ def test_score_plots_are_equal_svg_without_a_date() -> None:
     [([True, True], "needs good and"), ([False, False], "needs anomalous images")],
 )
 def test_score_plots_say_what_is_missing(labels: list[bool], said: str) -> None:
-    assert said in score_plots(np.array([0.5, 0.5]), np.array(labels))
+    drawn = score_plots(np.array([0.5, 0.5]), np.array(labels))
+    assert any(said in plot.svg for plot in drawn)
+
+
+def test_pixel_plots_show_the_levels_and_the_pro_curve() -> None:
+    levels, pro = pixel_plots(make_pixels(), 0.25, 120)
+    assert (levels.title, pro.title) == ("Pixel levels", "PRO")
+    assert pixel_plots(make_pixels(), 0.25, 120) == (levels, pro)
+    assert levels != pixel_plots(make_pixels(), 0.25)[0]
+    assert ">0.125<" in pro.svg
+    assert "needs defects with masks" in pixel_plots(PixelHistogram.empty(), 0.3)[1].svg
 
 
 def test_score_plots_of_many_images_stay_small() -> None:
     rng = np.random.default_rng(0)
-    assert len(score_plots(rng.random(20_000), rng.random(20_000) > 0.5)) < 100_000
+    drawn = score_plots(rng.random(20_000), rng.random(20_000) > 0.5)
+    assert sum(len(plot.svg) for plot in drawn) < 100_000
 
 
 def test_plots_for_dvc_are_equal_pngs(tmp_path: Path) -> None:
     report = make_report(first=NASTY)
-    paths = write_plots(report.summary, report.metrics, tmp_path / "a")
-    again = write_plots(report.summary, report.metrics, tmp_path / "b")
-    assert [path.name for path in paths] == ["metrics_by_shots.png", "metrics_by_category.png"]
+    curve = np.array([0.0, 0.1, 1.0]), np.array([0.0, 0.8, 1.0])
+    curves = {f"{NASTY} {n}": {"PRO": curve, "ROC of images": curve} for n in range(7)}
+    paths = write_plots(report.summary, report.metrics, tmp_path / "a", curves)
+    again = write_plots(report.summary, report.metrics, tmp_path / "b", curves)
+    names = ["metrics_by_shots.png", "metrics_by_category.png", "curves.png"]
+    assert [path.name for path in paths] == names
     for path, other in zip(paths, again, strict=True):
         assert path.read_bytes() == other.read_bytes()
         with Image.open(path) as image:

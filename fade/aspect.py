@@ -1,0 +1,82 @@
+"""Aspect ratios: what an image size stands for where images keep theirs.
+
+A size of s pixels means s x s where images are squashed to squares. An image that keeps its aspect
+ratio gets about as many pixels, and patches, in a rectangle: cost and detail stay those of the size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import gcd, sqrt
+
+from fade.errors import DataError
+
+Shape = tuple[int, int]
+"""(height, width) of an image in pixels, (rows, columns) of a grid of patches."""
+
+TOLERANCE = 1.05
+"""By which factor aspect ratios may differ and still share a grid; the image is stretched by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """Width to height, reduced: 2 and 1 for an image of 512 x 256 pixels.
+
+    Raises:
+        DataError: a side is below 1.
+    """
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height) < 1:
+            raise DataError(
+                f"an aspect ratio of {self.width} to {self.height} is none: sides are at least 1"
+            )
+        factor = gcd(self.width, self.height)
+        object.__setattr__(self, "width", self.width // factor)
+        object.__setattr__(self, "height", self.height // factor)
+
+    @property
+    def ratio(self) -> float:
+        """Width divided by height."""
+        return self.width / self.height
+
+    def shape(self, size: int) -> Shape:
+        """The rectangle of about ``size`` x ``size`` cells, pixels or patches, of this ratio.
+
+        Each side is rounded, so it is off by half a cell at most; a square is met exactly. Where a
+        side would vanish it is 1, and the other one ``size * size`` at most.
+        """
+        stretch = sqrt(self.ratio)
+        most = size * size
+        return (
+            min(max(round(size / stretch), 1), most),
+            min(max(round(size * stretch), 1), most),
+        )
+
+    def fits(self, width: int, height: int) -> bool:
+        """Whether an image of so many pixels has this ratio, by a factor of :data:`TOLERANCE`."""
+        factor = width / height / self.ratio
+        return 1 / TOLERANCE <= factor <= TOLERANCE
+
+
+def shape_of(size: int, aspect: Aspect | None) -> Shape:
+    """What a size stands for: (size, size), or a rectangle where an aspect ratio is kept."""
+    return (size, size) if aspect is None else aspect.shape(size)
+
+
+def middle_aspect(sizes: Iterable[tuple[int, int]]) -> Aspect:
+    """The median aspect ratio of images of (width, height) pixels: that of one of them.
+
+    Of an even number of images, the narrower one in the middle.
+
+    Raises:
+        DataError: there is no image.
+    """
+    found = sorted((Aspect(*size) for size in sizes), key=lambda one: one.ratio)
+    if not found:
+        raise DataError("there is no image to take an aspect ratio from")
+    return found[(len(found) - 1) // 2]

@@ -1,0 +1,131 @@
+"""Parameters of one run alone: params.yaml holds them while it runs, and is put back afterwards.
+
+DVC reads parameters from params.yaml, so that a run with others needs another file in its place. The
+original is kept beside DVC's own temporary files, and whoever runs next puts it back should the
+process that was to do so have been killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fade.errors import ParameterError
+from pipeline.params import PARAMS_FILE, load_params, parse_params
+
+KEPT = Path(".dvc") / "tmp" / "fade-params.yaml"
+"""Where the original lies meanwhile."""
+_MARK = "# For one `fade run` alone, process "
+
+
+def described(values: Mapping[str, Any]) -> str:
+    """Overrides in words.
+
+    >>> described({"dataset.limit": 3, "dataset.categories": ["a", "b"]})
+    'dataset.limit 3, dataset.categories a, b'
+    """
+    texts = (
+        f"{name} {', '.join(value) if isinstance(value, list) else value}"
+        for name, value in values.items()
+    )
+    return ", ".join(texts)
+
+
+@contextlib.contextmanager
+def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[None]:
+    """Run with some parameters replaced.
+
+    Args:
+        values: by dotted name.
+        folder: of the project.
+
+    Raises:
+        ParameterError: the values are refused, or params.yaml cannot be replaced.
+    """
+    if not values:
+        yield
+        return
+    file, kept = folder / PARAMS_FILE, folder / KEPT
+    load_params(file)
+    original = file.read_bytes()
+    content = yaml.safe_load(original)
+    for name, value in values.items():
+        *sections, leaf = name.split(".")
+        place = content
+        for section in sections:
+            place = place[section]
+        place[leaf] = value
+    parse_params(content, f"{PARAMS_FILE} with {described(values)}")
+    text = (
+        f"{_MARK}{os.getpid()}: {described(values)}.\n"
+        f"# Your own file is {KEPT.as_posix()}; it comes back when the run ends, or with the next one.\n"
+        + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    ).encode()
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _replace(kept, original)
+        _replace(file, text)
+    except OSError as error:
+        raise ParameterError(f"{file} cannot be replaced for this run: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        restore(folder)
+
+
+def restore(folder: Path = Path()) -> str:
+    """Put the original back where an overridden run left another; in words what was done, or "".
+
+    A file that someone has written meanwhile stays.
+
+    Raises:
+        ParameterError: a run with overrides is still going on.
+    """
+    file, kept = folder / PARAMS_FILE, folder / KEPT
+    if not kept.exists():
+        return ""
+    owner = _owner(file)
+    if owner is None:
+        kept.unlink()
+        return f"{file} was written while it stood in for another: it stays as it is"
+    if owner != os.getpid() and _runs(owner):
+        raise ParameterError(
+            f"a `fade run` with parameters of its own is going on here (process {owner}): wait for it"
+        )
+    _replace(file, kept.read_bytes())
+    kept.unlink()
+    return f"{file} is back as it was before a run that did not end"
+
+
+def _owner(file: Path) -> int | None:
+    """The process that put the file there, if one of ours did."""
+    try:
+        first = file.read_text(encoding="utf-8").split("\n", 1)[0]
+        return int(first.removeprefix(_MARK).split(":")[0]) if first.startswith(_MARK) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Write a file in one step, through a link if it is one."""
+    target = file.resolve()
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    if target.exists():
+        part.chmod(target.stat().st_mode)
+    os.replace(part, target)

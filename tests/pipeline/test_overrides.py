@@ -1,0 +1,119 @@
+"""Parameters of one run alone: params.yaml comes back whatever happens."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fade.errors import ParameterError
+from pipeline import overrides
+from pipeline.overrides import KEPT, overridden, restore
+from pipeline.params import load_params
+from pipeline.presets.catalogue import template
+from tests.projects import ROOT
+
+ORIGINAL = template() + "# my own remark\n"
+LIMIT = {"dataset.limit": 2}
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    path = tmp_path / "params.yaml"
+    path.write_text(ORIGINAL, encoding="utf-8")
+    return path
+
+
+def killed(code: str) -> None:
+    """Run code in a process that ends without a chance to tidy up."""
+    program = (
+        f"from pipeline.overrides import *\nimport os\nwith overridden({LIMIT!r}):\n    {code}"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program + "\n    os._exit(9)"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+
+
+def test_others_hold_inside_and_the_file_comes_back(file: Path) -> None:
+    with overridden({**LIMIT, "dataset.categories": ["Größe", "tile"]}):
+        params = load_params()
+        assert (params.dataset.limit, params.dataset.categories) == (2, ["Größe", "tile"])
+        plain = yaml.safe_load(ORIGINAL)
+        plain["dataset"] |= {"limit": 2, "categories": ["Größe", "tile"]}
+        assert yaml.safe_load(file.read_text(encoding="utf-8")) == plain
+        assert file.read_text(encoding="utf-8").startswith("# For one `fade run` alone")
+    assert file.read_text(encoding="utf-8") == ORIGINAL
+    assert not KEPT.exists()
+    assert restore() == ""
+
+
+def test_it_comes_back_after_an_error(file: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), overridden(LIMIT):
+        raise KeyboardInterrupt
+    assert file.read_text(encoding="utf-8") == ORIGINAL
+
+
+def test_nothing_to_replace_touches_nothing(file: Path) -> None:
+    before = file.stat().st_mtime_ns
+    with overridden({}):
+        assert not KEPT.exists()
+    assert file.stat().st_mtime_ns == before
+
+
+def test_refused_values_touch_nothing(file: Path) -> None:
+    with (
+        pytest.raises(ParameterError, match=r"dataset\.limit 0: dataset\.limit: .*not 0"),
+        overridden({"dataset.limit": 0}),
+    ):
+        pass
+    assert file.read_text(encoding="utf-8") == ORIGINAL
+    assert not KEPT.exists()
+
+
+def test_the_next_run_puts_it_back_after_a_kill(file: Path) -> None:
+    killed("pass")
+    assert "dataset.limit 2" in file.read_text(encoding="utf-8")
+    assert restore() == "params.yaml is back as it was before a run that did not end"
+    assert file.read_text(encoding="utf-8") == ORIGINAL
+    assert restore() == ""
+
+
+def test_a_file_that_was_written_meanwhile_stays(file: Path) -> None:
+    killed(f"open('params.yaml', 'w').write({'# new' + ORIGINAL!r})")
+    assert "it stays as it is" in restore()
+    assert file.read_text(encoding="utf-8") == "# new" + ORIGINAL
+    assert not KEPT.exists()
+
+
+def test_another_run_waits_for_it(file: Path) -> None:
+    with overridden(LIMIT):
+        text = file.read_text(encoding="utf-8")
+        other = os.getppid()
+        file.write_text(
+            text.replace(f"process {os.getpid()}", f"process {other}"), encoding="utf-8"
+        )
+        with pytest.raises(ParameterError, match=f"process {other}"):
+            restore()
+        file.write_text(text, encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == ORIGINAL
+
+
+def test_a_link_stays_a_link(file: Path) -> None:
+    file.rename("elsewhere.yaml")
+    file.symlink_to("elsewhere.yaml")
+    with overridden(LIMIT):
+        assert load_params().dataset.limit == 2
+    assert file.is_symlink()
+    assert Path("elsewhere.yaml").read_text(encoding="utf-8") == ORIGINAL
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(overrides).failed == 0
