@@ -33,7 +33,7 @@ from fade.prompts import fill
 from pipeline.cluster import map_tasks
 from pipeline.models import feature_space, load_encoder
 from pipeline.params import ClusterParams, Params, load_params
-from pipeline.paths import MANIFEST, SELECTION
+from pipeline.paths import MANIFEST, SELECTION, TEST
 from pipeline.tables import read_table
 from pipeline.texts import ensembles, uses, word
 from stages.text import embed
@@ -220,21 +220,16 @@ def _scoring(machine: Machine, tests: int) -> list[Row]:
     params = load_params()
     scoring = importlib.import_module("stages.score_vision")
     receipts = importlib.import_module("pipeline.receipts")
-    tables = [read_table(path)[0] for path in (MANIFEST.path,)]
-    manifest = tables[0][tables[0]["split"] == "test"]
-    store = _store(params)
-    paths = importlib.import_module("pipeline.paths")
-    output, planned, _, _ = scoring._plan(
-        params, manifest, manifest.iloc[:0], receipts.read_receipt(paths.TEST),
-        receipts.read_receipt(paths.REFERENCES), store,
-    )  # fmt: skip
-    assert not planned  # all maps are there
-    shutil.rmtree(store.folder(output))
-    store.register(output)
-    _, tasks, _, _ = scoring._plan(
-        params, manifest, manifest.iloc[:0], receipts.read_receipt(paths.TEST),
-        receipts.read_receipt(paths.REFERENCES), store,
-    )  # fmt: skip
+    vision = importlib.import_module("pipeline.vision")
+    store, receipt = _store(params), receipts.read_receipt(TEST)
+    work = vision.plan_vision(params, receipt, store)
+    assert not work.lacking  # all maps are there
+    shutil.rmtree(Path(store.root) / store.folder(work.output))
+    work = vision.plan_vision(params, receipt, store)
+    features = [receipt.located(store, space.label) for space in work.features]
+    tasks = [
+        task for plan in work.plans for task in scoring._tasks(plan, work, features, store.root)
+    ]
 
     def timed(kind: str, workers: int, function: Any, work: Sequence[Any]) -> float:
         cluster = ClusterParams(kind=kind, workers=workers, threads_per_worker=1)  # type: ignore[arg-type]

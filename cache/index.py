@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from cache.keys import AT_ONCE, Keys
 from cache.layout import Location
 
+Preference = Callable[[Keys, NDArray[np.uint32]], NDArray[np.bool_]]
+"""Tells of some rows, by key and checksum, which are preferred to others of the same key."""
 JOINED = 256
 """Segments whose keys become one array while an index is built."""
 
@@ -65,8 +67,12 @@ class Index(Mapping[str, Location]):
         self._keys, self._places = keys, places
 
     @classmethod
-    def build(cls, entries: Iterable[Mapping[str, Any]]) -> Index:
-        """The index of entries as the store writes them; of duplicates the first one serves."""
+    def build(cls, entries: Iterable[Mapping[str, Any]], prefer: Preference | None = None) -> Index:
+        """The index of entries as the store writes them.
+
+        Of duplicates the first one serves that is preferred, or else the first; ``prefer`` is asked
+        only about those.
+        """
         names: list[str] = []
         found: list[Keys] = []
         parts: list[Keys] = []
@@ -88,6 +94,12 @@ class Index(Mapping[str, Location]):
         for start in range(1, len(keys), AT_ONCE):  # few keys are copied at once
             stop = min(start + AT_ONCE, len(keys))
             again[start:stop] = keys.data[start:stop] == keys.data[start - 1 : stop - 1]
+        if again.any() and prefer is not None:
+            alike = again.copy()
+            alike[:-1] |= again[1:]
+            at = np.flatnonzero(alike)
+            liked = prefer(keys.take(at), np.frombuffer(crcs, np.uint32)[order[at]])
+            order[at] = order[at[np.lexsort((~liked, np.cumsum(~again)[at]))]]
         if again.any():
             keys, order = keys.take(~again), order[~again]
         return cls(

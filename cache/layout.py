@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,16 @@ from numpy.typing import NDArray
 from cache.keys import Keys
 
 K = TypeVar("K", bound=Hashable)
+
+DTYPES = (
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64",
+    "uint8", "uint16", "uint32", "uint64", "bool",
+)  # fmt: skip
+"""Types that rows may have; none that could hold references to objects."""
+LABEL_LENGTH = 200
+DIMENSIONS = 8
+ROW_BYTES = 1 << 30
+"""What a space's description from a file may ask for at most."""
 
 
 def content_key(data: bytes) -> str:
@@ -64,7 +75,7 @@ class Space:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def to_json(self) -> dict[str, Any]:
         """The space as it is written into stores and receipts."""
@@ -77,10 +88,24 @@ class Space:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Space:
-        """Inverse of :meth:`to_json`."""
-        return cls(
-            content["label"], content["description"], tuple(content["shape"]), content["dtype"]
+        """Inverse of :meth:`to_json`; the content may come from anyone.
+
+        Raises:
+            KeyError, TypeError, ValueError: it describes no space.
+        """
+        label, description, shape, dtype = (
+            content[name] for name in ("label", "description", "shape", "dtype")
         )
+        if not isinstance(label, str) or not label.isprintable() or len(label) > LABEL_LENGTH:
+            raise ValueError("the label is no short text")
+        if not isinstance(description, dict) or dtype not in DTYPES:
+            raise ValueError("no description, or of a type that is not stored")
+        if len(shape) > DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError("the shape is no list of numbers")
+        space = cls(label, description, tuple(shape), dtype)
+        if space.row_bytes > ROW_BYTES or max(shape, default=0) > ROW_BYTES:
+            raise ValueError("rows are too large")
+        return space
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +236,32 @@ def segment_tasks(
                     if is_missing
                 )  # fmt: skip
                 yield SegmentTask(tuple(group.keys[start : start + size].take(rows)), spaces)
+
+
+def plan_reads(
+    locations: Sequence[Location], row_bytes: int, at_once: int
+) -> list[tuple[int, int]]:
+    """Cut a list of places into pieces that are read in one call each.
+
+    Args:
+        locations: in the order in which rows are wanted.
+        row_bytes: bytes of a row.
+        at_once: a piece has about so many bytes at most, one row at least.
+
+    Returns:
+        (start, stop) positions in the list, in order: each piece lies in one segment.
+    """
+    most = max(1, at_once // max(1, row_bytes))
+    pieces = []
+    start = 0
+    while start < len(locations):
+        segment = locations[start].segment
+        stop = start + 1
+        while stop < min(len(locations), start + most) and locations[stop].segment == segment:
+            stop += 1
+        pieces.append((start, stop))
+        start = stop
+    return pieces
 
 
 def cut(items: Sequence[K], size: int) -> list[tuple[K, ...]]:

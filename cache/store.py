@@ -1,6 +1,6 @@
 """The feature store: immutable zarr segments, found through index entries that are written last.
 
-Layout below the root::
+Layout below the root, a folder or a URL::
 
     store.json                              schema version
     spaces/<fingerprint>/space.json         what the space's rows are
@@ -9,7 +9,8 @@ Layout below the root::
     spaces/<fingerprint>/index/<id>.json    keys and the rows' checksums; publishes the segment
 
 A kill at any moment leaves at worst a segment without an entry, or an entry that is cut short:
-both are ignored. Two writers of the same row leave two segments: either serves.
+both are ignored. Two writers of the same row leave two segments: either serves. Nothing is renamed
+or edited, so that an object store serves as well as a folder.
 """
 
 from __future__ import annotations
@@ -17,28 +18,33 @@ from __future__ import annotations
 import errno
 import json
 import math
-import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from cache.index import Index
-from cache.layout import Location, Space, fingerprint
+from cache.files import Place, reason
+from cache.index import Index, Preference
+from cache.layout import Location, Space, fingerprint, plan_reads
+from cache.place import open_files
 from fade.errors import StoreError, refusal
 
 SCHEMA = 2
-READ_BYTES = 4 << 20
-"""Read at once, before checksums are taken."""
+TEXT_BYTES = 1 << 20
+"""What store.json, space.json and zarr.json hold at most."""
+ENTRY_BYTES = 64 << 20
+"""What an index entry holds at most: some 500,000 keys."""
 CHECKED = 1 << 17
 """Values checked at once."""
 PAGE = 4096
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading JSON of another form raises."""
 _ENTRY = re.compile(r"[0-9a-f]{32}\.json")
+_FINGERPRINT = re.compile(r"[0-9a-f]{40}")
 
 
 class DamagedSegmentError(StoreError):
@@ -46,23 +52,26 @@ class DamagedSegmentError(StoreError):
 
 
 class Store:
-    """A store below a folder. Opening is cheap; nothing is created before the first write.
+    """A store below a folder or a URL. Opening is cheap; nothing is created before the first write.
 
     Raises:
-        StoreError: the folder holds a store of another schema version.
+        StoreError: it holds a store of another schema version, or cannot be reached.
+        ParameterError: a URL that cannot be opened.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-        marker = self.root / "store.json"
+    def __init__(self, root: Place) -> None:
+        self.files = open_files(root)
+        self.root = self.files.place
+        self._read_entries: dict[str, Mapping[str, Any]] = {}
         try:
-            found = json.loads(marker.read_text(encoding="utf-8")).get("schema")
+            found = json.loads(self.files.read("store.json", TEXT_BYTES)).get("schema")
         except FileNotFoundError:
             return
         except (OSError, ValueError, AttributeError) as error:
+            said = reason(error) if isinstance(error, OSError) else str(error)
             raise StoreError(
-                f"{marker} cannot be read ({error}): delete it and run again (entries of another "
-                "version are told apart without it), or choose another features.store"
+                f"{self.root}/store.json cannot be read ({said}): delete it and run again (entries of "
+                "another version are told apart without it), or choose another features.store"
             ) from None
         if found != SCHEMA:
             raise StoreError(
@@ -70,46 +79,75 @@ class Store:
                 f"{SCHEMA}: set features.store to another folder or install the matching version"
             )
 
-    def folder(self, space: Space) -> Path:
-        """Where a space's files lie."""
-        return self.root / "spaces" / space.fingerprint
+    def folder(self, space: Space) -> str:
+        """Where a space's files lie below the root."""
+        return f"spaces/{space.fingerprint}"
 
     def register(self, space: Space) -> None:
-        """Create the space's folders and description, if they are not there."""
-        folder = self.folder(space)
-        with _explained(self.root):
-            for part in ("segments", "index"):
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            if not (self.root / "store.json").exists():
-                _write_text(self.root / "store.json", json.dumps({"schema": SCHEMA}))
-            if not (folder / "space.json").exists():
-                _write_text(folder / "space.json", json.dumps(space.to_json(), indent=1))
+        """Write the space's description, if it is not there."""
+        described = f"{self.folder(space)}/space.json"
+        with _explained(self):
+            if not self.files.exists("store.json"):
+                self._write_json("store.json", {"schema": SCHEMA})
+            if not self.files.exists(described):
+                self._write_json(described, space.to_json(), indent=1)
 
-    def index(self, space: Space) -> Index:
+    def _write_json(self, name: str, content: Any, **style: Any) -> None:
+        self.files.write(name, json.dumps(content, **style).encode())
+
+    def prepare(self, lacking: Mapping[Space, int]) -> None:
+        """Register the spaces that rows will be written to.
+
+        A store that takes none is refused now, before hours of work.
+
+        Args:
+            lacking: how many rows each space lacks.
+
+        Raises:
+            StoreError: rows are lacking and cannot be written.
+        """
+        spaces = [space for space, count in lacking.items() if count]
+        if not spaces:
+            return
+        if refused := self.refuses():
+            lacks = ", ".join(f"{lacking[space]} rows of {space.label}" for space in spaces)
+            raise StoreError(
+                f"the store at {self.root} lacks {lacks} and cannot be written to ({refused}): get the "
+                "right to write there, let someone who has it run this, or set features.store to a "
+                "store of your own"
+            )
+        for space in spaces:
+            self.register(space)
+
+    def refuses(self) -> str | None:
+        """Why nothing can be written, found by trying; None if something can."""
+        probe = f"{uuid.uuid4().hex}.part"  # goes with `fade cache prune`, should it stay
+        try:
+            self.files.write(probe, b"")
+        except OSError as error:
+            return self.said(error)
+        with suppress(OSError):  # some stores let nobody delete
+            self.files.delete([probe])
+        return None
+
+    def said(self, error: OSError) -> str:
+        """What a refusal says, in our words where the store is a folder."""
+        return (not self.files.remote and refusal(error)) or reason(error)
+
+    def index(self, space: Space, prefer: Preference | None = None) -> Index:
         """All published rows of a space by key.
 
-        Entries that were cut short are not published. Of duplicates the first by name serves.
+        Entries that were cut short are not published. Of duplicates one that is preferred serves,
+        else the first by name: writers on other machines may have computed other last bits.
+
+        Args:
+            space: of the rows.
+            prefer: says of which rows with some checksums duplicates are preferred.
 
         Raises:
-            StoreError: the operating system refuses to read the index.
+            StoreError: the index cannot be read.
         """
-        return Index.build(self.entries(space))
-
-    def entries(self, space: Space) -> Iterator[Mapping[str, Any]]:
-        """The index entries that publish segments, by name: those that are whole.
-
-        Raises:
-            StoreError: the operating system refuses to read the index.
-        """
-        folder = self.folder(space) / "index"
-        try:
-            for name in sorted(filter(_ENTRY.fullmatch, os.listdir(folder))):
-                if entry := _read_entry(folder / name):
-                    yield entry
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StoreError(f"the store's index cannot be read: {error}") from None
+        return Index.build(self.entries(space), prefer)
 
     def present(self, space: Space) -> Index:
         """The index without rows whose segment is gone or cut short, for planning what to compute.
@@ -118,25 +156,93 @@ class Store:
         so that one run computes their rows anew. The rows themselves are not read.
 
         Raises:
-            StoreError: the operating system refuses to read the store or to withdraw an entry.
+            StoreError: the store cannot be read.
         """
-        return Index.build(entry for entry in self.entries(space) if self._whole(space, entry))
+        rows: dict[str, int] = {}
 
-    def _whole(self, space: Space, entry: Mapping[str, Any]) -> bool:
-        """Whether a segment is as large as its entry says; the entry of one that is not goes."""
-        folder = self.folder(space) / "segments" / entry["segment"]
-        data = folder / _data_name(1 + len(space.shape))
+        def counted() -> Iterator[Mapping[str, Any]]:
+            for entry in self.entries(space):
+                rows[entry["segment"]] = len(entry["keys"])
+                yield entry
+
+        index = Index.build(counted())
+        torn = self._torn(space, rows)
+        if not torn:
+            return index
+        for segment in torn:
+            with suppress(OSError):  # who may not write here need not repair it
+                self.withdraw(space, segment)
+        return Index.build(e for e in self.entries(space) if e["segment"] not in torn)
+
+    def _torn(self, space: Space, rows: Mapping[str, int]) -> set[str]:
+        """Segments that are gone, too small for so many rows, or (in a folder) not described."""
+        folder = f"{self.folder(space)}/segments"
+        parts = ("zarr.json", _data_name(1 + len(space.shape)))
+        names = [f"{segment}/{part}" for segment in rows for part in parts]
         try:
-            _check_metadata(folder / "zarr.json", space, len(entry["keys"]))
-            if data.stat().st_size < len(entry["keys"]) * space.row_bytes:
-                raise ValueError("it is cut short")
-        except (FileNotFoundError, NotADirectoryError, *_MALFORMED):
-            with _explained(self.root):
-                self.withdraw(space, entry["segment"])
-            return False
+            sizes = iter(self.files.sizes(folder, names))
+            return {
+                segment
+                for (segment, count), metadata, data in zip(rows.items(), sizes, sizes, strict=True)
+                if metadata < 0
+                or data < count * space.row_bytes
+                # an object is never cut short, and reading all of these would take long
+                or not (self.files.remote or self._described(space, f"{folder}/{segment}", count))
+            }
         except OSError as error:
-            raise StoreError(f"the store's segments cannot be read: {error}") from None
+            raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None
+
+    def _described(self, space: Space, segment: str, rows: int) -> bool:
+        """Whether a segment's metadata is that of so many rows."""
+        try:
+            _check_metadata(self.files.read(f"{segment}/zarr.json", TEXT_BYTES), space, rows)
+        except (FileNotFoundError, *_MALFORMED):
+            return False
         return True
+
+    def entries(self, space: Space) -> Iterator[Mapping[str, Any]]:
+        """The index entries that publish segments, by name: those that are whole.
+
+        Raises:
+            StoreError: the index cannot be read.
+        """
+        folder = f"{self.folder(space)}/index"
+        try:
+            names = [
+                f"{folder}/{name}"
+                for name in self.files.names(folder).files
+                if _ENTRY.fullmatch(name)
+            ]
+            yield from filter(None, self.files.map(self._entry, names))
+        except OSError as error:
+            raise StoreError(
+                f"the store's index cannot be read ({self.root}): {reason(error)}"
+            ) from None
+
+    def _entry(self, name: str) -> Mapping[str, Any] | None:
+        """An index entry, or None if it is gone, was cut short, is damaged or is no entry at all."""
+        if name in self._read_entries:
+            return self._read_entries[name]
+        try:
+            entry = json.loads(self.files.read(name, ENTRY_BYTES))
+            digest = entry.pop("digest")
+            whole = entry["schema"] == SCHEMA and digest == fingerprint(entry)
+            segment, keys, crcs = entry["segment"], entry["keys"], entry["crc"]
+            named = name.endswith(f"/{segment}.json") and len(keys) == len(crcs)
+            typed = (
+                type(keys) is type(crcs) is list
+                and all(type(key) is str for key in keys)
+                and all(type(crc) is int and 0 <= crc < 1 << 32 for crc in crcs)
+            )
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        except _MALFORMED:
+            return None
+        if not (whole and named and typed):
+            return None
+        if self.files.remote:  # it never changes, and asking again takes long
+            self._read_entries[name] = entry
+        return entry
 
     def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
         """Write one segment and publish it.
@@ -152,8 +258,6 @@ class Store:
         Raises:
             StoreError: shape or type mismatch, values that are not finite, no room or no permission.
         """
-        import zarr
-
         if rows.shape != (len(keys), *space.shape):
             raise StoreError(
                 f"{space.label}: rows of shape {rows.shape} for {len(keys)} keys of shape {space.shape}"
@@ -175,23 +279,11 @@ class Store:
                 f"{bad[0]}): check the weights and the precision; with features.dtype float16 try float32"
             )
         segment = uuid.uuid4().hex
-        folder = self.folder(space)
-        file = folder / "segments" / segment / _data_name(data.ndim)
-        with _explained(self.root):
-            zarr.create_array(
-                store=folder / "segments" / segment,
-                shape=data.shape,
-                dtype=data.dtype,
-                chunks=data.shape,
-                compressors=None,
-                filters=None,
-                fill_value=np.nan if data.dtype.kind == "f" else 0,
-                zarr_format=3,
-                overwrite=False,
-            )
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("wb") as stream:
-                stream.write(data.data)
+        folder = f"{self.folder(space)}/segments/{segment}"
+        metadata = _metadata(data.shape, data.dtype.name)
+        with _explained(self):
+            self.files.write(f"{folder}/{_data_name(data.ndim)}", _bytes(data))
+            self.files.write(f"{folder}/zarr.json", metadata)
             locations = [
                 Location(segment, row, checksum(values)) for row, values in enumerate(data)
             ]
@@ -201,8 +293,11 @@ class Store:
                 "keys": list(keys),
                 "crc": [location.crc for location in locations],
             }
-            text = json.dumps({**entry, "digest": fingerprint(entry)}, separators=(",", ":"))
-            _write_text(folder / "index" / f"{segment}.json", text)
+            self._write_json(
+                f"{self.folder(space)}/index/{segment}.json",
+                {**entry, "digest": fingerprint(entry)},
+                separators=(",", ":"),
+            )
         return locations
 
     def read(self, space: Space, locations: Sequence[Location]) -> np.ndarray:
@@ -213,54 +308,62 @@ class Store:
         Raises:
             DamagedSegmentError: a segment is damaged or gone. It is then taken out of the index, so that
                 the next run computes its rows again.
+            StoreError: the store cannot be reached.
         """
         out = _aligned((len(locations), *space.shape), np.dtype(space.dtype))
-        start = 0
-        while start < len(locations):
-            segment = locations[start].segment
-            stop = start + 1
-            while stop < len(locations) and locations[stop].segment == segment:
-                stop += 1
-            self._read_segment(space, segment, locations[start:stop], out[start:stop])
-            start = stop
+        rows: dict[str, int] = {}
+        for place in locations:
+            rows[place.segment] = max(rows.get(place.segment, 0), place.row + 1)
+
+        def check(segment: str) -> None:
+            with self._damage_named(space, segment):
+                file = f"{self.folder(space)}/segments/{segment}/zarr.json"
+                _check_metadata(self.files.read(file, TEXT_BYTES), space, rows[segment])
+
+        def read(piece: tuple[int, int]) -> None:
+            start, stop = piece
+            self._read_piece(space, locations[start:stop], out[start:stop])
+
+        for _ in self.files.map(check, rows):
+            pass
+        for _ in self.files.map(read, plan_reads(locations, space.row_bytes, self.files.at_once)):
+            pass
         return out
 
-    def _read_segment(
-        self, space: Space, segment: str, places: Sequence[Location], out: np.ndarray
-    ) -> None:
+    def _read_piece(self, space: Space, places: Sequence[Location], out: np.ndarray) -> None:
         """Rows of one segment into ``out``, checked while they are still in the cache."""
-        folder = self.folder(space) / "segments" / segment
-        at_once = max(1, READ_BYTES // max(space.row_bytes, 1))
+        segment = places[0].segment
+        pieces = []
+        start = 0
+        while start < len(places):
+            stop = start + 1
+            while stop < len(places) and places[stop].row == places[stop - 1].row + 1:
+                stop += 1
+            pieces.append((places[start].row * space.row_bytes, _bytes(out[start:stop])))
+            start = stop
+        file = f"{self.folder(space)}/segments/{segment}/{_data_name(out.ndim)}"
+        with self._damage_named(space, segment):
+            self.files.read_into(file, pieces)
+            for row, place in zip(out, places, strict=True):
+                if checksum(row) != place.crc:
+                    raise ValueError(f"row {place.row} has another checksum")
+
+    @contextmanager
+    def _damage_named(self, space: Space, segment: str) -> Iterator[None]:
+        """Tell a damaged segment from a store that cannot be reached."""
         try:
-            _check_metadata(folder / "zarr.json", space, 1 + max(place.row for place in places))
-            with (folder / _data_name(out.ndim)).open("rb") as stream:
-                start = 0
-                while start < len(places):
-                    stop = start + 1
-                    while (
-                        stop < min(len(places), start + at_once)
-                        and places[stop].row == places[stop - 1].row + 1
-                    ):
-                        stop += 1
-                    stream.seek(places[start].row * space.row_bytes)
-                    block = out[start:stop]
-                    if stream.readinto(block.reshape(-1).view(np.uint8).data) != block.nbytes:
-                        raise ValueError("it is cut short")
-                    for row, place in zip(block, places[start:stop], strict=True):
-                        if checksum(row) != place.crc:
-                            raise ValueError(f"row {place.row} has another checksum")
-                    start = stop
+            yield
         except OSError as error:
             if error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
                 raise StoreError(
-                    f"segment {segment} of {space.label} cannot be read: {error}"
+                    f"segment {segment} of {space.label} in {self.root} cannot be read: {reason(error)}"
                 ) from None
             raise self._damaged(space, segment, "it is not there") from None
         except _MALFORMED as error:
-            reason = str(error) or type(error).__name__
-            raise self._damaged(space, segment, reason.splitlines()[0]) from None
+            said = str(error) or type(error).__name__
+            raise self._damaged(space, segment, said.splitlines()[0]) from None
 
-    def _damaged(self, space: Space, segment: str, reason: str) -> DamagedSegmentError:
+    def _damaged(self, space: Space, segment: str, said: str) -> DamagedSegmentError:
         advice = (
             "it was taken out of the index; run again and its rows are computed anew "
             "(`fade cache verify` looks for more)"
@@ -268,26 +371,39 @@ class Store:
         try:
             self.withdraw(space, segment)
         except OSError as error:
-            advice = f"delete {error.filename} ({error.strerror}) and run again"
+            advice = f"delete {error.filename} ({reason(error)}) and run again"
         return DamagedSegmentError(
-            f"segment {segment} of {space.label} in {self.root} is damaged ({reason}): {advice}"
+            f"segment {segment} of {space.label} in {self.root} is damaged ({said}): {advice}"
         )
 
     def withdraw(self, space: Space, segment: str) -> None:
         """Take a segment out of the index; its files stay until the store is pruned."""
-        (self.folder(space) / "index" / f"{segment}.json").unlink(missing_ok=True)
+        name = f"{self.folder(space)}/index/{segment}.json"
+        self.files.delete([name])
+        self._read_entries.pop(name, None)
 
     def spaces(self) -> list[Space]:
-        """All spaces of the store, by fingerprint; damaged descriptions are left out."""
-        found = []
-        for file in sorted((self.root / "spaces").glob("*/space.json")):
+        """All spaces of the store, by fingerprint; damaged descriptions are left out.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+
+        def described(name: str) -> Space | None:
             try:
-                space = Space.from_json(json.loads(file.read_text(encoding="utf-8")))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            if space.fingerprint == file.parent.name:
-                found.append(space)
-        return found
+                content = self.files.read(f"spaces/{name}/space.json", TEXT_BYTES)
+                space = Space.from_json(json.loads(content))
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            except _MALFORMED:
+                return None
+            return space if space.fingerprint == name else None
+
+        try:
+            names = filter(_FINGERPRINT.fullmatch, self.files.names("spaces").folders)
+            return [space for space in self.files.map(described, names) if space]
+        except OSError as error:
+            raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None
 
 
 def checksum(row: np.ndarray) -> int:
@@ -308,17 +424,42 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + count].view(dtype).reshape(shape)
 
 
+def _bytes(rows: np.ndarray) -> memoryview:
+    """The memory of contiguous rows."""
+    return rows.reshape(-1).view(np.uint8).data
+
+
 def _data_name(dimensions: int) -> str:
     """The file of an array's only chunk."""
     return "/".join(["c", *["0"] * dimensions])
 
 
-def _check_metadata(file: Path, space: Space, rows: int) -> None:
+@cache
+def _metadata(shape: tuple[int, ...], dtype: str) -> bytes:
+    """The zarr.json of an array of one uncompressed chunk."""
+    import zarr
+    from zarr.storage import MemoryStore
+
+    files: dict[str, Any] = {}
+    zarr.create_array(
+        store=MemoryStore(files),
+        shape=shape,
+        dtype=dtype,
+        chunks=shape,
+        compressors=None,
+        filters=None,
+        fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+        zarr_format=3,
+    )
+    return bytes(files["zarr.json"].to_bytes())
+
+
+def _check_metadata(text: bytes, space: Space, rows: int) -> None:
     """Refuse a segment that is no plain array of at least so many of the space's rows.
 
     Read here and not by zarr, whose import and asynchronous machinery cost more than the rows.
     """
-    meta = json.loads(file.read_text(encoding="utf-8"))
+    meta = json.loads(text)
     shape = tuple(meta["shape"])
     if shape[1:] != space.shape or shape[0] < rows:
         raise ValueError(f"it holds {shape}")
@@ -340,32 +481,11 @@ def _finite(values: np.ndarray) -> bool:
     return all(bool(np.isfinite(piece).all()) for piece in pieces)
 
 
-def _write_text(path: Path, text: str) -> None:
-    """Write a file that nobody sees half written: a kill would leave a store that none can open."""
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
-def _read_entry(path: Path) -> Mapping[str, Any] | None:
-    """An index entry, or None if it is gone, was cut short, is damaged or is no entry at all."""
-    try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
-        digest = entry.pop("digest")
-        whole = entry["schema"] == SCHEMA and digest == fingerprint(entry)
-        named = entry["segment"] == path.stem and len(entry["keys"]) == len(entry["crc"])
-    except (FileNotFoundError, IsADirectoryError):
-        return None
-    except _MALFORMED:
-        return None
-    return entry if whole and named else None
-
-
 class _explained:
-    """Turns the operating system's refusals to write into a line about the store."""
+    """Turns refusals to write into a line about the store."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     def __enter__(self) -> None:
         return None
@@ -373,6 +493,6 @@ class _explained:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
             raise StoreError(
-                f"cannot write to the store at {self.root}: {refusal(error) or error}: mend that or "
-                "set features.store to another folder, and run again; what was stored before is kept"
+                f"cannot write to the store at {self.store.root}: {self.store.said(error)}: mend that or "
+                "set features.store to another place, and run again; what was stored before is kept"
             ) from None

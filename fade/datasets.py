@@ -6,19 +6,20 @@ Only folder listings and CSV files are read here; no image is opened.
 import csv
 import errno
 import hashlib
+import io
 import os
 import posixpath
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import IO, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import DataError, ParameterError
-from fade.types import GOOD, DatasetFormat, ImageRecord, Split
+from fade.types import GOOD, DataPath, DatasetFormat, ImageRecord, RemotePath, Split
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
@@ -42,7 +43,7 @@ _LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
 
 def read_dataset(
     format: DatasetFormat,
-    root: Path,
+    root: DataPath,
     categories: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[ImageRecord]:
@@ -60,7 +61,7 @@ def read_dataset(
 
 def iterate_dataset(
     format: DatasetFormat,
-    root: Path,
+    root: DataPath,
     categories: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> Iterator[ImageRecord]:
@@ -68,7 +69,7 @@ def iterate_dataset(
 
     Errors come when the record at fault is reached.
     """
-    readers: dict[str, Callable[[Path, Sequence[str] | None], Iterator[ImageRecord]]] = {
+    readers: dict[str, Callable[[DataPath, Sequence[str] | None], Iterator[ImageRecord]]] = {
         "mvtec": _iterate_mvtec,
         "visa": _iterate_visa,
         "folder": _iterate_folder,
@@ -79,20 +80,20 @@ def iterate_dataset(
         raise ParameterError(f"data set format {format!r} is unknown; choose one of {known}")
     if limit is not None and limit < 1:
         raise ParameterError(f"limit is {limit}, at least 1 is needed; leave it empty for no limit")
-    records = readers[format](Path(root), categories)
+    records = readers[format](Path(root) if isinstance(root, str) else root, categories)
     return records if limit is None else _limited(records, limit)
 
 
-def dataset_root(format: DatasetFormat, path: Path) -> Path:
+def dataset_root(format: DatasetFormat, path: DataPath) -> DataPath:
     """Return the folder that the paths of a data set's records are relative to.
 
     It is ``path`` itself, or the folder of the CSV file that a csv data set's ``path`` may name.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     return path.parent if format == "csv" and not path.is_dir() else path
 
 
-def read_mvtec(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+def read_mvtec(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read a data set in MVTec-AD layout: a folder for each category.
 
     In it ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``. Test images are sorted
@@ -102,7 +103,7 @@ def read_mvtec(root: Path, categories: Sequence[str] | None = None) -> list[Imag
     return list(_iterate_mvtec(root, categories))
 
 
-def _iterate_mvtec(root: Path, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
+def _iterate_mvtec(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
     found = _category_folders(root)
     if not found:
         single = _has_split(root)
@@ -113,7 +114,7 @@ def _iterate_mvtec(root: Path, categories: Sequence[str] | None) -> Iterator[Ima
         yield from _read_category(root, f"{name}/", name)
 
 
-def read_folder(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+def read_folder(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read one category, or a folder of categories, in the layout of :func:`read_mvtec`.
 
     A root that has ``train/`` or ``test/`` itself is one category, named after the root. Good
@@ -123,7 +124,7 @@ def read_folder(root: Path, categories: Sequence[str] | None = None) -> list[Ima
     return list(_iterate_folder(root, categories))
 
 
-def _iterate_folder(root: Path, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
+def _iterate_folder(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
     if _has_split(root):
         name = root.resolve().name
         _check_category(name, str(root))
@@ -140,7 +141,7 @@ def _iterate_folder(root: Path, categories: Sequence[str] | None) -> Iterator[Im
         yield from _read_category(root, f"{name}/", name, loose_train=True)
 
 
-def read_visa(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+def read_visa(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read a data set in VisA layout, whose images ``split_csv/1cls.csv`` lists.
 
     Five columns by position: object, split, label, image, mask. In each category and split the
@@ -150,7 +151,7 @@ def read_visa(root: Path, categories: Sequence[str] | None = None) -> list[Image
     return list(_iterate_visa(root, categories))
 
 
-def _iterate_visa(root: Path, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
+def _iterate_visa(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
     _require_folder(root)
     table = root / VISA_TABLE
     if not table.is_file():
@@ -173,7 +174,7 @@ def _iterate_visa(root: Path, categories: Sequence[str] | None) -> Iterator[Imag
     yield from records.chosen(categories, table)
 
 
-def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+def read_csv(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read the images that a CSV file lists: ``root`` itself, or ``manifest.csv`` in it.
 
     Columns, named in the first row, in any order: image, category, split (train or test), label
@@ -185,7 +186,7 @@ def read_csv(root: Path, categories: Sequence[str] | None = None) -> list[ImageR
     return list(_iterate_csv(root, categories))
 
 
-def _iterate_csv(root: Path, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
+def _iterate_csv(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
     table = root / MANIFEST if root.is_dir() else root
     if not table.is_file():
         raise DataError(
@@ -220,7 +221,7 @@ def _iterate_csv(root: Path, categories: Sequence[str] | None) -> Iterator[Image
 # Folder layouts
 
 
-def _category_folders(root: Path) -> list[str]:
+def _category_folders(root: DataPath) -> list[str]:
     _require_folder(root)
     found = [name for name in _list(root)[1] if _has_split(root / name)]
     for name in found:
@@ -228,12 +229,12 @@ def _category_folders(root: Path) -> list[str]:
     return found
 
 
-def _has_split(folder: Path) -> bool:
+def _has_split(folder: DataPath) -> bool:
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
 def _read_category(
-    root: Path, prefix: str, category: str, *, loose_train: bool = False
+    root: DataPath, prefix: str, category: str, *, loose_train: bool = False
 ) -> Iterator[ImageRecord]:
     """Yield the records of the category whose folder is ``root / prefix``."""
     folder = root / prefix
@@ -270,7 +271,7 @@ def _read_category(
         )
 
 
-def _train_images(train: Path, loose: bool) -> list[str]:
+def _train_images(train: DataPath, loose: bool) -> list[str]:
     """Return the good training images as paths that start with ``train/``."""
     if not train.is_dir():
         return []
@@ -285,7 +286,7 @@ def _train_images(train: Path, loose: bool) -> list[str]:
     return []
 
 
-def _masks(folder: Path) -> dict[str, str]:
+def _masks(folder: DataPath) -> dict[str, str]:
     """Return the mask's file name for each image name that the folder has a mask for."""
     if not folder.is_dir():
         return {}
@@ -303,8 +304,11 @@ def _masks(folder: Path) -> dict[str, str]:
     return plain | marked
 
 
-def _list(folder: Path) -> tuple[list[str], list[str]]:
+def _list(folder: DataPath) -> tuple[list[str], list[str]]:
     """Return the names of a folder's images and sub-folders, sorted; hidden ones left out."""
+    if not isinstance(folder, Path):
+        files, folders = ([n for n in part if n[0] != "."] for part in _children(folder))
+        return list(filter(is_image, files)), folders
     files, folders = [], []
     try:
         with os.scandir(folder) as entries:
@@ -325,6 +329,11 @@ def _list(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(files), sorted(folders)
 
 
+def _children(folder: DataPath) -> tuple[list[str], list[str]]:
+    """Return the names of the files and folders in a folder that is not on this machine."""
+    return cast(RemotePath, folder).children()
+
+
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
     """Tell whether an entry is a link in a circle of links."""
     try:
@@ -339,7 +348,7 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _readable(name: str, folder: Path) -> str:
+def _readable(name: str, folder: DataPath) -> str:
     if not _is_text(name):
         raise DataError(f"{folder}: file name {name!r} is not UTF-8; rename it")
     return name
@@ -353,7 +362,7 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def stray_masks(root: Path, records: Iterable[ImageRecord]) -> list[str]:
+def stray_masks(root: DataPath, records: Iterable[ImageRecord]) -> list[str]:
     """Return the masks of a folder layout that belong to no image, relative to the root.
 
     ``records`` are those that :func:`read_mvtec` or :func:`read_folder` found there. Masks of images
@@ -381,8 +390,9 @@ def stray_masks(root: Path, records: Iterable[ImageRecord]) -> list[str]:
 class _TablePaths:
     """Checks the paths of a table against its root; each folder is listed only once."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = os.path.realpath(root)
+    def __init__(self, root: DataPath) -> None:
+        self._remote = None if isinstance(root, Path) else root
+        self._root = os.path.realpath(root) if isinstance(root, Path) else str(root)
         self._folders: dict[str, NDArray[np.uint64] | str] = {}
         self._links: set[str] = set()
 
@@ -423,6 +433,11 @@ class _TablePaths:
     def _listing(self, folder: str) -> NDArray[np.uint64] | str:
         found = array("Q")
         prefix = f"{folder}/" if folder else ""
+        if self._remote is not None:  # it has no links
+            names = _children(self._remote / folder)[0]
+            if not names:
+                return "does not exist"
+            return np.sort(np.fromiter(map(_short_hash, names), np.uint64, len(names)))
         try:
             if not self._inside(folder):
                 return "links to a folder outside the data set"
@@ -441,11 +456,11 @@ class _TablePaths:
         return os.path.commonpath((real, self._root)) == self._root
 
 
-def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+def _rows(table: DataPath) -> Iterator[tuple[int, list[str]]]:
     """Yield (row number, stripped cells); the header is row 1, empty rows are left out."""
     number = 0
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with _opened(table) as file:
             for number, row in enumerate(csv.reader(file, strict=True), start=1):
                 cells = [cell.strip() for cell in row]
                 if any(cells):
@@ -461,7 +476,13 @@ def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{table} cannot be read: {error.strerror or error}") from error
 
 
-def _check_header(columns: Sequence[str], table: Path) -> None:
+def _opened(table: DataPath) -> IO[str]:
+    if isinstance(table, Path):
+        return table.open(encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(io.BytesIO(table.read_bytes()), encoding="utf-8-sig", newline="")
+
+
+def _check_header(columns: Sequence[str], table: DataPath) -> None:
     hint = "separate them by commas" if any(";" in c or "\t" in c for c in columns) else ""
     missing = [c for c in CSV_COLUMNS if c not in columns and c != "mask"]
     unknown = [c for c in columns if c not in CSV_COLUMNS]
@@ -550,7 +571,7 @@ class _Records:
         self._paths.append(record.path)
         self._masks.append(record.mask or record.unused_mask or "")
 
-    def chosen(self, categories: Sequence[str] | None, table: Path) -> Iterator[ImageRecord]:
+    def chosen(self, categories: Sequence[str] | None, table: DataPath) -> Iterator[ImageRecord]:
         """Yield the records of some categories; refuse images that share a name."""
         if not self._kind:
             raise DataError(f"{table} lists no images; add a row for each")
@@ -627,7 +648,7 @@ def _limited(records: Iterable[ImageRecord], limit: int) -> Iterator[ImageRecord
         yield record
 
 
-def _choose(found: Sequence[str], categories: Sequence[str] | None, source: Path) -> list[str]:
+def _choose(found: Sequence[str], categories: Sequence[str] | None, source: DataPath) -> list[str]:
     """Return the categories to read, in order: those asked for, or all that were found."""
     folded: dict[str, str] = {}
     for name in found:
@@ -659,7 +680,7 @@ def _check_category(name: str, where: str) -> None:
         raise DataError(f"{where}: category {name!r} is the name of the averages; rename it")
 
 
-def _require_folder(root: Path) -> None:
+def _require_folder(root: DataPath) -> None:
     if not root.exists():
         raise DataError(f"{root} does not exist; correct the data set's path (dataset.path)")
     if not root.is_dir():

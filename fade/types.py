@@ -1,13 +1,71 @@
 """The nouns that the modules hand to each other."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 Stream = Literal["clip", "gem"]
 Token = Literal["cls", "patch"]
 Split = Literal["train", "test"]
 Mode = Literal["none", "language", "vision", "both"]
 DatasetFormat = Literal["mvtec", "visa", "folder", "csv"]
+
+
+class DataStat(Protocol):
+    """What :class:`os.stat_result` says of a file, as far as all places know it."""
+
+    @property
+    def st_size(self) -> int:
+        """Bytes."""
+
+    @property
+    def st_mtime_ns(self) -> int:
+        """When it was last written, in nanoseconds since the epoch."""
+
+
+class DataPath(Protocol):
+    """A folder or file of a data set: the part of :class:`pathlib.Path` that readers need.
+
+    Reading raises OSError. What is no ``pathlib.Path`` is a :class:`RemotePath`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+
+    @property
+    def parent(self) -> "DataPath":
+        """The folder that it lies in."""
+
+    def __truediv__(self, part: str, /) -> "DataPath": ...
+
+    def absolute(self) -> "DataPath":
+        """The same, wherever the process works."""
+
+    def resolve(self) -> "DataPath":
+        """The same without links."""
+
+    def exists(self) -> bool:
+        """Whether it is a file or a folder."""
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+
+    def stat(self) -> "DataStat":
+        """Size and time of a file."""
+
+    def read_bytes(self) -> bytes:
+        """The whole file."""
+
+
+class RemotePath(DataPath, Protocol):
+    """A folder or file that the operating system does not know, such as in an object store."""
+
+    def children(self) -> tuple[list[str], list[str]]:
+        """Names of the files and of the folders in it, sorted."""
+
 
 GOOD = "good"
 """The ``defect`` of an image without one."""

@@ -17,6 +17,7 @@ from fade.errors import FadeError, ParameterError, StoreError
 
 if TYPE_CHECKING:
     from fade.types import Trial
+    from pipeline.inventory import SpaceCheck
     from pipeline.predictor import Predictor
 
 # what is heavy is imported by the command that needs it, so that help comes at once
@@ -112,9 +113,9 @@ Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", help="A metric, e.g. full_image_aupr; may be repeated."),
 ]
-StoreFolder = Annotated[
-    Path | None,
-    typer.Option("--store", help="The store's folder; default: that of params.yaml."),
+StorePlace = Annotated[
+    str | None,
+    typer.Option("--store", help="The store's folder or URL; default: that of params.yaml."),
 ]
 
 
@@ -601,17 +602,21 @@ def _say_exported(folder: Path, count: int, what: str, trial: Trial, as_json: bo
         typer.echo(f"{folder}: {count} {what} of {trial.shots} shots, seed {trial.seed}")
 
 
-def _store_root(given: Path | None) -> Path:
+def _place(given: str) -> Path | str:
+    return given if "://" in given else Path(given)
+
+
+def _store_root(given: str | None) -> Path | str:
     from pipeline.params import PARAMS_FILE, load_params
     from pipeline.paths import store_root
 
     if given is not None:
-        return given
+        return _place(given)
     return store_root(load_params().features.store if PARAMS_FILE.exists() else None)
 
 
 @cache.command(epilog="Example: fade cache info --json")
-def info(store: StoreFolder = None, as_json: Json = False) -> None:
+def info(store: StorePlace = None, as_json: Json = False) -> None:
     """List what the feature store holds."""
     from dataclasses import asdict
 
@@ -635,42 +640,92 @@ def info(store: StoreFolder = None, as_json: Json = False) -> None:
 
 
 @cache.command(epilog="Example: fade cache verify")
-def verify(store: StoreFolder = None, as_json: Json = False) -> None:
-    """Read everything in the feature store back and check it."""
+def verify(store: StorePlace = None, as_json: Json = False) -> None:
+    """Read everything in the feature store back, and account for every row."""
     from dataclasses import asdict
 
-    from pipeline.inventory import open_store
+    from pipeline.inventory import lost_rows, nameless, open_store
     from pipeline.inventory import verify as verify_space
 
     opened = open_store(_store_root(store))
-    damaged, checks = 0, []
+    checks = []
     for space in opened.spaces():
         check = verify_space(opened, space)
-        checks.append(asdict(check))
-        damaged += len(check.damaged)
-        if as_json:
-            continue
-        typer.echo(f"{check.label} ({space.fingerprint[:8]}): {check.rows} rows are sound")
-        for line in check.damaged:
-            typer.echo(f"damaged: {line}")
+        checks.append(check)
+        if not as_json:
+            _echo_check(check)
+    orphans = nameless(opened)
+    lost = lost_rows(opened)
     if as_json:
-        _write_json(checks)
-    if damaged:
-        raise StoreError(
-            f"{damaged} damaged segments were taken out of the index: `fade run` computes their rows "
-            "anew where they are needed"
+        _write_json(
+            {
+                "spaces": [asdict(check) for check in checks],
+                "nameless": orphans,
+                "lost": [{"receipt": str(path), "reason": line} for path, line in lost],
+            }
         )
+    else:
+        for name in orphans:
+            typer.echo(f"spaces/{name}: its space.json is gone or damaged, nobody reads its rows")
+        for path, line in lost:
+            typer.echo(f"lost: {path}: {line}")
+    damaged = sum(len(check.damaged) for check in checks)
+    if damaged or lost:
+        raise StoreError(
+            f"{damaged} damaged segments, {len(lost)} receipts with rows that are gone: `fade run` "
+            "computes what is needed anew (`fade cache prune` first deletes the receipts)"
+        )
+
+
+def _echo_check(check: SpaceCheck) -> None:
+    copies = f", and {check.copies} copies of them" if check.copies else ""
+    typer.echo(f"{check.label} ({check.fingerprint[:8]}): {check.rows} rows are sound{copies}")
+    for line in check.damaged:
+        typer.echo(f"damaged: {line}")
+    for segment in check.unpublished:
+        typer.echo(f"no index entry: segments/{segment} (of a killed or a running writer)")
+    for name in check.strange:
+        typer.echo(f"publishes nothing: index/{name} (cut short, or no index entry)")
+
+
+@cache.command("copy", epilog="Example: fade cache copy .fade/store s3://bucket/store")
+def copy_rows(
+    source: Annotated[str, typer.Argument(help="Folder or URL of the store to copy from.")],
+    target: Annotated[str, typer.Argument(help="Folder or URL of the store to copy into.")],
+    as_json: Json = False,
+) -> None:
+    """Copy what one feature store lacks from another one."""
+    from dataclasses import asdict
+
+    from cache.store import Store
+    from pipeline.inventory import copy, open_store
+
+    copied = []
+    for space in copy(open_store(_place(source)), Store(_place(target))):
+        copied.append(space)
+        if not as_json:
+            typer.echo(
+                f"{space.label} ({space.fingerprint[:8]}): {space.rows} rows, {space.bytes:,} bytes"
+            )
+    if as_json:
+        _write_json([asdict(space) for space in copied])
 
 
 @cache.command(epilog="Example: fade cache prune --dry-run")
 def prune(
-    store: StoreFolder = None,
+    store: StorePlace = None,
     unused: Annotated[
         bool, typer.Option("--unused", help="Also rows that this project's results do not need.")
     ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Also what is younger than a day: only if nothing runs.")
     ] = False,
+    keep: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--keep", help="With --unused: another project that shares the store; may be repeated."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -678,14 +733,15 @@ def prune(
     from pipeline.inventory import needed_rows, open_store, prunable, remove, void_receipts
 
     opened = open_store(_store_root(store))
-    removals = prunable(opened, needed=needed_rows() if unused else None, everything=everything)
+    needed = needed_rows([Path(), *(keep or ())]) if unused else None
+    removals = prunable(opened, needed=needed, everything=everything)
     groups: dict[tuple[str, str], list[int]] = {}
     for removal in removals:
         groups.setdefault((removal.label, removal.reason), []).append(removal.bytes)
     total = sum(removal.bytes for removal in removals)
     receipts: list[Path] = []
     if not dry_run:
-        remove(removals)
+        remove(opened, removals)
         receipts = void_receipts(opened)
     if as_json:
         _write_json(

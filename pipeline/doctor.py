@@ -225,12 +225,13 @@ def _text(file: Path) -> str:
 
 
 def _data(params: Params) -> Iterator[Finding]:
+    from cache.place import open_path
     from fade.datasets import read_dataset
 
     dataset = params.dataset
     try:
         records = read_dataset(
-            dataset.format, Path(dataset.path), dataset.categories, dataset.limit
+            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
         )
     except DataError:
         if _made_by_a_stage(dataset.path):
@@ -338,6 +339,9 @@ def _store(params: Params) -> Iterator[Finding]:
     from pipeline.paths import store_root
 
     root = store_root(params.features.store)
+    if isinstance(root, str):
+        yield from _store_url(root)
+        return
     place = root
     while not place.exists():
         place = place.parent
@@ -358,4 +362,20 @@ def _store(params: Params) -> Iterator[Finding]:
         yield warning(
             "store", f"only {room} at {place}: see `fade plan` for what a run needs, free some, or "
             "set features.store to another disk",
+        )  # fmt: skip
+
+
+def _store_url(url: str) -> Iterator[Finding]:
+    from cache.store import Store
+    from pipeline.inventory import describe
+
+    store = Store(url)
+    spaces = describe(store)
+    size = sum(space.bytes for space in spaces)
+    rows = sum(space.rows for space in spaces)
+    yield ok("store", f"{url}: {len(spaces)} spaces, {rows:,} rows, {size:,} bytes")
+    if refusal := store.refuses():
+        yield warning(
+            "store", f"{url} cannot be written to ({refusal}): a run that lacks rows stops; set "
+            "features.store to a store of your own",
         )  # fmt: skip

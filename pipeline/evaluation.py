@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cache.files import Place
 from cache.layout import Location, Space
 from cache.store import Store
 from fade.aspect import Shape
@@ -16,7 +17,7 @@ from fade.errors import DataError
 from fade.maps import fuse, image_score, resize_levels
 from fade.metrics import PixelHistogram, Regions, label_regions
 from fade.preprocess import decode_mask, resize_mask
-from fade.types import Mode, Trial
+from fade.types import DataPath, Mode, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ class Block:
         exif_rotation: whether masks are turned as their camera says, as images are.
     """
 
-    store: Path
-    root: Path
+    store: Place
+    root: DataPath
     maps: Path | None
     first: int
     images: tuple[TestImage, ...]

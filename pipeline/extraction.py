@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cache.files import Place
 from cache.layout import SegmentTask, Space, cut
+from cache.place import open_path
 from cache.store import Store
 from fade.aspect import Aspect, Shape
 from fade.datasets import dataset_root
@@ -53,7 +55,7 @@ class Extraction:
         tasks, ahead = tee(tasks)  # the loader is a few images ahead
         pixels = prefetch(
             ((self.sources[key], self._shapes(task)) for task in ahead for key in task.keys),
-            dataset_root(dataset.format, Path(dataset.path)),
+            dataset_root(dataset.format, open_path(dataset.path)),
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * runtime.batch_size,
@@ -141,7 +143,7 @@ class Task:
     """
 
     name: str
-    store: Path
+    store: Place
     params: Params
     segment: SegmentTask
     sources: tuple[Source, ...]
@@ -211,6 +213,8 @@ def with_absolute_paths(params: Params) -> Params:
     """Parameters for workers, which run in folders of their own."""
 
     def absolute(name: str) -> str:
+        if "://" in name:
+            return name
         return str(Path(name).absolute()) if Path(name).exists() else name
 
     model, dataset = params.model, params.dataset
@@ -251,7 +255,7 @@ def encode_on_cluster(
             found = tuple(sources[key] for key in task.keys)
             spaces = tuple(features[space] for space in task.spaces)
             folder = found[0].path.partition("/")[0]  # the category, in the usual layouts
-            yield Task(folder, store.root.absolute(), there, task, found, spaces, aspect)
+            yield Task(folder, store.root, there, task, found, spaces, aspect)
 
     outcomes = iterate_tasks(
         encode_segment,

@@ -66,7 +66,8 @@ def plan_language(params: Params, receipt: Receipt, store: Store) -> list[Langua
         store: of the components.
 
     Raises:
-        StoreError: the texts are of other parameters or weights.
+        StoreError: the texts are of other parameters or weights, or the store lacks components and
+            cannot be written to.
     """
     images = scored_by_category()
     if not images or not uses(params):
@@ -82,7 +83,6 @@ def plan_language(params: Params, receipt: Receipt, store: Store) -> list[Langua
         else:
             labels = [feature.label for feature in params.language_features()]
             output = language_map_space([receipt.space(label) for label in labels])
-        store.register(output)
         of = text.classifiers[use]
         groups = group_needs([(keys, [of[category]]) for category, keys in images.items()])
         index = store.present(output)
@@ -92,6 +92,7 @@ def plan_language(params: Params, receipt: Receipt, store: Store) -> list[Langua
         ]
         features = [receipt.space(label) for label in labels]
         plans.append(LanguagePlan(output, labels, features, of, groups, missing))
+        store.prepare({output: plans[-1].lacking})
     return plans
 
 

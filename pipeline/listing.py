@@ -5,7 +5,6 @@ DVC watches this one file in place of the images: it changes only when their con
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -19,10 +18,12 @@ from numpy.typing import NDArray
 
 from cache.keys import Keys
 from cache.layout import content_key
+from cache.place import open_path
 from fade.datasets import MANIFEST as CSV_NAME
 from fade.datasets import VISA_TABLE, dataset_root, iterate_dataset
 from fade.errors import DataError, ParameterError, StoreError
 from fade.preprocess import decode_mask, image_size
+from fade.types import DataPath, DataStat
 from pipeline.cluster import iterate_tasks
 from pipeline.params import ClusterParams, DatasetParams, Params
 from pipeline.tables import table_columns, table_parts, table_writer
@@ -61,12 +62,12 @@ class Facts:
         size = (self.width or 0, self.height or 0)
         return size[::-1] if exif_rotation and self.turned else size
 
-    def fits(self, stat: os.stat_result) -> bool:
+    def fits(self, stat: DataStat) -> bool:
         """Whether a file still has this size and time."""
         return (self.size, self.mtime) == (stat.st_size, stat.st_mtime_ns)
 
 
-def look(root: Path, path: str, *, mask: bool = False) -> Facts:
+def look(root: DataPath, path: str, *, mask: bool = False) -> Facts:
     """Read a file and find out what there is to know of it.
 
     Raises:
@@ -157,7 +158,7 @@ def open_listing(dataset: DatasetParams) -> Listing | None:
 class _Block:
     """Files that one task looks at, each with what the listing said of it."""
 
-    root: Path
+    root: DataPath
     files: tuple[tuple[str, bool, Facts | None], ...]
     everything: bool
 
@@ -214,7 +215,7 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
     import pyarrow as pa
 
     dataset = params.dataset
-    target, path = Path(dataset.watch), Path(dataset.path)
+    target, path = Path(dataset.watch), open_path(dataset.path)
     if target.is_dir() or target.resolve() == path.resolve():
         raise ParameterError(
             f"dataset.watch is {dataset.watch}, which holds the data: name a file for the listing "
@@ -311,10 +312,10 @@ def _files(dataset: DatasetParams) -> Iterator[tuple[str, bool]]:
     if dataset.format == "visa":
         yield VISA_TABLE, False
     elif dataset.format == "csv":
-        path = Path(dataset.path)
+        path = open_path(dataset.path)
         yield (CSV_NAME if path.is_dir() else path.name), False
     masks: set[str] = set()  # a table may give one to several images
-    for record in iterate_dataset(dataset.format, Path(dataset.path), dataset.categories):
+    for record in iterate_dataset(dataset.format, open_path(dataset.path), dataset.categories):
         yield record.path, False
         mask = record.mask or record.unused_mask
         if mask and mask not in masks:

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from cache.layout import content_key
 from fade.aspect import Shape
 from fade.errors import DataError
 from fade.preprocess import decode_rgb, resize_image
+from fade.types import DataPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,9 @@ Pixels = dict[Size, np.ndarray]
 """Uint8 RGB of (height, width, 3) by size."""
 
 
-def load_pixels(source: Source, root: Path, sizes: Sequence[Size], exif_rotation: bool) -> Pixels:
+def load_pixels(
+    source: Source, root: DataPath, sizes: Sequence[Size], exif_rotation: bool
+) -> Pixels:
     """Decode one image and resize it to each size.
 
     Raises:
@@ -80,7 +82,7 @@ def load_pixels(source: Source, root: Path, sizes: Sequence[Size], exif_rotation
 
 def prefetch(
     work: Iterable[tuple[Source, Sequence[Size]]],
-    root: Path,
+    root: DataPath,
     *,
     exif_rotation: bool,
     workers: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -345,6 +346,20 @@ class Params(Section):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
                         "mode language"
                     )
+        for name, place in (
+            ("dataset.path", self.dataset.path),
+            ("features.store", self.features.store or ""),
+        ):
+            if re.search(r"://([^/]*@|.*[?#])", place):  # not repeated: it may be a password
+                raise ParameterError(
+                    f"{name} is a URL with a user, password or query in it: give s3://bucket/prefix or "
+                    "the like, and put credentials into the environment (docs/store.md)"
+                )
+        if "://" in self.dataset.watch:
+            raise ParameterError(
+                "dataset.watch is a URL, which DVC cannot watch: name a local file that lists what "
+                "lies there and changes with it (docs/data.md)"
+            )
         if self.cluster.kind == "address" and not self.cluster.address:
             raise ParameterError(
                 "cluster.kind is address and cluster.address is null: give the address of a running "

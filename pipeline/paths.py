@@ -113,22 +113,21 @@ def project_root(start: Path | None = None) -> Path:
     return here
 
 
-def store_root(configured: str | None, start: Path | None = None) -> Path:
+def store_root(configured: str | None, start: Path | None = None) -> Path | str:
     """Where features are kept: ``features.store``, or ``.fade/store`` in the project.
 
-    The project is that of the folder ``start``, or of this one.
+    The project is that of the folder ``start``, or of this one. A URL comes back as it is: whoever
+    opens the store checks it.
 
     Raises:
-        ParameterError: an empty name, or a URL.
+        ParameterError: an empty name.
     """
     if configured is None:
         return project_root(start) / ".fade" / "store"
     if not configured.strip():
         raise ParameterError("features.store is empty: name a folder, or null for the project's")
     if "://" in configured:
-        raise ParameterError(
-            f"features.store: {configured} is a URL, and only folders are supported so far"
-        )
+        return configured.strip()
     path = Path(os.path.expanduser(configured))
     return path if path.is_absolute() else project_root(start) / path
 

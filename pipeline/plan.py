@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cache.files import Place
 from cache.keys import Keys
 from cache.layout import Space, content_key, cut, segment_tasks
+from cache.place import open_path
 from cache.store import Store
 from fade.aspect import Aspect, Shape, middle_aspect
 from fade.bank import similarity_to_others, similarity_to_references
@@ -21,7 +22,7 @@ from fade.datasets import dataset_root, read_dataset
 from fade.errors import DataError, ParameterError, StoreError
 from fade.preprocess import image_size
 from fade.sampling import reference_order
-from fade.types import Feature, ImageRecord
+from fade.types import DataPath, Feature, ImageRecord
 from pipeline.components import language_map_space, language_score_space, vision_map_space
 from pipeline.images import feature_groups, lacking
 from pipeline.loader import Pixels, Source, load_pixels
@@ -53,7 +54,7 @@ class Images:
 
     tests: Sequence[str]
     references: Mapping[str, Sequence[str]]
-    sample: Sequence[Path]
+    sample: Sequence[DataPath]
     known: bool
     aspect: Aspect | None = None
     calibration: Sequence[str] = ()
@@ -78,7 +79,7 @@ class Plan:
         segments: that they write, three files each.
         feature_bytes: to write into the store.
         component_bytes: of scores and maps in the store, those that are there included.
-        free_bytes: on the store's disk.
+        free_bytes: on the store's disk; None where the store is a URL.
         sampled_images: that the times come from.
         seconds_per_image: to encode one image, decoding included.
         encoders: devices that encode at once: the cluster's, or this machine's one.
@@ -97,7 +98,7 @@ class Plan:
     segments: int
     feature_bytes: int
     component_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     sampled_images: int
     seconds_per_image: float
     encoders: int
@@ -158,7 +159,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     encoders = (cluster.gpus or cluster.workers) if cluster.distributed else 1
     component_bytes = _component_bytes(params, spaces, len(work.scored))
     free = _free(store.root)
-    if feature_bytes + component_bytes > free:
+    if free is not None and feature_bytes + component_bytes > free:
         remarks.append("that is more than is free: set features.store to another disk")
     sampled, each = _time_encoding(params, encoder, list(spaces), work) if to_encode else (0, 0.0)
     return Plan(
@@ -195,7 +196,7 @@ def _made_up(params: Params, images: int) -> Images:
 
 def _of_data_set(params: Params) -> Images:
     dataset = params.dataset
-    path = Path(dataset.path)
+    path = open_path(dataset.path)
     records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
     root = dataset_root(dataset.format, path)
     hashes, aspect = _known()
@@ -238,7 +239,7 @@ def _of_data_set(params: Params) -> Images:
     )
 
 
-def _aspect(sample: Sequence[Path], known: Aspect | None, params: Params) -> Aspect | None:
+def _aspect(sample: Sequence[DataPath], known: Aspect | None, params: Params) -> Aspect | None:
     """The aspect ratio that is kept: as the manifest says, or that of the sample."""
     if params.features.aspect == "square":
         return None
@@ -278,7 +279,10 @@ def _component_bytes(params: Params, spaces: Mapping[Feature, Space], tests: int
     return size * tests
 
 
-def _free(place: Path) -> int:
+def _free(place: Place) -> int | None:
+    """Bytes that are free there; None where there is no end to them."""
+    if isinstance(place, str):
+        return None
     place = place.resolve()
     while not place.exists():
         place = place.parent
@@ -306,16 +310,16 @@ def _time_encoding(
     return len(loaded), max(decode, _seconds(encode) / len(loaded))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: DataPath) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _load(path: Path, shapes: Sequence[Shape], params: Params) -> Pixels:
-    source = Source(content_key(_read(path)), str(path))
-    return load_pixels(source, Path(), shapes, params.dataset.exif_rotation)
+def _load(path: DataPath, shapes: Sequence[Shape], params: Params) -> Pixels:
+    source = Source(content_key(_read(path)), path.name)
+    return load_pixels(source, path.parent, shapes, params.dataset.exif_rotation)
 
 
 def _made_up_pixels(shapes: Sequence[Shape]) -> Pixels:
@@ -385,7 +389,8 @@ def lines(found: Plan) -> list[str]:
         f"{found.calibration_images} calibration images, {found.trials} trials; "
         f"{found.images_to_encode} images to encode in {found.tasks} tasks",
         f"store   {amount(found.feature_bytes)} of features to write in {found.segments} segments, "
-        f"score components of {amount(found.component_bytes)}; {amount(found.free_bytes)} free",
+        f"score components of {amount(found.component_bytes)}"
+        + ("" if found.free_bytes is None else f"; {amount(found.free_bytes)} free"),
         f"time    about {duration(found.encode_seconds)} to encode on {_devices(found)}"
         + (f" ({found.seconds_per_image:.2f} s an image)" if found.sampled_images else "")
         + f", at most {duration(found.compare_seconds)} to compare with references",

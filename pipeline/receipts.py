@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.index import Index, Places
+from cache.index import Index, Places, Preference
 from cache.keys import Keys
 from cache.layout import Location, Space
 from cache.store import DamagedSegmentError, Store
@@ -165,7 +165,7 @@ class Receipt:
     def located(self, store: Store, label: str) -> Located:
         """The rows of a label, found in the store or known to be lost."""
         space = self.space(label)
-        index = store.index(space)
+        index = store.index(space, self._knows(label))
         sound = np.zeros(len(index), bool)
         lost = 0
         for keys, crcs in _read_parts(self.path, label):
@@ -175,6 +175,18 @@ class Receipt:
             sound[at[there]] = True
             lost += int(np.count_nonzero(~there))
         return Located(self.path, store.root, space, index, sound, lost)
+
+    def _knows(self, label: str) -> Preference:
+        """Whether rows of a label are those of the receipt; it is read again when that is asked."""
+
+        def known(keys: Keys, crcs: NDArray[np.uint32]) -> NDArray[np.bool_]:
+            rows = self.rows[label]
+            at = keys.places_in(rows.sorted_keys)
+            there = at >= 0
+            there[there] = rows.crcs[at[there]] == crcs[there]
+            return there
+
+        return known
 
     def locate(self, store: Store, label: str, keys: Iterable[str]) -> dict[str, Location]:
         """Where the rows of a few keys lie, by key.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.files import Place
 from cache.keys import Keys
 from cache.layout import Group, SegmentTask, Space
 from cache.store import Store
@@ -66,7 +67,7 @@ class Task:
         language, vision: what is to be made of the features.
     """
 
-    store: Path
+    store: Place
     params: Params
     segment: SegmentTask
     sources: tuple[Source, ...]
@@ -200,7 +201,7 @@ class Streaming:
         self,
         segments: Iterator[SegmentTask],
         wanted: Sequence[Wanted],
-        store: Path,
+        store: Place,
         params: Params,
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],
@@ -211,7 +212,7 @@ class Streaming:
         Args:
             segments: blocks of images and what is encoded of them.
             wanted: see :meth:`wanted`.
-            store: absolute path of the store.
+            store: where the store is.
             params: with absolute paths.
             features: by fingerprint of their spaces.
             sources: of the images.

@@ -86,6 +86,9 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> VisionWork | 
         params: of the run.
         receipt: of the scored images' features, whose spaces count.
         store: of the maps.
+
+    Raises:
+        StoreError: the store lacks maps and cannot be written to.
     """
     if not params.needs_vision:
         return None
@@ -94,9 +97,10 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> VisionWork | 
         return None
     features = [receipt.space(feature.label) for feature in params.vision_features()]
     output = vision_map_space(features)
-    store.register(output)
     plans, against = _plan(params, tests, calibration, features, store.present(output))
-    return VisionWork(output, features, plans, against)
+    work = VisionWork(output, features, plans, against)
+    store.prepare({output: sum(int(np.count_nonzero(m)) for plan in plans for m in plan.missing)})
+    return work
 
 
 def vision_rows(

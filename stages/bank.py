@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cache.files import Place
 from cache.layout import Location, Space
 from cache.store import Store
 from fade.bank import build_index, coreset, unit, write_index
@@ -45,7 +46,7 @@ class Task:
 
     category: str
     root: Path
-    store: Path
+    store: Place
     keys: tuple[str, ...]
     features: tuple[tuple[int, Space, tuple[Location, ...]], ...]
     trials: tuple[tuple[Trial, tuple[str, ...]], ...] | None
@@ -106,7 +107,7 @@ def _plan(selection: pd.DataFrame, receipt: Receipt, store: Store, params: Param
             Task(
                 str(category),
                 Path.cwd(),
-                store.root.absolute(),
+                store.root,
                 distinct,
                 tuple(
                     (size, space, tuple(places[key] for key in distinct))

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.keys import Keys
+from cache.place import open_path
 from cache.store import Store
 from fade.aspect import Aspect, Shape, shape_of
 from fade.datasets import dataset_root
 from fade.metrics import PixelHistogram
-from fade.types import Trial
+from fade.types import DataPath, Trial
 from pipeline.calibration import trial_images
 from pipeline.cluster import iterate_tasks
 from pipeline.components import component_key
@@ -165,7 +166,7 @@ class Planner:
 
     params: Params
     store: Store
-    root: Path
+    root: DataPath
     aspect: Aspect | None
     language_score: _Components | None
     language_map: _Components | None
@@ -174,7 +175,7 @@ class Planner:
 
     @classmethod
     def open(
-        cls, params: Params, store: Store, root: Path, aspect: Aspect | None = None
+        cls, params: Params, store: Store, root: DataPath, aspect: Aspect | None = None
     ) -> Planner:
         """Find all components; some receipt speaks of images."""
         language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
@@ -242,7 +243,7 @@ class Planner:
 
             visions = (rows(self.vision, fusion.trial) for fusion in fusions)
             yield Block(
-                self.store.root.absolute(),
+                self.store.root,
                 self.root.absolute(),
                 maps and maps.absolute(),
                 first,
@@ -424,7 +425,7 @@ def run(params: Params) -> None:
     categories = read_json(CATEGORIES.path)["categories"]
     trials = params.trials()
     store = Store(store_root(params.features.store))
-    root = dataset_root(params.dataset.format, Path(params.dataset.path))
+    root = dataset_root(params.dataset.format, open_path(params.dataset.path))
     aspect = manifest_aspect(remarks)
     planner = Planner.open(params, store, root, aspect) if len(tests) + len(calibration) else None
     shutil.rmtree(MAPS.path, ignore_errors=True)

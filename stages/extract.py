@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import numpy as np
 
@@ -34,8 +35,6 @@ def run(params: Params) -> None:
         feature: feature_space(encoder, feature, params, aspect)
         for feature in {*params.reference_features(), *params.test_features()}
     }
-    for space in spaces.values():
-        store.register(space)
     # images to calibrate on are scored like test images
     scored = scored_images()
     references = Keys.of(selection["hash"])
@@ -61,6 +60,10 @@ def run(params: Params) -> None:
         needed - computed, needed, computed,
         "the cluster" if on_cluster else encoder.device,
     )  # fmt: skip
+    lacked = Counter[str]()
+    for group, lacks in zip(groups, missing, strict=True):
+        lacked.update(dict(zip(group.spaces, lacks.sum(axis=0).tolist(), strict=True)))
+    store.prepare({space: lacked[space.fingerprint] for space in spaces.values()})
     by_print = {space.fingerprint: (feature, space) for feature, space in spaces.items()}
     sources = image_sources()
     if on_cluster:

@@ -18,11 +18,12 @@ import numpy as np
 
 from cache.keys import Keys
 from cache.layout import content_key
+from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
 from fade.datasets import GOOD_LABELS, dataset_root, iterate_dataset, stray_masks
 from fade.errors import DataError, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
-from fade.types import ImageRecord
+from fade.types import DataPath, ImageRecord
 from pipeline.cluster import iterate_tasks
 from pipeline.listing import Facts, Listing, open_listing, pieces
 from pipeline.params import ClusterParams, Params
@@ -57,7 +58,7 @@ class Block:
         decode: whether images are decoded, which takes much longer than a look at the header.
     """
 
-    root: Path
+    root: DataPath
     records: tuple[ImageRecord, ...]
     known: tuple[tuple[Facts | None, Facts | None], ...]
     exif_rotation: bool
@@ -124,7 +125,7 @@ def _row(
     return row
 
 
-def _unchanged(root: Path, path: str, known: Facts | None) -> Facts | None:
+def _unchanged(root: DataPath, path: str, known: Facts | None) -> Facts | None:
     """What is known of a file, if that still holds."""
     if known is None:
         return None
@@ -134,7 +135,7 @@ def _unchanged(root: Path, path: str, known: Facts | None) -> Facts | None:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _read(root: Path, path: str) -> bytes:
+def _read(root: DataPath, path: str) -> bytes:
     try:
         return (root / path).read_bytes()
     except OSError as error:
@@ -143,6 +144,8 @@ def _read(root: Path, path: str) -> bytes:
 
 def _warn_unless_watched(params: Params) -> None:
     """DVC looks only at ``dataset.watch``: say so when that does not cover the images."""
+    if "://" in params.dataset.path:  # the listing that is watched says what lies there
+        return
     path, watch = Path(params.dataset.path).resolve(), Path(params.dataset.watch).resolve()
     if watch.is_dir() and path != watch and watch not in path.parents:
         log.warning(
@@ -258,7 +261,7 @@ def _folder_says(path: str) -> bool | None:
     return folder in BAD_LABELS if folder in BAD_LABELS | GOOD_LABELS else None
 
 
-def _blocks(params: Params, root: Path, listing: Listing | None) -> Iterator[Block]:
+def _blocks(params: Params, root: DataPath, listing: Listing | None) -> Iterator[Block]:
     dataset = params.dataset
     for records in pieces(_records(params), CHUNK_FILES):
         known: list[tuple[Facts | None, Facts | None]] = [(None, None)] * len(records)
@@ -278,13 +281,13 @@ def _blocks(params: Params, root: Path, listing: Listing | None) -> Iterator[Blo
 def _records(params: Params) -> Iterator[ImageRecord]:
     dataset = params.dataset
     return iterate_dataset(
-        dataset.format, Path(dataset.path), dataset.categories, dataset.limit
+        dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
     )  # fmt: skip
 
 
 def _examined(
     params: Params,
-    root: Path,
+    root: DataPath,
     total: int,
     skipped: list[dict[str, str]],
     tested: dict[str, ImageRecord],
@@ -359,7 +362,7 @@ def run(params: Params) -> None:
 
     dataset = params.dataset
     _warn_unless_watched(params)
-    path = Path(dataset.path)
+    path = open_path(dataset.path)
     root = dataset_root(dataset.format, path)
     total = sum(1 for _ in _records(params))  # refuses bad tables and folders before hours of work
     remarks = Remarks()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.layout import Space
+from cache.place import open_path
 from fade.datasets import dataset_root
 from fade.encoder import SEEDED
 from fade.errors import DataError, StoreError, summarise
@@ -165,7 +166,7 @@ def run(params: Params) -> None:
     )  # fmt: skip
     pixels, data = read_pixels(PIXELS.path), read_json(SKIPPED.path)
     dataset = params.dataset
-    root = dataset_root(dataset.format, Path(dataset.path))
+    root = dataset_root(dataset.format, open_path(dataset.path))
     masks = {
         path: mask
         for path, mask in zip(manifest["path"], manifest["mask"], strict=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from cache.files import Place
 from cache.layout import Location, Space, segment_tasks
 from cache.store import Store
 from fade.bank import unit
@@ -33,7 +34,7 @@ class Task:
     Paths are absolute, as workers run in folders of their own.
     """
 
-    store: Path
+    store: Place
     classifier: Path
     digest: str
     output: Space
@@ -66,7 +67,7 @@ def _tasks(plan: LanguagePlan, receipt: Receipt, store: Store) -> Iterator[Task]
         places = tuple(found.places(cut.keys).narrowed() for found in features)
         for digest in cut.spaces:
             yield Task(
-                store.root.absolute(), classifier_path(digest).absolute(), digest,
+                store.root, classifier_path(digest).absolute(), digest,
                 plan.output, cut.keys, tuple(plan.features), places,
             )  # fmt: skip
 

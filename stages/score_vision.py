@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
+from cache.files import Place
 from cache.keys import Keys
 from cache.layout import Location, Space, segment_tasks
 from cache.store import Store
@@ -32,7 +32,7 @@ BLOCK_IMAGES = 64
 class Task:
     """A block of images of one category to be compared with its bank, and the segment it becomes."""
 
-    store: Path
+    store: Place
     bank: Bank
     output: Space
     keys: tuple[str, ...]
@@ -56,7 +56,7 @@ def score_block(task: Task) -> int:
 
 
 def _tasks(
-    plan: VisionPlan, work: VisionWork, features: Sequence[Located], store: Path
+    plan: VisionPlan, work: VisionWork, features: Sequence[Located], store: Place
 ) -> Iterator[Task]:
     """Tasks for a category's maps that the store lacks, each made when it is asked for."""
     read = sum(space.row_bytes for space in work.features)
@@ -84,7 +84,7 @@ def run(params: Params) -> None:
     if work is not None:
         if not params.features.keep:
             check_streamed(work.lacking)
-        root, against = store.root.absolute(), work.against
+        root, against = store.root, work.against
         with receipt.void_if_damaged():
             features = [
                 receipt.located(store, space.label).check()

@@ -72,7 +72,7 @@ def run(params: Params) -> None:
     )  # fmt: skip
     by_print = {space.fingerprint: (feature, space) for feature, space in spaces.items()}
     tasks = work.tasks(
-        segments, wanted, store.root.absolute(), with_absolute_paths(params), by_print,
+        segments, wanted, store.root, with_absolute_paths(params), by_print,
         image_sources(), aspect,
     )  # fmt: skip
     if on_cluster:

@@ -42,10 +42,10 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
         (encoder.dim,),
         "float32",
     )
-    store.register(space)
     index = dict(store.present(space))
     distinct = unique(prompts)
     missing = [prompt for prompt in distinct if _key(prompt) not in index]
+    store.prepare({space: len(missing)})
     with Progress(len(missing), "prompts", "prompt") as progress:
         for piece in cut(missing, SEGMENT_PROMPTS):
             rows = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.objectstore import Bucket, open_bucket, s3_server
 from tests.projects import GOLDEN, golden_weights
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,3 +31,17 @@ def shared_data() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no data at FADE_TEST_DATA ({folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server on loopback."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket behind a proxy that can fail; the environment leads there."""
+    with open_bucket(s3_endpoint, monkeypatch) as opened:
+        yield opened

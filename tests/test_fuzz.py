@@ -253,7 +253,7 @@ class StoreMachine(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
     def segments(self) -> list[Path]:
-        return sorted((self.store.folder(SPACE) / "segments").iterdir())
+        return sorted((self.root / self.store.folder(SPACE) / "segments").iterdir())
 
     @rule(keys=st.lists(KEYS, max_size=5))
     def write(self, keys: list[str]) -> None:
@@ -265,7 +265,7 @@ class StoreMachine(RuleBasedStateMachine):
         (segment,) = {
             p.segment for p in self.store.write(SPACE, keys, np.stack([*map(row_of, keys)]))
         }
-        entry = self.store.folder(SPACE) / "index" / f"{segment}.json"
+        entry = self.root / self.store.folder(SPACE) / "index" / f"{segment}.json"
         text = entry.read_bytes()
         entry.write_bytes(text[: int(share * (len(text) - 1))])
 
@@ -276,7 +276,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 99), damage=damages())
     def damage_a_file(self, number: int, damage: Damage) -> None:
-        files = [f for f in sorted(self.store.folder(SPACE).rglob("*")) if f.is_file()]
+        files = [
+            f for f in sorted((self.root / self.store.folder(SPACE)).rglob("*")) if f.is_file()
+        ]
         file = files[number % len(files)]
         file.write_bytes(damage(file.read_bytes()))
 

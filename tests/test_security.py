@@ -248,18 +248,20 @@ def test_no_stage_unpickles_what_it_reads(
         if file.is_file():
             file.write_bytes(form(mark))
     refused(lambda: importlib.import_module("stages.report").run(params))
-    store = Store(run / ".fade" / "store")
+    root = run / ".fade" / "store"
+    store = Store(root)
     for space in store.spaces():
-        for file in sorted((store.folder(space) / "segments").rglob("*")):
+        for file in sorted((root / store.folder(space) / "segments").rglob("*")):
             if file.is_file():
                 file.write_bytes(form(mark))
     refused(lambda: importlib.import_module("stages.evaluate").run(params))
     for space in store.spaces():
-        for file in [*store.folder(space).glob("index/*"), store.folder(space) / "space.json"]:
+        folder = root / store.folder(space)
+        for file in [*folder.glob("index/*"), folder / "space.json"]:
             file.write_bytes(form(mark))
         assert store.index(space) == {}
-    (store.root / "store.json").write_bytes(form(mark))
-    refused(lambda: Store(store.root))
+    (root / "store.json").write_bytes(form(mark))
+    refused(lambda: Store(root))
     assert BANKS.path.is_dir()
     assert TEXT.path.is_dir()
 

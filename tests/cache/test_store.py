@@ -37,7 +37,7 @@ def rows_of(keys: list[str], space: Space = SPACE) -> np.ndarray:
     return np.asarray(rows).reshape(len(keys), *space.shape).astype(space.dtype)
 
 
-def filled(root: Path, *segments: list[str], space: Space = SPACE) -> Store:
+def filled(root: Path | str, *segments: list[str], space: Space = SPACE) -> Store:
     store = Store(root)
     store.register(space)
     for keys in segments:
@@ -51,7 +51,7 @@ def read(store: Store, keys: list[str], space: Space = SPACE) -> np.ndarray:
 
 
 def folder(store: Store, space: Space = SPACE) -> Path:
-    return store.root / "spaces" / space.fingerprint
+    return Path(store.root) / store.folder(space)
 
 
 def data_files(store: Store, segment: str, space: Space = SPACE) -> list[Path]:
@@ -127,7 +127,7 @@ def test_nothing_is_created_before_the_first_write(tmp_path: Path) -> None:
 def test_no_rows_leave_no_segment(tmp_path: Path) -> None:
     store = filled(tmp_path)
     assert store.write(SPACE, [], np.empty((0, 5), np.float32)) == []
-    assert not list((folder(store) / "segments").iterdir())
+    assert not list(folder(store).glob("segments/*"))
     assert store.read(SPACE, []).shape == (0, 5)
 
 
@@ -192,16 +192,16 @@ def test_a_copy_of_an_entry_under_another_name_is_ignored(tmp_path: Path, name: 
 def test_a_kill_while_the_store_is_made_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
-    write_text = Path.write_text
+    replace = Path.replace
 
-    def killed(path: Path, text: str, **options: Any) -> int:
-        if path.name.startswith(file):
-            write_text(path, text[: len(text) // 2], **options)
+    def killed(path: Path, target: Path) -> Path:
+        if target.name == file:
+            path.write_bytes(path.read_bytes()[:9])
             raise KeyboardInterrupt
-        return write_text(path, text, **options)
+        return replace(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", killed)
+        patch.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             Store(tmp_path).register(SPACE)
     store = filled(tmp_path, ["a"])
@@ -209,7 +209,7 @@ def test_a_kill_while_the_store_is_made_does_no_harm(
     assert store.spaces() == [SPACE]
 
 
-def start_writer(root: Path, *segments: list[str]) -> subprocess.Popen[str]:
+def start_writer(root: Path | str, *segments: list[str]) -> subprocess.Popen[str]:
     """A process that says `ready` and then writes segments as fast as it can."""
     code = (
         "import json, sys, zarr, google_crc32c, numpy as np, zarr.codecs\n"
@@ -245,8 +245,8 @@ def await_ready(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("delay", [0.0, 0.004, 0.03, 0.11])
 def test_a_killed_writer_leaves_only_sound_rows(tmp_path: Path, delay: float) -> None:
-    keys = [f"k{i}" for i in range(200)]
-    segments = [keys[i : i + 2] for i in range(0, 200, 2)]
+    keys = [f"k{i}" for i in range(1000)]
+    segments = [keys[i : i + 2] for i in range(0, 1000, 2)]
     process = start_writer(tmp_path, *segments)
     await_ready(process)
     time.sleep(delay)
@@ -411,7 +411,7 @@ def test_values_that_are_no_numbers_are_refused_by_key(
     with pytest.raises(StoreError, match=r"toy: 1 of 4 rows .*first: c\)"):
         store.write(space, list("abcd"), rows)
     assert store.index(space) == {}
-    assert not list((folder(store, space) / "segments").iterdir())
+    assert not list(folder(store, space).glob("segments/*"))
 
 
 def test_float16_overflow_is_refused(tmp_path: Path) -> None:
@@ -507,10 +507,10 @@ def test_an_index_that_cannot_be_read_is_no_empty_index(
 ) -> None:
     store = filled(tmp_path, ["a"])
 
-    def refused(path: Path, **options: Any) -> str:
+    def refused(path: Path, *args: Any, **options: Any) -> str:
         raise OSError(code, os.strerror(code), str(path))
 
-    monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr(Path, "open", refused)
     with pytest.raises(StoreError, match="index cannot be read"):
         store.index(SPACE)
 
@@ -565,6 +565,73 @@ def test_damaged_descriptions_are_left_out(tmp_path: Path) -> None:
         (tmp_path / "spaces" / name).mkdir()
         (tmp_path / "spaces" / name / "space.json").write_text(content)
     assert store.spaces() == [SPACE]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dtype", "object"), ("dtype", "O"), ("dtype", "<V8"), ("dtype", 4), ("shape", [1 << 40]),
+        ("shape", [1 << 20, 1 << 20]), ("shape", [0, 1 << 60]), ("shape", [-1]), ("shape", ["5"]),
+        ("shape", [5.0]), ("shape", [True]), ("shape", 5), ("shape", [1] * 99),
+        ("label", "\x1b[31mred"), ("label", "a\nb"), ("label", "x" * 999), ("label", None),
+        ("description", []),
+    ],
+)  # fmt: skip
+def test_descriptions_from_a_shared_store_are_not_trusted(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    """Their fingerprint may be right: whoever writes the file can compute it."""
+    store = filled(tmp_path, ["a"])
+    content = {**SPACE.to_json(), name: value}
+    address = fingerprint({k: content[k] for k in ("description", "shape", "dtype")})
+    (tmp_path / "spaces" / address).mkdir(exist_ok=True)
+    (tmp_path / "spaces" / address / "space.json").write_text(json.dumps(content))
+    assert [space for space in store.spaces() if space != SPACE] == []
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Space.from_json(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"keys": [1]}, {"keys": [["a"]]}, {"keys": "a"}, {"crc": ["1"]}, {"crc": [True]},
+        {"segment": "../../../x"}, {"segment": None}, {"schema": 3}, {"keys": ["a", "b"]},
+    ],
+)  # fmt: skip
+def test_entries_from_a_shared_store_are_not_trusted(tmp_path: Path, change: Any) -> None:
+    store = filled(tmp_path, ["a"])
+    (file,) = (folder(store) / "index").iterdir()
+    entry = json.loads(file.read_text())
+    del entry["digest"]
+    entry |= change
+    file.write_text(json.dumps({**entry, "digest": fingerprint(entry)}))
+    assert store.index(SPACE) == {}
+
+
+@pytest.mark.parametrize("file", ["store.json", "space.json", "entry", "zarr.json"])
+def test_files_that_are_far_too_large_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    store = filled(tmp_path, ["a"])
+    (place,) = store.index(SPACE).values()
+    path = {
+        "store.json": tmp_path / file,
+        "space.json": folder(store) / file,
+        "entry": folder(store) / "index" / f"{place.segment}.json",
+        "zarr.json": folder(store) / "segments" / place.segment / file,
+    }[file]
+    path.write_bytes(path.read_bytes() + b" " * 10_000)
+    monkeypatch.setattr(cache.store, "TEXT_BYTES", 9_999)
+    monkeypatch.setattr(cache.store, "ENTRY_BYTES", 9_999)
+    if file == "store.json":
+        with pytest.raises(StoreError, match=r"larger than 9,999 bytes"):
+            Store(tmp_path)
+    elif file == "zarr.json":
+        with pytest.raises(DamagedSegmentError, match=r"larger than 9,999 bytes"):
+            store.read(SPACE, [place])
+    else:
+        assert store.spaces() == ([] if file == "space.json" else [SPACE])
+        assert list(store.index(SPACE)) == ([] if file == "entry" else ["a"])
 
 
 def test_checksum_is_crc32c() -> None:

@@ -37,7 +37,7 @@ HEAVY = {
 }
 COMMANDS = (
     "presets", "init", "run", "compare", "table", "predict", "bundle", "show", "cache info",
-    "cache verify", "cache prune", "new", "doctor", "plan", "export maps", "export masks",
+    "cache verify", "cache copy", "cache prune", "new", "doctor", "plan", "export maps", "export masks",
 )  # fmt: skip
 
 
@@ -261,7 +261,7 @@ def test_cache_verify(fade: Fade, store: Store) -> None:
     segment = store.write(SPACE, ["a", "b"], np.ones((2, 4)))[0].segment
     store.write(SPACE, ["c"], np.ones((1, 4)))
     assert fade("cache", "verify").code == 0
-    (check,) = json.loads(fade("cache", "verify", "--json").out)
+    (check,) = json.loads(fade("cache", "verify", "--json").out)["spaces"]
     assert (check["label"], check["rows"], check["damaged"]) == ("numbers", 3, [])
     damage(segment)
     answer = fade("cache", "verify")
@@ -278,7 +278,7 @@ def test_scripts_read_of_damage_and_get_the_code(fade: Fade, store: Store) -> No
     damage(store.write(SPACE, ["a", "b"], np.ones((2, 4)))[0].segment)
     answer = fade("cache", "verify", "--json")
     assert answer.code == 5
-    (check,) = json.loads(answer.out)
+    (check,) = json.loads(answer.out)["spaces"]
     assert len(check["damaged"]) == 1
 
 

@@ -59,7 +59,7 @@ def test_all_is_well(tmp_path: Path, content: dict[str, Any]) -> None:
         ("prompts", {"text__segmentation__prompts": ["lost.json"]}, "problem", 3, "lost.json"),
         ("parameters", {"vision__shot": 1}, "problem", 2, "did you mean shots"),
         ("threads", {"cluster": {"kind": "processes", "workers": 4096}}, "warning", 0, "more threads"),
-        ("store", {"features__store": "s3://bucket"}, "problem", 2, "is a URL"),
+        ("store", {"features__store": "ftp://bucket"}, "problem", 2, "starts with none of"),
     ],
 )  # fmt: skip
 def test_what_is_wrong(

@@ -124,7 +124,7 @@ def test_one_side_without_a_mode(block: Block) -> None:
 
 
 def test_mask_that_is_gone(block: Block) -> None:
-    (block.root / "mask.png").unlink()
+    Path(str(block.root), "mask.png").unlink()
     with pytest.raises(DataError, match=r"mask mask\.png cannot be read"):
         evaluate_block(block)
 

@@ -131,6 +131,22 @@ def test_anything_else_is_refused_in_a_line(content: Any, section: str) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("name", ["dataset__path", "features__store"])
+@pytest.mark.parametrize(
+    "url", ["s3://key:hidden@bucket/x", "az://c/x?sig=hidden", "s3://b/#hidden"]
+)
+def test_credentials_in_urls_are_refused_and_not_repeated(name: str, url: str) -> None:
+    with pytest.raises(ParameterError, match="put credentials into the environment") as caught:
+        parse_params(changed(DEFAULT, **{name: url}))
+    assert "hidden" not in str(caught.value)
+
+
+def test_dvc_cannot_watch_a_url() -> None:
+    with pytest.raises(ParameterError, match=r"dataset\.watch is a URL"):
+        parse_params(changed(DEFAULT, dataset__path="s3://b/x", dataset__watch="s3://b/x"))
+    parse_params(changed(DEFAULT, dataset__path="s3://b/x", dataset__watch="listing.csv"))
+
+
 def test_trials() -> None:
     params = parse_params(changed(DEFAULT, vision__shots=[2, 0, 1], vision__seeds=[5, 3]))
     assert params.trials() == [Trial(0, 0), Trial(1, 3), Trial(1, 5), Trial(2, 3), Trial(2, 5)]

@@ -36,7 +36,8 @@ def write(store: Store, *keys: str, space: Space = SPACE) -> str:
     return store.write(space, keys, np.ones((len(keys), 4)))[0].segment
 
 
-def age(path: Path, days: float = 2) -> None:
+def age(path: Path | str, days: float = 2) -> None:
+    path = Path(path)
     then = time.time() - days * inventory.DAY
     for file in (path, *path.rglob("*")):
         os.utime(file, (then, then))
@@ -70,30 +71,31 @@ def test_young_leftovers_may_be_a_writers(store: Store) -> None:
 
 def test_leftovers_of_a_kill(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     kept, cut, lost = (write(store, key) for key in "abc")
-    folder = store.folder(SPACE)
+    root = Path(store.root)
+    folder = root / store.folder(SPACE)
     entry = folder / "index" / f"{cut}.json"
     entry.write_text(entry.read_text()[:-9])
     store.withdraw(SPACE, lost)
     parts = [
-        store.root / "store.json.0.part",
+        root / "store.json.0.part",
         folder / "space.json.0.part",
         folder / "index" / f"{kept}.json.0.part",
     ]
     for part in parts:
         part.write_text("x")
     age(store.root)
-    size = sum(file.stat().st_size for file in store.root.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
     assert prune("--dry-run") == 0
     assert capsys.readouterr().out.endswith(" bytes would be freed\n")
     assert all(part.exists() for part in parts)
     assert prune() == 0
     out = capsys.readouterr().out
     assert "numbers: 5 unpublished, " in out
-    left = sum(file.stat().st_size for file in store.root.rglob("*") if file.is_file())
+    left = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
     assert out.splitlines()[-1] == f"{size - left:,} bytes freed"
     assert [path.name for path in (folder / "segments").iterdir()] == [kept]
     assert [path.name for path in (folder / "index").iterdir()] == [f"{kept}.json"]
-    assert not list(store.root.rglob("*.part"))
+    assert not list(root.rglob("*.part"))
     assert store.read(SPACE, list(store.index(SPACE).values())).shape == (1, 4)
 
 
@@ -105,9 +107,9 @@ def test_duplicates_go_and_their_rows_stay(store: Store) -> None:
     removals = inventory.prunable(store)
     # the segment with b serves it, whichever serves a
     assert reasons(removals) in (["duplicate"], ["duplicate"] * 2)
-    inventory.remove(removals)
+    inventory.remove(store, removals)
     assert store.index(SPACE) == before
-    assert not (store.folder(SPACE) / "segments" / second).exists()
+    assert not (Path(store.root) / store.folder(SPACE) / "segments" / second).exists()
     assert inventory.prunable(store) == []
     assert first
 
@@ -122,10 +124,12 @@ def test_unused_rows(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(store.index(SPACE)) == set("abcd")
     assert prune("--unused") == 0
     assert "numbers: 1 unused" in capsys.readouterr().out
-    segments = {path.name for path in (store.folder(SPACE) / "segments").iterdir()}
+    segments = {
+        path.name for path in (Path(store.root) / store.folder(SPACE) / "segments").iterdir()
+    }
     assert segments == {used, mixed}
     assert unused not in segments
-    assert (store.folder(TEXT) / "segments" / text).exists()
+    assert (Path(store.root) / store.folder(TEXT) / "segments" / text).exists()
     assert all(artefact.path.exists() for artefact in RECEIPTS)
 
 

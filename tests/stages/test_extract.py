@@ -49,9 +49,9 @@ def test_a_damaged_segment_is_named_and_computed_again(
     metrics = (tmp_path / "results" / "metrics.csv").read_bytes()
     store = Store(tmp_path / ".fade" / "store")
     (space,) = (s for s in store.spaces() if s.label == "clip-patch-96")
-    folder = store.root / "spaces" / space.fingerprint
+    folder = Path(store.root) / store.folder(space)
     (maps,) = (s for s in store.spaces() if s.label == "vision-map")
-    shutil.rmtree(store.root / "spaces" / maps.fingerprint)  # so that features are read again
+    shutil.rmtree(Path(store.root) / store.folder(maps))  # so that features are read again
     with project(tmp_path, params):
         tested = next(iter(read_receipt(TEST).rows[space.label]))
     segment = store.index(space)[tested].segment

@@ -250,13 +250,13 @@ def test_pruning_with_a_clock_that_jumped(
     folder = shutil.copytree(undisturbed["extract"].after, tmp_path / "now")
     store = Store(folder / ".fade" / "store")
     space = store.spaces()[0]
-    entry = sorted((store.folder(space) / "index").glob("*.json"))[0]
+    entry = sorted((folder / ".fade" / "store" / store.folder(space) / "index").glob("*.json"))[0]
     keys, text = json.loads(entry.read_text())["keys"], entry.read_text()
     entry.unlink()  # the writer is just about to publish
     assert inventory.prunable(store) == []
     removals = inventory.prunable(store, now=time.time() + YEARS)
     assert {removal.reason for removal in removals} == {"unpublished"}
-    inventory.remove(removals)
+    inventory.remove(store, removals)
     entry.write_text(text)
     assert set(store.index(space)) - set(store.present(space)) == set(keys)
     assert not entry.exists()
@@ -354,8 +354,9 @@ def test_present_leaves_a_whole_store_alone(
     undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(undisturbed["score_vision"].after, tmp_path / "now")
-    store = Store(folder / ".fade" / "store")
-    before = sorted(store.root.rglob("*"))
+    root = folder / ".fade" / "store"
+    store = Store(root)
+    before = sorted(root.rglob("*"))
     for space in store.spaces():
         assert store.present(space) == store.index(space)
-    assert sorted(store.root.rglob("*")) == before
+    assert sorted(root.rglob("*")) == before

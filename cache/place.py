@@ -1,0 +1,73 @@
+"""Opens the files of a place: of a folder, or of a URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from cache.files import Files, LocalFiles, Place
+from fade.errors import ParameterError
+from fade.types import DataPath
+
+SCHEMES = ("s3", "gs", "az", "memory", "file")
+"""Of URLs that can be opened; memory lasts as long as the process."""
+
+
+def open_files(place: Place) -> Files:
+    """The files below a folder or a URL. Nothing is read or made yet.
+
+    Raises:
+        ParameterError: a URL that cannot be opened. It is not repeated where it may hold credentials.
+    """
+    if isinstance(place, Path) or "://" not in place:
+        return LocalFiles(Path(place))
+    url = check_url(place)
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalFiles(Path(unquote(parts.path)))
+    from cache.objects import ObjectFiles
+
+    return ObjectFiles(url)
+
+
+def open_path(place: Place) -> DataPath:
+    """A folder or file of a data set: as ``pathlib.Path`` where it is local.
+
+    Raises:
+        ParameterError: a URL that cannot be opened.
+    """
+    if isinstance(place, Path) or "://" not in place:
+        return Path(place)
+    parts = urlsplit(check_url(place))
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    from cache.objectpath import ObjectPath
+
+    return ObjectPath(f"{parts.scheme}://{parts.netloc}", unquote(parts.path).strip("/"))
+
+
+def check_url(url: str) -> str:
+    """A URL without its last slash.
+
+    Raises:
+        ParameterError: an unknown scheme, no bucket, or credentials in it.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    if parts is None or "@" in parts.netloc or parts.query or parts.fragment or "?" in url:
+        raise ParameterError(
+            "a URL of a store or data set is s3://bucket/prefix or the like, without user, password or "
+            "query: credentials belong into the environment (docs/store.md)"
+        )
+    if parts.scheme not in SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ParameterError(f"{url} starts with none of {known}")
+    if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
+        raise ParameterError(f"{url} is not file:///path/to/folder")
+    if parts.scheme != "file" and not parts.netloc:
+        raise ParameterError(f"{url} names no bucket: give {parts.scheme}://bucket/prefix")
+    if ".." in unquote(parts.path).split("/"):
+        raise ParameterError(f"{url} has .. in it: give the whole URL")
+    return url.rstrip("/")
