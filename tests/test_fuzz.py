@@ -253,7 +253,7 @@ class StoreMachine(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
     def segments(self) -> list[Path]:
-        return sorted((self.root / self.store.folder(SPACE) / "segments").iterdir())
+        return sorted((self.root / self.store.folder(SPACE) / "segments").glob("*"))
 
     @rule(keys=st.lists(KEYS, max_size=5))
     def write(self, keys: list[str]) -> None:
