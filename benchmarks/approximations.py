@@ -265,7 +265,7 @@ def main() -> None:
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     if chosen.features and chosen.features.exists():
-        with np.load(chosen.features) as file:
+        with np.load(chosen.features, allow_pickle=False) as file:
             photos = Photos(**{name: file[name] for name in file.files})
     else:
         photos = features(chosen.photos, chosen.model, chosen.size, max(chosen.sizes), chosen.every)
