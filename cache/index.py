@@ -44,7 +44,7 @@ class Places(Sequence[Location]):
     def __getitem__(self, place: slice) -> Places: ...
     def __getitem__(self, place: int | slice) -> Location | Places:
         if isinstance(place, slice):
-            return self.take(np.arange(len(self))[place])
+            return Places(self.names, self.segments[place], self.rows[place], self.crcs[place])
         return Location(
             self.names[self.segments[place]], int(self.rows[place]), int(self.crcs[place])
         )

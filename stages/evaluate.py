@@ -239,7 +239,8 @@ class Planner:
                     return None
                 if maps is not None:
                     return components.of_tests(first, len(part), trial)
-                return components.of(part, trial, held_out or {})
+                # texts know nothing of references
+                return components.of(part, trial, (held_out or {}) if trial else {})
 
             visions = (rows(self.vision, fusion.trial) for fusion in fusions)
             yield Block(

@@ -37,3 +37,13 @@ def test_peak_is_of_the_code_alone() -> None:
     small, large = (peak_megabytes(f"x = bytearray({n} << 20)") for n in (1, 100))
     assert small < 60
     assert 80 < large - small < 120
+
+
+def test_scale_of_light_stages(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from benchmarks.scale import main as measure
+
+    stages = [f"--stage={name}" for name in ("scan", "manifest")]
+    measure(["stages", "--images=60", "--factor=2", f"--place={tmp_path}", *stages])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["scan", "manifest"]
+    assert all(line.endswith("| yes |") for line in lines[2:])

@@ -159,14 +159,16 @@ def test_a_quantile_runs_evaluate_and_report(clone: Clone) -> None:
 def test_a_text_classifier_runs_no_extraction_and_no_search(clone: Clone) -> None:
     clone.set(text__segmentation__classifier="softmax")
     output = clone.dvc("repro")
-    assert ran(output) == ("text", "score_language", "evaluate", "report")
+    assert ran(output) == ("text", "stream", "score_language", "evaluate", "report")
     assert searched(output) == 0
 
 
 def test_a_shot_more_extracts_only_new_references(clone: Clone) -> None:
     clone.set(vision__shots=[1, 2])
     output = clone.dvc("repro")
-    assert ran(output) == ("select", "extract", "bank", "score_vision", "evaluate", "report")
+    assert ran(output) == (
+        "select", "extract", "bank", "stream", "score_vision", "evaluate", "report",
+    )  # fmt: skip
     assert computed(output) == 4
 
 

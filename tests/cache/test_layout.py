@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cache.keys import Keys
 from cache.layout import (
     SegmentTask,
     Space,
     content_key,
     cut,
     fingerprint,
+    group_needs,
     plan_segments,
     unique,
 )
@@ -168,3 +170,26 @@ def test_cut_refuses_pieces_of_nothing() -> None:
 
 def test_unique_keeps_the_first() -> None:
     assert unique("banana") == ["b", "a", "n"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from("uvwxyz"), max_size=4), st.sets(st.sampled_from(SPACES))
+        ),
+        max_size=5,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_groups_are_of_equal_needs_by_first_appearance(
+    needs: list[tuple[list[str], set[str]]],
+) -> None:
+    expected: dict[str, set[str]] = {}
+    for keys, spaces in needs:
+        for key in keys:
+            expected.setdefault(key, set()).update(spaces)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for key, spaces in expected.items():
+        groups.setdefault(tuple(sorted(spaces)), []).append(key)
+    found = group_needs([(Keys.of(keys), spaces) for keys, spaces in needs])
+    assert [(group.spaces, list(group.keys)) for group in found] == list(groups.items())

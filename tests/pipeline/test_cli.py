@@ -37,7 +37,8 @@ HEAVY = {
 }
 COMMANDS = (
     "presets", "init", "run", "compare", "table", "predict", "bundle", "show", "cache info",
-    "cache verify", "cache copy", "cache prune", "new", "doctor", "plan", "export maps", "export masks",
+    "cache verify", "cache copy", "cache prune", "new", "doctor", "plan", "scan", "export maps",
+    "export masks",
 )  # fmt: skip
 
 

@@ -339,6 +339,7 @@ def test_the_scheduler_is_lost_and_the_next_run_goes_on(
 
     def lose(function: Any, tasks: Any, *args: Any, **options: Any) -> Any:
         """Kill the scheduler once the first segment is stored, while some are not handed out."""
+        tasks = list(tasks)
         assert len(tasks) > 6
         for number, _ in enumerate(iterate_tasks(function, tasks, *args, **options)):
             if number == 0:

@@ -1,0 +1,58 @@
+"""The index in arrays says what the entries say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache.index import Index, Places
+from cache.layout import Location
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Segments of few keys, so that duplicates are common."""
+    found = []
+    for number in range(draw(st.integers(0, 5))):
+        keys = draw(st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=5))
+        crcs = [draw(st.integers(0, 2**32 - 1)) for _ in keys]
+        found.append({"segment": f"s{number}", "keys": keys, "crc": crcs})
+    return found
+
+
+@given(entries())
+@settings(max_examples=200, deadline=None)
+def test_the_first_of_duplicates_serves(found: list[dict[str, Any]]) -> None:
+    expected: dict[str, Location] = {}
+    for entry in found:
+        for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
+            expected.setdefault(key, Location(entry["segment"], row, crc))
+    index = Index.build(found)
+    assert dict(index) == expected
+    assert list(index) == sorted(expected)
+    asked = ["h", "a", "zz", "a"]
+    assert index.has(asked).tolist() == [key in expected for key in asked]
+    places, there = index.find(asked)
+    assert there.tolist() == [key in expected for key in asked]
+    assert list(places.take(there)) == [expected[key] for key in asked if key in expected]
+
+
+def test_places_narrow_to_their_own_segments() -> None:
+    index = Index.build(
+        [{"segment": f"s{n}", "keys": [f"k{n}", f"l{n}"], "crc": [n, n + 1]} for n in range(100)]
+    )
+    places, _ = index.find(["k7", "l50", "l7"])
+    narrow = places.narrowed()
+    assert list(narrow) == list(places) == list(places[:]) == [
+        Location("s7", 0, 7), Location("s50", 1, 51), Location("s7", 1, 8),
+    ]  # fmt: skip
+    assert set(narrow.names) == {"s50", "s7"}
+    assert isinstance(narrow[1:], Places)
+
+
+def test_a_missing_key_is_none() -> None:
+    with pytest.raises(KeyError):
+        Index.build([])["a"]

@@ -1,0 +1,66 @@
+"""Keys in arrays: the same keys, in the same order, in less room."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache import keys as module
+from cache.keys import Keys
+from cache.layout import content_key
+
+HASHES = st.binary(min_size=20, max_size=20).map(bytes.hex)
+"""Also with zeros at their ends, which numpy would strip from bytes."""
+ANY = st.one_of(
+    st.lists(HASHES), st.lists(st.tuples(HASHES, HASHES).map(":".join)),
+    st.lists(st.one_of(HASHES, st.text("abé:0", min_size=1, max_size=5))),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_at_once() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "AT_ONCE", 3)
+        yield
+
+
+@given(ANY)
+@settings(max_examples=200, deadline=None)
+def test_they_come_back_and_sort_as_strings_do(texts: list[str]) -> None:
+    found = Keys.of(texts)
+    assert list(found) == texts
+    assert [found[i] for i in range(len(texts))] == texts
+    assert list(found[1:]) == texts[1:]
+    assert list(found.distinct()) == sorted(set(texts))
+    assert list(found.take(found.first())) == list(dict.fromkeys(texts))
+    assert list(found.plain()) == texts
+
+
+@given(ANY, ANY)
+@settings(max_examples=200, deadline=None)
+def test_places(texts: list[str], others: list[str]) -> None:
+    ordered = Keys.of(others).distinct()
+    places = {key: place for place, key in enumerate(ordered)}
+    expected = [places.get(key, -1) for key in texts]
+    assert Keys.of(texts).places_in(ordered).tolist() == expected
+
+
+@given(ANY, st.one_of(HASHES, st.just("x")))
+@settings(max_examples=100, deadline=None)
+def test_joined(texts: list[str], digest: str) -> None:
+    assert list(Keys.of(texts).joined(digest)) == [f"{key}:{digest}" for key in texts]
+    assert list(Keys.join([Keys.of(texts), Keys.of([digest])])) == [*texts, digest]
+
+
+def test_room() -> None:
+    found = Keys.of(content_key(str(number).encode()) for number in range(1000))
+    assert found.data.nbytes == 20_000
+    assert found.joined(content_key(b"")).data.nbytes == 40_000
+
+
+def test_no_such_place() -> None:
+    with pytest.raises(IndexError):
+        Keys.of(["a"])[1]
+    assert list(Keys.of(["a", "b"]).take(np.array([False, True]))) == ["b"]
