@@ -199,7 +199,7 @@ def _reruns() -> list[Row]:
     finish = _stage("evaluate") + _stage("report")
     _change("text.classification", classifier="softmax")
     _change("text.segmentation", classifier="softmax")
-    softmax = _repro({"text", "score_language", "evaluate", "report"})
+    softmax = _repro({"text", "stream", "score_language", "evaluate", "report"})
     _change("text.segmentation", classifier="max")
     _stage("text")
     language = _stage("score_language")
