@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,14 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
         store = Store(folder / "store")
         store.register(space)
         file = folder / "plain.npy"
-        written = alternate(
-            lambda: store.write(space, keys, rows), lambda: np.save(file, rows), 3 if quick else 7
-        )
+
+        def save() -> None:
+            # a new file each time, as the store's are: writing over one is a copy in memory
+            if file.exists():
+                file.rename(folder / f"{uuid.uuid4().hex}.npy")
+            np.save(file, rows)
+
+        written = alternate(lambda: store.write(space, keys, rows), save, 3 if quick else 7)
         places = written.our_output
         read = alternate(
             lambda: store.read(space, places),

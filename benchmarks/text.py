@@ -8,13 +8,13 @@ from benchmarks import plain
 from benchmarks.encoder import load
 from benchmarks.machine import Machine
 from benchmarks.table import Row, alternate
+from cache.layout import cut
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
+from stages.text import BATCH_PROMPTS
 
 PROMPTS = 1500
 ENSEMBLES = ("winclip", "descriptions_1", "descriptions_2", "descriptions_3")
 WORDS = ("bottle", "metal nut", "printed circuit board", "transistor")
-BATCH = 64
-"""Prompts in a batch of the text stage."""
 
 
 def prompts(count: int) -> list[str]:
@@ -34,9 +34,10 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     texts = prompts(160 if quick else PROMPTS)
     sample = slice(0, None, 10)
     rounds = 1 if quick else 2
+    texts.sort(key=len)  # as the stage does
     pair = alternate(
         lambda: np.concatenate(
-            [encoder.encode_texts(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
+            [encoder.encode_texts(batch) for batch in cut(texts, BATCH_PROMPTS)]
         ),
         lambda: np.stack([plain.encode_text(encoder, text) for text in texts[sample]]),
         rounds,

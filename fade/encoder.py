@@ -680,7 +680,7 @@ class Encoder:
             type(model) is not open_clip.CLIP
             or model.text_pool_type != "argmax"
             or model.attn_mask is None
-            or bool(model.attn_mask.triu(1).isfinite().any())
+            or bool(model.attn_mask.isfinite().triu(1).any())
         ):
             return model.encode_text(tokens).float()
         ends = tokens.argmax(dim=1)

@@ -44,7 +44,8 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
     )
     index = dict(store.present(space))
     distinct = unique(prompts)
-    missing = [prompt for prompt in distinct if _key(prompt) not in index]
+    # a batch takes the time of its longest
+    missing = sorted((prompt for prompt in distinct if _key(prompt) not in index), key=len)
     store.prepare({space: len(missing)})
     with Progress(len(missing), "prompts", "prompt") as progress:
         for piece in cut(missing, SEGMENT_PROMPTS):

@@ -134,6 +134,15 @@ def test_texts_are_encode_text(variant: str, tmp_path: Path) -> None:
     assert encoder.encode_texts([]).shape == (0, 16)
 
 
+def test_padding_is_not_computed_on(tmp_path: Path) -> None:
+    encoder = small(tmp_path)
+    model: Any = encoder._model
+    seen: list[int] = []
+    model.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+    encoder.encode_texts(["a b c", "a", "a b", "a b c d e"], 2)
+    assert seen == [4, 7]  # of 77: the longest of each pair, its start and its end
+
+
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cls_at_native_size_is_encode_image(variant: str, quick: bool, tmp_path: Path) -> None:
