@@ -2,110 +2,107 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fade.errors import FadeError
 from pipeline.params import ClusterParams
 from pipeline.progress import Progress
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
 T = TypeVar("T")
 R = TypeVar("R")
+Job = tuple[str, Callable[[], R]]
+"""A task that can be run, and its key: what is said of it in the dashboard and in errors."""
 
 IN_FLIGHT = 4
-"""Tasks that are handed out or wait for their turn, for each worker."""
+"""Tasks that are handed out or wait for their turn, for each worker of this machine."""
 
 
-class Pool(Protocol):
-    """Workers that take tasks; a context manager, at whose end nothing runs any more."""
+def _iterate_here(
+    jobs: Iterator[Job[R]], cluster: ClusterParams, label: str, done: Callable[[str], None]
+) -> Iterator[R]:
+    """Results in the jobs' order, by dask's schedulers of one machine.
 
-    @property
-    def width(self) -> int:
-        """How many tasks may be handed out at once."""
-        ...
+    These hold a graph and all its results until its end. So the jobs become small graphs, two of them
+    under way on the same workers, which go on with the next one while the last jobs of one finish.
+    """
+    import dask.local
+    import dask.multiprocessing
+    import dask.threaded
 
-    def submit(self, name: str, function: Callable[[T], R], task: T) -> Any:
-        """Hand out a task; the future of its result."""
-        ...
+    def finished(key: str, *_: object) -> None:
+        done(key)
 
-    def check(self) -> None:
-        """Called while nothing finishes: raises a FadeError if nothing ever will."""
-        ...
+    options = {"callbacks": [(None, None, None, finished, None)], "chunksize": 1}
+    if cluster.kind == "synchronous":
+        for key, job in jobs:
+            yield dask.local.get_sync({key: (job,)}, key, **options)
+        return
+    get = dask.threaded.get if cluster.kind == "threads" else dask.multiprocessing.get
+    size = IN_FLIGHT * cluster.workers // 2
+    with _Workers(cluster) as workers:
+        graphs: deque[Future[Sequence[R]]] = deque()
 
-    def explain(self, error: BaseException, label: str, name: str) -> BaseException:
-        """What to raise when a task ended so."""
-        ...
+        def finish() -> Sequence[R]:
+            from concurrent.futures.process import BrokenProcessPool
 
-    def __enter__(self) -> Pool: ...
+            try:
+                return graphs.popleft().result()
+            except BrokenProcessPool:
+                raise FadeError(
+                    f"{label}: a worker process died, perhaps for want of memory: lower "
+                    "cluster.workers and run again; what was finished is kept"
+                ) from None
+            except Exception as error:
+                raised = getattr(error, "exception", None)  # in a worker process: dask wraps it
+                if raised is None:
+                    raise
+                raise raised from error
 
-    def __exit__(self, *error: object) -> None: ...
+        while part := list(islice(jobs, size)):
+            graph = {key: (job,) for key, job in part}
+            graphs.append(
+                workers.walkers.submit(get, graph, list(graph), pool=workers.pool, **options)
+            )
+            if len(graphs) == 2:
+                yield from finish()
+        while graphs:
+            yield from finish()
 
 
-class LocalPool:
-    """This process, or threads or processes of this machine."""
+class _Workers:
+    """Threads or processes of this machine, and who walks through graphs; nothing runs at the end."""
 
     def __init__(self, cluster: ClusterParams) -> None:
-        from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+        from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
-        self.executor: Executor | None = None
-        self.width = 1
-        if cluster.kind != "synchronous":
-            self.width = IN_FLIGHT * cluster.workers
+        self.pool: Executor
         if cluster.kind == "threads":
-            self.executor = ThreadPoolExecutor(cluster.workers, thread_name_prefix="worker")
-        elif cluster.kind == "processes":
+            self.pool = ThreadPoolExecutor(cluster.workers, thread_name_prefix="worker")
+        else:
             from multiprocessing import get_context
 
             # faiss can hang in a forked child
-            self.executor = ProcessPoolExecutor(
-                cluster.workers, get_context("spawn"), _end_with_parent
-            )
+            self.pool = ProcessPoolExecutor(cluster.workers, get_context("spawn"), _end_with_parent)
+        self.walkers = ThreadPoolExecutor(2, thread_name_prefix="graph")
 
-    def submit(self, name: str, function: Callable[[T], R], task: T) -> Any:
-        """Hand out a task; without an executor, run it."""
-        from concurrent.futures import Future
-
-        if self.executor is not None:
-            return self.executor.submit(function, task)
-        future: Future[R] = Future()
-        try:
-            future.set_result(function(task))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def check(self) -> None:
-        """Nothing to look after: a process that dies breaks its pool at once."""
-
-    def explain(self, error: BaseException, label: str, name: str) -> BaseException:
-        """A line for a worker process that died."""
-        from concurrent.futures.process import BrokenProcessPool
-
-        if isinstance(error, BrokenProcessPool):
-            return FadeError(
-                f"{label}: a worker process died, perhaps for want of memory: lower cluster.workers "
-                "and run again; what was finished is kept"
-            )
-        return error
-
-    def __enter__(self) -> LocalPool:
+    def __enter__(self) -> _Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.executor is not None:
-            self.executor.shutdown(wait=True, cancel_futures=True)
-
-
-def open_pool(cluster: ClusterParams) -> Pool:
-    """The workers that the parameters ask for."""
-    if cluster.distributed:
-        from pipeline.scheduler import DaskPool  # its imports take a second
-
-        return DaskPool(cluster)
-    return LocalPool(cluster)
+        # the walkers find their jobs cancelled and end
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.walkers.shutdown(wait=True, cancel_futures=True)
 
 
 def _end_with_parent() -> None:
@@ -127,13 +124,23 @@ def _end_with_parent() -> None:
     Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
-def _run_limited(function: Callable[[T], R], threads: int, task: T) -> R:
-    """Run a task with a fixed number of BLAS and OpenMP threads, so that sums keep their order."""
-    from threadpoolctl import threadpool_limits
+_LIMITED = threading.local()
 
-    with suppress(ImportError):  # language alone needs none
-        import faiss  # noqa: F401  # loaded first: limits reach only libraries that are there
-    threadpool_limits(limits=threads)
+
+def _run_limited(run: str, threads: int, function: Callable[[T], R], task: T) -> R:
+    """Run a task with a fixed number of BLAS and OpenMP threads, so that sums keep their order.
+
+    To look for the libraries takes ten milliseconds, and is done once for a run in a thread of a
+    worker, and again when modules have come, which may bring more of them.
+    """
+    known = run, threads, len(sys.modules)
+    if getattr(_LIMITED, "known", None) != known:
+        from threadpoolctl import threadpool_limits
+
+        with suppress(ImportError):  # language alone needs none
+            import faiss  # noqa: F401  # loaded first: limits reach only libraries that are there
+        threadpool_limits(limits=threads)
+        _LIMITED.known = run, threads, len(sys.modules)
     return function(task)
 
 
@@ -171,42 +178,31 @@ def iterate_tasks(
         if not isinstance(tasks, Sequence):
             raise TypeError("tasks that are no sequence need a total")
         total = sum(map(weight, tasks))
-    waiting = enumerate(tasks)
-    following = next(waiting, None)
-    if following is None:
+    work = partial(_run_limited, uuid.uuid4().hex, cluster.threads_per_worker, function)
+    weights: dict[str, int] = {}
+
+    def named() -> Iterator[Job[R]]:
+        for number, task in enumerate(tasks):
+            key = "-".join(filter(None, (label, name(task), f"{number:04d}")))
+            weights[key] = weight(task)
+            # partial hides the task from dask, which would otherwise search it for nested work
+            yield key, partial(work, task)
+
+    jobs = named()
+    first = next(jobs, None)
+    if first is None:
         return
-    work = partial(_run_limited, function, cluster.threads_per_worker)
-    finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-    running: dict[int, tuple[str, int]] = {}
-    ready: dict[int, R] = {}
-    turn = 0
-    with Progress(total, label, unit) as progress, open_pool(cluster) as pool:
-        while following is not None or running or ready:
-            if following is not None and len(running) + len(ready) < pool.width:
-                number, task = following
-                key = "-".join(filter(None, (label, name(task), f"{number:04d}")))
-                running[number] = key, weight(task)
-                future = pool.submit(key, work, task)
-                future.add_done_callback(lambda done, number=number: finished.put((number, done)))
-                following = next(waiting, None)
-            elif turn in ready:
-                yield ready.pop(turn)
-                turn += 1
-            else:
-                try:
-                    number, future = finished.get(timeout=1.0)
-                except Empty:
-                    pool.check()
-                    continue
-                key, items = running.pop(number)
-                try:
-                    ready[number] = future.result()
-                except BaseException as error:
-                    told = pool.explain(error, label, key)
-                    if told is error:
-                        raise
-                    raise told from None
-                progress.advance(items)
+    iterate: Any = _iterate_here
+    if cluster.distributed:
+        from pipeline.scheduler import iterate_there as iterate  # its imports take a second
+    lock = threading.Lock()
+    with Progress(total, label, unit) as progress:
+
+        def done(key: str) -> None:
+            with lock:  # called from several threads
+                progress.advance(weights.pop(key))
+
+        yield from iterate(chain([first], jobs), cluster, label, done)
 
 
 def map_tasks(

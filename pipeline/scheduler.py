@@ -14,18 +14,19 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from fade.errors import FadeError, ModelError, ParameterError
+from pipeline.cluster import Job
 from pipeline.params import ClusterParams
 from pipeline.paths import project_root
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 log = logging.getLogger("fade")
@@ -60,8 +61,8 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def _run_there(function: Callable[[T], R], code: str, task: T) -> R:
-    """On a worker: run a task, unless the worker's code is not that of the run."""
+def _run_there(job: Callable[[], R], code: str) -> R:
+    """On a worker: run a job, unless the worker's code is not that of the run."""
     if code_digest() != code:
         from distributed import get_worker
 
@@ -69,7 +70,7 @@ def _run_there(function: Callable[[T], R], code: str, task: T) -> R:
             f"the worker {get_worker().address} has other code of this project than the run: install "
             "the same version in its environment and start it again"
         )
-    return function(task)
+    return job()
 
 
 class Session:
@@ -171,8 +172,46 @@ def close_sessions() -> None:
         _OPEN.popitem()[1].close()
 
 
-class DaskPool:
-    """The workers of a session, see :class:`pipeline.cluster.Pool`."""
+def iterate_there(
+    jobs: Iterator[Job[R]], cluster: ClusterParams, label: str, done: Callable[[str], None]
+) -> Iterator[R]:
+    """Results in the jobs' order, by the workers of a dask.distributed scheduler."""
+    finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+    numbered = enumerate(jobs)
+    following = next(numbered, None)
+    running: dict[int, str] = {}
+    ready: dict[int, R] = {}
+    turn = 0
+    with WorkerPool(cluster) as pool:
+        while following is not None or running or ready:
+            if following is not None and len(running) + len(ready) < pool.width:
+                number, (key, job) = following
+                running[number] = key
+                future = pool.submit(key, job)
+                future.add_done_callback(lambda ended, number=number: finished.put((number, ended)))
+                following = next(numbered, None)
+            elif turn in ready:
+                yield ready.pop(turn)
+                turn += 1
+            else:
+                try:
+                    number, future = finished.get(timeout=1.0)
+                except Empty:
+                    pool.check()
+                    continue
+                key = running.pop(number)
+                try:
+                    ready[number] = future.result()
+                except BaseException as error:
+                    told = pool.explain(error, label, key)
+                    if told is error:
+                        raise
+                    raise told from None
+                done(key)
+
+
+class WorkerPool:
+    """The workers of a session; a context manager, at whose end nothing waits any more."""
 
     def __init__(self, cluster: ClusterParams) -> None:
         self.session = open_session(cluster)
@@ -193,14 +232,11 @@ class DaskPool:
             self._look()
         return self._width
 
-    def submit(self, name: str, function: Callable[[T], R], task: T) -> Any:
-        """Hand out a task; the future of its result."""
+    def submit(self, name: str, job: Callable[[], R]) -> Any:
+        """Hand out a job; the future of its result."""
         key = f"{name}-{self.run}"
         try:
-            # partial hides the task from dask, which would otherwise search it for nested work
-            future = self.session.client.submit(
-                partial(_run_there, function, self.code, task), key=key, pure=False
-            )
+            future = self.session.client.submit(_run_there, job, self.code, key=key, pure=False)
         except (Exception, *CANCELLED) as error:
             raise self._lost_or(error) from None
         self.handed_out[key] = future
@@ -245,7 +281,7 @@ class DaskPool:
             )
         return error
 
-    def __enter__(self) -> DaskPool:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *error: object) -> None:
