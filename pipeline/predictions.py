@@ -22,7 +22,10 @@ from pipeline.predictor import Prediction, Predictor, Region
 from pipeline.report.gallery import heat, overlay
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-COLUMNS = ("image", "category", "score", "threshold", "decision", "pixel_threshold", "remark")
+COLUMNS = (
+    "image", "category", "score", "threshold", "decision", "pixel_threshold",
+    "threshold_source", "threshold_images", "remark",
+)  # fmt: skip
 DECISIONS = {True: "anomalous", False: "normal", None: ""}
 
 
@@ -82,6 +85,8 @@ def record(prediction: Prediction) -> dict[str, Any]:
         "threshold": prediction.threshold,
         "decision": DECISIONS[prediction.decision] or None,
         "pixel_threshold": prediction.pixel_threshold,
+        "threshold_source": prediction.source,
+        "threshold_images": prediction.images,
         "remark": prediction.remark,
     }
 

@@ -21,6 +21,7 @@ from fade.types import Feature
 from pipeline.finished import CategoryBank, FinishedRun, Material
 from pipeline.models import feature_space
 from pipeline.texts import Use
+from pipeline.thresholds import Source
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +42,9 @@ class Prediction:
         decision: whether the image is anomalous; None without a score or a threshold.
         levels: anomaly of each patch: (rows, columns) uint8; None where fusion.segmentation_mode is none.
         pixel_threshold: levels above it are anomalous.
-        remark: what the thresholds rest on, or why there is no decision.
+        source: what the thresholds rest on, see :class:`pipeline.thresholds.Threshold`.
+        images: on how many of them.
+        remark: the same in words, or why there is no decision.
         size: of the image: (width, height).
     """
 
@@ -52,6 +55,8 @@ class Prediction:
     decision: bool | None
     levels: NDArray[np.uint8] | None
     pixel_threshold: int | None
+    source: Source
+    images: int
     remark: str
     size: tuple[int, int]
 
@@ -274,7 +279,7 @@ class Predictor:
         return Prediction(
             name, category, score, threshold.image,
             bool(score > threshold.image) if decided else None,  # type: ignore[operator]
-            levels, threshold.pixel, threshold.remark, size,
+            levels, threshold.pixel, threshold.source, threshold.images, threshold.remark, size,
         )  # fmt: skip
 
     def explain(

@@ -427,6 +427,9 @@ def test_predict_command(fade: Fade, predictor: Predictor, noise: Path, tmp_path
     assert "training images outside the bank" in remark
     table = pd.read_csv(out / "predictions.csv")
     assert sorted(table["decision"]) == ["anomalous", "normal", "normal"]
+    assert set(table["threshold_source"]) == {"training"}
+    (count,) = set(table["threshold_images"])
+    assert f"over {count} training images outside the bank" in remark
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [line["score"] for line in lines] == pytest.approx(table["score"].tolist())
     for kind in ("heatmaps", "overlays", "masks"):
