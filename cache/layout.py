@@ -204,7 +204,7 @@ def segment_tasks(
     target_bytes: int,
     max_rows: int,
 ) -> Iterator[SegmentTask]:
-    """Cut the rows that the store lacks into segments, one after the other as they are asked for.
+    """Cut the rows that the store lacks into even segments, one after the other as asked for.
 
     The cut is made over all needed keys, present or not, so that a run that goes on after a kill
     computes the same batches as an undisturbed one; what is present is then left out.
@@ -225,9 +225,13 @@ def segment_tasks(
         size = max(
             1, min(max_rows, target_bytes // max(1, sum(row_bytes[s] for s in group.spaces)))
         )
-        for start in range(0, len(group.keys), size):
+        count = len(group.keys)
+        # all about as long, so that no worker waits for a short one's neighbour
+        pieces = -(-count // size)
+        for piece in range(pieces):
+            start, stop = (count * n // pieces for n in (piece, piece + 1))
             lacking: dict[bytes, list[int]] = {}
-            for row, of_key in enumerate(lacks[start : start + size]):
+            for row, of_key in enumerate(lacks[start:stop]):
                 if of_key.any():
                     lacking.setdefault(of_key.tobytes(), []).append(row)
             for rows in lacking.values():
@@ -235,7 +239,7 @@ def segment_tasks(
                     space for space, is_missing in zip(group.spaces, lacks[start + rows[0]], strict=True)
                     if is_missing
                 )  # fmt: skip
-                yield SegmentTask(tuple(group.keys[start : start + size].take(rows)), spaces)
+                yield SegmentTask(tuple(group.keys[start:stop].take(rows)), spaces)
 
 
 def plan_reads(

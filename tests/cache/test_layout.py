@@ -96,6 +96,14 @@ def test_a_space_that_is_needed_twice_is_computed_once() -> None:
     assert tasks == [SegmentTask(("k",), ("a",))]
 
 
+@given(st.integers(0, 200), st.integers(1, 40))
+def test_tasks_of_one_kind_are_even_and_as_few_as_can_be(count: int, most: int) -> None:
+    needs = {str(number): ["a"] for number in range(count)}
+    sizes = [len(t.keys) for t in plan_segments(needs, {"a": ()}, {"a": 1}, 1000, most)]
+    assert len(sizes) == -(-count // most)
+    assert not sizes or max(sizes) - min(sizes) <= 1
+
+
 def test_a_row_larger_than_a_segment_still_gets_one() -> None:
     tasks = plan_segments({"k": ["a"], "l": ["a"]}, {"a": ()}, {"a": 1000}, 10, 100)
     assert [task.keys for task in tasks] == [("k",), ("l",)]
