@@ -1,4 +1,6 @@
-"""``python -m benchmarks.scale``: time and memory of each stage as the data grow; docs/scale.md.
+"""``python -m benchmarks.scale``: time and memory of stages and of the store's care as the data grow.
+
+docs/scale.md has what it printed.
 
 Images are real files of 16 x 16 pixels, features in the store are random ones of the demo model's
 shape, so that what is measured is all that a stage does around its arithmetic.
@@ -16,17 +18,19 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from cache.layout import content_key
+from cache.layout import Space, content_key
 from cache.store import Store
 from pipeline.cluster import iterate_tasks
 from pipeline.models import feature_space, load_encoder
 from pipeline.params import ClusterParams, parse_params
+from pipeline.paths import ARTEFACTS, TEST
+from pipeline.receipts import write_receipt
 
 ROOT = Path(__file__).parent.parent
 CATEGORIES, REFERENCES, SEGMENT = 10, 4, 256
@@ -142,21 +146,55 @@ def measure_stages(count: int, stages: tuple[str, ...], place: Path | None) -> d
     return found
 
 
-def stages_table(small: int, factor: int, stages: tuple[str, ...], place: Path | None) -> str:
-    """How time and memory of the stages grow from some images to several times as many."""
-    few = measure_stages(small, stages, place)
-    many = measure_stages(factor * small, stages, place)
+CARE = {
+    "verify": ("cache", "verify", "--store", "store"),
+    "copy": ("cache", "copy", "store", "copy"),
+    "prune --unused": ("cache", "prune", "--unused", "--all", "--store", "store"),
+}
+"""What looks after a store, as arguments of ``fade``."""
+
+
+def measure_care(count: int, place: Path | None) -> dict[str, Run]:
+    """Each command on a space of so many small rows, all of which a receipt names."""
+    found = {}
+    space = Space("numbers", {"kind": "scale"}, (4,), "float32")
+    with tempfile.TemporaryDirectory(dir=place) as name:
+        folder = Path(name)
+        (folder / ".dvc").mkdir()
+        store = Store(folder / "store")
+        store.register(space)
+        keys = [content_key(str(number).encode()) for number in range(count)]
+        for start in range(0, count, SEGMENT):
+            part = keys[start : start + SEGMENT]
+            store.write(space, part, np.ones((len(part), *space.shape), space.dtype))
+        for artefact in ARTEFACTS:
+            if artefact.receipt:
+                there = replace(artefact, path=folder / artefact.path)
+                write_receipt(there, store, {space: keys} if artefact is TEST else {})
+        for what, arguments in CARE.items():
+            code = (
+                f"try:\n    main({arguments})\nexcept SystemExit as end:\n    assert not end.code"
+            )
+            found[what] = run(folder, f"from pipeline.cli import main\n{code}")
+            print(f"{count} rows, {what}: {found[what]}", file=sys.stderr, flush=True)
+    return found
+
+
+def growth_table(
+    few: dict[str, Run], many: dict[str, Run], small: int, factor: int, of: str
+) -> str:
+    """How time and memory grow from some images or rows to several times as many."""
     lines = [
-        f"| stage | {small:,} images | {factor * small:,} images | peak | peak | bytes a row "
+        f"| {of} | {small:,} | {factor * small:,} | peak | peak | bytes a row "
         f"| within {GROWTH} x peak + {ROW_BYTES} bytes a row |",
         "|---|---|---|---|---|---|---|",
     ]
-    for stage in stages:
-        one, other = few[stage], many[stage]
+    for name, one in few.items():
+        other = many[name]
         rows = (factor - 1) * small
         allowed = GROWTH * one.peak + ROW_BYTES * rows
         lines.append(
-            f"| {stage} | {one.seconds:.1f} s | {other.seconds:.1f} s | {one.peak / 1e6:.0f} MB "
+            f"| {name} | {one.seconds:.1f} s | {other.seconds:.1f} s | {one.peak / 1e6:.0f} MB "
             f"| {other.peak / 1e6:.0f} MB | {(other.peak - one.peak) / rows:.0f} "
             f"| {'yes' if other.peak <= allowed else 'no'} |"
         )
@@ -196,9 +234,9 @@ def scheduler_table(tasks: int) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("what", choices=("stages", "scheduler"))
+    parser.add_argument("what", choices=("stages", "store", "scheduler"))
     parser.add_argument(
-        "--images", type=int, default=20_000, help="of the smaller run; or empty tasks"
+        "--images", type=int, default=20_000, help="or rows of the smaller run; or empty tasks"
     )
     parser.add_argument("--factor", type=int, default=10, help="the larger run has so many times")
     parser.add_argument("--stage", action="append", choices=STAGES, help="these and no others")
@@ -207,8 +245,13 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.what == "scheduler":
         print(scheduler_table(chosen.images))
         return
-    stages = tuple(chosen.stage or STAGES)
-    print(stages_table(chosen.images, chosen.factor, stages, chosen.place))
+    small, large = chosen.images, chosen.factor * chosen.images
+    if chosen.what == "store":
+        few, many = (measure_care(count, chosen.place) for count in (small, large))
+    else:
+        stages = tuple(chosen.stage or STAGES)
+        few, many = (measure_stages(count, stages, chosen.place) for count in (small, large))
+    print(growth_table(few, many, small, chosen.factor, chosen.what))
 
 
 if __name__ == "__main__":

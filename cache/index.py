@@ -60,19 +60,21 @@ class Places(Sequence[Location]):
         return Places(names, segments.astype(np.int32), self.rows, self.crcs)
 
 
-class Index(Mapping[str, Location]):
-    """All published rows of a space by key, keys sorted; see :meth:`build`."""
+@dataclass(frozen=True, eq=False)
+class Published:
+    """All rows of some index entries, in the entries' order; what is there twice comes twice.
 
-    def __init__(self, keys: Keys, places: Places) -> None:
-        self._keys, self._places = keys, places
+    Attributes:
+        keys: of n rows.
+        places: of these rows, segment after segment.
+    """
+
+    keys: Keys
+    places: Places
 
     @classmethod
-    def build(cls, entries: Iterable[Mapping[str, Any]], prefer: Preference | None = None) -> Index:
-        """The index of entries as the store writes them.
-
-        Of duplicates the first one serves that is preferred, or else the first; ``prefer`` is asked
-        only about those.
-        """
+    def of(cls, entries: Iterable[Mapping[str, Any]]) -> Published:
+        """Rows of entries as the store writes them; one entry is held at a time."""
         names: list[str] = []
         found: list[Keys] = []
         parts: list[Keys] = []
@@ -86,8 +88,41 @@ class Index(Mapping[str, Location]):
             if len(parts) == JOINED:  # many small arrays would tear the memory to pieces
                 found.append(Keys.join(parts))
                 parts = []
-        keys = Keys.join([*found, *parts])
-        del found, parts
+        places = Places(
+            tuple(names),
+            np.frombuffer(segments, np.int32),
+            np.frombuffer(rows, np.int32),
+            np.frombuffer(crcs, np.uint32),
+        )
+        return cls(Keys.join([*found, *parts]), places)
+
+    def take(self, places: NDArray[np.integer]) -> Published:
+        """Some of the rows, by position, in this order; still with the names of all segments."""
+        return Published(self.keys.take(places), self.places.take(places))
+
+    def segments(self) -> Iterator[tuple[str, slice]]:
+        """Each segment's name, and where its rows are among these."""
+        ends = np.searchsorted(self.places.segments, np.arange(len(self.places.names) + 1)).tolist()
+        for name, start, stop in zip(self.places.names, ends, ends[1:], strict=False):
+            yield name, slice(start, stop)
+
+
+class Index(Mapping[str, Location]):
+    """All published rows of a space by key, keys sorted; see :meth:`build`."""
+
+    def __init__(self, keys: Keys, places: Places) -> None:
+        self._keys, self._places = keys, places
+
+    @classmethod
+    def build(cls, entries: Iterable[Mapping[str, Any]], prefer: Preference | None = None) -> Index:
+        """The index of entries as the store writes them.
+
+        Of duplicates the first one serves that is preferred, or else the first; ``prefer`` is asked
+        only about those.
+        """
+        published = Published.of(entries)
+        keys, places = published.keys, published.places
+        del published  # each array goes as soon as its rows are in order
         order = np.argsort(keys.data, kind="stable")
         keys = keys.take(order)
         again = np.zeros(len(keys), bool)
@@ -98,19 +133,11 @@ class Index(Mapping[str, Location]):
             alike = again.copy()
             alike[:-1] |= again[1:]
             at = np.flatnonzero(alike)
-            liked = prefer(keys.take(at), np.frombuffer(crcs, np.uint32)[order[at]])
+            liked = prefer(keys.take(at), places.crcs[order[at]])
             order[at] = order[at[np.lexsort((~liked, np.cumsum(~again)[at]))]]
         if again.any():
             keys, order = keys.take(~again), order[~again]
-        return cls(
-            keys,
-            Places(
-                tuple(names),
-                np.frombuffer(segments, np.int32)[order],
-                np.frombuffer(rows, np.int32)[order],
-                np.frombuffer(crcs, np.uint32)[order],
-            ),
-        )
+        return cls(keys, places.take(order))
 
     def __getitem__(self, key: str) -> Location:
         places, found = self.find([key])

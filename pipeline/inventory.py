@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.files import Listed, Place, reason
-from cache.layout import Location, Space, cut
+from cache.index import Published
+from cache.keys import Keys
+from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
 from pipeline.paths import ARTEFACTS
-from pipeline.receipts import Receipt, read_receipt
+from pipeline.receipts import Receipt, Rows, read_receipt
 
 DAY = 24 * 60 * 60
 """Seconds after which files that nothing names are no longer taken for a running writer's."""
@@ -23,8 +26,8 @@ VERIFY_BYTES = 64 << 20
 """Read at once by :func:`verify`."""
 
 Reason = Literal["unpublished", "duplicate", "unused"]
-Rows = Mapping[str, Collection[tuple[str, int]]]
-"""Keys and checksums of rows, by the fingerprint of their space."""
+Needed = Mapping[str, Sequence[Rows]]
+"""Keys and checksums of rows, by the fingerprint of their space; one part for each receipt."""
 
 
 @dataclass(frozen=True)
@@ -124,31 +127,35 @@ def verify(store: Store, space: Space) -> SpaceCheck:
     folder = store.folder(space)
     # segments before entries: what is published in between then counts as published
     segments = {file.name.split("/")[3] for file in _list(store, f"{folder}/segments")} - {""}
-    entries = list(store.entries(space))
-    published = {str(entry["segment"]) for entry in entries}
+    rows = Published.of(store.entries(space))
+    published = set(rows.places.names)
     index = {file.name.rpartition("/")[2] for file in _list(store, f"{folder}/index")} - {""}
-    sound: set[str] = set()
-    read = 0
+    sound = np.ones(len(rows.keys), bool)
     damaged: list[str] = []
-    for entry in entries:
-        places = [Location(entry["segment"], row, crc) for row, crc in enumerate(entry["crc"])]
+    for _, segment in rows.segments():
         try:
-            for piece in cut(places, max(1, VERIFY_BYTES // max(1, space.row_bytes))):
-                store.read(space, piece)
+            for piece in _pieces(space, segment):
+                store.read(space, list(rows.places[piece]))
         except DamagedSegmentError as error:
             damaged.append(str(error))
-        else:
-            sound.update(entry["keys"])
-            read += len(places)
+            sound[segment] = False
+    distinct = len(rows.keys.take(sound).distinct())
     return SpaceCheck(
         space.label,
         space.fingerprint,
-        len(sound),
-        read - len(sound),
+        distinct,
+        int(np.count_nonzero(sound)) - distinct,
         tuple(damaged),
         tuple(sorted(segments - published)),
         tuple(sorted(index - {f"{segment}.json" for segment in published})),
     )
+
+
+def _pieces(space: Space, rows: slice) -> Iterator[slice]:
+    """A segment's rows in pieces that are read at once."""
+    step = max(1, VERIFY_BYTES // max(1, space.row_bytes))
+    for start in range(rows.start, rows.stop, step):
+        yield slice(start, min(start + step, rows.stop))
 
 
 @dataclass(frozen=True)
@@ -178,22 +185,17 @@ def copy(source: Store, target: Store) -> Iterator[Copied]:
         StoreError: one of them cannot be read, or the target takes nothing.
     """
     for space in source.spaces():
-        present = set(target.present(space))
-        entries = list(source.entries(space))
-        offered = {key for entry in entries for key in entry["keys"]}
-        target.prepare({space: len(offered - present)})
-        rows = 0
-        for entry in entries:
-            places = {
-                key: Location(entry["segment"], row, crc)
-                for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True))
-                if key not in present
-            }
-            for keys in cut(list(places), max(1, VERIFY_BYTES // max(1, space.row_bytes))):
-                target.write(space, keys, source.read(space, [places[key] for key in keys]))
-            present |= places.keys()
-            rows += len(places)
-        yield Copied(space.label, space.fingerprint, rows, rows * space.row_bytes)
+        rows = Published.of(source.entries(space))
+        lacking = np.flatnonzero(~target.present(space).has(rows.keys))
+        rows = rows.take(lacking[rows.keys.take(lacking).first()])
+        target.prepare({space: len(rows.keys)})
+        for _, segment in rows.segments():
+            for piece in _pieces(space, segment):
+                read = source.read(space, list(rows.places[piece]))
+                target.write(space, rows.keys[piece], read)
+        yield Copied(
+            space.label, space.fingerprint, len(rows.keys), len(rows.keys) * space.row_bytes
+        )
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ def nameless(store: Store) -> list[str]:
 def prunable(
     store: Store,
     *,
-    needed: Rows | None = None,
+    needed: Needed | None = None,
     everything: bool = False,
     now: float | None = None,
 ) -> list[Removal]:
@@ -267,7 +269,7 @@ def prunable(
 
 
 def _prunable(
-    store: Store, space: Space, files: Iterable[Listed], needed: Rows | None
+    store: Store, space: Space, files: Iterable[Listed], needed: Needed | None
 ) -> Iterator[tuple[str, Reason, list[Listed]]]:
     """Label, reason and files of what nobody reads, whatever its age."""
     segments: dict[str, list[Listed]] = {}
@@ -278,22 +280,46 @@ def _prunable(
             segments.setdefault(rest[0], []).append(file)
         elif kind.endswith(".part") or (kind == "index" and rest[0]):
             index[file.name] = [file]
-    keep_all = needed is None or space.description.get("kind") == "text"
-    keep = frozenset(() if needed is None else needed.get(space.fingerprint, ()))
-    # rows of other machines may differ in their last bits: only equal ones replace each other
-    served: set[tuple[str, int]] = set()
-    for entry in store.entries(space):
-        segment = str(entry["segment"])
+    rows = Published.of(store.entries(space))
+    text = space.description.get("kind") == "text"
+    keep = None if needed is None or text else needed.get(space.fingerprint, ())
+    number, wanted = _numbered(rows, keep)
+    served = np.zeros(len(wanted), bool)
+    for segment, part in rows.segments():
         entry_file = f"{store.folder(space)}/index/{segment}.json"
         group = [*index.pop(entry_file, ()), *segments.pop(segment, ())]
-        rows = set(zip(entry["keys"], entry["crc"], strict=True))
-        new = rows - served
-        if new if keep_all else new & keep:
-            served |= rows
+        mine = number[part]
+        new = mine[~served[mine]]
+        if wanted[new].any():
+            served[mine] = True
         else:
-            yield space.label, "unused" if new else "duplicate", group
+            yield space.label, "unused" if len(new) else "duplicate", group
     for group in (*segments.values(), *index.values()):
         yield space.label, "unpublished", group
+
+
+def _numbered(
+    rows: Published, needed: Sequence[Rows] | None
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """A number for each row, the same for equal ones, and for each number whether it is needed.
+
+    Rows of other machines may differ in their last bits: only those of the same checksum are equal.
+    """
+    distinct, key_numbers = np.unique(rows.keys.data, return_inverse=True)
+    pairs, numbers = np.unique(_paired(key_numbers, rows.places.crcs), return_inverse=True)
+    if needed is None:
+        return numbers, np.ones(len(pairs), bool)
+    keys = Keys(distinct, rows.keys.hashes)
+    wanted = np.zeros(len(pairs), bool)
+    for part in needed:
+        at = part.sorted_keys.places_in(keys)
+        wanted |= np.isin(pairs, _paired(at[at >= 0], part.crcs[at >= 0]))
+    return numbers, wanted
+
+
+def _paired(key_numbers: NDArray[np.intp], crcs: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Number of a key and checksum in one."""
+    return key_numbers.astype(np.int64) << 32 | crcs
 
 
 def _removals(label: str, why: Reason, files: Sequence[Listed], newest: float) -> Iterator[Removal]:
@@ -318,19 +344,19 @@ def remove(store: Store, removals: Iterable[Removal]) -> None:
         raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None
 
 
-def needed_rows(projects: Iterable[Path] = (Path(),)) -> dict[str, set[tuple[str, int]]]:
+def needed_rows(projects: Iterable[Path] = (Path(),)) -> dict[str, list[Rows]]:
     """Keys and checksums by fingerprint of all rows that the receipts of some projects name.
 
     Raises:
         StoreError: a receipt is missing or damaged, so that nobody knows what is needed.
     """
-    needed: dict[str, set[tuple[str, int]]] = {}
+    needed: dict[str, list[Rows]] = {}
     for project in projects:
         for artefact in ARTEFACTS:
             if artefact.receipt:
                 receipt = read_receipt(artefact, project)
                 for label, space in receipt.spaces.items():
-                    needed.setdefault(space.fingerprint, set()).update(receipt.rows[label].items())
+                    needed.setdefault(space.fingerprint, []).append(receipt.rows[label])
     return needed
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,18 +19,18 @@ from cache.place import open_path
 from cache.store import Store
 from fade.aspect import Aspect, Shape, middle_aspect
 from fade.bank import similarity_to_others, similarity_to_references
-from fade.datasets import dataset_root, read_dataset
+from fade.datasets import dataset_root, iterate_dataset
 from fade.errors import DataError, ParameterError, StoreError
 from fade.preprocess import image_size
 from fade.sampling import reference_order
-from fade.types import DataPath, Feature, ImageRecord
+from fade.types import DataPath, Feature
 from pipeline.components import language_map_space, language_score_space, vision_map_space
 from pipeline.images import feature_groups, lacking
 from pipeline.loader import Pixels, Source, load_pixels
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
 from pipeline.params import Params
 from pipeline.paths import MANIFEST, store_root
-from pipeline.tables import manifest_aspect, read_table
+from pipeline.tables import manifest_aspect, table_columns, table_parts
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
@@ -44,7 +45,7 @@ class Images:
     """What a run works on.
 
     Attributes:
-        tests: keys of test images.
+        tests: keys of test images, each once.
         references: keys by category of distinct references, over all seeds.
         sample: some of the images to time.
         known: whether the keys are those of the files, so that the store can be asked for them.
@@ -52,17 +53,17 @@ class Images:
         calibration: keys of the training images that thresholds come from, scored like tests.
     """
 
-    tests: Sequence[str]
+    tests: Keys
     references: Mapping[str, Sequence[str]]
     sample: Sequence[DataPath]
     known: bool
     aspect: Aspect | None = None
     calibration: Sequence[str] = ()
 
-    @property
-    def scored(self) -> list[str]:
+    @cached_property
+    def scored(self) -> Keys:
         """Keys of all images to score, each once."""
-        return list(dict.fromkeys([*self.tests, *self.calibration]))
+        return _each_once(Keys.join([self.tests, Keys.of(self.calibration)]))
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     test_spaces = [spaces[f].fingerprint for f in params.test_features()]
     by_print = {space.fingerprint: space for space in spaces.values()}
     row_bytes = {name: space.row_bytes for name, space in by_print.items()}
-    groups = feature_groups(references, Keys.of(work.scored), reference_spaces, test_spaces)
+    groups = feature_groups(references, work.scored, reference_spaces, test_spaces)
     if work.known:
         missing = lacking(groups, by_print, store)
     else:
@@ -191,52 +192,71 @@ def _made_up(params: Params, images: int) -> Images:
     seeds = {trial.seed for trial in params.trials() if trial.shots}
     shots = params.max_shots if params.needs_vision else 0
     references = [f"reference {number}" for number in range(shots * len(seeds))]
-    return Images([f"test {number}" for number in range(images)], {"any": references}, [], False)
+    tests = Keys.of(f"test {number}" for number in range(images))
+    return Images(tests, {"any": references}, [], False)
 
 
 def _of_data_set(params: Params) -> Images:
     dataset = params.dataset
     path = open_path(dataset.path)
-    records = read_dataset(dataset.format, path, dataset.categories, dataset.limit)
     root = dataset_root(dataset.format, path)
-    hashes, aspect = _known()
-    known = all(record.path in hashes for record in records)
-    keys = hashes if known else {record.path: record.path for record in records}
-    tests = [record for record in records if record.split == "test"]
+    tests = array("q")
+    training: dict[str, array[int]] = {}
+    first: dict[str, list[DataPath]] = {"train": [], "test": []}
+
+    def names() -> Iterator[str]:
+        records = iterate_dataset(dataset.format, path, dataset.categories, dataset.limit)
+        for number, record in enumerate(records):
+            of_kind = tests
+            if record.split == "train":
+                of_kind = training.setdefault(record.category, array("q"))
+            of_kind.append(number)
+            if len(first[record.split]) < SAMPLE_IMAGES:
+                first[record.split].append(root / record.path)
+            yield content_key(record.path.encode())
+
+    keys = Keys.of(names())
     if not tests and not params.threshold.images:
         raise DataError(
             f"{dataset.path} has no test images and threshold.images is 0: nothing would be scored"
         )
-    by_category: dict[str, list[ImageRecord]] = {}
-    for record in records:
-        if record.split == "train":
-            by_category.setdefault(record.category, []).append(record)
+    paths, hashes, aspect = _known()
+    order = np.argsort(paths.data)
+    places = keys.places_in(paths.take(order))
+    known = bool((places >= 0).all())
+    if known:
+        keys = hashes.take(order[places])
     seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
     shots = params.max_shots if params.needs_vision else 0
     references = {
         category: list(
             dict.fromkeys(
-                keys[train[position].path]
+                keys[numbers[position]]
                 for seed in seeds
-                for position in reference_order(len(train), seed)[:shots]
+                for position in reference_order(len(numbers), seed)[:shots]
             )
         )
-        for category, train in by_category.items()
+        for category, numbers in training.items()
     }
     calibration = [
-        keys[train[position].path]
-        for train in by_category.values()
-        for position in _last(len(train), params.vision.seeds, params.threshold.images)
+        keys[numbers[position]]
+        for numbers in training.values()
+        for position in _last(len(numbers), params.vision.seeds, params.threshold.images)
     ]
-    sample = [root / record.path for record in (tests or records)[:SAMPLE_IMAGES]]
+    sample = first["test" if tests else "train"]
     return Images(
-        list(dict.fromkeys(keys[record.path] for record in tests)),
+        _each_once(keys.take(np.frombuffer(tests, np.int64))),
         references,
         sample,
         known,
         _aspect(sample, aspect if known else None, params),
         list(dict.fromkeys(calibration)),
     )
+
+
+def _each_once(keys: Keys) -> Keys:
+    """Keys in the order of their first appearance."""
+    return keys.take(keys.first())
 
 
 def _aspect(sample: Sequence[DataPath], known: Aspect | None, params: Params) -> Aspect | None:
@@ -258,13 +278,18 @@ def _last(images: int, seeds: Sequence[int], count: int) -> list[int]:
     return sorted(range(images), key=lambda position: -ranks[position])[:count]
 
 
-def _known() -> tuple[dict[str, str], Aspect | None]:
-    """Keys by path and the aspect ratio of the last manifest, if there is one."""
+def _known() -> tuple[Keys, Keys, Aspect | None]:
+    """Hashes of the paths and of the contents, and the aspect ratio, of the last manifest, if any."""
+    paths: list[Keys] = []
+    hashes: list[Keys] = []
     try:
-        manifest, remarks = read_table(MANIFEST.path)
+        aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
+        for part in table_parts(MANIFEST.path, ("path", "hash")):
+            paths.append(Keys.of(content_key(path.encode()) for path in part["path"].to_pylist()))
+            hashes.append(Keys.of(part["hash"].to_pylist()))
     except StoreError:
-        return {}, None
-    return dict(zip(manifest["path"], manifest["hash"], strict=True)), manifest_aspect(remarks)
+        return Keys.of(()), Keys.of(()), None
+    return Keys.join(paths), Keys.join(hashes), aspect
 
 
 def _component_bytes(params: Params, spaces: Mapping[Feature, Space], tests: int) -> int:

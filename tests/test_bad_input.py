@@ -688,6 +688,9 @@ CASES = (
     Case("a damaged artefact", REFUSED[5], "delete it and run", cut_manifest),
     Case("an unknown parameter", REFUSED[2], "did you mean shots", parameters(vision__shot=[1])),
     Case("a number as text", REFUSED[2], "evaluate.size", parameters(evaluate__size="256")),
+    Case("an aspect that is neither square nor keep", REFUSED[2], "'square' or 'keep'", parameters(
+        features__aspect="wide"
+    )),
 )  # fmt: skip
 
 

@@ -47,3 +47,13 @@ def test_scale_of_light_stages(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["scan", "manifest"]
     assert all(line.endswith("| yes |") for line in lines[2:])
+
+
+def test_scale_of_the_stores_care(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from benchmarks.scale import CARE
+    from benchmarks.scale import main as measure
+
+    measure(["store", "--images=300", "--factor=2", f"--place={tmp_path}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == list(CARE)
+    assert all(line.endswith("| yes |") for line in lines[2:])

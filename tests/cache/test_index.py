@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.index import Index, Places
+from cache.index import Index, Places, Published
 from cache.layout import Location
 
 
@@ -38,6 +39,24 @@ def test_the_first_of_duplicates_serves(found: list[dict[str, Any]]) -> None:
     places, there = index.find(asked)
     assert there.tolist() == [key in expected for key in asked]
     assert list(places.take(there)) == [expected[key] for key in asked if key in expected]
+
+
+@given(entries())
+@settings(max_examples=100, deadline=None)
+def test_what_is_published_is_found_by_segment(found: list[dict[str, Any]]) -> None:
+    published = Published.of(found)
+    by_segment = dict(published.segments())
+    assert list(by_segment) == [entry["segment"] for entry in found]
+    for entry in found:
+        rows = by_segment[entry["segment"]]
+        assert list(published.keys[rows]) == entry["keys"]
+        assert list(published.places[rows]) == [
+            Location(entry["segment"], row, crc) for row, crc in enumerate(entry["crc"])
+        ]
+    odd = published.take(np.arange(1, len(published.keys), 2))
+    assert [key for _, rows in odd.segments() for key in odd.keys[rows]] == list(published.keys)[
+        1::2
+    ]
 
 
 def test_places_narrow_to_their_own_segments() -> None:

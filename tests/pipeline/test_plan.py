@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,27 @@ def test_made_up_images(tmp_path: Path, content: dict[str, Any]) -> None:
     assert many.images_to_encode == 1002
     assert many.component_bytes == 100 * few.component_bytes
     assert many.tasks > few.tasks
+
+
+def test_memory_grows_by_less_than_300_bytes_an_image(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a model that is loaded once, so that its weights do not hide what the images take
+    with project(tmp_path, changed(content, dataset__path="nowhere")):
+        params = load_params()
+        encoder = plan_module.load_encoder(params)
+        monkeypatch.setattr(plan_module, "load_encoder", lambda params: encoder)
+        monkeypatch.setattr(plan_module, "_time_encoding", lambda *_: (0, 0.0))
+        monkeypatch.setattr(plan_module, "_time_comparing", lambda *_: 0.0)
+        peaks = []
+        for images in (50_000, 100_000):
+            tracemalloc.start(1)
+            try:
+                plan_run(params, images)
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 300 * 50_000
 
 
 def test_refusal(tmp_path: Path, content: dict[str, Any]) -> None:

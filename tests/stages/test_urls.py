@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import pytest
 
 from cache.store import Store
 from fade.errors import StoreError
+from pipeline.cli import main
 from pipeline.inventory import describe, verify
-from pipeline.paths import ARTEFACTS
+from pipeline.paths import ARTEFACTS, MANIFEST, TEST
+from pipeline.receipts import read_receipt
+from pipeline.tables import read_table
 from tests.objectstore import SECRET, Bucket, Fault
-from tests.projects import GOLDEN, STAGES, changed, golden_params, run_stages
+from tests.projects import GOLDEN, STAGES, changed, golden_params, project, run_stages
 
 RESULTS = (
     "metrics.csv", "summary.csv", "metrics.json", "evaluation.json", "scores.parquet",
@@ -32,6 +36,20 @@ def params(golden_checkpoint: Path) -> dict[str, Any]:
     )
 
 
+@pytest.fixture(scope="module")
+def here(params: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on folders, its report included."""
+    return run_stages(tmp_path_factory.mktemp("here"), params, *STAGES)
+
+
+def upload(bucket: Bucket) -> str:
+    """Put the golden images into a bucket; their URL."""
+    images = GOLDEN / "images"
+    for file in images.rglob("*.*"):
+        bucket.put(f"data/{file.relative_to(images).as_posix()}", file.read_bytes())
+    return f"{bucket.url}/data"
+
+
 def artefacts(folder: Path) -> dict[str, bytes]:
     """Receipts and results by name."""
     paths = [artefact.path for artefact in ARTEFACTS if artefact.receipt]
@@ -39,12 +57,11 @@ def artefacts(folder: Path) -> dict[str, bytes]:
     return {str(path): (folder / path).read_bytes() for path in paths}
 
 
-def test_a_run_on_a_bucket(params: dict[str, Any], tmp_path: Path, bucket: Bucket) -> None:
+def test_a_run_on_a_bucket(
+    params: dict[str, Any], here: Path, tmp_path: Path, bucket: Bucket
+) -> None:
     url = f"{bucket.url}/team/store"
-    here = run_stages(tmp_path / "here", params, *STAGES)
-    images = GOLDEN / "images"
-    for file in images.rglob("*.*"):
-        bucket.put(f"data/{file.relative_to(images).as_posix()}", file.read_bytes())
+    data = upload(bucket)
     asked: list[str] = []
 
     def sometimes(method: str, path: str) -> Fault:
@@ -56,7 +73,7 @@ def test_a_run_on_a_bucket(params: dict[str, Any], tmp_path: Path, bucket: Bucke
     remote = changed(
         params,
         features__store=url,
-        dataset__path=f"{bucket.url}/data",
+        dataset__path=data,
         dataset__watch="listing.csv",
         cluster={"kind": "threads", "workers": 2},
     )
@@ -90,3 +107,68 @@ def test_a_run_on_a_bucket(params: dict[str, Any], tmp_path: Path, bucket: Bucke
     with pytest.raises(StoreError, match=r"lacks \d+ rows of .* cannot be written to") as error:
         run_stages(again, more, "extract")
     assert "access denied (403)" in str(error.value)
+
+
+def test_a_scan_of_a_bucket(
+    params: dict[str, Any],
+    here: Path,
+    tmp_path: Path,
+    bucket: Bucket,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listed = changed(params, dataset__path=upload(bucket), dataset__watch="listing.parquet")
+    listing = tmp_path / "listing.parquet"
+
+    def scan() -> dict[str, int]:
+        """What a scan says: of files, and whether it wrote the listing."""
+        with project(tmp_path, listed), pytest.raises(SystemExit) as ended:
+            main(["scan", "--json"])
+        printed = capsys.readouterr()
+        assert not ended.value.code, printed.err
+        found: dict[str, int] = json.loads(printed.out)
+        return found
+
+    first = scan()
+    assert first["files"] == first["added"] == first["read"] > 10
+    before, time = listing.read_bytes(), listing.stat().st_mtime_ns
+    bucket.proxy.seen.clear()
+    again = scan()
+    assert (again["read"], again["written"]) == (0, False)
+    assert (listing.read_bytes(), listing.stat().st_mtime_ns) == (before, time)
+    assert not [path for method, path in bucket.proxy.seen if method == "GET" and ".png" in path]
+
+    # the manifest takes hashes and sizes from the listing, and is that of the folder
+    bucket.proxy.seen.clear()
+    run_stages(tmp_path, listed, "manifest")
+    found, expected = (read_table(folder / MANIFEST.path)[0] for folder in (tmp_path, here))
+    assert found.equals(expected)
+    assert not [path for method, path in bucket.proxy.seen if method == "GET" and ".png" in path]
+
+    bucket.put("data/weave/test/hole/000.png", bucket.get("data/weave/test/hole/001.png"))
+    third = scan()
+    assert (third["changed"], third["read"], third["written"]) == (1, 1, True)
+    assert listing.read_bytes() != before
+
+
+def test_a_streaming_run_on_a_bucket(
+    params: dict[str, Any], here: Path, tmp_path: Path, bucket: Bucket
+) -> None:
+    url = f"{bucket.url}/team/store"
+    remote = changed(
+        params,
+        features__keep=False,
+        features__store=url,
+        dataset__path=upload(bucket),
+        dataset__watch="listing.parquet",
+    )
+    there = run_stages(tmp_path, remote)
+    for name in RESULTS:
+        file = Path("results") / name
+        assert (there / file).read_bytes() == (here / file).read_bytes(), name
+    assert not any(len(keys) for keys in read_receipt(TEST, there).rows.values())
+    assert not (there / ".fade").exists()
+    # of features, only those of references came into the bucket
+    rows = {info.label: info.rows for info in describe(Store(url))}
+    full = {info.label: info.rows for info in describe(Store(here / ".fade" / "store"))}
+    assert rows["vision-map"] == full["vision-map"]
+    assert all(rows[name] < full[name] for name in rows if name.startswith("clip-patch"))
