@@ -19,11 +19,10 @@ from pipeline.progress import Progress
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+    from pipeline.scheduler import Job
+
 T = TypeVar("T")
 R = TypeVar("R")
-Job = tuple[str, Callable[[], R]]
-"""A task that can be run, and its key: what is said of it in the dashboard and in errors."""
-
 IN_FLIGHT = 4
 """Tasks that are handed out or wait for their turn, for each worker of this machine."""
 

@@ -23,11 +23,12 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from fade.errors import FadeError, ModelError, ParameterError
-from pipeline.cluster import Job
 from pipeline.params import ClusterParams
 from pipeline.paths import project_root
 
 R = TypeVar("R")
+Job = tuple[str, Callable[[], R]]
+"""The key of a task, which is what the dashboard and errors say of it, and the call that does it."""
 
 log = logging.getLogger("fade")
 
