@@ -192,10 +192,6 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return torch.bmm(torch.bmm(query, key.mT).softmax(-1), value)
 
 
-LOOKING = 2
-"""Last blocks in which the cls token is told where to look."""
-
-
 def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tensor) -> Any:
     """The clip stream of all images and the gem stream of some, as :mod:`fade.encoder` has them.
 
@@ -206,8 +202,7 @@ def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tenso
         gem: indices of the images whose gem stream is wanted.
 
     Returns:
-        (B, 1 + patches, dim) and (len(gem), patches, dim), L2-normalised; and (LOOKING, B, heads,
-        patches), how much of its attention the cls token gives each patch in the last blocks.
+        (B, 1 + patches, dim) and (len(gem), patches, dim), L2-normalised.
     """
     import torch
     from torch.nn import functional as F
@@ -227,7 +222,6 @@ def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tenso
     blocks = visual.transformer.resblocks
     first = GemConfig().first_block(len(blocks))
     gathered: Any = None
-    looks: list[Tensor] = []
     for index, block in enumerate(blocks):
         attention, normed = block.attn, block.ln_1(clip)
         joint = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
@@ -244,19 +238,14 @@ def both_streams(visual: Any, pixels: Tensor, windows: Tensor | None, gem: Tenso
                 found = found + _attend(tokens * factor, tokens, value[gem]) / 3
             found = found.view_as(tokens).transpose(1, 2).flatten(2)
             gathered = (clip[gem] if gathered is None else gathered) + attention.out_proj(found)
-        query = query * query.shape[-1] ** -0.5
-        if index >= len(blocks) - LOOKING:
-            shares = torch.einsum("bhd,bhnd->bhn", query[:, :, 0], key)
-            looks.append(shares.float().softmax(-1)[..., 1:])
-        found = _attend(query, key, value).view_as(query)
+        found = _attend(query * query.shape[-1] ** -0.5, key, value).view_as(query)
         clip = clip + attention.out_proj(found.transpose(1, 2).flatten(2))
         clip = clip + block.mlp(block.ln_2(clip))
     gathered = clip[:0] if gathered is None else gathered
-    clip, gathered = (
+    return tuple(
         F.normalize((visual.ln_post(tokens) @ visual.proj).float(), dim=-1)
         for tokens in (clip, gathered[:, 1:])
     )
-    return clip, gathered, torch.stack(looks)
 
 
 # --- batches ------------------------------------------------------------------------------------
@@ -412,12 +401,11 @@ class Recipe:
             sentences that are kept.
         windows, wholes: products in a process's batch of windows and of whole pictures.
         processes: that train together; another number gives other weights.
-        hidden: rate of the matrices inside the vision tower's blocks, as a multiple.
         saving: steps after which progress is kept.
     """
 
-    products: int = 96
-    steps: int = 4000
+    products: int = 48
+    steps: int = 3000
     cooling: int = 500
     seed: int = 0
     start: Path | None = None
@@ -427,7 +415,6 @@ class Recipe:
     processes: int = 2
     rate: float = 1e-3
     tuning: float = 5e-4
-    hidden: float = 3.0
     decay: float = 0.05
     averaging: float = 0.99
     saving: int = 100
@@ -524,9 +511,7 @@ def losses(
     count = len(batch.pixels)
     queries = torch.arange(count).view(-1, 3)[:, 1:].flatten()
     with torch.autocast("cpu", torch.bfloat16):
-        clip, gem, looks = both_streams(
-            model.visual, (batch.pixels - mean) / std, batch.windows, mapped
-        )
+        clip, gem = both_streams(model.visual, (batch.pixels - mean) / std, batch.windows, mapped)
 
     cover = batch.cover.flatten(1)
     flawed = (cover > TOUCHED).float()
@@ -551,15 +536,11 @@ def losses(
     pairs = visible.view(-1, 3)[:, :, None] & clear.view(-1, 3)[:, None, :]
     rank = F.softplus(levels[..., None, :] - levels[..., :, None])[:, pairs].sum()
 
-    on_defects = (looks * flawed[:, None]).sum(-1)[:, area > 1]
-    look = -(on_defects + 1e-3).log().sum() / max(1, on_defects.numel())
-
     patches = clip[:, 1:].unflatten(0, (-1, 3))
     nearest = torch.einsum("pqnd,pmd->pqnm", patches[:, 1:], patches[:, 0]).amax(-1).flatten(0, 1)
     distance = _MULTIPLIER * 0.5 * (1 - nearest)
     return {
         "image": image,
-        "look": look,
         "rank": rank / (_GROUPS * pairs.sum().clamp(min=1)),
         "map": patch_loss(torch.einsum("bnd,gd->gbn", gem, direction), mapped),
         "patch": patch_loss(torch.einsum("bnd,gd->gbn", clip[:, 1:], direction), everything),
@@ -567,32 +548,7 @@ def losses(
     }
 
 
-WEIGHTS = {"image": 3.0, "look": 0.3, "rank": 3.0, "map": 1.5, "patch": 1.0, "vision": 1.0}
-
-
-def new_optimisers(model: Any, recipe: Recipe) -> tuple[Any, ...]:
-    """Muon for the matrices of the vision tower's blocks, AdamW for all else."""
-    import torch
-
-    hidden = [p for p in model.visual.transformer.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in hidden}
-    rest = [
-        p for name, p in model.named_parameters() if name != "logit_scale" and id(p) not in chosen
-    ]
-    muon = torch.optim.Muon(
-        [{"params": hidden, "share": recipe.hidden}],
-        weight_decay=recipe.decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    adam = torch.optim.AdamW(
-        [
-            {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.decay, "share": 1.0},
-            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0, "share": 1.0},
-        ],
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-    return muon, adam
+WEIGHTS = {"image": 3.0, "rank": 3.0, "map": 1.5, "patch": 1.0, "vision": 1.0}
 
 
 def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -> None:
@@ -622,15 +578,21 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
     visual: Any = model.visual
     patch = int(visual.patch_size[0])
     trained = [p for name, p in model.named_parameters() if name != "logit_scale"]
-    optimisers = new_optimisers(model, recipe)
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.98),
+        fused=True,
+    )
     kept, first = folder / STATE, 0
     if kept.exists():
         state = torch.load(kept, weights_only=True)
         first = state["step"]
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        for optimiser, kept_state in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept_state)
+        optimiser.load_state_dict(state["optimiser"])
     distributed.barrier()
     reading = 0 if recipe.start is not None else recipe.reading
     known: list[Tensor] = []
@@ -639,8 +601,8 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
         # Draws depend on the step alone, so that a run that goes on draws what it would have drawn.
         rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, 4, rank, step]))
         common = np.random.default_rng(np.random.SeedSequence([recipe.seed, 5, step]))
-        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-            group["lr"] = group["share"] * recipe.rate_at(step)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate_at(step)
         whole = bool(common.random() < recipe.whole_at(step))
         products = recipe.wholes if whole else recipe.windows
         # The gem stream costs most: some pictures of every other batch will do.
@@ -657,15 +619,14 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
             direction = known[int(rng.integers(len(known)))]
         parts = losses(model, batch, direction, mean, std, mapped)
         loss = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
-        model.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=True)
         loss.backward()
         own = [p.grad for p in trained if p.grad is not None]
         gradients = parameters_to_vector(own)
         distributed.all_reduce(gradients)
         vector_to_parameters(gradients / recipe.processes, own)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        optimiser.step()
         keep = min(recipe.averaging, (step + 1) / (step + 10))
         with torch.no_grad():
             for kept_part, current in zip(average.parameters(), model.parameters(), strict=True):
@@ -685,7 +646,7 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
                     "step": done,
                     "model": model.state_dict(),
                     "average": average.state_dict(),
-                    "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+                    "optimiser": optimiser.state_dict(),
                 },
                 part,
             )

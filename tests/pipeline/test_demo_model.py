@@ -88,16 +88,10 @@ def test_training_computes_the_encoder_s_streams(encoder: Encoder, products: tra
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.mean, encoder.std))
     visual = encoder._model.visual  # type: ignore[union-attr]
     with torch.no_grad():
-        clip, gem, looks = training.both_streams(
-            visual, (images - mean) / std, None, torch.arange(2)
-        )
+        clip, gem = training.both_streams(visual, (images - mean) / std, None, torch.arange(2))
     np.testing.assert_allclose(clip[:, 0], wanted["clip", "cls"], atol=1e-5)
     np.testing.assert_allclose(clip[:, 1:], wanted["clip", "patch"], atol=1e-5)
     np.testing.assert_allclose(gem, wanted["gem", "patch"], atol=1e-5)
-    assert looks.shape == (training.LOOKING, 2, 4, clip.shape[1] - 1)
-    # the rest is what the cls token gives itself
-    assert looks.min() >= 0
-    assert looks.sum(-1).max() < 1
 
 
 @pytest.mark.parametrize("whole", [True, False])
