@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,20 @@ Preference = Callable[[Keys, NDArray[np.uint32]], NDArray[np.bool_]]
 """Tells of some rows, by key and checksum, which are preferred to others of the same key."""
 JOINED = 256
 """Segments whose keys become one array while an index is built."""
+
+
+class Entry(NamedTuple):
+    """What an index entry says of a segment.
+
+    Attributes:
+        segment: its name.
+        keys: of its n rows.
+        crcs: (n,) uint32, the rows' checksums.
+    """
+
+    segment: str
+    keys: Keys
+    crcs: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +87,18 @@ class Published:
     places: Places
 
     @classmethod
-    def of(cls, entries: Iterable[Mapping[str, Any]]) -> Published:
-        """Rows of entries as the store writes them; one entry is held at a time."""
+    def of(cls, entries: Iterable[Entry]) -> Published:
+        """Rows of entries, of which one is held at a time."""
         names: list[str] = []
         found: list[Keys] = []
         parts: list[Keys] = []
         segments, rows, crcs = array("i"), array("i"), array("I")
         for number, entry in enumerate(entries):
-            names.append(entry["segment"])
-            parts.append(Keys.of(entry["keys"]))
-            segments.extend([number] * len(parts[-1]))
-            rows.extend(range(len(parts[-1])))
-            crcs.extend(entry["crc"])
+            names.append(entry.segment)
+            parts.append(entry.keys)
+            segments.extend([number] * len(entry.keys))
+            rows.extend(range(len(entry.keys)))
+            crcs.frombytes(entry.crcs.tobytes())
             if len(parts) == JOINED:  # many small arrays would tear the memory to pieces
                 found.append(Keys.join(parts))
                 parts = []
@@ -114,8 +128,8 @@ class Index(Mapping[str, Location]):
         self._keys, self._places = keys, places
 
     @classmethod
-    def build(cls, entries: Iterable[Mapping[str, Any]], prefer: Preference | None = None) -> Index:
-        """The index of entries as the store writes them.
+    def build(cls, entries: Iterable[Entry], prefer: Preference | None = None) -> Index:
+        """The index of all rows of some entries.
 
         Of duplicates the first one serves that is preferred, or else the first; ``prefer`` is asked
         only about those.

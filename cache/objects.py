@@ -47,6 +47,12 @@ CLIENT: ClientConfig = {
 }
 """A request takes a minute at most; what is read or written at once is a few MB."""
 
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""Variables that lead to another server than the cloud's own."""
 _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE with boto3 installed, or "
     "AWS_SKIP_SIGNATURE=true for a public bucket",
@@ -261,9 +267,9 @@ def _client(url: str) -> ObjectStore:
         return obstore.store.MemoryStore()
     options: dict[str, Any] = {}
     client: ClientConfig = {**CLIENT}
+    if _environment(*_ENDPOINTS[scheme]).startswith("http://"):
+        client["allow_http"] = True  # asked for in so many words
     if scheme == "s3":
-        if _environment("AWS_ENDPOINT_URL", "AWS_ENDPOINT").startswith("http://"):
-            client["allow_http"] = True  # asked for in so many words
         options = _aws_options()
     try:
         return obstore.store.from_url(url, client_options=client, retry_config=RETRY, **options)

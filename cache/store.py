@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from cache.files import Place, reason
-from cache.index import Index, Preference
+from cache.index import Entry, Index, Preference
+from cache.keys import Keys
 from cache.layout import Location, Space, fingerprint, plan_reads
 from cache.place import open_files
 from fade.errors import StoreError, refusal
@@ -62,7 +63,7 @@ class Store:
     def __init__(self, root: Place) -> None:
         self.files = open_files(root)
         self.root = self.files.place
-        self._read_entries: dict[str, Mapping[str, Any]] = {}
+        self._read_entries: dict[str, Entry] = {}
         try:
             found = json.loads(self.files.read("store.json", TEXT_BYTES)).get("schema")
         except FileNotFoundError:
@@ -160,9 +161,9 @@ class Store:
         """
         rows: dict[str, int] = {}
 
-        def counted() -> Iterator[Mapping[str, Any]]:
+        def counted() -> Iterator[Entry]:
             for entry in self.entries(space):
-                rows[entry["segment"]] = len(entry["keys"])
+                rows[entry.segment] = len(entry.keys)
                 yield entry
 
         index = Index.build(counted())
@@ -172,7 +173,7 @@ class Store:
         for segment in torn:
             with suppress(OSError):  # who may not write here need not repair it
                 self.withdraw(space, segment)
-        return Index.build(e for e in self.entries(space) if e["segment"] not in torn)
+        return Index.build(e for e in self.entries(space) if e.segment not in torn)
 
     def _torn(self, space: Space, rows: Mapping[str, int]) -> set[str]:
         """Segments that are gone, too small for so many rows, or (in a folder) not described."""
@@ -200,7 +201,7 @@ class Store:
             return False
         return True
 
-    def entries(self, space: Space) -> Iterator[Mapping[str, Any]]:
+    def entries(self, space: Space) -> Iterator[Entry]:
         """The index entries that publish segments, by name: those that are whole.
 
         Raises:
@@ -219,7 +220,7 @@ class Store:
                 f"the store's index cannot be read ({self.root}): {reason(error)}"
             ) from None
 
-    def _entry(self, name: str) -> Mapping[str, Any] | None:
+    def _entry(self, name: str) -> Entry | None:
         """An index entry, or None if it is gone, was cut short, is damaged or is no entry at all."""
         if name in self._read_entries:
             return self._read_entries[name]
@@ -240,9 +241,10 @@ class Store:
             return None
         if not (whole and named and typed):
             return None
+        found = Entry(segment, Keys.of(keys), np.array(crcs, np.uint32))
         if self.files.remote:  # it never changes, and asking again takes long
-            self._read_entries[name] = entry
-        return entry
+            self._read_entries[name] = found
+        return found
 
     def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
         """Write one segment and publish it.

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.objectstore import Bucket, open_bucket, s3_server
+from tests.objectstore import (
+    AZURITE,
+    Bucket,
+    azure_server,
+    open_bucket,
+    open_container,
+    s3_server,
+)
 from tests.projects import GOLDEN, golden_weights
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,6 +46,26 @@ def s3_endpoint() -> Iterator[str]:
     """An S3 server on loopback."""
     with s3_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def azure_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An Azurite on loopback; the test is skipped where it is not installed."""
+    if shutil.which(AZURITE) is None:
+        pytest.skip(f"no {AZURITE} on the PATH (npm install -g azurite)")
+    with azure_server(tmp_path_factory.mktemp("azurite")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["s3", "gs", "az"])
+def any_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket of each cloud, see :func:`bucket`."""
+    if request.param == "az":
+        opened = open_container(request.getfixturevalue("azure_endpoint"), monkeypatch)
+    else:
+        opened = open_bucket(request.getfixturevalue("s3_endpoint"), monkeypatch, request.param)
+    with opened as found:
+        yield found
 
 
 @pytest.fixture

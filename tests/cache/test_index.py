@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.index import Index, Places, Published
+from cache.index import Entry, Index, Places, Published
+from cache.keys import Keys
 from cache.layout import Location
 
 
+def entry(segment: str, keys: Sequence[str], crcs: Sequence[int]) -> Entry:
+    return Entry(segment, Keys.of(keys), np.array(crcs, np.uint32))
+
+
 @st.composite
-def entries(draw: st.DrawFn) -> list[dict[str, Any]]:
+def entries(draw: st.DrawFn) -> list[Entry]:
     """Segments of few keys, so that duplicates are common."""
     found = []
     for number in range(draw(st.integers(0, 5))):
         keys = draw(st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=5))
         crcs = [draw(st.integers(0, 2**32 - 1)) for _ in keys]
-        found.append({"segment": f"s{number}", "keys": keys, "crc": crcs})
+        found.append(entry(f"s{number}", keys, crcs))
     return found
 
 
 @given(entries())
 @settings(max_examples=200, deadline=None)
-def test_the_first_of_duplicates_serves(found: list[dict[str, Any]]) -> None:
+def test_the_first_of_duplicates_serves(found: list[Entry]) -> None:
     expected: dict[str, Location] = {}
     for entry in found:
-        for row, (key, crc) in enumerate(zip(entry["keys"], entry["crc"], strict=True)):
-            expected.setdefault(key, Location(entry["segment"], row, crc))
+        for row, (key, crc) in enumerate(zip(entry.keys, entry.crcs.tolist(), strict=True)):
+            expected.setdefault(key, Location(entry.segment, row, crc))
     index = Index.build(found)
     assert dict(index) == expected
     assert list(index) == sorted(expected)
@@ -43,15 +48,15 @@ def test_the_first_of_duplicates_serves(found: list[dict[str, Any]]) -> None:
 
 @given(entries())
 @settings(max_examples=100, deadline=None)
-def test_what_is_published_is_found_by_segment(found: list[dict[str, Any]]) -> None:
+def test_what_is_published_is_found_by_segment(found: list[Entry]) -> None:
     published = Published.of(found)
     by_segment = dict(published.segments())
-    assert list(by_segment) == [entry["segment"] for entry in found]
+    assert list(by_segment) == [entry.segment for entry in found]
     for entry in found:
-        rows = by_segment[entry["segment"]]
-        assert list(published.keys[rows]) == entry["keys"]
+        rows = by_segment[entry.segment]
+        assert list(published.keys[rows]) == list(entry.keys)
         assert list(published.places[rows]) == [
-            Location(entry["segment"], row, crc) for row, crc in enumerate(entry["crc"])
+            Location(entry.segment, row, crc) for row, crc in enumerate(entry.crcs.tolist())
         ]
     odd = published.take(np.arange(1, len(published.keys), 2))
     assert [key for _, rows in odd.segments() for key in odd.keys[rows]] == list(published.keys)[
@@ -60,9 +65,7 @@ def test_what_is_published_is_found_by_segment(found: list[dict[str, Any]]) -> N
 
 
 def test_places_narrow_to_their_own_segments() -> None:
-    index = Index.build(
-        [{"segment": f"s{n}", "keys": [f"k{n}", f"l{n}"], "crc": [n, n + 1]} for n in range(100)]
-    )
+    index = Index.build(entry(f"s{n}", [f"k{n}", f"l{n}"], [n, n + 1]) for n in range(100))
     places, _ = index.find(["k7", "l50", "l7"])
     narrow = places.narrowed()
     assert list(narrow) == list(places) == list(places[:]) == [

@@ -24,6 +24,12 @@ BIG = Space("big", {}, (300, 400), "float16")
 
 
 @pytest.fixture
+def bucket(any_bucket: Bucket) -> Bucket:
+    """All tests here hold for each cloud."""
+    return any_bucket
+
+
+@pytest.fixture
 def url(bucket: Bucket) -> str:
     return f"{bucket.url}/some/store"
 
@@ -124,7 +130,9 @@ def test_a_write_that_fails_publishes_nothing(
     store = filled(url, ["a"], space=BIG)
     before = index_of(bucket, BIG)
     bucket.proxy.faults = always(fault, "", part)
-    with pytest.raises(StoreError, match=r"cannot write to the store at s3://.*is kept$") as error:
+    with pytest.raises(
+        StoreError, match=r"cannot write to the store at [a-z0-9]+://.*is kept$"
+    ) as error:
         store.write(BIG, ["b"], rows_of(["b"], BIG))
     assert "\n" not in str(error.value)
     assert SECRET not in str(error.value)
@@ -220,7 +228,9 @@ def test_damage_is_named_and_withdrawn(
     store = filled(url, ["a", "b"], ["c"])
     segment = store.index(SPACE)["a"].segment
     harm(bucket, f"some/store/{store.folder(SPACE)}/segments/{segment}{part}")
-    with pytest.raises(DamagedSegmentError, match=rf"{segment} of toy in s3://.*computed anew"):
+    with pytest.raises(
+        DamagedSegmentError, match=rf"{segment} of toy in [a-z0-9]+://.*computed anew"
+    ):
         read(store, ["c", "a", "b"])
     assert list(store.index(SPACE)) == list(Store(url).index(SPACE)) == ["c"]
 
@@ -289,10 +299,10 @@ def test_nothing_is_created_before_the_first_write(bucket: Bucket, url: str) -> 
 
 def test_another_schema_is_refused(bucket: Bucket, url: str) -> None:
     bucket.put("some/store/store.json", json.dumps({"schema": 1}).encode())
-    with pytest.raises(StoreError, match=r"store at s3://.* has schema version 1"):
+    with pytest.raises(StoreError, match=r"store at [a-z0-9]+://.* has schema version 1"):
         Store(url)
     bucket.put("some/store/store.json", b"{" * 10_000)
-    with pytest.raises(StoreError, match=r"s3://.*store\.json cannot be read"):
+    with pytest.raises(StoreError, match=r"[a-z0-9]+://.*store\.json cannot be read"):
         Store(url)
 
 

@@ -202,10 +202,10 @@ def test_what_other_projects_need_is_kept(store: Store, tmp_path: Path) -> None:
     for artefact in RECEIPTS:
         write_receipt(artefact, store, {SPACE: ["a"]} if artefact is TEST else {})
     assert fade(store, "prune", "--unused", "--all", "--keep", "project") == 0
-    assert {e["segment"] for e in Store(store.root).entries(SPACE)} == {ours, theirs}
+    assert {e.segment for e in Store(store.root).entries(SPACE)} == {ours, theirs}
     assert fade(store, "prune", "--unused", "--all", "--keep", "nowhere") == 5
     assert fade(store, "prune", "--unused", "--all") == 0
-    assert {e["segment"] for e in Store(store.root).entries(SPACE)} == {ours}
+    assert {e.segment for e in Store(store.root).entries(SPACE)} == {ours}
     assert nobodys
 
 

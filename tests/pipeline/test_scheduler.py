@@ -267,7 +267,7 @@ def receipt(folder: Path, name: str) -> bytes:
 def no_row_twice(folder: Path) -> None:
     store = Store(folder / ".fade" / "store")
     for space in store.spaces():
-        keys = [key for entry in store.entries(space) for key in entry["keys"]]
+        keys = [key for entry in store.entries(space) for key in entry.keys]
         assert len(keys) == len(set(keys)), f"{space.label} was computed twice"
 
 
