@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from pipeline.cli import main
 from pipeline.inventory import describe, verify
 from pipeline.paths import ARTEFACTS, MANIFEST, TEST
 from pipeline.receipts import read_receipt
+from pipeline.scheduler import close_sessions
 from pipeline.tables import read_table
-from tests.objectstore import SECRET, Bucket, Fault
+from tests.machines import Machines
+from tests.objectstore import SECRET, Bucket, Fault, open_bucket
 from tests.projects import GOLDEN, STAGES, changed, golden_params, project, run_stages
 
 RESULTS = (
@@ -150,9 +153,26 @@ def test_a_scan_of_a_bucket(
     assert listing.read_bytes() != before
 
 
-def test_a_streaming_run_on_a_bucket(
-    params: dict[str, Any], here: Path, tmp_path: Path, bucket: Bucket
+@pytest.fixture
+def google(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """As ``bucket``, of the other cloud."""
+    with open_bucket(s3_endpoint, monkeypatch, "gs") as opened:
+        yield opened
+
+
+def test_a_streaming_run_of_a_cluster_on_a_bucket(
+    params: dict[str, Any], here: Path, tmp_path: Path, google: Bucket
 ) -> None:
+    """Workers in processes of their own open data set and store by their URLs."""
+    machines = Machines(tmp_path / "machines")
+    try:
+        _stream(params, here, tmp_path / "there", google, machines.address)
+    finally:
+        close_sessions()
+        machines.close()
+
+
+def _stream(params: dict[str, Any], here: Path, folder: Path, bucket: Bucket, address: str) -> None:
     url = f"{bucket.url}/team/store"
     remote = changed(
         params,
@@ -160,8 +180,9 @@ def test_a_streaming_run_on_a_bucket(
         features__store=url,
         dataset__path=upload(bucket),
         dataset__watch="listing.parquet",
+        cluster={"kind": "address", "address": address},
     )
-    there = run_stages(tmp_path, remote)
+    there = run_stages(folder, remote)
     for name in RESULTS:
         file = Path("results") / name
         assert (there / file).read_bytes() == (here / file).read_bytes(), name
