@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ ROW_BYTES, GROWTH = 300, 1.1
 """Allowed memory: so many bytes a row, and beyond them such a share of the smaller run's peak."""
 STAGES = (
     "scan", "manifest", "select", "extract", "text", "bank", "stream", "score_language",
-    "score_vision", "evaluate",
+    "score_vision", "evaluate", "report",
 )  # fmt: skip
 
 
@@ -206,7 +206,11 @@ def nothing(task: int) -> int:
     return task
 
 
-def scheduler_table(tasks: int) -> str:
+KINDS = ("synchronous", "threads", "processes", "address")
+"""Ways to work that need no more than this machine."""
+
+
+def scheduler_table(tasks: int, kinds: Sequence[str]) -> str:
     """What handing out so many empty tasks takes, with each way to work."""
     lines = ["| cluster.kind | tasks | time | a task |", "|---|---|---|---|"]
 
@@ -220,14 +224,14 @@ def scheduler_table(tasks: int) -> str:
             f"| {cluster.kind} | {tasks:,} | {seconds:.1f} s | {1e3 * seconds / tasks:.2f} ms |"
         )
 
-    for kind in ("synchronous", "threads", "processes"):
-        timed(ClusterParams(kind=kind), tasks)  # type: ignore[arg-type]
-    from distributed import LocalCluster
+    for kind in kinds:
+        if kind != "address":
+            timed(ClusterParams(kind=kind), tasks)  # type: ignore[arg-type]
+            continue
+        from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
-        # slower by far, and what it takes does not depend on how many there are
-        for part in (tasks // 100, tasks // 20):
-            timed(ClusterParams(kind="address", address=local.scheduler_address), part)
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+            timed(ClusterParams(kind="address", address=local.scheduler_address), tasks)
     return "\n".join(lines)
 
 
@@ -240,10 +244,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--factor", type=int, default=10, help="the larger run has so many times")
     parser.add_argument("--stage", action="append", choices=STAGES, help="these and no others")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="of cluster, these alone")
     parser.add_argument("--place", type=Path, help="folder for the projects, on a large disk")
     chosen = parser.parse_args(arguments)
     if chosen.what == "scheduler":
-        print(scheduler_table(chosen.images))
+        print(scheduler_table(chosen.images, chosen.kind or KINDS))
         return
     small, large = chosen.images, chosen.factor * chosen.images
     if chosen.what == "store":

@@ -28,7 +28,7 @@ from pipeline.components import language_map_space, language_score_space, vision
 from pipeline.images import feature_groups, lacking
 from pipeline.loader import Pixels, Source, load_pixels
 from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
-from pipeline.params import Params
+from pipeline.params import ClusterParams, Params
 from pipeline.paths import MANIFEST, store_root
 from pipeline.tables import manifest_aspect, table_columns, table_parts
 
@@ -124,7 +124,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     """
     if images is not None and images < 1:
         raise ParameterError(f"--images is {images}, at least 1 is needed")
-    remarks = []
+    remarks: list[str] = []
     work = _made_up(params, images) if images else _of_data_set(params)
     if not images and not work.known:
         remarks.append("no manifest fits yet: as if the store held nothing of these images")
@@ -156,8 +156,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
             kept = tuple(s for s in kept if is_reference and s in reference_spaces)
         segments += len(kept)
         feature_bytes += len(segment.keys) * sum(row_bytes[s] for s in kept)
-    cluster = params.cluster
-    encoders = (cluster.gpus or cluster.workers) if cluster.distributed else 1
+    encoders, scorers = _workers(params.cluster, remarks)
     component_bytes = _component_bytes(params, spaces, len(work.scored))
     free = _free(store.root)
     if free is not None and feature_bytes + component_bytes > free:
@@ -182,10 +181,26 @@ def plan(params: Params, images: int | None = None) -> Plan:
         * to_encode
         * (-(-tasks // encoders) * encoders / max(tasks, 1))
         / encoders,
-        compare_seconds=_time_comparing(params, spaces, work),
+        compare_seconds=_time_comparing(params, spaces, work) / scorers,
         device=encoder.device,
         remarks=tuple(remarks),
     )
+
+
+def _workers(cluster: ClusterParams, remarks: list[str]) -> tuple[int, int]:
+    """How many encode and how many score at once; what is not known becomes a remark."""
+    if not cluster.distributed:
+        return 1, 1 if cluster.kind == "synchronous" else cluster.workers
+    from pipeline.scheduler import close_sessions, count_workers
+
+    try:
+        count = count_workers(cluster)
+    except ParameterError as error:
+        remarks.append(f"{error}: times are those of one worker")
+        return 1, 1
+    finally:
+        close_sessions()
+    return count, count
 
 
 def _made_up(params: Params, images: int) -> Images:
@@ -353,7 +368,7 @@ def _made_up_pixels(shapes: Sequence[Shape]) -> Pixels:
 
 
 def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Images) -> float:
-    """Seconds of all comparisons with exact search, on all workers."""
+    """Seconds of all comparisons with exact search, one after the other."""
     if not params.needs_vision or not work.scored:
         return 0.0
     categories = max(len(work.references), 1)
@@ -371,9 +386,7 @@ def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Image
             total += one * references
         if query:
             total += _seconds(partial(similarity_to_others, vectors))
-    cluster = params.cluster
-    workers = 1 if cluster.kind == "synchronous" else cluster.workers
-    return total * len(work.scored) / workers
+    return total * len(work.scored)
 
 
 def _seconds(work: Callable[[], object]) -> float:

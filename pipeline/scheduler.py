@@ -330,6 +330,22 @@ class WorkerPool:
         )
 
 
+def count_workers(cluster: ClusterParams) -> int:
+    """How many workers of a scheduler there are, or will be.
+
+    Raises:
+        ParameterError: no scheduler answers, it has no worker, or there is no GPU.
+    """
+    if cluster.kind == "gpu":
+        return len(visible_gpus(cluster))
+    if cluster.kind == "slurm":
+        return cluster.workers
+    count = len(open_session(cluster).workers())
+    if not count:
+        raise ParameterError(f"the dask scheduler at {cluster.address} has no worker yet")
+    return count
+
+
 def visible_gpus(cluster: ClusterParams) -> list[str]:
     """What CUDA_VISIBLE_DEVICES is for each worker of kind gpu.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import uuid
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from cache.index import Entry, Index, Places, Published
 from cache.keys import Keys
-from cache.layout import Location
+from cache.layout import Location, Space, content_key
+from cache.store import Store
 
 
 def entry(segment: str, keys: Sequence[str], crcs: Sequence[int]) -> Entry:
@@ -78,3 +81,24 @@ def test_places_narrow_to_their_own_segments() -> None:
 def test_a_missing_key_is_none() -> None:
     with pytest.raises(KeyError):
         Index.build([])["a"]
+
+
+def test_what_stays_of_entries_is_small() -> None:
+    """A bucket's entries are kept, so that they are asked for once."""
+    store = Store(f"memory://{uuid.uuid4().hex}")
+    space = Space("numbers", {}, (4,), "float32")
+    count, rows = 20, 256
+    for number in range(count):
+        keys = [content_key(f"{number} {row}".encode()) for row in range(rows)]
+        store.write(space, keys, np.zeros((rows, 4), np.float32))
+    list(store.entries(space))  # what is loaded at first does not count
+    again = Store(store.root)
+    tracemalloc.start()
+    try:
+        for _ in again.entries(space):
+            pass
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(again._read_entries) == count
+    assert held < 40 * count * rows

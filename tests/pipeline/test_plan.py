@@ -14,6 +14,7 @@ from PIL import Image
 
 from fade.errors import DataError, ParameterError
 from pipeline import plan as plan_module
+from pipeline import scheduler
 from pipeline.params import load_params
 from pipeline.paths import REFERENCES, TEST
 from pipeline.plan import duration, lines
@@ -179,3 +180,35 @@ def test_images_that_keep_their_aspect_ratio(tmp_path: Path, content: dict[str, 
     }
     assert known.feature_bytes == sum(space.row_bytes for space, _ in rows)
     assert {space.shape[0] for space, _ in rows if space.shape[1:]} == {4 * 8}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "encoders", "remark"),
+    [
+        ({"kind": "threads", "workers": 3}, 1, ""),
+        ({"kind": "slurm", "workers": 8, "gpus": 1, "memory": "8GiB"}, 8, ""),
+        (
+            {"kind": "address", "address": "tcp://127.0.0.1:9"},
+            1,
+            "no dask scheduler answers at tcp",
+        ),
+        ({"kind": "gpu", "gpus": 99}, 1, "no GPU on this machine"),
+    ],
+)
+def test_who_works(
+    tmp_path: Path,
+    content: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: dict[str, Any],
+    encoders: int,
+    remark: str,
+) -> None:
+    monkeypatch.setattr(scheduler, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with project(tmp_path, changed(content, cluster=cluster)):
+        found = plan_run(load_params(), 1000)
+    assert found.encoders == encoders
+    assert len(found.remarks) == bool(remark)
+    assert remark in "".join(found.remarks)
+    rounds = -(-found.tasks // encoders) / found.tasks
+    assert found.encode_seconds == pytest.approx(1002 * found.seconds_per_image * rounds)

@@ -18,7 +18,7 @@ from pipeline.cluster import iterate_tasks, map_tasks
 from pipeline.params import ClusterParams
 from pipeline.scheduler import close_sessions, start_local, visible_gpus
 from tests.machines import Machines
-from tests.projects import changed, golden_params, run_stages
+from tests.projects import changed, golden_params, project, run_stages
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +209,18 @@ def test_the_pipeline_gives_the_same_bits(
         run_stages(tmp_path, there)
     assert results(tmp_path) == expected
     no_row_twice(tmp_path)
+
+
+def test_the_plan_counts_the_workers(
+    machines: Machines, params: dict[str, Any], tmp_path: Path
+) -> None:
+    from pipeline.params import load_params
+    from pipeline.plan import plan
+
+    there = changed(params, cluster={"kind": "address", "address": machines.address})
+    with project(tmp_path, there):
+        found = plan(load_params(), 100)
+    assert (found.encoders, found.remarks) == (2, ())
 
 
 def test_other_weights_are_refused(
