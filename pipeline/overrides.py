@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +37,22 @@ def described(values: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[None]:
+def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Callable[[int], None]]:
     """Run with some parameters replaced.
 
     Args:
         values: by dotted name.
         folder: of the project.
 
+    Yields:
+        A function that is told of the process that reads the parameters: should this one be killed,
+        the file stays as it is for as long as that one runs.
+
     Raises:
         ParameterError: the values are refused, or params.yaml cannot be replaced.
     """
     if not values:
-        yield
+        yield lambda process: None
         return
     file, kept = folder / PARAMS_FILE, folder / KEPT
     load_params(file)
@@ -61,19 +65,23 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Non
             place = place[section]
         place[leaf] = value
     parse_params(content, f"{PARAMS_FILE} with {described(values)}")
+    said = described(values)
     text = (
-        f"{_MARK}{os.getpid()}: {described(values)}.\n"
         f"# Your own file is {KEPT.as_posix()}; it comes back when the run ends, or with the next one.\n"
         + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    ).encode()
+    )
+
+    def write(process: int) -> None:
+        _replace(file, f"{_MARK}{process}: {said}.\n{text}".encode())
+
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         _replace(kept, original)
-        _replace(file, text)
+        write(os.getpid())
     except OSError as error:
         raise ParameterError(f"{file} cannot be replaced for this run: {error.strerror}") from None
     try:
-        yield
+        yield write
     finally:
         restore(folder)
 
@@ -103,7 +111,7 @@ def restore(folder: Path = Path()) -> str:
 
 
 def _owner(file: Path) -> int | None:
-    """The process that put the file there, if one of ours did."""
+    """The process that reads a file that one of ours put there."""
     try:
         first = file.read_text(encoding="utf-8").split("\n", 1)[0]
         return int(first.removeprefix(_MARK).split(":")[0]) if first.startswith(_MARK) else None

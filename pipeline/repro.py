@@ -48,12 +48,13 @@ def repro(
     load_params()
     refresh_code()
     with (
-        overridden(overrides or {}),
+        overridden(overrides or {}) as read_by,
         tempfile.TemporaryDirectory(prefix="fade-") as folder,
     ):
         left = Path(folder) / "exit-code"
         command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else []), *stages]
         process = subprocess.Popen(command, env=_environment(left))
+        read_by(process.pid)
         if not _wait(process):
             return 0
         try:

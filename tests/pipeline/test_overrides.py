@@ -33,9 +33,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def killed(code: str) -> None:
     """Run code in a process that ends without a chance to tidy up."""
-    program = (
-        f"from pipeline.overrides import *\nimport os\nwith overridden({LIMIT!r}):\n    {code}"
-    )
+    program = f"from pipeline.overrides import *\nimport os\nwith overridden({LIMIT!r}) as read_by:\n    {code}"
     subprocess.run(
         [sys.executable, "-c", program + "\n    os._exit(9)"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
@@ -103,6 +101,18 @@ def test_another_run_waits_for_it(file: Path) -> None:
         with pytest.raises(ParameterError, match=f"process {other}"):
             restore()
         file.write_text(text, encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == ORIGINAL
+
+
+def test_whoever_reads_it_keeps_it_after_a_kill(file: Path) -> None:
+    """A `fade run` is killed, and its DVC goes on."""
+    reader = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    killed(f"pass\n    read_by({reader.pid})")
+    with pytest.raises(ParameterError, match=rf"process {reader.pid}\): wait"):
+        restore()
+    assert load_params().dataset.limit == 2
+    reader.communicate(b"\n")
+    assert "is back" in restore()
     assert file.read_text(encoding="utf-8") == ORIGINAL
 
 
