@@ -33,7 +33,10 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def killed(code: str) -> None:
     """Run code in a process that ends without a chance to tidy up."""
-    program = f"from pipeline.overrides import *\nimport os\nwith overridden({LIMIT!r}) as read_by:\n    {code}"
+    program = (
+        "from pipeline.overrides import *\nimport os\n"
+        f"with overridden({LIMIT!r}) as read_by:\n    {code}"
+    )
     subprocess.run(
         [sys.executable, "-c", program + "\n    os._exit(9)"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,

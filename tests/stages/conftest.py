@@ -11,7 +11,7 @@ import pytest
 
 from tests.forks import Forks, Run
 from tests.projects import STAGES, changed, golden_params, project
-from tests.stages.undisturbed import BLOCK, PROMPTS, THREADS, Undisturbed
+from tests.stages.undisturbed import BLOCK, PROMPTS, STREAMING, THREADS, Undisturbed
 
 
 @pytest.fixture(scope="package")
@@ -37,7 +37,7 @@ def small_params(golden_checkpoint: Path) -> dict[str, Any]:
 def undisturbed(
     small_params: dict[str, Any], forks: Forks, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Undisturbed]:
-    """Each stage of a run without a kill."""
+    """Each stage of a run without a kill, and of a run that keeps no features its wide one."""
     root = tmp_path_factory.mktemp("undisturbed")
     found = {}
     with project(root / "now", small_params) as folder:
@@ -48,4 +48,12 @@ def undisturbed(
         assert end.code == 0, end.stderr
         after = shutil.copytree(folder, root / f"after-{stage}")
         found[stage] = Undisturbed(before, after, end)
+    streaming = changed(small_params, features__keep=False)
+    with project(shutil.copytree(root / "before-extract", root / "stream"), streaming) as folder:
+        pass
+    for stage in ("extract", "text", "bank", "stream"):
+        before = shutil.copytree(folder, root / f"before-{stage}-for-stream")
+        end = forks.run(Run(stage, str(folder), small=BLOCK))
+        assert end.code == 0, end.stderr
+    found[STREAMING] = Undisturbed(before, folder, end)
     return found

@@ -20,12 +20,14 @@ import pytest
 
 from tests.forks import End, Forks, Run
 from tests.projects import STAGES
-from tests.stages.undisturbed import BLOCK, THREADS, Undisturbed, files, rows
+from tests.stages.undisturbed import BLOCK, STREAMING, THREADS, Undisturbed, files, rows
 
 KILLS = int(os.environ.get("FADE_KILLS", "3"))
 """Kills of each stage; `make test-kill` asks for more."""
 IN_A_ROW = 3
-IN_FLIGHT = {"extract": 2, "text": 1, "score_language": THREADS, "score_vision": THREADS}
+IN_FLIGHT = {
+    "extract": 2, "text": 1, STREAMING: 1, "score_language": THREADS, "score_vision": THREADS,
+}  # fmt: skip
 """Tasks that one kill can lose: in extract the one that is encoded and the one that is written."""
 
 
@@ -47,17 +49,21 @@ def killed(forks: Forks, run: Run, whole: End, dice: random.Random, *, at_write:
     raise AssertionError(f"{run.stage} always ended before it could be killed")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, STREAMING])
 def test_killed_and_run_again(
     stage: str, undisturbed: dict[str, Undisturbed], forks: Forks, tmp_path: Path
 ) -> None:
     plain = undisturbed[stage]
     expected, stored = files(plain.after), sorted(rows(plain.after))
     dice = random.Random(f"20260923 {stage}")
-    run = Run(stage, str(tmp_path / "now"), small=BLOCK)
+    run = Run(stage.partition(" ")[0], str(tmp_path / "now"), small=BLOCK)
     task = max(plain.end.work, default=0)  # the largest one: its rows, or its prompts
     if stage == "extract":  # whose tasks are encoded batch by batch: a row for each feature
         task = BLOCK * len({space for space, *_ in stored})
+    elif stage == STREAMING:  # so is this one; each image once
+        new = set(stored) - set(rows(plain.before))
+        images = {key.partition(":")[0] for _, key, _ in new}
+        task = BLOCK * sum(plain.end.work) // len(images)
     how: Counter[str] = Counter()
     caught: list[int] = []
     most_repeated = 0

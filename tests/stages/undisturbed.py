@@ -12,6 +12,8 @@ from tests.forks import End
 BLOCK = 3
 """Images in a segment or block: many tasks, of which a few are done when the fault comes."""
 THREADS = 2
+STREAMING = "stream without features"
+"""The stage stream with features.keep false; else it has nothing to do."""
 PROMPTS = {
     side: [
         f"{word} {{classname}} with {number} {side} marks" for number in range(9) for word in "ab"
