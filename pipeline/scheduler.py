@@ -88,7 +88,7 @@ class Session:
         _silence()
         self.started: Any = None
         self.wait = cluster.wait
-        self.out_of_memory = False
+        self.out_of_memory = self.closing = False
         self.where = f"cluster.kind {cluster.kind}"
         if cluster.kind == "address":
             self.where = str(cluster.address)
@@ -129,6 +129,7 @@ class Session:
 
     def close(self) -> None:
         """Leave the scheduler, and end what was started."""
+        self.closing = True
         for part in (getattr(self, "client", None), self.started):
             if part is not None:
                 with suppress(Exception):
@@ -143,7 +144,9 @@ class Session:
 
     def _happened(self, event: tuple[float, Mapping[str, Any]]) -> None:
         message = event[1]
-        if message.get("action") == "remove-worker" and not message.get("expected"):
+        if self.closing or message.get("expected"):
+            return
+        if message.get("action") == "remove-worker":
             tasks = sorted(map(_task_name, message.get("processing-tasks", ())))
             log.warning(
                 "the worker %s is gone%s",
