@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -226,23 +227,27 @@ def _text(file: Path) -> str:
 
 def _data(params: Params) -> Iterator[Finding]:
     from cache.place import open_path
-    from fade.datasets import read_dataset
+    from fade.datasets import iterate_dataset
 
     dataset = params.dataset
+    found: Counter[tuple[str, str]] = Counter()
     try:
-        records = read_dataset(
-            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
+        found.update(
+            (record.category, record.split)
+            for record in iterate_dataset(
+                dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
+            )
         )
     except DataError:
         if _made_by_a_stage(dataset.path):
             yield warning("data", f"{dataset.path} is not there yet: `fade run` makes it")
             return
         raise
-    categories = {record.category for record in records}
-    tests = sum(record.split == "test" for record in records)
+    categories = {category for category, _ in found}
+    tests = sum(count for (_, split), count in found.items() if split == "test")
     yield ok(
         "data",
-        f"{dataset.path}: {len(categories)} categories, {len(records) - tests} training and {tests} "
+        f"{dataset.path}: {len(categories)} categories, {found.total() - tests} training and {tests} "
         "test images (not opened)",
     )
 
