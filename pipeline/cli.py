@@ -644,8 +644,9 @@ def verify(store: StorePlace = None, as_json: Json = False) -> None:
     """Read everything in the feature store back, and account for every row."""
     from dataclasses import asdict
 
-    from pipeline.inventory import lost_rows, nameless, open_store
+    from pipeline.inventory import nameless, open_store
     from pipeline.inventory import verify as verify_space
+    from pipeline.receipts import lost_rows
 
     opened = open_store(_store_root(store))
     checks = []
@@ -730,7 +731,8 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete leftovers of killed runs, and duplicates."""
-    from pipeline.inventory import needed_rows, open_store, prunable, remove, void_receipts
+    from pipeline.inventory import needed_rows, open_store, prunable, remove
+    from pipeline.receipts import void_receipts
 
     opened = open_store(_store_root(store))
     needed = needed_rows([Path(), *(keep or ())]) if unused else None

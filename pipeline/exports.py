@@ -74,7 +74,7 @@ class Source:
             component_key(key, against[category])
             for key, category in zip(tests["hash"], tests["category"], strict=True)
         ]
-        with receipt.void_if_damaged():
+        with receipt.void_if_damaged(store):
             places = receipt.locate(store, label, keys)
         return cls(receipt, receipt.space(label), places, against)
 
@@ -84,7 +84,7 @@ class Source:
             self.places[component_key(key, self.against[category])]
             for key, category in zip(part["hash"], part["category"], strict=True)
         ]
-        with self.receipt.void_if_damaged():
+        with self.receipt.void_if_damaged(store):
             return np.asarray(store.read(self.space, places))
 
 

@@ -18,7 +18,7 @@ from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
 from pipeline.paths import ARTEFACTS
-from pipeline.receipts import Receipt, Rows, read_receipt
+from pipeline.receipts import Rows, read_receipt
 
 DAY = 24 * 60 * 60
 """Seconds after which files that nothing names are no longer taken for a running writer's."""
@@ -358,32 +358,3 @@ def needed_rows(projects: Iterable[Path] = (Path(),)) -> dict[str, list[Rows]]:
                 for label, space in receipt.spaces.items():
                     needed.setdefault(space.fingerprint, []).append(receipt.rows[label])
     return needed
-
-
-def lost_rows(store: Store) -> list[tuple[Path, str]]:
-    """Receipts of this folder's project whose rows are not all in the store, and a line on each.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
-    found = []
-    for artefact in ARTEFACTS:
-        if artefact.receipt and artefact.path.is_file():
-            receipt: Receipt = read_receipt(artefact)
-            for label in receipt.spaces:
-                try:
-                    receipt.located(store, label).check()
-                except DamagedSegmentError as error:
-                    found.append((artefact.path, str(error)))
-    return found
-
-
-def void_receipts(store: Store) -> list[Path]:
-    """Delete receipts of this folder's project whose rows are not in the store; which ones.
-
-    ``dvc repro`` then computes these rows again.
-    """
-    voided = list(dict.fromkeys(path for path, _ in lost_rows(store)))
-    for path in voided:
-        path.unlink()
-    return voided

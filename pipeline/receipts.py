@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cache.keys import Keys
 from cache.layout import Location, Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
-from pipeline.paths import STREAMED, Artefact
+from pipeline.paths import ARTEFACTS, STREAMED, Artefact
 from pipeline.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 
 
@@ -139,6 +139,7 @@ class Receipt:
 
     Attributes:
         path: of the file.
+        root: of its project.
         spaces: by label.
         rows: for each label, checksum by key.
         against: of score components: by label and category (and trial), what the images were
@@ -146,6 +147,7 @@ class Receipt:
     """
 
     path: Path
+    root: Path
     spaces: Mapping[str, Space]
     rows: Mapping[str, Rows]
     against: Mapping[str, Any]
@@ -198,12 +200,18 @@ class Receipt:
         return dict(zip(distinct, self.located(store, label).places(distinct), strict=True))
 
     @contextmanager
-    def void_if_damaged(self) -> Iterator[None]:
-        """Remove the receipt when its rows prove lost, so that ``dvc repro`` computes them again."""
+    def void_if_damaged(self, store: Store) -> Iterator[None]:
+        """Remove the receipt when its rows prove lost, so that ``dvc repro`` computes them again.
+
+        Other receipts whose rows are lost go with it: one more run then mends a store that was
+        copied half, where each stage would else find out for itself.
+        """
         try:
             yield
         except DamagedSegmentError:
             self.path.unlink(missing_ok=True)
+            with suppress(StoreError):
+                void_receipts(store, self.root)
             raise
 
 
@@ -257,18 +265,60 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
         if not {"space", "key", "crc"} <= set(columns):
             raise KeyError
         spaces = {space.label: space for space in map(Space.from_json, remarks["spaces"])}
-        return Receipt(path, spaces, _RowsByLabel(path.absolute(), spaces), remarks["against"])
+        return Receipt(
+            path, root, spaces, _RowsByLabel(path.absolute(), spaces), remarks["against"]
+        )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None
 
 
-def check_streamed(lacking: int) -> None:
+def lost_rows(store: Store, root: Path = Path()) -> list[tuple[Path, str]]:
+    """Receipts of a project whose rows are not all in the store, and a line on each.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    found = []
+    for receipt in _receipts(root):
+        for label in receipt.spaces:
+            try:
+                receipt.located(store, label).check()
+            except DamagedSegmentError as error:
+                found.append((receipt.path, str(error)))
+    return found
+
+
+def _receipts(root: Path) -> Iterator[Receipt]:
+    """Those that a project has."""
+    for artefact in ARTEFACTS:
+        if artefact.receipt and (root / artefact.path).is_file():
+            yield read_receipt(artefact, root)
+
+
+def void_receipts(store: Store, root: Path = Path()) -> list[Path]:
+    """Delete receipts of a project whose rows are not in the store; which ones.
+
+    ``dvc repro`` then computes these rows again. Segments that are gone or cut short are withdrawn.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    for receipt in _receipts(root):
+        for space in receipt.spaces.values():
+            store.present(space)  # takes out what a half copy left
+    voided = list(dict.fromkeys(path for path, _ in lost_rows(store, root)))
+    for path in voided:
+        path.unlink()
+    return voided
+
+
+def check_streamed(store: Store, lacking: int) -> None:
     """Refuse to go on without components of images whose features nobody kept.
 
     Raises:
         DamagedSegmentError: some are lacking; the receipt of the stream stage is then removed.
     """
-    with read_receipt(STREAMED).void_if_damaged():
+    with read_receipt(STREAMED).void_if_damaged(store):
         if lacking:
             raise DamagedSegmentError(
                 f"{lacking} components are gone from the store, and with features.keep false no "

@@ -182,7 +182,7 @@ class Planner:
         tests, calibration = test_images(), calibration_images()
 
         def found(receipt: Receipt, label: str, trials: Sequence[Trial | None]) -> _Components:
-            with receipt.void_if_damaged():
+            with receipt.void_if_damaged(store):
                 return _Components(receipt, label, store, tests, calibration, trials)
 
         return cls(
@@ -265,9 +265,10 @@ def _evaluate(
     blocks: Iterable[Block], images: int, params: Params, label: str
 ) -> Iterator[Outcome]:
     """Outcomes of blocks of so many images, in their order, as they come."""
-    language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
+    store = Store(store_root(params.features.store))
     # a damaged row may be of either: both are cheap to make again
-    with language.void_if_damaged(), vision.void_if_damaged():
+    language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
+    with language.void_if_damaged(store), vision.void_if_damaged(store):
         yield from iterate_tasks(
             evaluate_block,
             blocks,

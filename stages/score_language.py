@@ -79,8 +79,8 @@ def run(params: Params) -> None:
     plans = plan_language(params, receipt, store)
     lacking = sum(plan.lacking for plan in plans)
     if not params.features.keep:
-        check_streamed(lacking)
-    with receipt.void_if_damaged():
+        check_streamed(store, lacking)
+    with receipt.void_if_damaged(store):
         tasks = iterate_tasks(
             score_block,
             chain.from_iterable(_tasks(plan, receipt, store) for plan in plans),

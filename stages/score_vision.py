@@ -83,9 +83,9 @@ def run(params: Params) -> None:
     work = plan_vision(params, receipt, store)
     if work is not None:
         if not params.features.keep:
-            check_streamed(work.lacking)
+            check_streamed(store, work.lacking)
         root, against = store.root, work.against
-        with receipt.void_if_damaged():
+        with receipt.void_if_damaged(store):
             features = [
                 receipt.located(store, space.label).check()
                 for space in work.features if work.lacking

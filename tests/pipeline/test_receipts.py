@@ -97,7 +97,10 @@ def test_rows_that_are_gone_void_the_receipt(store: Store, artefact: Artefact) -
     receipt = read_receipt(artefact)
     store.withdraw(A, store.index(A)["k4"].segment)
     assert len(receipt.locate(store, "a", KEYS[:4])) == 4
-    with pytest.raises(DamagedSegmentError, match="2 of 6 rows of a"), receipt.void_if_damaged():
+    with (
+        pytest.raises(DamagedSegmentError, match="2 of 6 rows of a"),
+        receipt.void_if_damaged(store),
+    ):
         receipt.locate(store, "a", KEYS)
     assert not artefact.path.exists()
 
@@ -121,10 +124,10 @@ def test_the_same_rows_written_anew_serve(store: Store, artefact: Artefact) -> N
     assert len(read_receipt(artefact).locate(store, "a", KEYS)) == 6
 
 
-def test_other_errors_leave_the_receipt(artefact: Artefact) -> None:
-    with pytest.raises(StoreError), read_receipt(artefact).void_if_damaged():
+def test_other_errors_leave_the_receipt(store: Store, artefact: Artefact) -> None:
+    with pytest.raises(StoreError), read_receipt(artefact).void_if_damaged(store):
         raise StoreError("the disk is full")
-    with read_receipt(artefact).void_if_damaged():
+    with read_receipt(artefact).void_if_damaged(store):
         pass
     assert artefact.path.exists()
 
