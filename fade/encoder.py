@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-FEATURE_VERSION = 2
+FEATURE_VERSION = 3
 """Raised by hand when the code below gives other numbers; part of every feature's address."""
 
 SEEDED = "seeded"

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-PANEL_BYTES = 512
-"""Of a column of the rows of an attention matrix that exist at a time, where it is computed by panels."""
+PANEL_ROWS = 256
+"""Of an attention matrix that exist at a time, where it is computed by panels."""
+SYMMETRIC_ROWS = {4: 128, 2: 512}
+"""The same of a symmetric one, by the bytes of a value: taller panels where products are fast, since
+each has results to add up; lower ones where the square on the diagonal, computed whole, costs more."""
 LARGEST_FACTOR = 60.0
 """Up to here ``exp(t)`` times any number of tokens is finite."""
 
@@ -119,9 +122,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     def attend(head: int) -> None:
         q, k, v, out = (x[head] for x in flat)
         scaled = q * q.shape[-1] ** -0.5
-        height = PANEL_BYTES // q.element_size()
-        for first in range(0, len(q), height):
-            panel = slice(first, first + height)
+        for first in range(0, len(q), PANEL_ROWS):
+            panel = slice(first, first + PANEL_ROWS)
             torch.mm((scaled[panel] @ k.T).softmax(dim=-1), v, out=out[panel])
 
     _each_head(attend, len(flat[0]))
@@ -170,7 +172,7 @@ def _weigh(
     scaled = (tokens * exponent).to(tokens.dtype)
     out = torch.zeros(values.shape)
     total = torch.zeros(len(tokens), 1)
-    height = PANEL_BYTES // tokens.element_size()
+    height = SYMMETRIC_ROWS[tokens.element_size()]
     buffer = tokens.new_empty(min(height, len(tokens)) * len(tokens))
     for first in range(0, len(tokens), height):
         last = min(first + height, len(tokens))
