@@ -77,10 +77,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if not done.returncode else None
 
 
-def data_fingerprint(paths: Iterable[str], hashes: Iterable[str]) -> str:
-    """Hash of all images of a run: their paths and their contents' hashes, 40 hexadecimal digits."""
+def data_fingerprint(images: Iterable[tuple[str, str]]) -> str:
+    """Hash of all images of a run, each with its path and its content's hash; 40 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=20)
-    for path, content in zip(paths, hashes, strict=True):
+    for path, content in images:
         digest.update(f"{content} {path}\0".encode())
     return digest.hexdigest()
 

@@ -43,7 +43,15 @@ from pipeline.provenance import data_fingerprint, flattened
 from pipeline.report.html import ReportInput, render, shown_trial
 from pipeline.report.plots import CURVES, write_plots
 from pipeline.runner import run_stage
-from pipeline.tables import check_schema, read_csv, read_json, read_remarks, read_table, write_json
+from pipeline.tables import (
+    check_schema,
+    read_csv,
+    read_json,
+    read_remarks,
+    read_table,
+    table_parts,
+    write_json,
+)
 from pipeline.thresholds import read_thresholds
 
 if TYPE_CHECKING:
@@ -86,12 +94,17 @@ def _warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) 
     return found
 
 
-def _run(params: Params, manifest: pd.DataFrame, evaluation: dict[str, Any]) -> dict[str, Any]:
+def _run(params: Params, evaluation: dict[str, Any]) -> dict[str, Any]:
     """What the results come from: data, features, parameters, and what computed them."""
+    images = (
+        (path, key)
+        for part in table_parts(MANIFEST.path, ("path", "hash"))
+        for path, key in zip(part["path"].to_pylist(), part["hash"].to_pylist(), strict=True)
+    )
     spaces = [Space.from_json(content) for content in read_remarks(TEST.path)["spaces"]]
     return {
         "made_with": evaluation["made_with"],
-        "manifest": data_fingerprint(manifest["path"], manifest["hash"]),
+        "manifest": data_fingerprint(images),
         "features": {
             space.label: {"fingerprint": space.fingerprint, "description": space.description}
             for space in spaces
@@ -159,19 +172,17 @@ def _curves(
 
 def run(params: Params) -> None:
     """Write the report, the tables and the plots."""
-    manifest, _ = read_table(MANIFEST.path)
-    scores, _ = read_table(SCORES.path)
     metrics, summary, evaluation = (
         read_csv(METRICS.path), read_csv(SUMMARY.path), read_json(EVALUATION.path),
     )  # fmt: skip
+    trial = shown_trial(metrics)
+    # of many trials one is shown: the others stay where they are
+    shown: dict[str, Any] = {"shots": trial.shots, "seed": trial.seed} if trial else {}
+    scores, _ = read_table(SCORES.path, **shown)
+    masks, _ = read_table(MANIFEST.path, ("path", "mask"), split="test")
     pixels, data = read_pixels(PIXELS.path), read_json(SKIPPED.path)
     dataset = params.dataset
     root = dataset_root(dataset.format, open_path(dataset.path))
-    masks = {
-        path: mask
-        for path, mask in zip(manifest["path"], manifest["mask"], strict=True)
-        if isinstance(mask, str)
-    }
 
     def read(path: str) -> bytes:
         try:
@@ -183,11 +194,13 @@ def run(params: Params) -> None:
         return np.asarray(decode_rgb(read(path), path, exif_rotation=dataset.exif_rotation))
 
     def load_mask(path: str) -> np.ndarray | None:
-        if path not in masks:
+        found = masks.loc[masks["path"] == path, "mask"].dropna()
+        if found.empty:
             return None
-        return decode_mask(read(masks[path]), masks[path], exif_rotation=dataset.exif_rotation)
+        mask = str(found.iloc[0])
+        return decode_mask(read(mask), mask, exif_rotation=dataset.exif_rotation)
 
-    run_of = _run(params, manifest, evaluation)
+    run_of = _run(params, evaluation)
     report = ReportInput(
         title=Path(dataset.path).name,
         metrics=metrics,
@@ -216,7 +229,7 @@ def run(params: Params) -> None:
     page.write_text(render(report), encoding="utf-8")
     (TABLES.path / "metrics.md").write_text(markdown_table(summary), encoding="utf-8")
     (TABLES.path / "metrics.tex").write_text(latex_table(summary), encoding="utf-8")
-    curves = _curves(scores, pixels, shown_trial(scores))
+    curves = _curves(scores, pixels, trial)
     write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)
     log.info("open %s in a browser", page)
 

@@ -86,7 +86,7 @@ def select_gallery(scores: pd.DataFrame, category: str, k: int) -> Gallery:
     """
     if k < 0:
         raise ParameterError(f"a gallery of {k} images cannot be made: ask for 0 or more")
-    rows = np.flatnonzero(scores["category"].astype(str).to_numpy() == category)
+    rows = np.flatnonzero(scores["category"].astype(str) == category)
     values = scores["score"].to_numpy(dtype=np.float64)[rows]
     anomalous = scores["is_anomaly"].to_numpy(dtype=bool)[rows]
     finite = np.isfinite(values)
@@ -101,7 +101,7 @@ def select_gallery(scores: pd.DataFrame, category: str, k: int) -> Gallery:
     rising = rows[order[anomalous[order]]]
     falling = np.argsort(-values, kind="stable")
     hits = rows[falling[anomalous[falling]]][: min(k, len(rising) // 2)]
-    misses = [row for row in rising if row not in hits][:k]
+    misses = [row for row in rising[: k + len(hits)] if row not in hits][:k]
     alarms = rows[falling[~anomalous[falling]]][:k]
     return Gallery(_positions(misses), _positions(alarms), _positions(hits))
 

@@ -273,12 +273,12 @@ def render(report: ReportInput) -> str:
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def shown_trial(scores: pd.DataFrame) -> Trial | None:
-    """Return the trial to show: largest shots, smallest seed; None without scores."""
-    if scores.empty:
+def shown_trial(table: pd.DataFrame) -> Trial | None:
+    """Return the trial to show of a table by shots and seed: largest shots, smallest seed."""
+    if table.empty:
         return None
-    shots = scores["shots"].max()
-    return Trial(int(shots), int(scores.loc[scores["shots"] == shots, "seed"].min()))
+    shots = table["shots"].max()
+    return Trial(int(shots), int(table.loc[table["shots"] == shots, "seed"].min()))
 
 
 def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -382,9 +382,10 @@ def cell(mean: float, std: float, seeds: int, note: str = "") -> Cell:
 
 
 def _sections(report: ReportInput, trial: Trial) -> list[Section]:
-    scores = report.scores
-    chosen = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)]
-    chosen = chosen.reset_index(drop=True)
+    chosen = report.scores
+    of_trial = (chosen["shots"] == trial.shots) & (chosen["seed"] == trial.seed)
+    if not of_trial.all():
+        chosen = chosen[of_trial].reset_index(drop=True)
     names = chosen["category"].astype(str)
     return [
         _section(report, trial, chosen, name, f"category-{i}")
