@@ -16,6 +16,7 @@ from cache.keys import Keys
 from cache.layout import Location, Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
+from pipeline.memory import give_back
 from pipeline.paths import ARTEFACTS, STREAMED, Artefact
 from pipeline.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 
@@ -234,6 +235,7 @@ def write_receipt(
     """
     import pyarrow as pa
 
+    give_back()  # of the work that ends here
     schema = pa.schema([("space", pa.string()), ("key", pa.string()), ("crc", pa.uint32())])
     spaces = sorted(needed, key=lambda space: space.label)
     described = [space.to_json() for space in spaces]

@@ -36,6 +36,7 @@ from pipeline.evaluation import (
     merge_histograms,
 )
 from pipeline.images import calibration_images, test_images
+from pipeline.memory import give_back
 from pipeline.params import Params
 from pipeline.paths import (
     CALIBRATION,
@@ -183,7 +184,9 @@ class Planner:
 
         def found(receipt: Receipt, label: str, trials: Sequence[Trial | None]) -> _Components:
             with receipt.void_if_damaged(store):
-                return _Components(receipt, label, store, tests, calibration, trials)
+                components = _Components(receipt, label, store, tests, calibration, trials)
+            give_back()  # what finding them took
+            return components
 
         return cls(
             params,

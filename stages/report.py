@@ -19,6 +19,7 @@ from fade.metrics import METRICS as METRIC_NAMES
 from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
 from fade.preprocess import decode_mask, decode_rgb
 from fade.types import Trial
+from pipeline.memory import give_back
 from pipeline.models import DEMO_MODEL
 from pipeline.papertable import latex_table, markdown_table
 from pipeline.params import Params
@@ -230,6 +231,7 @@ def run(params: Params) -> None:
     (TABLES.path / "metrics.md").write_text(markdown_table(summary), encoding="utf-8")
     (TABLES.path / "metrics.tex").write_text(latex_table(summary), encoding="utf-8")
     curves = _curves(scores, pixels, trial)
+    give_back()
     write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)
     log.info("open %s in a browser", page)
 

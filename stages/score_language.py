@@ -15,6 +15,7 @@ from fade.bank import unit
 from pipeline.cluster import iterate_tasks
 from pipeline.components import component_key
 from pipeline.language import LanguagePlan, language_rows, plan_language
+from pipeline.memory import give_back
 from pipeline.params import Params
 from pipeline.paths import LANGUAGE, TEST, store_root
 from pipeline.receipts import Receipt, check_streamed, read_receipt, write_receipt
@@ -77,6 +78,7 @@ def run(params: Params) -> None:
     store = Store(store_root(params.features.store))
     receipt = read_receipt(TEST)
     plans = plan_language(params, receipt, store)
+    give_back()
     lacking = sum(plan.lacking for plan in plans)
     if not params.features.keep:
         check_streamed(store, lacking)

@@ -16,6 +16,7 @@ from fade.bank import unit
 from pipeline.banks import Bank, Comparison
 from pipeline.cluster import iterate_tasks
 from pipeline.components import component_key
+from pipeline.memory import give_back
 from pipeline.params import Params
 from pipeline.paths import TEST, VISION, store_root
 from pipeline.receipts import Located, check_streamed, read_receipt, write_receipt
@@ -81,6 +82,7 @@ def run(params: Params) -> None:
     against: Mapping[str, Any] = {}
     receipt = read_receipt(TEST)
     work = plan_vision(params, receipt, store)
+    give_back()
     if work is not None:
         if not params.features.keep:
             check_streamed(store, work.lacking)

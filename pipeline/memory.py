@@ -1,0 +1,16 @@
+"""Memory that a stage no longer needs."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+
+
+def give_back() -> None:
+    """Give freed memory back to the system, where the C library can (glibc).
+
+    It keeps freed arrays for later ones of the same thread. After a plan is made the threads of the
+    work come, which cannot use them: without this a stage holds both at its peak.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
