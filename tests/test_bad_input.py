@@ -641,12 +641,22 @@ CASES = (
     Case("a key twice in params.yaml", REFUSED[2], "dataset is given twice", yaml_file(
         lambda text: text + "\ndataset: {}\n"
     )),
+    Case("`no` for true or false", REFUSED[2], "valid boolean (true or false), not 'no'", yaml_file(
+        lambda text: text.replace("keep: true", "keep: no")
+    )),
+    Case("a number such as 1e-5, text in YAML 1.1", TAKEN, "", yaml_file(
+        lambda text: text.replace("vision_multiplier: 3.5", "vision_multiplier: 1e-5")
+    )),
+    Case("a path with `${...}`", REFUSED[2], "write the path out", parameters(dataset__path="${x}/y")),
+    Case("a factor of 1e308", REFUSED[2], "fusion.vision_multiplier", parameters(
+        fusion__vision_multiplier=1e308
+    )),
     Case("a tab in params.yaml", REFUSED[2], "is no readable YAML", yaml_file(lambda _: "a:\n\tb: 1\n")),
     Case("a Python object in params.yaml", REFUSED[2], "could not determine a constructor", yaml_file(
         lambda _: "dataset: !!python/object/apply:os.system ['true']\n"
     )),
     Case("YAML nested 3,000 deep", REFUSED[2], "is no readable YAML", yaml_file(lambda _: "[" * 3000)),
-    Case("a category `no`, which YAML reads as false", REFUSED[2], "valid string, not False", yaml_file(
+    Case("a category `no` without quotes, false in YAML 1.1", TAKEN, "", yaml_file(
         lambda text: text.replace("categories: null", "categories: [no]")
     )),
     Case("a NUL character in a path", REFUSED[2], "NUL", parameters(dataset__path="a\0b")),
