@@ -272,6 +272,20 @@ def cut_weights(folder: Path) -> Path:
     return folder / "cut.pt"
 
 
+def quantised_weights(folder: Path) -> Path:
+    import torch
+
+    encoder = Encoder.load(str(GOLDEN / "fade-golden.json"), "seeded", gem=GemConfig(2))
+    state = encoder._model.state_dict()
+    torch.save({**state, "visual.proj": state["visual.proj"].to(torch.int8)}, folder / "int8.pt")
+    return folder / "int8.pt"
+
+
+def long_prompt(folder: Path) -> None:
+    encoder = Encoder.load(str(GOLDEN / "fade-golden.json"), "seeded", gem=GemConfig(2))
+    encoder.encode_texts(["a photo of " + "a very " * 40 + "long prompt."])
+
+
 def parameters(**leaves: Any) -> Callable[[Path], None]:
     def act(folder: Path) -> None:
         parse_params(changed(golden_params("fewshot1_both_seed0", Path("none.pt")), **leaves))
@@ -692,6 +706,8 @@ CASES = (
     Case("a classifier that unfolds", REFUSED[5], "it is compressed", squeezed_classifier),
     # models, stores, results, parameters
     Case("a checkpoint of another architecture", REFUSED[4], "does not fit", load(other_architecture)),
+    Case("weights of whole numbers", REFUSED[4], "is int8, where", load(quantised_weights)),
+    Case("a prompt longer than the model reads", REFUSED[2], "tokens", long_prompt),
     Case("truncated weights", REFUSED[4], "is it complete?", load(cut_weights)),
     Case("a store of another schema version", REFUSED[5], "schema version 99", other_store),
     Case("results of another schema version", REFUSED[5], "schema version 99", other_results),
