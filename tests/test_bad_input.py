@@ -23,6 +23,7 @@ from PIL import Image
 
 from cache.layout import Space
 from cache.store import Store
+from fade.bank import build_index
 from fade.datasets import read_csv, read_dataset, read_mvtec
 from fade.encoder import Encoder
 from fade.errors import FadeError
@@ -281,6 +282,10 @@ def quantised_weights(folder: Path) -> Path:
     return folder / "int8.pt"
 
 
+def large_index(folder: Path) -> None:
+    build_index(np.eye(8, dtype=np.float32), "HNSW99999999")
+
+
 def long_prompt(folder: Path) -> None:
     encoder = Encoder.load(str(GOLDEN / "fade-golden.json"), "seeded", gem=GemConfig(2))
     encoder.encode_texts(["a photo of " + "a very " * 40 + "long prompt."])
@@ -535,6 +540,16 @@ CASES = (
         with_files({"a/ground_truth/hole/7_mask.png": mask()}),
     ),
     Case(
+        "a mask without an image whose name steers a terminal", WARNING, "masks belong to no image",
+        with_files({"a/ground_truth/hole/\x1b[2J\x1b]0;own\x07evil\nerror: fake.png": mask()}),
+    ),
+    Case(
+        "an image of 0 bytes whose name steers a terminal, `on_bad_image: skip`", WARNING,
+        r"\x1b[2Jred\nerror: fake.png is empty", lambda folder: manifest(
+            folder, whole() | {"a/test/good/\x1b[2Jred\nerror: fake.png": b""}, policy="skip"
+        ),
+    ),
+    Case(
         "a mask of another size", REFUSED[3], "must have the same size",
         with_files({"a/ground_truth/hole/0_mask.png": mask(size=(7, 9))}),
     ),
@@ -712,6 +727,7 @@ CASES = (
     Case("a store of another schema version", REFUSED[5], "schema version 99", other_store),
     Case("results of another schema version", REFUSED[5], "schema version 99", other_results),
     Case("a damaged artefact", REFUSED[5], "delete it and run", cut_manifest),
+    Case("an index of 99,999,999 links", REFUSED[2], "2 to 1,024 links", large_index),
     Case("an unknown parameter", REFUSED[2], "did you mean shots", parameters(vision__shot=[1])),
     Case("a number as text", REFUSED[2], "evaluate.size", parameters(evaluate__size="256")),
     Case("an aspect that is neither square nor keep", REFUSED[2], "'square' or 'keep'", parameters(

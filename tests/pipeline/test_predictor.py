@@ -22,7 +22,7 @@ from fade.errors import DataError, ModelError, ParameterError, StoreError
 from fade.types import Trial
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.finished import FinishedRun, _check_lock, choose_trial
-from pipeline.predictions import explanation_text, plain
+from pipeline.predictions import explanation_text
 from pipeline.predictor import Predictor
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
@@ -149,10 +149,6 @@ def assert_an_explanation(predictor: Predictor) -> None:
             predictor.trial.shots and params.vision.coreset == 1 and params.vision.index == "flat"
         )
         assert bool(region.nearest.reference) == bool(named)
-
-
-def test_lines_steer_no_terminal() -> None:
-    assert plain("a\x1b[2J\nb\x9b é") == "a?[2J?b? é"
 
 
 def test_all_kinds_of_images(predictor: Predictor) -> None:
