@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,6 +31,8 @@ WIDENED = 1 << 15
 PROBED = 32
 """An IVF index looks into so many lists, and into one of so many where that is more; FAISS by itself
 looks into a single one, and finds 6 or 7 of 10 neighbours (docs/performance.md)."""
+MOST_LINKS = 1024
+"""Of a vector in a graph; common are 16 to 64, and FAISS reserves memory for all of them."""
 CANDIDATES = 128
 """A graph (HNSW) is walked with so many candidates; with FAISS's 16 it misses some neighbours by far."""
 
@@ -83,12 +86,13 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
         built: faiss.Index = faiss.IndexFlatIP(vectors.shape[1])
         built.add(vectors)
     else:
+        _check_numbers(index)
         try:
             built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
             built.train(vectors)
             built.add(vectors)
-        except RuntimeError as error:
-            detail = str(error).strip().splitlines()[0][-160:]
+        except (RuntimeError, MemoryError) as error:
+            detail = (str(error).strip().splitlines() or ["not enough memory"])[0][-160:]
             raise ParameterError(
                 f"vision.index {index!r} does not work on {len(vectors)} vectors of dimension "
                 f"{vectors.shape[1]} ({detail}): use 'flat' or another FAISS factory string"
@@ -105,6 +109,16 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
             )
         _search_enough(built)
     return built
+
+
+def _check_numbers(index: str) -> None:
+    """Refuse lists and links with which FAISS finds nothing, ends the process or fills the memory."""
+    for kind, number in re.findall(r"(IVF|HNSW)(\d+)", index):
+        least, most, what = (2, MOST_LINKS, "links") if kind == "HNSW" else (1, 10**9, "lists")
+        if not least <= int(number) <= most:
+            raise ParameterError(
+                f"vision.index {index!r} asks for {kind}{number}: {kind} takes {least} to {most:,} {what}"
+            )
 
 
 def _changes_lengths(index: faiss.Index) -> bool:

@@ -38,6 +38,9 @@ MLP_TOKENS = 1024
 MOST_WEIGHTS = 20_000_000_000
 """In a tower: several times the largest CLIP, less than makes a machine swap for hours."""
 
+BUGS = (AttributeError, TypeError, NameError, ImportError)
+"""Errors of programs, which no network and no copied file mends: they are not reported as such."""
+
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cuda", "cpu"]
 
@@ -160,8 +163,22 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
         raise ModelError(
             f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read"
         )
+
+    def refuse_other_kinds(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None:
+        for name, own in module.state_dict().items():
+            given = state.get(name, own)
+            if own.is_floating_point() and not given.is_floating_point():
+                kind = str(given.dtype).removeprefix("torch.")
+                raise ModelError(
+                    f"{label}: {name} in {file} is {kind}, where the model has floating-point numbers "
+                    "(quantised weights lack their scale): save the weights as float32 or float16"
+                )
+
+    hook = model.register_load_state_dict_pre_hook(refuse_other_kinds)
     try:
         open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
+    except ModelError:
+        raise
     except Exception as error:  # torch and safetensors raise many kinds on damaged files
         lines = str(error).strip().splitlines()
         if "loading state_dict" in str(error) or isinstance(error, AssertionError):
@@ -184,6 +201,8 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
             f"{label}: {file} cannot be read as weights ({_first_line(error)}): "
             "is it complete? checkpoints must be safetensors or plain state dicts"
         ) from None
+    finally:
+        hook.remove()
 
 
 def _first_line(error: Exception) -> str:
@@ -194,6 +213,7 @@ def _first_line(error: Exception) -> str:
 def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     """Build the model and its tokenizer on the CPU in float32, weights loaded."""
     import open_clip
+    from open_clip.pretrained import download_pretrained_from_hf
 
     tags: list[str] = []
     if name.endswith(".json"):
@@ -212,6 +232,8 @@ def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
             tokenizer = open_clip.get_tokenizer(name)
         except ModelError:
             raise
+        except BUGS as error:  # a hub's config can be wrong in any way, too
+            raise _unbuildable(name, error) from None
         except Exception as error:
             raise ModelError(
                 f"model.name: {name} could not be loaded ({_first_line(error)}): without internet, "
@@ -233,10 +255,13 @@ def _create(name: str, pretrained: str) -> tuple[nn.Module, Any]:
         fill_seeded(model)
     elif pretrained.startswith("hf-hub:"):
         try:
-            file = open_clip.download_pretrained_from_hf(pretrained.removeprefix("hf-hub:"))
+            # safetensors where the repository has them
+            file = download_pretrained_from_hf(pretrained.removeprefix("hf-hub:"))
+        except BUGS:
+            raise
         except Exception as error:
             raise ModelError(
-                f"model.pretrained: {pretrained} could not be fetched ({type(error).__name__}): copy "
+                f"model.pretrained: {pretrained} could not be fetched ({_first_line(error)}): copy "
                 "the weights to this machine and set model.pretrained to the file's path"
             ) from None
         _load_checkpoint(model, Path(file), "model.pretrained")
@@ -267,6 +292,8 @@ def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
         )
     try:
         model = open_clip.create_model(name, pretrained=tag, precision="fp32", device="cpu")
+    except BUGS:
+        raise
     except Exception as error:
         raise ModelError(
             f"model.pretrained: the weights {tag} of {name} are not on this machine "
@@ -284,10 +311,14 @@ def _build(address: str, name: str) -> tuple[nn.Module, Any]:
         model = open_clip.create_model(address, precision="fp32", device="cpu", load_weights=False)
         return model, open_clip.get_tokenizer(address)
     except Exception as error:  # a config can be wrong in any way
-        raise ModelError(
-            f"model.name: open_clip cannot build {name} ({_first_line(error)}): correct the config "
-            "or choose another model"
-        ) from None
+        raise _unbuildable(name, error) from None
+
+
+def _unbuildable(name: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"model.name: open_clip cannot build {name} ({_first_line(error)}): correct the config "
+        "or choose another model"
+    )
 
 
 def _require_plain_vit(model: nn.Module, name: str) -> None:
@@ -650,12 +681,16 @@ class Encoder:
         return {"clip": clip} if gem is None else {"clip": clip, "gem": gem}
 
     def encode_texts(self, prompts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        """L2-normalised text embeddings, (len(prompts), dim) float32, in float32 arithmetic."""
+        """L2-normalised text embeddings, (len(prompts), dim) float32, in float32 arithmetic.
+
+        Raises:
+            ParameterError: a prompt is longer than the model reads.
+        """
         import torch
 
         if not prompts:
             return np.zeros((0, self.dim), np.float32)
-        tokens = self._tokenizer(list(prompts))
+        tokens = self._tokens(prompts)
         # short prompts together: a batch is as long as its longest
         order = tokens.argmax(dim=1).argsort(stable=True)
         vectors = np.empty((len(prompts), self.dim), np.float32)
@@ -664,6 +699,32 @@ class Encoder:
                 encoded = self._encode_tokens(tokens[batch].to(self.device))
                 vectors[batch.numpy()] = torch.nn.functional.normalize(encoded, dim=-1).cpu()
         return vectors
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts that are longer than the model reads (ParameterError)."""
+        if prompts:
+            self._tokens(prompts)
+
+    def _tokens(self, prompts: Sequence[str]) -> Tensor:
+        """(len(prompts), context) tokens; tokenizers cut longer prompts, which is refused here.
+
+        Prompts that differ only behind the cut would be one and the same to the model.
+        """
+        tokens: Tensor = self._tokenizer(list(prompts))
+        limit = tokens.shape[1]
+        # one that fills the last place may have been cut: tokenize it again, with room
+        padding = self._tokenizer([""])[0, -1]
+        for number in (tokens[:, -1] != padding).nonzero().flatten().tolist():
+            prompt = prompts[number]
+            pair = self._tokenizer([prompt, ""], context_length=limit + 4 * len(prompt))
+            length = int((pair[0] != pair[1]).nonzero().max()) + 1
+            if length > limit:
+                shown = prompt if len(prompt) <= 100 else f"{prompt[:60]} ... {prompt[-35:]}"
+                raise ParameterError(
+                    f"the prompt {shown!r} has {length} tokens, {self.name} reads {limit} at most: "
+                    "shorten it where it stands (text.template, a prompt file, or the category's name)"
+                )
+        return tokens
 
     def _encode_tokens(self, tokens: Tensor) -> Tensor:
         """Embeddings of (B, context) tokens, without computing on the padding behind the last prompt.

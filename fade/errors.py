@@ -1,6 +1,10 @@
 """Errors that reach people: one line that names the culprit, the limit and the way out."""
 
 import errno
+import re
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, those that turn the direction of text included."""
 
 
 class FadeError(Exception):
@@ -51,3 +55,13 @@ def summarise(problems: list[str]) -> str:
     """One line for any number of problems: the first five, and how many more there are."""
     shown = "; ".join(problems[:5])
     return shown if len(problems) <= 5 else f"{shown}; and {len(problems) - 5} more"
+
+
+def plain(text: str) -> str:
+    """Text as one line that steers no terminal: names may hold line breaks and other control
+    characters, which are written as escapes.
+
+    >>> print(plain("a\\nb\\x1b[2J.png"))
+    a\\nb\\x1b[2J.png
+    """
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)

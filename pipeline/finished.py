@@ -18,7 +18,7 @@ from fade.text import load as load_classifier
 from fade.types import Trial
 from pipeline.banks import BANK_TABLE, Bank, Comparison, HeldBank, bank_path, comparisons
 from pipeline.models import SHIPPED, load_encoder
-from pipeline.params import PARAMS_FILE, Params, load_params
+from pipeline.params import PARAMS_FILE, Params, load_params, load_yaml
 from pipeline.paths import (
     CATEGORIES,
     MANIFEST,
@@ -294,8 +294,8 @@ def _check_lock(folder: Path) -> None:
     import yaml
 
     try:
-        lock = yaml.safe_load((folder / LOCK).read_text(encoding="utf-8"))
-        content = yaml.safe_load((folder / PARAMS_FILE).read_text(encoding="utf-8"))
+        lock = load_yaml((folder / LOCK).read_text(encoding="utf-8"))
+        content = load_yaml((folder / PARAMS_FILE).read_text(encoding="utf-8"))
         stages = dict(lock["stages"])
         ran = {
             name: value

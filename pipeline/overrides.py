@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fade.errors import ParameterError
-from pipeline.params import PARAMS_FILE, load_params, parse_params
+from pipeline.params import PARAMS_FILE, dump_yaml, load_params, load_yaml, parse_params
 
 KEPT = Path(".dvc") / "tmp" / "fade-params.yaml"
 """Where the original lies meanwhile."""
@@ -57,7 +55,7 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Cal
     file, kept = folder / PARAMS_FILE, folder / KEPT
     load_params(file)
     original = file.read_bytes()
-    content = yaml.safe_load(original)
+    content = load_yaml(original.decode())
     for name, value in values.items():
         *sections, leaf = name.split(".")
         place = content
@@ -68,7 +66,7 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Cal
     said = described(values)
     text = (
         f"# Your own file is {KEPT.as_posix()}; it comes back when the run ends, or with the next one.\n"
-        + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        + dump_yaml(content, sort_keys=False, allow_unicode=True)
     )
 
     def write(process: int) -> None:

@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import ParameterError, StoreError
+from fade.errors import ParameterError, StoreError, plain
 from fade.metrics import METRICS
 from pipeline.paths import SUMMARY
 from pipeline.report.plots import LABELS, MEAN, UNDEFINED
@@ -26,8 +26,8 @@ _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{special: f"\\{special}" for special in "&%$#_{}"},
 }  # fmt: skip
-# an underscore between letters or digits is plain text in Markdown
-_MARKDOWN = re.compile(r"[\\`*|<\[]|(?<![^\W_])_|_(?![^\W_])")
+# an underscore between letters or digits, and & that begins no entity, are plain text in Markdown
+_MARKDOWN = re.compile(r"[\\`*|<~\[]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 
 
 @dataclass(frozen=True)
@@ -240,8 +240,8 @@ def _latex_line(cells: Sequence[str]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text that a Markdown table's cell shows as it is."""
-    return _MARKDOWN.sub(_backslashed, " ".join(text.split()))
+    """Text that a Markdown table's cell shows as it is, control characters as escapes."""
+    return _MARKDOWN.sub(_backslashed, plain(" ".join(text.split())))
 
 
 def _backslashed(match: re.Match[str]) -> str:
@@ -249,8 +249,11 @@ def _backslashed(match: re.Match[str]) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    """Text that LaTeX prints as it is at the start of a row, too, control characters as escapes."""
+    line = plain(" ".join(text.split()))
+    # behind the \\\\ or \\midrule of the row before, [ and * would be their arguments
+    guard = "{}" if line.startswith(("[", "*")) else ""
+    return guard + "".join(_LATEX.get(character, character) for character in line)
 
 
 RENDERERS: dict[str, Callable[[pd.DataFrame, Sequence[str]], str]] = {

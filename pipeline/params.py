@@ -21,7 +21,7 @@ MOST_VALUES = 100_000
 
 Size = Annotated[int, Field(ge=8, le=8192)]
 Weight = Annotated[float, Field(ge=0, le=1)]
-Multiplier = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Multiplier = Annotated[float, Field(gt=0, le=1e6)]
 Classifier = Literal["average", "softmax", "max", "lr", "mlp", "knn", "rf", "xgboost", "gmm"]
 V = TypeVar("V")
 
@@ -55,6 +55,13 @@ def by_shots(value: V | ByShots[V], shots: int) -> V:
     return value
 
 
+def _each_once(values: list[int]) -> list[int]:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice: take one out")
+    return values
+
+
 class DatasetParams(Section):
     """Which images."""
 
@@ -72,7 +79,7 @@ class GemParams(Section):
 
     depth: Annotated[int, Field(ge=2)] = 7
     iterations: Annotated[int, Field(ge=0)] = 1
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    temperature: Annotated[float, Field(gt=0, le=1e4)] | None = None  # finite in float16, too
 
 
 class ModelParams(Section):
@@ -97,9 +104,7 @@ class FeatureParams(Section):
     @field_validator("segmentation_sizes")
     @classmethod
     def _distinct(cls, sizes: list[int]) -> list[int]:
-        if len(set(sizes)) != len(sizes):
-            raise ValueError(f"sizes are given twice: {sizes}")
-        return sizes
+        return _each_once(sizes)
 
 
 class ManualPrompts(Section):
@@ -150,9 +155,7 @@ class VisionParams(Section):
     @field_validator("shots", "seeds")
     @classmethod
     def _distinct(cls, values: list[int]) -> list[int]:
-        if len(set(values)) != len(values):
-            raise ValueError(f"values are given twice: {values}")
-        return values
+        return _each_once(values)
 
 
 class FusionParams(Section):
@@ -206,20 +209,14 @@ class ClusterParams(Section):
     dashboard: Annotated[int, Field(ge=0, lt=2**16)] = 0
     wait: Annotated[int, Field(ge=1)] = 3600
 
-    @field_validator("walltime", mode="before")
-    @classmethod
-    def _unquoted(cls, value: Any) -> Any:
-        """YAML reads 12:30:00 without quotes as a number of seconds."""
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
-        return value
-
     @field_validator("directives", "prologue", "walltime", "queue", "account", "interface")
     @classmethod
     def _single_lines(cls, value: Any) -> Any:
         for text in [value] if isinstance(value, str) else value or []:
             if not text.strip() or "\n" in text or "\r" in text:
-                raise ValueError("a job script takes lines that are neither empty nor broken")
+                raise ValueError(
+                    f"a job script takes lines that are neither empty nor broken, not {_shown(text)}"
+                )
         return value
 
     @property
@@ -346,8 +343,14 @@ class Params(Section):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
                         "mode language"
                     )
+        if "://" in self.dataset.watch:
+            raise ParameterError(
+                "dataset.watch is a URL, which DVC cannot watch: name a local file that lists what "
+                "lies there and changes with it (docs/data.md)"
+            )
         for name, place in (
             ("dataset.path", self.dataset.path),
+            ("dataset.watch", self.dataset.watch),
             ("features.store", self.features.store or ""),
         ):
             if re.search(r"://([^/]*@|.*[?#])", place):  # not repeated: it may be a password
@@ -355,11 +358,11 @@ class Params(Section):
                     f"{name} is a URL with a user, password or query in it: give s3://bucket/prefix or "
                     "the like, and put credentials into the environment (docs/store.md)"
                 )
-        if "://" in self.dataset.watch:
-            raise ParameterError(
-                "dataset.watch is a URL, which DVC cannot watch: name a local file that lists what "
-                "lies there and changes with it (docs/data.md)"
-            )
+            if "${" in place:
+                raise ParameterError(
+                    f"{name} is {_shown(place)}, and DVC would put a parameter in for ${{...}}: write "
+                    "the path out"
+                )
         if self.cluster.kind == "address" and not self.cluster.address:
             raise ParameterError(
                 "cluster.kind is address and cluster.address is null: give the address of a running "
@@ -384,7 +387,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ParameterError: no such file, no YAML, or values that are unknown, ill-typed or at odds.
     """
     try:
-        content = _load_yaml(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(
             f"no {path} here ({Path.cwd()}): run in a project folder, or make one with "
@@ -396,9 +399,51 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     return parse_params(content, str(path))
 
 
-def _load_yaml(text: str) -> Any:
-    """Plain YAML; a key that is given twice and anchors that unfold without end are refused."""
-    loader = yaml.SafeLoader(text)
+class _Loader(yaml.SafeLoader):
+    """Plain YAML 1.2, as DVC reads it: `no` and 1:30 are text, 1e-5 and 010 (ten) are numbers."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that YAML 1.1 or 1.2 would read as something else."""
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    digits = loader.construct_scalar(node).replace("_", "")
+    return int(digits, {"0b": 2, "0o": 8, "0x": 16}.get(digits.lstrip("+-")[:2], 10))
+
+
+def _read_as_yaml_1_2() -> None:
+    tags = {kind: f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float")}
+    _Loader.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in known if tag not in tags.values()]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _Loader.add_constructor(tags["int"], _integer)
+    for kind, first, form in (
+        ("bool", "tTfF", r"true|True|TRUE|false|False|FALSE"),
+        ("int", "-+0123456789", r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)"),
+        (
+            "float",
+            "-+0123456789.",
+            r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        ),
+    ):
+        for way in (_Loader, _Dumper):
+            way.add_implicit_resolver(tags[kind], re.compile(rf"^(?:{form})$"), list(first))
+
+
+_read_as_yaml_1_2()
+
+
+def load_yaml(text: str) -> Any:
+    """Plain YAML 1.2 as DVC reads it, whatever has a meaning in YAML 1.1 alone being text.
+
+    Raises:
+        ValueError: a key is given twice, or anchors unfold without end.
+        yaml.YAMLError: it is no YAML, or holds other objects than plain ones.
+    """
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -407,6 +452,12 @@ def _load_yaml(text: str) -> Any:
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def dump_yaml(content: Any, **how: Any) -> str:
+    """Content as YAML that :func:`load_yaml` and DVC read as the same; options are those of PyYAML."""
+    text: str = yaml.dump(content, Dumper=_Dumper, **how)
+    return text
 
 
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
@@ -420,10 +471,14 @@ def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
     known[id(node)] = MOST_VALUES + 1  # for an alias inside of what it names
     parts: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [key for key, count in Counter(keys).items() if count > 1]
-        if twice:
-            raise ValueError(f"{twice[0]} is given twice, line {node.start_mark.line + 1} on")
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise ValueError(
+                    f"{key.value} is given twice, in line {lines[key.value]} and again in line {line}"
+                )
+            lines[key.value] = line
         parts = [part for pair in node.value for part in pair]
     elif isinstance(node, yaml.SequenceNode):
         parts = node.value
@@ -492,10 +547,17 @@ def _explain(error: Any) -> str:
         return f"{name} is missing"
     if error["type"] == "model_type":
         return f"{name} must hold {', '.join(_known_keys(keys)) or 'keys'}, not {error['input']!r}"
+    if error["type"] == "value_error":  # our own, which names what is wrong
+        return f"{name}: {error['ctx']['error']}"
     message = error["msg"][0].lower() + error["msg"][1:]
-    message = message.removeprefix("value error, ")
-    shown = repr(error["input"])
-    return f"{name}: {message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
+    if error["type"] == "bool_type":  # yes and no were booleans in YAML 1.1
+        message += " (true or false)"
+    return f"{name}: {message}, not {_shown(error['input'])}"
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def _known_keys(keys: list[str]) -> list[str]:

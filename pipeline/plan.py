@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from fade.encoder import Encoder
 
 SAMPLE_IMAGES = 4
+MOST_IMAGES = 10_000_000
+"""To plan for: beyond them the plan itself takes gigabytes."""
 MADE_UP_SIZE = 1024
 """Pixels a side of sample images where there are none to take."""
 
@@ -124,6 +126,11 @@ def plan(params: Params, images: int | None = None) -> Plan:
     """
     if images is not None and images < 1:
         raise ParameterError(f"--images is {images}, at least 1 is needed")
+    if images is not None and images > MOST_IMAGES:
+        raise ParameterError(
+            f"--images is {images:,}, at most {MOST_IMAGES:,} are planned for: plan for fewer, what "
+            "they take grows in proportion"
+        )
     remarks: list[str] = []
     work = _made_up(params, images) if images else _of_data_set(params)
     if not images and not work.known:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import glob
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.datasets import IMAGE_SUFFIXES
-from fade.errors import DataError, ParameterError, summarise
+from fade.errors import DataError, ParameterError, plain, summarise
 from fade.preprocess import decode_rgb
 from pipeline.paths import prepare_folder
 from pipeline.predictor import Prediction, Predictor, Region
 from pipeline.report.gallery import heat, overlay
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 COLUMNS = (
     "image", "category", "score", "threshold", "decision", "pixel_threshold",
     "threshold_source", "threshold_images", "remark",
@@ -185,11 +183,6 @@ def check_problems(problems: Sequence[str], done: int) -> None:
 
 
 # words
-
-
-def plain(text: str) -> str:
-    """A line without control characters, which names from elsewhere could steer a terminal by."""
-    return _CONTROL.sub("?", text)
 
 
 def score_line(prediction: Prediction) -> str:

@@ -21,7 +21,7 @@ from cache.layout import content_key
 from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
 from fade.datasets import GOOD_LABELS, dataset_root, iterate_dataset, stray_masks
-from fade.errors import DataError, summarise
+from fade.errors import DataError, plain, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import DataPath, ImageRecord
 from pipeline.cluster import iterate_tasks
@@ -314,7 +314,7 @@ def _examined(
             if record.split == "test":
                 tested.setdefault(record.path.rpartition("/test/")[0], record)
             if isinstance(found, str):
-                skipped.append({"path": record.path, "reason": found})
+                skipped.append({"path": record.path, "reason": plain(found)})
             else:
                 yield found
 
@@ -347,7 +347,7 @@ def _fitting(
             f"{aspect.width}:{aspect.height}"
         )
         if params.dataset.on_bad_image == "skip":
-            skipped.append({"path": row["path"], "reason": unfit[-1]})
+            skipped.append({"path": row["path"], "reason": plain(unfit[-1])})
     if unfit and not skipped and params.dataset.on_bad_image == "fail":
         raise DataError(
             f"features.aspect is keep, but {len(unfit)} of {count} images "
@@ -393,6 +393,7 @@ def run(params: Params) -> None:
     warnings = list(remarks.lines(MANIFEST.path))
     if dataset.format in ("mvtec", "folder") and (stray := stray_masks(path, tested.values())):
         warnings.append(f"{len(stray)} masks belong to no image: {summarise(stray)}")
+    warnings = [plain(warning) for warning in warnings]
     write_json({"categories": list(remarks.categories)}, CATEGORIES.path)
     write_json({"skipped": skipped, "warnings": warnings}, SKIPPED.path)
     if skipped:

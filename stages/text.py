@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cache.layout import Space, cut, unique
 from cache.store import Store
+from fade.errors import ParameterError, summarise
 from fade.prompts import ensemble_digest, fill
 from fade.text import digest, fit, save
 from pipeline.models import load_encoder
@@ -19,13 +21,15 @@ from pipeline.paths import CATEGORIES, TEXT, store_root
 from pipeline.progress import Progress
 from pipeline.runner import run_stage
 from pipeline.tables import read_json
-from pipeline.texts import TextIndex, Use, classifier_path, ensembles, use_params, uses, word
+from pipeline.texts import USES, TextIndex, Use, classifier_path, ensembles, use_params, uses, word
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
 
 log = logging.getLogger("fade")
 
+Filled = dict[tuple[Use, str], tuple[list[str], np.ndarray]]
+"""By use and category: sentences, and labels, 1 = abnormal."""
 SEGMENT_PROMPTS = 1024
 BATCH_PROMPTS = 64
 
@@ -61,19 +65,61 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
     return dict(zip(distinct, vectors, strict=True))
 
 
+def _check_overrides(params: Params, categories: list[str]) -> None:
+    """Refuse overrides for a category that does not exist, which would do nothing.
+
+    Where ``dataset.categories`` leaves some out, nobody knows here which others exist: a warning.
+    """
+    for name in params.text.overrides:
+        if name in categories:
+            continue
+        close = get_close_matches(name, categories, n=3)
+        hint = (
+            f"did you mean {', '.join(close)}?" if close else f"there are {summarise(categories)}"
+        )
+        line = f"text.overrides names {name!r}, which is no category of this run ({hint})"
+        if params.dataset.categories is None:
+            raise ParameterError(f"{line}: correct the name or take it out")
+        log.warning("%s", line)
+
+
+def _warn_of_both_sides(filled: Filled) -> None:
+    """Sentences that are normal and abnormal tell nothing."""
+    for use in USES:
+        found = []
+        for (of, category), (texts, labels) in filled.items():
+            sides = [
+                {text for text, side in zip(texts, labels, strict=True) if side == label}
+                for label in (0, 1)
+            ]
+            both = sides[0] & sides[1] if of == use else ()
+            if both:
+                share = "all of them" if sides[0] == sides[1] else repr(min(both)[:100])
+                found.append(f"{category}: {share}")
+        if found:
+            log.warning(
+                "text.%s: sentences that are both normal and abnormal tell nothing: %s; look at "
+                "text.template and the prompts", use, summarise(found),
+            )  # fmt: skip
+
+
 def run(params: Params) -> None:
     """Write the classifiers and their index."""
     categories = read_json(CATEGORIES.path)["categories"]
+    _check_overrides(params, categories)
     encoder = load_encoder(params)
-    filled: dict[tuple[Use, str], tuple[list[str], np.ndarray]] = {}
+    filled: Filled = {}
     prompts: dict[Use, dict[str, str]] = {}
     for use in uses(params):
         for category in categories:
             chosen = ensembles(params, use, category)
             prompts.setdefault(use, {})[category] = ensemble_digest(chosen)
             filled[use, category] = fill(chosen, word(params, use, category), params.text.template)
+    sentences = [prompt for texts, _ in filled.values() for prompt in texts]
+    encoder.check_prompts(unique(sentences))
+    _warn_of_both_sides(filled)
     store = Store(store_root(params.features.store))
-    vectors = embed([prompt for texts, _ in filled.values() for prompt in texts], encoder, store)
+    vectors = embed(sentences, encoder, store)
     shutil.rmtree(TEXT.path, ignore_errors=True)
     TEXT.path.mkdir(parents=True)
     classifiers: dict[Use, dict[str, str]] = {}

@@ -23,6 +23,7 @@ from PIL import Image
 
 from cache.layout import Space
 from cache.store import Store
+from fade.bank import build_index
 from fade.datasets import read_csv, read_dataset, read_mvtec
 from fade.encoder import Encoder
 from fade.errors import FadeError
@@ -270,6 +271,24 @@ def cut_weights(folder: Path) -> Path:
     data = (folder / "whole.pt").read_bytes()
     (folder / "cut.pt").write_bytes(data[: len(data) // 2])
     return folder / "cut.pt"
+
+
+def quantised_weights(folder: Path) -> Path:
+    import torch
+
+    encoder = Encoder.load(str(GOLDEN / "fade-golden.json"), "seeded", gem=GemConfig(2))
+    state = encoder._model.state_dict()
+    torch.save({**state, "visual.proj": state["visual.proj"].to(torch.int8)}, folder / "int8.pt")
+    return folder / "int8.pt"
+
+
+def large_index(folder: Path) -> None:
+    build_index(np.eye(8, dtype=np.float32), "HNSW99999999")
+
+
+def long_prompt(folder: Path) -> None:
+    encoder = Encoder.load(str(GOLDEN / "fade-golden.json"), "seeded", gem=GemConfig(2))
+    encoder.encode_texts(["a photo of " + "a very " * 40 + "long prompt."])
 
 
 def parameters(**leaves: Any) -> Callable[[Path], None]:
@@ -521,6 +540,16 @@ CASES = (
         with_files({"a/ground_truth/hole/7_mask.png": mask()}),
     ),
     Case(
+        "a mask without an image whose name steers a terminal", WARNING, "masks belong to no image",
+        with_files({"a/ground_truth/hole/\x1b[2J\x1b]0;own\x07evil\nerror: fake.png": mask()}),
+    ),
+    Case(
+        "an image of 0 bytes whose name steers a terminal, `on_bad_image: skip`", WARNING,
+        r"\x1b[2Jred\nerror: fake.png is empty", lambda folder: manifest(
+            folder, whole() | {"a/test/good/\x1b[2Jred\nerror: fake.png": b""}, policy="skip"
+        ),
+    ),
+    Case(
         "a mask of another size", REFUSED[3], "must have the same size",
         with_files({"a/ground_truth/hole/0_mask.png": mask(size=(7, 9))}),
     ),
@@ -641,12 +670,22 @@ CASES = (
     Case("a key twice in params.yaml", REFUSED[2], "dataset is given twice", yaml_file(
         lambda text: text + "\ndataset: {}\n"
     )),
+    Case("`no` for true or false", REFUSED[2], "valid boolean (true or false), not 'no'", yaml_file(
+        lambda text: text.replace("keep: true", "keep: no")
+    )),
+    Case("a number such as 1e-5, text in YAML 1.1", TAKEN, "", yaml_file(
+        lambda text: text.replace("vision_multiplier: 3.5", "vision_multiplier: 1e-5")
+    )),
+    Case("a path with `${...}`", REFUSED[2], "write the path out", parameters(dataset__path="${x}/y")),
+    Case("a factor of 1e308", REFUSED[2], "fusion.vision_multiplier", parameters(
+        fusion__vision_multiplier=1e308
+    )),
     Case("a tab in params.yaml", REFUSED[2], "is no readable YAML", yaml_file(lambda _: "a:\n\tb: 1\n")),
     Case("a Python object in params.yaml", REFUSED[2], "could not determine a constructor", yaml_file(
         lambda _: "dataset: !!python/object/apply:os.system ['true']\n"
     )),
     Case("YAML nested 3,000 deep", REFUSED[2], "is no readable YAML", yaml_file(lambda _: "[" * 3000)),
-    Case("a category `no`, which YAML reads as false", REFUSED[2], "valid string, not False", yaml_file(
+    Case("a category `no` without quotes, false in YAML 1.1", TAKEN, "", yaml_file(
         lambda text: text.replace("categories: null", "categories: [no]")
     )),
     Case("a NUL character in a path", REFUSED[2], "NUL", parameters(dataset__path="a\0b")),
@@ -682,10 +721,13 @@ CASES = (
     Case("a classifier that unfolds", REFUSED[5], "it is compressed", squeezed_classifier),
     # models, stores, results, parameters
     Case("a checkpoint of another architecture", REFUSED[4], "does not fit", load(other_architecture)),
+    Case("weights of whole numbers", REFUSED[4], "is int8, where", load(quantised_weights)),
+    Case("a prompt longer than the model reads", REFUSED[2], "tokens", long_prompt),
     Case("truncated weights", REFUSED[4], "is it complete?", load(cut_weights)),
     Case("a store of another schema version", REFUSED[5], "schema version 99", other_store),
     Case("results of another schema version", REFUSED[5], "schema version 99", other_results),
     Case("a damaged artefact", REFUSED[5], "delete it and run", cut_manifest),
+    Case("an index of 99,999,999 links", REFUSED[2], "2 to 1,024 links", large_index),
     Case("an unknown parameter", REFUSED[2], "did you mean shots", parameters(vision__shot=[1])),
     Case("a number as text", REFUSED[2], "evaluate.size", parameters(evaluate__size="256")),
     Case("an aspect that is neither square nor keep", REFUSED[2], "'square' or 'keep'", parameters(

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from fade.errors import ParameterError
-from pipeline.params import parse_params
+from pipeline.params import dump_yaml, load_yaml, parse_params
 
 DEMO = "demo"
 """The preset that is the template as it stands."""
@@ -195,7 +195,7 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
         **preset.values, **{name: value for name, value in given.items() if value is not None}
     }  # fmt: skip
     text = substitute(template(), values)
-    parse_params(yaml.safe_load(text), f"preset {preset.name}")
+    parse_params(load_yaml(text), f"preset {preset.name}")
     return text
 
 
@@ -232,7 +232,7 @@ def _leaf(node: Any, keys: Sequence[str]) -> Any:
 def _flow(value: Any) -> str:
     """A value as it may stand on one line of YAML, inside brackets too."""
     plain = not isinstance(value, str) or value.isprintable()
-    listed = yaml.safe_dump(
+    listed = dump_yaml(
         [value],
         default_flow_style=True,
         default_style=None if plain else '"',

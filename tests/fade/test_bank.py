@@ -190,6 +190,23 @@ def test_nothing_found_is_the_farthest() -> None:
     assert similarity_by_index(vectors(3), faiss.IndexFlatIP(6)).tolist() == [-1, -1, -1]
 
 
+@pytest.mark.parametrize(
+    "index", ["HNSW99999999", "HNSW0", "HNSW1", "IVF4_HNSW0,Flat", "IVF0,Flat"]
+)
+def test_numbers_that_faiss_does_not_survive(index: str) -> None:
+    with pytest.raises(ParameterError, match=rf"'{index}' asks for .* takes [12] to 1,0"):
+        build_index(vectors(100), index)
+
+
+def test_an_index_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("faiss.index_factory", fail)
+    with pytest.raises(ParameterError, match=r"'HNSW64' does not work on 100 .*not enough memory"):
+        build_index(vectors(100), "HNSW64")
+
+
 @pytest.mark.parametrize("index", ["nonsense", "IVF500,Flat", "PQ4", "LSH", "IDMap,Flat"])
 def test_factory_string_that_does_not_work(index: str) -> None:
     with pytest.raises(ParameterError, match=r"vision\.index") as caught:

@@ -122,7 +122,7 @@ def test_texts_are_encode_text(variant: str, tmp_path: Path) -> None:
     encoder = small(tmp_path, **top)
     words = ["flawless", "transistor", "with", "scratches", "on", "the", "top", "left", *"abcd"]
     prompts = [
-        " ".join(words[:n] * m) for n, m in ((5, 1), (12, 9), (1, 1), (8, 2), (0, 1), (3, 1))
+        " ".join(words[:n] * m) for n, m in ((5, 1), (12, 5), (1, 1), (8, 2), (0, 1), (3, 1))
     ]
     with torch.no_grad():
         model: Any = encoder._model
@@ -141,6 +141,38 @@ def test_padding_is_not_computed_on(tmp_path: Path) -> None:
     model.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
     encoder.encode_texts(["a b c", "a", "a b", "a b c d e"], 2)
     assert seen == [4, 7]  # of 77: the longest of each pair, its start and its end
+
+
+def test_prompts_that_a_tokenizer_would_cut_are_refused(tmp_path: Path) -> None:
+    text = {**SMALL["text_cfg"], "context_length": 10}
+    encoder = small(tmp_path, text_cfg=text)
+    fits = ["", "a", "a b c d e f g", " ".join("abcdefgh")]  # with start and end 10 at most
+    assert len(encoder.encode_texts(fits)) == 4
+    encoder.check_prompts(fits)
+    encoder.check_prompts([])
+    long = " ".join("abcdefghi")
+    for check in (encoder.check_prompts, encoder.encode_texts):
+        with pytest.raises(ParameterError, match=r"'a b c d e f g h i' has 11 tokens, .*reads 10"):
+            check([*fits, long])
+    with pytest.raises(ParameterError, match=r"'(a ){30} \.\.\. .*z' has 103 tokens") as caught:
+        encoder.encode_texts(["a " * 100 + "z"])
+    assert "text.template" in str(caught.value)
+
+
+class WordTokenizer:
+    """As HFTokenizer does: its own padding, an end token that stays where a text is cut."""
+
+    def __call__(self, texts: list[str], context_length: int = 6) -> Any:
+        rows = [[0, *(5 + len(word) for word in text.split())] for text in texts]
+        rows = [[*row[: context_length - 1], 2] for row in rows]
+        return torch.tensor([row + [1] * (context_length - len(row)) for row in rows])
+
+
+def test_other_tokenizers_and_their_padding(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "_tokenizer", WordTokenizer())
+    tiny.check_prompts(["", "a", "a b c d"])
+    with pytest.raises(ParameterError, match=r"'a b c d e' has 7 tokens, .* reads 6"):
+        tiny.check_prompts(["a", "a b c d e"])
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -400,6 +432,28 @@ def test_unusable_checkpoints(state: dict[str, Any], tmp_path: Path) -> None:
     refused(name, tmp_path / "big.npz", "big_vision")
 
 
+@pytest.mark.parametrize("kind", ["int8", "bool", "complex64"])
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
+def test_weights_that_are_no_floating_point_numbers(
+    kind: str, form: str, state: dict[str, Any], tmp_path: Path
+) -> None:
+    """torch would copy them in without a word, and all numbers would be others."""
+    from safetensors.torch import save_file
+
+    changed = {**state, "visual.proj": state["visual.proj"].to(getattr(torch, kind))}
+    file = tmp_path / f"w.{form}"
+    if form == "pt":
+        torch.save(changed, file)
+    else:
+        save_file(changed, str(file))
+    refused(write_config(tmp_path), file, rf"visual\.proj in .*w\.{form} is {kind}")
+
+
+def test_weights_of_half_precision_are_taken(state: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "half.pt")
+    Encoder.load(write_config(tmp_path), str(tmp_path / "half.pt"), gem=GemConfig(depth=3))
+
+
 def test_checkpoint_of_another_architecture(golden_checkpoint: Path, tmp_path: Path) -> None:
     refused(write_config(tmp_path), golden_checkpoint, "does not fit model.name")
 
@@ -435,6 +489,63 @@ def test_tag_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("open_clip.factory.download_pretrained", fail)
     refused("ViT-S-32-alt", "nowhere", "no file here and no tag")
     refused("ViT-B-32", "laion2b_s34b_b79k", "no route to host.*copy the file here")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files of org/repo as a hub's cache has them, where no hub can be reached."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    files = cache / "models--org--repo" / "snapshots" / "c0ffee"
+    files.mkdir(parents=True)
+    (cache / "models--org--repo" / "refs").mkdir()
+    (cache / "models--org--repo" / "refs" / "main").write_text("c0ffee")
+    return files
+
+
+def test_weights_of_a_hub(hub: Path, tmp_path: Path) -> None:
+    name, gem = write_config(tmp_path), GemConfig(depth=3)
+    refused(name, "hf-hub:org/repo", "hf-hub:org/repo could not be fetched.*copy the weights")
+    seeded = Encoder.load(name, "seeded", gem=gem)
+    state = seeded._model.state_dict()
+    torch.save({k: v + 1 for k, v in state.items()}, hub / "open_clip_pytorch_model.bin")
+    other = Encoder.load(name, "hf-hub:org/repo", gem=gem)
+    assert other.vision_digest != seeded.vision_digest
+    seeded.save_weights(hub / "open_clip_model.safetensors")  # is preferred
+    loaded = Encoder.load(name, "hf-hub:org/repo", gem=gem)
+    assert loaded.vision_digest == seeded.vision_digest
+    assert loaded.text_digest == seeded.text_digest
+
+
+def test_a_model_of_a_hub(hub: Path, tmp_path: Path) -> None:
+    gem = GemConfig(depth=3)
+    refused("hf-hub:org/repo", "seeded", "could not be loaded.*without internet")
+    config = hub / "open_clip_config.json"
+    config.write_text(json.dumps({"model_cfg": SMALL, "preprocess_cfg": {}}))
+    refused("hf-hub:org/repo", "", "could not be loaded")
+    seeded = small(tmp_path)
+    seeded.save_weights(hub / "open_clip_model.safetensors")
+    for pretrained in ("", "hf-hub:org/repo", "seeded"):
+        loaded = Encoder.load("hf-hub:org/repo", pretrained, gem=gem)
+        assert loaded.vision_digest == seeded.vision_digest
+    broken = {**SMALL, "vision_cfg": {**SMALL["vision_cfg"], "width": "64"}}
+    config.write_text(json.dumps({"model_cfg": broken, "preprocess_cfg": {}}))
+    refused("hf-hub:org/repo", "seeded", "cannot build hf-hub:org/repo .TypeError")
+
+
+def test_errors_of_programs_are_not_put_down_to_the_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise AttributeError("no such function")
+
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained_from_hf", fail)
+    with pytest.raises(AttributeError, match="no such function"):
+        Encoder.load(write_config(tmp_path), "hf-hub:org/repo")
+    monkeypatch.setattr("open_clip.create_model", fail)
+    with pytest.raises(AttributeError, match="no such function"):
+        Encoder.load("ViT-B-32", "laion2b_s34b_b79k")
 
 
 def test_tag_of_another_activation() -> None:

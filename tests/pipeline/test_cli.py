@@ -18,8 +18,8 @@ import yaml
 from cache.layout import Space
 from cache.store import Store
 from fade import __version__
-from fade.errors import ModelError, ParameterError
-from pipeline import repro, runner
+from fade.errors import CONTROL, ModelError, ParameterError
+from pipeline import cli, repro, runner
 from pipeline.cli import main
 from tests.pipeline.summaries import write_project
 from tests.projects import ROOT
@@ -374,6 +374,22 @@ def test_run_with_other_parameters_puts_them_back(
     assert project("run", "--categories", "a,,b").code == 2
     Path("fail").unlink()
     assert "this run alone" not in project("run").err
+
+
+def test_names_steer_no_terminal(
+    project: Fade, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_dvc(monkeypatch, "raise SystemExit(0)")
+    answer = project("run", "--categories", "\x1b[2Jred\nerror: forged")
+    assert r"dataset.categories \x1b[2Jred\nerror: forged;" in answer.err
+    assert len(answer.err.splitlines()) == 2
+    content = {"name": ["\x1b\x7f\x9b2J\u202e\n ü"]}
+    for indent in (None, 1):
+        cli._write_json(content, indent)
+        out = capsys.readouterr().out
+        assert json.loads(out) == content
+        assert "ü" in out
+        assert not CONTROL.search(out.replace("\n", ""))
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 5, 130])

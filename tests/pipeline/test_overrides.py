@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import parse_yaml
 
 from fade.errors import ParameterError
 from pipeline import overrides
@@ -54,6 +55,22 @@ def test_others_hold_inside_and_the_file_comes_back(file: Path) -> None:
     assert file.read_text(encoding="utf-8") == ORIGINAL
     assert not KEPT.exists()
     assert restore() == ""
+
+
+def test_names_that_look_like_something_else_stay_names(file: Path) -> None:
+    names = ["1e3", "no", "010", "1:30", "null", "true"]
+    with overridden({"dataset.categories": names}):
+        assert load_params().dataset.categories == names
+        assert parse_yaml(file.read_text(encoding="utf-8"), file)["dataset"]["categories"] == names
+
+
+def test_numbers_stay_what_they_are(file: Path) -> None:
+    """PyYAML by itself reads 1e-5 as text and 010 as eight."""
+    text = ORIGINAL.replace("vision_multiplier: 3.5", "vision_multiplier: 1e-5")
+    file.write_text(text.replace("batch_size: 8", "batch_size: 010"), encoding="utf-8")
+    with overridden(LIMIT):
+        params = load_params()
+        assert (params.fusion.vision_multiplier, params.runtime.batch_size) == (1e-5, 10)
 
 
 def test_it_comes_back_after_an_error(file: Path) -> None:

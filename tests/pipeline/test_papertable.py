@@ -113,10 +113,19 @@ def test_read_summary(tmp_path: Path) -> None:
         ("a\\|b", r"a\\\|b"),
         ("two\nlines", "two lines"),
         ("ü 部品", "ü 部品"),
+        ("<b>&lt; ~~x~~", r"\<b>\&lt; \~\~x\~\~"),
+        ("\x1b[2Jred\u202e", r"\\x1b\[2Jred\\u202e"),
     ],
 )
 def test_markdown_escapes(text: str, markdown: str) -> None:
     assert escape_markdown(text) == markdown
+
+
+def test_latex_takes_no_name_for_an_argument() -> None:
+    """A row's [ or * would belong to the \\\\ or \\midrule before it."""
+    table = latex_table(summary({(name, 0): (0.5, 0.0) for name in ("[1]", "*", "mean")}))
+    assert "\\midrule\n{}[1] & 50.0 \\\\\n{}* & 50.0 \\\\\n" in table
+    assert escape_latex("a[1]\x1b") == r"a[1]\textbackslash{}x1b"
 
 
 def test_latex_escapes() -> None:

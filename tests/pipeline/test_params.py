@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import parse_yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fade.errors import FadeError, ParameterError
 from fade.types import Feature, Trial
-from pipeline.params import load_params, parse_params
+from pipeline.params import dump_yaml, load_params, load_yaml, parse_params
 from tests.projects import ROOT, changed
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -32,17 +34,27 @@ def test_the_shipped_file_is_valid() -> None:
         ({"dataset__zzzzz": 3}, ("unknown parameter dataset.zzzzz", "known: format, path")),
         ({"features__classification_size": "240"}, ("features.classification_size", "'240'")),
         ({"features__segmentation_sizes": []}, ("features.segmentation_sizes",)),
-        ({"features__segmentation_sizes": [96, 96]}, ("given twice",)),
+        (
+            {"features__segmentation_sizes": [96, 96]},
+            ("features.segmentation_sizes: 96 is given twice",),
+        ),
         ({"features__dtype": "float64"}, ("features.dtype", "float16", "'float64'")),
         ({"vision__shots": []}, ("vision.shots",)),
         ({"vision__shots": [-1]}, ("vision.shots.0", "-1")),
         ({"vision__shots": 1}, ("vision.shots", "list")),
-        ({"vision__seeds": [1, 1]}, ("vision.seeds", "given twice")),
+        ({"vision__seeds": [0, 1, 0]}, ("vision.seeds: 0 is given twice: take one out",)),
         ({"vision__shots": [True]}, ("vision.shots.0",)),
         ({"fusion__vision_weight": 1.5}, ("fusion.vision_weight", "1.5")),
         ({"fusion__vision_weight": {"zero_shot": 0.5}}, ("fusion.vision_weight.few_shot",)),
         ({"fusion__vision_multiplier": 0}, ("fusion.vision_multiplier",)),
         ({"fusion__vision_multiplier": float("nan")}, ("fusion.vision_multiplier",)),
+        ({"fusion__vision_multiplier": 1e308}, ("fusion.vision_multiplier", "1000000", "1e+308")),
+        ({"model__gem__temperature": 1e300}, ("model.gem.temperature", "10000", "1e+300")),
+        ({"features__keep": "yes"}, ("features.keep", "(true or false)", "'yes'")),
+        ({"vision__query_in_bank": "no"}, ("vision.query_in_bank", "(true or false)", "'no'")),
+        ({"dataset__path": "a/${x}"}, ("dataset.path is 'a/${x}'", "write the path out")),
+        ({"dataset__watch": "a${dataset.format}b"}, ("dataset.watch", "write the path out")),
+        ({"features__store": "${HOME}/store"}, ("features.store", "write the path out")),
         ({"fusion__segmentation_mode": "all"}, ("fusion.segmentation_mode", "'all'")),
         (
             {"fusion__segmentation_mode": "none", "fusion__classification_mode": "none"},
@@ -65,7 +77,7 @@ def test_the_shipped_file_is_valid() -> None:
         ({"cluster__memory": "8 gigs"}, ("cluster.memory", "'8 gigs'")),
         ({"cluster__memory": 8}, ("cluster.memory",)),
         ({"cluster__prologue": ["module load x\nrm -r y"]}, ("cluster.prologue", "lines")),
-        ({"cluster__queue": ""}, ("cluster.queue", "empty")),
+        ({"cluster__queue": ""}, ("cluster.queue", "neither empty nor broken, not ''")),
         ({"cluster__gpus": 0}, ("cluster.gpus",)),
         ({"model": None}, ("model",)),
     ],
@@ -81,14 +93,43 @@ def test_refused(leaves: dict[str, Any], clues: tuple[str, ...]) -> None:
         assert inner not in message
 
 
-@pytest.mark.parametrize(
-    ("written", "read"),
-    [("1-00:00:00", "1-00:00:00"), ('"00:30:00"', "00:30:00"), ("12:30:05", "12:30:05")],
-)
-def test_a_walltime_need_not_be_quoted(written: str, read: str) -> None:
+@pytest.mark.parametrize("written", ["1-00:00:00", '"00:30:00"', "12:30:05"])
+def test_a_walltime_need_not_be_quoted(written: str, tmp_path: Path) -> None:
     """YAML 1.1 makes a number of 12:30:05."""
-    cluster = yaml.safe_load(f"walltime: {written}")
-    assert parse_params(changed(DEFAULT, cluster=cluster)).cluster.walltime == read
+    text = (ROOT / "params.yaml").read_text().replace('"01:00:00"', written)
+    (tmp_path / "params.yaml").write_text(text)
+    assert load_params(tmp_path / "params.yaml").cluster.walltime == written.strip('"')
+
+
+SCALARS: dict[str, Any] = {
+    "1e-5": 1e-5, "1e-05": 1e-5, "1e3": 1000.0, "-1.5E+3": -1500.0, "+.5": 0.5, "1.": 1.0,
+    "-.inf": -math.inf,
+    "010": 10, "08": 8, "-1_000": -1000, "0o10": 8, "0x1F": 31, "0b11": 3,
+    "1:30": "1:30", "1:30.5": "1:30.5", "1e": "1e", "e5": "e5", "0o8": "0o8",
+    "no": "no", "on": "on", "YES": "YES", "y": "y",
+    "true": True, "False": False, "null": None, "~": None,
+}  # fmt: skip
+"""What YAML 1.2 makes of them."""
+
+
+@pytest.mark.parametrize("written", SCALARS)
+def test_scalars_are_read_as_dvc_reads_them(written: str) -> None:
+    (found,) = load_yaml(f"[{written}]")
+    assert (type(found), found) == (type(SCALARS[written]), SCALARS[written])
+    assert parse_yaml(f"[{written}]", "x") == [found]
+
+
+@pytest.mark.parametrize("text", [*SCALARS, "", "=", "2020-01-01", "a: b", "# no"])
+def test_text_is_written_so_that_it_stays_text(text: str) -> None:
+    written = dump_yaml({text: [text, 1e-5, 10, True]})
+    assert load_yaml(written) == parse_yaml(written, "x") == yaml.safe_load(written)
+    assert load_yaml(written) == {text: [text, 1e-5, 10, True]}
+
+
+def test_repeated_keys_are_found_by_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n")
+    with pytest.raises(ParameterError, match="c is given twice, in line 3 and again in line 5"):
+        load_params(tmp_path / "params.yaml")
 
 
 def test_a_missing_section_is_named() -> None:

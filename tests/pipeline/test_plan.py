@@ -124,12 +124,13 @@ def test_memory_grows_by_less_than_300_bytes_an_image(
     assert peaks[1] - peaks[0] < 300 * 50_000
 
 
-def test_refusal(tmp_path: Path, content: dict[str, Any]) -> None:
-    with (
-        project(tmp_path, content),
-        pytest.raises(ParameterError, match="--images is 0"),
-    ):
-        plan_run(load_params(), 0)
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [(0, "--images is 0"), (10**12, "is 1,000,000,000,000, at most 10,000,000")],
+)
+def test_refusal(images: int, words: str, tmp_path: Path, content: dict[str, Any]) -> None:
+    with project(tmp_path, content), pytest.raises(ParameterError, match=words):
+        plan_run(load_params(), images)
 
 
 def test_lines(tmp_path: Path, content: dict[str, Any]) -> None:

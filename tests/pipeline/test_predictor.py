@@ -21,8 +21,8 @@ from PIL import Image
 from fade.errors import DataError, ModelError, ParameterError, StoreError
 from fade.types import Trial
 from pipeline.bundle import Bundle, write_bundle
-from pipeline.finished import FinishedRun, choose_trial
-from pipeline.predictions import explanation_text, plain
+from pipeline.finished import FinishedRun, _check_lock, choose_trial
+from pipeline.predictions import explanation_text
 from pipeline.predictor import Predictor
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
@@ -151,10 +151,6 @@ def assert_an_explanation(predictor: Predictor) -> None:
         assert bool(region.nearest.reference) == bool(named)
 
 
-def test_lines_steer_no_terminal() -> None:
-    assert plain("a\x1b[2J\nb\x9b é") == "a?[2J?b? é"
-
-
 def test_all_kinds_of_images(predictor: Predictor) -> None:
     path = WEAVE / "test" / "good" / "000.png"
     picture = Image.open(path).convert("RGB")
@@ -238,6 +234,18 @@ def test_a_run_that_is_out_of_date(folder: Path, tmp_path: Path) -> None:
     (project / "results" / "thresholds.json").unlink()
     with pytest.raises(StoreError, match=r"thresholds\.json is missing"):
         FinishedRun(project)
+
+
+def test_numbers_of_the_lock_are_those_of_the_parameters(tmp_path: Path) -> None:
+    """DVC writes 1e-05 and `no`, which YAML 1.1 reads as text and as false."""
+    (tmp_path / "params.yaml").write_text(
+        'fusion: {vision_multiplier: 1e-5}\nmodel: {name: "no"}\n'
+    )
+    ran = "fusion.vision_multiplier: 1e-05, model.name: no"
+    (tmp_path / "dvc.lock").write_text(
+        f"stages: {{evaluate: {{params: {{params.yaml: {{{ran}}}}}}}}}"
+    )
+    _check_lock(tmp_path)
 
 
 def test_another_model(folder: Path, bundle: Path, tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fade.errors import ParameterError
-from pipeline.params import Params, parse_params
+from pipeline.params import Params, load_yaml, parse_params
 from pipeline.presets.catalogue import PRESETS, find_preset, render, substitute, template
 from tests.projects import ROOT
 
@@ -136,10 +136,12 @@ def test_data_and_weights() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(min_size=1, max_size=20))
+@example("1e3")
+@example("0o10")
 def test_any_path_survives(path: str) -> None:
-    content = yaml.safe_load(substitute(template(), {"dataset.path": path}))
+    content = load_yaml(substitute(template(), {"dataset.path": path}))
     assert content["dataset"]["path"] == content["dataset"]["watch"] == path
-    assert {**content, "dataset": None} == {**yaml.safe_load(template()), "dataset": None}
+    assert {**content, "dataset": None} == {**load_yaml(template()), "dataset": None}
 
 
 def test_substitute_leaves_the_rest_alone() -> None:

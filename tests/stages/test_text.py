@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,28 @@ import pytest
 
 from cache.store import Store
 from fade.encoder import Encoder
-from fade.errors import DataError, StoreError
+from fade.errors import DataError, ParameterError, StoreError
 from pipeline.texts import TextIndex
 from stages.text import embed
 from tests.projects import GOLDEN, changed, golden_params, project, run_stages
+
+
+def warnings_of(act: Callable[[], object]) -> list[str]:
+    """What is warned of meanwhile."""
+    found: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Kept(logging.WARNING)
+    log = logging.getLogger("fade")
+    log.addHandler(handler)
+    try:
+        act()
+    finally:
+        log.removeHandler(handler)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +74,51 @@ def test_one_classifier_serves_all_categories_where_the_name_has_no_part(
         index = TextIndex.read()
     assert len(set(index.classifiers["segmentation"].values())) == 1
     assert len(list((tmp_path / "artefacts" / "text").glob("*.npz"))) == 3
+
+
+def test_overrides_of_unknown_categories(golden_checkpoint: Path, tmp_path: Path) -> None:
+    """A misspelt name would do nothing without a word."""
+    override = {"weavee": {"segmentation": [{"normal": ["fine"], "abnormal": ["broken"]}]}}
+    params = changed(
+        golden_params("zeroshot_language", golden_checkpoint),
+        text__overrides=override, dataset__categories=None,
+    )  # fmt: skip
+    with pytest.raises(
+        ParameterError, match=r"names 'weavee', .*did you mean weave\?.*take it out"
+    ):
+        run_stages(tmp_path, params, "manifest", "text")
+    # it may be one that dataset.categories leaves out
+    said = changed(params, dataset__categories=["weave"])
+    logged = warnings_of(lambda: run_stages(tmp_path, said, "manifest", "text"))
+    assert [line for line in logged if "text.overrides names 'weavee'" in line]
+
+
+def test_sentences_of_both_sides_are_warned_of(golden_checkpoint: Path, tmp_path: Path) -> None:
+    def told(abnormal: list[str]) -> list[str]:
+        params = changed(
+            golden_params("zeroshot_language", golden_checkpoint),
+            text__segmentation__prompts=[{"normal": ["fine", "whole"], "abnormal": abnormal}],
+        )
+        return warnings_of(lambda: run_stages(tmp_path, params, "manifest", "text"))
+
+    assert not told(["broken"])
+    (line,) = told(["broken", "fine"])
+    assert "text.segmentation: sentences that are both" in line
+    assert "weave: 'a photo of a fine.'" in line
+    assert "weave: all of them" in told(["whole", "fine"])[0]
+
+
+def test_prompts_longer_than_the_model_reads(golden_checkpoint: Path, tmp_path: Path) -> None:
+    """They would be cut to one and the same sentence, and the run would end as usual."""
+    params = changed(
+        golden_params("zeroshot_language", golden_checkpoint),
+        text__template="word " * 80 + "{prompt}",
+    )
+    with pytest.raises(
+        ParameterError, match=r"the prompt 'word .* photo of a weave' has 87 tokens.* 77"
+    ):
+        run_stages(tmp_path, params, "manifest", "text")
+    assert not (tmp_path / "artefacts" / "text").exists()
 
 
 def test_a_prompt_file_edited_in_place_is_noticed(golden_checkpoint: Path, tmp_path: Path) -> None:
