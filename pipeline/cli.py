@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -119,8 +118,17 @@ StorePlace = Annotated[
 ]
 
 
+def _echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print lines; names from elsewhere steer no terminal."""
+    from pipeline.runner import printable
+
+    typer.echo("\n".join(map(printable, text.split("\n"))), err=err, nl=nl)
+
+
 def _write_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+    from pipeline.runner import json_text
+
+    typer.echo(json_text(content, indent=1))
 
 
 def _split(names: str | None) -> list[str] | None:
@@ -176,7 +184,7 @@ def presets(as_json: Json = False) -> None:
         return
     width = max(map(len, PRESETS))
     for preset in PRESETS.values():
-        typer.echo(f"{preset.name:<{width}}  {preset.summary}")
+        _echo(f"{preset.name:<{width}}  {preset.summary}")
 
 
 @app.command(epilog="Example: fade init --preset mvtec-fewshot-both --data /data/mvtec")
@@ -206,7 +214,7 @@ def init(
         if Path("dvc.yaml").exists()
         else "make this folder a project with `fade new . --force`, which keeps it"
     )
-    typer.echo(f"{PARAMS_FILE} written: look it through, then {then}")
+    _echo(f"{PARAMS_FILE} written: look it through, then {then}")
 
 
 @app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
@@ -240,9 +248,7 @@ def new(
     if kept:
         demo = load_params(kept).dataset.path == DEMO_DATA
     create(folder, text, demo=demo, git=git, force=force)
-    typer.echo(
-        f"{folder} is a project now: go there, look through params.yaml, start with `fade run`"
-    )
+    _echo(f"{folder} is a project now: go there, look through params.yaml, start with `fade run`")
 
 
 @app.command(epilog="Example: fade run --limit 5 --categories bottle,cable")
@@ -271,10 +277,10 @@ def run(
     given = {"dataset.limit": limit, "dataset.categories": _split(categories)}
     overrides = {name: value for name, value in given.items() if value is not None}
     if overrides:
-        typer.echo(f"this run alone: {described(overrides)}; params.yaml is put back", err=True)
+        _echo(f"this run alone: {described(overrides)}; params.yaml is put back", err=True)
     code = repro(stages or [], force=force, overrides=overrides)
     if overrides and code == 0:
-        typer.echo(
+        _echo(
             f"results/ is of {described(overrides)}: `fade run` without options brings the rest, "
             "and computes only that",
             err=True,
@@ -303,11 +309,11 @@ def scan(
     if as_json:
         _write_json(asdict(found))
         return
-    typer.echo(
+    _echo(
         f"{found.files} files: {found.added} added, {found.changed} changed, {found.removed} "
         f"removed, {found.touched} with another time but the same content; {found.read} were read"
     )
-    typer.echo(f"{params.dataset.watch} {'written' if found.written else 'is up to date'}")
+    _echo(f"{params.dataset.watch} {'written' if found.written else 'is up to date'}")
 
 
 @app.command(epilog="Example: fade doctor --json")
@@ -322,7 +328,7 @@ def doctor(as_json: Json = False) -> None:
         _write_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            typer.echo(f"{finding.level:<8}{finding.topic}: {finding.text}")
+            _echo(f"{finding.level:<8}{finding.topic}: {finding.text}")
     raise typer.Exit(exit_code(findings))
 
 
@@ -344,7 +350,7 @@ def plan(
     if as_json:
         _write_json(asdict(found))
     else:
-        typer.echo("\n".join(lines(found)))
+        _echo("\n".join(lines(found)))
 
 
 @app.command(epilog="Example: fade compare ../before/results results")
@@ -363,7 +369,7 @@ def compare(
     if as_json:
         _write_json(comparison_json(differences))
     else:
-        typer.echo(comparison_markdown(differences, str(a), str(b)), nl=False)
+        _echo(comparison_markdown(differences, str(a), str(b)), nl=False)
 
 
 @app.command(epilog="Example: fade table --format latex --metric full_pixel_auroc > table.tex")
@@ -393,7 +399,7 @@ def table(
         _write_json(table_json(read_summary(results), metric or DEFAULT_METRICS))
         return
     render = latex_table if form is TableFormat.LATEX else markdown_table
-    typer.echo(render(read_summary(results), metric or DEFAULT_METRICS), nl=False)
+    _echo(render(read_summary(results), metric or DEFAULT_METRICS), nl=False)
 
 
 def _predictor(
@@ -446,7 +452,7 @@ def predict(
     predictor = _predictor(bundle, weights, shots, seed)
     category = choose_category(predictor, category)
     threshold = predictor.material.thresholds[category]
-    typer.echo(plain(f"{category}: {threshold.remark}"), err=True)
+    _echo(plain(f"{category}: {threshold.remark}"), err=True)
     problems: list[str] = []
     predictions = predict_each(predictor, found, category, problems)
     if out is not None:
@@ -456,7 +462,7 @@ def predict(
     for prediction in predictions:
         done += 1
         anomalous += bool(prediction.decision)
-        typer.echo(json_line(record(prediction)) if as_json else score_line(prediction))
+        _echo(json_line(record(prediction)) if as_json else score_line(prediction))
     check_problems(problems, done)
     if anomalous:
         raise typer.Exit(ANOMALOUS)
@@ -486,7 +492,7 @@ def bundle(
             }
         )  # fmt: skip
         return
-    typer.echo(
+    _echo(
         f"{path}: {len(run.categories)} categories, {run.trial.shots} shots, seed {run.trial.seed}, "
         f"{path.stat().st_size:,} bytes"
     )
@@ -528,7 +534,7 @@ def show(
     if as_json:
         _write_json(explanation_json(prediction, regions))
     else:
-        typer.echo(explanation_text(prediction, regions))
+        _echo(explanation_text(prediction, regions))
     if out is not None:
         write_png(
             draw_explanation(prediction, regions, predictor.params.dataset.exif_rotation), out
@@ -599,7 +605,7 @@ def _say_exported(folder: Path, count: int, what: str, trial: Trial, as_json: bo
             {"folder": str(folder), "files": count, "shots": trial.shots, "seed": trial.seed}
         )
     else:
-        typer.echo(f"{folder}: {count} {what} of {trial.shots} shots, seed {trial.seed}")
+        _echo(f"{folder}: {count} {what} of {trial.shots} shots, seed {trial.seed}")
 
 
 def _place(given: str) -> Path | str:
@@ -627,16 +633,16 @@ def info(store: StorePlace = None, as_json: Json = False) -> None:
         _write_json([asdict(space) for space in spaces])
         return
     form = "{:<20}  {:<8}  {:>10}  {:>8}  {:>15}".format
-    typer.echo(form("label", "space", "rows", "segments", "bytes"))
+    _echo(form("label", "space", "rows", "segments", "bytes"))
     for space in spaces:
-        typer.echo(
+        _echo(
             form(space.label, space.fingerprint[:8], space.rows, space.segments, f"{space.bytes:,}")
         )
     total = (
         sum(getattr(space, name) for space in spaces) for name in ("rows", "segments", "bytes")
     )
     rows, segments, size = total
-    typer.echo(form("total", "", rows, segments, f"{size:,}"))
+    _echo(form("total", "", rows, segments, f"{size:,}"))
 
 
 @cache.command(epilog="Example: fade cache verify")
@@ -667,9 +673,9 @@ def verify(store: StorePlace = None, as_json: Json = False) -> None:
         )
     else:
         for name in orphans:
-            typer.echo(f"spaces/{name}: its space.json is gone or damaged, nobody reads its rows")
+            _echo(f"spaces/{name}: its space.json is gone or damaged, nobody reads its rows")
         for path, line in lost:
-            typer.echo(f"lost: {path}: {line}")
+            _echo(f"lost: {path}: {line}")
     damaged = sum(len(check.damaged) for check in checks)
     if damaged or lost:
         raise StoreError(
@@ -680,13 +686,13 @@ def verify(store: StorePlace = None, as_json: Json = False) -> None:
 
 def _echo_check(check: SpaceCheck) -> None:
     copies = f", and {check.copies} copies of them" if check.copies else ""
-    typer.echo(f"{check.label} ({check.fingerprint[:8]}): {check.rows} rows are sound{copies}")
+    _echo(f"{check.label} ({check.fingerprint[:8]}): {check.rows} rows are sound{copies}")
     for line in check.damaged:
-        typer.echo(f"damaged: {line}")
+        _echo(f"damaged: {line}")
     for segment in check.unpublished:
-        typer.echo(f"no index entry: segments/{segment} (of a killed or a running writer)")
+        _echo(f"no index entry: segments/{segment} (of a killed or a running writer)")
     for name in check.strange:
-        typer.echo(f"publishes nothing: index/{name} (cut short, or no index entry)")
+        _echo(f"publishes nothing: index/{name} (cut short, or no index entry)")
 
 
 @cache.command("copy", epilog="Example: fade cache copy .fade/store s3://bucket/store")
@@ -705,7 +711,7 @@ def copy_rows(
     for space in copy(open_store(_place(source)), Store(_place(target))):
         copied.append(space)
         if not as_json:
-            typer.echo(
+            _echo(
                 f"{space.label} ({space.fingerprint[:8]}): {space.rows} rows, {space.bytes:,} bytes"
             )
     if as_json:
@@ -759,13 +765,13 @@ def prune(
         )
         return
     for (label, reason), sizes in sorted(groups.items()):
-        typer.echo(f"{label}: {len(sizes)} {reason}, {sum(sizes):,} bytes")
+        _echo(f"{label}: {len(sizes)} {reason}, {sum(sizes):,} bytes")
     if dry_run:
-        typer.echo(f"{total:,} bytes would be freed")
+        _echo(f"{total:,} bytes would be freed")
         return
     for receipt in receipts:
-        typer.echo(f"{receipt} deleted: rows of it are gone, `fade run` computes them anew")
-    typer.echo(f"{total:,} bytes freed")
+        _echo(f"{receipt} deleted: rows of it are gone, `fade run` computes them anew")
+    _echo(f"{total:,} bytes freed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -780,7 +786,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if known := for_people(error):
             line, code = one_line(known), known.exit_code
         else:
-            line = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+            line = f"unexpected {type(error).__name__}: {one_line(' '.join(str(error).split()))}"
             line += f"; set {TRACEBACK}=1 for a traceback"
             code = FadeError.exit_code
         typer.echo(f"error: {' '.join(line.split())}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fade.errors import FadeError, StoreError, refusal
 from pipeline.params import load_params
@@ -21,8 +22,8 @@ log = logging.getLogger("fade")
 
 TRACEBACK = "FADE_TRACEBACK"
 """Environment variable: set it to see tracebacks."""
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, those that turn the direction of text included."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that turn the direction of text and bytes that are no UTF-8 included."""
 MOST = 4000
 """Characters of an error's line."""
 EXIT_CODE_FILE = "FADE_EXIT_CODE_FILE"
@@ -58,12 +59,30 @@ def _leave_exit_code(code: int) -> None:
             Path(file).write_text(str(code), encoding="ascii")
 
 
-def one_line(error: Exception) -> str:
-    """An error's text as one line that steers no terminal, cut if somebody made it endless.
+def printable(text: str) -> str:
+    """A text as one line that steers no terminal.
 
-    File names may hold line breaks and other control characters: they are written as such.
+    File names may hold line breaks and other control characters: they are written as escapes.
     """
-    text = CONTROL.sub(lambda found: repr(found[0])[1:-1], str(error))
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """Content as JSON whose texts steer no terminal, and any that UTF-8 can hold.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    # line breaks are those of the indent: within texts they are escaped already
+    return CONTROL.sub(
+        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+def one_line(error: Exception | str) -> str:
+    """An error's text as one line that steers no terminal, cut if somebody made it endless."""
+    text = printable(str(error))
     return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 
 

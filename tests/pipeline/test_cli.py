@@ -213,14 +213,38 @@ def test_compare(fade: Fade) -> None:
     assert [record["difference"] for record in records[:2]] == [0.25, None]
 
 
+def test_names_steer_no_terminal(fade: Fade) -> None:
+    """Neither in tables nor in JSON, which a script reads as they are."""
+    name = "\x1b[2J\x9b\u202eé"
+    write_project(Path("a"), {(name, 1): (0.5, 0.0)})
+    place = f"a{name}"
+    Path("a").rename(place)
+    for arguments in (
+        ("table", place), ("table", place, "--json"), ("table", place, "--format", "latex"),
+        ("compare", place, place), ("compare", place, place, "--json"),
+    ):  # fmt: skip
+        answer = fade(*arguments)
+        assert answer.code == 0
+        assert not runner.CONTROL.search(answer.out.replace("\n", ""))
+        assert "é" in answer.out
+    records = json.loads(fade("table", place, "--json").out)
+    assert {record["category"] for record in records} == {name}
+
+
 def test_errors_are_lines(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
-        raise ValueError("on\npurpose")
+        raise ValueError("on\npurpose" + long)
+
+    long = ""
 
     monkeypatch.setattr("pipeline.presets.catalogue.find_preset", fail)
     answer = fade("init")
     assert answer.code == 1
     assert answer.err.startswith("error: unexpected ValueError: on purpose; set FADE_TRACEBACK=1")
+    long = "x\x1b" * 10_000
+    answer = fade("init")
+    assert len(answer.err) < runner.MOST + 100
+    assert "\x1b" not in answer.err
     monkeypatch.setenv(runner.TRACEBACK, "1")
     with pytest.raises(ValueError, match="purpose"):
         main(["init"])
