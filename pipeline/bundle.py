@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 KIND = "fade-bundle"
+MEND = "write it again with `fade bundle`"
 
 _BEFORE = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, so that equal bundles are equal bytes."""
@@ -208,7 +209,7 @@ class Bundle(Material):
             self.categories = tuple(str(category) for category in content["categories"])
             self.features = {str(k): str(v) for k, v in content["features"].items()}
             self.aspect = manifest_aspect(content)
-            found = parse_thresholds(content, str(path))
+            found = parse_thresholds(content, str(path), MEND)
             self.thresholds = {threshold.category: threshold for threshold in found}
             self._texts: Mapping[str, Mapping[str, str]] = dict(content["texts"])
             self._banks: Mapping[str, Mapping[str, Any]] = dict(content["banks"])
@@ -228,9 +229,7 @@ class Bundle(Material):
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
                 NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # fmt: skip
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise StoreError(
-                f"{self.path} is no sound bundle ({reason}): write it again with `fade bundle`"
-            ) from None
+            raise StoreError(f"{self.path} is no sound bundle ({reason}): {MEND}") from None
 
     def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         """The entries by name: only names that a bundle has, stored as they are, not too large."""

@@ -163,14 +163,16 @@ class FinishedRun(Material):
             for threshold in parse_thresholds(content, str(path))
             if threshold.trial == self.trial
         }
-        params, fusion = self.params, content.get("fusion", {})
-        own = [params.vision_weight(self.trial), params.vision_multiplier(self.trial)]
-        same = (
-            fusion.get("trials", {}).get(self.trial.label) == own
-            and fusion.get("classification_mode") == params.fusion.classification_mode
-            and fusion.get("segmentation_mode") == params.fusion.segmentation_mode
-            and fusion.get("normalize") == params.fusion.normalize
-        )
+        params, fusion = self.params, self.params.fusion
+        made_with = {
+            f"trials.{self.trial.label}": [
+                params.vision_weight(self.trial), params.vision_multiplier(self.trial)
+            ],
+            "classification_mode": fusion.classification_mode,
+            "segmentation_mode": fusion.segmentation_mode,
+            "normalize": fusion.normalize,
+        }  # fmt: skip
+        same = all(_leaf(content, f"fusion.{name}") == own for name, own in made_with.items())
         if not same or set(found) != set(self.categories):
             raise StoreError(
                 f"{path} was made with other parameters than those in {PARAMS_FILE}: run `fade run` "

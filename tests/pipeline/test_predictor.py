@@ -235,7 +235,12 @@ def test_a_run_that_is_out_of_date(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         FinishedRun(project)
     lock.unlink()
-    (project / "results" / "thresholds.json").unlink()
+    path = project / "results" / "thresholds.json"
+    for fusion in ({"trials": 1}, [0]):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fusion": fusion}))
+        with pytest.raises(StoreError, match="made with other parameters"):
+            FinishedRun(project)
+    path.unlink()
     with pytest.raises(StoreError, match=r"thresholds\.json is missing"):
         FinishedRun(project)
 
