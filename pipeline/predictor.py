@@ -17,6 +17,7 @@ from fade.errors import DataError, ParameterError, StoreError
 from fade.maps import fuse, image_score
 from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
+from fade.text import TextClassifier
 from fade.types import Feature
 from pipeline.finished import CategoryBank, FinishedRun, Material
 from pipeline.models import feature_space
@@ -146,7 +147,7 @@ class Predictor:
             size: self._encoder.patch_grid(size, material.aspect)
             for size in self.params.features.segmentation_sizes
         }
-        self._classifier = lru_cache(maxsize=None)(material.classifier)
+        self._classifier = lru_cache(maxsize=None)(self._fitted)
         self._bank = lru_cache(maxsize=4)(self._opened)
         self._prompts = lru_cache(maxsize=4)(self._embedded)
 
@@ -220,8 +221,28 @@ class Predictor:
             )
         return name, picture
 
+    def _fitted(self, use: Use, category: str) -> TextClassifier:
+        found, dim = self.material.classifier(use, category), self._encoder.dim
+        if found.dimension != dim:
+            raise StoreError(
+                f"{self.material.place}: the text classifier of {category} takes embeddings of "
+                f"{found.dimension} numbers, the model gives {dim}: {self.material.mend}"
+            )
+        return found
+
     def _opened(self, category: str) -> CategoryBank:
-        found = self.material.bank(category)
+        found, dim = self.material.bank(category), self._encoder.dim
+        for size, index in found.bank.indexes.items():
+            rows, columns = self._grids[size]
+            most = len(found.references) * rows * columns
+            # an index that trials do not share may leave patches out
+            least = most if found.bank.exact else 1
+            if index.d != dim or not least <= index.ntotal <= most:
+                raise StoreError(
+                    f"{self.material.place}: the bank of {category} at size {size} holds "
+                    f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
+                    f"references of this model have {most:,} of {dim}: {self.material.mend}"
+                )
         return replace(found, bank=replace(found.bank, grids=self._grids))
 
     def _features(self, pictures: Sequence[Image.Image]) -> list[dict[Feature, np.ndarray]]:
