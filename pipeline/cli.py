@@ -131,6 +131,13 @@ def _write_json(content: Any) -> None:
     typer.echo(json_text(content, indent=1))
 
 
+def _named_place(given: str) -> Path:
+    """A place to write to; an empty one, as of an unset variable, would be this folder."""
+    if not given:
+        raise ParameterError("--out is empty: name a place to write to")
+    return Path(given)
+
+
 def _split(names: str | None) -> list[str] | None:
     """Names with commas between; spaces around them do not count."""
     if names is None:
@@ -425,7 +432,13 @@ def predict(
     shots: Shots = None,
     seed: Seed = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for tables, heat maps and masks.")
+        Path | None,
+        typer.Option(
+            "--out",
+            parser=_named_place,
+            metavar="<path>",
+            help="Folder for tables, heat maps and masks.",
+        ),
     ] = None,
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Whether --out gets PNG files.")
@@ -438,31 +451,30 @@ def predict(
         check_problems,
         choose_category,
         find_images,
-        json_line,
-        plain,
         predict_each,
         record,
         score_line,
         write_predictions,
     )  # fmt: skip
+    from pipeline.runner import json_text
 
-    found = find_images(images)
+    found = find_images(images, out)
     if out is not None:
         prepare_folder(out)  # before the model is loaded
     predictor = _predictor(bundle, weights, shots, seed)
     category = choose_category(predictor, category)
     threshold = predictor.material.thresholds[category]
-    _echo(plain(f"{category}: {threshold.remark}"), err=True)
+    _echo(f"{category}: {threshold.remark}", err=True)
     problems: list[str] = []
-    predictions = predict_each(predictor, found, category, problems)
+    keep = out is not None and pictures
+    predictions = predict_each(predictor, found, category, problems, keep=keep)
     if out is not None:
-        rotated = predictor.params.dataset.exif_rotation
-        predictions = write_predictions(predictions, out, exif_rotation=rotated, pictures=pictures)
+        predictions = write_predictions(predictions, out, pictures=pictures)
     done = anomalous = 0
     for prediction in predictions:
         done += 1
         anomalous += bool(prediction.decision)
-        _echo(json_line(record(prediction)) if as_json else score_line(prediction))
+        _echo(json_text(record(prediction)) if as_json else score_line(prediction))
     check_problems(problems, done)
     if anomalous:
         raise typer.Exit(ANOMALOUS)
@@ -511,7 +523,10 @@ def show(
         typer.Option("--level", min=0, max=255, help="In place of the pixel threshold."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="A PNG file, with numbered boxes.")
+        Path | None,
+        typer.Option(
+            "--out", parser=_named_place, metavar="<path>", help="A PNG file, with numbered boxes."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -520,6 +535,7 @@ def show(
     Its regions, for each the nearest normal patch, and the prompts most like it.
     """
     from pipeline.predictions import (
+        check_picture_file,
         choose_category,
         draw_explanation,
         explanation_json,
@@ -527,6 +543,10 @@ def show(
         write_png,
     )  # fmt: skip
 
+    if not image:
+        raise ParameterError("the image's name is empty: give a file")
+    if out is not None:
+        check_picture_file(out)  # before the model is loaded
     predictor = _predictor(bundle, weights, shots, seed)
     prediction, regions = predictor.explain(
         image, choose_category(predictor, category), level=level
@@ -536,9 +556,7 @@ def show(
     else:
         _echo(explanation_text(prediction, regions))
     if out is not None:
-        write_png(
-            draw_explanation(prediction, regions, predictor.params.dataset.exif_rotation), out
-        )
+        write_png(draw_explanation(prediction, regions), out)
 
 
 @export.command("maps", epilog="Example: fade export maps anomaly_images --dtype float16")

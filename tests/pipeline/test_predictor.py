@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import struct
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from fade.text import fit, save
 from fade.types import Trial
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.finished import FinishedRun, choose_trial
-from pipeline.predictions import explanation_text, plain
-from pipeline.predictor import Predictor
+from pipeline.predictions import explanation_text, predict_each, write_predictions
+from pipeline.predictor import Prediction, Predictor
 from pipeline.texts import USES, classifier_digest
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
@@ -152,10 +153,6 @@ def assert_an_explanation(predictor: Predictor) -> None:
             predictor.trial.shots and params.vision.coreset == 1 and params.vision.index == "flat"
         )
         assert bool(region.nearest.reference) == bool(named)
-
-
-def test_lines_steer_no_terminal() -> None:
-    assert plain("a\x1b[2J\nb\x9b é") == "a?[2J?b? é"
 
 
 def test_all_kinds_of_images(predictor: Predictor) -> None:
@@ -592,7 +589,95 @@ def test_predict_goes_on_after_broken_images(fade: Fade, noise: Path) -> None:
     assert "1 other images are done" in error
 
 
-def test_predict_refuses(fade: Fade, noise: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
+def test_names_that_are_no_text_are_named(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    shutil.copy(noise, noise.parent / os.fsdecode(b"caf\xe9.png"))
+    (noise.parent / "gone.png").symlink_to("nowhere")
+    os.mkfifo(noise.parent / "pipe.png")
+    for more in ((), ("--out", tmp_path / "out"), ("--json",)):
+        code, text, error = fade("predict", noise.parent, *more)
+        assert code == 3
+        assert text.count("\n") == 1
+        assert r"caf\udce9.png: its name is not UTF-8" in error
+        assert "gone.png is a link to nothing" in error
+        assert "pipe.png is no plain file" in error
+        assert "(1 other images are done)" in error
+    assert len(list((tmp_path / "out" / "heatmaps").iterdir())) == 1
+    code, text, error = fade("show", noise.parent / os.fsdecode(b"caf\xe9.png"))
+    assert code == 0
+    assert r"caf\udce9.png: anomalous" in text
+    code, text, error = fade("show", noise.parent / "pipe.png")
+    assert (code, text) == (3, "")
+
+
+def test_images_that_vanish_after_they_were_read(
+    predictor: Predictor, noise: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copy(noise, noise.parent / "other.png"))
+
+    def vanishing() -> Iterator[Prediction]:
+        for found in predict_each(predictor, [str(noise), str(other)], "weave", [], keep=True):
+            Path(found.name).unlink()
+            yield found
+
+    assert len(list(write_predictions(vanishing(), tmp_path / "out"))) == 2
+    for kind in ("heatmaps", "overlays", "masks"):
+        assert len(list((tmp_path / "out" / kind).iterdir())) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no /dev/fd")
+def test_pipes_are_read_once(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    """Also where another image of the batch is broken."""
+    (noise.parent / "broken.png").write_bytes(b"no image")
+    there, here = os.pipe()
+    os.write(here, noise.read_bytes())
+    os.close(here)
+    code, text, error = fade(
+        "predict", f"/dev/fd/{there}", noise.parent / "broken.png", "--out", tmp_path / "out"
+    )
+    os.close(there)
+    assert code == 3
+    assert f"/dev/fd/{there}: anomalous" in text
+    assert "broken.png is not a readable image" in error
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == [f"{there}.png"]
+
+
+def test_predict_twice_into_the_images_folder(fade: Fade, noise: Path) -> None:
+    for _ in range(2):
+        code, text, _ = fade("predict", noise.parent, "--out", noise.parent / "out")
+        assert code == 10
+        assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["predictions.csv", "heatmaps/noise.png"])
+def test_folders_in_the_place_of_files(fade: Fade, noise: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "out" / place).mkdir(parents=True)
+    code, _, error = fade("predict", noise, "--out", tmp_path / "out")
+    assert code == 5
+    assert error.splitlines()[-1].startswith(f"error: {tmp_path / 'out' / place}: it is a folder")
+
+
+def test_predict_refuses(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    long = "n" * 300
+    assert fade("predict", "")[0] == fade("predict", noise, "--out", "")[0] == 2
+    assert fade("show", "")[0] == fade("show", noise, "--out", "")[0] == 2
+    assert fade("predict", long)[0] == fade("predict", "n/" * 3000)[0] == 3
+    for arguments, expected in (
+        (("predict", noise, "--out", long), 2),
+        (("predict", noise, "--bundle", long), 5),
+        (("show", long), 3),
+        (("show", noise, "--out", f"{long}.png"), 5),
+        (("show", noise, "--out", tmp_path / "x"), 2),
+        (("show", noise, "--out", tmp_path / "x.txt"), 2),
+        (("show", noise, "--out", tmp_path), 2),
+        (("bundle", long), 5),
+        (("table", long), 5),
+    ):
+        code, text, error = fade(*arguments)
+        assert (code, text) == (expected, ""), error
+        assert error.startswith("error: ")
+        assert "unexpected" not in error
+        assert error.count("\n") == 1
     assert fade("predict", noise.parent / "*.gif")[0] == 3
     assert fade("predict", noise, "--category", "plate")[0] == 2
     assert fade("predict", noise, "--shots", "7")[0] == 2
