@@ -8,9 +8,12 @@ using Large Vision-Language Model", BMVC 2024, arXiv 2409.00556, and its officia
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,29 +140,98 @@ def load(path: Path) -> TextClassifier:
         StoreError: the file is missing, damaged, no text classifier, or of another schema version.
     """
     try:
-        with np.load(path, allow_pickle=False) as entries:
-            if any(entry.compress_size != entry.file_size for entry in entries.zip.infolist()):
-                raise ValueError("it is compressed, and could unfold to any size")
-            arrays = {key: entries[key] for key in entries.files}
-    except Exception as error:  # a damaged archive raises almost anything
+        return loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
         raise StoreError(
             f"text classifier {path} is missing or damaged ({error}): run the text stage again"
         ) from error
+
+
+def loads(data: bytes) -> TextClassifier:
+    """A classifier from the bytes of a file that :func:`save` wrote.
+
+    Raises:
+        ValueError: it is damaged, no text classifier, of another schema version, or an array has
+            not the type, shape or numbers that a prediction needs; the message says which.
+    """
+    arrays = _read_archive(data)
     version, name = arrays.pop("schema_version", None), arrays.pop("name", None)
     if version is None or name is None or version.ndim or name.ndim:
-        raise StoreError(f"{path} is not a text classifier: run the text stage again")
+        raise ValueError("it is not a text classifier")
     if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"text classifier {path} has schema version {version}, this code reads "
-            f"{SCHEMA_VERSION}: run the text stage again"
-        )
+        raise ValueError(f"it has schema version {version}, this code reads {SCHEMA_VERSION}")
     method = _METHODS.get(str(name))
-    if method is None or set(arrays) != {"dimension", *method.arrays}:
-        raise StoreError(
-            f"text classifier {path} ({name}) holds other arrays than this code reads: "
-            "run the text stage again"
-        )
+    if method is None or set(arrays) != {"dimension", *method.shapes}:
+        raise ValueError(f"{name} holds other arrays than this code reads")
+    _check_arrays(method, arrays)
     return TextClassifier(str(name), arrays)
+
+
+def read_array(data: bytes) -> np.ndarray:
+    """The array in the bytes of an ``.npy`` file; no memory is taken before they are enough for it.
+
+    Raises:
+        ValueError: they are no array, more or fewer than its header tells, or Python objects.
+    """
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0
+        }[version]  # fmt: skip
+        shape, _, dtype = read_header(file)
+    except Exception as error:  # whatever a parser of Python raises
+        raise ValueError(f"no header of an array ({type(error).__name__})") from error
+    told, found = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+    if told != found:
+        raise ValueError(f"an array's header tells of {told:,} bytes, there are {found:,}")
+    file.seek(0)
+    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _read_archive(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file that is not compressed."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            if any(
+                entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size
+                for entry in entries
+            ):
+                raise ValueError("it is compressed, and could unfold to any size")
+            if sum(entry.file_size for entry in entries) > len(data):
+                raise ValueError("its entries are longer than the file")
+            return {
+                entry.filename.removesuffix(".npy"): read_array(archive.read(entry))
+                for entry in entries
+            }
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged archive raises almost anything
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _check_arrays(method: _Method, arrays: Arrays) -> None:
+    """Refuse arrays that a prediction could not use (ValueError)."""
+    dimension = arrays["dimension"]
+    if dimension.dtype != np.int64 or dimension.ndim or dimension < 1:
+        raise ValueError(f"its dimension is {str(dimension)[:60]}")
+    sizes = {"1": 1, "D": int(dimension)}
+    for key, letters in method.shapes.items():
+        array = arrays[key]
+        types = (np.int64,) if key in _INTEGERS else (np.float32, np.float64)
+        if array.dtype not in types:
+            raise ValueError(f"{key} holds {array.dtype}, expected {types[-1].__name__}")
+        same = array.ndim == len(letters) and all(
+            sizes.setdefault(letter, size) == size
+            for letter, size in zip(letters, array.shape, strict=True)
+        )
+        if not same or not array.size:
+            raise ValueError(f"{key} has shape {array.shape}, which does not fit the other arrays")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{key} holds NaN or infinity")
+    if problem := method.problem(arrays):
+        raise ValueError(problem)
 
 
 def digest(classifier: TextClassifier) -> str:
@@ -334,6 +406,13 @@ def _predict_knn(arrays: Arrays, x: Floats) -> Float64:
     return _from_abnormal(votes.sum(axis=1) / weights.sum(axis=1))
 
 
+def _knn_problem(arrays: Arrays) -> str | None:
+    labels = arrays["labels"]
+    if len(labels) < NEIGHBOURS or not np.isin(labels, (0, 1)).all():
+        return f"its labels are not {NEIGHBOURS} or more of 0 and 1"
+    return None
+
+
 # rf, xgboost: decision trees
 
 
@@ -381,6 +460,21 @@ def _leaf_values(arrays: Arrays, x: NDArray[np.float32]) -> Float64:
             values: Float64 = arrays["value"][nodes]
             return values
         nodes = following
+
+
+def _tree_problem(arrays: Arrays) -> str | None:
+    """Children come after their node, as all libraries number them: so every way ends."""
+    nodes, children = len(arrays["value"]), arrays["children"]
+    if len(children) != 2 * nodes:
+        return f"it has {nodes} nodes and {len(children)} children of them"
+    for key, least, end in (
+        ("roots", 0, nodes),
+        ("feature", 0, int(arrays["dimension"])),
+        ("children", np.arange(nodes).repeat(2), nodes),
+    ):
+        if (arrays[key] < least).any() or (arrays[key] >= end).any():
+            return f"its {key} lead nowhere"
+    return None
 
 
 def _fit_rf(x: Float64, y: NDArray[np.int64]) -> dict[str, np.ndarray]:
@@ -524,47 +618,69 @@ class _Method:
     Attributes:
         fit: (m, D) float64 and (m,) labels -> the arrays.
         predict: the arrays and (b, D) embeddings in ``precision`` -> (b, 2).
-        arrays: names of the arrays.
+        shapes: by name the shapes of the arrays, a letter an axis: D is the dimension, 1 is one, any
+            other letter the same number in all arrays of a classifier.
         width: numbers that a row needs while it is predicted, besides the row itself.
         precision: what predictions are computed in; "input" is float64 for float64, else float32.
         least: prompts needed in all, and of each label.
+        problem: what else is wrong with arrays that a file holds, if anything.
     """
 
     fit: Callable[[Float64, NDArray[np.int64]], dict[str, np.ndarray]]
     predict: Callable[[Arrays, Floats], Float64]
-    arrays: tuple[str, ...]
+    shapes: Mapping[str, str]
     width: Callable[[Arrays], int]
     precision: Literal["input", "float32", "float64"] = "float64"
     least: tuple[int, int] = (2, 1)
+    problem: Callable[[Arrays], str | None] = lambda _: None
 
 
-_TREES = ("roots", "children", "feature", "threshold", "value")
-_DENSITY = ("axes", "offset", "means", "precisions", "log_scale")
+_INTEGERS = ("labels", "roots", "children", "feature")
+"""Arrays of int64; all others are floats."""
+_MEANS = dict.fromkeys(_SIDES, "D")
+_PROMPTS = {"normal": "nD", "abnormal": "mD"}
+_TREES = {"roots": "t", "children": "c", "feature": "n", "threshold": "n", "value": "n"}
+_DENSITY = {
+    f"{side}_{key}": shape
+    for side, axes in zip(_SIDES, "ab", strict=True)
+    for key, shape in (
+        ("axes", f"{axes}D"), ("offset", axes), ("means", f"k{axes}"), ("precisions", "k"),
+        ("log_scale", "k"),
+    )
+}  # fmt: skip
 _METHODS = {
-    "average": _Method(_fit_average, _predict_average, _SIDES, lambda _: 1, "input"),
-    "softmax": _Method(_fit_prompts, _predict_softmax, _SIDES, _width_prompts, "input"),
-    "max": _Method(_fit_prompts, _predict_max, _SIDES, _width_prompts, "input"),
-    "lr": _Method(_fit_lr, _predict_lr, ("weights", "bias"), lambda _: 1),
+    "average": _Method(_fit_average, _predict_average, _MEANS, lambda _: 1, "input"),
+    "softmax": _Method(_fit_prompts, _predict_softmax, _PROMPTS, _width_prompts, "input"),
+    "max": _Method(_fit_prompts, _predict_max, _PROMPTS, _width_prompts, "input"),
+    "lr": _Method(_fit_lr, _predict_lr, {"weights": "D", "bias": "1"}, lambda _: 1),
     "mlp": _Method(
         _fit_mlp,
         _predict_mlp,
-        ("hidden", "hidden_bias", "output", "output_bias"),
+        {"hidden": "Dh", "hidden_bias": "h", "output": "h", "output_bias": "1"},
         lambda arrays: len(arrays["output"]),
         least=(MLP_MIN_PROMPTS, 2),
     ),
     "knn": _Method(
         _fit_knn,
         _predict_knn,
-        ("prompts", "labels"),
+        {"prompts": "mD", "labels": "m"},
         lambda arrays: 2 * len(arrays["labels"]),
         least=(NEIGHBOURS, 1),
+        problem=_knn_problem,
     ),
-    "rf": _Method(_fit_rf, _predict_rf, _TREES, _width_trees, "float32"),
-    "xgboost": _Method(_fit_xgboost, _predict_xgboost, (*_TREES, "base"), _width_trees, "float32"),
+    "rf": _Method(_fit_rf, _predict_rf, _TREES, _width_trees, "float32", problem=_tree_problem),
+    "xgboost": _Method(
+        _fit_xgboost,
+        _predict_xgboost,
+        _TREES | {"base": "1"},
+        _width_trees,
+        "float32",
+        problem=_tree_problem,
+    ),
     "gmm": _Method(
         _fit_gmm,
         _predict_gmm,
-        tuple(f"{side}_{key}" for side in _SIDES for key in _DENSITY),
+        _DENSITY,
         _width_gmm,
         least=(2 * COMPONENTS, COMPONENTS),
     ),

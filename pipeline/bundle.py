@@ -6,7 +6,6 @@ anywhere, so reading one believes no name, size or shape in it.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -17,15 +16,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from fade import __version__
 from fade.bank import build_index, unit
 from fade.errors import FadeError, ModelError, ParameterError, StoreError
-from fade.text import TextClassifier
-from fade.text import load as load_classifier
+from fade.text import TextClassifier, loads, read_array
 from fade.types import Trial
 from pipeline.banks import Bank, Comparison, HeldBank
 from pipeline.finished import CategoryBank, FinishedRun, Material, Sentences
@@ -33,7 +31,7 @@ from pipeline.models import SHIPPED, load_encoder
 from pipeline.params import Params, parse_params
 from pipeline.paths import prepare_folder
 from pipeline.tables import manifest_aspect
-from pipeline.texts import Use, uses
+from pipeline.texts import Use, classifier_digest, read_classifier, uses
 from pipeline.thresholds import parse_thresholds
 
 if TYPE_CHECKING:
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 KIND = "fade-bundle"
+MEND = "write it again with `fade bundle`"
 
 _BEFORE = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, so that equal bundles are equal bytes."""
@@ -55,6 +54,8 @@ _LIMITS: tuple[tuple[re.Pattern[str], int], ...] = (
 )
 """Names that a bundle may hold, and how many bytes each."""
 _ENTRIES = 100_000
+_LENGTH_TOLERANCE = 1e-3
+"""By how much the length of a bank's vectors may differ from 1: twice what float16 rounds."""
 
 
 def write_bundle(run: FinishedRun, path: Path, *, with_weights: bool = False) -> None:
@@ -103,7 +104,7 @@ def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> Non
             prompts.setdefault(use, {})[category] = [sentences.texts, sentences.abnormal]
             if file.stem not in written:
                 written.add(file.stem)
-                load_classifier(file)  # a damaged one is found here, not where it is used
+                read_classifier(file)  # a damaged one is found here, not where it is used
                 _add(archive, f"text/{file.name}", file.read_bytes())
     _add(archive, "prompts.json", json.dumps(prompts, ensure_ascii=False).encode())
     name = params.model.name
@@ -172,6 +173,20 @@ def _add_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
         np.lib.format.write_array(cast(Any, entry), array, allow_pickle=False)
 
 
+T = TypeVar("T")
+
+
+def _checked_list(content: Mapping[str, Any], name: str, kind: type[T], count: int = 0) -> list[T]:
+    """A list of JSON whose items are of one type, so many of them (0: any number); else ValueError."""
+    found = content[name]
+    fits = isinstance(found, list) and all(type(item) is kind for item in found)
+    if not fits or (count and len(found) != count):
+        raise ValueError(
+            f"{name} is {str(found)[:60]}, not a list of {count or 'any'} {kind.__name__}"
+        )
+    return list(found)
+
+
 class Bundle(Material):
     """A bundle, opened.
 
@@ -185,8 +200,11 @@ class Bundle(Material):
 
     def __init__(self, path: Path, weights: Path | None = None) -> None:
         self.path, self._weights = path, weights
+        self.place, self.mend = path, MEND
         try:
             with self._reading():
+                if path.exists() and not path.is_file():  # a pipe would be waited for
+                    raise ValueError("it is no plain file")
                 archive = zipfile.ZipFile(path)
         except FileNotFoundError:
             raise StoreError(
@@ -204,19 +222,22 @@ class Bundle(Material):
             )
         with self._reading():
             self.params = parse_params(content["parameters"], str(path))
-            self.trial = Trial(*(int(number) for number in content["trial"]))
-            self.categories = tuple(str(category) for category in content["categories"])
+            self.trial = Trial(*_checked_list(content, "trial", int, 2))
+            self.categories = tuple(_checked_list(content, "categories", str))
             self.features = {str(k): str(v) for k, v in content["features"].items()}
             self.aspect = manifest_aspect(content)
-            found = parse_thresholds(content, str(path))
+            found = parse_thresholds(content, str(path), MEND)
             self.thresholds = {threshold.category: threshold for threshold in found}
             self._texts: Mapping[str, Mapping[str, str]] = dict(content["texts"])
             self._banks: Mapping[str, Mapping[str, Any]] = dict(content["banks"])
             if (
-                set(self.thresholds) != set(self.categories)
+                sorted(threshold.category for threshold in found) != sorted(set(self.categories))
+                or len(self.thresholds) != len(self.categories)
+                or {threshold.trial for threshold in found} != {self.trial}
                 or self.trial not in self.params.trials()
+                or (self.aspect is None) == (self.params.features.aspect == "keep")
             ):
-                raise ValueError("categories, thresholds and trial do not agree")
+                raise ValueError("parameters, categories, thresholds and trial do not agree")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -228,9 +249,7 @@ class Bundle(Material):
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
                 NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # fmt: skip
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise StoreError(
-                f"{self.path} is no sound bundle ({reason}): write it again with `fade bundle`"
-            ) from None
+            raise StoreError(f"{self.path} is no sound bundle ({reason}): {MEND}") from None
 
     def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         """The entries by name: only names that a bundle has, stored as they are, not too large."""
@@ -238,6 +257,12 @@ class Bundle(Material):
         infos = archive.infolist()
         if len(infos) > _ENTRIES:
             raise StoreError(f"{self.path} is no bundle: it holds {len(infos)} entries")
+        told, size = sum(info.compress_size for info in infos), self.path.stat().st_size
+        if told > size:
+            raise StoreError(
+                f"{self.path} is no sound bundle: its entries are {told:,} bytes long, the file "
+                f"{size:,}: {MEND}"
+            )
         for info in infos:
             limit = next((n for form, n in _LIMITS if form.fullmatch(info.filename)), None)
             stored = (
@@ -304,15 +329,16 @@ class Bundle(Material):
     def classifier(self, use: Use, category: str) -> TextClassifier:
         """The fitted classifier of a use and category."""
         with self._reading():
-            digest = self._texts[use][category]
+            digest = str(self._texts[use][category])
         return self._open_classifier(digest)
 
     @lru_cache(maxsize=64)  # noqa: B019  (a bundle lives as long as what it was opened for)
     def _open_classifier(self, digest: str) -> TextClassifier:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "classifier.npz"
-            file.write_bytes(self._bytes(f"text/{digest}.npz"))
-            return load_classifier(file)
+        with self._reading():
+            found = loads(self._bytes(f"text/{digest}.npz"))
+            if classifier_digest(found) != digest:
+                raise ValueError(f"text/{digest}.npz is another classifier than its name says")
+            return found
 
     def bank(self, category: str) -> CategoryBank:
         """The memory bank of a category."""
@@ -321,11 +347,19 @@ class Bundle(Material):
         indexes = {}
         with self._reading():
             found = self._banks[category]
-            references = tuple(str(path) for path in found["references"])
+            references = tuple(_checked_list(found, "references", str))
+            if len(references) > self.trial.shots or bool(references) != bool(self.trial.shots):
+                raise ValueError(
+                    f"{category} has {len(references)} references at {self.trial.shots} shots"
+                )
             for size in sizes if references else ():
                 vectors = self._vectors(f"banks/{int(found['number'])}/{size}.npy")
-                if exact and (vectors.ndim != 3 or len(vectors) != len(references)):
-                    raise ValueError(f"the bank of {category} has shape {vectors.shape}")
+                fits = len(vectors) == len(references) if exact else True
+                if vectors.ndim != (3 if exact else 2) or not fits:
+                    raise ValueError(
+                        f"the bank of {category} has shape {vectors.shape}, for {len(references)} "
+                        "references"
+                    )
                 indexes[size] = build_index(vectors.reshape(-1, vectors.shape[-1]))
         comparison = Comparison(
             self.trial, tuple(range(len(references))), self.params.query_in_bank(self.trial)
@@ -333,21 +367,28 @@ class Bundle(Material):
         return CategoryBank(HeldBank(category, sizes, exact, indexes), comparison, references)
 
     def _vectors(self, name: str) -> np.ndarray:
-        array = np.lib.format.read_array(io.BytesIO(self._bytes(name)), allow_pickle=False)
+        array = read_array(self._bytes(name))
         if (
             array.dtype not in (np.float16, np.float32)
             or array.ndim not in (2, 3)
             or not array.size
         ):
             raise ValueError(f"{name} has type {array.dtype} and shape {array.shape}")
-        if not np.isfinite(array).all() or not array.any(axis=-1).all():
-            raise ValueError(f"{name} holds vectors that are 0 or not finite")
+        with np.errstate(all="ignore"):
+            lengths = np.sqrt(np.einsum("...i,...i->...", array, array, dtype=np.float32))
+            sound = np.abs(lengths - 1) <= _LENGTH_TOLERANCE  # which NaN is not
+        if not sound.all():
+            worst = lengths.ravel()[int(sound.argmin())]
+            raise ValueError(
+                f"row {int(sound.argmin())} of {name} has length {worst:.4g}, but rows have length 1"
+            )
         return unit(array)
 
     def sentences(self, use: Use, category: str) -> Sentences:
         """The prompts that a classifier was fitted on."""
         with self._reading():
-            texts, abnormal = self._json("prompts.json")[use][category]
-            if len(texts) != len(abnormal):
-                raise ValueError("prompts and their labels differ in number")
-            return Sentences(tuple(str(t) for t in texts), tuple(bool(a) for a in abnormal))
+            found = self._json("prompts.json")[use][category]
+            sides = dict(zip(("prompts", "labels"), found, strict=True))
+            texts = _checked_list(sides, "prompts", str)
+            abnormal = _checked_list(sides, "labels", bool, len(texts))
+            return Sentences(tuple(texts), tuple(abnormal))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fade import __version__
-from fade.errors import CONTROL, FadeError, ParameterError, StoreError, plain
+from fade.errors import FadeError, ParameterError, StoreError, plain
 
 if TYPE_CHECKING:
     from fade.types import Trial
@@ -119,16 +118,28 @@ StorePlace = Annotated[
 ]
 
 
-def _say(line: str, *, err: bool = False) -> None:
+def _echo(line: str, *, err: bool = False) -> None:
     """Print a line; names in it may hold line breaks and what steers a terminal."""
     typer.echo(plain(line), err=err)
 
 
-def _write_json(content: Any, indent: int | None = 1) -> None:
-    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
-    # json escapes some control characters, not those that steer a terminal from beyond ASCII
-    lines = (CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", x) for x in text.split("\n"))
-    typer.echo("\n".join(lines))
+def _echo_text(text: str) -> None:
+    """Print lines whose names were made plain already, but for what steers a terminal."""
+    for line in text.removesuffix("\n").split("\n"):
+        _echo(line)
+
+
+def _write_json(content: Any) -> None:
+    from pipeline.runner import json_text
+
+    typer.echo(json_text(content, indent=1))
+
+
+def _named_place(given: str) -> Path:
+    """A place to write to; an empty one, as of an unset variable, would be this folder."""
+    if not given:
+        raise ParameterError("--out is empty: name a place to write to")
+    return Path(given)
 
 
 def _split(names: str | None) -> list[str] | None:
@@ -155,7 +166,7 @@ def _answers(preset: str | None, data: str | None, weights: str | None) -> tuple
 
 def _version(asked: bool) -> None:
     if asked:
-        _say(f"fade {__version__}")
+        _echo(f"fade {__version__}")
         raise typer.Exit
 
 
@@ -184,7 +195,7 @@ def presets(as_json: Json = False) -> None:
         return
     width = max(map(len, PRESETS))
     for preset in PRESETS.values():
-        _say(f"{preset.name:<{width}}  {preset.summary}")
+        _echo(f"{preset.name:<{width}}  {preset.summary}")
 
 
 @app.command(epilog="Example: fade init --preset mvtec-fewshot-both --data /data/mvtec")
@@ -214,7 +225,7 @@ def init(
         if Path("dvc.yaml").exists()
         else "make this folder a project with `fade new . --force`, which keeps it"
     )
-    _say(f"{PARAMS_FILE} written: look it through, then {then}")
+    _echo(f"{PARAMS_FILE} written: look it through, then {then}")
 
 
 @app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
@@ -248,7 +259,7 @@ def new(
     if kept:
         demo = load_params(kept).dataset.path == DEMO_DATA
     create(folder, text, demo=demo, git=git, force=force)
-    _say(f"{folder} is a project now: go there, look through params.yaml, start with `fade run`")
+    _echo(f"{folder} is a project now: go there, look through params.yaml, start with `fade run`")
 
 
 @app.command(epilog="Example: fade run --limit 5 --categories bottle,cable")
@@ -277,10 +288,10 @@ def run(
     given = {"dataset.limit": limit, "dataset.categories": _split(categories)}
     overrides = {name: value for name, value in given.items() if value is not None}
     if overrides:
-        _say(f"this run alone: {described(overrides)}; params.yaml is put back", err=True)
+        _echo(f"this run alone: {described(overrides)}; params.yaml is put back", err=True)
     code = repro(stages or [], force=force, overrides=overrides)
     if overrides and code == 0:
-        _say(
+        _echo(
             f"results/ is of {described(overrides)}: `fade run` without options brings the rest, "
             "and computes only that",
             err=True,
@@ -309,11 +320,11 @@ def scan(
     if as_json:
         _write_json(asdict(found))
         return
-    _say(
+    _echo(
         f"{found.files} files: {found.added} added, {found.changed} changed, {found.removed} "
         f"removed, {found.touched} with another time but the same content; {found.read} were read"
     )
-    _say(f"{params.dataset.watch} {'written' if found.written else 'is up to date'}")
+    _echo(f"{params.dataset.watch} {'written' if found.written else 'is up to date'}")
 
 
 @app.command(epilog="Example: fade doctor --json")
@@ -328,7 +339,7 @@ def doctor(as_json: Json = False) -> None:
         _write_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            _say(f"{finding.level:<8}{finding.topic}: {finding.text}")
+            _echo(f"{finding.level:<8}{finding.topic}: {finding.text}")
     raise typer.Exit(exit_code(findings))
 
 
@@ -351,7 +362,7 @@ def plan(
         _write_json(asdict(found))
     else:
         for line in lines(found):
-            _say(line)
+            _echo(line)
 
 
 @app.command(epilog="Example: fade compare ../before/results results")
@@ -370,7 +381,7 @@ def compare(
     if as_json:
         _write_json(comparison_json(differences))
     else:
-        typer.echo(comparison_markdown(differences, str(a), str(b)), nl=False)
+        _echo_text(comparison_markdown(differences, str(a), str(b)))
 
 
 @app.command(epilog="Example: fade table --format latex --metric full_pixel_auroc > table.tex")
@@ -400,7 +411,7 @@ def table(
         _write_json(table_json(read_summary(results), metric or DEFAULT_METRICS))
         return
     render = latex_table if form is TableFormat.LATEX else markdown_table
-    typer.echo(render(read_summary(results), metric or DEFAULT_METRICS), nl=False)
+    _echo_text(render(read_summary(results), metric or DEFAULT_METRICS))
 
 
 def _predictor(
@@ -426,7 +437,13 @@ def predict(
     shots: Shots = None,
     seed: Seed = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for tables, heat maps and masks.")
+        Path | None,
+        typer.Option(
+            "--out",
+            parser=_named_place,
+            metavar="<path>",
+            help="Folder for tables, heat maps and masks.",
+        ),
     ] = None,
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Whether --out gets PNG files.")
@@ -444,27 +461,25 @@ def predict(
         score_line,
         write_predictions,
     )  # fmt: skip
+    from pipeline.runner import json_text
 
-    found = find_images(images)
+    found = find_images(images, out)
     if out is not None:
         prepare_folder(out)  # before the model is loaded
     predictor = _predictor(bundle, weights, shots, seed)
     category = choose_category(predictor, category)
     threshold = predictor.material.thresholds[category]
-    _say(f"{category}: {threshold.remark}", err=True)
+    _echo(f"{category}: {threshold.remark}", err=True)
     problems: list[str] = []
-    predictions = predict_each(predictor, found, category, problems)
+    keep = out is not None and pictures
+    predictions = predict_each(predictor, found, category, problems, keep=keep)
     if out is not None:
-        rotated = predictor.params.dataset.exif_rotation
-        predictions = write_predictions(predictions, out, exif_rotation=rotated, pictures=pictures)
+        predictions = write_predictions(predictions, out, pictures=pictures)
     done = anomalous = 0
     for prediction in predictions:
         done += 1
         anomalous += bool(prediction.decision)
-        if as_json:
-            _write_json(record(prediction), indent=None)
-        else:
-            typer.echo(score_line(prediction))
+        _echo(json_text(record(prediction)) if as_json else score_line(prediction))
     check_problems(problems, done)
     if anomalous:
         raise typer.Exit(ANOMALOUS)
@@ -494,7 +509,7 @@ def bundle(
             }
         )  # fmt: skip
         return
-    _say(
+    _echo(
         f"{path}: {len(run.categories)} categories, {run.trial.shots} shots, seed {run.trial.seed}, "
         f"{path.stat().st_size:,} bytes"
     )
@@ -513,7 +528,10 @@ def show(
         typer.Option("--level", min=0, max=255, help="In place of the pixel threshold."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="A PNG file, with numbered boxes.")
+        Path | None,
+        typer.Option(
+            "--out", parser=_named_place, metavar="<path>", help="A PNG file, with numbered boxes."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -522,6 +540,7 @@ def show(
     Its regions, for each the nearest normal patch, and the prompts most like it.
     """
     from pipeline.predictions import (
+        check_picture_file,
         choose_category,
         draw_explanation,
         explanation_json,
@@ -529,6 +548,10 @@ def show(
         write_png,
     )  # fmt: skip
 
+    if not image:
+        raise ParameterError("the image's name is empty: give a file")
+    if out is not None:
+        check_picture_file(out)  # before the model is loaded
     predictor = _predictor(bundle, weights, shots, seed)
     prediction, regions = predictor.explain(
         image, choose_category(predictor, category), level=level
@@ -536,11 +559,9 @@ def show(
     if as_json:
         _write_json(explanation_json(prediction, regions))
     else:
-        typer.echo(explanation_text(prediction, regions))
+        _echo_text(explanation_text(prediction, regions))
     if out is not None:
-        write_png(
-            draw_explanation(prediction, regions, predictor.params.dataset.exif_rotation), out
-        )
+        write_png(draw_explanation(prediction, regions), out)
 
 
 @export.command("maps", epilog="Example: fade export maps anomaly_images --dtype float16")
@@ -607,7 +628,7 @@ def _say_exported(folder: Path, count: int, what: str, trial: Trial, as_json: bo
             {"folder": str(folder), "files": count, "shots": trial.shots, "seed": trial.seed}
         )
     else:
-        _say(f"{folder}: {count} {what} of {trial.shots} shots, seed {trial.seed}")
+        _echo(f"{folder}: {count} {what} of {trial.shots} shots, seed {trial.seed}")
 
 
 def _place(given: str) -> Path | str:
@@ -635,16 +656,16 @@ def info(store: StorePlace = None, as_json: Json = False) -> None:
         _write_json([asdict(space) for space in spaces])
         return
     form = "{:<20}  {:<8}  {:>10}  {:>8}  {:>15}".format
-    _say(form("label", "space", "rows", "segments", "bytes"))
+    _echo(form("label", "space", "rows", "segments", "bytes"))
     for space in spaces:
-        _say(
+        _echo(
             form(space.label, space.fingerprint[:8], space.rows, space.segments, f"{space.bytes:,}")
         )
     total = (
         sum(getattr(space, name) for space in spaces) for name in ("rows", "segments", "bytes")
     )
     rows, segments, size = total
-    _say(form("total", "", rows, segments, f"{size:,}"))
+    _echo(form("total", "", rows, segments, f"{size:,}"))
 
 
 @cache.command(epilog="Example: fade cache verify")
@@ -675,9 +696,9 @@ def verify(store: StorePlace = None, as_json: Json = False) -> None:
         )
     else:
         for name in orphans:
-            _say(f"spaces/{name}: its space.json is gone or damaged, nobody reads its rows")
+            _echo(f"spaces/{name}: its space.json is gone or damaged, nobody reads its rows")
         for path, line in lost:
-            _say(f"lost: {path}: {line}")
+            _echo(f"lost: {path}: {line}")
     damaged = sum(len(check.damaged) for check in checks)
     if damaged or lost:
         raise StoreError(
@@ -688,13 +709,13 @@ def verify(store: StorePlace = None, as_json: Json = False) -> None:
 
 def _echo_check(check: SpaceCheck) -> None:
     copies = f", and {check.copies} copies of them" if check.copies else ""
-    _say(f"{check.label} ({check.fingerprint[:8]}): {check.rows} rows are sound{copies}")
+    _echo(f"{check.label} ({check.fingerprint[:8]}): {check.rows} rows are sound{copies}")
     for line in check.damaged:
-        _say(f"damaged: {line}")
+        _echo(f"damaged: {line}")
     for segment in check.unpublished:
-        _say(f"no index entry: segments/{segment} (of a killed or a running writer)")
+        _echo(f"no index entry: segments/{segment} (of a killed or a running writer)")
     for name in check.strange:
-        _say(f"publishes nothing: index/{name} (cut short, or no index entry)")
+        _echo(f"publishes nothing: index/{name} (cut short, or no index entry)")
 
 
 @cache.command("copy", epilog="Example: fade cache copy .fade/store s3://bucket/store")
@@ -713,7 +734,7 @@ def copy_rows(
     for space in copy(open_store(_place(source)), Store(_place(target))):
         copied.append(space)
         if not as_json:
-            _say(
+            _echo(
                 f"{space.label} ({space.fingerprint[:8]}): {space.rows} rows, {space.bytes:,} bytes"
             )
     if as_json:
@@ -767,13 +788,13 @@ def prune(
         )
         return
     for (label, reason), sizes in sorted(groups.items()):
-        _say(f"{label}: {len(sizes)} {reason}, {sum(sizes):,} bytes")
+        _echo(f"{label}: {len(sizes)} {reason}, {sum(sizes):,} bytes")
     if dry_run:
-        _say(f"{total:,} bytes would be freed")
+        _echo(f"{total:,} bytes would be freed")
         return
     for receipt in receipts:
-        _say(f"{receipt} deleted: rows of it are gone, `fade run` computes them anew")
-    _say(f"{total:,} bytes freed")
+        _echo(f"{receipt} deleted: rows of it are gone, `fade run` computes them anew")
+    _echo(f"{total:,} bytes freed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -788,10 +809,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if known := for_people(error):
             line, code = one_line(known), known.exit_code
         else:
-            line = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+            line = f"unexpected {type(error).__name__}: {one_line(' '.join(str(error).split()))}"
             line += f"; set {TRACEBACK}=1 for a traceback"
             code = FadeError.exit_code
-        _say(f"error: {line}", err=True)
+        _echo(f"error: {line}", err=True)
         sys.exit(code)
 
 

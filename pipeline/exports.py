@@ -21,6 +21,7 @@ from pipeline.paths import (
     MANIFEST,
     VISION,
     Artefact,
+    fitting_name,
     prepare_folder,
     safe_name,
     store_root,
@@ -122,18 +123,19 @@ def file_names(tests: pd.DataFrame, layout: Layout) -> list[PurePosixPath]:
     columns = (tests[column].astype(str) for column in ("name", "category", "defect"))
     rows = list(zip(*columns, strict=True))
     if layout == "dataset":
-        found = [_below(category, PurePosixPath(name)) for name, category, _ in rows]
+        paths = [_below(category, PurePosixPath(name)) for name, category, _ in rows]
+        found = [path.with_name(_file(path.name)) for path in paths]
     else:
         folders = [
             PurePosixPath(_part(category), "test", _part(defect)) for _, category, defect in rows
         ]
         found = [
-            folder / PurePosixPath(name).name
+            folder / _file(PurePosixPath(name).name)
             for folder, (name, _, _) in zip(folders, rows, strict=True)
         ]
         if len({str(path).lower() for path in found}) < len(found):
             found = [
-                folder / name.replace("/", "__")
+                folder / _file(name.replace("/", "__"))
                 for folder, (name, _, _) in zip(folders, rows, strict=True)
             ]
     taken: dict[str, str] = {}
@@ -152,7 +154,12 @@ def _below(category: str, name: PurePosixPath) -> PurePosixPath:
 def _part(name: str) -> str:
     """A name as one folder: itself where it can be one on any system, else quoted."""
     odd = set('<>:"/\\|?*') & set(name) or not name.isprintable() or name.strip(" .") != name
-    return safe_name(name) if odd or not name else name
+    return safe_name(name) if odd or not name else fitting_name(name)
+
+
+def _file(name: str) -> str:
+    """A file's name without its suffix, which must fit too."""
+    return fitting_name(name, len(".tiff"))
 
 
 def maps(run: FinishedRun, tests: pd.DataFrame) -> Iterator[NDArray[np.float64]]:

@@ -14,7 +14,6 @@ from fade.bank import index_vectors, read_index
 from fade.errors import ParameterError, StoreError
 from fade.prompts import ensemble_digest, fill
 from fade.text import TextClassifier
-from fade.text import load as load_classifier
 from fade.types import Trial
 from pipeline.banks import BANK_TABLE, Bank, Comparison, HeldBank, bank_path, comparisons
 from pipeline.models import SHIPPED, load_encoder
@@ -30,7 +29,7 @@ from pipeline.paths import (
 )
 from pipeline.receipts import read_receipt
 from pipeline.tables import manifest_aspect, read_json, read_table
-from pipeline.texts import TextIndex, Use, classifier_path, ensembles, word
+from pipeline.texts import TextIndex, Use, classifier_path, ensembles, read_classifier, word
 from pipeline.thresholds import Threshold, parse_thresholds
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ class Material(ABC):
         features: by label the address that the model's features must have.
         thresholds: by category.
         aspect: the aspect ratio that images keep; None: squashed to squares.
+        place: the folder or file that it lies in.
+        mend: what to do if that is damaged, for errors.
     """
 
     params: Params
@@ -85,6 +86,8 @@ class Material(ABC):
     features: Mapping[str, str]
     thresholds: Mapping[str, Threshold]
     aspect: Aspect | None
+    place: Path
+    mend: str
 
     @abstractmethod
     def encoder(self) -> Encoder:
@@ -141,7 +144,8 @@ class FinishedRun(Material):
     def __init__(
         self, folder: Path = Path(), shots: int | None = None, seed: int | None = None
     ) -> None:
-        self.folder = folder
+        self.folder = self.place = folder
+        self.mend = "run `dvc repro --force text bank`"
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
         self.trial = choose_trial(self.params.trials(), shots, seed)
         _check_lock(folder)
@@ -163,14 +167,16 @@ class FinishedRun(Material):
             for threshold in parse_thresholds(content, str(path))
             if threshold.trial == self.trial
         }
-        params, fusion = self.params, content.get("fusion", {})
-        own = [params.vision_weight(self.trial), params.vision_multiplier(self.trial)]
-        same = (
-            fusion.get("trials", {}).get(self.trial.label) == own
-            and fusion.get("classification_mode") == params.fusion.classification_mode
-            and fusion.get("segmentation_mode") == params.fusion.segmentation_mode
-            and fusion.get("normalize") == params.fusion.normalize
-        )
+        params, fusion = self.params, self.params.fusion
+        made_with = {
+            f"trials.{self.trial.label}": [
+                params.vision_weight(self.trial), params.vision_multiplier(self.trial)
+            ],
+            "classification_mode": fusion.classification_mode,
+            "segmentation_mode": fusion.segmentation_mode,
+            "normalize": fusion.normalize,
+        }  # fmt: skip
+        same = all(_leaf(content, f"fusion.{name}") == own for name, own in made_with.items())
         if not same or set(found) != set(self.categories):
             raise StoreError(
                 f"{path} was made with other parameters than those in {PARAMS_FILE}: run `fade run` "
@@ -188,7 +194,7 @@ class FinishedRun(Material):
 
     def classifier(self, use: Use, category: str) -> TextClassifier:
         """The classifier that the text stage fitted."""
-        return load_classifier(self.classifier_file(use, category))
+        return read_classifier(self.classifier_file(use, category))
 
     def classifier_file(self, use: Use, category: str) -> Path:
         """The file of a classifier."""

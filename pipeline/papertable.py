@@ -57,7 +57,8 @@ def read_summary(place: Path) -> pd.DataFrame:
     """The summary of a run, found by its results folder, its project folder or its file.
 
     Raises:
-        StoreError: there is none, or it is damaged or of another schema version.
+        StoreError: there is none, or it is damaged, of another schema version, or a cell holds
+            something else than its column.
     """
     places = (place, place / SUMMARY.path.name, place / SUMMARY.path)
     found = next((path for path in places if path.is_file()), None)
@@ -66,7 +67,35 @@ def read_summary(place: Path) -> pd.DataFrame:
             f"no {SUMMARY.path.name} in {place} or {place / SUMMARY.path.parent}: name a results or "
             "project folder, or make it with `fade run`"
         )
-    return read_csv(found)
+    summary = read_csv(found)
+    _check_cells(summary, found)
+    return summary
+
+
+def _check_cells(summary: pd.DataFrame, path: Path) -> None:
+    """Refuse cells that hold something else than their column (StoreError); metrics may be empty."""
+    import pandas as pd
+
+    metrics = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")]
+    for name in summary.columns.intersection(["category", "shots", *metrics]):
+        column = summary[name]
+        # by their texts, as True is no number here
+        numbers = pd.to_numeric(column.astype(str), errors="coerce")
+        if name == "category":
+            bad, needed = column.isna(), "a name"
+        elif name == "shots":
+            bad, needed = ~((numbers % 1 == 0) & numbers.between(0, 1e9)), "a whole number from 0"
+        else:
+            # a hair beyond, as means are rounded
+            bad = column.notna() & ~numbers.between(-1e-9, 1 + 1e-9)
+            needed = "a share from 0 to 1, or empty"
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            value = "empty" if pd.isna(column.iloc[row]) else repr(str(column.iloc[row]))
+            raise StoreError(
+                f"{path}, row {row + 2}: {name} is {value}, but must be {needed}: delete the file "
+                "and run `dvc repro`"
+            )
 
 
 def check_metrics(summary: pd.DataFrame, metrics: Sequence[str]) -> None:

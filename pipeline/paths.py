@@ -96,6 +96,16 @@ def safe_name(category: str) -> str:
     return f"{name[: NAME_LENGTH - len(digest) - 2]}%-{digest}"
 
 
+def fitting_name(name: str, room: int = 0) -> str:
+    """A file's name as it is, cut as by :func:`safe_name` if file systems take no name so long.
+
+    Args:
+        name: that no file system refuses for its characters.
+        room: bytes that are to follow.
+    """
+    return name if len(name.encode()) + room <= 255 else safe_name(name)
+
+
 def project_root(start: Path | None = None) -> Path:
     """The repository or project that a folder belongs to.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
-import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,49 +13,67 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.datasets import IMAGE_SUFFIXES
+from fade.datasets import is_image
 from fade.errors import DataError, ParameterError, plain, summarise
-from fade.preprocess import decode_rgb
-from pipeline.paths import prepare_folder
+from pipeline.paths import fitting_name, prepare_folder
 from pipeline.predictor import Prediction, Predictor, Region
 from pipeline.report.gallery import heat, overlay
+from pipeline.runner import json_text
 
 COLUMNS = (
     "image", "category", "score", "threshold", "decision", "pixel_threshold",
     "threshold_source", "threshold_images", "remark",
 )  # fmt: skip
+PICTURES = ("heatmaps", "overlays", "masks")
+"""Folders of PNG files that :func:`write_predictions` makes."""
 DECISIONS = {True: "anomalous", False: "normal", None: ""}
 
 
-def find_images(names: Sequence[str]) -> list[str]:
+def find_images(names: Sequence[str], out: Path | None = None) -> list[str]:
     """The images that files, folders (all below them) and globs name, each once, in order.
 
-    Of a folder those with an image's suffix, hidden ones left out.
+    Of a folder those with an image's suffix, hidden ones left out. Whether they can be read shows
+    when they are.
+
+    Args:
+        names: of files and folders, or globs.
+        out: folder of an earlier run's predictions: its own pictures are left out.
 
     Raises:
         DataError: a name leads to no image.
+        ParameterError: a name is empty.
     """
     found: list[str] = []
     for name in names:
-        path = Path(name)
-        if path.is_dir():
+        if not name:
+            raise ParameterError("an image's name is empty: give files, folders or globs")
+        if os.path.isdir(name):
             here = sorted(
-                str(file)
-                for file in path.rglob("*")
-                if file.suffix.lower() in IMAGE_SUFFIXES
-                and not file.name.startswith(".")
-                and file.is_file()
+                str(Path(folder, file))
+                for folder, _, files in os.walk(name)
+                for file in files
+                if is_image(file) and not file.startswith(".")
             )
-        elif path.exists():
+        elif os.path.lexists(name):
             here = [name]
         else:
-            here = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
+            files = glob.glob(name, recursive=True)
+            here = sorted(file for file in files if not os.path.isdir(file))
         if not here:
             raise DataError(
                 f"{name} leads to no image: give files, folders or globs such as 'a/*.png'"
             )
         found += here
-    return list(dict.fromkeys(found))
+    if out is None:
+        return list(dict.fromkeys(found))
+    own = {os.path.realpath(out / kind) for kind in PICTURES}
+    is_own = {
+        folder: os.path.realpath(folder) in own for folder in {os.path.dirname(f) for f in found}
+    }
+    others = [file for file in dict.fromkeys(found) if not is_own[os.path.dirname(file)]]
+    if not others:
+        raise DataError(f"there are only pictures that were written into {out}: name another --out")
+    return others
 
 
 def choose_category(predictor: Predictor, category: str | None) -> str:
@@ -89,37 +107,40 @@ def record(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def json_line(content: Any) -> str:
-    """Content as one line of JSON."""
-    return json.dumps(content, ensure_ascii=False, allow_nan=False)
-
-
 def predict_each(
-    predictor: Predictor, images: Sequence[str], category: str, problems: list[str]
+    predictor: Predictor,
+    images: Sequence[str],
+    category: str,
+    problems: list[str],
+    *,
+    keep: bool = False,
 ) -> Iterator[Prediction]:
-    """Predictions in order; images that cannot be used are noted and left out."""
-    size = predictor.params.runtime.batch_size
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
+    """Predictions in order; images that cannot be used are noted and left out.
+
+    Args:
+        predictor: to ask.
+        images: paths.
+        category: of all of them.
+        problems: takes a line for each image that cannot be used.
+        keep: whether predictions keep their pictures, as :func:`write_predictions` needs them.
+    """
+    named = []
+    for image in images:
         try:
-            found = predictor.predict(batch, category)
-        except DataError:
-            found = []
-            for image in batch:  # which one is it?
-                try:
-                    found += predictor.predict([image], category)
-                except DataError as error:
-                    problems.append(str(error))
-        yield from found
+            image.encode()
+            named.append(image)
+        except UnicodeEncodeError:
+            problems.append(f"{image}: its name is not UTF-8; rename it")
+    yield from predictor.stream(named, category, problems=problems, keep=keep)
 
 
 def write_predictions(
-    predictions: Iterable[Prediction], folder: Path, *, exif_rotation: bool, pictures: bool = True
+    predictions: Iterable[Prediction], folder: Path, *, pictures: bool = True
 ) -> Iterator[Prediction]:
     """Write each prediction as it comes, and pass it on.
 
-    Into ``predictions.csv`` and ``predictions.jsonl``; of maps ``heatmaps``, ``overlays`` and
-    ``masks``, PNG files named after the images.
+    Into ``predictions.csv`` and ``predictions.jsonl``; of maps :data:`PICTURES`, PNG files named
+    after the images, of predictions that keep their pictures.
     """
     prepare_folder(folder)
     used: set[str] = set()
@@ -133,39 +154,40 @@ def write_predictions(
         for prediction in predictions:
             content = record(prediction)
             rows.writerow({key: "" if value is None else value for key, value in content.items()})
-            lines.write(json_line(content) + "\n")
-            levels = prediction.full_levels()
-            if pictures and levels is not None:
-                _write_pictures(
-                    prediction, levels, folder, _file_name(prediction, used), exif_rotation
-                )
+            lines.write(json_text(content) + "\n")
+            if pictures and prediction.picture is not None:
+                _write_pictures(prediction, folder, _file_name(prediction, used))
             yield prediction
 
 
 def _file_name(prediction: Prediction, used: set[str]) -> str:
     """The image's own name; a number tells equal ones apart, on any file system."""
-    stem, number = Path(prediction.name).stem, 1
-    name = stem
+    stem, number, suffix = Path(prediction.name).stem, 1, ".png"
+    name = fitting_name(stem, len(suffix))
     while name.lower() in used:
         number += 1
-        name = f"{stem}-{number}"
+        name = fitting_name(f"{stem}-{number}", len(suffix))
     used.add(name.lower())
-    return f"{name}.png"
+    return name + suffix
 
 
-def _write_pictures(
-    prediction: Prediction, levels: NDArray[np.uint8], folder: Path, name: str, exif_rotation: bool
-) -> None:
-    image = _read(prediction.name, exif_rotation)
+def _write_pictures(prediction: Prediction, folder: Path, name: str) -> None:
+    levels, mask = prediction.full_levels(), prediction.mask()
+    if levels is None:
+        return
     write_png(heat(levels), folder / "heatmaps" / name)
-    write_png(overlay(image, levels), folder / "overlays" / name)
-    mask = prediction.mask()
+    write_png(overlay(np.asarray(prediction.picture), levels), folder / "overlays" / name)
     if mask is not None:
         write_png(mask.astype(np.uint8) * 255, folder / "masks" / name)
 
 
-def _read(path: str, exif_rotation: bool) -> NDArray[np.uint8]:
-    return np.asarray(decode_rgb(Path(path).read_bytes(), path, exif_rotation=exif_rotation))
+def check_picture_file(path: Path) -> None:
+    """Refuse a file that no picture can be written to (ParameterError), before it is made."""
+    if path.is_dir():
+        raise ParameterError(f"{path} is a folder: name a file in it, e.g. {path / 'why.png'}")
+    if not is_image(path.name):
+        raise ParameterError(f"{path} has no image's suffix: name a PNG file, e.g. {path.stem}.png")
+    prepare_folder(path.parent)
 
 
 def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
@@ -247,14 +269,17 @@ def explanation_text(prediction: Prediction, regions: Sequence[Region]) -> str:
     return "\n".join(map(plain, lines))
 
 
-def draw_explanation(
-    prediction: Prediction, regions: Sequence[Region], exif_rotation: bool
-) -> NDArray[np.uint8]:
-    """The image under its map with a numbered box around each region: RGB (h, w, 3)."""
+def draw_explanation(prediction: Prediction, regions: Sequence[Region]) -> NDArray[np.uint8]:
+    """The image under its map with a numbered box around each region: RGB (h, w, 3).
+
+    Args:
+        prediction: with its picture, as :meth:`Predictor.explain` gives it.
+        regions: to box.
+    """
     import cv2
 
     levels = prediction.full_levels()
-    image = _read(prediction.name, exif_rotation)
+    image = np.asarray(prediction.picture)
     drawn = image.copy() if levels is None else overlay(image, levels)
     line = max(1, min(prediction.size) // 200)
     # bright within dark, so that it shows on any ground

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,6 +19,7 @@ from fade.errors import DataError, ParameterError, StoreError
 from fade.maps import fuse, image_score
 from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
+from fade.text import TextClassifier
 from fade.types import Feature
 from pipeline.finished import CategoryBank, FinishedRun, Material
 from pipeline.models import feature_space
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 Picture = Any
 """A path, a PIL image, or uint8 RGB (height, width, 3)."""
+_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+"""Pipes that a shell makes for a command, which end with it; others could be waited for forever."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,7 @@ class Prediction:
         images: on how many of them.
         remark: the same in words, or why there is no decision.
         size: of the image: (width, height).
+        picture: in RGB, where it was asked to be kept.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Prediction:
     images: int
     remark: str
     size: tuple[int, int]
+    picture: Image.Image | None = None
 
     def full_levels(self) -> NDArray[np.uint8] | None:
         """The map on the image's own pixels: (height, width) uint8."""
@@ -146,7 +153,7 @@ class Predictor:
             size: self._encoder.patch_grid(size, material.aspect)
             for size in self.params.features.segmentation_sizes
         }
-        self._classifier = lru_cache(maxsize=None)(material.classifier)
+        self._classifier = lru_cache(maxsize=None)(self._fitted)
         self._bank = lru_cache(maxsize=4)(self._opened)
         self._prompts = lru_cache(maxsize=4)(self._embedded)
 
@@ -199,14 +206,38 @@ class Predictor:
         """
         return list(self.stream(images, category))
 
-    def stream(self, images: Iterable[Picture], category: str) -> Iterator[Prediction]:
-        """Score images of one category batch by batch; see :meth:`predict`."""
+    def stream(
+        self,
+        images: Iterable[Picture],
+        category: str,
+        *,
+        problems: list[str] | None = None,
+        keep: bool = False,
+    ) -> Iterator[Prediction]:
+        """Score images of one category batch by batch; see :meth:`predict`.
+
+        Args:
+            images: paths, PIL images or uint8 RGB arrays.
+            category: one of :attr:`categories`.
+            problems: takes a line for each image that cannot be used, which is then left out.
+            keep: whether predictions keep their pictures, each of which was read once.
+        """
         self.material.check_category(category)
         for batch in cut(list(enumerate(images)), self.params.runtime.batch_size):
-            opened = [self._open(image, number) for number, image in batch]
+            opened = []
+            for number, image in batch:
+                try:
+                    opened.append(self._open(image, number))
+                except DataError as error:
+                    if problems is None:
+                        raise
+                    problems.append(str(error))
+            if not opened:
+                continue
             features = self._features([picture for _, picture in opened])
             for (name, picture), vectors in zip(opened, features, strict=True):
-                yield self._predict_one(name, picture.size, vectors, category)
+                found = self._predict_one(name, picture.size, vectors, category)
+                yield replace(found, picture=picture) if keep else found
 
     def _open(self, image: Picture, number: int) -> tuple[str, Image.Image]:
         """A name for an image, and it in RGB; refused where the run keeps another aspect ratio."""
@@ -220,8 +251,28 @@ class Predictor:
             )
         return name, picture
 
+    def _fitted(self, use: Use, category: str) -> TextClassifier:
+        found, dim = self.material.classifier(use, category), self._encoder.dim
+        if found.dimension != dim:
+            raise StoreError(
+                f"{self.material.place}: the text classifier of {category} takes embeddings of "
+                f"{found.dimension} numbers, the model gives {dim}: {self.material.mend}"
+            )
+        return found
+
     def _opened(self, category: str) -> CategoryBank:
-        found = self.material.bank(category)
+        found, dim = self.material.bank(category), self._encoder.dim
+        for size, index in found.bank.indexes.items():
+            rows, columns = self._grids[size]
+            most = len(found.references) * rows * columns
+            # an index that trials do not share may leave patches out
+            least = most if found.bank.exact else 1
+            if index.d != dim or not least <= index.ntotal <= most:
+                raise StoreError(
+                    f"{self.material.place}: the bank of {category} at size {size} holds "
+                    f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
+                    f"references of this model have {most:,} of {dim}: {self.material.mend}"
+                )
         return replace(found, bank=replace(found.bank, grids=self._grids))
 
     def _features(self, pictures: Sequence[Image.Image]) -> list[dict[Feature, np.ndarray]]:
@@ -287,6 +338,8 @@ class Predictor:
     ) -> tuple[Prediction, list[Region]]:
         """Why an image's map is high where it is: its regions, the highest first.
 
+        The prediction keeps its picture.
+
         Args:
             image: a path, PIL image or uint8 RGB array.
             category: one of :attr:`categories`.
@@ -302,6 +355,7 @@ class Predictor:
         name, picture = self._open(image, 0)
         features = self._features([picture])[0]
         prediction = self._predict_one(name, picture.size, features, category)
+        prediction = replace(prediction, picture=picture)
         above = prediction.pixel_threshold if level is None else level
         if above is None:
             raise ParameterError(
@@ -377,9 +431,16 @@ def open_picture(image: Picture, number: int, exif_rotation: bool) -> tuple[str,
 
     if isinstance(image, str | Path):
         try:
+            mode = os.stat(image).st_mode
+            piped = stat.S_ISFIFO(mode) and str(image).startswith(_PIPES)
+            if not stat.S_ISREG(mode) and not piped:
+                raise DataError(f"{image} is no plain file; give an image file")
             data = Path(image).read_bytes()
-        except OSError as error:
-            raise DataError(f"{image} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            if os.path.islink(image) and not os.path.exists(image):
+                raise DataError(f"{image} is a link to nothing; restore or remove it") from None
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{image} cannot be read: {reason}") from None
         return str(image), decode_rgb(data, str(image), exif_rotation=exif_rotation)
     name = f"image {number}"
     if isinstance(image, Image.Image):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fade.errors import FadeError, StoreError, plain, refusal
+from fade.errors import CONTROL, FadeError, StoreError, plain, refusal
 from pipeline.params import load_params
 from pipeline.paths import project_root
 
@@ -67,7 +68,20 @@ def _leave_exit_code(code: int) -> None:
             Path(file).write_text(str(code), encoding="ascii")
 
 
-def one_line(error: Exception) -> str:
+def json_text(content: Any, indent: int | None = None) -> str:
+    """Content as JSON whose texts steer no terminal, and any that UTF-8 can hold.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    # line breaks are those of the indent: within texts they are escaped already
+    return CONTROL.sub(
+        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+def one_line(error: Exception | str) -> str:
     """An error's text as one line that steers no terminal, cut if somebody made it endless."""
     text = plain(str(error))
     return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fade.errors import StoreError
 from fade.prompts import Ensemble, ensemble_digest, load_ensemble, manual
 from fade.text import TextClassifier
+from fade.text import digest as content_digest
 from fade.text import load as load_classifier
 from pipeline.params import ManualPrompts, Params, TextUseParams
 from pipeline.paths import TEXT
@@ -66,15 +67,34 @@ def word(params: Params, use: Use, category: str) -> str:
     return category if use_params(params, use).use_classname else GENERIC_NAME
 
 
+def classifier_digest(classifier: TextClassifier) -> str:
+    """The hash of a fitted classifier's content, by which its file is named."""
+    return content_digest(classifier)[:40]
+
+
 def classifier_path(digest: str) -> Path:
     """The file of a fitted classifier."""
     return TEXT.path / f"{digest}.npz"
 
 
+def read_classifier(path: Path) -> TextClassifier:
+    """A fitted classifier from its file.
+
+    Raises:
+        StoreError: missing, damaged, or another one than its name says.
+    """
+    found = load_classifier(path)
+    if classifier_digest(found) != path.stem:
+        raise StoreError(
+            f"text classifier {path} is another one than its name says: run the text stage again"
+        )
+    return found
+
+
 @lru_cache(maxsize=64)
 def open_classifier(path: Path) -> TextClassifier:
     """A fitted classifier, kept by each worker; its file's name is its content's hash."""
-    return load_classifier(path)
+    return read_classifier(path)
 
 
 @dataclass(frozen=True)

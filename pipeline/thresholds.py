@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,18 +164,66 @@ def write_thresholds(
     )
 
 
-def parse_thresholds(content: Mapping[str, Any], source: str) -> list[Threshold]:
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -1e300 < value < 1e300  # not NaN, which is in no range
+
+
+def _is_count(value: Any, most: int = 2**63 - 1) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "category": (lambda value: isinstance(value, str) and value != "", "a name"),
+    "shots": (_is_count, "a whole number from 0"),
+    "seed": (_is_count, "a whole number from 0"),
+    "image": (lambda value: value is None or _is_number(value), "a finite number or null"),
+    "pixel": (
+        lambda value: value is None or _is_count(value, LEVELS - 1),
+        f"a level from 0 to {LEVELS - 1} or null",
+    ),
+    "source": (lambda value: value in get_args(Source), f"one of {', '.join(get_args(Source))}"),
+    "images": (_is_count, "a whole number from 0"),
+    "remark": (lambda value: isinstance(value, str), "a text"),
+}
+"""What a threshold's JSON holds: whether a value can stand there, and in words what can."""
+
+
+def parse_thresholds(
+    content: Mapping[str, Any], source: str, mend: str = "run `dvc repro --force evaluate`"
+) -> list[Threshold]:
     """The thresholds of what :func:`write_thresholds` wrote.
 
+    Args:
+        content: of the file.
+        source: its name, for errors.
+        mend: what to do about a damaged one, for errors.
+
     Raises:
-        StoreError: it is none of that.
+        StoreError: it is none of that, or a value cannot be what it stands for.
     """
-    try:
-        return [Threshold(**item) for item in content["thresholds"]]
-    except (KeyError, TypeError):
-        raise StoreError(
-            f"{source} holds no thresholds: run `dvc repro --force evaluate`"
-        ) from None
+    items = content.get("thresholds")
+    if not isinstance(items, list):
+        raise StoreError(f"{source} holds no thresholds: {mend}")
+    found: dict[tuple[str, Trial], Threshold] = {}
+    for number, item in enumerate(items, start=1):
+        if not isinstance(item, dict) or set(item) != set(_FIELDS):
+            raise StoreError(
+                f"{source} holds no thresholds (number {number} must have {', '.join(_FIELDS)}): {mend}"
+            )
+        for name, (fits, needed) in _FIELDS.items():
+            if not fits(item[name]):
+                value = item[name]
+                shown = type(value).__name__ if isinstance(value, list | dict) else repr(value)[:60]
+                raise StoreError(
+                    f"{source}, threshold {number}: {name} is {shown}, but must be {needed}: {mend}"
+                )
+        threshold = Threshold(**item)
+        if found.setdefault((threshold.category, threshold.trial), threshold) is not threshold:
+            raise StoreError(
+                f"{source}, threshold {number}: there is one of {threshold.category} at "
+                f"{threshold.shots} shots, seed {threshold.seed} already: {mend}"
+            )
+    return list(found.values())
 
 
 def read_thresholds(path: Path) -> list[Threshold]:

@@ -14,14 +14,24 @@ from cache.layout import Space, cut, unique
 from cache.store import Store
 from fade.errors import ParameterError, summarise
 from fade.prompts import ensemble_digest, fill
-from fade.text import digest, fit, save
+from fade.text import fit, save
 from pipeline.models import load_encoder
 from pipeline.params import Params
 from pipeline.paths import CATEGORIES, TEXT, store_root
 from pipeline.progress import Progress
 from pipeline.runner import run_stage
 from pipeline.tables import read_json
-from pipeline.texts import USES, TextIndex, Use, classifier_path, ensembles, use_params, uses, word
+from pipeline.texts import (
+    USES,
+    TextIndex,
+    Use,
+    classifier_digest,
+    classifier_path,
+    ensembles,
+    use_params,
+    uses,
+    word,
+)
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
@@ -129,7 +139,7 @@ def run(params: Params) -> None:
         same = (name, tuple(texts), labels.tobytes())
         if same not in fitted:
             classifier = fit(name, np.stack([vectors[text] for text in texts]), labels)
-            fitted[same] = digest(classifier)[:40]
+            fitted[same] = classifier_digest(classifier)
             save(classifier, classifier_path(fitted[same]))
         classifiers.setdefault(use, {})[category] = fitted[same]
     TextIndex(encoder.vision_digest, prompts, classifiers).write()

@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,16 @@ from fade.preprocess import decode_mask, decode_rgb
 from fade.prompts import load_ensemble
 from fade.text import load as load_classifier
 from pipeline.bundle import Bundle
+from pipeline.papertable import read_summary
 from pipeline.params import load_params, parse_params
 from pipeline.paths import MANIFEST, SKIPPED, TEST
+from pipeline.predictions import find_images
+from pipeline.predictor import open_picture
 from pipeline.receipts import read_receipt
 from pipeline.runner import one_line
 from pipeline.tables import read_csv as read_result
 from pipeline.tables import read_json, read_table, write_table
+from pipeline.thresholds import Threshold, read_thresholds
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 
 DOCS = ROOT / "docs" / "bad-input.md"
@@ -459,6 +463,57 @@ def squeezed_classifier(folder: Path) -> None:
     load_classifier(folder / "x.npz")
 
 
+def classifier(**arrays: Any) -> Callable[[Path], None]:
+    """The text classifier ``average`` of two numbers, with other arrays."""
+
+    def act(folder: Path) -> None:
+        sound = {"dimension": np.array(2), "normal": np.ones(2), "abnormal": np.ones(2)}
+        entries = {"schema_version": np.array(1), "name": np.array("average"), **sound, **arrays}
+        np.savez(folder / "x.npz", **entries)
+        load_classifier(folder / "x.npz")
+
+    return act
+
+
+def promised_array(folder: Path) -> None:
+    """A header of 128 GiB, and no numbers."""
+    header, data = {"descr": "<f4", "fortran_order": False, "shape": (1 << 33, 4)}, io.BytesIO()
+    np.lib.format.write_array_header_2_0(data, header)
+    with zipfile.ZipFile(folder / "x.npz", "w") as archive:
+        archive.writestr("normal.npy", data.getvalue())
+    load_classifier(folder / "x.npz")
+
+
+def threshold(**leaves: Any) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        sound = Threshold("a", 1, 0, 0.5, 7, "training", 3, "")
+        text = json.dumps({"schema": 1, "thresholds": [asdict(sound) | leaves]})
+        (folder / "thresholds.json").write_text(text)
+        read_thresholds(folder / "thresholds.json")
+
+    return act
+
+
+def summary(row: str) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        header = "category,shots,full_image_auroc_mean,full_image_auroc_std,schema"
+        (folder / "summary.csv").write_text(f"{header}\n{row},1\n")
+        read_summary(folder)
+
+    return act
+
+
+def new_images(name: str, make: Callable[[Path], None] = lambda _: None) -> Callable[[Path], None]:
+    """What ``fade predict`` does with a folder of one image."""
+
+    def act(folder: Path) -> None:
+        make(folder)
+        for found in find_images([str(folder / name) if name else ""]):
+            open_picture(found, 0, False)
+
+    return act
+
+
 def deep_json(folder: Path) -> None:
     (folder / "x.json").write_text("[" * 100_000)
     read_json(folder / "x.json")
@@ -719,6 +774,28 @@ CASES = (
     )),
     Case("a receipt with other columns", REFUSED[5], "is no receipt", foreign_receipt),
     Case("a classifier that unfolds", REFUSED[5], "it is compressed", squeezed_classifier),
+    Case("a classifier of another shape", REFUSED[5], "normal has shape (3,)", classifier(
+        normal=np.ones(3)
+    )),
+    Case("a classifier of text", REFUSED[5], "holds <U1", classifier(abnormal=np.array(["a", "b"]))),
+    Case("a classifier that holds NaN", REFUSED[5], "NaN or infinity", classifier(
+        abnormal=np.array([1, np.nan])
+    )),
+    Case("an array's header that asks for 128 GiB", REFUSED[5], "there are 0", promised_array),
+    Case("a threshold that is NaN", REFUSED[5], "image is nan", threshold(image=float("nan"))),
+    Case("a pixel threshold of 300", REFUSED[5], "a level from 0 to 255", threshold(pixel=300)),
+    Case("a threshold from nowhere", REFUSED[5], "source is 'weird'", threshold(source="weird")),
+    Case("a text among a summary's numbers", REFUSED[5], "row 2: shots is 'x'", summary("a,x,0.5,0")),
+    Case("1e400 in a summary", REFUSED[5], "a share from 0 to 1", summary("a,1,1e400,0")),
+    # new images
+    Case("a new image without a name", REFUSED[2], "name is empty", new_images("")),
+    Case("a new image that is a pipe", REFUSED[3], "is no plain file", new_images(
+        "x.png", lambda folder: os.mkfifo(folder / "x.png")
+    )),
+    Case("a new image that is a link to nothing", REFUSED[3], "is a link to nothing", new_images(
+        ".", lambda folder: (folder / "x.png").symlink_to("nowhere")
+    )),
+    Case("a new image's name of 300 characters", REFUSED[3], "leads to no image", new_images("n" * 300)),
     # models, stores, results, parameters
     Case("a checkpoint of another architecture", REFUSED[4], "does not fit", load(other_architecture)),
     Case("weights of whole numbers", REFUSED[4], "is int8, where", load(quantised_weights)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -11,6 +12,7 @@ import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,16 @@ from fade.datasets import read_csv, read_visa
 from fade.errors import FadeError
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.prompts import load_ensemble
-from fade.text import fit, load, save
+from fade.text import fit, load, read_array, save
 from pipeline.bundle import Bundle
+from pipeline.papertable import read_summary
 from pipeline.params import load_params
 from pipeline.paths import TEST
 from pipeline.receipts import read_receipt, write_receipt
 from pipeline.runner import one_line
 from pipeline.tables import read_csv as read_result
-from pipeline.tables import read_json, read_table, write_csv, write_json
-from pipeline.thresholds import read_thresholds
+from pipeline.tables import read_json, read_table, write_csv
+from pipeline.thresholds import Threshold, parse_thresholds, read_thresholds, write_thresholds
 from tests.projects import ROOT
 
 fuzz = settings(
@@ -78,6 +81,9 @@ JSON_PARTS = st.sampled_from([
 ])  # fmt: skip
 
 
+THRESHOLD = Threshold("a", 1, 0, 0.5, 7, "training", 3, "")
+
+
 def texts(parts: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
     joined = st.lists(parts, max_size=25).map(lambda found: "".join(found).encode())
     return joined | st.binary(max_size=60) | st.tuples(joined, st.binary(max_size=9)).map(b"".join)
@@ -116,6 +122,29 @@ def test_prompts_and_json(tmp_path: Path, data: bytes) -> None:
     ends_well(lambda: read_json(path))
     ends_well(lambda: read_thresholds(path))
     ends_well(lambda: read_result(path))
+    ends_well(lambda: read_summary(path))
+
+
+JSON_VALUES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+    | st.lists(st.integers(), max_size=2) | st.sampled_from(["none", 255, 1e308, 10**400])
+)  # fmt: skip
+
+
+@fuzz
+@given(leaves=st.dictionaries(st.sampled_from(list(asdict(THRESHOLD))), JSON_VALUES))
+def test_thresholds(leaves: dict[str, Any]) -> None:
+    """What is taken can be compared with any score and level."""
+    content = json.loads(json.dumps({"thresholds": [asdict(THRESHOLD) | leaves]}))
+
+    def read() -> None:
+        (found,) = parse_thresholds(content, "x")
+        assert found.image is None or f"{float(found.image):.4f}"
+        assert found.image is None or abs(found.image) < np.inf
+        assert found.pixel in (None, *range(256))
+        assert found.images >= 0
+
+    ends_well(read)
 
 
 # Files of bytes, damaged
@@ -176,6 +205,17 @@ def test_images(damage: Damage, rotate: bool) -> None:
             ends_well(lambda: read(data, "x", exif_rotation=rotate))  # type: ignore[operator] # noqa: B023
 
 
+@fuzz
+@given(damage=damages())
+def test_arrays(damage: Damage) -> None:
+    """An array, or why there is none; never more memory than bytes."""
+    data = io.BytesIO()
+    np.save(data, np.arange(12, dtype=np.float32).reshape(3, 4))
+    broken = damage(data.getvalue())
+    with contextlib.suppress(ValueError):
+        assert read_array(broken).nbytes <= len(broken)
+
+
 SPACE = Space("toy", {"model": "m"}, (4,), "float32")
 
 
@@ -193,7 +233,11 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         os.chdir(here)
     write_csv(pd.DataFrame({"category": ["a", "mean"], "shots": [1, 1]}), folder / "m.csv")
-    write_json({"thresholds": [], "fusion": {}}, folder / "t.json")
+    write_csv(
+        pd.DataFrame({"category": ["a"], "shots": [1], "full_image_auroc_mean": [0.5]}),
+        folder / "summary.csv",
+    )
+    write_thresholds([THRESHOLD], {}, folder / "t.json")
     vectors = np.eye(6, 4, dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
     save(fit("average", vectors[:4], np.array([0, 1, 0, 1])), folder / "c.npz")
@@ -209,6 +253,7 @@ def test_artefacts(artefacts: Path, damage: Damage) -> None:
     readers: dict[str, Callable[[Path], Any]] = {
         str(TEST.path): read_table,
         "m.csv": read_result,
+        "summary.csv": read_summary,
         "t.json": read_thresholds,
         "c.npz": load,
         "b.faiss": read_index,

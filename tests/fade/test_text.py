@@ -1,5 +1,6 @@
 """The text classifiers against the libraries that fit them and against the official numbers."""
 
+import io
 import subprocess
 import sys
 from functools import cache
@@ -14,7 +15,7 @@ from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from fade import text
 from fade.errors import DataError, ParameterError, StoreError
-from fade.text import CLASSIFIERS, TextClassifier, digest, fit, load, save
+from fade.text import CLASSIFIERS, TextClassifier, digest, fit, load, read_array, save
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 GOLDEN_PATCHES = "weave/test/good/000|160|gem|patch"
@@ -352,6 +353,71 @@ def test_load_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.zeros(3))
     with pytest.raises(StoreError, match="damaged"):
         load(tmp_path / "array.npy")
+
+
+def broken(name: str, key: str, value: Any) -> TextClassifier:
+    """A fitted classifier with one array replaced, or changed by a function."""
+    arrays = fitted(name).arrays
+    return TextClassifier(name, {**arrays, key: value(arrays[key]) if callable(value) else value})
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "says"),
+    [
+        ("average", "normal", np.zeros(15), r"normal has shape \(15,\)"),
+        ("average", "normal", np.zeros((1, 16)), r"normal has shape \(1, 16\)"),
+        ("average", "abnormal", np.array(["text"] * 16), "abnormal holds <U4, expected float64"),
+        ("average", "abnormal", np.zeros(16, np.int64), "abnormal holds int64"),
+        ("average", "abnormal", np.full(16, np.nan), "abnormal holds NaN or infinity"),
+        ("average", "dimension", np.array([16]), r"its dimension is \[16\]"),
+        ("average", "dimension", np.array(-16), "its dimension is -16"),
+        ("average", "dimension", np.array("16"), "its dimension is 16"),
+        ("average", "dimension", np.array(1 << 40), "normal has shape"),
+        ("max", "normal", np.zeros((0, 16)), r"normal has shape \(0, 16\)"),
+        ("softmax", "abnormal", np.zeros((3, 17)), r"abnormal has shape \(3, 17\)"),
+        ("lr", "bias", np.zeros(2), r"bias has shape \(2,\)"),
+        ("lr", "weights", np.full(16, np.inf), "weights holds NaN or infinity"),
+        ("mlp", "output", np.zeros(639), r"output has shape \(639,\)"),
+        ("knn", "labels", lambda labels: labels * 2, "its labels are not 5 or more of 0 and 1"),
+        ("knn", "labels", lambda labels: labels.astype(np.float64), "labels holds float64"),
+        ("knn", "prompts", lambda prompts: prompts[1:], "does not fit the other arrays"),
+        ("rf", "roots", lambda roots: roots - 1, "its roots lead nowhere"),
+        ("rf", "feature", lambda feature: feature + 16, "its feature lead nowhere"),
+        ("rf", "children", lambda children: children * 0, "its children lead nowhere"),
+        ("rf", "children", lambda children: children + 10**9, "its children lead nowhere"),
+        ("rf", "children", lambda children: children[:-2], "children of them"),
+        ("gmm", "normal_means", lambda means: means[:, :-1], "normal_means has shape"),
+        ("gmm", "abnormal_precisions", lambda found: found[:-1], "abnormal_precisions has shape"),
+    ],
+)
+def test_load_refuses_arrays_that_could_not_be_used(
+    name: str, key: str, value: Any, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "classifier.npz"
+    save(broken(name, key, value), path)
+    with pytest.raises(StoreError, match=rf"classifier\.npz .*{says}.*run the text stage again"):
+        load(path)
+
+
+def test_arrays_are_no_longer_than_their_files() -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(6, dtype=np.float32))
+    np.testing.assert_array_equal(read_array(buffer.getvalue()), np.arange(6))
+    for data, says in (
+        (buffer.getvalue()[:-4], "tells of 24 bytes, there are 20"),
+        (buffer.getvalue() + b"1234", "tells of 24 bytes, there are 28"),
+        (buffer.getvalue().replace(b"(6,)", b"(-6,)"), "array"),
+        (buffer.getvalue().replace(b"'<f4'", b"'<((('"), "no header of an array"),
+        (b"\x93NUMPY\x09\x00" + bytes(60), "no header of an array"),
+        (b"", "no header of an array"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            read_array(data)
+    huge = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 33, 4)}
+    np.lib.format.write_array_header_2_0(huge, header)
+    with pytest.raises(ValueError, match="tells of 137,438,953,472 bytes, there are 0"):
+        read_array(huge.getvalue())
 
 
 def test_prediction_needs_numpy_alone(tmp_path: Path) -> None:

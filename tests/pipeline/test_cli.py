@@ -19,7 +19,7 @@ from cache.layout import Space
 from cache.store import Store
 from fade import __version__
 from fade.errors import CONTROL, ModelError, ParameterError
-from pipeline import cli, repro, runner
+from pipeline import repro, runner
 from pipeline.cli import main
 from tests.pipeline.summaries import write_project
 from tests.projects import ROOT
@@ -213,14 +213,38 @@ def test_compare(fade: Fade) -> None:
     assert [record["difference"] for record in records[:2]] == [0.25, None]
 
 
+def test_names_steer_no_terminal(fade: Fade) -> None:
+    """Neither in tables nor in JSON, which a script reads as they are."""
+    name = "\x1b[2J\x9b\u202eé"
+    write_project(Path("a"), {(name, 1): (0.5, 0.0)})
+    place = f"a{name}"
+    Path("a").rename(place)
+    for arguments in (
+        ("table", place), ("table", place, "--json"), ("table", place, "--format", "latex"),
+        ("compare", place, place), ("compare", place, place, "--json"),
+    ):  # fmt: skip
+        answer = fade(*arguments)
+        assert answer.code == 0
+        assert not CONTROL.search(answer.out.replace("\n", ""))
+        assert "é" in answer.out
+    records = json.loads(fade("table", place, "--json").out)
+    assert {record["category"] for record in records} == {name}
+
+
 def test_errors_are_lines(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
-        raise ValueError("on\npurpose")
+        raise ValueError("on\npurpose" + long)
+
+    long = ""
 
     monkeypatch.setattr("pipeline.presets.catalogue.find_preset", fail)
     answer = fade("init")
     assert answer.code == 1
     assert answer.err.startswith("error: unexpected ValueError: on purpose; set FADE_TRACEBACK=1")
+    long = "x\x1b" * 10_000
+    answer = fade("init")
+    assert len(answer.err) < runner.MOST + 100
+    assert "\x1b" not in answer.err
     monkeypatch.setenv(runner.TRACEBACK, "1")
     with pytest.raises(ValueError, match="purpose"):
         main(["init"])
@@ -376,8 +400,8 @@ def test_run_with_other_parameters_puts_them_back(
     assert "this run alone" not in project("run").err
 
 
-def test_names_steer_no_terminal(
-    project: Fade, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_overrides_and_json_steer_no_terminal(
+    project: Fade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend_dvc(monkeypatch, "raise SystemExit(0)")
     answer = project("run", "--categories", "\x1b[2Jred\nerror: forged")
@@ -385,8 +409,7 @@ def test_names_steer_no_terminal(
     assert len(answer.err.splitlines()) == 2
     content = {"name": ["\x1b\x7f\x9b2J\u202e\n ü"]}
     for indent in (None, 1):
-        cli._write_json(content, indent)
-        out = capsys.readouterr().out
+        out = runner.json_text(content, indent)
         assert json.loads(out) == content
         assert "ü" in out
         assert not CONTROL.search(out.replace("\n", ""))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fade.errors import DataError, ParameterError, StoreError
 from fade.maps import to_levels
-from pipeline.exports import export_maps, export_masks, exported_images, file_names, maps
+from pipeline.exports import _part, export_maps, export_masks, exported_images, file_names, maps
 from pipeline.finished import FinishedRun
 from pipeline.predictor import Predictor
 from tests.projects import GOLDEN, changed, golden_params, run_stages
@@ -165,6 +165,21 @@ def test_equal_names_get_their_folders() -> None:
     ]  # fmt: skip
     with pytest.raises(DataError, match="would both become"):
         file_names(rows(("a/b__1", "n", "x"), ("a__b/1", "n", "x"), ("c/1", "n", "x")), "mvtec")
+
+
+@pytest.mark.parametrize("long", ["c" * 300, "é" * 200, "c" * 255, "c" * 256])
+def test_long_names_fit(long: str, tmp_path: Path) -> None:
+    tests = rows(
+        ("a/" + "n" * 251, long, "d" * 300), ("b/" + "n" * 251, long, "d" * 300), ("n", "c", "d")
+    )
+    for layout in ("mvtec", "dataset"):
+        names = file_names(tests, layout)
+        assert len(set(names)) == 3
+        for name in names:
+            path = tmp_path / layout / f"{name}.tiff"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    assert _part("c" * 255) == "c" * 255
 
 
 @given(st.text(min_size=1, max_size=30), st.text(min_size=1, max_size=30))

@@ -105,8 +105,35 @@ def test_read_summary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("a,x,0.5,0", "row 3: shots is 'x', but must be a whole number from 0"),
+        ("a,,0.5,0", "row 3: shots is empty"),
+        ("a,1e400,0.5,0", "row 3: shots is 'inf'"),
+        ("a,1.5,0.5,0", r"row 3: shots is '1\.5'"),
+        ("a,-1,0.5,0", "row 3: shots is '-1'"),
+        (",1,0.5,0", "row 3: category is empty, but must be a name"),
+        ("a,1,x,0", "row 3: full_image_auroc_mean is 'x', but must be a share from 0 to 1"),
+        ("a,1,1e400,0", "row 3: full_image_auroc_mean is 'inf'"),
+        ("a,1,0.5,True", "row 3: full_image_auroc_std is 'True'"),
+        ("a,1,0.5,1e308", r"row 3: full_image_auroc_std is '1e\+308'"),
+    ],
+)
+def test_cells_that_are_refused(tmp_path: Path, row: str, says: str) -> None:
+    path = tmp_path / "summary.csv"
+    header = "category,shots,full_image_auroc_mean,full_image_auroc_std,schema"
+    path.write_text(f"{header}\nb,1,0.5,0,1\n{row},1\n")
+    with pytest.raises(StoreError, match=rf"summary\.csv, {says}.*dvc repro") as error:
+        read_summary(path)
+    assert "\n" not in str(error.value)
+    path.write_text(f"{header}\nb,1,,,1\n")
+    assert markdown_table(read_summary(path), ["full_image_auroc"])
+
+
+@pytest.mark.parametrize(
     ("text", "markdown"),
     [
+        ("\x1b[2J\x9b\u202e", r"\\x1b\[2J\\x9b\\u202e"),
         ("circuit_board", "circuit_board"),
         ("_a_", r"\_a\_"),
         ("a|b*c`d", r"a\|b\*c\`d"),
@@ -132,6 +159,7 @@ def test_latex_escapes() -> None:
     assert escape_latex(r"100% & $x_1^2$ #{~\}") == (
         r"100\% \& \$x\_1\textasciicircum{}2\$ \#\{\textasciitilde{}\textbackslash{}\}"
     )
+    assert escape_latex("\x1b\x9b") == r"\textbackslash{}x1b\textbackslash{}x9b"
 
 
 @settings(max_examples=50, deadline=None)

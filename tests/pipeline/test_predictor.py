@@ -6,8 +6,10 @@ import io
 import json
 import os
 import shutil
+import struct
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ import zarr
 from PIL import Image
 
 from fade.errors import DataError, ModelError, ParameterError, StoreError
+from fade.text import fit, save
 from fade.types import Trial
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.finished import FinishedRun, _check_lock, choose_trial
-from pipeline.predictions import explanation_text
-from pipeline.predictor import Predictor
+from pipeline.predictions import explanation_text, predict_each, write_predictions
+from pipeline.predictor import Prediction, Predictor
+from pipeline.texts import USES, classifier_digest
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 Params = dict[str, Any]
@@ -231,7 +235,12 @@ def test_a_run_that_is_out_of_date(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         FinishedRun(project)
     lock.unlink()
-    (project / "results" / "thresholds.json").unlink()
+    path = project / "results" / "thresholds.json"
+    for fusion in ({"trials": 1}, [0]):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fusion": fusion}))
+        with pytest.raises(StoreError, match="made with other parameters"):
+            FinishedRun(project)
+    path.unlink()
     with pytest.raises(StoreError, match=r"thresholds\.json is missing"):
         FinishedRun(project)
 
@@ -312,12 +321,39 @@ def set_json(**leaves: Any) -> Change:
 
 
 def set_bank(array: np.ndarray, **options: Any) -> Change:
+    return edit_bank(lambda _: array, **options)
+
+
+def edit_bank(edit: Callable[[np.ndarray], np.ndarray], **options: Any) -> Change:
     def change(entries: dict[str, bytes]) -> None:
         buffer = io.BytesIO()
-        np.save(buffer, array, **options)
+        array = np.load(io.BytesIO(entries["banks/0/96.npy"]), allow_pickle=False)
+        np.save(buffer, edit(array), **options)
         entries["banks/0/96.npy"] = buffer.getvalue()
 
     return change
+
+
+def claim(shape: tuple[int, ...]) -> Change:
+    """A bank's header that tells of another shape than its bytes have."""
+
+    def change(entries: dict[str, bytes]) -> None:
+        buffer = io.BytesIO()
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(buffer, header)
+        entries["banks/0/96.npy"] = buffer.getvalue() + bytes(64)
+
+    return change
+
+
+def swap_classifiers(entries: dict[str, bytes]) -> None:
+    one, other = sorted(name for name in entries if name.startswith("text/"))
+    entries[one], entries[other] = entries[other], entries[one]
+
+
+def unit_rows(*shape: int) -> np.ndarray:
+    rows = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
 @pytest.mark.parametrize(
@@ -333,11 +369,20 @@ def set_bank(array: np.ndarray, **options: Any) -> Change:
         (set_json(kind="zip"), "no bundle"),
         (set_json(trial=[7, 7]), "do not agree"),
         (set_json(trial="x"), "no sound bundle"),
+        (set_json(trial="20"), "trial is 20, not a list of 2 int"),
+        (set_json(trial=[2.9, 0.2]), r"trial is \[2\.9, 0\.2\], not a list of 2 int"),
+        (set_json(trial=[2, 0, 0]), "not a list of 2 int"),
+        (set_json(trial=[True, 0]), "not a list of 2 int"),
+        (set_json(trial=[1, 0]), "do not agree"),
+        (set_json(categories=["weave", "weave"]), "do not agree"),
+        (set_json(categories="weave"), "categories is weave, not a list"),
+        (set_json(categories=[1]), "not a list of any str"),
+        (set_json(aspect=[2, 1]), "do not agree"),
         (set_json(thresholds=[{"a": 1}]), "no thresholds"),
         (set_json(parameters={"dataset": {}}), "is missing"),
         (set_json(texts=[1]), "no sound bundle"),
     ],
-    ids=range(13),
+    ids=range(22),
 )  # fmt: skip
 def test_bundles_that_are_refused(bundle: Path, tmp_path: Path, change: Change, says: str) -> None:
     with pytest.raises((StoreError, ParameterError), match=says) as error:
@@ -350,19 +395,116 @@ def test_bundles_that_are_refused(bundle: Path, tmp_path: Path, change: Change, 
     [
         (lambda e: e.pop("banks/0/96.npy"), "no sound bundle"),
         (set_bank(np.array([{"a": 1}], dtype=object), allow_pickle=True), "no sound bundle"),
-        (set_bank(np.zeros((2, 9, 8), np.float32)), "0 or not finite"),
-        (set_bank(np.full((2, 9, 8), np.nan, np.float16)), "0 or not finite"),
-        (set_bank(np.ones((2, 8), np.float32)), "has shape"),
+        (set_bank(np.zeros((2, 9, 8), np.float32)), r"row 0 of banks/0/96\.npy has length 0"),
+        (set_bank(np.full((2, 9, 8), np.nan, np.float16)), "has length nan"),
+        (set_bank(np.full((2, 9, 8), np.inf, np.float16)), "has length inf"),
+        (set_bank(1.01 * unit_rows(2, 9, 8)), r"has length 1\.01"),
+        (set_bank(unit_rows(2, 8)), "has shape"),
+        (set_bank(unit_rows(3, 9, 8)), r"has shape \(3, 9, 8\), for 2 references"),
         (set_bank(np.ones((2, 9, 8), np.int64)), "has type int64"),
+        (claim((1 << 33, 4)), "header tells of 137,438,953,472 bytes, there are 64"),
+        (claim((4, 2)), "header tells of 32 bytes"),
+        (claim((-2, -8)), "no sound bundle"),
+        (set_json(banks={"weave": {"number": 0, "references": "ab"}}), "not a list of any str"),
+        (set_json(banks={"weave": {"number": 0, "references": []}}), "0 references at 2 shots"),
+        (set_json(banks={"weave": {"number": 0, "references": ["a"] * 3}}), "3 references at 2 shots"),
         (set_json(banks={"weave": {"number": "../../x", "references": ["a"]}}), "no sound bundle"),
         (set_json(banks={}), "no sound bundle"),
     ],
-    ids=range(8),
+    ids=range(17),
 )  # fmt: skip
 def test_banks_that_are_refused(bundle: Path, tmp_path: Path, change: Change, says: str) -> None:
     opened = Bundle(rewritten(bundle, tmp_path / "bad.fade", change))
     with pytest.raises(StoreError, match=says):
         opened.bank("weave")
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda rows: unit_rows(*rows.shape[:2], 8), "patches of 8 numbers, but 2 references"),
+        (lambda rows: rows[:, :-1], "holds 70 patches of 128 numbers, but .* have 72 of 128"),
+        (lambda rows: np.repeat(rows, 2, axis=1), "holds 144 patches"),
+    ],
+    ids=["width", "fewer", "more"],
+)
+def test_banks_of_another_model_are_refused(
+    bundle: Path,
+    tmp_path: Path,
+    golden_checkpoint: Path,
+    edit: Callable[[np.ndarray], np.ndarray],
+    says: str,
+) -> None:
+    path = rewritten(bundle, tmp_path / "bad.fade", edit_bank(edit))
+    opened = Predictor.from_bundle(path, weights=golden_checkpoint)
+    with pytest.raises(StoreError, match=rf"bad\.fade: the bank of weave at size 96 .*{says}"):
+        opened.predict([WEAVE / "test" / "good" / "000.png"], "weave")
+
+
+def test_classifiers_are_those_of_their_names(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    opened = Bundle(rewritten(bundle, tmp_path / "swapped.fade", swap_classifiers))
+    with pytest.raises(StoreError, match=r"swapped\.fade is no sound .* than its name says"):
+        opened.classifier("classification", "weave")
+    opened = Bundle(
+        rewritten(bundle, tmp_path / "odd.fade", set_json(texts={"classification": {}}))
+    )
+    with pytest.raises(StoreError, match="no sound bundle"):
+        opened.classifier("classification", "weave")
+    project = Path(shutil.copytree(folder, tmp_path / "copy"))
+    one, other = sorted((project / "artefacts" / "text").glob("*.npz"))
+    one.write_bytes(other.read_bytes())
+    run = FinishedRun(project)
+    with pytest.raises(StoreError, match="is another one than its name says: run the text stage"):
+        [run.classifier(use, "weave") for use in ("classification", "segmentation")]
+
+
+def test_a_classifier_of_another_model_is_refused(
+    bundle: Path, tmp_path: Path, golden_checkpoint: Path
+) -> None:
+    narrow = fit("average", unit_rows(4, 8), np.array([0, 1, 0, 1]))
+    save(narrow, tmp_path / "narrow.npz")
+    name = classifier_digest(narrow)
+
+    def change(entries: dict[str, bytes]) -> None:
+        entries[f"text/{name}.npz"] = (tmp_path / "narrow.npz").read_bytes()
+        set_json(texts={use: {"weave": name} for use in USES})(entries)
+
+    path = rewritten(bundle, tmp_path / "bad.fade", change)
+    opened = Predictor.from_bundle(path, weights=golden_checkpoint)
+    with pytest.raises(StoreError, match="takes embeddings of 8 numbers, the model gives 128"):
+        opened.predict([WEAVE / "test" / "good" / "000.png"], "weave")
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [[["a", 1], [True, False]], [["a"], ["no"]], [["a"], [True, False]], ["a", [True]], [["a"]], 1],
+)
+def test_prompts_that_are_refused(bundle: Path, tmp_path: Path, prompts: Any) -> None:
+    content = json.dumps({"segmentation": {"weave": prompts}}).encode()
+    path = rewritten(bundle, tmp_path / "bad.fade", lambda e: e.update({"prompts.json": content}))
+    with pytest.raises(StoreError, match="no sound bundle"):
+        Bundle(path).sentences("segmentation", "weave")
+
+
+def test_entries_that_are_longer_than_the_file(bundle: Path, tmp_path: Path) -> None:
+    path = rewritten(bundle, tmp_path / "long.fade", lambda e: None)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        place = archive.start_dir
+        size = archive.infolist()[0].file_size
+    # both sizes of the first entry in the archive's directory
+    assert data[place + 20 : place + 28] == struct.pack("<II", size, size)
+    data[place + 20 : place + 28] = struct.pack("<II", 1 << 25, 1 << 25)
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"its entries are .* bytes long, the file"):
+        Bundle(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_bundle_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="it is no plain file"):
+        Bundle(tmp_path / "pipe")
 
 
 def test_compressed_and_damaged_bundles(bundle: Path, tmp_path: Path) -> None:
@@ -459,7 +601,95 @@ def test_predict_goes_on_after_broken_images(fade: Fade, noise: Path) -> None:
     assert "1 other images are done" in error
 
 
-def test_predict_refuses(fade: Fade, noise: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
+def test_names_that_are_no_text_are_named(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    shutil.copy(noise, noise.parent / os.fsdecode(b"caf\xe9.png"))
+    (noise.parent / "gone.png").symlink_to("nowhere")
+    os.mkfifo(noise.parent / "pipe.png")
+    for more in ((), ("--out", tmp_path / "out"), ("--json",)):
+        code, text, error = fade("predict", noise.parent, *more)
+        assert code == 3
+        assert text.count("\n") == 1
+        assert r"caf\udce9.png: its name is not UTF-8" in error
+        assert "gone.png is a link to nothing" in error
+        assert "pipe.png is no plain file" in error
+        assert "(1 other images are done)" in error
+    assert len(list((tmp_path / "out" / "heatmaps").iterdir())) == 1
+    code, text, error = fade("show", noise.parent / os.fsdecode(b"caf\xe9.png"))
+    assert code == 0
+    assert r"caf\udce9.png: anomalous" in text
+    code, text, error = fade("show", noise.parent / "pipe.png")
+    assert (code, text) == (3, "")
+
+
+def test_images_that_vanish_after_they_were_read(
+    predictor: Predictor, noise: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copy(noise, noise.parent / "other.png"))
+
+    def vanishing() -> Iterator[Prediction]:
+        for found in predict_each(predictor, [str(noise), str(other)], "weave", [], keep=True):
+            Path(found.name).unlink()
+            yield found
+
+    assert len(list(write_predictions(vanishing(), tmp_path / "out"))) == 2
+    for kind in ("heatmaps", "overlays", "masks"):
+        assert len(list((tmp_path / "out" / kind).iterdir())) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no /dev/fd")
+def test_pipes_are_read_once(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    """Also where another image of the batch is broken."""
+    (noise.parent / "broken.png").write_bytes(b"no image")
+    there, here = os.pipe()
+    os.write(here, noise.read_bytes())
+    os.close(here)
+    code, text, error = fade(
+        "predict", f"/dev/fd/{there}", noise.parent / "broken.png", "--out", tmp_path / "out"
+    )
+    os.close(there)
+    assert code == 3
+    assert f"/dev/fd/{there}: anomalous" in text
+    assert "broken.png is not a readable image" in error
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == [f"{there}.png"]
+
+
+def test_predict_twice_into_the_images_folder(fade: Fade, noise: Path) -> None:
+    for _ in range(2):
+        code, text, _ = fade("predict", noise.parent, "--out", noise.parent / "out")
+        assert code == 10
+        assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["predictions.csv", "heatmaps/noise.png"])
+def test_folders_in_the_place_of_files(fade: Fade, noise: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "out" / place).mkdir(parents=True)
+    code, _, error = fade("predict", noise, "--out", tmp_path / "out")
+    assert code == 5
+    assert error.splitlines()[-1].startswith(f"error: {tmp_path / 'out' / place}: it is a folder")
+
+
+def test_predict_refuses(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    long = "n" * 300
+    assert fade("predict", "")[0] == fade("predict", noise, "--out", "")[0] == 2
+    assert fade("show", "")[0] == fade("show", noise, "--out", "")[0] == 2
+    assert fade("predict", long)[0] == fade("predict", "n/" * 3000)[0] == 3
+    for arguments, expected in (
+        (("predict", noise, "--out", long), 2),
+        (("predict", noise, "--bundle", long), 5),
+        (("show", long), 3),
+        (("show", noise, "--out", f"{long}.png"), 5),
+        (("show", noise, "--out", tmp_path / "x"), 2),
+        (("show", noise, "--out", tmp_path / "x.txt"), 2),
+        (("show", noise, "--out", tmp_path), 2),
+        (("bundle", long), 5),
+        (("table", long), 5),
+    ):
+        code, text, error = fade(*arguments)
+        assert (code, text) == (expected, ""), error
+        assert error.startswith("error: ")
+        assert "unexpected" not in error
+        assert error.count("\n") == 1
     assert fade("predict", noise.parent / "*.gif")[0] == 3
     assert fade("predict", noise, "--category", "plate")[0] == 2
     assert fade("predict", noise, "--shots", "7")[0] == 2

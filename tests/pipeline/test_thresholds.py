@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,61 @@ def test_file(tmp_path: Path) -> None:
     assert read_thresholds(path) == written
     path.write_text(json.dumps({"schema": 1, "thresholds": [{"category": "a"}]}))
     with pytest.raises(StoreError, match="holds no thresholds"):
+        read_thresholds(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("image", "NaN", "nan, but must be a finite number or null"),
+        ("image", "1e999", "inf"),
+        ("image", "-Infinity", "-inf"),
+        ("image", '"0.5"', "'0.5'"),
+        ("image", "[]", "list"),
+        ("image", "true", "True"),
+        ("image", "1" + 400 * "0", "1000"),
+        ("pixel", "-5", "-5, but must be a level from 0 to 255 or null"),
+        ("pixel", "300", "300"),
+        ("pixel", "1.5", r"1\.5"),
+        ("pixel", "[1]", "list"),
+        ("pixel", "true", "True"),
+        ("source", '"weird"', "'weird', but must be one of training, references, labels, none"),
+        ("source", '["none"]', "list"),
+        ("images", '"many"', "'many', but must be a whole number from 0"),
+        ("images", "-1", "-1"),
+        ("shots", "1.9", r"1\.9"),
+        ("seed", "null", "None"),
+        ("category", '""', "'', but must be a name"),
+        ("remark", "1", "1, but must be a text"),
+    ],
+)
+def test_values_that_are_refused(tmp_path: Path, name: str, value: str, says: str) -> None:
+    path = tmp_path / "thresholds.json"
+    sound = asdict(Threshold("a", 1, 0, 0.5, 7, "training", 3, "so"))
+    broken = {key: json.dumps(cell) for key, cell in (sound | {"category": "b"}).items()}
+    broken[name] = value
+    text = ", ".join(f'"{key}": {cell}' for key, cell in broken.items())
+    path.write_text(f'{{"schema": 1, "thresholds": [{json.dumps(sound)}, {{{text}}}]}}')
+    says = rf"thresholds\.json, threshold 2: {name} is {says}.*: run `dvc repro --force evaluate`"
+    with pytest.raises(StoreError, match=says):
+        read_thresholds(path)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "says"),
+    [
+        ("0.5", "holds no thresholds"),
+        ("null", "holds no thresholds"),
+        ("[[]]", "number 1 must have category"),
+        ('["0.5"]', "number 1 must have category"),
+        ("[%, %]", "threshold 2: there is one of a at 1 shots, seed 0 already"),
+    ],
+)
+def test_lists_that_are_refused(tmp_path: Path, thresholds: str, says: str) -> None:
+    path = tmp_path / "thresholds.json"
+    sound = json.dumps(asdict(Threshold("a", 1, 0, 0.5, 7, "training", 3, "so")))
+    path.write_text(f'{{"schema": 1, "thresholds": {thresholds.replace("%", sound)}}}')
+    with pytest.raises(StoreError, match=says):
         read_thresholds(path)
 
 
