@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 from cache.layout import Space
@@ -171,16 +172,22 @@ def folder_loop(folder: Path) -> str | None:
     return None
 
 
-def bomb() -> bytes:
-    """A PNG header of 100,000 x 100,000 pixels."""
+def png(side: int, colour: int, data: bytes, palette: bytes | None = None) -> bytes:
+    """A square PNG of 8 bits a channel with these data, which are compressed."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colour, 0, 0, 0))
+    between = b"" if palette is None else chunk(b"PLTE", palette)
+    return b"\x89PNG\r\n\x1a\n" + head + between + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def bomb() -> bytes:
+    """A PNG header of 100,000 x 100,000 pixels."""
+    return png(100_000, 2, b"")
 
 
 def animated() -> bytes:
@@ -199,6 +206,29 @@ def floating() -> bytes:
 def half_a_jpeg() -> bytes:
     data = picture(5, (64, 64), "JPEG")
     return data[: len(data) // 2]
+
+
+def closed_jpeg() -> bytes:
+    """Half of a JPEG with the end marker of a whole one."""
+    data = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(data, "JPEG")
+    return data.getvalue()[: data.tell() // 2] + b"\xff\xd9"
+
+
+def pixels(colour: int, rows: int, value: int = 0, palette: bytes | None = None) -> bytes:
+    """A PNG of 2 x 2 pixels of one channel with so many rows of one value."""
+    return png(2, colour, zlib.compress(bytes((0, value, value)) * rows), palette)
+
+
+def planes() -> bytes:
+    return tiff(np.zeros((3, 4, 5), np.uint16), photometric="rgb", planarconfig="separate")
+
+
+def tiff(array: np.ndarray, **how: Any) -> bytes:
+    data = io.BytesIO()
+    tifffile.imwrite(data, array, **how)
+    return data.getvalue()
 
 
 def decoded(data: Callable[[], bytes]) -> Callable[[Path], None]:
@@ -297,11 +327,8 @@ def text_bomb() -> bytes:
 
 
 def promised() -> bytes:
-    """The header of 9,000 x 9,000 pixels, and ten bytes of them."""
-    data = bomb()
-    head = struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)
-    head = b"IHDR" + head
-    return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+    """The header of 9,000 x 9,000 pixels, and none of them."""
+    return png(9000, 2, b"")
 
 
 def pages() -> bytes:
@@ -483,6 +510,21 @@ CASES = (
     Case("a decompression bomb", REFUSED[3], "10,000,000,000 pixels", with_image(bomb())),
     Case("an animated GIF", REFUSED[3], "has several frames", with_image(animated())),
     Case("floating-point pixels", REFUSED[3], "floating-point pixels", with_image(floating())),
+    Case("floating-point pixels of 16 or 64 bits", REFUSED[3], "not floating-point", decoded(
+        lambda: tiff(np.zeros((4, 4), np.float16))
+    )),
+    Case("whole numbers below 0", REFUSED[3], "values from -24", decoded(
+        lambda: tiff(np.full((4, 4), -24, np.int8))
+    )),
+    Case("a TIFF of 16 bits in uncompressed planes", REFUSED[3], "channels in planes", decoded(planes)),
+    Case("a PNG with fewer rows than it says", REFUSED[3], "pixels are missing", decoded(
+        lambda: pixels(0, 1)
+    )),
+    Case("a JPEG cut in half and closed", REFUSED[3], "pixels are missing", decoded(closed_jpeg)),
+    Case("a PNG without its palette", REFUSED[3], "a palette that it lacks", with_image(pixels(3, 2))),
+    Case("a PNG with colours beyond its palette", REFUSED[3], "its palette ends at", decoded(
+        lambda: pixels(3, 2, 4, bytes(9))
+    )),
     Case("a JPEG that is called .png", TAKEN, "", with_image(picture(3, form="JPEG"))),
     Case(
         "a document among the images", TAKEN, "", with_files({"a/test/good/notes.txt": b"text"})
