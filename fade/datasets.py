@@ -38,6 +38,7 @@ VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 CSV_COLUMNS = ("image", "category", "split", "label", "mask")
 
 _RESERVED_CATEGORY = "mean"  # the row of averages in results/metrics.csv
+_LOOP = "is a link that leads back to itself; remove it"
 _LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
 
 
@@ -315,14 +316,12 @@ def _list(folder: DataPath) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if _leads_nowhere(entry):
-                    raise DataError(f"{entry.path} is a link that leads back to itself; remove it")
+                fault = fault_of(entry)
+                if fault and (is_image(entry.name) or fault == _LOOP):
+                    raise DataError(f"{entry.path} {fault}")
                 if entry.is_dir():
                     folders.append(_readable(entry.name, folder))
                 elif is_image(entry.name):
-                    if not entry.is_file():
-                        what = "a link to nothing" if entry.is_symlink() else "no plain file"
-                        raise DataError(f"{entry.path} is {what}; restore or remove it")
                     files.append(_readable(entry.name, folder))
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
@@ -334,13 +333,23 @@ def _children(folder: DataPath) -> tuple[list[str], list[str]]:
     return cast(RemotePath, folder).children()
 
 
-def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a link in a circle of links."""
-    try:
-        entry.stat()
-    except OSError as error:
-        return error.errno == errno.ELOOP
-    return False
+def fault_of(entry: os.DirEntry[str]) -> str | None:
+    """Return why an entry of a folder is neither a file nor a folder, and what to do about it.
+
+    Only links are looked up; None for files and folders, also behind a link.
+    """
+    if entry.is_symlink():
+        try:
+            entry.stat()
+        except FileNotFoundError:
+            return "is a link to nothing; restore or remove it"
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return _LOOP
+            raise
+    if entry.is_file() or entry.is_dir():
+        return None
+    return "is no plain file; restore or remove it"
 
 
 def is_image(name: str) -> bool:
@@ -349,12 +358,13 @@ def is_image(name: str) -> bool:
 
 
 def _readable(name: str, folder: DataPath) -> str:
-    if not _is_text(name):
+    if not is_text(name):
         raise DataError(f"{folder}: file name {name!r} is not UTF-8; rename it")
     return name
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Tell whether a file's name is UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -443,7 +453,7 @@ class _TablePaths:
                 return "links to a folder outside the data set"
             with os.scandir(os.path.join(self._root, folder)) as entries:
                 for entry in entries:
-                    if entry.is_file() and _is_text(entry.name):
+                    if entry.is_file() and is_text(entry.name):
                         found.append(_short_hash(entry.name))
                         if entry.is_symlink():
                             self._links.add(prefix + entry.name)
