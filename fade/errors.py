@@ -1,6 +1,9 @@
 """Errors that reach people: one line that names the culprit, the limit and the way out."""
 
 import errno
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class FadeError(Exception):
@@ -45,6 +48,15 @@ _REFUSALS = {
 def refusal(error: OSError) -> str | None:
     """Why the operating system refused a file, if that is for a person to mend; else None."""
     return _REFUSALS.get(error.errno or 0)
+
+
+def printable(text: str) -> str:
+    """Text as one line that steers no terminal.
+
+    Names of files and categories may hold line breaks and other control characters, those that turn
+    the direction of text included: they are written as escapes.
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def summarise(problems: list[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fade import __version__
-from fade.errors import FadeError, ParameterError, StoreError
+from fade.errors import FadeError, ParameterError, StoreError, printable
 
 if TYPE_CHECKING:
     from fade.types import Trial
@@ -322,7 +322,7 @@ def doctor(as_json: Json = False) -> None:
         _write_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            typer.echo(f"{finding.level:<8}{finding.topic}: {finding.text}")
+            typer.echo(f"{finding.level:<8}{finding.topic}: {printable(finding.text)}")
     raise typer.Exit(exit_code(findings))
 
 
@@ -780,7 +780,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if known := for_people(error):
             line, code = one_line(known), known.exit_code
         else:
-            line = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+            line = f"unexpected {type(error).__name__}: {printable(' '.join(str(error).split()))}"
             line += f"; set {TRACEBACK}=1 for a traceback"
             code = FadeError.exit_code
         typer.echo(f"error: {' '.join(line.split())}", err=True)

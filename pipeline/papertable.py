@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import ParameterError, StoreError
+from fade.errors import ParameterError, StoreError, printable
 from fade.metrics import METRICS
 from pipeline.paths import SUMMARY
 from pipeline.report.plots import LABELS, MEAN, UNDEFINED
@@ -241,7 +241,7 @@ def _latex_line(cells: Sequence[str]) -> str:
 
 def escape_markdown(text: str) -> str:
     """Text that a Markdown table's cell shows as it is."""
-    return _MARKDOWN.sub(_backslashed, " ".join(text.split()))
+    return printable(_MARKDOWN.sub(_backslashed, " ".join(text.split())))
 
 
 def _backslashed(match: re.Match[str]) -> str:
@@ -250,7 +250,9 @@ def _backslashed(match: re.Match[str]) -> str:
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(
+        _LATEX.get(character, character) for character in printable(" ".join(text.split()))
+    )
 
 
 RENDERERS: dict[str, Callable[[pd.DataFrame, Sequence[str]], str]] = {

@@ -6,14 +6,13 @@ import contextlib
 import importlib
 import logging
 import os
-import re
 import sys
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-from fade.errors import FadeError, StoreError, refusal
+from fade.errors import FadeError, StoreError, printable, refusal
 from pipeline.params import load_params
 from pipeline.paths import project_root
 
@@ -21,19 +20,25 @@ log = logging.getLogger("fade")
 
 TRACEBACK = "FADE_TRACEBACK"
 """Environment variable: set it to see tracebacks."""
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, those that turn the direction of text included."""
 MOST = 4000
 """Characters of an error's line."""
 EXIT_CODE_FILE = "FADE_EXIT_CODE_FILE"
 """Environment variable: file for a failing stage's exit code, which DVC does not pass on."""
 
 
+class _OneLine(logging.Formatter):
+    """Writes control characters of a message as escapes: names may hold them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def _open_log(stage: str) -> Path | None:
     """Send log records to the terminal and to a file of this run."""
     log.setLevel(logging.INFO)
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter(f"{stage}: %(message)s"))
+    terminal.setFormatter(_OneLine(f"{stage}: %(message)s"))
     log.addHandler(terminal)
     log.propagate = False
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -46,7 +51,7 @@ def _open_log(stage: str) -> Path | None:
         return None
     # a full disk must not fill the terminal with logging's own tracebacks
     file.handleError = lambda record: None  # type: ignore[method-assign]
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(file)
     return path
 
@@ -59,11 +64,8 @@ def _leave_exit_code(code: int) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """An error's text as one line that steers no terminal, cut if somebody made it endless.
-
-    File names may hold line breaks and other control characters: they are written as such.
-    """
-    text = CONTROL.sub(lambda found: repr(found[0])[1:-1], str(error))
+    """An error's text as one line that steers no terminal, cut if somebody made it endless."""
+    text = printable(str(error))
     return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 
 

@@ -486,6 +486,11 @@ def no_data(folder: Path) -> None:
     read_dataset("mvtec", folder / "nowhere")
 
 
+def visa(folder: Path) -> str:
+    text = "object,split,label,image,mask\na,test,norrmal,t/0.png,\n"
+    return manifest(folder, {"split_csv/1cls.csv": text.encode(), "t/0.png": picture()}, "visa")
+
+
 def bare_csv(folder: Path) -> None:
     read_csv(lay(folder, {"manifest.csv": b""}))
 
@@ -529,6 +534,9 @@ CASES = (
     Case(
         "a document among the images", TAKEN, "", with_files({"a/test/good/notes.txt": b"text"})
     ),
+    Case("a HEIC image among the images", WARNING, "files with suffix .heic are not read", with_files(
+        {"a/test/good/1.heic": b"whatever"}
+    )),
     Case("an image of 1 x 1 pixels", TAKEN, "", with_image(picture(3, (1, 1)))),
     # names
     Case("a name with spaces", TAKEN, "", named("my image.png")),
@@ -544,6 +552,10 @@ CASES = (
     Case("a category called mean", REFUSED[3], "the name of the averages", table(
         HEADER + "t/0.png,mean,test,good,\n"
     )),
+    Case("a category called mean and a space", REFUSED[3], "the name of the averages", with_files(
+        {"mean /test/good/0.png": picture(8)}
+    )),
+    Case("a category of spaces", REFUSED[3], "is blank", with_files({" /test/good/0.png": picture(8)})),
     # links and folders
     Case("links in a circle", REFUSED[3], "leads back to itself", loop),
     Case("a link to nothing", REFUSED[3], "is a link to nothing", dangling),
@@ -570,6 +582,22 @@ CASES = (
         "two masks of one image", REFUSED[3], "masks of the same image",
         with_files({"a/ground_truth/hole/0_mask.bmp": mask()}),
     ),
+    Case("a mask for two images of a folder", REFUSED[3], "is called as the mask of 0", with_files(
+        {"a/test/hole/0_mask.png": picture(8)}
+    )),
+    Case("a mask for two images of a CSV", WARNING, "masks are given to more than one image", table(
+        HEADER + "t/0.png,a,test,scratch,m.png\nt/1.png,a,test,scratch,m.png\n",
+        **{"t/1.png": picture(3)},
+    )),
+    Case("an image that is its own mask in a CSV", REFUSED[3], "is the image itself", table(
+        HEADER + "t/0.png,a,test,scratch,t/0.png\n"
+    )),
+    Case("a mask in no defect's folder", WARNING, "masks belong to no image", with_files(
+        {"a/ground_truth/0_mask.png": mask()}
+    )),
+    Case("a folder called Ground_Truth", WARNING, "folders are not read", with_files(
+        {"b/test/hole/0.png": picture(7), "b/Ground_Truth/hole/0_mask.png": mask()}
+    )),
     Case(
         "a mask that is no image", REFUSED[3], "is not a readable image",
         with_files({"a/ground_truth/hole/0_mask.png": b"text"}),
@@ -590,6 +618,10 @@ CASES = (
         with_image(picture(1)),
     ),
     Case(
+        "a training image that is there twice", WARNING, "count as several shots",
+        with_files({"a/train/good/2.png": picture(1)}),
+    ),
+    Case(
         "an image in two categories", WARNING, "more than one category",
         with_files({"b/test/good/0.png": picture(3)}),
     ),
@@ -601,6 +633,10 @@ CASES = (
         "a label that disagrees with the folder", WARNING, "disagree with the image's folder",
         table(HEADER + "good/0.png,a,test,scratch,m.png\n"),
     ),
+    Case("a defect called good and a space", WARNING, "disagree with the image's folder", with_files(
+        {"a/test/good /0.png": picture(8)}
+    )),
+    Case("a label in VisA's table but normal and anomaly", REFUSED[3], "must be normal", visa),
     Case(
         "a training image labelled defect", REFUSED[3], "references must be good",
         table(HEADER + "t/0.png,a,train,scratch,\n"),
@@ -659,6 +695,9 @@ CASES = (
     Case("a pipe that is called .png", REFUSED[3], "is no plain file", pipe),
     Case("a name that is HTML", TAKEN, "", named("<img src=x onerror=alert(1)>.png")),
     Case("a name that steers a terminal", TAKEN, "", named("\x1b[31mred.png")),
+    Case("a category that steers a terminal", TAKEN, "", with_files(
+        {"\x9b31m/test/hole/0.png": picture(8)}
+    )),
     Case("categories that differ only in case", REFUSED[3], "differ only in case", with_files(
         {"A/test/good/0.png": picture(8)}
     )),

@@ -179,6 +179,23 @@ def test_a_bad_image_loses_nothing(tmp_path: Path, golden_checkpoint: Path) -> N
     assert "31 of 32 images have all their features in the store, 1 to compute" in repaired.stderr
 
 
+def test_names_steer_no_terminal(tmp_path: Path, golden_checkpoint: Path) -> None:
+    """They are written as escapes, in the terminal and in the log file."""
+    images = tmp_path / "images"
+    shutil.copytree(GOLDEN / "images" / "weave", images / "\x9b31m")
+    shutil.copytree(GOLDEN / "images" / "weave", images / "b\u202e")
+    params = golden_params("zeroshot_language", golden_checkpoint)
+    params = changed(params, dataset__path=str(images), dataset__categories=None)
+    with project(tmp_path / "project", params) as folder:
+        done = run_stage("manifest")
+        (log,) = (folder / "logs").iterdir()
+    assert done.returncode == 0, done.stderr
+    for text in (done.stderr, log.read_text(encoding="utf-8")):
+        assert r"\x9b31m/t" in text
+        assert r"b\u202e/t" in text
+        assert all(line.isprintable() for line in text.splitlines())
+
+
 def test_a_traceback_for_those_who_ask(tmp_path: Path) -> None:
     with project(tmp_path, {}):
         quiet, loud = run_stage("manifest"), run_stage("manifest", FADE_TRACEBACK="1")
