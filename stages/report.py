@@ -14,11 +14,12 @@ from cache.layout import Space
 from cache.place import open_path
 from fade.datasets import dataset_root
 from fade.encoder import SEEDED
-from fade.errors import DataError, StoreError, summarise
+from fade.errors import StoreError, summarise
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
 from fade.preprocess import decode_mask, decode_rgb
 from fade.types import Trial
+from pipeline.loader import read_unchanged
 from pipeline.models import DEMO_MODEL
 from pipeline.papertable import latex_table, markdown_table
 from pipeline.params import Params
@@ -167,25 +168,20 @@ def run(params: Params) -> None:
     pixels, data = read_pixels(PIXELS.path), read_json(SKIPPED.path)
     dataset = params.dataset
     root = dataset_root(dataset.format, open_path(dataset.path))
-    masks = {
-        path: mask
-        for path, mask in zip(manifest["path"], manifest["mask"], strict=True)
-        if isinstance(mask, str)
-    }
 
-    def read(path: str) -> bytes:
-        try:
-            return (root / path).read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    def row(path: str) -> pd.Series:
+        return manifest[manifest["path"] == path].iloc[0]
 
     def load_image(path: str) -> np.ndarray:
-        return np.asarray(decode_rgb(read(path), path, exif_rotation=dataset.exif_rotation))
+        data = read_unchanged(root, path, row(path)["hash"])
+        return np.asarray(decode_rgb(data, path, exif_rotation=dataset.exif_rotation))
 
     def load_mask(path: str) -> np.ndarray | None:
-        if path not in masks:
+        mask = row(path)["mask"]
+        if not isinstance(mask, str):
             return None
-        return decode_mask(read(masks[path]), masks[path], exif_rotation=dataset.exif_rotation)
+        data = read_unchanged(root, mask, row(path)["mask_hash"])
+        return decode_mask(data, mask, exif_rotation=dataset.exif_rotation)
 
     run_of = _run(params, manifest, evaluation)
     report = ReportInput(
