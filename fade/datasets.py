@@ -9,9 +9,11 @@ import hashlib
 import io
 import os
 import posixpath
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast, get_args
 
@@ -37,7 +39,13 @@ VISA_TABLE = "split_csv/1cls.csv"
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 CSV_COLUMNS = ("image", "category", "split", "label", "mask")
 
+UNREAD_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl"})
+"""Suffixes of images that are not read, in lower case."""
+
+VISA_LABELS = ("normal", ANOMALY)
 _RESERVED_CATEGORY = "mean"  # the row of averages in results/metrics.csv
+_LOOP = "is a link that leads back to itself; remove it"
+_PARTS = ("train", "test", "ground_truth")
 _LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
 
 
@@ -98,7 +106,7 @@ def read_mvtec(root: DataPath, categories: Sequence[str] | None = None) -> list[
 
     In it ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``. Test images are sorted
     by defect, then by file name, in code-point order. A mask is found by its image's name, with or
-    without ``_mask``. Raises DataError.
+    without ``_mask``; one that two images would get is refused. Raises DataError.
     """
     return list(_iterate_mvtec(root, categories))
 
@@ -144,9 +152,9 @@ def _iterate_folder(root: DataPath, categories: Sequence[str] | None) -> Iterato
 def read_visa(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read a data set in VisA layout, whose images ``split_csv/1cls.csv`` lists.
 
-    Five columns by position: object, split, label, image, mask. In each category and split the
-    anomalous images come first, then the good ones, each in the CSV's order. Raises DataError
-    with file, row number and value.
+    Five columns by position: object, split, label (normal or anomaly), image, mask. In each
+    category and split the anomalous images come first, then the good ones, each in the CSV's order.
+    Raises DataError with file, row number and value.
     """
     return list(_iterate_visa(root, categories))
 
@@ -169,7 +177,11 @@ def _iterate_visa(root: DataPath, categories: Sequence[str] | None) -> Iterator[
         where = f"{table}, row {number}"
         _check_width(row, len(VISA_COLUMNS), where)
         category, split, label, image, mask = row
-        defect = GOOD if label.lower() == "normal" else ANOMALY
+        if label.lower() not in VISA_LABELS:
+            raise DataError(
+                f"{where}: label is {label!r}, but it must be {' or '.join(VISA_LABELS)}"
+            )
+        defect = ANOMALY if label.lower() == ANOMALY else GOOD
         records.append(_table_record(paths, where, category, split, label, defect, image, mask))
     yield from records.chosen(categories, table)
 
@@ -250,8 +262,10 @@ def _read_category(
             f"move it to test/{GOOD} or test/<defect>"
         )
     for defect in defects:
+        images = _list(folder / "test" / defect)[0]
         masks = _masks(folder / "ground_truth" / defect)
         truth = f"{prefix}ground_truth/{defect}"
+        _refuse_shared(masks, images, truth)
         for record in _unique(
             _record(
                 f"{prefix}test/{defect}/{file}",
@@ -260,7 +274,7 @@ def _read_category(
                 defect,
                 f"{truth}/{mask}" if (mask := masks.get(os.path.splitext(file)[0])) else None,
             )
-            for file in _list(folder / "test" / defect)[0]
+            for file in images
         ):
             empty = False
             yield record
@@ -304,6 +318,26 @@ def _masks(folder: DataPath) -> dict[str, str]:
     return plain | marked
 
 
+def _refuse_shared(masks: dict[str, str], images: Sequence[str], truth: str) -> None:
+    """Refuse a mask that is called as one image and, without ``_mask``, as another."""
+    of_both = {
+        stem
+        for name in masks
+        if (stem := name.removesuffix("_mask")) != name and masks[name] == masks.get(stem)
+    }
+    found = [file for file in images if os.path.splitext(file)[0] in of_both]
+    if not found:
+        return
+    stems = {os.path.splitext(file)[0] for file in found}
+    for file in images:
+        stem = os.path.splitext(file)[0]
+        if stem.endswith("_mask") and stem.removesuffix("_mask") in stems:
+            raise DataError(
+                f"{truth}/{masks[stem]} is called as the mask of {stem.removesuffix('_mask')} and as "
+                f"that of {file}; rename it, or one of the images"
+            )
+
+
 def _list(folder: DataPath) -> tuple[list[str], list[str]]:
     """Return the names of a folder's images and sub-folders, sorted; hidden ones left out."""
     if not isinstance(folder, Path):
@@ -315,14 +349,12 @@ def _list(folder: DataPath) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if _leads_nowhere(entry):
-                    raise DataError(f"{entry.path} is a link that leads back to itself; remove it")
+                fault = fault_of(entry)
+                if fault and (is_image(entry.name) or fault == _LOOP):
+                    raise DataError(f"{entry.path} {fault}")
                 if entry.is_dir():
                     folders.append(_readable(entry.name, folder))
                 elif is_image(entry.name):
-                    if not entry.is_file():
-                        what = "a link to nothing" if entry.is_symlink() else "no plain file"
-                        raise DataError(f"{entry.path} is {what}; restore or remove it")
                     files.append(_readable(entry.name, folder))
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
@@ -334,13 +366,23 @@ def _children(folder: DataPath) -> tuple[list[str], list[str]]:
     return cast(RemotePath, folder).children()
 
 
-def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a link in a circle of links."""
-    try:
-        entry.stat()
-    except OSError as error:
-        return error.errno == errno.ELOOP
-    return False
+def fault_of(entry: os.DirEntry[str]) -> str | None:
+    """Return why an entry of a folder is neither a file nor a folder, and what to do about it.
+
+    Only links are looked up; None for files and folders, also behind a link.
+    """
+    if entry.is_symlink():
+        try:
+            entry.stat()
+        except FileNotFoundError:
+            return "is a link to nothing; restore or remove it"
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return _LOOP
+            raise
+    if entry.is_file() or entry.is_dir():
+        return None
+    return "is no plain file; restore or remove it"
 
 
 def is_image(name: str) -> bool:
@@ -349,12 +391,13 @@ def is_image(name: str) -> bool:
 
 
 def _readable(name: str, folder: DataPath) -> str:
-    if not _is_text(name):
+    if not is_text(name):
         raise DataError(f"{folder}: file name {name!r} is not UTF-8; rename it")
     return name
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Tell whether a file's name is UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -372,16 +415,66 @@ def stray_masks(root: DataPath, records: Iterable[ImageRecord]) -> list[str]:
     tests = {record.path.rpartition("/test/")[0] for record in records if record.split == "test"}
     for prefix in sorted(tests if not _has_split(root) else {""}):
         truth = root / prefix / "ground_truth"
-        for defect in _list(truth)[1] if truth.is_dir() else ():
+        loose, defects = _list(truth) if truth.is_dir() else ([], [])
+        found += [f"{prefix}/ground_truth/{mask}".lstrip("/") for mask in loose]
+        for defect in defects:
             folder = root / prefix / "test" / defect
             files = _list(folder)[0] if folder.is_dir() else []
             images = {os.path.splitext(file)[0] for file in files}
             for mask in _list(truth / defect)[0]:
                 stem = os.path.splitext(mask)[0]
                 if not images & {stem, stem.removesuffix("_mask")}:
-                    place = f"ground_truth/{defect}/{mask}"
-                    found.append(f"{prefix}/{place}" if prefix else place)
+                    found.append(f"{prefix}/ground_truth/{defect}/{mask}".lstrip("/"))
     return found
+
+
+def unread(root: DataPath, categories: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+    """Return what a folder layout holds that looks as if it were to be read, but is not.
+
+    That is how many images there are of each of :data:`UNREAD_SUFFIXES`, and folders, relative to the
+    root, that would be ``train``, ``test`` or ``ground_truth`` but for case, spaces or a hyphen.
+    Raises DataError.
+    """
+    suffixes: Counter[str] = Counter()
+    misnamed = []
+    for category in [""] if _has_split(root) else categories:
+        folder = root / category
+        for name in _count_unread(folder, Counter()):
+            right = plain_name(name).replace("-", "_").replace(" ", "_")
+            # where case does not matter, the folder is read
+            if right in _PARTS and name != right and not (folder / right).is_dir():
+                misnamed.append(f"{category}/{name}".lstrip("/"))
+        for part in _PARTS:
+            for name in _count_unread(folder / part, suffixes):
+                _count_unread(folder / part / name, suffixes)
+    return dict(sorted(suffixes.items())), sorted(misnamed)
+
+
+def _count_unread(folder: DataPath, suffixes: Counter[str]) -> list[str]:
+    """Count a folder's images that are not read; return its sub-folders, none where it is none."""
+    folders: list[str] = []
+
+    def take(names: Iterable[tuple[str, bool]]) -> None:
+        for name, is_folder in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if is_folder and name[0] != ".":
+                folders.append(name)
+            elif suffix in UNREAD_SUFFIXES and name[0] != ".":
+                suffixes[suffix] += 1
+
+    if isinstance(folder, Path):
+        with suppress(OSError), os.scandir(folder) as entries:  # whoever reads it complains
+            take((entry.name, entry.is_dir()) for entry in entries)
+    elif folder.is_dir():
+        for names, is_folder in zip(_children(folder), (False, True), strict=True):
+            take((name, is_folder) for name in names)
+    return folders
+
+
+def plain_name(name: str) -> str:
+    """Return a name as it looks: in lower case, without spaces around it and format characters."""
+    visible = (char for char in name if unicodedata.category(char) != "Cf")
+    return "".join(visible).strip().lower()
 
 
 # Tables
@@ -443,7 +536,7 @@ class _TablePaths:
                 return "links to a folder outside the data set"
             with os.scandir(os.path.join(self._root, folder)) as entries:
                 for entry in entries:
-                    if entry.is_file() and _is_text(entry.name):
+                    if entry.is_file() and is_text(entry.name):
                         found.append(_short_hash(entry.name))
                         if entry.is_symlink():
                             self._links.add(prefix + entry.name)
@@ -524,6 +617,10 @@ def _table_record(
     _check_category(category, where)
     path = paths.check(image, f"{where}: image")
     mask_path = paths.check(mask, f"{where}: mask") if mask else None
+    if mask_path == path:
+        raise DataError(
+            f"{where}: mask {mask!r} is the image itself; name its mask or leave the cell empty"
+        )
     match split.lower():
         case "train":
             if defect != GOOD:
@@ -676,7 +773,9 @@ def _check_category(name: str, where: str) -> None:
     """Refuse names that could not stand in a path or in a table of results."""
     if name in ("", ".", "..") or any(char in "/\\" or char < " " for char in name):
         raise DataError(f"{where}: category {name!r} cannot be a folder's name; rename it")
-    if name.lower() == _RESERVED_CATEGORY:
+    if not plain_name(name):
+        raise DataError(f"{where}: category {name!r} is blank; rename it")
+    if plain_name(name) == _RESERVED_CATEGORY:
         raise DataError(f"{where}: category {name!r} is the name of the averages; rename it")
 
 

@@ -15,13 +15,15 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fade.aspect import Shape
+from fade.damage import is_cut
 from fade.errors import DataError, FadeError, ParameterError
 
 # Named one by one: Pillow also opens formats that start other programs (EPS).
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
-_WIDTH, _HEIGHT, _PHOTOMETRIC = 256, 257, 262  # TIFF tags
-_WHITE_IS_ZERO = 0
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _SIGN = 256, 257, 258, 262, 284, 339  # TIFF tags
+_WHITE_IS_ZERO, _APART, _SIGNED = 0, 2, 2  # values of the last three
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _UPRIGHT = {  # what makes an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,12 +42,12 @@ def decode_rgb(data: bytes, name: str, *, exif_rotation: bool = False) -> Image.
     Transparency is dropped, not blended; grey is repeated in each channel; 16-bit grey values are
     divided by 257 and rounded. ``exif_rotation`` turns and flips the image as its orientation tag
     says; without it the pixels stay as stored (TIFF too, which Pillow would turn). Raises DataError
-    for files that are empty, truncated, animated, too large, of an unknown format or not integers.
+    for files that are empty, cut short, animated, too large, of an unknown format or not integers.
     """
     with _errors_of_pillow(name):
         image = _open(data, name)
         turn = _turn_after_load(image, exif_rotation)
-        image.load()
+        _load(image, data, name)
         return _turned(_to_rgb(image, name), turn)
 
 
@@ -103,7 +105,7 @@ def decode_mask(data: bytes, name: str, *, exif_rotation: bool = False) -> npt.N
                 f"{name} is a mask of 16 bits a channel in {image.mode}; save it as 8-bit greyscale"
             )
         turn = _turn_after_load(image, exif_rotation)
-        image.load()
+        _load(image, data, name)
         mask = Image.fromarray(_nonzero(image, name).astype(np.uint8))
         return _frozen(np.asarray(_turned(mask, turn)) != 0)
 
@@ -149,22 +151,61 @@ def _open(data: bytes, name: str) -> Image.Image:
     """Read the header and refuse what has no one right picture in it."""
     if not data:
         raise DataError(f"{name} is empty (0 bytes); replace or remove it")
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.UnidentifiedImageError:
+        if not data.startswith(_TIFF_STARTS):
+            raise
+        raise DataError(
+            f"{name} is a TIFF of a kind that is not read, or damaged; save it with 8 or 16 bits a "
+            "channel, not floating-point, or replace or remove it"
+        ) from None
     width, height = image.size
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
         raise _too_large(name, width * height)
-    # A JPEG may carry previews behind its picture (MPO); its first frame is the picture.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    # A JPEG may carry previews behind its picture (MPO); its first frame is the picture. An animated
+    # PNG's further frames lie in chunks of their own: without them it has but one, whatever it says.
+    several = image.format != "MPO" and getattr(image, "is_animated", False)
+    if several and not (image.format == "PNG" and b"fdAT" not in data):
         raise DataError(f"{name} has several frames; save the one to inspect as a file of its own")
     if image.mode == "F":
         raise DataError(f"{name} has floating-point pixels; save it with 8 or 16 bits a channel")
-    if (
-        isinstance(image, TiffImageFile)
-        and image.mode.startswith("I")
-        and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    ):
-        raise DataError(f"{name} is a 16-bit TIFF whose 0 is white; save it with 0 as black")
+    if isinstance(image, TiffImageFile):
+        _refuse_misread(image, name)
+    if image.format == "PNG" and image.mode == "P" and image.palette is None:
+        raise DataError(f"{name} is a PNG with a palette that it lacks; replace or remove it")
     return image
+
+
+def _refuse_misread(image: TiffImageFile, name: str) -> None:
+    """Refuse TIFFs whose pixels Pillow would get wrong without a word."""
+    tags = image.tag_v2
+    inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    if image.mode.startswith("I") and inverted:
+        raise DataError(f"{name} is a 16-bit TIFF whose 0 is white; save it with 0 as black")
+    apart = tags.get(_PLANES) == _APART and all(tile[0] == "raw" for tile in image.tile)
+    if apart and (inverted or not {1, 8}.issuperset(tags.get(_BITS, (1,)))):
+        raise DataError(
+            f"{name} is an uncompressed TIFF with its channels in planes that are not plain 8 bits; "
+            "save it compressed, or with the channels of each pixel together"
+        )
+
+
+def _load(image: Image.Image, data: bytes, name: str) -> None:
+    """Decode the pixels; refuse what Pillow fills up or wraps without a word."""
+    colours = len(image.palette.palette) // 3 if image.palette else 0
+    image.load()
+    if image.format == "PNG" and image.mode == "P":
+        highest = np.asarray(image).max()
+        if highest >= colours:
+            raise DataError(
+                f"{name} has a pixel of colour {highest}, but its palette ends at {colours - 1}; "
+                "replace or remove it"
+            )
+    if isinstance(image, TiffImageFile) and image.mode == "L" and _is_signed(image):
+        _refuse_beyond(np.asarray(image).view(np.int8), name)
+    if is_cut(image, data):
+        raise DataError(f"{name} cannot be decoded (pixels are missing); replace or remove it")
 
 
 def _too_large(name: str, pixels: int | None) -> DataError:
@@ -203,13 +244,24 @@ def _nonzero(image: Image.Image, name: str) -> npt.NDArray[np.bool_]:
 
 def _sixteen_bits(image: Image.Image, name: str) -> npt.NDArray[np.integer]:
     values = np.asarray(image)
+    if isinstance(image, TiffImageFile) and values.itemsize == 4 and not _is_signed(image):
+        values = values.view(np.uint32)  # Pillow knows signed ones only
+    _refuse_beyond(values, name)
+    return values
+
+
+def _is_signed(image: TiffImageFile) -> bool:
+    return image.tag_v2.get(_SIGN, (1,))[0] == _SIGNED
+
+
+def _refuse_beyond(values: npt.NDArray[np.integer], name: str) -> None:
+    """Refuse values that are no grey of 16 bits."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise DataError(
             f"{name} has values from {low} to {high}, beyond 0 to 65535; "
             "save it with 8 or 16 bits a channel"
         )
-    return values
 
 
 def _drops_low_bytes(image: Image.Image) -> bool:

@@ -13,8 +13,6 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from fade.errors import DataError, FadeError, ModelError, ParameterError, StoreError
 from pipeline.params import PARAMS_FILE, Params, load_params
 
@@ -228,6 +226,7 @@ def _text(file: Path) -> str:
 def _data(params: Params) -> Iterator[Finding]:
     from cache.place import open_path
     from fade.datasets import iterate_dataset
+    from pipeline.repro import made_by_a_stage
 
     dataset = params.dataset
     found: Counter[tuple[str, str]] = Counter()
@@ -239,7 +238,7 @@ def _data(params: Params) -> Iterator[Finding]:
             )
         )
     except DataError:
-        if _made_by_a_stage(dataset.path):
+        if made_by_a_stage(dataset.path):
             yield warning("data", f"{dataset.path} is not there yet: `fade run` makes it")
             return
         raise
@@ -250,17 +249,6 @@ def _data(params: Params) -> Iterator[Finding]:
         f"{dataset.path}: {len(categories)} categories, {found.total() - tests} training and {tests} "
         "test images (not opened)",
     )
-
-
-def _made_by_a_stage(path: str) -> bool:
-    for file in (Path("demo/dvc.yaml"), Path("pipeline/demo/dvc.yaml")):
-        try:
-            stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].values()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-            continue
-        if any(path in stage.get("outs", ()) for stage in stages):
-            return True
-    return False
 
 
 def _prompts(params: Params) -> Iterator[Finding]:

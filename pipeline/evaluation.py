@@ -13,11 +13,11 @@ from cache.files import Place
 from cache.layout import Location, Space
 from cache.store import Store
 from fade.aspect import Shape
-from fade.errors import DataError
 from fade.maps import fuse, image_score, resize_levels
 from fade.metrics import PixelHistogram, Regions, label_regions
 from fade.preprocess import decode_mask, resize_mask
 from fade.types import DataPath, Mode, Trial
+from pipeline.loader import read_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class TestImage:
     path: str
     is_anomaly: bool
     mask: str | None
+    mask_hash: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +144,9 @@ def _regions(image: TestImage, block: Block) -> Regions | None:
         return None
     if not image.is_anomaly:
         return label_regions(np.zeros(block.size, bool))
-    if image.mask is None:
+    if image.mask is None or image.mask_hash is None:
         return None
-    try:
-        data = (block.root / image.mask).read_bytes()
-    except OSError as error:
-        raise DataError(f"the mask {image.mask} cannot be read: {error.strerror}") from None
+    data = read_unchanged(block.root, image.mask, image.mask_hash)
     mask = decode_mask(data, image.mask, exif_rotation=block.exif_rotation)
     return label_regions(resize_mask(mask, block.size))
 

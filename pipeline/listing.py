@@ -96,9 +96,7 @@ class Listing:
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
 
-        names = table_columns(path)[0]
-        if not set(COLUMNS) <= set(names):
-            raise StoreError(f"{path} is no listing: name another file as dataset.watch")
+        table_columns(path)  # refuses another schema version
         keys: list[Keys] = []
         hashes: list[Keys] = []
         numbers: dict[str, list[NDArray[np.int64]]] = {
@@ -139,19 +137,32 @@ class Listing:
 
 
 def open_listing(dataset: DatasetParams) -> Listing | None:
-    """The listing that ``dataset.watch`` names, if it is one.
+    """The listing that ``dataset.watch`` names, if it is one: it may be a list of somebody's own.
 
     Raises:
         StoreError: it is damaged or of another schema version.
     """
     path = Path(dataset.watch)
+    return Listing(path) if _is_listing(path) else None
+
+
+def _is_listing(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with path.open("rb") as file:
             if file.read(4) != b"PAR1":
-                return None
+                return False
     except OSError:
-        return None
-    return Listing(path)
+        return False
+    try:
+        return set(COLUMNS) <= set(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it if `fade scan` wrote it, "
+            "and scan again; else name another file as dataset.watch"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +219,7 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         refresh: write new times of files whose content did not change, too.
 
     Raises:
-        ParameterError: ``dataset.watch`` names no file for a listing.
+        ParameterError: ``dataset.watch`` names no file for a listing, or one of somebody's own.
         DataError: the data set, or a file of it, cannot be read.
         StoreError: the listing is damaged.
     """
@@ -221,7 +232,12 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
             f"dataset.watch is {dataset.watch}, which holds the data: name a file for the listing "
             "there, such as listing.parquet, and run `fade scan` again"
         )
-    before = Listing(target) if target.exists() else None
+    before = open_listing(dataset)
+    if before is None and target.exists():
+        raise ParameterError(
+            f"dataset.watch is {dataset.watch}, which `fade scan` did not write and leaves alone: a list "
+            "of your own needs no scan; for a listing name another file, such as listing.parquet"
+        )
     root = dataset_root(dataset.format, path)
     added = changed = touched = read = files = 0
     kept = 0

@@ -60,6 +60,21 @@ Pixels = dict[Size, np.ndarray]
 """Uint8 RGB of (height, width, 3) by size."""
 
 
+def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
+    """The content of a file that the manifest knows by ``key``.
+
+    Raises:
+        DataError: unreadable, or changed since the manifest was made.
+    """
+    try:
+        data = (root / path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if content_key(data) != key:
+        raise DataError(f"{path} changed while the pipeline ran: run `dvc repro` again")
+    return data
+
+
 def load_pixels(
     source: Source, root: DataPath, sizes: Sequence[Size], exif_rotation: bool
 ) -> Pixels:
@@ -68,12 +83,7 @@ def load_pixels(
     Raises:
         DataError: unreadable, broken, or changed since the manifest was made.
     """
-    try:
-        data = (root / source.path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{source.path} cannot be read: {error.strerror}") from None
-    if content_key(data) != source.key:
-        raise DataError(f"{source.path} changed while the pipeline ran: run `dvc repro` again")
+    data = read_unchanged(root, source.path, source.key)
     image = decode_rgb(data, source.path, exif_rotation=exif_rotation)
     return {
         size: resize_image(image, (size, size) if isinstance(size, int) else size) for size in sizes

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fade.errors import ParameterError
+from fade.datasets import fault_of, is_text
+from fade.errors import DataError, ParameterError, summarise
 from pipeline.overrides import overridden, restore
-from pipeline.params import load_params
+from pipeline.params import DatasetParams, load_params
 from pipeline.project.scaffold import refresh_code
 from pipeline.runner import EXIT_CODE_FILE
 
 UNKNOWN = 1
 """Exit code where no stage left one: DVC itself failed, or a stage was killed."""
+NEVER_HASHED = {".git", ".hg", ".dvc"}
+"""Names that DVC passes over wherever they lie."""
+MOST_FAULTS = 100
+"""Of a data set that are looked for."""
 
 
 def repro(
@@ -41,11 +50,14 @@ def repro(
 
     Raises:
         ParameterError: no project here, refused parameters, or an unknown stage.
+        DataError: DVC could not hash the data set.
     """
-    check_stages(stages)
+    known = check_stages(stages)
     if line := restore():
         print(line, file=sys.stderr)
-    load_params()
+    params = load_params()
+    if "manifest" in known:
+        check_watched(params.dataset)
     refresh_code()
     with (
         overridden(overrides or {}) as read_by,
@@ -78,8 +90,102 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             continue
 
 
-def check_stages(stages: Sequence[str], file: Path = Path("dvc.yaml")) -> None:
-    """Refuse stages that the project does not have (ParameterError)."""
+def check_watched(dataset: DatasetParams) -> None:
+    """Refuse what DVC would choke on, or wait for, when it hashes ``dataset.watch``.
+
+    DVC does that before the manifest stage starts, which would say more. The folder is listed, but no
+    file is looked at.
+
+    Raises:
+        DataError: it does not exist, or holds what is neither file nor folder, or an unreadable name.
+    """
+    watch = dataset.watch
+    if "://" in watch:
+        return
+    try:
+        mode = os.stat(watch).st_mode
+    except OSError as error:
+        if error.errno == errno.ENOENT and made_by_a_stage(watch):
+            return
+        if error.errno == errno.ENOENT and watch != dataset.path:
+            raise DataError(
+                f"{watch} does not exist: correct dataset.watch, or let `fade scan` write a listing "
+                "there"
+            ) from None
+        what = (
+            "does not exist" if error.errno == errno.ENOENT else f"cannot be read: {error.strerror}"
+        )
+        raise DataError(
+            f"{watch} {what}; correct the data set's path (dataset.path and dataset.watch)"
+        ) from None
+    if not stat.S_ISDIR(mode):
+        if not stat.S_ISREG(mode):
+            raise DataError(f"{watch} is no plain file; correct dataset.watch")
+        return
+    faults = dict(islice(_faults(watch), MOST_FAULTS))
+    for path in _ignored_by_dvc(watch, list(faults)):
+        faults.pop(path, None)
+    if faults:
+        raise DataError(summarise(sorted(faults.values())))
+
+
+def _faults(top: str) -> Iterator[tuple[str, str]]:
+    """Paths below a folder that DVC cannot hash, each with a line that says why.
+
+    As DVC does, links to folders are not followed, and folders that cannot be listed are passed over.
+    """
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                path = entry.path
+                if entry.name in NEVER_HASHED:
+                    continue
+                if entry.name == ".dvcignore":
+                    yield path, f"{path} lies among the data, where DVC allows none; remove it"
+                elif not is_text(entry.name):
+                    yield path, f"{folder}: file name {entry.name!r} is not UTF-8; rename it"
+                elif fault := fault_of(entry):
+                    yield path, f"{path} {fault}"
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+
+
+def _ignored_by_dvc(watch: str, paths: Sequence[str]) -> list[str]:
+    """Those of some paths that the project's .dvcignore hides from DVC."""
+    inside = Path.cwd() in Path(watch).resolve().parents
+    asked = [path for path in paths if is_text(path)]
+    if not asked or not inside:
+        return []
+    command = [sys.executable, "-m", "dvc", "check-ignore", *asked]
+    return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+
+
+def made_by_a_stage(path: str) -> bool:
+    """Tell whether DVC makes a path of this project, by a stage or from its cache."""
+    place = Path(os.path.normpath(path))
+    made = [Path(f"{folder}.dvc") for folder in (place, *place.parents)]
+    if any(file.is_file() for file in made):
+        return True
+    for file in (Path("dvc.yaml"), *Path().glob("*/dvc.yaml"), Path("pipeline/demo/dvc.yaml")):
+        try:
+            stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].values()
+            outs = [
+                os.path.normpath(file.parent / stage.get("wdir", "") / name)
+                for stage in stages
+                for out in stage.get("outs", ())
+                for name in ([out] if isinstance(out, str) else out)
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+            continue
+        if any(Path(out) in (place, *place.parents) for out in outs):
+            return True
+    return False
+
+
+def check_stages(stages: Sequence[str], file: Path = Path("dvc.yaml")) -> list[str]:
+    """Refuse stages that the project does not have (ParameterError); those that it has."""
     try:
         known = list(yaml.safe_load(file.read_text(encoding="utf-8"))["stages"])
     except FileNotFoundError:
@@ -95,3 +201,4 @@ def check_stages(stages: Sequence[str], file: Path = Path("dvc.yaml")) -> None:
             close = get_close_matches(stage, known, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
             raise ParameterError(f"there is no stage {stage!r} ({hint})")
+    return known

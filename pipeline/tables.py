@@ -130,7 +130,7 @@ def table_columns(path: Path) -> tuple[list[str], dict[str, Any]]:
     return schema.names, remarks
 
 
-def table_parts(path: Path, columns: Sequence[str], **equal: str) -> Iterator[dict[str, Any]]:
+def table_parts(path: Path, /, columns: Sequence[str], **equal: str) -> Iterator[dict[str, Any]]:
     """Some columns of a long table as arrow arrays, :data:`GROUP_ROWS` rows at a time.
 
     Args:

@@ -216,7 +216,8 @@ class Planner:
         """Blocks of some images, in their order, each made when it is asked for.
 
         Args:
-            images: with ``category``, ``path``, ``is_anomaly`` and ``mask``; to calibrate also ``hash``.
+            images: with ``category``, ``path``, ``is_anomaly``, ``mask`` and ``mask_hash``; to
+                calibrate also ``hash``.
             trials: all of them are evaluated in each block.
             maps: where fused maps of test images go; None for images to calibrate on.
             held_out: see :class:`_Components`.
@@ -229,8 +230,11 @@ class Planner:
         for first in range(0, len(images), BLOCK_IMAGES):
             part = images.iloc[first : first + BLOCK_IMAGES]
             # pandas reads a missing mask as NaN
-            masks = part["mask"].astype(object).where(part["mask"].notna(), None)
-            columns = (part["category"], part["path"], part["is_anomaly"], masks)
+            masks = (
+                part[name].astype(object).where(part[name].notna(), None)
+                for name in ("mask", "mask_hash")
+            )
+            columns = (part["category"], part["path"], part["is_anomaly"], *masks)
 
             def rows(
                 components: _Components | None,
@@ -291,7 +295,7 @@ def normal_thresholds(
     params: Params,
 ) -> list[Threshold]:
     """The thresholds of all trials from normal images; without any, why there are none."""
-    images = calibration.assign(is_anomaly=False, mask=None)
+    images = calibration.assign(is_anomaly=False, mask=None, mask_hash=None)
     by_category = dict(tuple(images.groupby("category", sort=False)))
     chosen_by_category = dict(tuple(selection.groupby("category", sort=False)))
     reason = (
@@ -423,7 +427,7 @@ def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[
 
 def run(params: Params) -> None:
     """Write maps, scores, metrics, their summary, remarks on them, and thresholds."""
-    columns = ("path", "category", "defect", "is_anomaly", "mask")
+    columns = ("path", "category", "defect", "is_anomaly", "mask", "mask_hash")
     tests, remarks = read_table(MANIFEST.path, columns, split="test")
     calibration, _ = read_table(CALIBRATION.path)
     selection, _ = read_table(SELECTION.path)

@@ -20,7 +20,14 @@ from cache.keys import Keys
 from cache.layout import content_key
 from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
-from fade.datasets import GOOD_LABELS, dataset_root, iterate_dataset, stray_masks
+from fade.datasets import (
+    GOOD_LABELS,
+    dataset_root,
+    iterate_dataset,
+    plain_name,
+    stray_masks,
+    unread,
+)
 from fade.errors import DataError, plain, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import DataPath, ImageRecord
@@ -166,6 +173,7 @@ class Remarks:
         self._at_odds: list[str] = []
         self._keys: list[Keys] = []
         self._category, self._test, self._anomaly = array("I"), array("B"), array("B")
+        self._masks, self._masked = array("q"), array("I")
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take some rows in."""
@@ -183,8 +191,12 @@ class Remarks:
                 self._empty.append(row["mask"])
             if not anomaly and row["marked"]:
                 self._filled.append(row["unused_mask"])
-            if test and _folder_says(path) not in (None, anomaly):
-                self._at_odds.append(f"{path} is labelled {row['defect']}")
+            if row["mask"] is not None:
+                self._masks.append(hash(row["mask"]))
+                self._masked.append(self.rows - 1)
+            folder = path.split("/")[-2] if "/" in path else ""
+            if test and {_says(folder), _says(row["defect"])} - {None, anomaly}:
+                self._at_odds.append(f"{path} is labelled {row['defect']!r}")
 
     def lines(self, table: Path) -> Iterator[str]:
         """The remarks, one line each.
@@ -192,8 +204,11 @@ class Remarks:
         Args:
             table: of the rows, in the order in which they were taken in.
         """
-        leaked, shared, torn = self._duplicates()
-        paths = _paths(table, [row for group in (*leaked, *shared, *torn) for row in group])
+        leaked, shared, torn, repeated = self._duplicates()
+        masked = np.frombuffer(self._masked, np.uintc)
+        several = [masked[rows].tolist() for rows in _equal(np.frombuffer(self._masks, np.int64))]
+        groups = (*leaked, *shared, *torn, *repeated, *several)
+        paths = _paths(table, [row for group in groups for row in group])
 
         def told(groups: Sequence[Sequence[int]]) -> str:
             return summarise([" = ".join(paths.get(r, "") for r in rows) for rows in groups])
@@ -207,6 +222,13 @@ class Remarks:
             yield f"{len(shared)} images lie in more than one category: {told(shared)}"
         if torn:
             yield f"{len(torn)} test images are labelled both good and defect: {told(torn)}"
+        if repeated:
+            yield (
+                f"{len(repeated)} training images are there more than once in their category, and count "
+                f"as several shots: {told(repeated)}"
+            )
+        if several:
+            yield f"{len(several)} masks are given to more than one image: {told(several)}"
         for found, what in (
             (self._empty, "defect images have a mask without a defect pixel"),
             (self._filled, "good images have a mask with defect pixels, which is not used"),
@@ -215,22 +237,14 @@ class Remarks:
             if found:
                 yield f"{len(found)} {what}: {summarise(found)}"
 
-    def _duplicates(self) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+    def _duplicates(self) -> tuple[list[list[int]], ...]:
         """Rows of equal images: each test image with its training image, then those that lie in
-        several categories, then test images with both labels. Few of a million are Python objects.
+        several categories, then test images with both labels, then training images of one category.
         """
-        hashes = Keys.join(self._keys).data
-        order = np.argsort(hashes, kind="stable")
-        again = np.zeros(len(order) + 1, bool)
-        again[1:-1] = hashes[order[1:]] == hashes[order[:-1]]
-        # runs of equal hashes: where one starts and ends
-        starts = np.flatnonzero(~again[:-1] & again[1:])
-        stops = np.flatnonzero(again[:-1] & ~again[1:]) + 1
-        leaked, shared, torn = [], [], []
+        leaked, shared, torn, repeated = [], [], [], []
         test, anomaly = np.frombuffer(self._test, bool), np.frombuffer(self._anomaly, bool)
         category = np.frombuffer(self._category, np.uintc)
-        for start, stop in zip(starts, stops, strict=True):
-            rows = order[start:stop]
+        for rows in _equal(Keys.join(self._keys).data):
             tests, train = rows[test[rows]], rows[~test[rows]]
             if len(train):
                 leaked += [[int(row), int(train[-1])] for row in tests]
@@ -238,7 +252,24 @@ class Remarks:
                 shared.append(rows.tolist())
             if len(tests) and anomaly[tests].any() and not anomaly[tests].all():
                 torn.append(tests.tolist())
-        return sorted(leaked), sorted(shared), sorted(torn)
+            of_category = (train[category[train] == own] for own in np.unique(category[train]))
+            repeated += [own.tolist() for own in of_category if len(own) > 1]
+        return sorted(leaked), sorted(shared), sorted(torn), sorted(repeated)
+
+
+def _equal(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of equal values, for each value that is there more than once.
+
+    Few of a million are Python objects.
+    """
+    order = np.argsort(values, kind="stable")
+    again = np.zeros(len(order) + 1, bool)
+    again[1:-1] = values[order[1:]] == values[order[:-1]]
+    # runs of equal values: where one starts and ends
+    starts = np.flatnonzero(~again[:-1] & again[1:])
+    stops = np.flatnonzero(again[:-1] & ~again[1:]) + 1
+    for start, stop in zip(starts, stops, strict=True):
+        yield order[start:stop]
 
 
 def _paths(table: Path, rows: Sequence[int]) -> dict[int, str]:
@@ -255,10 +286,26 @@ def _paths(table: Path, rows: Sequence[int]) -> dict[int, str]:
     return found
 
 
-def _folder_says(path: str) -> bool | None:
-    """Whether the folder's name says that its images have a defect; None where it says neither."""
-    folder = path.split("/")[-2].lower() if "/" in path else ""
-    return folder in BAD_LABELS if folder in BAD_LABELS | GOOD_LABELS else None
+def _says(name: str) -> bool | None:
+    """Whether a folder's or defect's name says that there is a defect; None where it says neither."""
+    name = plain_name(name)
+    return name in BAD_LABELS if name in BAD_LABELS | GOOD_LABELS else None
+
+
+def _overlooked(
+    root: DataPath, tested: Iterable[ImageRecord], categories: Sequence[str]
+) -> Iterator[str]:
+    """What lies in a folder layout but is not used, one line for each kind."""
+    if stray := stray_masks(root, tested):
+        yield f"{len(stray)} masks belong to no image: {summarise(stray)}"
+    suffixes, misnamed = unread(root, categories)
+    for suffix, count in suffixes.items():
+        yield f"{count} files with suffix {suffix} are not read: save them as PNG, or remove them"
+    if misnamed:
+        yield (
+            f"{len(misnamed)} folders are not read, since they are called almost, but not train, test "
+            f"or ground_truth: {summarise(misnamed)}"
+        )
 
 
 def _blocks(params: Params, root: DataPath, listing: Listing | None) -> Iterator[Block]:
@@ -391,8 +438,8 @@ def run(params: Params) -> None:
             if not remarks.rows:
                 raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
     warnings = list(remarks.lines(MANIFEST.path))
-    if dataset.format in ("mvtec", "folder") and (stray := stray_masks(path, tested.values())):
-        warnings.append(f"{len(stray)} masks belong to no image: {summarise(stray)}")
+    if dataset.format in ("mvtec", "folder"):
+        warnings += _overlooked(path, tested.values(), list(remarks.categories))
     warnings = [plain(warning) for warning in warnings]
     write_json({"categories": list(remarks.categories)}, CATEGORIES.path)
     write_json({"skipped": skipped, "warnings": warnings}, SKIPPED.path)

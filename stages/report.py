@@ -14,11 +14,12 @@ from cache.layout import Space
 from cache.place import open_path
 from fade.datasets import dataset_root
 from fade.encoder import SEEDED
-from fade.errors import DataError, StoreError, summarise
+from fade.errors import StoreError, summarise
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
 from fade.preprocess import decode_mask, decode_rgb
 from fade.types import Trial
+from pipeline.loader import read_unchanged
 from pipeline.memory import give_back
 from pipeline.models import DEMO_MODEL
 from pipeline.papertable import latex_table, markdown_table
@@ -171,6 +172,14 @@ def _curves(
     return found
 
 
+def _listed(path: str) -> dict[str, Any]:
+    """What the manifest says of an image; few are shown, so that it is not held."""
+    for part in table_parts(MANIFEST.path, ("hash", "mask", "mask_hash"), path=path):
+        if len(part["hash"]):
+            return {name: column[0].as_py() for name, column in part.items()}
+    raise StoreError(f"{MANIFEST.path} does not list {path}: run `dvc repro`")
+
+
 def run(params: Params) -> None:
     """Write the report, the tables and the plots."""
     metrics, summary, evaluation = (
@@ -180,26 +189,20 @@ def run(params: Params) -> None:
     # of many trials one is shown: the others stay where they are
     shown: dict[str, Any] = {"shots": trial.shots, "seed": trial.seed} if trial else {}
     scores, _ = read_table(SCORES.path, **shown)
-    masks, _ = read_table(MANIFEST.path, ("path", "mask"), split="test")
     pixels, data = read_pixels(PIXELS.path), read_json(SKIPPED.path)
     dataset = params.dataset
     root = dataset_root(dataset.format, open_path(dataset.path))
 
-    def read(path: str) -> bytes:
-        try:
-            return (root / path).read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
-
     def load_image(path: str) -> np.ndarray:
-        return np.asarray(decode_rgb(read(path), path, exif_rotation=dataset.exif_rotation))
+        data = read_unchanged(root, path, _listed(path)["hash"])
+        return np.asarray(decode_rgb(data, path, exif_rotation=dataset.exif_rotation))
 
     def load_mask(path: str) -> np.ndarray | None:
-        found = masks.loc[masks["path"] == path, "mask"].dropna()
-        if found.empty:
+        listed = _listed(path)
+        if listed["mask"] is None:
             return None
-        mask = str(found.iloc[0])
-        return decode_mask(read(mask), mask, exif_rotation=dataset.exif_rotation)
+        data = read_unchanged(root, listed["mask"], listed["mask_hash"])
+        return decode_mask(data, listed["mask"], exif_rotation=dataset.exif_rotation)
 
     run_of = _run(params, evaluation)
     report = ReportInput(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 from cache.layout import Space
@@ -176,16 +177,22 @@ def folder_loop(folder: Path) -> str | None:
     return None
 
 
-def bomb() -> bytes:
-    """A PNG header of 100,000 x 100,000 pixels."""
+def png(side: int, colour: int, data: bytes, palette: bytes | None = None) -> bytes:
+    """A square PNG of 8 bits a channel with these data, which are compressed."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colour, 0, 0, 0))
+    between = b"" if palette is None else chunk(b"PLTE", palette)
+    return b"\x89PNG\r\n\x1a\n" + head + between + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def bomb() -> bytes:
+    """A PNG header of 100,000 x 100,000 pixels."""
+    return png(100_000, 2, b"")
 
 
 def animated() -> bytes:
@@ -204,6 +211,29 @@ def floating() -> bytes:
 def half_a_jpeg() -> bytes:
     data = picture(5, (64, 64), "JPEG")
     return data[: len(data) // 2]
+
+
+def closed_jpeg() -> bytes:
+    """Half of a JPEG with the end marker of a whole one."""
+    data = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(data, "JPEG")
+    return data.getvalue()[: data.tell() // 2] + b"\xff\xd9"
+
+
+def pixels(colour: int, rows: int, value: int = 0, palette: bytes | None = None) -> bytes:
+    """A PNG of 2 x 2 pixels of one channel with so many rows of one value."""
+    return png(2, colour, zlib.compress(bytes((0, value, value)) * rows), palette)
+
+
+def planes() -> bytes:
+    return tiff(np.zeros((3, 4, 5), np.uint16), photometric="rgb", planarconfig="separate")
+
+
+def tiff(array: np.ndarray, **how: Any) -> bytes:
+    data = io.BytesIO()
+    tifffile.imwrite(data, array, **how)
+    return data.getvalue()
 
 
 def decoded(data: Callable[[], bytes]) -> Callable[[Path], None]:
@@ -320,11 +350,8 @@ def text_bomb() -> bytes:
 
 
 def promised() -> bytes:
-    """The header of 9,000 x 9,000 pixels, and ten bytes of them."""
-    data = bomb()
-    head = struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)
-    head = b"IHDR" + head
-    return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+    """The header of 9,000 x 9,000 pixels, and none of them."""
+    return png(9000, 2, b"")
 
 
 def pages() -> bytes:
@@ -533,6 +560,11 @@ def no_data(folder: Path) -> None:
     read_dataset("mvtec", folder / "nowhere")
 
 
+def visa(folder: Path) -> str:
+    text = "object,split,label,image,mask\na,test,norrmal,t/0.png,\n"
+    return manifest(folder, {"split_csv/1cls.csv": text.encode(), "t/0.png": picture()}, "visa")
+
+
 def bare_csv(folder: Path) -> None:
     read_csv(lay(folder, {"manifest.csv": b""}))
 
@@ -557,10 +589,28 @@ CASES = (
     Case("a decompression bomb", REFUSED[3], "10,000,000,000 pixels", with_image(bomb())),
     Case("an animated GIF", REFUSED[3], "has several frames", with_image(animated())),
     Case("floating-point pixels", REFUSED[3], "floating-point pixels", with_image(floating())),
+    Case("floating-point pixels of 16 or 64 bits", REFUSED[3], "not floating-point", decoded(
+        lambda: tiff(np.zeros((4, 4), np.float16))
+    )),
+    Case("whole numbers below 0", REFUSED[3], "values from -24", decoded(
+        lambda: tiff(np.full((4, 4), -24, np.int8))
+    )),
+    Case("a TIFF of 16 bits in uncompressed planes", REFUSED[3], "channels in planes", decoded(planes)),
+    Case("a PNG with fewer rows than it says", REFUSED[3], "pixels are missing", decoded(
+        lambda: pixels(0, 1)
+    )),
+    Case("a JPEG cut in half and closed", REFUSED[3], "pixels are missing", decoded(closed_jpeg)),
+    Case("a PNG without its palette", REFUSED[3], "a palette that it lacks", with_image(pixels(3, 2))),
+    Case("a PNG with colours beyond its palette", REFUSED[3], "its palette ends at", decoded(
+        lambda: pixels(3, 2, 4, bytes(9))
+    )),
     Case("a JPEG that is called .png", TAKEN, "", with_image(picture(3, form="JPEG"))),
     Case(
         "a document among the images", TAKEN, "", with_files({"a/test/good/notes.txt": b"text"})
     ),
+    Case("a HEIC image among the images", WARNING, "files with suffix .heic are not read", with_files(
+        {"a/test/good/1.heic": b"whatever"}
+    )),
     Case("an image of 1 x 1 pixels", TAKEN, "", with_image(picture(3, (1, 1)))),
     # names
     Case("a name with spaces", TAKEN, "", named("my image.png")),
@@ -576,6 +626,10 @@ CASES = (
     Case("a category called mean", REFUSED[3], "the name of the averages", table(
         HEADER + "t/0.png,mean,test,good,\n"
     )),
+    Case("a category called mean and a space", REFUSED[3], "the name of the averages", with_files(
+        {"mean /test/good/0.png": picture(8)}
+    )),
+    Case("a category of spaces", REFUSED[3], "is blank", with_files({" /test/good/0.png": picture(8)})),
     # links and folders
     Case("links in a circle", REFUSED[3], "leads back to itself", loop),
     Case("a link to nothing", REFUSED[3], "is a link to nothing", dangling),
@@ -612,6 +666,22 @@ CASES = (
         "two masks of one image", REFUSED[3], "masks of the same image",
         with_files({"a/ground_truth/hole/0_mask.bmp": mask()}),
     ),
+    Case("a mask for two images of a folder", REFUSED[3], "is called as the mask of 0", with_files(
+        {"a/test/hole/0_mask.png": picture(8)}
+    )),
+    Case("a mask for two images of a CSV", WARNING, "masks are given to more than one image", table(
+        HEADER + "t/0.png,a,test,scratch,m.png\nt/1.png,a,test,scratch,m.png\n",
+        **{"t/1.png": picture(3)},
+    )),
+    Case("an image that is its own mask in a CSV", REFUSED[3], "is the image itself", table(
+        HEADER + "t/0.png,a,test,scratch,t/0.png\n"
+    )),
+    Case("a mask in no defect's folder", WARNING, "masks belong to no image", with_files(
+        {"a/ground_truth/0_mask.png": mask()}
+    )),
+    Case("a folder called Ground_Truth", WARNING, "folders are not read", with_files(
+        {"b/test/hole/0.png": picture(7), "b/Ground_Truth/hole/0_mask.png": mask()}
+    )),
     Case(
         "a mask that is no image", REFUSED[3], "is not a readable image",
         with_files({"a/ground_truth/hole/0_mask.png": b"text"}),
@@ -632,6 +702,10 @@ CASES = (
         with_image(picture(1)),
     ),
     Case(
+        "a training image that is there twice", WARNING, "count as several shots",
+        with_files({"a/train/good/2.png": picture(1)}),
+    ),
+    Case(
         "an image in two categories", WARNING, "more than one category",
         with_files({"b/test/good/0.png": picture(3)}),
     ),
@@ -643,6 +717,10 @@ CASES = (
         "a label that disagrees with the folder", WARNING, "disagree with the image's folder",
         table(HEADER + "good/0.png,a,test,scratch,m.png\n"),
     ),
+    Case("a defect called good and a space", WARNING, "disagree with the image's folder", with_files(
+        {"a/test/good /0.png": picture(8)}
+    )),
+    Case("a label in VisA's table but normal and anomaly", REFUSED[3], "must be normal", visa),
     Case(
         "a training image labelled defect", REFUSED[3], "references must be good",
         table(HEADER + "t/0.png,a,train,scratch,\n"),
@@ -701,6 +779,9 @@ CASES = (
     Case("a pipe that is called .png", REFUSED[3], "is no plain file", pipe),
     Case("a name that is HTML", TAKEN, "", named("<img src=x onerror=alert(1)>.png")),
     Case("a name that steers a terminal", TAKEN, "", named("\x1b[31mred.png")),
+    Case("a category that steers a terminal", TAKEN, "", with_files(
+        {"\x9b31m/test/hole/0.png": picture(8)}
+    )),
     Case("categories that differ only in case", REFUSED[3], "differ only in case", with_files(
         {"A/test/good/0.png": picture(8)}
     )),

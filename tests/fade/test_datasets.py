@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fade.datasets import dataset_root, read_csv, read_dataset, read_folder, read_mvtec, read_visa
+from fade.datasets import (
+    dataset_root,
+    read_csv,
+    read_dataset,
+    read_folder,
+    read_mvtec,
+    read_visa,
+    stray_masks,
+    unread,
+)
 from fade.errors import DataError, ParameterError
 from fade.types import DatasetFormat, ImageRecord
 
@@ -137,6 +146,16 @@ def test_image_that_is_itself_called_mask_keeps_its_mask(tmp_path: Path) -> None
     assert read_mvtec(tmp_path)[0].mask == "c/ground_truth/cut/face_mask_mask.png"
 
 
+def test_masks_that_look_shared_but_are_not(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"c/test/cut/{name}.png" for name in ("0", "0_mask", "1_mask", "2", "2_mask")),
+        *(f"c/ground_truth/cut/{name}.png" for name in ("0_mask", "0_mask_mask", "1_mask", "2")),
+    )
+    masks = {Path(r.path).stem: Path(r.mask).stem for r in read_mvtec(tmp_path) if r.mask}
+    assert masks == {"0": "0_mask", "0_mask": "0_mask_mask", "1_mask": "1_mask", "2": "2"}
+
+
 @pytest.mark.parametrize(("one", "other"), [("0.png", "0.PNG"), ("0_mask.png", "0_mask.tif")])
 def test_two_masks_of_one_kind_are_refused(tmp_path: Path, one: str, other: str) -> None:
     touch(tmp_path, "c/test/cut/0.png", f"c/ground_truth/cut/{one}", f"c/ground_truth/cut/{other}")
@@ -191,6 +210,12 @@ def test_folder_without_training_images_or_without_test_images(tmp_path: Path) -
         (["c/train/good/0.png", "c/test/1.png"], r"test/1\.png lies in no defect's folder"),
         (["c/train/good/0.txt"], "no image in train/good.*png"),
         (["Mean/train/good/0.png"], "'Mean' is the name of the averages"),
+        (["mean /train/good/0.png"], "'mean ' is the name of the averages"),
+        ([" /train/good/0.png"], "category ' ' is blank; rename it"),
+        (
+            ["c/test/cut/0.png", "c/test/cut/0_mask.bmp", "c/ground_truth/cut/0_mask.png"],
+            r"c/ground_truth/cut/0_mask\.png is called as the mask of 0 and as that of 0_mask\.bmp; re",
+        ),
     ],
 )
 @pytest.mark.parametrize("format", ["mvtec", "folder"])
@@ -291,6 +316,28 @@ def test_limit_below_one_is_refused() -> None:
         read_dataset("mvtec", GOLDEN / "images", limit=0)
 
 
+def test_what_is_not_read(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "a/train/good/0.png", "a/train/good/1.heic", "a/train/good/.hidden.heic", "a/train/2.HEIC",
+        "a/test/cut/0.png", "a/test/cut/1.avif", "a/test/cut/notes.txt", "a/Ground-Truth /cut/0.png",
+        "b/test/cut/0.png", "b/ground_truth/cut/1.jfif", "b/Train/good/0.png", "b/elsewhere/0.heic",
+        "c/test/cut/3.avif",
+    )  # fmt: skip
+    suffixes, misnamed = unread(tmp_path, ["a", "b"])
+    assert suffixes == {".avif": 1, ".heic": 2, ".jfif": 1}
+    assert misnamed == ["a/Ground-Truth ", "b/Train"]
+    assert unread(tmp_path / "a", ["a"]) == ({".avif": 1, ".heic": 2}, ["Ground-Truth "])
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_masks_outside_of_a_defects_folder_are_stray(tmp_path: Path, single: bool) -> None:
+    touch(tmp_path, "c/test/cut/0.png", "c/ground_truth/0_mask.png", "c/ground_truth/cut/9.png")
+    root, prefix = (tmp_path / "c", "") if single else (tmp_path, "c/")
+    found = stray_masks(root, read_folder(root))
+    assert found == [f"{prefix}ground_truth/0_mask.png", f"{prefix}ground_truth/cut/9.png"]
+
+
 # Tables
 
 
@@ -305,7 +352,7 @@ def test_visa_masks_and_labels(tmp_path: Path) -> None:
         tmp_path,
         ("c", "test", "normal", "c/1.JPG", ""),
         (),
-        ("c", "test", "bent", "c/2.JPG", "c/m.png"),
+        ("c", "test", "Anomaly", "c/2.JPG", "c/m.png"),
         ("c", "train", "normal", "c/3.JPG", ""),
     )
     records = read_visa(root)
@@ -320,12 +367,28 @@ def test_visa_masks_and_labels(tmp_path: Path) -> None:
     ("row", "message"),
     [
         (("c", "test", "normal", "/etc/x.png", ""), r"row 2: image '/etc/x\.png' is an absolute"),
-        (("c", "test", "bent", "c/1.JPG", "../m.png"), r"row 2: mask '\.\./m\.png' has \.\."),
+        (("c", "test", "anomaly", "c/1.JPG", "../m.png"), r"row 2: mask '\.\./m\.png' has \.\."),
         (("c", "test", "normal", "c/9.JPG", ""), r"row 2: image 'c/9\.JPG' does not exist"),
-        (("c", "train", "bent", "c/1.JPG", ""), "row 2: training image .* must be good"),
+        (("c", "train", "anomaly", "c/1.JPG", ""), "row 2: training image .* must be good"),
         (("c", "val", "normal", "c/1.JPG", ""), "row 2: split is 'val'"),
         (("c", "test", "normal", "c/1.JPG"), "row 2: .* has 4 cells, 5 are needed"),
         (("", "test", "normal", "c/1.JPG", ""), "row 2: category is empty"),
+        (
+            ("c", "test", "norrmal", "c/1.JPG", ""),
+            "row 2: label is 'norrmal', but it must be normal or",
+        ),
+        (
+            ("c", "test", "good", "c/1.JPG", ""),
+            "row 2: label is 'good', but it must be normal or anom",
+        ),
+        (
+            ("c", "test", "0", "c/1.JPG", ""),
+            "row 2: label is '0', but it must be normal or anomaly",
+        ),
+        (
+            ("c", "test", "anomaly", "c/1.JPG", "c/1.JPG"),
+            r"row 2: mask 'c/1\.JPG' is the image itself",
+        ),
     ],
 )
 def test_visa_rows_that_are_refused(tmp_path: Path, row: Sequence[str], message: str) -> None:
@@ -395,6 +458,9 @@ def test_csv_with_byte_order_mark_and_without_masks(tmp_path: Path) -> None:
         ({"category": ".."}, r"row 2: category '\.\.' cannot be a folder"),
         ({"category": "a/b"}, "row 2: category 'a/b' cannot be a folder"),
         ({"category": "mean"}, "row 2: category 'mean' is the name of the averages"),
+        ({"category": "\u200bMean\u2060"}, "row 2: category .* is the name of the averages"),
+        ({"category": "\u200b"}, "row 2: category .* is blank; rename it"),
+        ({"mask": "./i/0.png"}, "row 2: mask './i/0.png' is the image itself"),
     ],
 )
 def test_csv_rows_that_are_refused(tmp_path: Path, cells: dict[str, str], message: str) -> None:

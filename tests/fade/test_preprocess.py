@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -37,15 +38,32 @@ def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG written by hand, for kinds that Pillow cannot write."""
+def png(
+    width: int,
+    height: int,
+    depth: int,
+    colour: int,
+    rows: bytes,
+    *,
+    interlaced: bool = False,
+    before: tuple[tuple[bytes, bytes], ...] = (),
+    after: tuple[tuple[bytes, bytes], ...] = (),
+) -> bytes:
+    """A PNG written by hand, for kinds that Pillow cannot write; further chunks around its data."""
 
     def chunk(tag: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + data
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    chunks = [(b"IHDR", header), *before, (b"IDAT", zlib.compress(rows)), *after, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+def tiff(array: np.ndarray, **options: Any) -> bytes:
+    """A TIFF as tifffile writes it, for kinds that Pillow cannot write."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return buffer.getvalue()
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -161,14 +179,61 @@ def test_cmyk_is_converted() -> None:
         (np.array([[0.5, 1.0]], np.float32), "floating-point"),
         (np.array([[0, 65536]], np.int32), "values from 0 to 65536"),
         (np.array([[-1, 5]], np.int32), "values from -1 to 5"),
+        (np.array([[-24, 5]], np.int8), "values from -24 to 5"),
+        (np.array([[-24, 5]], np.int16), "values from -24 to 5"),
+        (np.array([[4_000_000_000, 5]], np.uint32), "values from 5 to 4000000000"),
     ],
 )
+@pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("decode", [decode_rgb, decode_mask])
 def test_values_beyond_sixteen_bits_are_refused(
-    array: np.ndarray, message: str, decode: Callable[[bytes, str], object]
+    array: np.ndarray,
+    message: str,
+    compression: str | None,
+    decode: Callable[[bytes, str], object],
 ) -> None:
+    data = tiff(array, photometric="minisblack", compression=compression)
     with pytest.raises(DataError, match=rf"part\.tif has {message}"):
-        decode(encode(Image.fromarray(array), "TIFF"), "part.tif")
+        decode(data, "part.tif")
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">i2", "<u4", "<i4"])
+def test_small_integers_of_any_type_are_read(dtype: str) -> None:
+    data = tiff(np.array([[0, 100]], dtype), photometric="minisblack")
+    assert decode_mask(data, "x").tolist() == [[False, True]]
+    assert pixels(data)[0, 1, 0] == (100 if np.dtype(dtype).itemsize == 1 else 0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int64"])
+def test_kinds_of_tiff_that_pillow_does_not_know(dtype: str) -> None:
+    data = tiff(np.zeros((2, 2), dtype), photometric="minisblack")
+    with pytest.raises(DataError, match="x is a TIFF of a kind that is not read, or damaged; save"):
+        decode_rgb(data, "x")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("decode", [decode_rgb, decode_mask, image_size])
+def test_planes_of_sixteen_bits_that_pillow_reads_as_eight(
+    order: Any, decode: Callable[[bytes, str], object]
+) -> None:
+    planes = np.arange(3 * 4 * 5, dtype=np.uint16).reshape(3, 4, 5) << 8
+    how: Any = {"photometric": "rgb", "planarconfig": "separate", "byteorder": order}
+    with pytest.raises(DataError, match="x is an uncompressed TIFF with its channels in planes"):
+        decode(tiff(planes, **how), "x")
+    expected = np.moveaxis(planes >> 8, 0, -1)
+    np.testing.assert_array_equal(pixels(tiff(planes, compression="zlib", **how)), expected)
+    np.testing.assert_array_equal(
+        pixels(tiff(expected.astype(np.uint8), photometric="rgb")), expected
+    )
+    eight = (planes >> 8).astype(np.uint8)
+    np.testing.assert_array_equal(pixels(tiff(eight, **how)), expected)
+
+
+@pytest.mark.parametrize(("value", "tags"), [(1, {262: 0, 284: 2}), (300, {284: 2})])
+def test_a_plane_that_is_not_as_it_seems(value: int, tags: dict[int, int]) -> None:
+    grey = Image.fromarray(np.full((2, 2), value, np.uint8 if value < 256 else np.uint16))
+    with pytest.raises(DataError, match="channels in planes"):
+        decode_rgb(encode(grey, "TIFF", tiffinfo=tags), "x")
 
 
 def test_sixteen_bit_tiff_with_white_as_zero_is_refused() -> None:
@@ -239,6 +304,114 @@ def test_truncated_files(format: str, decode: Callable[[bytes, str], object]) ->
         decode(data[: len(data) // 2], "x.img")
 
 
+MISSING = r"^x cannot be decoded \(pixels are missing\); replace or remove it$"
+
+
+def interlaced_rows(width: int, height: int) -> bytes:
+    """The rows of a black image of one byte a pixel, pass by pass."""
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+    sizes = [
+        (len(range(left, width, across)), len(range(top, height, down)))
+        for left, top, across, down in (*passes, (0, 1, 1, 2))
+    ]
+    return b"".join(bytes(1 + columns) * rows for columns, rows in sizes if columns)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "channels"),
+    [
+        (1, 0, 1),
+        (1, 3, 1),
+        (8, 0, 1),
+        (8, 2, 3),
+        (8, 3, 1),
+        (8, 4, 2),
+        (8, 6, 4),
+        (16, 0, 1),
+        (16, 6, 4),
+    ],
+)
+@pytest.mark.parametrize("size", [(1, 2), (3, 7), (64, 33)])
+def test_a_png_that_lacks_rows(
+    size: tuple[int, int], depth: int, colour: int, channels: int
+) -> None:
+    width, height = size
+    row = bytes(1 + -(-width * channels * depth // 8))
+    palette = ((b"PLTE", bytes(6)),) if colour == 3 else ()
+    for rows in (height, height - 1, height // 2):
+        data = png(width, height, depth, colour, row * rows, before=palette)
+        if rows == height:  # black, but whole
+            assert not pixels(data).any()
+        else:
+            with pytest.raises(DataError, match=MISSING):
+                decode_rgb(data, "x")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 3), (5, 1), (1, 5), (9, 8), (64, 33)])
+def test_an_interlaced_png_that_lacks_rows(size: tuple[int, int]) -> None:
+    rows = interlaced_rows(*size)
+    assert not pixels(png(*size, 8, 0, rows, interlaced=True)).any()
+    last = size[0] if size[1] > 1 else -(-size[0] // 2) if size[0] > 1 else 1
+    with pytest.raises(DataError, match="x cannot be decoded"):
+        decode_rgb(png(*size, 8, 0, rows[: -1 - last], interlaced=True), "x")
+
+
+def test_rows_that_unpack_in_many_pieces() -> None:
+    noisy = noise(300, 400, 3)
+    noisy[-1] = 0  # looked at twice
+    np.testing.assert_array_equal(pixels(encode(Image.fromarray(noisy))), noisy)
+    rows = b"".join(b"\0" + row.tobytes() for row in noisy)
+    with pytest.raises(DataError, match=MISSING):
+        decode_rgb(png(400, 300, 8, 2, rows[:-1201]), "x")
+
+
+JPEGS: list[tuple[str, dict[str, Any]]] = [
+    ("RGB", {}), ("RGB", {"subsampling": 0, "quality": 100}), ("RGB", {"restart_marker_rows": 1}),
+    ("RGB", {"optimize": True}), ("L", {}), ("CMYK", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "how"), JPEGS)
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.95])
+@pytest.mark.parametrize("decode", DECODERS)
+def test_a_jpeg_that_ends_early(
+    part: float, mode: str, how: dict[str, Any], decode: Callable[[bytes, str], object]
+) -> None:
+    array = noise(90, 130, 3) // 2 + 60
+    data = encode(Image.fromarray(array).convert(mode), "JPEG", **how)
+    decode(data, "x")
+    with pytest.raises(DataError, match=MISSING):
+        decode(data[: int(len(data) * part)] + b"\xff\xd9", "x")
+
+
+@pytest.mark.parametrize("how", [how for _, how in JPEGS] + [{"progressive": True}])
+@pytest.mark.parametrize("format", ["JPEG", "MPO"])
+def test_a_grey_jpeg_is_whole(format: str, how: dict[str, Any]) -> None:
+    """It looks as what libjpeg fills up with."""
+    grey = Image.new("RGB", (33, 17), (128, 128, 128))
+    assert (pixels(encode(grey, format, **how)) == 128).all()
+    assert (pixels(encode(grey, format, **how) + b"more behind its end") == 128).all()
+
+
+def test_a_jpeg_of_few_bytes_that_claims_many_pixels() -> None:
+    data = encode(Image.new("RGB", (16, 16), (128, 128, 128)), "JPEG")
+    at = data.index(b"\xff\xc0") + 5
+    data = data[:at] + struct.pack(">HH", 136, 6550) + data[at + 4 :]
+    with pytest.raises(DataError, match=MISSING):
+        decode_rgb(data, "x")
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+def test_palettes_that_do_not_hold_the_colours(decode: Callable[[bytes, str], object]) -> None:
+    rows = b"\0\0\3"
+    for call in (decode, image_size):
+        with pytest.raises(DataError, match="x is a PNG with a palette that it lacks"):
+            call(png(2, 1, 8, 3, rows), "x")
+    with pytest.raises(DataError, match="x has a pixel of colour 3, but its palette ends at 2"):
+        decode(png(2, 1, 8, 3, rows, before=((b"PLTE", bytes(9)),)), "x")
+    decode(png(2, 1, 8, 3, rows, before=((b"PLTE", bytes(12)),)), "x")
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     format=st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]),
@@ -269,6 +442,21 @@ def test_several_frames_are_refused(format: str, decode: Callable[[bytes, str], 
     data = encode(frames[0], format, save_all=True, append_images=frames[1:])
     with pytest.raises(DataError, match="x has several frames"):
         decode(data, "x")
+
+
+FRAME = struct.pack(">IIIIIHHBB", 0, 2, 1, 0, 0, 1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("before", [(), ((b"fcTL", FRAME),)])
+@pytest.mark.parametrize("claimed", [1, 2])
+def test_an_animation_of_one_frame_is_a_picture(
+    claimed: int, before: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    control = (b"acTL", struct.pack(">II", claimed, 0))
+    assert pixels(png(2, 1, 8, 0, b"\0\7\x09", before=(control, *before)))[0, :, 0].tolist() == [
+        7,
+        9,
+    ]
 
 
 def test_first_picture_of_an_mpo_is_taken() -> None:

@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +20,10 @@ import yaml
 from cache.layout import Space
 from cache.store import Store
 from fade import __version__
-from fade.errors import CONTROL, ModelError, ParameterError
+from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import repro, runner
 from pipeline.cli import main
+from pipeline.params import load_params
 from tests.pipeline.summaries import write_project
 from tests.projects import ROOT
 
@@ -354,6 +357,16 @@ def project(fade: Fade) -> Fade:
     return fade
 
 
+def watching(folder: str, watch: str | None = None) -> Path:
+    """A project that reads a new folder, with a manifest stage."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["dataset"].update(path=folder, watch=watch or folder)
+    Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    Path("dvc.yaml").write_text("stages:\n  manifest: {cmd: x}\n", encoding="utf-8")
+    Path(folder).mkdir(parents=True)
+    return Path(folder)
+
+
 def pretend_dvc(monkeypatch: pytest.MonkeyPatch, program: str) -> list[list[str]]:
     """Let ``program`` run in DVC's place; the commands that were given."""
     given = []
@@ -413,6 +426,155 @@ def test_overrides_and_json_steer_no_terminal(
         assert json.loads(out) == content
         assert "ü" in out
         assert not CONTROL.search(out.replace("\n", ""))
+
+
+def fifo(images: Path) -> None:
+    os.mkfifo(images / "a.png")
+
+
+def sock(images: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(images / "a.png"))  # absolute ones may be too long
+
+
+def dangling(images: Path) -> None:
+    (images / "a.png").symlink_to("nowhere")
+
+
+def loop(images: Path) -> None:
+    (images / "a.png").symlink_to("a.png")
+
+
+def no_text(images: Path) -> None:
+    try:
+        (images / os.fsdecode(b"\xff.png")).touch()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+
+
+def two(images: Path) -> None:
+    fifo(images)
+    (images / "b.txt").symlink_to("nowhere")
+
+
+def ignore_file(images: Path) -> None:
+    (images / ".dvcignore").touch()
+
+
+def no_folder(images: Path) -> None:
+    images.rmdir()
+
+
+def pipe_as_data(images: Path) -> None:
+    images.rmdir()
+    os.mkfifo(images)
+
+
+def circle_as_data(images: Path) -> None:
+    images.rmdir()
+    images.symlink_to(images)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (fifo, "parts/x/a.png is no plain file; restore or remove it"),
+        (sock, "parts/x/a.png is no plain file; restore or remove it"),
+        (dangling, "parts/x/a.png is a link to nothing; restore or remove it"),
+        (loop, "parts/x/a.png is a link that leads back to itself; remove it"),
+        (no_text, r"parts/x: file name '\udcff.png' is not UTF-8; rename it"),
+        (two, "a.png is no plain file; restore or remove it; parts/x/b.txt is a link to nothing;"),
+        (ignore_file, "parts/x/.dvcignore lies among the data, where DVC allows none; remove it"),
+    ],
+)
+def test_run_refuses_what_dvc_could_not_hash(
+    fade: Fade, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], told: str
+) -> None:
+    given = pretend_dvc(monkeypatch, "")
+    images = watching("parts") / "x"
+    images.mkdir()
+    (images / "0.png").touch()
+    (images / "self").symlink_to(".")  # is fine
+    assert fade("run").code == 0
+    spoil(images)
+    monkeypatch.setattr(repro, "_ignored_by_dvc", lambda watch, paths: [])
+    answer = fade("run")
+    assert answer.code == 3
+    assert answer.err.startswith("error: ")
+    assert told in answer.err
+    assert answer.err.count("\n") == 1
+    assert len(given) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
+def test_what_dvcignore_hides_is_no_fault(fade: Fade) -> None:
+    images = watching("parts")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-f", "-q"], check=True)
+    Path(".dvcignore").write_text("parts/hidden\n", encoding="utf-8")
+    (images / "hidden").mkdir()
+    dangling(images / "hidden")
+    dataset = load_params().dataset
+    repro.check_watched(dataset)
+    dangling(images)
+    with pytest.raises(
+        DataError, match=r"^parts/a\.png is a link to nothing; restore or remove it$"
+    ):
+        repro.check_watched(dataset)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (no_folder, "parts does not exist; correct the data set's path"),
+        (pipe_as_data, "parts is no plain file; correct dataset.watch"),
+        (circle_as_data, "parts cannot be read: Too many levels of symbolic links; correct"),
+    ],
+)
+def test_run_refuses_a_data_set_that_is_no_folder(
+    fade: Fade, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], told: str
+) -> None:
+    given = pretend_dvc(monkeypatch, "")
+    spoil(watching("parts"))
+    answer = fade("run")
+    assert (answer.code, answer.err.count("\n")) == (3, 1)
+    assert told in answer.err
+    assert not given
+
+
+def test_run_without_the_listing_that_is_watched(
+    fade: Fade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = pretend_dvc(monkeypatch, "")
+    watching("parts", watch="listing.parquet")
+    answer = fade("run")
+    assert answer.code == 3
+    assert answer.err == (
+        "error: listing.parquet does not exist: correct dataset.watch, or let `fade scan` write a "
+        "listing there\n"
+    )
+    Path("listing.parquet").touch()
+    assert fade("run").code == 0
+    assert len(given) == 1
+
+
+@pytest.mark.parametrize("place", ["dvc.yaml", "prepare/dvc.yaml", "data.dvc"])
+def test_run_lets_dvc_make_the_data_set(
+    fade: Fade, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    pretend_dvc(monkeypatch, "")
+    watching("data/parts").rmdir()
+    assert fade("run").code == 3
+    wdir = "." if place == "dvc.yaml" else ".."
+    stage = {"cmd": "x", "outs": [{"data": {"cache": False}}], "wdir": wdir}
+    content = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))
+    stages = content["stages"] if place == "dvc.yaml" else {}
+    Path(place).parent.mkdir(exist_ok=True)
+    Path(place).write_text(
+        yaml.safe_dump({"stages": {**stages, "images": stage}}), encoding="utf-8"
+    )
+    assert fade("run").code == 0
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 5, 130])

@@ -10,7 +10,7 @@ import pytest
 import zarr
 from PIL import Image
 
-from cache.layout import Space
+from cache.layout import Space, content_key
 from cache.store import Store
 from fade.errors import DataError
 from fade.types import Trial
@@ -47,9 +47,11 @@ def block(tmp_path: Path) -> Block:
     mask[:4, :4] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     images = (
-        TestImage("a", "1.png", False, None),
-        TestImage("a", "2.png", True, "mask.png"),
-        TestImage("b", "3.png", True, None),
+        TestImage("a", "1.png", False, None, None),
+        TestImage(
+            "a", "2.png", True, "mask.png", content_key((tmp_path / "mask.png").read_bytes())
+        ),
+        TestImage("b", "3.png", True, None, None),
     )
     create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64, 1)
     return Block(
@@ -125,7 +127,15 @@ def test_one_side_without_a_mode(block: Block) -> None:
 
 def test_mask_that_is_gone(block: Block) -> None:
     Path(str(block.root), "mask.png").unlink()
-    with pytest.raises(DataError, match=r"mask mask\.png cannot be read"):
+    with pytest.raises(DataError, match=r"^mask\.png cannot be read"):
+        evaluate_block(block)
+
+
+def test_mask_that_changed(block: Block) -> None:
+    Image.new("L", (8, 8), 255).save(Path(str(block.root), "mask.png"))
+    with pytest.raises(
+        DataError, match=r"^mask\.png changed while the pipeline ran: run `dvc repro`"
+    ):
         evaluate_block(block)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fade.errors import DataError, ParameterError, StoreError
@@ -126,9 +128,26 @@ def test_a_listing_needs_a_file_of_its_own(content: dict[str, Any], tmp_path: Pa
             with pytest.raises(ParameterError, match=r"name a file for the listing"):
                 scan(parse_params(changed(content, dataset__watch=watch)))
         Path("notes.txt").write_text("mine")
-        with pytest.raises(StoreError, match=r"notes.txt cannot be read"):
-            scan(parse_params(changed(content, dataset__watch="notes.txt")))
-        assert Path("notes.txt").read_text() == "mine"
+        pq.write_table(pa.table({"path": ["0.png"]}), "mine.parquet")
+        for watch in ("notes.txt", "mine.parquet"):
+            before = Path(watch).read_bytes()
+            own = parse_params(changed(content, dataset__watch=watch))
+            assert open_listing(own.dataset) is None
+            told = rf"{watch}, which `fade scan` did not write and leaves alone: a list of your own"
+            with pytest.raises(ParameterError, match=told):
+                scan(own)
+            assert Path(watch).read_bytes() == before
+
+
+def test_a_listing_that_is_damaged(params: Params) -> None:
+    scan(params)
+    listing = Path("listing.parquet")
+    listing.write_bytes(listing.read_bytes()[:-9])
+    for act in (scan, lambda params: open_listing(params.dataset)):
+        with pytest.raises(
+            StoreError, match=r"^listing.parquet cannot be read .*`fade scan` wrote it"
+        ):
+            act(params)
 
 
 def test_the_manifest_is_the_same_and_reads_no_image(

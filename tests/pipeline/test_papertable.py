@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fade.errors import ParameterError, StoreError
+from fade.errors import ParameterError, StoreError, plain
 from pipeline.papertable import (
     escape_latex,
     escape_markdown,
@@ -164,8 +164,11 @@ def test_latex_escapes() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=20))
+@example("\x9b31m\u202e|&")
 def test_a_name_never_makes_another_cell(name: str) -> None:
     escaped = escape_markdown(name)
     assert len(escaped.splitlines()) <= 1
     assert "|" not in escaped.replace("\\\\", "").replace("\\|", "")
     assert "&" not in escape_latex(name).replace(r"\&", "")
+    assert plain(escaped) == escaped
+    assert plain(escape_latex(name)) == escape_latex(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.projects import GOLDEN, ROOT, changed, golden_params, project
+from fade.errors import DataError
+from tests.projects import GOLDEN, ROOT, changed, golden_params, project, run_stages
 
 Params = dict[str, Any]
 Case = Callable[[Path, Params], Params]
@@ -177,6 +179,58 @@ def test_a_bad_image_loses_nothing(tmp_path: Path, golden_checkpoint: Path) -> N
         repaired = run_stage("extract")
     assert repaired.returncode == 0
     assert "31 of 32 images have all their features in the store, 1 to compute" in repaired.stderr
+
+
+def test_what_changed_after_the_manifest_is_not_used(
+    tmp_path: Path, golden_checkpoint: Path
+) -> None:
+    """Masks are refused where they are measured; the report says so in place of each picture."""
+    images = tmp_path / "images"
+    shutil.copytree(GOLDEN / "images", images)
+    params = changed(
+        golden_params("zeroshot_language", golden_checkpoint),
+        dataset__path=str(images), dataset__categories=["weave"], features__segmentation_sizes=[96],
+    )  # fmt: skip
+    folder = run_stages(tmp_path / "project", params)
+
+    def shrink(part: str) -> None:
+        for file in (images / "weave" / part).rglob("*.*"):
+            with Image.open(file) as opened:
+                opened.resize((9, 7)).save(file)
+
+    shrink("ground_truth")
+    with pytest.raises(
+        DataError, match=r"^weave/ground_truth/\S+ changed while the pipeline ran: run"
+    ):
+        run_stages(folder, params, "evaluate")
+    shutil.rmtree(images)
+    shutil.copytree(GOLDEN / "images", images)
+    run_stages(folder, params, "evaluate", "report")
+    page = folder / "results" / "report" / "index.html"
+    assert " changed while the pipeline ran" not in page.read_text(encoding="utf-8")
+    shrink("ground_truth")
+    shrink("test")
+    run_stages(folder, params, "report")
+    for part in ("ground_truth", "test"):
+        told = rf"weave/{part}/\S+ changed while the pipeline ran: run `dvc repro` again"
+        assert re.search(told, page.read_text(encoding="utf-8"))
+
+
+def test_names_steer_no_terminal(tmp_path: Path, golden_checkpoint: Path) -> None:
+    """They are written as escapes, in the terminal and in the log file."""
+    images = tmp_path / "images"
+    shutil.copytree(GOLDEN / "images" / "weave", images / "\x9b31m")
+    shutil.copytree(GOLDEN / "images" / "weave", images / "b\u202e")
+    params = golden_params("zeroshot_language", golden_checkpoint)
+    params = changed(params, dataset__path=str(images), dataset__categories=None)
+    with project(tmp_path / "project", params) as folder:
+        done = run_stage("manifest")
+        (log,) = (folder / "logs").iterdir()
+    assert done.returncode == 0, done.stderr
+    for text in (done.stderr, log.read_text(encoding="utf-8")):
+        assert r"\x9b31m/t" in text
+        assert r"b\u202e/t" in text
+        assert all(line.isprintable() for line in text.splitlines())
 
 
 def test_a_traceback_for_those_who_ask(tmp_path: Path) -> None:
