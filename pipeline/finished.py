@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fade.aspect import Aspect
 from fade.bank import index_vectors, read_index
@@ -17,7 +17,7 @@ from fade.text import TextClassifier
 from fade.types import Trial
 from pipeline.banks import BANK_TABLE, Bank, Comparison, HeldBank, bank_path, comparisons
 from pipeline.models import SHIPPED, load_encoder
-from pipeline.params import PARAMS_FILE, Params, load_params, load_yaml
+from pipeline.params import PARAMS_FILE, Params, leaf, load_params, load_yaml
 from pipeline.paths import (
     CATEGORIES,
     MANIFEST,
@@ -176,7 +176,7 @@ class FinishedRun(Material):
             "segmentation_mode": fusion.segmentation_mode,
             "normalize": fusion.normalize,
         }  # fmt: skip
-        same = all(_leaf(content, f"fusion.{name}") == own for name, own in made_with.items())
+        same = all(leaf(content, f"fusion.{name}") == own for name, own in made_with.items())
         if not same or set(found) != set(self.categories):
             raise StoreError(
                 f"{path} was made with other parameters than those in {PARAMS_FILE}: run `fade run` "
@@ -314,18 +314,12 @@ def _check_lock(folder: Path) -> None:
         return  # stages may also be run without DVC
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         raise StoreError(f"{folder / LOCK} cannot be read: run `fade run`") from None
-    changed = [name for name, value in ran.items() if _leaf(content, name) != value]
+    changed = [name for name, value in ran.items() if leaf(content, name) != value]
     if changed:
         raise StoreError(
             f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(changed)[:5])}): run "
             "`fade run` to bring the results up to date"
         )
-
-
-def _leaf(content: Any, name: str) -> Any:
-    for key in name.split("."):
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
 
 
 def _anchored(params: Params, folder: Path) -> Params:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from fade.errors import ParameterError
 from pipeline.params import PARAMS_FILE, dump_yaml, load_params, load_yaml, parse_params
+from pipeline.parent import lives
 
 KEPT = Path(".dvc") / "tmp" / "fade-params.yaml"
 """Where the original lies meanwhile."""
@@ -70,7 +74,8 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Cal
     )
 
     def write(process: int) -> None:
-        _replace(file, f"{_MARK}{process}: {said}.\n{text}".encode())
+        started = psutil.Process(process).create_time()
+        _replace(file, f"{_MARK}{process} of {started:.2f}: {said}.\n{text}".encode())
 
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -95,36 +100,34 @@ def restore(folder: Path = Path()) -> str:
     file, kept = folder / PARAMS_FILE, folder / KEPT
     if not kept.exists():
         return ""
-    owner = _owner(file)
-    if owner is None:
+    try:
+        first = file.read_text(encoding="utf-8").split("\n", 1)[0]
+    except (OSError, ValueError):
+        first = ""
+    if not first.startswith(_MARK):
         kept.unlink()
         return f"{file} was written while it stood in for another: it stays as it is"
-    if owner != os.getpid() and _runs(owner):
+    if reader := _reader(first):
         raise ParameterError(
-            f"a `fade run` with parameters of its own is going on here (process {owner}): wait for it"
+            f"a `fade run` with parameters of its own is going on here (process {reader}): wait for it"
         )
     _replace(file, kept.read_bytes())
     kept.unlink()
     return f"{file} is back as it was before a run that did not end"
 
 
-def _owner(file: Path) -> int | None:
-    """The process that reads a file that one of ours put there."""
-    try:
-        first = file.read_text(encoding="utf-8").split("\n", 1)[0]
-        return int(first.removeprefix(_MARK).split(":")[0]) if first.startswith(_MARK) else None
-    except (OSError, ValueError):
+def _reader(first: str) -> int | None:
+    """The process that the first line of a file of ours names, if it is another one and lives."""
+    found = re.match(rf"{_MARK}(\d+) of ([\d.]+):", first)
+    if found is None or int(found[1]) == os.getpid():
         return None
-
-
-def _runs(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+        process = psutil.Process(int(found[1]))
+        # another one may have its number by now
+        same = abs(process.create_time() - float(found[2])) < 1
+    except (psutil.Error, ValueError):
+        return None
+    return process.pid if same and lives(process) else None
 
 
 def _replace(file: Path, data: bytes) -> None:

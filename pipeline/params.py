@@ -460,6 +460,13 @@ def dump_yaml(content: Any, **how: Any) -> str:
     return text
 
 
+def leaf(content: Any, name: str) -> Any:
+    """A value of nested mappings by its dotted name; None where there is none."""
+    for key in name.split("."):
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
+
+
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values a node stands for once its aliases are written out.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -24,6 +26,8 @@ from pipeline.params import DatasetParams, load_params
 from pipeline.project.scaffold import refresh_code
 from pipeline.runner import EXIT_CODE_FILE
 
+ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a run in order, besides an interrupt: params.yaml is put back."""
 UNKNOWN = 1
 """Exit code where no stage left one: DVC itself failed, or a stage was killed."""
 NEVER_HASHED = {".git", ".hg", ".dvc"}
@@ -82,12 +86,26 @@ def _environment(left: Path) -> dict[str, str]:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # the terminal told DVC too, and it ends when its stage has put its work away
-            continue
+    """DVC's exit code. Whoever ends this process ends DVC, which would else go on without it."""
+
+    def end(number: int, frame: object) -> None:
+        process.send_signal(number)
+
+    before = {
+        number: signal.signal(number, end)
+        for number in ENDS
+        if threading.current_thread() is threading.main_thread()
+    }
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                # the terminal told DVC too, and it ends when its stage has put its work away
+                continue
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check_watched(dataset: DatasetParams) -> None:

@@ -9,12 +9,16 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fade.errors import CONTROL, FadeError, StoreError, plain, refusal
-from pipeline.params import load_params
+import yaml
+
+from fade.errors import CONTROL, FadeError, ParameterError, StoreError, plain, refusal
+from pipeline.params import PARAMS_FILE, leaf, load_params, load_yaml
+from pipeline.parent import end_with_dvc
 from pipeline.paths import project_root
 
 log = logging.getLogger("fade")
@@ -98,6 +102,33 @@ def for_people(error: Exception) -> FadeError | None:
     return None
 
 
+def used_parameters(stage: str) -> dict[str, Any]:
+    """The values in params.yaml that dvc.yaml names for a stage, by dotted name; none without it."""
+    try:
+        stages = load_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        content = load_yaml(PARAMS_FILE.read_text(encoding="utf-8"))
+        return {name: leaf(content, name) for name in stages[stage].get("params", ())}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        return {}
+
+
+def check_unchanged(stage: str, used: Mapping[str, Any]) -> None:
+    """Refuse results of parameters that changed meanwhile.
+
+    DVC notes parameters when a stage ends, and would take its results for those of the new ones.
+
+    Raises:
+        ParameterError: some of them have other values now.
+    """
+    now = used_parameters(stage)
+    changed = [name for name, value in used.items() if now.get(name) != value]
+    if changed:
+        raise ParameterError(
+            f"{PARAMS_FILE} changed while this stage ran ({', '.join(sorted(changed)[:5])}): run again; "
+            "what the new values leave as it is is not computed again"
+        )
+
+
 def run_stage(module: str) -> None:
     """Run the function ``run(params)`` of a stage module and end the process.
 
@@ -109,7 +140,10 @@ def run_stage(module: str) -> None:
     path = _open_log(stage)
     start = time.monotonic()
     try:
-        importlib.import_module(module).run(load_params())
+        end_with_dvc()
+        params, used = load_params(), used_parameters(stage)
+        importlib.import_module(module).run(params)
+        check_unchanged(stage, used)
     except KeyboardInterrupt:
         log.error("interrupted; what was finished is kept, run again to go on")
         code = 130

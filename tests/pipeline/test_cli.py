@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -411,6 +412,19 @@ def test_run_with_other_parameters_puts_them_back(
     assert project("run", "--categories", "a,,b").code == 2
     Path("fail").unlink()
     assert "this run alone" not in project("run").err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_ends_dvc_and_puts_them_back(
+    project: Fade, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = Path("params.yaml").read_bytes()
+    program = f"import os, time; os.kill(os.getppid(), {int(number)}); time.sleep(60)"
+    pretend_dvc(monkeypatch, program)
+    start = time.monotonic()
+    assert project("run", "--limit", "3").code == 1
+    assert time.monotonic() - start < 30
+    assert Path("params.yaml").read_bytes() == before
 
 
 def test_overrides_and_json_steer_no_terminal(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
@@ -114,13 +115,18 @@ def test_a_file_that_was_written_meanwhile_stays(file: Path) -> None:
 def test_another_run_waits_for_it(file: Path) -> None:
     with overridden(LIMIT):
         text = file.read_text(encoding="utf-8")
-        other = os.getppid()
+        other = psutil.Process(os.getppid())
+        mine, started = psutil.Process().create_time(), other.create_time()
+        own = f"process {os.getpid()} of {mine:.2f}"
+        assert own in text
         file.write_text(
-            text.replace(f"process {os.getpid()}", f"process {other}"), encoding="utf-8"
+            text.replace(own, f"process {other.pid} of {started:.2f}"), encoding="utf-8"
         )
-        with pytest.raises(ParameterError, match=f"process {other}"):
+        with pytest.raises(ParameterError, match=f"process {other.pid}"):
             restore()
-        file.write_text(text, encoding="utf-8")
+        # a process of that number that started at another time is another one
+        file.write_text(text.replace(own, f"process {other.pid} of 12.5"), encoding="utf-8")
+        assert "is back" in restore()
     assert file.read_text(encoding="utf-8") == ORIGINAL
 
 

@@ -10,9 +10,10 @@ from types import ModuleType
 
 import pytest
 
-from fade.errors import CONTROL, plain
+from fade.errors import CONTROL, ParameterError, plain
 from pipeline import runner
 from pipeline.params import load_params
+from pipeline.runner import check_unchanged, used_parameters
 from tests.projects import ROOT
 
 EVIL = "\x1b[2J\x1b]0;own\x07evil\nmanifest: error: fake line\x9b\u202e.png"
@@ -74,3 +75,29 @@ def test_tracebacks_keep_their_lines(
     written = lines(file.read_text(encoding="utf-8"))
     assert "Traceback (most recent call last):" in written
     assert "    raise RuntimeError(EVIL)" in written
+
+
+DVC = "stages:\n  evaluate:\n    cmd: x\n    params: [fusion.vision_weight, evaluate]\n"
+
+
+def test_parameters_that_change_while_a_stage_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert used_parameters("evaluate") == {}
+    Path("dvc.yaml").write_text(DVC)
+    file = Path("params.yaml")
+    text = "fusion: {vision_weight: 0.5, normalize: none}\nevaluate: {size: 64}\n"
+    file.write_text(text)
+    used = used_parameters("evaluate")
+    assert used == {"fusion.vision_weight": 0.5, "evaluate": {"size": 64}}
+    assert used_parameters("unknown") == {}
+    file.write_text(f"# a remark\n{text}".replace("none", "other"))  # nothing that the stage reads
+    check_unchanged("evaluate", used)
+    for changed in (text.replace("0.5", "0.9"), text.replace("64", "65"), "fusion: [", ""):
+        file.write_text(changed)
+        with pytest.raises(ParameterError, match="changed while this stage ran"):
+            check_unchanged("evaluate", used)
+    file.unlink()
+    with pytest.raises(ParameterError, match="changed while this stage ran"):
+        check_unchanged("evaluate", used)
