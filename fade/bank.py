@@ -167,6 +167,16 @@ def write_index(index: faiss.Index, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def stored_digest(path: Path) -> bytes:
+    """The checksum at the end of a file of :func:`write_index`; nothing if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-DIGEST, os.SEEK_END)
+            return file.read()
+    except OSError:
+        return b""
+
+
 def read_index(path: Path) -> faiss.Index:
     """Read what :func:`write_index` wrote.
 

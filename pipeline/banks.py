@@ -21,6 +21,7 @@ from fade.bank import (
     similarity_by_index,
     similarity_to_others,
     similarity_to_references,
+    stored_digest,
 )
 from fade.maps import merge_sizes
 from fade.types import Trial
@@ -43,13 +44,13 @@ def bank_path(category: str, size: int, trial: Trial | None = None) -> Path:
 
 
 @lru_cache(maxsize=16)
-def open_index(path: Path, modified: int) -> Any:
-    """An index, kept by each worker; ``modified`` tells a rewritten file from the old one."""
+def open_index(path: Path, digest: bytes) -> Any:
+    """An index, kept by each worker; the file's checksum tells a rewritten file from the old one."""
     return read_index(path)
 
 
 def _open(path: Path) -> Any:
-    return open_index(path.resolve(), path.stat().st_mtime_ns if path.exists() else 0)
+    return open_index(path.resolve(), stored_digest(path))
 
 
 @dataclass(frozen=True)

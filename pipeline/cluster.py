@@ -111,8 +111,11 @@ def _end_with_parent() -> None:
     """
     import multiprocessing
     import os
+    import signal
     from threading import Thread
 
+    # Ctrl-C in a terminal goes to workers, too: the stage tells them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -155,7 +155,9 @@ def _write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> Non
     import zarr
 
     group: Any = zarr.open_group(maps, mode="r+", zarr_format=3)
-    group[trial.label][first : first + len(levels)] = levels
+    # a chunk that is not there would read as one without anomalies
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        group[trial.label][first : first + len(levels)] = levels
 
 
 def create_maps(

@@ -293,9 +293,10 @@ class FinishedRun(Material):
 
 
 def _check_lock(folder: Path) -> None:
-    """Refuse parameters that DVC did not run with, where it left its lock file.
+    """Refuse parameters that DVC did not run with, and stages that ran alone, by its lock file.
 
-    The report's parameters are all there are, so those of the other stages are looked at.
+    The report's parameters are all there are, so those of the other stages are looked at. A stage
+    that ran while those after it did not leaves banks, say, that thresholds are not made for.
     """
     import yaml
 
@@ -310,6 +311,13 @@ def _check_lock(folder: Path) -> None:
             for name, value in entry.get("params", {}).get(str(PARAMS_FILE), {}).items()
             if name not in WHICH_IMAGES
         }
+        made = {out["path"]: out.get("md5") for s in stages.values() for out in s.get("outs", ())}
+        behind = [
+            stage
+            for stage, entry in stages.items()
+            for dep in entry.get("deps", ())
+            if stage != "report" and made.get(dep["path"], dep.get("md5")) != dep.get("md5")
+        ]
     except FileNotFoundError:
         return  # stages may also be run without DVC
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
@@ -318,6 +326,11 @@ def _check_lock(folder: Path) -> None:
     if changed:
         raise StoreError(
             f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(changed)[:5])}): run "
+            "`fade run` to bring the results up to date"
+        )
+    if behind:
+        raise StoreError(
+            f"{', '.join(dict.fromkeys(behind))} did not run again after the stages before: run "
             "`fade run` to bring the results up to date"
         )
 

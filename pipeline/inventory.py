@@ -287,7 +287,11 @@ def _prunable(
     served = np.zeros(len(wanted), bool)
     for segment, part in rows.segments():
         entry_file = f"{store.folder(space)}/index/{segment}.json"
-        group = [*index.pop(entry_file, ()), *segments.pop(segment, ())]
+        data = segments.pop(segment, [])
+        group = [*index.pop(entry_file, ()), *data]
+        if not _is_whole(space, data, part.stop - part.start):
+            yield space.label, "unpublished", group  # its rows cannot be read: others serve
+            continue
         mine = number[part]
         new = mine[~served[mine]]
         if wanted[new].any():
@@ -296,6 +300,13 @@ def _prunable(
             yield space.label, "unused" if len(new) else "duplicate", group
     for group in (*segments.values(), *index.values()):
         yield space.label, "unpublished", group
+
+
+def _is_whole(space: Space, files: Iterable[Listed], rows: int) -> bool:
+    """Whether a segment's files are there and hold so many rows."""
+    sizes = {file.name.split("/", 4)[4]: file.bytes for file in files if file.bytes}
+    described = sizes.pop("zarr.json", 0)
+    return described > 0 and max(sizes.values(), default=0) >= rows * space.row_bytes
 
 
 def _numbered(

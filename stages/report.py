@@ -134,6 +134,13 @@ def _map_loader() -> Callable[[str, int], np.ndarray | None]:
             f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`"
         ) from None
     check_schema(group.attrs, MAPS.path)
+    for name, maps in group.arrays():
+        lacking = maps.nchunks - maps.nchunks_initialized
+        if lacking:  # zarr reads them as zeros
+            raise StoreError(
+                f"{MAPS.path}: {lacking} of {maps.nchunks} chunks of {name} are missing: run "
+                "`dvc repro --force evaluate`"
+            )
 
     def load(trial: str, row: int) -> np.ndarray | None:
         try:

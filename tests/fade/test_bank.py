@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fade.bank import (
     similarity_by_index,
     similarity_to_others,
     similarity_to_references,
+    stored_digest,
     unit,
     write_index,
 )
@@ -133,6 +135,19 @@ def test_flat_file_round_trip(tmp_path: Path) -> None:
     index = read_index(tmp_path / "deep" / "er" / "bank.faiss")
     np.testing.assert_array_equal(index_vectors(index), bank)
     assert index_vectors(index).base is not None  # a view
+
+
+def test_a_rewritten_file_has_another_digest(tmp_path: Path) -> None:
+    path = tmp_path / "bank.faiss"
+    assert stored_digest(path) == b""
+    seen = set()
+    for count in (20, 21, 20):
+        write_index(build_index(vectors(count)), path)
+        os.utime(path, (1e9, 1e9))  # a coarse clock
+        seen.add(stored_digest(path))
+    assert len(seen) == 2
+    path.write_bytes(b"x")
+    assert stored_digest(path) == b""
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -257,6 +257,26 @@ def test_numbers_of_the_lock_are_those_of_the_parameters(tmp_path: Path) -> None
     _check_lock(tmp_path)
 
 
+def test_a_stage_that_ran_alone_leaves_the_others_behind(tmp_path: Path) -> None:
+    """As after `fade run score_vision` with other banks: thresholds are those of the old ones."""
+    (tmp_path / "params.yaml").write_text("{}")
+    receipt = "artefacts/receipts/vision.parquet"
+
+    def write(made: str) -> None:
+        stages = {
+            "score_vision": {"outs": [{"path": receipt, "md5": made}]},
+            "evaluate": {"deps": [{"path": receipt, "md5": "a"}, {"path": "code.py", "md5": "c"}]},
+            "report": {"deps": [{"path": receipt, "md5": "old"}]},
+        }
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
+
+    write("a")
+    _check_lock(tmp_path)
+    write("b")
+    with pytest.raises(StoreError, match=r"^evaluate did not run again after the stages before"):
+        _check_lock(tmp_path)
+
+
 def test_another_model(folder: Path, bundle: Path, tmp_path: Path) -> None:
     project = Path(shutil.copytree(folder, tmp_path / "copy"))
     text = (project / "params.yaml").read_text()

@@ -114,6 +114,30 @@ def test_duplicates_go_and_their_rows_stay(store: Store) -> None:
     assert first
 
 
+@pytest.mark.parametrize("harm", ["gone", "short", "undescribed"])
+def test_the_only_sound_copy_stays(store: Store, harm: str) -> None:
+    """Whichever of two comes first by name; the damaged one goes."""
+    for first in (True, False):
+        segments = sorted(write(store, "a", "b") for _ in range(2))
+        torn = segments[0 if first else 1]
+        folder = Path(str(store.root)) / store.folder(SPACE) / "segments" / torn
+        data = folder / "c" / "0" / "0"
+        if harm == "gone":
+            data.unlink()
+        elif harm == "short":
+            data.write_bytes(data.read_bytes()[:-1])
+        else:
+            (folder / "zarr.json").unlink()
+        removals = inventory.prunable(store, everything=True)
+        assert reasons(removals) == ["unpublished"]
+        assert all(torn in name for removal in removals for name in removal.names)
+        inventory.remove(store, removals)
+        index = Store(store.root).index(SPACE)
+        assert len(store.read(SPACE, list(index.values()))) == 2
+        store.withdraw(SPACE, next(iter(index.values())).segment)
+        inventory.remove(store, inventory.prunable(store, everything=True))
+
+
 def test_unused_rows(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     used, mixed, unused = write(store, "a"), write(store, "b", "c"), write(store, "d")
     text = write(store, "prompt", space=TEXT)

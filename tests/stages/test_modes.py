@@ -11,7 +11,10 @@ import pandas as pd
 import pytest
 import zarr
 
+from fade.errors import StoreError
 from fade.text import CLASSIFIERS
+from fade.types import Trial
+from pipeline.evaluation import _write_maps, create_maps
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 MODES = ("none", "language", "vision", "both")
@@ -90,3 +93,21 @@ def test_text_classifiers(classifier: str, base: dict[str, Any], tmp_path: Path)
         np.load(file, allow_pickle=False).files
         for file in (tmp_path / "artefacts" / "text").glob("*.npz")
     )
+
+
+def test_a_map_that_is_not_there_is_no_empty_one(base: dict[str, Any], tmp_path: Path) -> None:
+    folder = run_stages(tmp_path, base)
+    arrays = zarr.open_group(folder / "results" / "maps.zarr", mode="r")
+    assert all(array.nchunks_initialized == array.nchunks for _, array in arrays.arrays())
+    chunks = folder / "results" / "maps.zarr" / "shots1_seed0" / "c"
+    next(path for path in chunks.rglob("*") if path.is_file()).unlink()
+    with pytest.raises(StoreError, match=r"1 of \d+ chunks of shots1_seed0 are missing"):
+        run_stages(folder, base, "report")
+
+
+def test_a_map_of_zeros_is_written(tmp_path: Path) -> None:
+    create_maps(tmp_path / "maps.zarr", [Trial(1, 0)], 5, (2, 3), 2, 1)
+    for first, count in ((0, 2), (2, 2), (4, 1)):
+        _write_maps(tmp_path / "maps.zarr", first, Trial(1, 0), np.zeros((count, 2, 3), np.uint8))
+    (array,) = (a for _, a in zarr.open_group(tmp_path / "maps.zarr", mode="r").arrays())
+    assert (array.nchunks_initialized, array.nchunks) == (3, 3)
