@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fade.errors import FadeError, ModelError, ParameterError
 from pipeline.params import ClusterParams
@@ -96,11 +97,15 @@ class Session:
         if target:
             self.started = target(cluster)
         try:
-            self.client = Client(
-                self.started or cluster.address,
-                timeout=CONNECT_SECONDS,
-                set_as_default=False,
-                name="fade",
+            self.client = _within(
+                # where something else listens, the client would wait for ever
+                CONNECT_SECONDS + 5,
+                lambda: Client(
+                    self.started or cluster.address,
+                    timeout=CONNECT_SECONDS,
+                    set_as_default=False,
+                    name="fade",
+                ),
             )
         except (*CANCELLED, OSError, ValueError, TypeError) as error:
             self.close()
@@ -153,6 +158,26 @@ class Session:
                 message.get("worker", ""),
                 f"; repeated elsewhere: {', '.join(tasks)}" if tasks else "",
             )
+
+
+def _within(seconds: float, call: Callable[[], R]) -> R:
+    """The result of a call; TimeoutError if it takes longer, and then it goes on unheard."""
+    answers: SimpleQueue[tuple[R | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, name="connect", daemon=True).start()
+    try:
+        result, error = answers.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return cast(R, result)
 
 
 _OPEN: dict[str, Session] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,9 +32,10 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: that names the file, whatever wrote it.
     """
-    part = path.with_name(f".{path.name}.part")  # the next run takes what a kill left
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # two may write at once
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path)
         yield part
         part.replace(path)
     except OSError as error:  # a full disk does not say which file
@@ -42,6 +44,17 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def _tidy(path: Path) -> None:
+    """Remove what killed writers of a file left beside it."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        import psutil
+
+        writer = part.name.split(".")[-2]
+        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+            with suppress(OSError):
+                part.unlink()
 
 
 def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:

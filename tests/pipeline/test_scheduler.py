@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.scheduler, "CONNECT_SECONDS", 1)
     with pytest.raises(ParameterError, match="no dask scheduler answers"):
         map_tasks(refuse, [0], nowhere, "work")
+
+
+def test_something_listens_that_is_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.scheduler, "CONNECT_SECONDS", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        nowhere = ClusterParams(
+            kind="address", address=f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        )
+        start = time.monotonic()
+        with pytest.raises(ParameterError, match="no dask scheduler answers"):
+            map_tasks(refuse, [0], nowhere, "work")
+        assert time.monotonic() - start < 30
 
 
 @pytest.fixture(scope="module")
