@@ -211,6 +211,7 @@ def iterate_there(
     running: dict[int, str] = {}
     ready: dict[int, R] = {}
     turn = 0
+    heard = time.monotonic()
     with WorkerPool(cluster) as pool:
         while following is not None or running or ready:
             if following is not None and len(running) + len(ready) < pool.width:
@@ -226,8 +227,9 @@ def iterate_there(
                 try:
                     number, future = finished.get(timeout=1.0)
                 except Empty:
-                    pool.check()
+                    pool.check(time.monotonic() - heard)
                     continue
+                heard = time.monotonic()
                 key = running.pop(number)
                 try:
                     ready[number] = future.result()
@@ -272,8 +274,11 @@ class WorkerPool:
         future.add_done_callback(lambda done: self.handed_out.pop(done.key, None))
         return future
 
-    def check(self) -> None:
-        """Say that there are no workers, and give up in the end.
+    def check(self, quiet: float = 0.0) -> None:
+        """Say that there are no workers, and give up in the end; say which ones do not move.
+
+        Args:
+            quiet: for so many seconds no task has ended.
 
         Raises:
             FadeError: the scheduler is lost, or there was no worker for ``cluster.wait`` seconds.
@@ -282,6 +287,23 @@ class WorkerPool:
             raise self._lost()
         if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
             self._look()
+            if quiet > SECONDS_BETWEEN_LINES < time.monotonic() - self._said:
+                self._name_silent()
+
+    def _name_silent(self) -> None:
+        now = time.time()
+        silent = [
+            address
+            for address, worker in self.session.workers().items()
+            if now - worker["last_seen"] > SECONDS_BETWEEN_LINES
+        ]
+        if silent:
+            self._said = time.monotonic()
+            log.warning(
+                "nothing was heard of the workers %s for a minute or more: are they stopped, or out of "
+                "reach? dask gives them up after some minutes, and others repeat their tasks",
+                ", ".join(silent),
+            )
 
     def explain(self, error: BaseException, label: str, name: str) -> BaseException:
         """A line for a lost scheduler, a task whose workers die, and a worker without our code."""

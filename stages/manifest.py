@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 from array import array
@@ -403,6 +404,14 @@ def _fitting(
         )
 
 
+def _listing(params: Params) -> tuple[int, bytes]:
+    """How many images there are, and a hash of which, masks included."""
+    count, digest = 0, hashlib.blake2b(digest_size=20)
+    for count, record in enumerate(_records(params), 1):  # noqa: B007
+        digest.update(f"{record.path}\0{record.mask or ''}\n".encode())
+    return count, digest.digest()
+
+
 def run(params: Params) -> None:
     """Write the manifest, the list of categories, and what is left out or odd."""
     import pyarrow as pa
@@ -411,7 +420,7 @@ def run(params: Params) -> None:
     _warn_unless_watched(params)
     path = open_path(dataset.path)
     root = dataset_root(dataset.format, path)
-    total = sum(1 for _ in _records(params))  # refuses bad tables and folders before hours of work
+    total, listed = _listing(params)  # refuses bad tables and folders before hours of work
     remarks = Remarks()
     skipped: list[dict[str, str]] = []
     tested: dict[str, ImageRecord] = {}
@@ -437,6 +446,9 @@ def run(params: Params) -> None:
                 )
             if not remarks.rows:
                 raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
+    if _listing(params) != (total, listed):
+        # DVC hashes the data when the stage has ended, and would take it for what was read
+        raise DataError(f"{dataset.path}: images came or went while it was read: run again")
     warnings = list(remarks.lines(MANIFEST.path))
     if dataset.format in ("mvtec", "folder"):
         warnings += _overlooked(path, tested.values(), list(remarks.categories))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -145,6 +147,24 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.scheduler, "CONNECT_SECONDS", 1)
     with pytest.raises(ParameterError, match="no dask scheduler answers"):
         map_tasks(refuse, [0], nowhere, "work")
+
+
+def test_a_worker_that_is_stopped_is_named(
+    doomed: Machines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pipeline.scheduler, "SECONDS_BETWEEN_LOOKS", 0.2)
+    monkeypatch.setattr(pipeline.scheduler, "SECONDS_BETWEEN_LINES", 3.0)
+    stopped = doomed.processes["worker-1"].pid
+    os.killpg(stopped, signal.SIGSTOP)
+
+    def go_on(record: logging.LogRecord) -> bool:
+        if "nothing was heard" in record.getMessage():
+            os.killpg(stopped, signal.SIGCONT)
+        return True
+
+    caplog.handler.addFilter(go_on)
+    assert map_tasks(refuse, [0, 2, 3, 4, 5, 6], cluster(doomed), "work") == [0, 2, 3, 4, 5, 6]
+    assert any("nothing was heard of the workers tcp://" in text for text in caplog.messages)
 
 
 def test_something_listens_that_is_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cache.layout import content_key
+from fade.errors import DataError
 from pipeline.paths import CATEGORIES, MANIFEST
 from pipeline.tables import read_json, read_table
 from tests.projects import GOLDEN, changed, golden_params, run_stages
@@ -70,3 +73,27 @@ def test_a_folder_that_nobody_watches(
     caplog.clear()
     run_stages(tmp_path / "b", changed(params, dataset__watch=str(GOLDEN)), "manifest")
     assert not caplog.text.count("dataset.watch")
+
+
+def test_images_that_come_while_it_runs(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC hashes the data when the stage has ended."""
+    import stages.manifest
+
+    images = Path(shutil.copytree(GOLDEN / "images", tmp_path / "images"))
+    params = changed(params, dataset__path=str(images), dataset__watch=str(images))
+    real = stages.manifest.table_writer
+
+    @contextmanager
+    def late(*args: Any, **options: Any) -> Iterator[Any]:
+        with real(*args, **options) as write:
+            yield write
+        good = images / "weave" / "test" / "good"
+        shutil.copy(next(good.glob("*.png")), good / "zzz.png")
+
+    monkeypatch.setattr(stages.manifest, "table_writer", late)
+    with pytest.raises(DataError, match="came or went while it was read: run again"):
+        run_stages(tmp_path / "project", params, "manifest")
+    monkeypatch.setattr(stages.manifest, "table_writer", real)
+    run_stages(tmp_path / "project", params, "manifest")
