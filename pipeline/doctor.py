@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from fade.errors import DataError, FadeError, ModelError, ParameterError, StoreError
+from pipeline.overrides import stands_in
 from pipeline.params import PARAMS_FILE, Params, load_params
 
 Level = Literal["ok", "warning", "problem"]
@@ -68,7 +69,14 @@ def diagnose() -> list[Finding]:
         params = load_params()
     except ParameterError as error:
         return [*findings, problem("parameters", error)]
-    findings.append(ok("parameters", f"{PARAMS_FILE} is in order"))
+    if stands_in():
+        text = (
+            f"{PARAMS_FILE} is that of one `fade run` with options: unless that still goes on, the next "
+            "`fade run` puts your own back"
+        )
+        findings.append(warning("parameters", text))
+    else:
+        findings.append(ok("parameters", f"{PARAMS_FILE} is in order"))
     checks: tuple[tuple[str, Callable[[Params], Iterator[Finding]]], ...] = (
         ("device", _device), ("threads", _threads), ("project", _project), ("data", _data),
         ("prompts", _prompts), ("model", _model), ("store", _store),

@@ -116,6 +116,16 @@ def restore(folder: Path = Path()) -> str:
     return f"{file} is back as it was before a run that did not end"
 
 
+def stands_in(folder: Path = Path()) -> bool:
+    """Whether params.yaml is that of a run with parameters of its own."""
+    try:
+        return (folder / KEPT).exists() and (folder / PARAMS_FILE).read_text(
+            encoding="utf-8"
+        ).startswith(_MARK)
+    except (OSError, ValueError):
+        return False
+
+
 def _reader(first: str) -> int | None:
     """The process that the first line of a file of ours names, if it is another one and lives."""
     found = re.match(rf"{_MARK}(\d+) of ([\d.]+):", first)

@@ -15,7 +15,8 @@ from dvc.utils.serialize import parse_yaml
 
 from fade.errors import ParameterError
 from pipeline import overrides
-from pipeline.overrides import KEPT, overridden, restore
+from pipeline.doctor import diagnose
+from pipeline.overrides import KEPT, overridden, restore, stands_in
 from pipeline.params import load_params
 from pipeline.presets.catalogue import template
 from tests.projects import ROOT
@@ -153,3 +154,13 @@ def test_a_link_stays_a_link(file: Path) -> None:
 
 def test_examples_in_docstrings() -> None:
     assert doctest.testmod(overrides).failed == 0
+
+
+def test_doctor_tells_of_a_file_that_stands_in(file: Path) -> None:
+    assert not stands_in()
+    with overridden(LIMIT):
+        assert stands_in()
+        found = {finding.topic: finding for finding in diagnose()}
+        assert found["parameters"].level == "warning"
+        assert "puts your own back" in found["parameters"].text
+    assert not stands_in()
