@@ -15,6 +15,8 @@ log = logging.getLogger("fade")
 
 STARTED_BY_DVC = "DVC_STAGE"
 """Environment variable that DVC sets for the commands of its stages."""
+ENDING = signal.SIGUSR1
+"""Tells a stage to end as an interrupt does."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 10.0
 """After so long a stage that was asked to end is made to."""
@@ -54,13 +56,16 @@ def end_with_dvc() -> None:
     if parent is None:
         return
 
+    # an interrupt is ignored where a shell started the run in the background
+    signal.signal(ENDING, signal.default_int_handler)
+
     def watch() -> None:
         while lives(parent):
             time.sleep(SECONDS_BETWEEN_LOOKS)
         log.error("DVC has ended, and so does this stage")
         main = threading.main_thread().ident
         if main is not None:  # to that thread: it may be asleep
-            signal.pthread_kill(main, signal.SIGINT)
+            signal.pthread_kill(main, ENDING)
         time.sleep(SECONDS_TO_END)
         os._exit(1)
 

@@ -14,7 +14,8 @@ from pipeline.parent import STARTED_BY_DVC, find_dvc, lives
 from tests.projects import ROOT
 
 STAGE = """
-import sys, time, logging
+import sys, time, logging, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background
 sys.path.insert(0, {root!r})
 from pipeline.parent import end_with_dvc
 logging.basicConfig()
