@@ -16,6 +16,8 @@ from benchmarks.machine import Machine, seconds
 from benchmarks.neighbours import PATCHES, vectors
 from benchmarks.pipeline import extraction
 from benchmarks.table import Row, alternate
+from fade import gpu
+from fade.bank import similarity_to_references
 from fade.encoder import Encoder
 
 BATCH = 8
@@ -39,7 +41,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     encoder = Encoder.load(MODEL, "seeded", precision="bf16", device="cuda")
     pixels = images(sizes, BATCH)
     run = _finished(
-        lambda: {size: encoder.encode_images(image, ALL) for size, image in pixels.items()}
+        lambda: [encoder.start_encoding(image, ALL, "float16") for image in pixels.values()]
     )
     taken = seconds(run, 3)
     share = BATCH * sum(operations(encoder, size) for size in sizes) / taken / rate
@@ -85,11 +87,16 @@ def _extraction(name: str, encoder: Encoder, count: int) -> Row:
 
 def _neighbours(name: str) -> list[Row]:
     import faiss
-    import torch
 
-    queries, bank = vectors(PATCHES, 0), vectors(10 * PATCHES, 1)
-    on_gpu = [torch.from_numpy(x).cuda() for x in (queries, bank)]
-    by_torch = seconds(_finished(lambda: (on_gpu[0] @ on_gpu[1].T).amax(dim=1)), 5)
+    references = 10
+    queries, bank = vectors(PATCHES, 0), vectors(references * PATCHES, 1)
+    placed, kept = gpu.placed(queries, "cuda"), gpu.placed(bank, "cuda")
+    found = gpu.similarity_to_references(placed, kept, PATCHES)
+    expected = similarity_to_references(queries, bank, PATCHES)
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    run = partial(gpu.similarity_to_references, placed, kept, PATCHES)
+    product = seconds(_finished(lambda: placed @ kept.T), 5)
+    ours, share = seconds(run, 5), "its float32 matmul"
     by_faiss = None
     if hasattr(faiss, "StandardGpuResources"):
         index = faiss.index_cpu_to_gpu(
@@ -97,7 +104,11 @@ def _neighbours(name: str) -> list[Row]:
         )
         index.add(bank)
         by_faiss = seconds(partial(index.search, queries, 1), 5)
+    where = f"{PATCHES:,} in {len(bank):,} patches"
+    on_cpu = seconds(partial(similarity_to_references, queries, bank, PATCHES), 2)
     return [
-        Row(f"{name}: neighbours of {PATCHES:,} in {len(bank):,}, torch beside faiss-gpu", by_torch,
-            by_faiss, "-", True)
+        Row(f"{name}: neighbours, {where}, beside faiss-gpu", ours, by_faiss, "-", True,
+            (product / ours, share)),
+        Row(f"{name}: neighbours, {where}, beside the CPU", ours, on_cpu, "ratio 1",
+            on_cpu >= ours, (product / ours, share)),
     ]  # fmt: skip

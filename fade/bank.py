@@ -287,11 +287,7 @@ def similarity_to_others(queries: np.ndarray) -> np.ndarray:
     Raises:
         ParameterError: the image is a single patch, so that there is no other.
     """
-    if len(queries) < 2:
-        raise ParameterError(
-            "an image of a single patch has no other patches to compare with: use larger "
-            "features.segmentation_sizes or set vision.query_in_bank to false"
-        )
+    check_others(len(queries))
     best = np.empty(len(queries), np.float32)
     for start in range(0, len(queries), QUERY_ROWS):
         block = queries[start : start + QUERY_ROWS]
@@ -300,6 +296,19 @@ def similarity_to_others(queries: np.ndarray) -> np.ndarray:
         products[rows, start + rows] = -np.inf
         products.max(axis=1, out=best[start : start + len(block)])
     return best
+
+
+def check_others(patches: int) -> None:
+    """Refuse an image without other patches.
+
+    Raises:
+        ParameterError: it is a single patch.
+    """
+    if patches < 2:
+        raise ParameterError(
+            "an image of a single patch has no other patches to compare with: use larger "
+            "features.segmentation_sizes or set vision.query_in_bank to false"
+        )
 
 
 def similarity_by_index(queries: np.ndarray, index: faiss.Index) -> np.ndarray:

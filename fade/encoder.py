@@ -18,7 +18,8 @@ import numpy as np
 from fade.aspect import Aspect, Shape, shape_of
 from fade.errors import ModelError, ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
-from fade.types import Feature, Stream, Token
+from fade.gpu import choose_device
+from fade.types import Device, Feature, Stream, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,9 @@ FEATURE_VERSION = 3
 SEEDED = "seeded"
 """``pretrained`` value for weights made from parameter names alone: for tests, means nothing."""
 
-MLP_TOKENS = 1024
-"""Tokens that go through an MLP at a time: enough for full speed, few enough to stay in the cache."""
+MLP_TOKENS = {"cpu": 1 << 10, "cuda": 1 << 16}
+"""Tokens that go through an MLP at a time: enough for full speed, few enough to stay in a CPU's cache
+or to leave room in a GPU's memory."""
 
 MOST_WEIGHTS = 20_000_000_000
 """In a tower: several times the largest CLIP, less than makes a machine swap for hours."""
@@ -42,18 +44,6 @@ BUGS = (AttributeError, TypeError, NameError, ImportError)
 """Errors of programs, which no network and no copied file mends: they are not reported as such."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Device = Literal["auto", "cuda", "cpu"]
-
-
-def choose_device(device: Device) -> str:
-    """Resolve ``auto``; refuse ``cuda`` where there is none."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ParameterError("runtime.device is cuda, but torch finds no GPU: use auto or cpu")
-    return device
 
 
 def _digest_state(state: Iterable[tuple[str, Tensor]]) -> str:
@@ -410,10 +400,29 @@ class _Block:
         from torch.nn import functional as F
 
         tokens = stream.view(-1, stream.shape[-1])
-        for part in tokens.split(MLP_TOKENS):
+        for part in tokens.split(MLP_TOKENS[tokens.device.type]):
             hidden = self.activation(F.linear(self.ln_2(part).to(self.up[0].dtype), *self.up))
             part += self.scale_2(F.linear(hidden, *self.down).float())
         return stream
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Embeddings of a batch that a GPU may still be computing, on their way to main memory.
+
+    Attributes:
+        tensors: by (stream, token), in main memory.
+        arrival: of the last of them; None if they are there.
+    """
+
+    tensors: dict[tuple[Stream, Token], Tensor]
+    arrival: torch.cuda.Event | None
+
+    def arrays(self) -> dict[tuple[Stream, Token], np.ndarray]:
+        """The embeddings, once they are there; other threads go on meanwhile."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        return {output: tensor.numpy() for output, tensor in self.tensors.items()}
 
 
 class Encoder:
@@ -458,6 +467,9 @@ class Encoder:
         preprocess = open_clip.get_model_preprocess_cfg(model)
         self.mean = tuple(float(x) for x in preprocess["mean"])
         self.std = tuple(float(x) for x in preprocess["std"])
+        self._mean, self._std = (
+            torch.tensor(x, device=device).view(3, 1, 1) for x in (self.mean, self.std)
+        )
         self._visual = visual
         self._blocks = [_Block.of(block, self._dtype) for block in visual.transformer.resblocks]
         self._first_gem_block = gem.first_block(len(self._blocks))
@@ -599,6 +611,18 @@ class Encoder:
         Raises:
             ParameterError: other shapes or types.
         """
+        return self.start_encoding(pixels, outputs).arrays()
+
+    def start_encoding(
+        self,
+        pixels: np.ndarray,
+        outputs: Collection[tuple[Stream, Token]],
+        dtype: Literal["float16", "float32"] = "float32",
+    ) -> Encoding:
+        """:meth:`encode_images` of which a GPU works off the rest while the caller goes on.
+
+        Pixels and embeddings travel through page-locked memory, the latter in ``dtype``.
+        """
         import torch
 
         if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
@@ -606,26 +630,36 @@ class Encoder:
                 f"images must be (B, H, W, 3) uint8, not {pixels.shape} {pixels.dtype}"
             )
         grid = self.grid(pixels.shape[1]), self.grid(pixels.shape[2])
+        waiting = self.device == "cuda"
         with torch.inference_mode():
-            images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+            images = torch.from_numpy(np.ascontiguousarray(pixels))
+            images = images.pin_memory().to(self.device, non_blocking=True) if waiting else images
             images = images.permute(0, 3, 1, 2).float().div_(255)
-            mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1)
-            std = torch.tensor(self.std, device=self.device).view(3, 1, 1)
-            streams = self._streams(self._embed(images.sub_(mean).div_(std), grid), outputs)
-            result: dict[tuple[Stream, Token], np.ndarray] = {}
+            images = images.sub_(self._mean).div_(self._std)
+            streams = self._streams(self._embed(images, grid), outputs)
+            found: dict[tuple[Stream, Token], Tensor] = {}
             for stream, token in outputs:
                 tokens = streams[stream][:, :1] if token == "cls" else streams[stream][:, 1:]
                 vectors = self._visual.ln_post(tokens) @ self._visual.proj
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
-                result[stream, token] = (vectors[:, 0] if token == "cls" else vectors).cpu().numpy()
-        return result
+                vectors = (vectors[:, 0] if token == "cls" else vectors).to(getattr(torch, dtype))
+                if waiting:
+                    there = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+                    vectors = there.copy_(vectors, non_blocking=True)
+                found[stream, token] = vectors
+            arrival = torch.cuda.Event() if waiting else None
+            if arrival is not None:
+                arrival.record()
+        return Encoding(found, arrival)
 
     def _embed(self, images: Tensor, grid: Shape) -> Tensor:
         """Patch and position embedding and the first layer norm: (B, 1 + patches, width) float32."""
         import torch
 
         visual = self._visual
-        patches = visual.conv1(images).flatten(2).transpose(1, 2)
+        # TF32, a GPU's default for convolutions, would leave 10 of float32's 23 bits
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+            patches = visual.conv1(images).flatten(2).transpose(1, 2)
         cls = visual.class_embedding.expand(len(patches), 1, -1)
         return visual.ln_pre(torch.cat([cls, patches], dim=1) + self._position(grid))
 

@@ -7,6 +7,7 @@ Stream = Literal["clip", "gem"]
 Token = Literal["cls", "patch"]
 Split = Literal["train", "test"]
 Mode = Literal["none", "language", "vision", "both"]
+Device = Literal["auto", "cuda", "cpu"]
 DatasetFormat = Literal["mvtec", "visa", "folder", "csv"]
 
 

@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.layout import fingerprint
+from fade import bank as cpu
+from fade import gpu
 from fade.aspect import Shape
-from fade.bank import (
-    CANDIDATES,
-    FLAT,
-    PROBED,
-    index_vectors,
-    read_index,
-    similarity_by_index,
-    similarity_to_others,
-    similarity_to_references,
-    stored_digest,
-)
+from fade.bank import CANDIDATES, FLAT, PROBED, read_index, similarity_by_index, stored_digest
 from fade.maps import merge_sizes
-from fade.types import Trial
+from fade.types import Device, Trial
 from fade.vision import patch_map
 from pipeline.params import Params
 from pipeline.paths import BANKS, safe_name
@@ -78,6 +70,7 @@ class Bank:
         exact: whether all trials share one exact index a size.
         root: folder of the project; a worker may run in another one.
         grids: by size the patches' (rows, columns), where they make no squares.
+        device: where exact searches run; each worker finds out for itself what ``auto`` is.
     """
 
     category: str
@@ -85,6 +78,7 @@ class Bank:
     exact: bool
     root: Path = field(default=Path(), kw_only=True)
     grids: Mapping[int, Shape] = field(default_factory=dict, kw_only=True)
+    device: Device = field(default="cpu", kw_only=True)
 
     @staticmethod
     def shared(params: Params) -> bool:
@@ -115,9 +109,22 @@ class Bank:
     def _anomalies(
         self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray]:
+        device = gpu.choose_device(self.device)
+        search = cpu if device == "cpu" else gpu
+        placed: Any = query if device == "cpu" else gpu.placed(query, device)
         needed = sorted({position for c in comparisons for position in c.references})
-        to_reference = self._to_references(size, query, needed) if self.exact and needed else {}
-        to_others = similarity_to_others(query) if any(c.query for c in comparisons) else None
+        to_reference: dict[int, np.ndarray] = {}
+        if self.exact and needed:
+            index = self.index(size)  # held here, as a view of its vectors does not
+            vectors = (
+                cpu.index_vectors(index) if device == "cpu" else gpu.index_vectors(index, device)
+            )
+            chosen = _images_at(needed, vectors, len(query))
+            best = search.similarity_to_references(placed, chosen, len(query))
+            to_reference = dict(zip(needed, best, strict=True))
+        to_others = (
+            search.similarity_to_others(placed) if any(c.query for c in comparisons) else None
+        )
         maps = []
         for comparison in comparisons:
             terms = [to_reference[position] for position in comparison.references if self.exact]
@@ -129,18 +136,14 @@ class Bank:
             maps.append(patch_map(terms, self.grids.get(size)))
         return maps
 
-    def _to_references(
-        self, size: int, query: np.ndarray, needed: list[int]
-    ) -> dict[int, np.ndarray]:
-        index = self.index(size)  # held here, as the view below does not
-        vectors = index_vectors(index)
-        patches = len(query)
-        images = vectors.reshape(-1, patches, vectors.shape[1])
-        # a run of neighbouring references, the usual case, is a view
-        run = needed == list(range(needed[0], needed[-1] + 1))
-        chosen = images[needed[0] : needed[-1] + 1] if run else images[needed]
-        best = similarity_to_references(query, chosen.reshape(-1, vectors.shape[1]), patches)
-        return dict(zip(needed, best, strict=True))
+
+def _images_at(positions: list[int], vectors: Any, patches: int) -> Any:
+    """Of (n x patches, dim) vectors on any device those of the images at ascending positions."""
+    images = vectors.reshape(-1, patches, vectors.shape[1])
+    # a run of neighbouring references, the usual case, is a view
+    run = positions == list(range(positions[0], positions[-1] + 1))
+    chosen = images[positions[0] : positions[-1] + 1] if run else images[positions]
+    return chosen.reshape(-1, vectors.shape[1])
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ from pipeline.params import Params
 from pipeline.progress import Progress
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoder
+    from fade.encoder import Encoder, Encoding
+
+Wanted = Mapping[tuple[Stream, Token], str]
+"""Fingerprints of spaces by what is encoded for them."""
 
 
 class Extraction:
@@ -50,7 +53,10 @@ class Extraction:
         self.problems: list[str] = []
 
     def run(self, tasks: Iterable[SegmentTask], total: int) -> None:
-        """Work through tasks of so many images; those that cannot be used are noted, left out."""
+        """Work through tasks of so many images; those that cannot be used are noted, left out.
+
+        While a GPU computes a segment, the next one is loaded and the one before is written.
+        """
         runtime, dataset = self.params.runtime, self.params.dataset
         tasks, ahead = tee(tasks)  # the loader is a few images ahead
         pixels = prefetch(
@@ -66,10 +72,10 @@ class Extraction:
             ThreadPoolExecutor(1, thread_name_prefix="writer") as writer,
         ):
             for task in tasks:
-                keys, rows = self._encode(task, pixels, progress)
+                encoded = self._encode(task, pixels, progress)
                 if pending is not None:
                     pending.result()
-                pending = writer.submit(self._write, keys, rows)
+                pending = writer.submit(self._write, *encoded)
             if pending is not None:
                 pending.result()
 
@@ -78,10 +84,10 @@ class Extraction:
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
-    ) -> tuple[list[str], dict[str, np.ndarray]]:
-        """Keys that could be encoded, and their rows by space."""
+    ) -> tuple[list[str], list[tuple[Wanted, Encoding]]]:
+        """Keys that could be encoded, and what their batches have of which spaces."""
         good: list[str] = []
-        parts: dict[str, list[np.ndarray]] = {space: [] for space in task.spaces}
+        encodings: list[tuple[Wanted, Encoding]] = []
         for batch in cut(task.keys, self.params.runtime.batch_size):
             loaded: list[Pixels] = []
             for key in batch:
@@ -92,19 +98,19 @@ class Extraction:
                     good.append(key)
                     loaded.append(result)
             for shape in self._shapes(task) if loaded else ():
-                wanted = {
+                wanted: Wanted = {
                     (feature.stream, feature.token): space
                     for space, (feature, _) in self.features.items()
-                    if space in parts and self.shapes[space] == shape
+                    if space in task.spaces and self.shapes[space] == shape
                 }
-                encoded = self.encoder.encode_images(
+                encoding = self.encoder.start_encoding(
                     np.stack([image[shape] for image in loaded]),
                     [*wanted, *self._beside(wanted, shape)],
+                    self.params.features.dtype,
                 )
-                for output, space in wanted.items():
-                    parts[space].append(encoded[output].astype(self.features[space][1].dtype))
+                encodings.append((wanted, encoding))
             progress.advance(len(batch))
-        return good, {space: np.concatenate(rows) for space, rows in parts.items() if rows}
+        return good, encodings
 
     def _beside(
         self, wanted: Collection[tuple[Stream, Token]], shape: Shape
@@ -123,9 +129,14 @@ class Extraction:
         )
         return [patch] if cls in wanted and patch not in wanted and asked else []
 
-    def _write(self, keys: list[str], rows: Mapping[str, np.ndarray]) -> None:
-        for space, values in rows.items():
-            self.store.write(self.features[space][1], keys, values)
+    def _write(self, keys: list[str], encodings: Iterable[tuple[Wanted, Encoding]]) -> None:
+        rows: dict[str, list[np.ndarray]] = {}
+        for wanted, encoding in encodings:
+            found = encoding.arrays()
+            for output, space in wanted.items():
+                rows.setdefault(space, []).append(found[output])
+        for space, parts in rows.items():
+            self.store.write(self.features[space][1], keys, np.concatenate(parts))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pipeline.params import Params
 
 if TYPE_CHECKING:
     from fade.aspect import Aspect
-    from fade.encoder import Device, Encoder
-    from fade.types import Feature
+    from fade.encoder import Encoder
+    from fade.types import Device, Feature
 
 _DEMO = Path(__file__).parent / "demo"
 DEMO_MODEL = "fade-demo"

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fade.errors import ParameterError
-from fade.types import DatasetFormat, Feature, Mode, Stream, Trial
+from fade.types import DatasetFormat, Device, Feature, Mode, Stream, Trial
 
 PARAMS_FILE = Path("params.yaml")
 MOST_VALUES = 100_000
@@ -186,7 +186,7 @@ class ThresholdParams(Section):
 class RuntimeParams(Section):
     """How this machine computes; changes no result, so never a DVC parameter."""
 
-    device: Literal["auto", "cuda", "cpu"] = "auto"
+    device: Device = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 8
     loader_workers: Annotated[int, Field(ge=1)] = 2
 

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from cache.keys import Keys
 from cache.layout import Space, content_key, cut, segment_tasks
 from cache.place import open_path
 from cache.store import Store
+from fade import bank as cpu
+from fade import gpu
 from fade.aspect import Aspect, Shape, middle_aspect
-from fade.bank import similarity_to_others, similarity_to_references
 from fade.datasets import dataset_root, iterate_dataset
 from fade.errors import DataError, ParameterError, StoreError
 from fade.preprocess import image_size
@@ -382,17 +383,20 @@ def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Image
     references = -(-sum(map(len, work.references.values())) // categories)
     query = any(params.query_in_bank(trial) for trial in params.trials())
     random = np.random.default_rng(0)
+    device = gpu.choose_device(params.runtime.device)
+    search = cpu if device == "cpu" else gpu
     total = 0.0
     for feature in params.vision_features():
         patches, dim = spaces[feature].shape
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        placed: Any = vectors if device == "cpu" else gpu.placed(vectors, device)
         if references and params.max_shots:
             # one reference stands for each of them
-            one = _seconds(partial(similarity_to_references, vectors, vectors, patches))
+            one = _seconds(partial(search.similarity_to_references, placed, placed, patches))
             total += one * references
         if query:
-            total += _seconds(partial(similarity_to_others, vectors))
+            total += _seconds(partial(search.similarity_to_others, placed))
     return total * len(work.scored)
 
 

@@ -20,7 +20,7 @@ from fade.maps import fuse, image_score
 from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
 from fade.text import TextClassifier
-from fade.types import Feature
+from fade.types import Device, Feature
 from pipeline.finished import CategoryBank, FinishedRun, Material
 from pipeline.models import feature_space
 from pipeline.texts import Use
@@ -273,7 +273,8 @@ class Predictor:
                     f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
                     f"references of this model have {most:,} of {dim}: {self.material.mend}"
                 )
-        return replace(found, bank=replace(found.bank, grids=self._grids))
+        device: Device = "cuda" if self._encoder.device == "cuda" else "cpu"
+        return replace(found, bank=replace(found.bank, grids=self._grids, device=device))
 
     def _features(self, pictures: Sequence[Image.Image]) -> list[dict[Feature, np.ndarray]]:
         """Features of some images as scoring stages read them from the store: float32."""

@@ -95,6 +95,11 @@ def for_people(error: Exception) -> FadeError | None:
     """An error that its reader can mend, a full disk or a closed folder included; None for others."""
     if isinstance(error, FadeError):
         return error
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be imported
+        return ParameterError(
+            "the GPU's memory is full: lower runtime.batch_size, leave the GPU to this run alone, or set "
+            "runtime.device to cpu; what was finished is kept"
+        )
     if isinstance(error, OSError) and (reason := refusal(error)):
         return StoreError(
             f"{error.filename or 'a file'}: {reason}: mend that and run again; what was finished is kept"

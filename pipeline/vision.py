@@ -175,6 +175,9 @@ def _plan(
             np.stack([~present.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
             for group in groups
         ]
-        bank = Bank(str(category), sizes, Bank.shared(params), root=Path.cwd(), grids=grids)
+        bank = Bank(
+            str(category), sizes, Bank.shared(params),
+            root=Path.cwd(), grids=grids, device=params.runtime.device,
+        )  # fmt: skip
         plans.append(VisionPlan(bank, by_digest, groups, missing))
     return plans, {"vision-map": against, "held-out": held_out}

@@ -197,8 +197,8 @@ def _count_work(module: Any, note: Callable[[int], int]) -> None:
 
         return step
 
-    Encoder.encode_images = noted(  # type: ignore[method-assign]
-        Encoder.encode_images, lambda encoder, pixels, wanted: len(pixels) * len(wanted)
+    Encoder.start_encoding = noted(  # type: ignore[method-assign]
+        Encoder.start_encoding, lambda encoder, pixels, wanted, *_: len(pixels) * len(wanted)
     )
     Encoder.encode_texts = noted(  # type: ignore[method-assign]
         Encoder.encode_texts, lambda encoder, texts: len(texts)

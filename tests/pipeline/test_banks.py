@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,18 @@ def test_query_is_one_more_reference(
     ]
     np.testing.assert_allclose(found[1], merge_sizes(both), atol=1e-6)
     assert (found[1] <= found[2] + 1e-6).all()
+
+
+def test_search_on_a_gpu_gives_the_same_maps(
+    references: dict[int, np.ndarray], query: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's CPU stands for the GPU."""
+    wanted = [compare(3), compare(1, 2, query=True), compare(4, 0, 2), compare(query=True)]
+    expected = BANK.vision_maps(query, wanted)
+    monkeypatch.setattr("fade.gpu.choose_device", lambda wish: {"auto": "cpu:0"}[wish])
+    monkeypatch.setattr("fade.bank.similarity_to_references", None)
+    found = replace(BANK, device="auto").vision_maps(query, wanted)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_query_that_is_a_reference_scores_0(references: dict[int, np.ndarray]) -> None:

@@ -57,6 +57,14 @@ def test_a_name_makes_no_second_line(
     assert line.endswith(f"WARNING {said}")
 
 
+def test_full_memory_of_a_gpu_says_what_to_do() -> None:
+    torch = pytest.importorskip("torch")
+    known = runner.for_people(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert known is not None
+    assert known.exit_code == 2
+    assert "runtime.batch_size" in str(known)
+
+
 def test_tracebacks_keep_their_lines(
     log: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,115 @@
+"""Devices, and exact search on a GPU: what :mod:`fade.bank` does on a CPU.
+
+Its functions have the names that they have there, and take tensors that lie on the device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fade import bank as cpu
+from fade.errors import ParameterError
+from fade.types import Device
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUERY_ROWS = 4096
+BANK_COLUMNS = 1 << 15
+"""Of one product: half a gigabyte of cosines at a time, enough for full speed."""
+
+
+def choose_device(wish: Device) -> str:
+    """Resolve ``auto``, without an import of torch where there is no driver.
+
+    Raises:
+        ParameterError: ``cuda``, and torch finds no GPU.
+    """
+    if wish == "cpu" or (wish == "auto" and "torch" not in sys.modules and not _has_driver()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wish == "cuda":
+        raise ParameterError("runtime.device is cuda, but torch finds no GPU: use auto or cpu")
+    return "cpu"
+
+
+@lru_cache(maxsize=1)
+def _has_driver() -> bool:
+    """Whether NVIDIA's driver is installed (Linux)."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def placed(vectors: np.ndarray, device: str) -> Tensor:
+    """Float32 vectors on a device."""
+    import torch
+
+    return torch.tensor(vectors, device=device)
+
+
+@lru_cache(maxsize=16)
+def index_vectors(index: Any, device: str) -> Tensor:
+    """The (n, dim) float32 vectors of a flat index on a device, copied there once."""
+    return placed(cpu.index_vectors(index), device)
+
+
+def similarity_to_references(queries: Tensor, bank: Tensor, patches: int) -> np.ndarray:
+    """Cosine of each query patch to its nearest patch in each reference image; exact.
+
+    Args:
+        queries: (q, dim) float32.
+        bank: (references x patches, dim) float32, one reference after the other.
+        patches: of one reference.
+
+    Returns:
+        (references, q) float32, in main memory.
+    """
+    import torch
+
+    group = max(1, BANK_COLUMNS // patches) * patches
+    with torch.inference_mode():
+        best = [
+            torch.cat(
+                [
+                    (block @ part.T).unflatten(1, (-1, patches)).amax(dim=2)
+                    for block in queries.split(QUERY_ROWS)
+                ]
+            )
+            for part in bank.split(group)
+        ]
+        return torch.cat(best, dim=1).T.contiguous().cpu().numpy()
+
+
+def similarity_to_others(queries: Tensor) -> np.ndarray:
+    """Cosine of each patch of an image to the nearest other patch, itself told by its position.
+
+    Args:
+        queries: (q, dim) float32.
+
+    Returns:
+        (q,) float32, in main memory.
+
+    Raises:
+        ParameterError: the image is a single patch.
+    """
+    import torch
+
+    cpu.check_others(len(queries))
+    best = []
+    with torch.inference_mode():
+        for start in range(0, len(queries), QUERY_ROWS):
+            products = queries[start : start + QUERY_ROWS] @ queries.T
+            products.diagonal(offset=start).fill_(-torch.inf)
+            best.append(products.amax(dim=1))
+        return torch.cat(best).cpu().numpy()
