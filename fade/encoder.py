@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fade.aspect import Aspect, Shape, shape_of
+from fade.device import choose_device
 from fade.errors import ModelError, ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
-from fade.gpu import choose_device
 from fade.types import Device, Feature, Stream, Token
 
 if TYPE_CHECKING:

@@ -1,20 +1,16 @@
-"""Devices, and exact search on a GPU: what :mod:`fade.bank` does on a CPU.
+"""Exact search on a GPU: what :mod:`fade.bank` does on a CPU.
 
 Its functions have the names that they have there, and take tensors that lie on the device.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fade import bank as cpu
-from fade.errors import ParameterError
-from fade.types import Device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,33 +18,6 @@ if TYPE_CHECKING:
 QUERY_ROWS = 4096
 BANK_COLUMNS = 1 << 15
 """Of one product: half a gigabyte of cosines at a time, enough for full speed."""
-
-
-def choose_device(wish: Device) -> str:
-    """Resolve ``auto``, without an import of torch where there is no driver.
-
-    Raises:
-        ParameterError: ``cuda``, and torch finds no GPU.
-    """
-    if wish == "cpu" or (wish == "auto" and "torch" not in sys.modules and not _has_driver()):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if wish == "cuda":
-        raise ParameterError("runtime.device is cuda, but torch finds no GPU: use auto or cpu")
-    return "cpu"
-
-
-@lru_cache(maxsize=1)
-def _has_driver() -> bool:
-    """Whether NVIDIA's driver is installed (Linux)."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def placed(vectors: np.ndarray, device: str) -> Tensor:

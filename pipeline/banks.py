@@ -15,6 +15,7 @@ from fade import bank as cpu
 from fade import gpu
 from fade.aspect import Shape
 from fade.bank import CANDIDATES, FLAT, PROBED, read_index, similarity_by_index, stored_digest
+from fade.device import choose_device
 from fade.maps import merge_sizes
 from fade.types import Device, Trial
 from fade.vision import patch_map
@@ -109,7 +110,7 @@ class Bank:
     def _anomalies(
         self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray]:
-        device = gpu.choose_device(self.device)
+        device = choose_device(self.device)
         search = cpu if device == "cpu" else gpu
         placed: Any = query if device == "cpu" else gpu.placed(query, device)
         needed = sorted({position for c in comparisons for position in c.references})

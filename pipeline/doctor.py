@@ -147,7 +147,7 @@ def _faiss() -> Iterator[Finding]:
 def _device(params: Params) -> Iterator[Finding]:
     import torch
 
-    from fade.gpu import choose_device
+    from fade.device import choose_device
 
     device = choose_device(params.runtime.device)
     name = f" ({torch.cuda.get_device_name()})" if device == "cuda" else ""

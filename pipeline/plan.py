@@ -21,6 +21,7 @@ from fade import bank as cpu
 from fade import gpu
 from fade.aspect import Aspect, Shape, middle_aspect
 from fade.datasets import dataset_root, iterate_dataset
+from fade.device import choose_device
 from fade.errors import DataError, ParameterError, StoreError
 from fade.preprocess import image_size
 from fade.sampling import reference_order
@@ -383,7 +384,7 @@ def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Image
     references = -(-sum(map(len, work.references.values())) // categories)
     query = any(params.query_in_bank(trial) for trial in params.trials())
     random = np.random.default_rng(0)
-    device = gpu.choose_device(params.runtime.device)
+    device = choose_device(params.runtime.device)
     search = cpu if device == "cpu" else gpu
     total = 0.0
     for feature in params.vision_features():

@@ -6,8 +6,6 @@ they tell of other devices among them, and of a place where a real GPU would hav
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,31 +66,6 @@ def test_index_is_placed_once() -> None:
     np.testing.assert_array_equal(placed.numpy(), kept)
     assert gpu.index_vectors(index, HERE) is placed
     assert gpu.index_vectors(bank.build_index(kept), HERE) is not placed
-
-
-@pytest.mark.parametrize(
-    ("there", "wish", "found"),
-    [(True, "auto", "cuda"), (True, "cuda", "cuda"), (True, "cpu", "cpu"), (False, "auto", "cpu")],
-)
-def test_devices(there: bool, wish: Any, found: str) -> None:
-    with mock.patch.object(torch.cuda, "is_available", return_value=there):
-        assert gpu.choose_device(wish) == found
-
-
-def test_gpu_that_is_asked_for_must_be_there() -> None:
-    with (
-        mock.patch.object(torch.cuda, "is_available", return_value=False),
-        pytest.raises(ParameterError, match=r"runtime\.device is cuda"),
-    ):
-        gpu.choose_device("cuda")
-
-
-def test_auto_imports_no_torch_without_a_driver() -> None:
-    code = (
-        "import sys\nfrom fade import gpu\ngpu._has_driver = lambda: False\n"
-        "assert gpu.choose_device('auto') == 'cpu' and 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class Event:

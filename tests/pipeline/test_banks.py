@@ -114,7 +114,7 @@ def test_search_on_a_gpu_gives_the_same_maps(
     """Torch's CPU stands for the GPU."""
     wanted = [compare(3), compare(1, 2, query=True), compare(4, 0, 2), compare(query=True)]
     expected = BANK.vision_maps(query, wanted)
-    monkeypatch.setattr("fade.gpu.choose_device", lambda wish: {"auto": "cpu:0"}[wish])
+    monkeypatch.setattr("pipeline.banks.choose_device", lambda wish: {"auto": "cpu:0"}[wish])
     monkeypatch.setattr("fade.bank.similarity_to_references", None)
     found = replace(BANK, device="auto").vision_maps(query, wanted)
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -1,0 +1,37 @@
+"""Devices that torch computes on."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import lru_cache
+
+from fade.errors import ParameterError
+from fade.types import Device
+
+
+def choose_device(wish: Device) -> str:
+    """Resolve ``auto``, without an import of torch where there is no driver.
+
+    Raises:
+        ParameterError: ``cuda``, and torch finds no GPU.
+    """
+    if wish == "cpu" or (wish == "auto" and "torch" not in sys.modules and not _has_driver()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wish == "cuda":
+        raise ParameterError("runtime.device is cuda, but torch finds no GPU: use auto or cpu")
+    return "cpu"
+
+
+@lru_cache(maxsize=1)
+def _has_driver() -> bool:
+    """Whether NVIDIA's driver is installed (Linux)."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
