@@ -10,13 +10,11 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.keys import AT_ONCE, Keys
+from cache.keys import Keys
 from cache.layout import Location
 
 Preference = Callable[[Keys, NDArray[np.uint32]], NDArray[np.bool_]]
 """Tells of some rows, by key and checksum, which are preferred to others of the same key."""
-JOINED = 256
-"""Segments whose keys become one array while an index is built."""
 
 
 class Entry(NamedTuple):
@@ -90,25 +88,24 @@ class Published:
     def of(cls, entries: Iterable[Entry]) -> Published:
         """Rows of entries, of which one is held at a time."""
         names: list[str] = []
-        found: list[Keys] = []
-        parts: list[Keys] = []
         segments, rows, crcs = array("i"), array("i"), array("I")
-        for number, entry in enumerate(entries):
-            names.append(entry.segment)
-            parts.append(entry.keys)
-            segments.extend([number] * len(entry.keys))
-            rows.extend(range(len(entry.keys)))
-            crcs.frombytes(entry.crcs.tobytes())
-            if len(parts) == JOINED:  # many small arrays would tear the memory to pieces
-                found.append(Keys.join(parts))
-                parts = []
+
+        def noted() -> Iterator[Keys]:
+            for number, entry in enumerate(entries):
+                names.append(entry.segment)
+                segments.extend([number] * len(entry.keys))
+                rows.extend(range(len(entry.keys)))
+                crcs.frombytes(entry.crcs.tobytes())
+                yield entry.keys
+
+        keys = Keys.gather(noted())
         places = Places(
             tuple(names),
             np.frombuffer(segments, np.int32),
             np.frombuffer(rows, np.int32),
             np.frombuffer(crcs, np.uint32),
         )
-        return cls(Keys.join([*found, *parts]), places)
+        return cls(keys, places)
 
     def take(self, places: NDArray[np.integer]) -> Published:
         """Some of the rows, by position, in this order; still with the names of all segments."""
@@ -139,10 +136,7 @@ class Index(Mapping[str, Location]):
         del published  # each array goes as soon as its rows are in order
         order = np.argsort(keys.data, kind="stable")
         keys = keys.take(order)
-        again = np.zeros(len(keys), bool)
-        for start in range(1, len(keys), AT_ONCE):  # few keys are copied at once
-            stop = min(start + AT_ONCE, len(keys))
-            again[start:stop] = keys.data[start:stop] == keys.data[start - 1 : stop - 1]
+        again = keys.again()
         if again.any() and prefer is not None:
             alike = again.copy()
             alike[:-1] |= again[1:]

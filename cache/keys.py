@@ -50,9 +50,27 @@ class Keys(Sequence[str]):
         parts = [part for part in parts if len(part)]
         if not parts:
             return cls(np.zeros(0, f"S{HASH_BYTES}"), True)
+        if len(parts) == 1:
+            return parts[0]
         if len({(part.hashes, part.data.dtype) for part in parts}) > 1:
             parts = [part.plain() for part in parts]
         return cls(np.concatenate([part.data for part in parts]), parts[0].hashes)
+
+    @classmethod
+    def gather(cls, parts: Iterable[Keys]) -> Keys:
+        """Several one after the other, of which one is held at a time beside the result."""
+        room, kind = bytearray(), cls.of(())
+        walk = iter(parts)
+        for part in walk:
+            if not len(part):
+                continue
+            if not room:
+                kind = part
+            if (part.hashes, part.data.dtype) != (kind.hashes, kind.data.dtype):
+                before = cls(np.frombuffer(room, kind.data.dtype), kind.hashes)
+                return cls.join([before, part, *walk])
+            room += part.data.tobytes()
+        return cls(np.frombuffer(room, kind.data.dtype), kind.hashes) if room else kind
 
     def __len__(self) -> int:
         return len(self.data)
@@ -93,19 +111,44 @@ class Keys(Sequence[str]):
 
     def distinct(self) -> Keys:
         """Each key once, sorted."""
-        return Keys(np.unique(self.data), self.hashes)
+        found = Keys(np.sort(self.data), self.hashes)
+        again = found.again()
+        return found.take(~again) if again.any() else found
+
+    def again(self) -> NDArray[np.bool_]:
+        """For each of the keys, which are sorted, whether the one before is the same."""
+        found = np.zeros(len(self), bool)
+        for start in range(1, len(self), AT_ONCE):  # few keys are copied at once
+            stop = min(start + AT_ONCE, len(self))
+            found[start:stop] = self.data[start:stop] == self.data[start - 1 : stop - 1]
+        return found
 
     def first(self) -> NDArray[np.intp]:
         """Places of the keys' first appearances, in order."""
-        return np.sort(np.unique(self.data, return_index=True)[1])
+        return np.sort(self.numbered()[0])
+
+    def numbered(self) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+        """Distinct keys as numbers, counted in the order of the keys.
+
+        Returns:
+            For each distinct key the place of its first appearance, and for each key its number.
+        """
+        order = np.argsort(self.data, kind="stable")
+        again = np.zeros(len(self), bool)
+        for start in range(1, len(self), AT_ONCE):  # few keys are copied at once
+            part = self.data[order[start - 1 : start + AT_ONCE]]
+            again[start : start + AT_ONCE] = part[1:] == part[:-1]
+        numbers = np.empty(len(self), np.int32)
+        numbers[order] = np.cumsum(~again, dtype=np.int32) - 1
+        return order[~again], numbers
 
     def places_in(self, ordered: Keys) -> NDArray[np.intp]:
         """For each key its place among distinct sorted keys; -1 where it is not among them."""
+        if not len(ordered):
+            return np.full(len(self), -1)
         mine, theirs = self, ordered
         if (mine.hashes, mine.data.dtype) != (theirs.hashes, theirs.data.dtype):
             mine, theirs = mine.plain(), theirs.plain()
-        if not len(theirs):
-            return np.full(len(mine), -1)
         places = np.searchsorted(theirs.data, mine.data)
         places[places == len(theirs)] = 0
         for start in range(0, len(mine), AT_ONCE):  # few keys are copied at once

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from cache.files import Listed, Place, reason
 from cache.index import Published
-from cache.keys import Keys
 from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
@@ -316,11 +315,11 @@ def _numbered(
 
     Rows of other machines may differ in their last bits: only those of the same checksum are equal.
     """
-    distinct, key_numbers = np.unique(rows.keys.data, return_inverse=True)
+    first, key_numbers = rows.keys.numbered()
     pairs, numbers = np.unique(_paired(key_numbers, rows.places.crcs), return_inverse=True)
     if needed is None:
         return numbers, np.ones(len(pairs), bool)
-    keys = Keys(distinct, rows.keys.hashes)
+    keys = rows.keys.take(first)
     wanted = np.zeros(len(pairs), bool)
     for part in needed:
         at = part.sorted_keys.places_in(keys)
@@ -328,7 +327,7 @@ def _numbered(
     return numbers, wanted
 
 
-def _paired(key_numbers: NDArray[np.intp], crcs: NDArray[np.uint32]) -> NDArray[np.int64]:
+def _paired(key_numbers: NDArray[np.integer], crcs: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Number of a key and checksum in one."""
     return key_numbers.astype(np.int64) << 32 | crcs
 

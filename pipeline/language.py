@@ -50,6 +50,11 @@ class LanguagePlan:
         """How many components the store lacks."""
         return sum(int(np.count_nonzero(lacks)) for lacks in self.missing)
 
+    @property
+    def total(self) -> int:
+        """How many components there are."""
+        return sum(lacks.size for lacks in self.missing)
+
     def keys(self) -> Keys:
         """Keys of all components."""
         return Keys.join(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,7 +219,7 @@ class Receipt:
 def write_receipt(
     artefact: Artefact,
     store: Store,
-    needed: Mapping[Space, Iterable[str]],
+    needed: Mapping[Space, Iterable[str] | Callable[[], Iterable[str]]],
     against: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the receipt of a stage, in an order that depends on nothing but its content.
@@ -227,7 +227,7 @@ def write_receipt(
     Args:
         artefact: the receipt.
         store: where the rows lie.
-        needed: keys of each space.
+        needed: keys of each space, or what makes them when it is their turn.
         against: see :class:`Receipt`.
 
     Raises:
@@ -242,7 +242,8 @@ def write_receipt(
     remarks = {"spaces": described, "against": dict(against or {})}
     with table_writer(artefact.path, schema, **remarks) as write:
         for space in spaces:
-            keys = Keys.of(needed[space]).distinct()
+            given = needed[space]
+            keys = Keys.of(given() if callable(given) else given).distinct()
             places, found = store.index(space).find(keys)
             if not found.all():
                 raise StoreError(

@@ -93,13 +93,10 @@ def run(params: Params) -> None:
             total=lacking,
         )
         done = sum(tasks)
-    needed = {plan.output: plan.keys() for plan in plans}
-    log.info(
-        "%d components in the store, %d computed now",
-        sum(map(len, needed.values())) - done, done,
-    )  # fmt: skip
+    total = sum(plan.total for plan in plans)
+    log.info("%d components in the store, %d computed now", total - done, done)
     against = {plan.output.label: plan.classifiers for plan in plans}
-    write_receipt(LANGUAGE, store, needed, against)
+    write_receipt(LANGUAGE, store, {plan.output: plan.keys for plan in plans}, against)
 
 
 if __name__ == "__main__":

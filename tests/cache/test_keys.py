@@ -38,6 +38,15 @@ def test_they_come_back_and_sort_as_strings_do(texts: list[str]) -> None:
     assert list(found.plain()) == texts
 
 
+@given(ANY)
+@settings(max_examples=100, deadline=None)
+def test_numbered(texts: list[str]) -> None:
+    ordered = sorted(set(texts))
+    first, numbers = Keys.of(texts).numbered()
+    assert first.tolist() == [texts.index(key) for key in ordered]
+    assert [ordered[number] for number in numbers] == texts
+
+
 @given(ANY, ANY)
 @settings(max_examples=200, deadline=None)
 def test_places(texts: list[str], others: list[str]) -> None:
@@ -52,6 +61,23 @@ def test_places(texts: list[str], others: list[str]) -> None:
 def test_joined(texts: list[str], digest: str) -> None:
     assert list(Keys.of(texts).joined(digest)) == [f"{key}:{digest}" for key in texts]
     assert list(Keys.join([Keys.of(texts), Keys.of([digest])])) == [*texts, digest]
+
+
+@given(st.lists(ANY, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_gathered_are_joined(parts: list[list[str]]) -> None:
+    keys = [Keys.of(texts) for texts in parts]
+    found = Keys.gather(iter(keys))
+    assert list(found) == [key for texts in parts for key in texts]
+    assert found.hashes == Keys.join(keys).hashes
+
+
+@given(ANY)
+@settings(max_examples=100, deadline=None)
+def test_again(texts: list[str]) -> None:
+    ordered = sorted(texts)
+    expected = [n > 0 and ordered[n - 1] == key for n, key in enumerate(ordered)]
+    assert Keys.of(ordered).again().tolist() == expected
 
 
 def test_room() -> None:
