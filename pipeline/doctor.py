@@ -346,6 +346,11 @@ def _store(params: Params) -> Iterator[Finding]:
     place = root
     while not place.exists():
         place = place.parent
+    if not place.is_dir():
+        raise StoreError(
+            f"{place} is a file, and features.store {root} would lie in it: move it away, or set "
+            "features.store to another folder"
+        )
     if not os.access(place, os.W_OK):
         raise StoreError(f"{place} cannot be written to: set features.store to another folder")
     free = shutil.disk_usage(place).free

@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -144,6 +145,8 @@ def run_stage(module: str) -> None:
     stage = module.rpartition(".")[2]
     path = _open_log(stage)
     start = time.monotonic()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # see stages/__init__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         end_with_dvc()
         params, used = load_params(), used_parameters(stage)

@@ -1,1 +1,9 @@
 """One module per DVC stage: read parameters, call the library, write outputs."""
+
+import os
+import signal
+import sys
+
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # python -m stages.x, whose modules take a second to load: an interrupt meanwhile needs no traceback
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))

@@ -78,6 +78,13 @@ def test_what_is_wrong(
     assert clue in found[topic].text
 
 
+def test_a_file_in_the_place_of_the_store(tmp_path: Path, content: dict[str, Any]) -> None:
+    (tmp_path / ".fade").write_text("")
+    found = look(tmp_path, content)["store"]
+    assert (found.level, found.code) == ("problem", 5)
+    assert ".fade is a file" in found.text
+
+
 def test_a_store_of_another_version(tmp_path: Path, content: dict[str, Any]) -> None:
     store = tmp_path / ".fade" / "store"
     store.mkdir(parents=True)

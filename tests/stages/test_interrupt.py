@@ -1,0 +1,36 @@
+"""Ctrl-C at a stage, from its first moments on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.projects import ROOT
+
+INTERRUPTED = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("working", [False, True])
+def test_an_interrupt_gives_no_traceback(tmp_path: Path, working: bool) -> None:
+    """While modules load, and while the stage works."""
+    if working:
+        (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+        late = "import pipeline.params as p\np.load_params = lambda: __import__('interrupted')\n"
+        (tmp_path / "sitecustomize.py").write_text(late)
+    else:
+        (tmp_path / "numpy.py").write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.select"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert ("interrupted" in done.stderr) == working
