@@ -15,7 +15,7 @@ demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
 
 test: $(READY) ## set up, then run the tests
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-kill: $(READY) ## each stage killed 30 times
 	FADE_KILLS=30 python -m pytest tests/stages/test_kill.py tests/test_dvc_kill.py -s

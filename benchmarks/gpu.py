@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from fade.bank import similarity_to_references
 from fade.encoder import Encoder
 
 BATCH = 8
+SEGMENT = 6
+"""Images in a segment at the published sizes."""
 TOLERANCE = 0.04
 """Largest difference of a feature's values in bf16 from float32 on the CPU."""
 
@@ -49,7 +52,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
         Row(f"{name}: encoder bf16, {BATCH} images at {'+'.join(map(str, sizes))}", taken, None,
             "50 % of its bf16 matmul", share >= 0.5, (share, f"{rate / 1e12:.0f} TFLOP/s")),
         _agreement(name, encoder),
-        _extraction(name, encoder, 8 if quick else 64),
+        _extraction(name, encoder, quick),
         *_neighbours(name),
     ]  # fmt: skip
     return rows
@@ -75,13 +78,17 @@ def _agreement(name: str, encoder: Encoder) -> Row:
                off <= TOLERANCE, unit="of 1")  # fmt: skip
 
 
-def _extraction(name: str, encoder: Encoder, count: int) -> Row:
+def _extraction(name: str, encoder: Encoder, quick: bool) -> Row:
+    sizes, count = ((240,), 12) if quick else (SIZES, 96)
     with tempfile.TemporaryDirectory() as folder:
-        run, alone, _ = extraction(encoder, Path(folder), (240, 448), count, BATCH, 8)
+        run, alone, _ = extraction(
+            encoder, Path(folder), sizes, count, BATCH, os.cpu_count() or 1, segment=SEGMENT
+        )
         alone()
         pair = alternate(run, _finished(alone), 3)
     share = pair.plain / pair.ours
-    return Row(f"{name}: extract, {count} PNG files at 240+448", pair.ours, pair.plain,
+    named = "+".join(map(str, sizes))
+    return Row(f"{name}: extract, {count} PNG files at {named}", pair.ours, pair.plain,
                "80 % of the encoder alone", share >= 0.8, (share, "the encoder alone"))  # fmt: skip
 
 
@@ -94,7 +101,10 @@ def _neighbours(name: str) -> list[Row]:
     found = gpu.similarity_to_references(placed, kept, PATCHES)
     expected = similarity_to_references(queries, bank, PATCHES)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
-    run = partial(gpu.similarity_to_references, placed, kept, PATCHES)
+
+    def run() -> np.ndarray:
+        return gpu.similarity_to_references(gpu.placed(queries, "cuda"), kept, PATCHES)
+
     product = seconds(_finished(lambda: placed @ kept.T), 5)
     ours, share = seconds(run, 5), "its float32 matmul"
     by_faiss = None

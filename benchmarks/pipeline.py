@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.encoder import load
 from benchmarks.machine import Machine
 from benchmarks.table import Row, alternate
-from cache.layout import SegmentTask, Space, content_key
+from cache.layout import SegmentTask, Space, content_key, cut
 from cache.store import Store
 from fade.encoder import Encoder
 from fade.preprocess import decode_rgb, resize_square
@@ -57,9 +57,19 @@ def outputs(size: int) -> list[tuple[Stream, Token]]:
 
 
 def extraction(
-    encoder: Encoder, folder: Path, sizes: Sequence[int], count: int, batch: int, workers: int
+    encoder: Encoder,
+    folder: Path,
+    sizes: Sequence[int],
+    count: int,
+    batch: int,
+    workers: int,
+    segment: int | None = None,
 ) -> tuple[Callable[[], Rows], Callable[[], Encoded], Callable[[Rows, Encoded], None]]:
-    """The stage on PNG files that are written to a folder, the encoder alone, and their comparison."""
+    """The stage on PNG files that are written to a folder, the encoder alone, and their comparison.
+
+    Args:
+        segment: images of a segment; None for all in one.
+    """
     rng = np.random.default_rng(0)
     sources: dict[str, Source] = {}
     pixels = []
@@ -78,32 +88,40 @@ def extraction(
         for feature in wanted
         for space in [feature_space(encoder, feature, params)]
     }
-    task = SegmentTask(tuple(sources), tuple(features))
+    segment = segment or count
+    tasks = [SegmentTask(keys, tuple(features)) for keys in cut(list(sources), segment)]
 
     def run() -> Rows:
         store = PassThrough()
         work = Extraction(encoder, cast(Store, store), features, sources, params)
-        work.run([task], len(task.keys))
+        work.run(tasks, count)
         assert not work.problems
         return store.rows
 
+    batches = [
+        (start + first, slice(start + first, start + min(first + batch, segment)))
+        for start in range(0, count, segment)
+        for first in range(0, segment, batch)
+    ]
+
     def alone() -> Encoded:
-        return {
-            (start, size): encoder.encode_images(
-                np.stack([image[size] for image in pixels[start : start + batch]]), outputs(size)
+        started = {
+            (number, size): encoder.start_encoding(
+                np.stack([image[size] for image in pixels[of_batch]]), outputs(size), "float16"
             )
-            for start in range(0, count, batch)
+            for number, of_batch in batches
             for size in sizes
         }
+        return {key: encoding.arrays() for key, encoding in started.items()}
 
     def compare(rows: Rows, encoded: Encoded) -> None:
         for feature in wanted:
-            (stored,) = rows[feature.label]
+            stored = np.concatenate(rows[feature.label])
             parts = [
-                encoded[start, feature.size][feature.stream, feature.token]
-                for start in range(0, count, batch)
+                encoded[number, feature.size][feature.stream, feature.token]
+                for number, _ in batches
             ]
-            assert np.array_equal(stored, np.concatenate(parts).astype(np.float16))
+            assert np.array_equal(stored, np.concatenate(parts))
 
     return run, alone, compare
 

@@ -5,6 +5,7 @@ Its functions have the names that they have there, and take tensors that lie on 
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ from fade import bank as cpu
 if TYPE_CHECKING:
     from torch import Tensor
 
+KEPT = 8
+"""Indexes, one a size, whose vectors stay on the device."""
+_COPYING = threading.Lock()
+"""Threads that need the same index would each copy it."""
 QUERY_ROWS = 4096
 BANK_COLUMNS = 1 << 15
 """Of one product: half a gigabyte of cosines at a time, enough for full speed."""
@@ -27,10 +32,15 @@ def placed(vectors: np.ndarray, device: str) -> Tensor:
     return torch.tensor(vectors, device=device)
 
 
-@lru_cache(maxsize=16)
-def index_vectors(index: Any, device: str) -> Tensor:
-    """The (n, dim) float32 vectors of a flat index on a device, copied there once."""
+@lru_cache(maxsize=KEPT)
+def _kept(index: Any, device: str) -> Tensor:
     return placed(cpu.index_vectors(index), device)
+
+
+def index_vectors(index: Any, device: str) -> Tensor:
+    """The (n, dim) float32 vectors of a flat index on a device; the last few are kept there."""
+    with _COPYING:
+        return _kept(index, device)
 
 
 def similarity_to_references(queries: Tensor, bank: Tensor, patches: int) -> np.ndarray:

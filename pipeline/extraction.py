@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from pipeline.progress import Progress
 if TYPE_CHECKING:
     from fade.encoder import Encoder, Encoding
 
+WRITERS = {"cuda": 3}
+"""Segments that are written at once, elsewhere one: a GPU fills one faster than a file takes it."""
 Wanted = Mapping[tuple[Stream, Token], str]
 """Fingerprints of spaces by what is encoded for them."""
 
@@ -55,7 +58,7 @@ class Extraction:
     def run(self, tasks: Iterable[SegmentTask], total: int) -> None:
         """Work through tasks of so many images; those that cannot be used are noted, left out.
 
-        While a GPU computes a segment, the next one is loaded and the one before is written.
+        While a GPU computes a segment, the next one is loaded and those before are written.
         """
         runtime, dataset = self.params.runtime, self.params.dataset
         tasks, ahead = tee(tasks)  # the loader is a few images ahead
@@ -64,20 +67,21 @@ class Extraction:
             dataset_root(dataset.format, open_path(dataset.path)),
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
-            ahead=2 * runtime.batch_size,
+            ahead=2 * max(runtime.batch_size, runtime.loader_workers),
         )
-        pending: Future[None] | None = None
+        writers = WRITERS.get(self.encoder.device, 1)
+        pending: deque[Future[None]] = deque()
         with (
             Progress(total, "encoding") as progress,
-            ThreadPoolExecutor(1, thread_name_prefix="writer") as writer,
+            ThreadPoolExecutor(writers, thread_name_prefix="writer") as pool,
         ):
             for task in tasks:
                 encoded = self._encode(task, pixels, progress)
-                if pending is not None:
-                    pending.result()
-                pending = writer.submit(self._write, *encoded)
-            if pending is not None:
-                pending.result()
+                if len(pending) == writers:
+                    pending.popleft().result()
+                pending.append(pool.submit(self._write, *encoded))
+            while pending:
+                pending.popleft().result()
 
     def _shapes(self, task: SegmentTask) -> list[Shape]:
         return sorted({self.shapes[space] for space in task.spaces})

@@ -166,6 +166,8 @@ def plan(params: Params, images: int | None = None) -> Plan:
         segments += len(kept)
         feature_bytes += len(segment.keys) * sum(row_bytes[s] for s in kept)
     encoders, scorers = _workers(params.cluster, remarks)
+    if encoder.device == "cuda" and not params.cluster.distributed:
+        scorers = 1  # they share it
     component_bytes = _component_bytes(params, spaces, len(work.scored))
     free = _free(store.root)
     if free is not None and feature_bytes + component_bytes > free:
@@ -392,6 +394,8 @@ def _time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Image
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         placed: Any = vectors if device == "cpu" else gpu.placed(vectors, device)
+        if device != "cpu":
+            search.similarity_to_others(placed)  # the first product also starts the device
         if references and params.max_shots:
             # one reference stands for each of them
             one = _seconds(partial(search.similarity_to_references, placed, placed, patches))

@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -92,11 +93,15 @@ def one_line(error: Exception | str) -> str:
     return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 
 
+_FULL_GPU = re.compile(r"OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says, which may not be imported."""
+
+
 def for_people(error: Exception) -> FadeError | None:
     """An error that its reader can mend, a full disk or a closed folder included; None for others."""
     if isinstance(error, FadeError):
         return error
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be imported
+    if isinstance(error, RuntimeError) and _FULL_GPU.search(f"{type(error).__name__}: {error}"):
         return ParameterError(
             "the GPU's memory is full: lower runtime.batch_size, leave the GPU to this run alone, or set "
             "runtime.device to cpu; what was finished is kept"

@@ -26,6 +26,23 @@ settings.register_profile("fade", derandomize=True, deadline=None)
 settings.load_profile("fade")
 
 
+SLOW = (
+    "test_dvc_repro",
+    "test_urls",
+    "test_kill",
+    "test_benchmarks",
+    "test_wrong_input",
+    "test_wheel",
+)
+"""Files that take longest: begun first, so that at the end no process waits for another's."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, all others in their order."""
+    place = {name: number for number, name in enumerate(SLOW)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(SLOW)))
+
+
 @pytest.fixture(scope="session")
 def golden_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the golden model, as a checkpoint file."""

@@ -71,6 +71,9 @@ def test_index_is_placed_once() -> None:
 class Event:
     """Stands for an event of CUDA, which needs a driver."""
 
+    def __init__(self, blocking: bool) -> None:
+        assert blocking, "a thread that waits would take a core"
+
     def record(self) -> None:
         """Nothing to note."""
 
