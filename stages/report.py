@@ -212,6 +212,7 @@ def run(params: Params) -> None:
         return decode_mask(data, listed["mask"], exif_rotation=dataset.exif_rotation)
 
     run_of = _run(params, evaluation)
+    give_back()
     report = ReportInput(
         title=Path(dataset.path).name,
         metrics=metrics,
