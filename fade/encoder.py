@@ -400,7 +400,7 @@ class _Block:
         from torch.nn import functional as F
 
         tokens = stream.view(-1, stream.shape[-1])
-        for part in tokens.split(MLP_TOKENS[tokens.device.type]):
+        for part in tokens.split(MLP_TOKENS.get(tokens.device.type, MLP_TOKENS["cuda"])):
             hidden = self.activation(F.linear(self.ln_2(part).to(self.up[0].dtype), *self.up))
             part += self.scale_2(F.linear(hidden, *self.down).float())
         return stream

@@ -121,6 +121,29 @@ def test_panels_are_the_whole(rows: int, iterations: int) -> None:
     assert float((found - exact).abs().max()) < 0.02 * float(v.abs().max())
 
 
+@pytest.mark.parametrize(
+    ("dtype", "off"), [("float32", 1e-5), ("bfloat16", 0.014), ("float16", 1.8e-3)]
+)
+@pytest.mark.parametrize("iterations", [0, 1, 2])
+def test_the_way_of_a_gpu_is_the_formula(
+    iterations: int, dtype: str, off: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's fused attention, which other devices take at any temperature, on the CPU."""
+    monkeypatch.setattr("fade.gem.LARGEST_FACTOR", 0.0)
+    made = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(3, 2, 50, 16, generator=made).to(getattr(torch, dtype)) for _ in "qkv")
+    factor = torch.tensor([1.0, 4.0, 9.0]).view(3, 1, 1, 1)
+    found = self_self_attention(q, k, v, factor, iterations)
+    assert found.dtype == v.dtype
+    expected = torch.zeros(v.shape, dtype=torch.float64)
+    for p in (x.double() for x in (v, k, q)):
+        p = unit(p)
+        for _ in range(iterations):
+            p = unit(torch.softmax(factor * p @ p.mT, dim=-1) @ p)
+        expected += torch.softmax(factor * p @ p.mT, dim=-1) @ v.double() / 3
+    assert float((found - expected).abs().max()) < off
+
+
 def test_depth_bounds() -> None:
     assert GemConfig(depth=7).first_block(12) == 6
     assert GemConfig(depth=13).first_block(12) == 0
