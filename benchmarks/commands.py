@@ -24,7 +24,7 @@ def _run(*command: str) -> None:
 
 def measure(machine: Machine, quick: bool) -> list[Row]:
     """Rows of this benchmark."""
-    shown = seconds(lambda: _run("-m", "pipeline.cli", "--help"), 3)
+    shown = seconds(lambda: _run("-m", "pipeline.cli.main", "--help"), 3)
     started = seconds(lambda: _run("-c", IMPORTED.format(stage="select")), 3)
     with_torch = seconds(lambda: _run("-c", "import torch, pandas"), 1)
     return [

@@ -26,7 +26,7 @@ from fade.scoring import Settings, embed, language_map, text_classifier
 from fade.types import Feature, ImageRecord
 from fade.vision import vision_map
 from pipeline.demo.generate import generate_dataset
-from pipeline.models import DEMO_MODEL, SHIPPED, SHIPPED_WEIGHTS
+from pipeline.features.models import DEMO_MODEL, SHIPPED, SHIPPED_WEIGHTS
 
 DRAWS, SHOTS, SIDE, CELL = range(3), (1, 4), 256, 8
 NATIVE = 128

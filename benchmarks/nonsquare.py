@@ -22,10 +22,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from pipeline.config.schema import PARAMS_FILE, load_params
 from pipeline.demo.defects import DEFECTS
 from pipeline.demo.families import FAMILIES
 from pipeline.demo.generate import DEMO_CATEGORIES, Sample, generate_image, style_of
-from pipeline.params import PARAMS_FILE, load_params
 
 SIDE = 256
 """Pixels of the longer side."""

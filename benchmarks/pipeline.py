@@ -19,10 +19,10 @@ from cache.store import Store
 from fade.encoder import Encoder
 from fade.preprocess import decode_rgb, resize_square
 from fade.types import Feature, Stream, Token
-from pipeline.extraction import Extraction
-from pipeline.loader import Source
-from pipeline.models import feature_space
-from pipeline.params import Params, parse_params
+from pipeline.config.schema import Params, parse_params
+from pipeline.dataset.loader import Source
+from pipeline.features.extraction import Extraction
+from pipeline.features.models import feature_space
 
 IMAGES, SIDE, BATCH = 8, 1024, 2
 CLASSIFICATION = 240

@@ -30,12 +30,12 @@ from cache.layout import cut
 from cache.store import Store
 from fade.encoder import Encoder
 from fade.prompts import fill
-from pipeline.cluster import map_tasks
-from pipeline.models import feature_space, load_encoder
-from pipeline.params import ClusterParams, Params, load_params
-from pipeline.paths import MANIFEST, SELECTION, TEST
-from pipeline.tables import read_table
-from pipeline.texts import ensembles, uses, word
+from pipeline.artefacts.catalogue import MANIFEST, SELECTION, TEST
+from pipeline.artefacts.tables import read_table
+from pipeline.compute.tasks import map_tasks
+from pipeline.config.schema import ClusterParams, Params, load_params
+from pipeline.features.models import feature_space, load_encoder
+from pipeline.scoring.texts import ensembles, uses, word
 from stages.text import embed
 
 ROOT = Path(__file__).parent.parent
@@ -125,7 +125,9 @@ def _project(tests: int) -> Iterator[Path]:
 
 
 def _store(params: Params) -> Store:
-    return Store(importlib.import_module("pipeline.paths").store_root(params.features.store))
+    return Store(
+        importlib.import_module("pipeline.artefacts.catalogue").store_root(params.features.store)
+    )
 
 
 def _fill(params: Params) -> None:
@@ -221,8 +223,8 @@ def _scoring(machine: Machine, tests: int) -> list[Row]:
     """Vision scoring: against its floor, on one and two processes, and dask's own time."""
     params = load_params()
     scoring = importlib.import_module("stages.score_vision")
-    receipts = importlib.import_module("pipeline.receipts")
-    vision = importlib.import_module("pipeline.vision")
+    receipts = importlib.import_module("pipeline.artefacts.receipts")
+    vision = importlib.import_module("pipeline.scoring.vision")
     store, receipt = _store(params), receipts.read_receipt(TEST)
     work = vision.plan_vision(params, receipt, store)
     assert not work.lacking  # all maps are there

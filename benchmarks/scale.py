@@ -26,11 +26,11 @@ import yaml
 
 from cache.layout import Space, content_key
 from cache.store import Store
-from pipeline.cluster import iterate_tasks
-from pipeline.models import feature_space, load_encoder
-from pipeline.params import ClusterParams, parse_params
-from pipeline.paths import ARTEFACTS, TEST
-from pipeline.receipts import write_receipt
+from pipeline.artefacts.catalogue import ARTEFACTS, TEST
+from pipeline.artefacts.receipts import write_receipt
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import ClusterParams, parse_params
+from pipeline.features.models import feature_space, load_encoder
 
 ROOT = Path(__file__).parent.parent
 CATEGORIES, REFERENCES, SEGMENT = 10, 4, 256
@@ -126,9 +126,9 @@ def run(folder: Path, code: str) -> Run:
 
 def stage_code(stage: str) -> str:
     """What runs a stage."""
-    load = "from pipeline.params import load_params\n"
+    load = "from pipeline.config.schema import load_params\n"
     if stage == "scan":
-        return f"{load}from pipeline.listing import scan\nscan(load_params())"
+        return f"{load}from pipeline.dataset.file_index import scan\nscan(load_params())"
     return f"{load}import stages.{stage} as stage\nstage.run(load_params())"
 
 
@@ -175,7 +175,7 @@ def measure_care(count: int, place: Path | None) -> dict[str, Run]:
             code = (
                 f"try:\n    main({arguments})\nexcept SystemExit as end:\n    assert not end.code"
             )
-            found[what] = run(folder, f"from pipeline.cli import main\n{code}")
+            found[what] = run(folder, f"from pipeline.cli.main import main\n{code}")
             print(f"{count} rows, {what}: {found[what]}", file=sys.stderr, flush=True)
     return found
 

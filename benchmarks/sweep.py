@@ -14,7 +14,7 @@ from benchmarks.table import Row, alternate
 from fade.bank import build_index, similarity_to_references, write_index
 from fade.sampling import reference_order
 from fade.types import Trial
-from pipeline.banks import Bank, Comparison, bank_path
+from pipeline.scoring.banks import Bank, Comparison, bank_path
 
 SIZES = {240: 225, 448: 784, 896: 3136}
 """Patches of each size."""

@@ -16,8 +16,8 @@ from cache.index import Published
 from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
-from pipeline.paths import ARTEFACTS
-from pipeline.receipts import Rows, read_receipt
+from pipeline.artefacts.catalogue import ARTEFACTS
+from pipeline.artefacts.receipts import Rows, read_receipt
 
 DAY = 24 * 60 * 60
 """Seconds after which files that nothing names are no longer taken for a running writer's."""

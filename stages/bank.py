@@ -15,13 +15,13 @@ from cache.layout import Location, Space
 from cache.store import Store
 from fade.bank import build_index, coreset, unit, write_index
 from fade.types import Trial
-from pipeline.banks import BANK_TABLE, Bank, bank_path
-from pipeline.cluster import map_tasks
-from pipeline.params import Params
-from pipeline.paths import BANKS, REFERENCES, SELECTION, store_root
-from pipeline.receipts import Receipt, read_receipt
-from pipeline.runner import run_stage
-from pipeline.tables import read_table, write_table
+from pipeline.artefacts.catalogue import BANKS, REFERENCES, SELECTION, store_root
+from pipeline.artefacts.receipts import Receipt, read_receipt
+from pipeline.artefacts.tables import read_table, write_table
+from pipeline.compute.tasks import map_tasks
+from pipeline.config.schema import Params
+from pipeline.scoring.banks import BANK_TABLE, Bank, bank_path
+from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     import pandas as pd

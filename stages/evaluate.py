@@ -21,24 +21,7 @@ from fade.aspect import Aspect, Shape, shape_of
 from fade.datasets import dataset_root
 from fade.metrics import PixelHistogram
 from fade.types import DataPath, Trial
-from pipeline.calibration import trial_images
-from pipeline.cluster import iterate_tasks
-from pipeline.components import component_key
-from pipeline.evaluation import (
-    Block,
-    Component,
-    Fusion,
-    Outcome,
-    TestImage,
-    add_histograms,
-    create_maps,
-    evaluate_block,
-    merge_histograms,
-)
-from pipeline.images import calibration_images, test_images
-from pipeline.memory import give_back
-from pipeline.params import Params
-from pipeline.paths import (
+from pipeline.artefacts.catalogue import (
     CALIBRATION,
     CATEGORIES,
     EVALUATION,
@@ -55,18 +38,10 @@ from pipeline.paths import (
     VISION,
     store_root,
 )
-from pipeline.pixels import pixel_table
-from pipeline.provenance import made_with
-from pipeline.receipts import Receipt, read_receipt
-from pipeline.results import (
-    mean_counts,
-    mean_metrics,
-    metrics_table,
-    score_rows,
-    summary_table,
-)
-from pipeline.runner import run_stage
-from pipeline.tables import (
+from pipeline.artefacts.pixel_histograms import pixel_table
+from pipeline.artefacts.provenance import made_with
+from pipeline.artefacts.receipts import Receipt, read_receipt
+from pipeline.artefacts.tables import (
     GROUP_ROWS,
     SCHEMA,
     manifest_aspect,
@@ -77,13 +52,38 @@ from pipeline.tables import (
     write_json,
     write_table,
 )
-from pipeline.thresholds import (
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import Params
+from pipeline.dataset.images import calibration_images, test_images
+from pipeline.evaluation.blocks import (
+    Block,
+    Component,
+    Fusion,
+    Outcome,
+    TestImage,
+    add_histograms,
+    create_maps,
+    evaluate_block,
+    merge_histograms,
+)
+from pipeline.evaluation.results import (
+    mean_counts,
+    mean_metrics,
+    metrics_table,
+    score_rows,
+    summary_table,
+)
+from pipeline.evaluation.thresholds import (
     Threshold,
     from_labels,
     from_normal,
     undecided,
     write_thresholds,
 )
+from pipeline.process.memory import give_back
+from pipeline.scoring.calibration import trial_images
+from pipeline.scoring.components import component_key
+from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     import pandas as pd

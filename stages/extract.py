@@ -11,14 +11,14 @@ from cache.keys import Keys
 from cache.layout import segment_tasks
 from cache.store import Store
 from fade.errors import DataError, summarise
-from pipeline.extraction import Extraction, encode_on_cluster
-from pipeline.images import feature_groups, image_sources, lacking, scored_images
-from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
-from pipeline.params import Params
-from pipeline.paths import MANIFEST, REFERENCES, SELECTION, TEST, store_root
-from pipeline.receipts import write_receipt
-from pipeline.runner import run_stage
-from pipeline.tables import manifest_aspect, read_table, table_columns
+from pipeline.artefacts.catalogue import MANIFEST, REFERENCES, SELECTION, TEST, store_root
+from pipeline.artefacts.receipts import write_receipt
+from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
+from pipeline.config.schema import Params
+from pipeline.dataset.images import feature_groups, image_sources, lacking, scored_images
+from pipeline.features.extraction import Extraction, encode_on_cluster
+from pipeline.features.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
+from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
 

@@ -32,12 +32,12 @@ from fade.datasets import (
 from fade.errors import DataError, plain, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import DataPath, ImageRecord
-from pipeline.cluster import iterate_tasks
-from pipeline.listing import Facts, Listing, open_listing, pieces
-from pipeline.params import ClusterParams, Params
-from pipeline.paths import CATEGORIES, MANIFEST, SKIPPED
-from pipeline.runner import run_stage
-from pipeline.tables import table_parts, table_writer, write_json
+from pipeline.artefacts.catalogue import CATEGORIES, MANIFEST, SKIPPED
+from pipeline.artefacts.tables import table_parts, table_writer, write_json
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import ClusterParams, Params
+from pipeline.dataset.file_index import Facts, Listing, open_listing, pieces
+from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
 

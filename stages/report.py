@@ -19,12 +19,7 @@ from fade.metrics import METRICS as METRIC_NAMES
 from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
 from fade.preprocess import decode_mask, decode_rgb
 from fade.types import Trial
-from pipeline.loader import read_unchanged
-from pipeline.memory import give_back
-from pipeline.models import DEMO_MODEL
-from pipeline.papertable import latex_table, markdown_table
-from pipeline.params import Params
-from pipeline.paths import (
+from pipeline.artefacts.catalogue import (
     EVALUATION,
     MANIFEST,
     MAPS,
@@ -40,12 +35,9 @@ from pipeline.paths import (
     TEST,
     THRESHOLDS,
 )
-from pipeline.pixels import PixelHistograms, read_pixels
-from pipeline.provenance import data_fingerprint, flattened
-from pipeline.report.html import ReportInput, render, shown_trial
-from pipeline.report.plots import CURVES, write_plots
-from pipeline.runner import run_stage
-from pipeline.tables import (
+from pipeline.artefacts.pixel_histograms import PixelHistograms, read_pixels
+from pipeline.artefacts.provenance import data_fingerprint, flattened
+from pipeline.artefacts.tables import (
     check_schema,
     read_csv,
     read_json,
@@ -54,7 +46,15 @@ from pipeline.tables import (
     table_parts,
     write_json,
 )
-from pipeline.thresholds import read_thresholds
+from pipeline.config.schema import Params
+from pipeline.dataset.loader import read_unchanged
+from pipeline.evaluation.thresholds import read_thresholds
+from pipeline.features.models import DEMO_MODEL
+from pipeline.process.memory import give_back
+from pipeline.report.html import ReportInput, render, shown_trial
+from pipeline.report.paper_table import latex_table, markdown_table
+from pipeline.report.plots import CURVES, write_plots
+from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,15 +12,15 @@ from cache.files import Place
 from cache.layout import Location, Space, segment_tasks
 from cache.store import Store
 from fade.bank import unit
-from pipeline.cluster import iterate_tasks
-from pipeline.components import component_key
-from pipeline.language import LanguagePlan, language_rows, plan_language
-from pipeline.memory import give_back
-from pipeline.params import Params
-from pipeline.paths import LANGUAGE, TEST, store_root
-from pipeline.receipts import Receipt, check_streamed, read_receipt, write_receipt
-from pipeline.runner import run_stage
-from pipeline.texts import classifier_path, open_classifier
+from pipeline.artefacts.catalogue import LANGUAGE, TEST, store_root
+from pipeline.artefacts.receipts import Receipt, check_streamed, read_receipt, write_receipt
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import Params
+from pipeline.process.memory import give_back
+from pipeline.scoring.components import component_key
+from pipeline.scoring.language import LanguagePlan, language_rows, plan_language
+from pipeline.scoring.texts import classifier_path, open_classifier
+from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
 

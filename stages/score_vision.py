@@ -13,15 +13,15 @@ from cache.keys import Keys
 from cache.layout import Location, Space, segment_tasks
 from cache.store import Store
 from fade.bank import unit
-from pipeline.banks import Bank, Comparison
-from pipeline.cluster import iterate_tasks
-from pipeline.components import component_key
-from pipeline.memory import give_back
-from pipeline.params import Params
-from pipeline.paths import TEST, VISION, store_root
-from pipeline.receipts import Located, check_streamed, read_receipt, write_receipt
-from pipeline.runner import run_stage
-from pipeline.vision import VisionPlan, VisionWork, plan_vision, vision_rows
+from pipeline.artefacts.catalogue import TEST, VISION, store_root
+from pipeline.artefacts.receipts import Located, check_streamed, read_receipt, write_receipt
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import Params
+from pipeline.process.memory import give_back
+from pipeline.scoring.banks import Bank, Comparison
+from pipeline.scoring.components import component_key
+from pipeline.scoring.vision import VisionPlan, VisionWork, plan_vision, vision_rows
+from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
 

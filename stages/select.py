@@ -9,10 +9,10 @@ import numpy as np
 
 from fade.errors import DataError, ParameterError
 from fade.sampling import reference_order
-from pipeline.params import Params
-from pipeline.paths import CALIBRATION, CATEGORIES, MANIFEST, SELECTION
-from pipeline.runner import run_stage
-from pipeline.tables import read_json, read_table, write_table
+from pipeline.artefacts.catalogue import CALIBRATION, CATEGORIES, MANIFEST, SELECTION
+from pipeline.artefacts.tables import read_json, read_table, write_table
+from pipeline.config.schema import Params
+from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,19 +10,19 @@ from cache.keys import Keys
 from cache.layout import segment_tasks
 from cache.store import Store
 from fade.errors import DataError, summarise
-from pipeline.cluster import iterate_tasks
-from pipeline.extraction import with_absolute_paths
-from pipeline.images import feature_groups, image_sources, scored_images
-from pipeline.language import plan_language
-from pipeline.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
-from pipeline.params import Params
-from pipeline.paths import MANIFEST, SELECTION, STREAMED, TEST, store_root
-from pipeline.progress import Progress
-from pipeline.receipts import read_receipt, write_receipt
-from pipeline.runner import run_stage
-from pipeline.streaming import Streaming, stream_block
-from pipeline.tables import manifest_aspect, read_table, table_columns
-from pipeline.vision import plan_vision
+from pipeline.artefacts.catalogue import MANIFEST, SELECTION, STREAMED, TEST, store_root
+from pipeline.artefacts.receipts import read_receipt, write_receipt
+from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import Params
+from pipeline.dataset.images import feature_groups, image_sources, scored_images
+from pipeline.features.extraction import with_absolute_paths
+from pipeline.features.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
+from pipeline.process.progress import Progress
+from pipeline.scoring.language import plan_language
+from pipeline.scoring.streaming import Streaming, stream_block
+from pipeline.scoring.vision import plan_vision
+from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
 

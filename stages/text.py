@@ -15,13 +15,12 @@ from cache.store import Store
 from fade.errors import ParameterError, summarise
 from fade.prompts import ensemble_digest, fill
 from fade.text import fit, save
-from pipeline.models import load_encoder
-from pipeline.params import Params
-from pipeline.paths import CATEGORIES, TEXT, store_root
-from pipeline.progress import Progress
-from pipeline.runner import run_stage
-from pipeline.tables import read_json
-from pipeline.texts import (
+from pipeline.artefacts.catalogue import CATEGORIES, TEXT, store_root
+from pipeline.artefacts.tables import read_json
+from pipeline.config.schema import Params
+from pipeline.features.models import load_encoder
+from pipeline.process.progress import Progress
+from pipeline.scoring.texts import (
     USES,
     TextIndex,
     Use,
@@ -32,6 +31,7 @@ from pipeline.texts import (
     uses,
     word,
 )
+from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder

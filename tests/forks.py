@@ -176,7 +176,7 @@ def _child(run: Run, files: Mapping[str, Path]) -> NoReturn:
     seen = _count_writes(run)
     code = 1
     try:
-        importlib.import_module("pipeline.runner").run_stage(f"stages.{run.stage}")
+        importlib.import_module("pipeline.stage").run_stage(f"stages.{run.stage}")
     except SystemExit as end:
         code = int(end.code or 0)
     finally:

@@ -33,17 +33,17 @@ from fade.metrics import image_metrics
 from fade.preprocess import decode_mask, decode_rgb
 from fade.prompts import load_ensemble
 from fade.text import load as load_classifier
-from pipeline.bundle import Bundle
-from pipeline.papertable import read_summary
-from pipeline.params import load_params, parse_params
-from pipeline.paths import MANIFEST, SKIPPED, TEST
-from pipeline.predictions import find_images
-from pipeline.predictor import open_picture
-from pipeline.receipts import read_receipt
-from pipeline.runner import one_line
-from pipeline.tables import read_csv as read_result
-from pipeline.tables import read_json, read_table, write_table
-from pipeline.thresholds import Threshold, read_thresholds
+from pipeline.artefacts.catalogue import MANIFEST, SKIPPED, TEST
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.artefacts.tables import read_csv as read_result
+from pipeline.artefacts.tables import read_json, read_table, write_table
+from pipeline.config.schema import load_params, parse_params
+from pipeline.evaluation.thresholds import Threshold, read_thresholds
+from pipeline.inference.bundle import Bundle
+from pipeline.inference.output import find_images
+from pipeline.inference.predictor import open_picture
+from pipeline.report.paper_table import read_summary
+from pipeline.stage import one_line
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 
 DOCS = ROOT / "docs" / "bad-input.md"

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from fade.errors import StoreError
-from pipeline.finished import FinishedRun
+from pipeline.inference.run import FinishedRun
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -32,15 +32,20 @@ from fade.errors import FadeError
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.prompts import load_ensemble
 from fade.text import fit, load, read_array, save
-from pipeline.bundle import Bundle
-from pipeline.papertable import read_summary
-from pipeline.params import load_params
-from pipeline.paths import TEST
-from pipeline.receipts import read_receipt, write_receipt
-from pipeline.runner import one_line
-from pipeline.tables import read_csv as read_result
-from pipeline.tables import read_json, read_table, write_csv
-from pipeline.thresholds import Threshold, parse_thresholds, read_thresholds, write_thresholds
+from pipeline.artefacts.catalogue import TEST
+from pipeline.artefacts.receipts import read_receipt, write_receipt
+from pipeline.artefacts.tables import read_csv as read_result
+from pipeline.artefacts.tables import read_json, read_table, write_csv
+from pipeline.config.schema import load_params
+from pipeline.evaluation.thresholds import (
+    Threshold,
+    parse_thresholds,
+    read_thresholds,
+    write_thresholds,
+)
+from pipeline.inference.bundle import Bundle
+from pipeline.report.paper_table import read_summary
+from pipeline.stage import one_line
 from tests.projects import ROOT
 
 fuzz = settings(

@@ -28,13 +28,13 @@ from fade.errors import FadeError
 from fade.gem import GemConfig
 from fade.prompts import load_ensemble
 from fade.text import load as load_classifier
-from pipeline.bundle import Bundle, write_bundle
-from pipeline.finished import FinishedRun
-from pipeline.params import load_params
-from pipeline.paths import ARTEFACTS, BANKS, MAPS, TEXT
-from pipeline.receipts import read_receipt
-from pipeline.runner import for_people, one_line
-from pipeline.tables import read_csv, read_json, read_table
+from pipeline.artefacts.catalogue import ARTEFACTS, BANKS, MAPS, TEXT
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.artefacts.tables import read_csv, read_json, read_table
+from pipeline.config.schema import load_params
+from pipeline.inference.bundle import Bundle, write_bundle
+from pipeline.inference.run import FinishedRun
+from pipeline.stage import for_people, one_line
 from tests.imports import ROOT, modules
 from tests.projects import GOLDEN, STAGES, changed, golden_params, project, run_stages
 

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from fade.errors import ParameterError
-from pipeline.params import PARAMS_FILE
+from pipeline.config.schema import PARAMS_FILE
 
 CODE_FILE = Path("code.json")
 """Of a project: by stage, the hash of the installed code that it runs."""

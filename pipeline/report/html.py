@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fade.errors import StoreError
 from fade.metrics import METRICS, PixelHistogram
 from fade.types import Trial
+from pipeline.evaluation.thresholds import Threshold
 from pipeline.report.gallery import (
     Gallery,
     Item,
@@ -36,7 +37,6 @@ from pipeline.report.plots import (
     pixel_plots,
     score_plots,
 )
-from pipeline.thresholds import Threshold
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from fade.metrics import METRICS
-from pipeline.paths import SUMMARY
-from pipeline.tables import write_csv
+from pipeline.artefacts.catalogue import SUMMARY
+from pipeline.artefacts.tables import write_csv
 
 Values = Mapping[tuple[str, int], tuple[float, float]]
 

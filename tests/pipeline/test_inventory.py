@@ -17,9 +17,9 @@ import pytest
 from cache.layout import Space
 from cache.store import Store
 from pipeline import inventory
-from pipeline.cli import main
-from pipeline.paths import ARTEFACTS, REFERENCES, TEST
-from pipeline.receipts import read_receipt, write_receipt
+from pipeline.artefacts.catalogue import ARTEFACTS, REFERENCES, TEST
+from pipeline.artefacts.receipts import read_receipt, write_receipt
+from pipeline.cli.main import main
 from tests.imports import ROOT
 
 SPACE = Space("numbers", {"kind": "test"}, (4,), "float32")
@@ -216,8 +216,8 @@ from pathlib import Path
 import numpy as np
 from cache.layout import Space, cut
 from cache.store import Store
-from pipeline.paths import TEST
-from pipeline.receipts import write_receipt
+from pipeline.artefacts.catalogue import TEST
+from pipeline.artefacts.receipts import write_receipt
 root, space, receipt, keys = json.load(sys.stdin)
 space = Space.from_json(space)
 store = Store(root)

@@ -13,9 +13,9 @@ from cache.layout import Space
 from cache.store import Store
 from fade.errors import StoreError
 from pipeline import inventory
-from pipeline.cli import main
-from pipeline.paths import ARTEFACTS, TEST
-from pipeline.receipts import write_receipt
+from pipeline.artefacts.catalogue import ARTEFACTS, TEST
+from pipeline.artefacts.receipts import write_receipt
+from pipeline.cli.main import main
 
 SPACE = Space("numbers", {"kind": "test"}, (4,), "float32")
 TEXT = Space("text", {"kind": "text"}, (4,), "float32")

@@ -23,7 +23,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 SLOW = """
 import time
 import stages.extract
-from pipeline.runner import run_stage
+from pipeline.stage import run_stage
 
 stages.extract.SEGMENT_IMAGES = 1
 stages.extract.SEGMENT_BYTES = 1

@@ -11,9 +11,9 @@ import pytest
 
 from cache.store import DamagedSegmentError, Store
 from fade.errors import DataError
-from pipeline.models import load_encoder
-from pipeline.paths import TEST
-from pipeline.receipts import read_receipt
+from pipeline.artefacts.catalogue import TEST
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.features.models import load_encoder
 from tests.projects import GOLDEN, changed, golden_params, project, run_stages
 
 
@@ -103,7 +103,7 @@ def test_a_worker_loads_the_model_once(
     params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks of references and of test images want different features of the same model."""
-    import pipeline.extraction
+    import pipeline.features.extraction
     import stages.extract
 
     loaded = []
@@ -118,9 +118,9 @@ def test_a_worker_loads_the_model_once(
         return [function(task) for task in tasks]
 
     monkeypatch.setattr(stages.extract, "load_encoder", counted)
-    monkeypatch.setattr(pipeline.extraction, "load_encoder", counted)
-    monkeypatch.setattr(pipeline.extraction, "iterate_tasks", here)
-    monkeypatch.setattr(pipeline.extraction, "_LOADED", {})
+    monkeypatch.setattr(pipeline.features.extraction, "load_encoder", counted)
+    monkeypatch.setattr(pipeline.features.extraction, "iterate_tasks", here)
+    monkeypatch.setattr(pipeline.features.extraction, "_LOADED", {})
     run_stages(tmp_path, params, "manifest", "select")
     there = changed(params, cluster={"kind": "address", "address": "tcp://127.0.0.1:9"})
     run_stages(tmp_path, there, "extract")

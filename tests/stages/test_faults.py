@@ -22,7 +22,7 @@ import yaml
 
 from cache.store import Store
 from pipeline import inventory
-from pipeline.paths import ARTEFACTS
+from pipeline.artefacts.catalogue import ARTEFACTS
 from tests.forks import End, Forks, Run
 from tests.projects import STAGES
 from tests.stages.undisturbed import BLOCK, Undisturbed, files, rows

@@ -14,8 +14,8 @@ from PIL import Image
 
 from cache.layout import content_key
 from fade.errors import DataError
-from pipeline.paths import CATEGORIES, MANIFEST
-from pipeline.tables import read_json, read_table
+from pipeline.artefacts.catalogue import CATEGORIES, MANIFEST
+from pipeline.artefacts.tables import read_json, read_table
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 

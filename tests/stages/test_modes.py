@@ -14,7 +14,7 @@ import zarr
 from fade.errors import StoreError
 from fade.text import CLASSIFIERS
 from fade.types import Trial
-from pipeline.evaluation import _write_maps, create_maps
+from pipeline.evaluation.blocks import _write_maps, create_maps
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 MODES = ("none", "language", "vision", "both")

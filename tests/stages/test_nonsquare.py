@@ -19,13 +19,13 @@ from fade.aspect import Aspect
 from fade.encoder import Encoder
 from fade.errors import DataError
 from fade.scoring import Detector, Settings
-from pipeline.bundle import write_bundle
-from pipeline.finished import FinishedRun
-from pipeline.models import DEMO_MODEL, SHIPPED, SHIPPED_WEIGHTS
-from pipeline.paths import MANIFEST, SKIPPED, TEST
-from pipeline.predictor import Predictor
-from pipeline.receipts import read_receipt
-from pipeline.tables import read_json, read_table
+from pipeline.artefacts.catalogue import MANIFEST, SKIPPED, TEST
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.artefacts.tables import read_json, read_table
+from pipeline.features.models import DEMO_MODEL, SHIPPED, SHIPPED_WEIGHTS
+from pipeline.inference.bundle import write_bundle
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.run import FinishedRun
 from tests.projects import STAGES, changed, run_stages
 
 PROMPTS = {"normal": ["a flawless {classname}"], "abnormal": ["a damaged {classname}", "a hole"]}

@@ -9,8 +9,8 @@ import pytest
 
 from cache.store import DamagedSegmentError, Store
 from fade.errors import DataError
-from pipeline.paths import LANGUAGE, STREAMED, TEST, VISION
-from pipeline.receipts import read_receipt
+from pipeline.artefacts.catalogue import LANGUAGE, STREAMED, TEST, VISION
+from pipeline.artefacts.receipts import read_receipt
 from tests.projects import changed, golden_params, project, run_stages
 
 RESULTS = ("metrics.csv", "summary.csv", "thresholds.json", "scores.parquet", "pixels.parquet")

@@ -12,12 +12,12 @@ import pytest
 
 from cache.store import Store
 from fade.errors import StoreError
-from pipeline.cli import main
+from pipeline.artefacts.catalogue import ARTEFACTS, MANIFEST, TEST
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.artefacts.tables import read_table
+from pipeline.cli.main import main
+from pipeline.compute.distributed import close_sessions
 from pipeline.inventory import describe, verify
-from pipeline.paths import ARTEFACTS, MANIFEST, TEST
-from pipeline.receipts import read_receipt
-from pipeline.scheduler import close_sessions
-from pipeline.tables import read_table
 from tests.machines import Machines
 from tests.objectstore import SECRET, Bucket, Fault, open_bucket
 from tests.projects import GOLDEN, STAGES, changed, golden_params, project, run_stages

@@ -1,0 +1,95 @@
+"""What results were computed with: versions of packages, revisions of the code and of the project."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fade import __version__
+
+PACKAGES = (
+    "torch", "open_clip_torch", "faiss-cpu", "faiss-gpu", "numpy", "pillow", "scikit-learn",
+    "opencv-python-headless", "zarr", "dask",
+)  # fmt: skip
+"""Those whose numbers go into results."""
+WRITTEN_BY_DVC = (":(exclude)dvc.lock", ":(exclude)results", ":(exclude)logs")
+CHANGED = "+changes"
+"""Marks a revision whose files were changed since."""
+_CODE = Path(__file__).parents[2]
+
+
+def made_with(project: Path = Path()) -> dict[str, Any]:
+    """Versions, and the git revisions of the project's folder and of this code, where they have one."""
+    return {
+        "versions": versions(),
+        "project": revision(project),
+        # an installed package may lie inside of somebody's repository, which says nothing of it
+        "code": revision(_CODE) if (_CODE / ".git").exists() else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Version by package, this one, Python and the platform included."""
+    found = {
+        "fade-pipeline": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def revision(folder: Path) -> str | None:
+    """The commit that a folder is at, :data:`CHANGED` behind it where tracked files differ.
+
+    What DVC writes while it runs the stages does not count as a change. None where there is no
+    repository, no commit, or no git.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    status = ("status", "--porcelain", "--untracked-files=no", "--", ".", *WRITTEN_BY_DVC)
+    return commit + (CHANGED if _git(folder, *status) != "" else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            # a look must not take the lock that DVC or an editor may want
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if not done.returncode else None
+
+
+def data_fingerprint(images: Iterable[tuple[str, str]]) -> str:
+    """Hash of all images of a run, each with its path and its content's hash; 40 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=20)
+    for path, content in images:
+        digest.update(f"{content} {path}\0".encode())
+    return digest.hexdigest()
+
+
+def flattened(content: dict[str, Any]) -> dict[str, str]:
+    """What :func:`made_with` found, a line each for people."""
+    lines = {
+        f"{name}'s git revision": content[name] or "none"
+        for name in ("project", "code")
+        if name in content
+    }
+    return {**content.get("versions", {}), **lines}

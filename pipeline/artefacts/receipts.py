@@ -1,0 +1,329 @@
+"""Receipts: small tables that vouch for rows of the store, for DVC to track in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.index import Index, Places, Preference
+from cache.keys import Keys
+from cache.layout import Location, Space
+from cache.store import DamagedSegmentError, Store
+from fade.errors import StoreError
+from pipeline.artefacts.catalogue import ARTEFACTS, STREAMED, Artefact
+from pipeline.artefacts.tables import GROUP_ROWS, table_columns, table_parts, table_writer
+from pipeline.process.memory import give_back
+
+
+class Rows(Mapping[str, int]):
+    """Rows of one space that a receipt vouches for: checksum by key, keys sorted.
+
+    Args:
+        keys: of n rows, sorted.
+        crcs: (n,) uint32.
+    """
+
+    def __init__(self, keys: Keys, crcs: NDArray[np.uint32]) -> None:
+        self.sorted_keys, self.crcs = keys, crcs
+
+    @classmethod
+    def read(cls, path: Path, label: str) -> Rows:
+        """The rows of a label in a receipt's file."""
+        parts = list(_read_parts(path, label))
+        crcs = [crc for _, crc in parts] or [np.zeros(0, np.uint32)]
+        return cls(Keys.join([keys for keys, _ in parts]), np.concatenate(crcs))
+
+    def __getitem__(self, key: str) -> int:
+        place = Keys.of([key]).places_in(self.sorted_keys)[0]
+        if place < 0:
+            raise KeyError(key)
+        return int(self.crcs[place])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sorted_keys)
+
+    def __len__(self) -> int:
+        return len(self.sorted_keys)
+
+
+def _read_parts(path: Path, label: str) -> Iterator[tuple[Keys, NDArray[np.uint32]]]:
+    for part in table_parts(path, ("key", "crc"), space=label):
+        yield Keys.of(part["key"].to_pylist()), part["crc"].to_numpy()
+
+
+@dataclass(frozen=True)
+class Located:
+    """The rows of one label that a receipt vouches for, found in the store.
+
+    Attributes:
+        receipt: path of its file.
+        store: where the store is.
+        space: of the rows.
+        index: of the space.
+        sound: (n,) for each row of the index whether the receipt knows it, with the same checksum.
+        lost: rows of the receipt that the index does not have so.
+    """
+
+    receipt: Path
+    store: Path | str
+    space: Space
+    index: Index
+    sound: NDArray[np.bool_]
+    lost: int
+
+    def vouched(self, keys: Iterable[str]) -> NDArray[np.bool_]:
+        """For each key whether the receipt knows its row and the store has it."""
+        at = Keys.of(keys).places_in(self.index.keys_sorted)
+        known = at >= 0
+        known[known] = self.sound[at[known]]
+        return known
+
+    def places(self, keys: Iterable[str]) -> Places:
+        """Where the rows of some keys lie, in their order.
+
+        Raises:
+            DamagedSegmentError: rows are gone or changed.
+        """
+        keys = Keys.of(keys)
+        at = keys.places_in(self.index.keys_sorted)
+        gone = ~self.vouched(keys)
+        if gone.any():
+            raise self._gone(np.count_nonzero(gone), len(at))
+        return self.index.places.take(at)
+
+    def check(self) -> Located:
+        """Itself, if no row of the receipt is gone or changed.
+
+        Raises:
+            DamagedSegmentError: some are.
+        """
+        if self.lost:
+            raise self._gone(self.lost, self.lost + np.count_nonzero(self.sound))
+        return self
+
+    def _gone(self, lost: int | np.integer, total: int | np.integer) -> DamagedSegmentError:
+        return DamagedSegmentError(
+            f"{lost} of {total} rows of {self.space.label} are gone from the store at {self.store} "
+            f"or differ from {self.receipt}: run `dvc repro` again and they are computed anew"
+        )
+
+
+class _RowsByLabel(Mapping[str, Rows]):
+    """Rows of a receipt's labels, each read when it is asked for, then kept."""
+
+    def __init__(self, path: Path, labels: Iterable[str]) -> None:
+        self._path = path
+        self._rows: dict[str, Rows | None] = dict.fromkeys(labels)
+
+    def __getitem__(self, label: str) -> Rows:
+        rows = self._rows[label]
+        if rows is None:
+            rows = self._rows[label] = Rows.read(self._path, label)
+        return rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Which rows a stage left in the store, with their checksums.
+
+    Attributes:
+        path: of the file.
+        root: of its project.
+        spaces: by label.
+        rows: for each label, checksum by key.
+        against: of score components: by label and category (and trial), what the images were
+            compared with, the second part of their keys.
+    """
+
+    path: Path
+    root: Path
+    spaces: Mapping[str, Space]
+    rows: Mapping[str, Rows]
+    against: Mapping[str, Any]
+
+    def space(self, label: str) -> Space:
+        """The space of a label.
+
+        Raises:
+            StoreError: the receipt has none, being of other parameters.
+        """
+        if label not in self.spaces:
+            raise StoreError(
+                f"{self.path} knows no {label}: run `dvc repro` to bring it up to date"
+            )
+        return self.spaces[label]
+
+    def located(self, store: Store, label: str) -> Located:
+        """The rows of a label, found in the store or known to be lost."""
+        space = self.space(label)
+        index = store.index(space, self._knows(label))
+        sound = np.zeros(len(index), bool)
+        lost = 0
+        for keys, crcs in _read_parts(self.path, label):
+            at = keys.places_in(index.keys_sorted)
+            there = at >= 0
+            there[there] = index.places.crcs[at[there]] == crcs[there]
+            sound[at[there]] = True
+            lost += int(np.count_nonzero(~there))
+        return Located(self.path, store.root, space, index, sound, lost)
+
+    def _knows(self, label: str) -> Preference:
+        """Whether rows of a label are those of the receipt; it is read again when that is asked."""
+
+        def known(keys: Keys, crcs: NDArray[np.uint32]) -> NDArray[np.bool_]:
+            rows = self.rows[label]
+            at = keys.places_in(rows.sorted_keys)
+            there = at >= 0
+            there[there] = rows.crcs[at[there]] == crcs[there]
+            return there
+
+        return known
+
+    def locate(self, store: Store, label: str, keys: Iterable[str]) -> dict[str, Location]:
+        """Where the rows of a few keys lie, by key.
+
+        Raises:
+            DamagedSegmentError: rows are gone or changed.
+        """
+        distinct = list(dict.fromkeys(keys))
+        return dict(zip(distinct, self.located(store, label).places(distinct), strict=True))
+
+    @contextmanager
+    def void_if_damaged(self, store: Store) -> Iterator[None]:
+        """Remove the receipt when its rows prove lost, so that ``dvc repro`` computes them again.
+
+        Other receipts whose rows are lost go with it: one more run then mends a store that was
+        copied half, where each stage would else find out for itself.
+        """
+        try:
+            yield
+        except DamagedSegmentError:
+            self.path.unlink(missing_ok=True)
+            with suppress(StoreError):
+                void_receipts(store, self.root)
+            raise
+
+
+def write_receipt(
+    artefact: Artefact,
+    store: Store,
+    needed: Mapping[Space, Iterable[str] | Callable[[], Iterable[str]]],
+    against: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the receipt of a stage, in an order that depends on nothing but its content.
+
+    Args:
+        artefact: the receipt.
+        store: where the rows lie.
+        needed: keys of each space, or what makes them when it is their turn.
+        against: see :class:`Receipt`.
+
+    Raises:
+        StoreError: a row is not there.
+    """
+    import pyarrow as pa
+
+    give_back()  # of the work that ends here
+    schema = pa.schema([("space", pa.string()), ("key", pa.string()), ("crc", pa.uint32())])
+    spaces = sorted(needed, key=lambda space: space.label)
+    described = [space.to_json() for space in spaces]
+    remarks = {"spaces": described, "against": dict(against or {})}
+    with table_writer(artefact.path, schema, **remarks) as write:
+        for space in spaces:
+            given = needed[space]
+            keys = Keys.of(given() if callable(given) else given).distinct()
+            places, found = store.index(space).find(keys)
+            if not found.all():
+                raise StoreError(
+                    f"a row of {space.label} that was just written is not in the store at "
+                    f"{store.root}: was it pruned meanwhile? run again"
+                )
+            for start in range(0, len(keys), GROUP_ROWS):
+                part = list(keys[start : start + GROUP_ROWS])
+                crcs = places.crcs[start : start + GROUP_ROWS]
+                write({"space": [space.label] * len(part), "key": part, "crc": crcs})
+
+
+def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
+    """Read a receipt of the project in a folder.
+
+    Raises:
+        StoreError: missing, damaged or of another schema version.
+    """
+    path = root / artefact.path
+    columns, remarks = table_columns(path)
+    try:
+        if not {"space", "key", "crc"} <= set(columns):
+            raise KeyError
+        spaces = {space.label: space for space in map(Space.from_json, remarks["spaces"])}
+        return Receipt(
+            path, root, spaces, _RowsByLabel(path.absolute(), spaces), remarks["against"]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None
+
+
+def lost_rows(store: Store, root: Path = Path()) -> list[tuple[Path, str]]:
+    """Receipts of a project whose rows are not all in the store, and a line on each.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    found = []
+    for receipt in _receipts(root):
+        for label in receipt.spaces:
+            try:
+                receipt.located(store, label).check()
+            except DamagedSegmentError as error:
+                found.append((receipt.path, str(error)))
+    return found
+
+
+def _receipts(root: Path) -> Iterator[Receipt]:
+    """Those that a project has."""
+    for artefact in ARTEFACTS:
+        if artefact.receipt and (root / artefact.path).is_file():
+            yield read_receipt(artefact, root)
+
+
+def void_receipts(store: Store, root: Path = Path()) -> list[Path]:
+    """Delete receipts of a project whose rows are not in the store; which ones.
+
+    ``dvc repro`` then computes these rows again. Segments that are gone or cut short are withdrawn.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    for receipt in _receipts(root):
+        for space in receipt.spaces.values():
+            store.present(space)  # takes out what a half copy left
+    voided = list(dict.fromkeys(path for path, _ in lost_rows(store, root)))
+    for path in voided:
+        path.unlink()
+    return voided
+
+
+def check_streamed(store: Store, lacking: int) -> None:
+    """Refuse to go on without components of images whose features nobody kept.
+
+    Raises:
+        DamagedSegmentError: some are lacking; the receipt of the stream stage is then removed.
+    """
+    with read_receipt(STREAMED).void_if_damaged(store):
+        if lacking:
+            raise DamagedSegmentError(
+                f"{lacking} components are gone from the store, and with features.keep false no "
+                "features to make them from: run `dvc repro` again and they are computed anew"
+            )

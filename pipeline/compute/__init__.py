@@ -1,0 +1,1 @@
+"""Where parallel work runs: this process, threads, processes, a cluster."""

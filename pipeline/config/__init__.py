@@ -1,0 +1,1 @@
+"""params.yaml: its schema, how it is read, presets."""

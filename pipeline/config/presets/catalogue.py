@@ -1,0 +1,242 @@
+"""The presets by name, and the params.yaml that each one becomes.
+
+A preset is a choice of values; the text comes from ``template.yaml``, a copy of the repository's
+params.yaml, so that a written file keeps its questions and comments. The values are those of the
+examples of FADE's official implementation (arXiv 2409.00556).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from fade.errors import ParameterError
+from pipeline.config.schema import dump_yaml, load_yaml, parse_params
+
+DEMO = "demo"
+"""The preset that is the template as it stands."""
+DEMO_DATA = "data/demo"
+"""Where the demo's images are written."""
+SEEDS = (0, 1, 2, 3, 4)
+SHOTS = (1, 2, 4)
+_ANCHOR = re.compile(r"&\S+\s+")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One choice of parameters.
+
+    Attributes:
+        name: e.g. ``mvtec-fewshot-both``.
+        summary: what it computes, in a line.
+        values: by dotted name, the leaves that differ from the template.
+    """
+
+    name: str
+    summary: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Example:
+    """One of the method's examples, the same on every data set."""
+
+    name: str
+    summary: str
+    mode: str
+    shots: tuple[int, ...] = (0,)
+    query: bool = False
+    vision: str = "gem"
+    multiplier: float = 3.5
+    weight: float = 0.85
+
+
+_EXAMPLES = (
+    _Example("zeroshot-language", "text alone, no reference images", "language"),
+    _Example(
+        "zeroshot-vision",
+        'the official example "zero-shot vision": maps mostly from the image\'s own other patches, '
+        "scores from text",
+        "both",
+        query=True,
+    ),
+    _Example(
+        "zeroshot-both",
+        "text and the image's own other patches, half and half; scores from text",
+        "both",
+        query=True,
+        multiplier=80.0,
+        weight=0.5,
+    ),
+    _Example(
+        "zeroshot-vision-alone",
+        "the image's own other patches and no text",
+        "vision",
+        query=True,
+    ),
+    _Example(
+        "fewshot-both", "text and 1, 2 or 4 reference images, 5 seeds", "both", SHOTS, vision="clip"
+    ),
+    _Example(
+        "fewshot-vision",
+        "1, 2 or 4 reference images and no text, 5 seeds",
+        "vision",
+        SHOTS,
+        vision="clip",
+    ),
+)
+_DATASETS = {"mvtec": "MVTec-AD", "visa": "VisA"}
+_EVERYWHERE: Mapping[str, Any] = MappingProxyType(
+    {
+        "model.name": "ViT-B-16-plus-240",
+        "model.pretrained": "laion400m_e31",
+        "features.classification_size": 240,
+        "features.segmentation_sizes": [240, 448, 896],
+        "text.classification.prompts": ["winclip"],
+        "text.classification.feature": "clip",
+        "text.segmentation.prompts": ["winclip", *(f"descriptions_{n}" for n in range(1, 6))],
+        "text.segmentation.feature": "gem",
+        "evaluate.size": 448,
+    }
+)
+
+
+def _preset(dataset: str, example: _Example) -> Preset:
+    values = {
+        **_EVERYWHERE,
+        "dataset.format": dataset,
+        "dataset.path": f"data/{dataset}",
+        "vision.feature": example.vision,
+        "vision.shots": list(example.shots),
+        "vision.seeds": list(SEEDS) if max(example.shots) else [0],
+        "vision.query_in_bank": example.query,
+        "fusion.classification_mode": example.mode,
+        "fusion.segmentation_mode": example.mode,
+        "fusion.vision_multiplier": example.multiplier,
+        "fusion.vision_weight": example.weight,
+    }
+    name = f"{dataset}-{example.name}"
+    return Preset(name, f"{_DATASETS[dataset]}: {example.summary}", values)
+
+
+_OWN: Mapping[str, Any] = MappingProxyType(
+    {"dataset.format": "folder", "dataset.path": "data/parts", "vision.seeds": [0]}
+)
+"""For images of one's own one choice of references is enough: there is nothing to compare with."""
+
+
+def _own(name: str, summary: str, example: str, shots: int) -> Preset:
+    values = {**_preset("mvtec", next(e for e in _EXAMPLES if e.name == example)).values, **_OWN}
+    return Preset(name, f"your own images: {summary}", {**values, "vision.shots": [shots]})
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            Preset(DEMO, "the demo data set with a model that needs no download", {}),
+            _own("own-fewshot", "text and 4 good ones", "fewshot-both", 4),
+            _own(
+                "own-zeroshot",
+                "no good ones, text and each image's own patches",
+                "zeroshot-vision",
+                0,
+            ),
+            *(_preset(dataset, example) for dataset in _DATASETS for example in _EXAMPLES),
+        )
+    }
+)
+"""All presets, in the order in which they are listed."""
+
+
+def find_preset(name: str) -> Preset:
+    """A preset by name.
+
+    Raises:
+        ParameterError: there is none, with the nearest ones.
+    """
+    if name not in PRESETS:
+        begun = [known for known in PRESETS if name and known.startswith(name)]
+        close = get_close_matches(name, PRESETS, n=3, cutoff=0.5) or begun
+        hint = f"did you mean {', '.join(close)}?" if close else "see `fade presets`"
+        raise ParameterError(f"there is no preset {name!r}: {hint}")
+    return PRESETS[name]
+
+
+def template() -> str:
+    """The commented params.yaml that presets are written over."""
+    file = resources.files("pipeline.config.presets") / "template.yaml"
+    return file.read_text(encoding="utf-8")
+
+
+def render(preset: Preset, *, data: str | None = None, weights: str | None = None) -> str:
+    """The text of a params.yaml.
+
+    Args:
+        preset: the values.
+        data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it. The demo's
+            format then becomes ``folder``, which takes what users have.
+        weights: ``model.pretrained`` in place of the preset's.
+
+    Raises:
+        ParameterError: the parameters are refused, naming which.
+    """
+    given = {"dataset.path": data, "model.pretrained": weights}
+    if preset.name == DEMO and data is not None:
+        given["dataset.format"] = "folder"
+    values = {
+        **preset.values, **{name: value for name, value in given.items() if value is not None}
+    }  # fmt: skip
+    text = substitute(template(), values)
+    parse_params(load_yaml(text), f"preset {preset.name}")
+    return text
+
+
+def substitute(text: str, values: Mapping[str, Any]) -> str:
+    """YAML text with some leaves replaced; comments, order and anchors stay.
+
+    Args:
+        text: block mappings whose leaves are scalars or in flow style.
+        values: new leaves by dotted name; those that exist only.
+
+    Raises:
+        KeyError: the text has no such leaf.
+    """
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    spans = []
+    for name, value in values.items():
+        node = _leaf(root, name.split("."))
+        start, end = node.start_mark.index, node.end_mark.index
+        anchor = _ANCHOR.match(text, start)
+        spans.append((anchor.end() if anchor else start, end, _flow(value)))
+    # from the end, so that places found before stay true
+    for start, end, new in sorted(spans, reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
+
+
+def _leaf(node: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        node = {name.value: value for name, value in pairs}[key]
+    return node
+
+
+def _flow(value: Any) -> str:
+    """A value as it may stand on one line of YAML, inside brackets too."""
+    plain = not isinstance(value, str) or value.isprintable()
+    listed = dump_yaml(
+        [value],
+        default_flow_style=True,
+        default_style=None if plain else '"',
+        allow_unicode=plain,
+        width=2**31,
+    )
+    return listed.strip()[1:-1]

@@ -1,0 +1,340 @@
+"""The listing that ``fade scan`` keeps of a data set, so that nobody need read a million files again.
+
+DVC watches this one file in place of the images: it changes only when their content does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.keys import Keys
+from cache.layout import content_key
+from cache.place import open_path
+from fade.datasets import MANIFEST as CSV_NAME
+from fade.datasets import VISA_TABLE, dataset_root, iterate_dataset
+from fade.errors import DataError, ParameterError, StoreError
+from fade.preprocess import decode_mask, image_size
+from fade.types import DataPath, DataStat
+from pipeline.artefacts.tables import table_columns, table_parts, table_writer
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import ClusterParams, DatasetParams, Params
+
+T = TypeVar("T")
+
+BLOCK_FILES = 256
+"""Files of one task."""
+COLUMNS = ("path", "size", "mtime", "hash", "width", "height", "turned", "marked")
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a file.
+
+    Attributes:
+        size: bytes.
+        mtime: nanoseconds, of the last change when the content was read.
+        hash: of the content.
+        width, height: pixels as stored; None where it is no sound image.
+        turned: whether the camera's rotation swaps the two.
+        marked: of masks, whether any pixel is a defect.
+    """
+
+    size: int
+    mtime: int
+    hash: str
+    width: int | None = None
+    height: int | None = None
+    turned: bool = False
+    marked: bool | None = None
+
+    def shown(self, exif_rotation: bool) -> tuple[int, int]:
+        """(width, height) of a sound image, turned as the camera says or as stored."""
+        size = (self.width or 0, self.height or 0)
+        return size[::-1] if exif_rotation and self.turned else size
+
+    def fits(self, stat: DataStat) -> bool:
+        """Whether a file still has this size and time."""
+        return (self.size, self.mtime) == (stat.st_size, stat.st_mtime_ns)
+
+
+def look(root: DataPath, path: str, *, mask: bool = False) -> Facts:
+    """Read a file and find out what there is to know of it.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        stat = (root / path).stat()
+        data = (root / path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    width = height = marked = None
+    turned = False
+    with suppress(DataError):
+        width, height = image_size(data, path)
+        if mask:
+            marked = bool(decode_mask(data, path).any())
+        turned = image_size(data, path, exif_rotation=True) != (width, height)
+    return Facts(
+        len(data), stat.st_mtime_ns, content_key(data), width, height, turned, marked
+    )  # fmt: skip
+
+
+class Listing:
+    """A listing in memory, some ninety bytes a file."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        table_columns(path)  # refuses another schema version
+        keys: list[Keys] = []
+        hashes: list[Keys] = []
+        numbers: dict[str, list[NDArray[np.int64]]] = {
+            name: [np.zeros(0, np.int64)] for name in COLUMNS if name not in ("path", "hash")
+        }
+        for part in table_parts(path, COLUMNS):
+            keys.append(Keys.of(content_key(name.encode()) for name in part["path"].to_pylist()))
+            hashes.append(Keys.of(part["hash"].to_pylist()))
+            for name, parts in numbers.items():
+                kind = pa.int64() if name in ("size", "mtime") else pa.int32()
+                parts.append(part[name].cast(kind).fill_null(_UNKNOWN).to_numpy())
+        self._keys, self._hashes = Keys.join(keys), Keys.join(hashes)
+        self._numbers = {
+            name: np.concatenate(parts[1:] or parts) for name, parts in numbers.items()
+        }
+        self._order = np.argsort(self._keys.data)
+        self._sorted = self._keys.take(self._order)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, paths: list[str]) -> list[tuple[int, Facts] | None]:
+        """For each path its place in the listing and what is known of it, if it is there."""
+        found: list[tuple[int, Facts] | None] = []
+        for at in Keys.of(content_key(path.encode()) for path in paths).places_in(self._sorted):
+            found.append(None if at < 0 else self._facts(int(self._order[at])))
+        return found
+
+    def _facts(self, row: int) -> tuple[int, Facts]:
+        size, mtime, width, height, turned, marked = (
+            int(self._numbers[name][row]) for name in self._numbers
+        )
+        return row, Facts(
+            size, mtime, self._hashes[row],
+            None if width == _UNKNOWN else width, None if height == _UNKNOWN else height,
+            turned == 1, None if marked == _UNKNOWN else marked == 1,
+        )  # fmt: skip
+
+
+def open_listing(dataset: DatasetParams) -> Listing | None:
+    """The listing that ``dataset.watch`` names, if it is one: it may be a list of somebody's own.
+
+    Raises:
+        StoreError: it is damaged or of another schema version.
+    """
+    path = Path(dataset.watch)
+    return Listing(path) if _is_listing(path) else None
+
+
+def _is_listing(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PAR1":
+                return False
+    except OSError:
+        return False
+    try:
+        return set(COLUMNS) <= set(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it if `fade scan` wrote it, "
+            "and scan again; else name another file as dataset.watch"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Files that one task looks at, each with what the listing said of it."""
+
+    root: DataPath
+    files: tuple[tuple[str, bool, Facts | None], ...]
+    everything: bool
+
+
+def _look_at(block: _Block) -> list[tuple[Facts, bool]]:
+    """Facts of each file, and whether its content had to be read."""
+    found: list[tuple[Facts, bool]] = []
+    for path, mask, known in block.files:
+        try:
+            stat = (block.root / path).stat()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        if known is not None and known.fits(stat) and not block.everything:
+            found.append((known, False))
+        else:
+            found.append((look(block.root, path, mask=mask), True))
+    return found
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan found.
+
+    Attributes:
+        files: images, masks and tables.
+        added, changed, removed: since the listing was written.
+        touched: with another time but the same content.
+        read: whose content was read.
+        written: whether the listing was.
+    """
+
+    files: int
+    added: int
+    changed: int
+    removed: int
+    touched: int
+    read: int
+    written: bool
+
+
+def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> Scan:
+    """Bring the listing of the data set up to date; it is rewritten only if some content changed.
+
+    Args:
+        params: ``dataset.watch`` names the listing.
+        everything: read all files, not only those of another size or time.
+        refresh: write new times of files whose content did not change, too.
+
+    Raises:
+        ParameterError: ``dataset.watch`` names no file for a listing, or one of somebody's own.
+        DataError: the data set, or a file of it, cannot be read.
+        StoreError: the listing is damaged.
+    """
+    import pyarrow as pa
+
+    dataset = params.dataset
+    target, path = Path(dataset.watch), open_path(dataset.path)
+    if target.is_dir() or target.resolve() == path.resolve():
+        raise ParameterError(
+            f"dataset.watch is {dataset.watch}, which holds the data: name a file for the listing "
+            "there, such as listing.parquet, and run `fade scan` again"
+        )
+    before = open_listing(dataset)
+    if before is None and target.exists():
+        raise ParameterError(
+            f"dataset.watch is {dataset.watch}, which `fade scan` did not write and leaves alone: a list "
+            "of your own needs no scan; for a listing name another file, such as listing.parquet"
+        )
+    root = dataset_root(dataset.format, path)
+    added = changed = touched = read = files = 0
+    kept = 0
+    same_order = True
+    schema = pa.schema(
+        [
+            ("path", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()),
+            ("hash", pa.string()), ("width", pa.int32()), ("height", pa.int32()),
+            ("turned", pa.bool_()), ("marked", pa.bool_()),
+        ]
+    )  # fmt: skip
+    total = sum(1 for _ in _files(dataset))
+    fresh = target.with_name(f"{target.name}.new")
+    cluster = params.cluster
+    if not cluster.distributed:
+        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
+    with table_writer(fresh, schema) as write:
+        rows: list[tuple[Any, ...]] = []
+        asked: deque[tuple[list[tuple[str, bool]], list[tuple[int, Facts] | None]]] = deque()
+
+        def blocks() -> Iterator[_Block]:
+            for part in pieces(_files(dataset), BLOCK_FILES):
+                known: list[tuple[int, Facts] | None] = [None] * len(part)
+                if before is not None:
+                    known = before.find([name for name, _ in part])
+                asked.append((part, known))
+                entries = zip(part, known, strict=True)
+                yield _Block(
+                    root.absolute(),
+                    tuple((name, mask, old[1] if old else None) for (name, mask), old in entries),
+                    everything,
+                )
+
+        outcomes = iterate_tasks(
+            _look_at, blocks(), cluster, "scan",
+            weight=lambda block: len(block.files), unit="file", total=total,
+        )  # fmt: skip
+        for outcome in outcomes:
+            part, known = asked.popleft()
+            for (name, _), (facts, was_read), old in zip(part, outcome, known, strict=True):
+                read += was_read
+                if old is None:
+                    added += 1
+                else:
+                    kept += 1
+                    same_order &= old[0] == files
+                    if old[1].hash != facts.hash:
+                        changed += 1
+                    elif old[1].mtime != facts.mtime:
+                        touched += 1
+                files += 1
+                rows.append(_row(name, facts))
+            if len(rows) >= 1 << 14:
+                write(_columns(rows))
+                rows = []
+        if rows:
+            write(_columns(rows))
+    removed = len(before) - kept if before else 0
+    news = before is None or bool(added or changed or removed) or not same_order
+    written = news or (refresh and touched > 0)
+    if written:
+        fresh.replace(target)
+    else:
+        fresh.unlink()
+    return Scan(files, added, changed, removed, touched, read, written)
+
+
+def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Consecutive pieces of at most ``size`` items."""
+    walk = iter(items)
+    while piece := list(islice(walk, size)):
+        yield piece
+
+
+def _row(path: str, facts: Facts) -> tuple[Any, ...]:
+    return (
+        path, facts.size, facts.mtime, facts.hash, facts.width, facts.height, facts.turned,
+        facts.marked,
+    )  # fmt: skip
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+    return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _files(dataset: DatasetParams) -> Iterator[tuple[str, bool]]:
+    """Paths of everything that a manifest depends on, and which of them are masks."""
+    if dataset.format == "visa":
+        yield VISA_TABLE, False
+    elif dataset.format == "csv":
+        path = open_path(dataset.path)
+        yield (CSV_NAME if path.is_dir() else path.name), False
+    masks: set[str] = set()  # a table may give one to several images
+    for record in iterate_dataset(dataset.format, open_path(dataset.path), dataset.categories):
+        yield record.path, False
+        mask = record.mask or record.unused_mask
+        if mask and mask not in masks:
+            if dataset.format in ("visa", "csv"):
+                masks.add(mask)
+            yield mask, True

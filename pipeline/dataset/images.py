@@ -1,0 +1,112 @@
+"""Which images a run works on, under which keys, and what the store lacks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.keys import Keys
+from cache.layout import Group, Space, group_needs
+from cache.store import Store
+from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST
+from pipeline.artefacts.tables import read_table, table_parts
+from pipeline.dataset.loader import Sources
+
+
+def scored_images() -> Keys:
+    """The keys of test images, then of those to calibrate on; equal ones again.
+
+    Raises:
+        StoreError: the manifest or the table of calibration images is missing or damaged.
+    """
+    return Keys.join([keys for part in (test_images(), calibration_images()) for _, keys in part])
+
+
+def scored_by_category() -> dict[str, Keys]:
+    """The same by category.
+
+    Raises:
+        StoreError: the manifest or the table of calibration images is missing or damaged.
+    """
+    return by_category([*test_images(), *calibration_images()])
+
+
+def test_images() -> list[tuple[str, Keys]]:
+    """Categories and keys of test images in the manifest's order: a pair for each run of a category.
+
+    Raises:
+        StoreError: the manifest is missing or damaged.
+    """
+    return _runs(table_parts(MANIFEST.path, ("category", "hash"), split="test"))
+
+
+def calibration_images() -> list[tuple[str, Keys]]:
+    """The same of the images to calibrate on.
+
+    Raises:
+        StoreError: their table is missing or damaged.
+    """
+    return _runs(table_parts(CALIBRATION.path, ("category", "hash")))
+
+
+def by_category(runs: Iterable[tuple[str, Keys]]) -> dict[str, Keys]:
+    """The keys of each category, categories by first appearance."""
+    found: dict[str, list[Keys]] = {}
+    for category, keys in runs:
+        found.setdefault(category, []).append(keys)
+    return {category: Keys.join(parts) for category, parts in found.items()}
+
+
+def _runs(parts: Iterable[Mapping[str, Any]]) -> list[tuple[str, Keys]]:
+    return [
+        (category, Keys.of(key for _, key in run))
+        for part in parts
+        for category, run in groupby(
+            zip(part["category"].to_pylist(), part["hash"].to_pylist(), strict=True),
+            key=itemgetter(0),
+        )
+    ]
+
+
+def image_sources() -> Sources:
+    """The file of each image of the manifest.
+
+    Raises:
+        StoreError: the manifest is missing or damaged.
+    """
+    manifest, _ = read_table(MANIFEST.path, ("hash", "path"))
+    return Sources(manifest["hash"], manifest["path"].array)
+
+
+def feature_groups(
+    references: Keys, scored: Keys, reference_spaces: Collection[str], test_spaces: Collection[str]
+) -> list[Group]:
+    """Images by the features that they need, references first, each image once.
+
+    References are apart, so that all others are encoded in the same batches whether features are
+    kept or not.
+    """
+    both = scored.take(scored.places_in(references.distinct()) >= 0)
+    others = scored.take(scored.places_in(references.distinct()) < 0)
+    return [
+        *group_needs([(references, reference_spaces), (both, test_spaces)]),
+        *group_needs([(others, test_spaces)]),
+    ]
+
+
+def lacking(
+    groups: Sequence[Group], spaces: Mapping[str, Space], store: Store
+) -> list[NDArray[np.bool_]]:
+    """For each group (keys, spaces), whether the store lacks the row; one index is held at a time."""
+    missing = [np.zeros((len(group.keys), len(group.spaces)), bool) for group in groups]
+    for fingerprint, space in spaces.items():
+        index = store.present(space)
+        for group, lacks in zip(groups, missing, strict=True):
+            if fingerprint in group.spaces:
+                lacks[:, group.spaces.index(fingerprint)] = ~index.has(group.keys)
+    return missing

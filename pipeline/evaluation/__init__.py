@@ -1,0 +1,1 @@
+"""From components to maps, metrics and thresholds."""

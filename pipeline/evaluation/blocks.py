@@ -1,0 +1,205 @@
+"""One block of the evaluation: fused maps, image scores and the histograms that metrics come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.files import Place
+from cache.layout import Location, Space
+from cache.store import Store
+from fade.aspect import Shape
+from fade.maps import fuse, image_score, resize_levels
+from fade.metrics import PixelHistogram, Regions, label_regions
+from fade.preprocess import decode_mask, resize_mask
+from fade.types import DataPath, Mode, Trial
+from pipeline.dataset.loader import read_unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class TestImage:
+    """One row of the evaluation."""
+
+    __test__ = False  # no test case, whatever pytest thinks of its name
+
+    category: str
+    path: str
+    is_anomaly: bool
+    mask: str | None
+    mask_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How one trial puts language and vision together."""
+
+    trial: Trial
+    weight: float
+    multiplier: float
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Rows of a score component for the images of a block."""
+
+    space: Space
+    places: Sequence[Location]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A run of test images to be evaluated by one task.
+
+    Attributes:
+        maps: the group that fused maps are written into; None to keep none.
+        first: row of the first image in each trial's maps.
+        language_score, language_map, vision_maps: components; None or absent where no mode needs
+            them. Vision maps are one component for each fusion, in order.
+        size: (height, width) at which maps are measured.
+        exif_rotation: whether masks are turned as their camera says, as images are.
+    """
+
+    store: Place
+    root: DataPath
+    maps: Path | None
+    first: int
+    images: tuple[TestImage, ...]
+    fusions: tuple[Fusion, ...]
+    classification_mode: Mode
+    segmentation_mode: Mode
+    normalize: bool
+    size: Shape
+    language_score: Component | None = None
+    language_map: Component | None = None
+    vision_maps: tuple[Component, ...] = ()
+    exif_rotation: bool = False
+
+
+@dataclass
+class Outcome:
+    """What a block contributes.
+
+    Attributes:
+        scores: (fusions, images) float64, NaN where classification_mode is none.
+        histograms: by category and trial, of images with a known mask.
+    """
+
+    scores: np.ndarray
+    histograms: dict[tuple[str, Trial], PixelHistogram] = field(default_factory=dict)
+
+
+def evaluate_block(block: Block) -> Outcome:
+    """Fuse, score and measure the images of a block; fused maps may go into ``maps.zarr``."""
+    store = Store(block.store)
+    language_score = _read(store, block.language_score)
+    language_map = _read(store, block.language_map)
+    vision_maps = [_read(store, component) for component in block.vision_maps]
+    regions = [_regions(image, block) for image in block.images]
+    outcome = Outcome(np.full((len(block.fusions), len(block.images)), np.nan))
+    for number, fusion in enumerate(block.fusions):
+        levels = []
+        for i, image in enumerate(block.images):
+            vision = None
+            if vision_maps:
+                vision = np.asarray(vision_maps[number])[i] * np.float32(fusion.multiplier)
+            if block.classification_mode != "none":
+                outcome.scores[number, i] = image_score(
+                    None if language_score is None else float(language_score[i]),
+                    vision,
+                    mode=block.classification_mode,
+                    shots=fusion.trial.shots,
+                )
+            if block.segmentation_mode == "none":
+                continue
+            fused = fuse(
+                None if language_map is None else language_map[i],
+                vision,
+                mode=block.segmentation_mode,
+                weight=fusion.weight,
+                normalize=block.normalize,
+            )
+            levels.append(fused)
+            known = regions[i]
+            if known is not None:
+                place = (image.category, fusion.trial)
+                before = outcome.histograms.get(place) or PixelHistogram.empty()
+                resized = resize_levels(fused, block.size)
+                outcome.histograms[place] = before + PixelHistogram.of_image(resized, known)
+        if levels and block.maps is not None:
+            _write_maps(block.maps, block.first, fusion.trial, np.stack(levels))
+    return outcome
+
+
+def _read(store: Store, component: Component | None) -> np.ndarray | None:
+    return None if component is None else store.read(component.space, component.places)
+
+
+def _regions(image: TestImage, block: Block) -> Regions | None:
+    """Defect regions at evaluation size; None where nobody knows them."""
+    if block.segmentation_mode == "none":
+        return None
+    if not image.is_anomaly:
+        return label_regions(np.zeros(block.size, bool))
+    if image.mask is None or image.mask_hash is None:
+        return None
+    data = read_unchanged(block.root, image.mask, image.mask_hash)
+    mask = decode_mask(data, image.mask, exif_rotation=block.exif_rotation)
+    return label_regions(resize_mask(mask, block.size))
+
+
+def _write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> None:
+    import zarr
+
+    group: Any = zarr.open_group(maps, mode="r+", zarr_format=3)
+    # a chunk that is not there would read as one without anomalies
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        group[trial.label][first : first + len(levels)] = levels
+
+
+def create_maps(
+    path: Path, trials: list[Trial], images: int, grid: Shape, rows: int, schema: int
+) -> None:
+    """Create ``maps.zarr`` with an array (images, *grid) for each trial, to be filled by blocks.
+
+    Args:
+        path: of the group; what lies there is replaced.
+        trials: none of them makes an empty group.
+        images: rows of each array.
+        grid: (rows, columns) of patches.
+        rows: images in a chunk: those of one block, so that no two tasks write the same chunk.
+        schema: version that readers check.
+    """
+    import zarr
+
+    group: Any = zarr.create_group(
+        path, overwrite=True, zarr_format=3, attributes={"schema": schema}
+    )
+    for trial in trials if images else []:
+        group.create_array(
+            trial.label,
+            shape=(images, *grid),
+            chunks=(min(rows, images), *grid),
+            dtype="uint8",
+            compressors="auto",
+            fill_value=0,
+        )
+
+
+def merge_histograms(
+    outcomes: Iterable[Outcome],
+) -> dict[tuple[str, Trial], PixelHistogram]:
+    """Sum of the blocks' histograms, in the blocks' order; no outcome is kept."""
+    total: dict[tuple[str, Trial], PixelHistogram] = {}
+    for outcome in outcomes:
+        add_histograms(total, outcome)
+    return total
+
+
+def add_histograms(total: dict[tuple[str, Trial], PixelHistogram], outcome: Outcome) -> None:
+    """Add a block's histograms to a sum."""
+    for place, histogram in outcome.histograms.items():
+        total[place] = total[place] + histogram if place in total else histogram

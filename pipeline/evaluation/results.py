@@ -1,0 +1,125 @@
+"""The result tables: metrics by category and trial, their means, and deviations over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.metrics import METRICS, PixelHistogram, image_metrics, pixel_metrics
+from fade.types import Trial
+from pipeline.config.schema import Params
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEAN = "mean"
+"""Category of the rows that hold means over categories."""
+IMAGE_METRICS, PIXEL_METRICS = METRICS[:3], METRICS[3:]
+
+Reason = dict[str, Any]
+
+
+def metrics_table(
+    scores: pd.DataFrame,
+    histograms: Mapping[tuple[str, Trial], PixelHistogram],
+    categories: Sequence[str],
+    trials: Sequence[Trial],
+    params: Params,
+) -> tuple[pd.DataFrame, list[Reason]]:
+    """The rows of metrics.csv, and why the undefined ones among them are empty.
+
+    The mean of a metric runs over the categories that have it.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    reasons: list[Reason] = []
+    rows_of = score_rows(scores)
+    for trial in trials:
+        of_trial: list[dict[str, Any]] = []
+        for category in categories:
+            part = scores.iloc[rows_of.get((category, trial), [])]
+            values, undefined = _image_values(part, params)
+            pixel_values, pixel_undefined = _pixel_values(histograms.get((category, trial)), params)
+            values |= pixel_values
+            undefined |= pixel_undefined
+            of_trial.append(
+                {"category": category, "shots": trial.shots, "seed": trial.seed, **values}
+            )
+            reasons += [
+                {
+                    "category": category, "shots": trial.shots, "seed": trial.seed,
+                    "metric": metric, "reason": undefined[metric],
+                }
+                for metric in METRICS if metric in undefined
+            ]  # fmt: skip
+        mean: dict[str, Any] = {"category": MEAN, "shots": trial.shots, "seed": trial.seed}
+        for metric in METRICS:
+            known = [row[metric] for row in of_trial if np.isfinite(row[metric])]
+            mean[metric] = float(np.mean(known)) if known else float("nan")
+        rows += [*of_trial, mean]
+    return pd.DataFrame(rows, columns=["category", "shots", "seed", *METRICS]), reasons
+
+
+def score_rows(scores: pd.DataFrame) -> dict[tuple[str, Trial], NDArray[np.intp]]:
+    """The rows of each category and trial in a table of scores."""
+    groups = scores.groupby(["category", "shots", "seed"], sort=False, observed=True)
+    found: dict[Any, Any] = dict(groups.indices)
+    return {
+        (str(category), Trial(int(shots), int(seed))): rows
+        for (category, shots, seed), rows in found.items()
+    }
+
+
+def _image_values(part: pd.DataFrame, params: Params) -> tuple[dict[str, float], dict[str, str]]:
+    if params.fusion.classification_mode == "none":
+        return _undefined(IMAGE_METRICS, "fusion.classification_mode is none")
+    if part.empty:
+        return _undefined(IMAGE_METRICS, "no test image")
+    return image_metrics(part["score"].to_numpy(), part["is_anomaly"].to_numpy())
+
+
+def _pixel_values(
+    histogram: PixelHistogram | None, params: Params
+) -> tuple[dict[str, float], dict[str, str]]:
+    if params.fusion.segmentation_mode == "none":
+        return _undefined(PIXEL_METRICS, "fusion.segmentation_mode is none")
+    return pixel_metrics(histogram or PixelHistogram.empty(), params.evaluate.pro_limit)
+
+
+def _undefined(metrics: Sequence[str], reason: str) -> tuple[dict[str, float], dict[str, str]]:
+    return dict.fromkeys(metrics, float("nan")), dict.fromkeys(metrics, reason)
+
+
+def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Mean and (population) standard deviation over seeds, by category and shots."""
+    groups = metrics.groupby(["category", "shots"], sort=False)[list(METRICS)]
+    mean, std = groups.mean(), groups.std(ddof=0)
+    columns = {}
+    for metric in METRICS:
+        columns[f"{metric}_mean"] = mean[metric]
+        columns[f"{metric}_std"] = std[metric]
+    import pandas as pd
+
+    return pd.DataFrame(columns).reset_index()
+
+
+def mean_metrics(summary: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The means over categories and seeds by shots, for ``dvc metrics``; undefined ones left out."""
+    means: dict[str, dict[str, float]] = {}
+    for row in summary[summary["category"] == MEAN].to_dict("records"):
+        values = {metric: float(row[f"{metric}_mean"]) for metric in METRICS}
+        means[f"shots{row['shots']}"] = {m: v for m, v in values.items() if np.isfinite(v)}
+    return means
+
+
+def mean_counts(metrics: pd.DataFrame) -> dict[str, int]:
+    """Over how many categories the mean of each metric runs, in the trial where they are fewest."""
+    rows = metrics[metrics["category"] != MEAN]
+    if rows.empty:
+        return dict.fromkeys(METRICS, 0)
+    counts = rows.groupby(["shots", "seed"])[list(METRICS)].count().min()
+    return {metric: int(counts[metric]) for metric in METRICS}

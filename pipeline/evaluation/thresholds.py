@@ -1,0 +1,235 @@
+"""Thresholds on image scores and map levels: what is above them is anomalous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.errors import StoreError
+from fade.metrics import LEVELS, PixelHistogram
+from fade.types import Trial
+from pipeline.artefacts.tables import read_json, write_json
+
+Source = Literal["training", "references", "labels", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What makes an image or a pixel of one category anomalous in one trial.
+
+    Attributes:
+        image: scores above it are anomalous; None where there is no decision.
+        pixel: levels above it are anomalous, 0 to 255; None where there is none.
+        source: training images that the bank does not use; references, each compared with the
+            others; the labels of the test images; or none.
+        images: how many images it rests on.
+        remark: what to know before relying on it, a sentence.
+    """
+
+    category: str
+    shots: int
+    seed: int
+    image: float | None
+    pixel: int | None
+    source: Source
+    images: int
+    remark: str
+
+    @property
+    def trial(self) -> Trial:
+        """Whose threshold it is."""
+        return Trial(self.shots, self.seed)
+
+
+def normal_threshold(scores: NDArray[np.float64], quantile: float) -> float:
+    """The smallest of the scores (n,) of normal images that has this share of them at or below it."""
+    return float(np.quantile(scores, quantile, method="inverted_cdf"))
+
+
+def normal_level(counts: NDArray[np.int64], quantile: float) -> int:
+    """The lowest level with this share of normal pixels at or below it, from counts (256,)."""
+    reached = np.cumsum(counts)
+    # the share is compared in pixels; a hair below, as 0.29 * 100 is above 29
+    return int(np.searchsorted(reached, quantile * reached[-1] - 1e-6))
+
+
+def best_threshold(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> float | None:
+    """The threshold of the best F1 on labelled scores (n,), midway to the next score below.
+
+    Of equally good ones the highest; None unless there are both good and anomalous images.
+    """
+    if is_anomaly.all() or not is_anomaly.any():
+        return None
+    values, place = np.unique(scores, return_inverse=True)
+    true = np.bincount(place, is_anomaly, len(values))[::-1].cumsum()[::-1]
+    false = np.bincount(place, ~is_anomaly, len(values))[::-1].cumsum()[::-1]
+    f1 = 2 * true / (true + false + np.count_nonzero(is_anomaly))
+    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    if not best:
+        return float(np.nextafter(values[0], -np.inf))
+    low, high = float(values[best - 1]), float(values[best])
+    middle = (low + high) / 2
+    return middle if middle < high else low
+
+
+def best_level(histogram: PixelHistogram) -> int | None:
+    """The level of the best F1 on labelled pixels; None unless there are both kinds."""
+    if not histogram.anomalous.any() or not histogram.normal.any():
+        return None
+    true = histogram.anomalous[::-1].cumsum()[::-1]
+    false = histogram.normal[::-1].cumsum()[::-1]
+    f1 = 2 * true / (true + false + true[0])
+    # from level 1 on: a threshold below every level would call all of every image a defect
+    return LEVELS - 2 - int(np.argmax(f1[:0:-1]))
+
+
+def from_normal(
+    category: str,
+    trial: Trial,
+    scores: NDArray[np.float64],
+    histogram: PixelHistogram | None,
+    quantile: float,
+    *,
+    held_out: bool,
+    reason: str,
+) -> Threshold:
+    """The threshold of a category and trial from its normal images alone.
+
+    Args:
+        category: its name.
+        trial: shots and seed.
+        scores: (n,) of the images, NaN where there are no image scores.
+        histogram: of their maps, None where there are none.
+        quantile: share that shall count as normal.
+        held_out: whether they are references that were compared with the others.
+        reason: why there are none, should there be none.
+    """
+    count = len(scores)
+    if not count:
+        return undecided(category, trial, reason)
+    image = normal_threshold(scores, quantile) if np.isfinite(scores).all() else None
+    known = histogram is not None and histogram.normal.any()
+    pixel = normal_level(histogram.normal, quantile) if histogram and known else None
+    if held_out:
+        remark = (
+            f"rests on {count} reference images, each compared with the others: there are no other "
+            "normal images"
+        )
+    else:
+        remark = f"quantile {quantile:g} over {count} training images outside the bank"
+        if quantile * count > count - 1:
+            remark += ": the highest of them"
+    return Threshold(
+        category, trial.shots, trial.seed, image, pixel,
+        "references" if held_out else "training", count, remark,
+    )  # fmt: skip
+
+
+def from_labels(
+    category: str,
+    trial: Trial,
+    scores: NDArray[np.float64],
+    is_anomaly: NDArray[np.bool_],
+    histogram: PixelHistogram | None,
+) -> Threshold:
+    """The threshold with the best F1 on the labelled test images: optimistic, as it has seen them."""
+    known = bool(np.isfinite(scores).all())
+    image = best_threshold(scores, is_anomaly) if known else None
+    pixel = best_level(histogram) if histogram else None
+    if image is None and pixel is None:
+        return undecided(category, trial, "the test images are not both good and anomalous")
+    remark = f"best F1 on the labels of the {len(scores)} test images themselves: optimistic"
+    return Threshold(category, trial.shots, trial.seed, image, pixel, "labels", len(scores), remark)
+
+
+def undecided(category: str, trial: Trial, reason: str) -> Threshold:
+    """No threshold, and why."""
+    return Threshold(
+        category, trial.shots, trial.seed, None, None, "none", 0, f"no decision: {reason}"
+    )
+
+
+def write_thresholds(
+    thresholds: Sequence[Threshold], fusion: Mapping[str, Any], path: Path
+) -> None:
+    """Write ``thresholds.json``, with the fusion that the thresholds hold for."""
+    write_json(
+        {"fusion": dict(fusion), "thresholds": [asdict(threshold) for threshold in thresholds]},
+        path,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -1e300 < value < 1e300  # not NaN, which is in no range
+
+
+def _is_count(value: Any, most: int = 2**63 - 1) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "category": (lambda value: isinstance(value, str) and value != "", "a name"),
+    "shots": (_is_count, "a whole number from 0"),
+    "seed": (_is_count, "a whole number from 0"),
+    "image": (lambda value: value is None or _is_number(value), "a finite number or null"),
+    "pixel": (
+        lambda value: value is None or _is_count(value, LEVELS - 1),
+        f"a level from 0 to {LEVELS - 1} or null",
+    ),
+    "source": (lambda value: value in get_args(Source), f"one of {', '.join(get_args(Source))}"),
+    "images": (_is_count, "a whole number from 0"),
+    "remark": (lambda value: isinstance(value, str), "a text"),
+}
+"""What a threshold's JSON holds: whether a value can stand there, and in words what can."""
+
+
+def parse_thresholds(
+    content: Mapping[str, Any], source: str, mend: str = "run `dvc repro --force evaluate`"
+) -> list[Threshold]:
+    """The thresholds of what :func:`write_thresholds` wrote.
+
+    Args:
+        content: of the file.
+        source: its name, for errors.
+        mend: what to do about a damaged one, for errors.
+
+    Raises:
+        StoreError: it is none of that, or a value cannot be what it stands for.
+    """
+    items = content.get("thresholds")
+    if not isinstance(items, list):
+        raise StoreError(f"{source} holds no thresholds: {mend}")
+    found: dict[tuple[str, Trial], Threshold] = {}
+    for number, item in enumerate(items, start=1):
+        if not isinstance(item, dict) or set(item) != set(_FIELDS):
+            raise StoreError(
+                f"{source} holds no thresholds (number {number} must have {', '.join(_FIELDS)}): {mend}"
+            )
+        for name, (fits, needed) in _FIELDS.items():
+            if not fits(item[name]):
+                value = item[name]
+                shown = type(value).__name__ if isinstance(value, list | dict) else repr(value)[:60]
+                raise StoreError(
+                    f"{source}, threshold {number}: {name} is {shown}, but must be {needed}: {mend}"
+                )
+        threshold = Threshold(**item)
+        if found.setdefault((threshold.category, threshold.trial), threshold) is not threshold:
+            raise StoreError(
+                f"{source}, threshold {number}: there is one of {threshold.category} at "
+                f"{threshold.shots} shots, seed {threshold.seed} already: {mend}"
+            )
+    return list(found.values())
+
+
+def read_thresholds(path: Path) -> list[Threshold]:
+    """Read what :func:`write_thresholds` wrote.
+
+    Raises:
+        StoreError: missing, damaged or of another schema version.
+    """
+    return parse_thresholds(read_json(path), str(path))

@@ -1,0 +1,1 @@
+"""From images to rows of features in the store."""

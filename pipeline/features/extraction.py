@@ -1,0 +1,284 @@
+"""Images into features: the loop around the encoder, here and on the workers of a cluster."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.files import Place
+from cache.layout import SegmentTask, Space, cut
+from cache.place import open_path
+from cache.store import Store
+from fade.aspect import Aspect, Shape
+from fade.datasets import dataset_root
+from fade.errors import DataError, ModelError
+from fade.types import Feature, Stream, Token
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import Params
+from pipeline.dataset.loader import Pixels, Source, prefetch
+from pipeline.features.models import feature_space, load_encoder
+from pipeline.process.progress import Progress
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder, Encoding
+
+WRITERS = {"cuda": 3}
+"""Segments that are written at once, elsewhere one: a GPU fills one faster than a file takes it."""
+Wanted = Mapping[tuple[Stream, Token], str]
+"""Fingerprints of spaces by what is encoded for them."""
+
+
+class Extraction:
+    """Computes segment tasks: loads images ahead, encodes them, writes segments behind."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        store: Store,
+        features: Mapping[str, tuple[Feature, Space]],
+        sources: Mapping[str, Source],
+        params: Params,
+        aspect: Aspect | None = None,
+    ) -> None:
+        self.encoder, self.store, self.params = encoder, store, params
+        self.features, self.sources, self.aspect = features, sources, aspect
+        self.shapes = {
+            space: encoder.pixels(feature, aspect) for space, (feature, _) in features.items()
+        }
+        self.problems: list[str] = []
+
+    def run(self, tasks: Iterable[SegmentTask], total: int) -> None:
+        """Work through tasks of so many images; those that cannot be used are noted, left out.
+
+        While a GPU computes a segment, the next one is loaded and those before are written.
+        """
+        runtime, dataset = self.params.runtime, self.params.dataset
+        tasks, ahead = tee(tasks)  # the loader is a few images ahead
+        pixels = prefetch(
+            ((self.sources[key], self._shapes(task)) for task in ahead for key in task.keys),
+            dataset_root(dataset.format, open_path(dataset.path)),
+            exif_rotation=dataset.exif_rotation,
+            workers=runtime.loader_workers,
+            ahead=2 * max(runtime.batch_size, runtime.loader_workers),
+        )
+        writers = WRITERS.get(self.encoder.device, 1)
+        pending: deque[Future[None]] = deque()
+        with (
+            Progress(total, "encoding") as progress,
+            ThreadPoolExecutor(writers, thread_name_prefix="writer") as pool,
+        ):
+            for task in tasks:
+                encoded = self._encode(task, pixels, progress)
+                if len(pending) == writers:
+                    pending.popleft().result()
+                pending.append(pool.submit(self._write, *encoded))
+            while pending:
+                pending.popleft().result()
+
+    def _shapes(self, task: SegmentTask) -> list[Shape]:
+        return sorted({self.shapes[space] for space in task.spaces})
+
+    def _encode(
+        self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
+    ) -> tuple[list[str], list[tuple[Wanted, Encoding]]]:
+        """Keys that could be encoded, and what their batches have of which spaces."""
+        good: list[str] = []
+        encodings: list[tuple[Wanted, Encoding]] = []
+        for batch in cut(task.keys, self.params.runtime.batch_size):
+            loaded: list[Pixels] = []
+            for key in batch:
+                result = next(pixels)
+                if isinstance(result, DataError):
+                    self.problems.append(str(result))
+                else:
+                    good.append(key)
+                    loaded.append(result)
+            for shape in self._shapes(task) if loaded else ():
+                wanted: Wanted = {
+                    (feature.stream, feature.token): space
+                    for space, (feature, _) in self.features.items()
+                    if space in task.spaces and self.shapes[space] == shape
+                }
+                encoding = self.encoder.start_encoding(
+                    np.stack([image[shape] for image in loaded]),
+                    [*wanted, *self._beside(wanted, shape)],
+                    self.params.features.dtype,
+                )
+                encodings.append((wanted, encoding))
+            progress.advance(len(batch))
+        return good, encodings
+
+    def _beside(
+        self, wanted: Collection[tuple[Stream, Token]], shape: Shape
+    ) -> list[tuple[Stream, Token]]:
+        """What is computed along though the store has it, so that bits do not depend on what it has.
+
+        Without its patches the class token takes a shorter way through the last block, which rounds
+        otherwise. Who needs class tokens needs all features that are asked for at their shape.
+        """
+        cls: tuple[Stream, Token] = ("clip", "cls")
+        patch: tuple[Stream, Token] = ("clip", "patch")
+        asked = any(
+            (feature.stream, feature.token) == patch
+            and self.encoder.pixels(feature, self.aspect) == shape
+            for feature in self.params.test_features()
+        )
+        return [patch] if cls in wanted and patch not in wanted and asked else []
+
+    def _write(self, keys: list[str], encodings: Iterable[tuple[Wanted, Encoding]]) -> None:
+        rows: dict[str, list[np.ndarray]] = {}
+        for wanted, encoding in encodings:
+            found = encoding.arrays()
+            for output, space in wanted.items():
+                rows.setdefault(space, []).append(found[output])
+        for space, parts in rows.items():
+            self.store.write(self.features[space][1], keys, np.concatenate(parts))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A segment to be computed by a worker that may be another machine.
+
+    Attributes:
+        name: category of its first image.
+        store: where it goes.
+        params: with absolute paths.
+        segment: which images and spaces.
+        sources: of these images.
+        features: of these spaces.
+        aspect: of the run, where it is kept.
+    """
+
+    name: str
+    store: Place
+    params: Params
+    segment: SegmentTask
+    sources: tuple[Source, ...]
+    features: tuple[tuple[Feature, Space], ...]
+    aspect: Aspect | None
+
+
+ENCODER = threading.Lock()
+"""One segment at a time in a process: the model and its threads are shared."""
+
+
+_LOADED: dict[str, Encoder] = {}
+"""The worker's model, loaded at its first task and kept."""
+
+
+def _load(params: Params, weights: str) -> Encoder:
+    """The model of this worker; the weights' digest tells when a file has become another one."""
+    key = f"{params.model.model_dump_json()} {params.runtime.device} {weights}"
+    if key not in _LOADED:
+        _LOADED.clear()  # there is room for one
+        _LOADED[key] = load_encoder(params)
+    return _LOADED[key]
+
+
+def worker_encoder(
+    params: Params, features: Iterable[tuple[Feature, Space]], aspect: Aspect | None
+) -> Encoder:
+    """The model, kept by each worker, with the threads that one has; hold :data:`ENCODER`.
+
+    Raises:
+        ModelError: it gives other features than the run expects.
+    """
+    import torch
+
+    torch.set_num_threads(params.cluster.threads_per_worker)
+    expected = list(features)
+    encoder = _load(params, expected[0][1].description["weights"])
+    for feature, space in expected:
+        if feature_space(encoder, feature, params, aspect) != space:
+            raise ModelError(
+                f"model.pretrained: a worker finds other weights than the run in "
+                f"{params.model.pretrained}: give it the same file"
+            )
+    return encoder
+
+
+def encode_segment(task: Task) -> list[str]:
+    """Compute and store one segment on a worker; what is wrong with images that were left out.
+
+    Raises:
+        ModelError: the worker's model is another one.
+    """
+    with ENCODER:
+        extraction = Extraction(
+            worker_encoder(task.params, task.features, task.aspect),
+            Store(task.store),
+            {space.fingerprint: (feature, space) for feature, space in task.features},
+            {source.key: source for source in task.sources},
+            task.params,
+            task.aspect,
+        )
+        extraction.run([task.segment], len(task.segment.keys))
+        return extraction.problems
+
+
+def with_absolute_paths(params: Params) -> Params:
+    """Parameters for workers, which run in folders of their own."""
+
+    def absolute(name: str) -> str:
+        if "://" in name:
+            return name
+        return str(Path(name).absolute()) if Path(name).exists() else name
+
+    model, dataset = params.model, params.dataset
+    return params.model_copy(
+        update={
+            "model": model.model_copy(
+                update={"name": absolute(model.name), "pretrained": absolute(model.pretrained)}
+            ),
+            "dataset": dataset.model_copy(update={"path": absolute(dataset.path)}),
+        }
+    )
+
+
+def encode_on_cluster(
+    tasks: Iterable[SegmentTask],
+    total: int,
+    store: Store,
+    features: Mapping[str, tuple[Feature, Space]],
+    sources: Mapping[str, Source],
+    params: Params,
+    aspect: Aspect | None = None,
+) -> list[str]:
+    """Let the cluster's workers compute segments; what is wrong with images left out.
+
+    Args:
+        tasks: segments, each made when it is asked for.
+        total: how many images they have together.
+        store: where they go.
+        features: by fingerprint of their spaces.
+        sources: of the images.
+        params: of the run.
+        aspect: of the run, where it is kept.
+    """
+    there = with_absolute_paths(params)
+
+    def made() -> Iterator[Task]:
+        for task in tasks:
+            found = tuple(sources[key] for key in task.keys)
+            spaces = tuple(features[space] for space in task.spaces)
+            folder = found[0].path.partition("/")[0]  # the category, in the usual layouts
+            yield Task(folder, store.root, there, task, found, spaces, aspect)
+
+    outcomes = iterate_tasks(
+        encode_segment,
+        made(),
+        params.cluster,
+        "extract",
+        weight=lambda task: len(task.segment.keys),
+        name=lambda task: task.name,
+        total=total,
+    )
+    return [problem for problems in outcomes for problem in problems]

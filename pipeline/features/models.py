@@ -1,0 +1,56 @@
+"""Models by the names that parameters use, the shipped demo model among them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache.layout import Space
+from fade.gem import GemConfig
+from pipeline.config.schema import Params
+
+if TYPE_CHECKING:
+    from fade.aspect import Aspect
+    from fade.encoder import Encoder
+    from fade.types import Device, Feature
+
+_DEMO = Path(__file__).parents[1] / "demo"
+DEMO_MODEL = "fade-demo"
+"""Name of the small model that comes with this project, and of its weights."""
+SHIPPED = {DEMO_MODEL: _DEMO / "fade-demo.json"}
+SHIPPED_WEIGHTS = {DEMO_MODEL: _DEMO / "fade-demo.safetensors"}
+SEGMENT_BYTES = 64 << 20
+SEGMENT_IMAGES = 256
+"""How much one task of the extract stage computes at most."""
+
+
+def load_encoder(params: Params, device: Device | None = None) -> Encoder:
+    """The model of the parameters, ready on a device: by default that of ``runtime.device``."""
+    from fade.encoder import Encoder
+
+    model, root = params.model, logging.getLogger()
+    # open_clip warns that models start without weights; they get them right after
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        return Encoder.load(
+            str(SHIPPED.get(model.name, model.name)),
+            str(SHIPPED_WEIGHTS.get(model.pretrained, model.pretrained)),
+            gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
+            precision=model.precision,
+            device=device or params.runtime.device,
+        )
+    finally:
+        root.setLevel(level)
+
+
+def feature_space(
+    encoder: Encoder, feature: Feature, params: Params, aspect: Aspect | None = None
+) -> Space:
+    """The store's space for a feature of the model, of images that keep an aspect ratio or none."""
+    description = {
+        **encoder.describe(feature, aspect),
+        "exif_rotation": params.dataset.exif_rotation,
+    }
+    return Space(feature.label, description, encoder.shape(feature, aspect), params.features.dtype)

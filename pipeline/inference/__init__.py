@@ -1,0 +1,1 @@
+"""New images against what a run or a bundle has learned."""

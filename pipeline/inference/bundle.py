@@ -1,0 +1,394 @@
+"""Bundles: one file with all that scoring new images needs of a finished run.
+
+A zip of plain arrays and JSON, nothing pickled and nothing compressed. A bundle may come from
+anywhere, so reading one believes no name, size or shape in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+from fade import __version__
+from fade.bank import build_index, unit
+from fade.errors import FadeError, ModelError, ParameterError, StoreError
+from fade.text import TextClassifier, loads, read_array
+from fade.types import Trial
+from pipeline.artefacts.catalogue import prepare_folder
+from pipeline.artefacts.tables import manifest_aspect
+from pipeline.config.schema import Params, parse_params
+from pipeline.evaluation.thresholds import parse_thresholds
+from pipeline.features.models import SHIPPED, load_encoder
+from pipeline.inference.run import CategoryBank, FinishedRun, Material, Sentences
+from pipeline.scoring.banks import Bank, Comparison, HeldBank
+from pipeline.scoring.texts import Use, classifier_digest, read_classifier, uses
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+
+SCHEMA = 1
+KIND = "fade-bundle"
+MEND = "write it again with `fade bundle`"
+
+_BEFORE = (1980, 1, 1, 0, 0, 0)
+"""The time of every entry, so that equal bundles are equal bytes."""
+_MIB = 1 << 20
+_LIMITS: tuple[tuple[re.Pattern[str], int], ...] = (
+    (re.compile(r"bundle\.json"), 64 * _MIB),
+    (re.compile(r"prompts\.json"), 256 * _MIB),
+    (re.compile(r"model\.json"), _MIB),
+    (re.compile(r"weights\.safetensors"), 32 << 30),
+    (re.compile(r"text/[0-9a-f]{40}\.npz"), 1 << 30),
+    (re.compile(r"banks/[0-9]{1,6}/[0-9]{1,5}\.npy"), 64 << 30),
+)
+"""Names that a bundle may hold, and how many bytes each."""
+_ENTRIES = 100_000
+_LENGTH_TOLERANCE = 1e-3
+"""By how much the length of a bank's vectors may differ from 1: twice what float16 rounds."""
+
+
+def write_bundle(run: FinishedRun, path: Path, *, with_weights: bool = False) -> None:
+    """Write a run's banks, text classifiers, prompts, thresholds and parameters into one file.
+
+    Args:
+        run: which project and trial.
+        path: of the file; replaced in one step.
+        with_weights: whether the model's weights come along; else their source must be at hand
+            where the bundle is used.
+
+    Raises:
+        StoreError: something of the run is missing or damaged.
+        ParameterError: the memory bank's index is approximate.
+    """
+    part = path.with_name(f".{path.name}.part")
+    prepare_folder(path.parent)
+    if path.is_dir():
+        raise ParameterError(
+            f"{path} is a folder: name a file for the bundle, e.g. {path}/parts.fade"
+        )
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            _fill(archive, run, with_weights)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> None:
+    params = run.params
+    banks: dict[str, Any] = {}
+    for number, category in enumerate(run.categories if params.needs_vision else ()):
+        rows, references = run.bank_rows(category)
+        banks[category] = {"number": number, "references": references, "sizes": sorted(rows)}
+        for size, vectors in rows.items():
+            _add_array(archive, f"banks/{number}/{size}.npy", vectors)
+    texts: dict[str, dict[str, str]] = {}
+    prompts: dict[str, dict[str, Any]] = {}
+    written = set()
+    for use in uses(params):
+        for category in run.categories:
+            file = run.classifier_file(use, category)
+            texts.setdefault(use, {})[category] = file.stem
+            sentences = run.sentences(use, category)
+            prompts.setdefault(use, {})[category] = [sentences.texts, sentences.abnormal]
+            if file.stem not in written:
+                written.add(file.stem)
+                read_classifier(file)  # a damaged one is found here, not where it is used
+                _add(archive, f"text/{file.name}", file.read_bytes())
+    _add(archive, "prompts.json", json.dumps(prompts, ensure_ascii=False).encode())
+    name = params.model.name
+    config = SHIPPED.get(name) or (Path(name) if name.endswith(".json") else None)
+    if config is not None:
+        _add(archive, "model.json", config.read_bytes())
+    if with_weights:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "weights.safetensors"
+            run.encoder().save_weights(file)
+            with (
+                file.open("rb") as source,
+                archive.open(_entry("weights.safetensors"), "w", force_zip64=True) as target,
+            ):
+                shutil.copyfileobj(source, target, 8 * _MIB)
+    content = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "written_by": __version__,
+        "parameters": _portable(params),
+        "trial": [run.trial.shots, run.trial.seed],
+        "categories": run.categories,
+        "features": run.features,
+        "aspect": [run.aspect.width, run.aspect.height] if run.aspect else None,
+        "thresholds": [asdict(run.thresholds[category]) for category in run.categories],
+        "texts": texts,
+        "banks": banks,
+    }
+    _add(archive, "bundle.json", json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+
+def _portable(params: Params) -> dict[str, Any]:
+    """The parameters without what holds on one machine only."""
+    content = params.model_dump(mode="json", exclude={"runtime", "cluster"})
+    content["dataset"] |= {"path": "-", "watch": "-", "categories": None}
+    content["features"]["store"] = None
+    if params.model.name.endswith(".json"):
+        content["model"]["name"] = Path(params.model.name).name
+    if Path(params.model.pretrained).is_file():
+        content["model"]["pretrained"] = Path(params.model.pretrained).name
+    for use in (content["text"], *content["text"]["overrides"].values()):
+        for side in ("classification", "segmentation"):
+            found = use[side]
+            if isinstance(found, dict):
+                found["prompts"] = _names(found["prompts"])
+            elif found:
+                use[side] = _names(found)
+    return content
+
+
+def _names(prompts: list[Any]) -> list[Any]:
+    """Prompts without the folders of their files; their sentences are in the bundle."""
+    return [Path(one).name if isinstance(one, str) else one for one in prompts]
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(_entry(name), data)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo(name, _BEFORE)
+
+
+def _add_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    with archive.open(_entry(name), "w", force_zip64=True) as entry:
+        np.lib.format.write_array(cast(Any, entry), array, allow_pickle=False)
+
+
+T = TypeVar("T")
+
+
+def _checked_list(content: Mapping[str, Any], name: str, kind: type[T], count: int = 0) -> list[T]:
+    """A list of JSON whose items are of one type, so many of them (0: any number); else ValueError."""
+    found = content[name]
+    fits = isinstance(found, list) and all(type(item) is kind for item in found)
+    if not fits or (count and len(found) != count):
+        raise ValueError(
+            f"{name} is {str(found)[:60]}, not a list of {count or 'any'} {kind.__name__}"
+        )
+    return list(found)
+
+
+class Bundle(Material):
+    """A bundle, opened.
+
+    Args:
+        path: of the file.
+        weights: checkpoint file in place of the bundle's source of weights.
+
+    Raises:
+        StoreError: missing, damaged, no bundle, or of another schema version.
+    """
+
+    def __init__(self, path: Path, weights: Path | None = None) -> None:
+        self.path, self._weights = path, weights
+        self.place, self.mend = path, MEND
+        try:
+            with self._reading():
+                if path.exists() and not path.is_file():  # a pipe would be waited for
+                    raise ValueError("it is no plain file")
+                archive = zipfile.ZipFile(path)
+        except FileNotFoundError:
+            raise StoreError(
+                f"there is no bundle at {path}: write one with `fade bundle`"
+            ) from None
+        self._archive = archive
+        self._entries = self._checked(archive)
+        content = self._json("bundle.json")
+        if content.get("kind") != KIND:
+            raise StoreError(f"{path} is no bundle: write one with `fade bundle`")
+        if content.get("schema") != SCHEMA:
+            raise StoreError(
+                f"{path} has schema version {content.get('schema')}, this program reads {SCHEMA}: "
+                "write it again with this version, or install the one that wrote it"
+            )
+        with self._reading():
+            self.params = parse_params(content["parameters"], str(path))
+            self.trial = Trial(*_checked_list(content, "trial", int, 2))
+            self.categories = tuple(_checked_list(content, "categories", str))
+            self.features = {str(k): str(v) for k, v in content["features"].items()}
+            self.aspect = manifest_aspect(content)
+            found = parse_thresholds(content, str(path), MEND)
+            self.thresholds = {threshold.category: threshold for threshold in found}
+            self._texts: Mapping[str, Mapping[str, str]] = dict(content["texts"])
+            self._banks: Mapping[str, Mapping[str, Any]] = dict(content["banks"])
+            if (
+                sorted(threshold.category for threshold in found) != sorted(set(self.categories))
+                or len(self.thresholds) != len(self.categories)
+                or {threshold.trial for threshold in found} != {self.trial}
+                or self.trial not in self.params.trials()
+                or (self.aspect is None) == (self.params.features.aspect == "keep")
+            ):
+                raise ValueError("parameters, categories, thresholds and trial do not agree")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what damaged files raise into one line."""
+        try:
+            yield
+        except (FadeError, FileNotFoundError):
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
+                NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # fmt: skip
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise StoreError(f"{self.path} is no sound bundle ({reason}): {MEND}") from None
+
+    def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+        """The entries by name: only names that a bundle has, stored as they are, not too large."""
+        entries: dict[str, zipfile.ZipInfo] = {}
+        infos = archive.infolist()
+        if len(infos) > _ENTRIES:
+            raise StoreError(f"{self.path} is no bundle: it holds {len(infos)} entries")
+        told, size = sum(info.compress_size for info in infos), self.path.stat().st_size
+        if told > size:
+            raise StoreError(
+                f"{self.path} is no sound bundle: its entries are {told:,} bytes long, the file "
+                f"{size:,}: {MEND}"
+            )
+        for info in infos:
+            limit = next((n for form, n in _LIMITS if form.fullmatch(info.filename)), None)
+            stored = (
+                info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
+            )
+            if limit is None or not stored or info.filename in entries or info.flag_bits & 1:
+                raise StoreError(
+                    f"{self.path} is no bundle: its entry {info.filename[:100]!r} is none that "
+                    "`fade bundle` writes"
+                )
+            if info.file_size > limit:
+                raise StoreError(
+                    f"{self.path}: {info.filename} has {info.file_size:,} bytes, at most {limit:,} "
+                    "are read"
+                )
+            entries[info.filename] = info
+        return entries
+
+    def _bytes(self, name: str) -> bytes:
+        with self._reading():
+            return self._archive.read(self._entries[name])
+
+    def _json(self, name: str) -> dict[str, Any]:
+        with self._reading():
+            content = json.loads(self._bytes(name))
+            if not isinstance(content, dict):
+                raise ValueError(f"{name} holds no JSON object")
+            return content
+
+    def encoder(self) -> Encoder:
+        """The model: its weights from the bundle, the file given, or their source."""
+        model = self.params.model
+        name, pretrained = model.name, model.pretrained
+        with tempfile.TemporaryDirectory() as folder:
+            if "model.json" in self._entries and name not in SHIPPED:
+                name = self._unpack("model.json", Path(folder))
+            if self._weights is not None:
+                pretrained = str(self._weights)
+            elif "weights.safetensors" in self._entries:
+                pretrained = self._unpack("weights.safetensors", Path(folder))
+            params = self.params.model_copy(
+                update={"model": model.model_copy(update={"name": name, "pretrained": pretrained})}
+            )
+            try:
+                return load_encoder(params)
+            except ModelError as error:
+                if self._weights is None and "weights.safetensors" not in self._entries:
+                    raise ModelError(
+                        f"{error} (the bundle {self.path} holds no weights: name their file, or write "
+                        "it with `fade bundle --with-weights`)"
+                    ) from None
+                raise
+
+    def _unpack(self, name: str, folder: Path) -> str:
+        target = folder / name  # a name of the list above, without folders
+        with (
+            self._reading(),
+            self._archive.open(self._entries[name]) as source,
+            target.open("wb") as file,
+        ):
+            shutil.copyfileobj(source, file, 8 * _MIB)
+        return str(target)
+
+    def classifier(self, use: Use, category: str) -> TextClassifier:
+        """The fitted classifier of a use and category."""
+        with self._reading():
+            digest = str(self._texts[use][category])
+        return self._open_classifier(digest)
+
+    @lru_cache(maxsize=64)  # noqa: B019  (a bundle lives as long as what it was opened for)
+    def _open_classifier(self, digest: str) -> TextClassifier:
+        with self._reading():
+            found = loads(self._bytes(f"text/{digest}.npz"))
+            if classifier_digest(found) != digest:
+                raise ValueError(f"text/{digest}.npz is another classifier than its name says")
+            return found
+
+    def bank(self, category: str) -> CategoryBank:
+        """The memory bank of a category."""
+        exact = Bank.shared(self.params)
+        sizes = tuple(feature.size for feature in self.params.vision_features())
+        indexes = {}
+        with self._reading():
+            found = self._banks[category]
+            references = tuple(_checked_list(found, "references", str))
+            if len(references) > self.trial.shots or bool(references) != bool(self.trial.shots):
+                raise ValueError(
+                    f"{category} has {len(references)} references at {self.trial.shots} shots"
+                )
+            for size in sizes if references else ():
+                vectors = self._vectors(f"banks/{int(found['number'])}/{size}.npy")
+                fits = len(vectors) == len(references) if exact else True
+                if vectors.ndim != (3 if exact else 2) or not fits:
+                    raise ValueError(
+                        f"the bank of {category} has shape {vectors.shape}, for {len(references)} "
+                        "references"
+                    )
+                indexes[size] = build_index(vectors.reshape(-1, vectors.shape[-1]))
+        comparison = Comparison(
+            self.trial, tuple(range(len(references))), self.params.query_in_bank(self.trial)
+        )
+        return CategoryBank(HeldBank(category, sizes, exact, indexes), comparison, references)
+
+    def _vectors(self, name: str) -> np.ndarray:
+        array = read_array(self._bytes(name))
+        if (
+            array.dtype not in (np.float16, np.float32)
+            or array.ndim not in (2, 3)
+            or not array.size
+        ):
+            raise ValueError(f"{name} has type {array.dtype} and shape {array.shape}")
+        with np.errstate(all="ignore"):
+            lengths = np.sqrt(np.einsum("...i,...i->...", array, array, dtype=np.float32))
+            sound = np.abs(lengths - 1) <= _LENGTH_TOLERANCE  # which NaN is not
+        if not sound.all():
+            worst = lengths.ravel()[int(sound.argmin())]
+            raise ValueError(
+                f"row {int(sound.argmin())} of {name} has length {worst:.4g}, but rows have length 1"
+            )
+        return unit(array)
+
+    def sentences(self, use: Use, category: str) -> Sentences:
+        """The prompts that a classifier was fitted on."""
+        with self._reading():
+            found = self._json("prompts.json")[use][category]
+            sides = dict(zip(("prompts", "labels"), found, strict=True))
+            texts = _checked_list(sides, "prompts", str)
+            abnormal = _checked_list(sides, "labels", bool, len(texts))
+            return Sentences(tuple(texts), tuple(abnormal))

@@ -1,0 +1,317 @@
+"""Maps and masks of a finished run as image files, in the layouts that evaluation servers read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.layout import Location, Space, cut
+from cache.store import Store
+from fade.errors import DataError, ParameterError, StoreError
+from fade.maps import fuse_values, to_levels
+from pipeline.artefacts.catalogue import (
+    LANGUAGE,
+    MANIFEST,
+    VISION,
+    Artefact,
+    fitting_name,
+    prepare_folder,
+    safe_name,
+    store_root,
+)
+from pipeline.artefacts.receipts import Receipt, read_receipt
+from pipeline.artefacts.tables import read_table
+from pipeline.inference.run import FinishedRun
+from pipeline.process.progress import Progress
+from pipeline.scoring.components import component_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Format = Literal["png", "tiff"]
+Layout = Literal["mvtec", "dataset"]
+Size = Literal["image", "map"]
+Dtype = Literal["float32", "float16"]
+
+BLOCK_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one component of a trial's maps is found."""
+
+    receipt: Receipt
+    space: Space
+    places: dict[str, Location]
+    against: dict[str, str]
+
+    @classmethod
+    def open(
+        cls, run: FinishedRun, store: Store, artefact: Artefact, label: str, tests: pd.DataFrame
+    ) -> Source:
+        """Find a component of some test images.
+
+        Raises:
+            StoreError: rows of it are gone, or the receipt is of another run.
+        """
+        receipt = read_receipt(artefact, run.folder)
+        try:
+            by_category = receipt.against[label]
+            against = {
+                category: entry[run.trial.label] if label == "vision-map" else entry
+                for category in tests["category"].unique()
+                if (entry := by_category[category])
+            }
+        except KeyError:
+            raise StoreError(
+                f"{receipt.path} knows no {label} of this run: run `fade run` to bring it up to date"
+            ) from None
+        keys = [
+            component_key(key, against[category])
+            for key, category in zip(tests["hash"], tests["category"], strict=True)
+        ]
+        with receipt.void_if_damaged(store):
+            places = receipt.locate(store, label, keys)
+        return cls(receipt, receipt.space(label), places, against)
+
+    def read(self, store: Store, part: pd.DataFrame) -> NDArray[np.float32]:
+        """The component of some of the images: (n, H, W)."""
+        places = [
+            self.places[component_key(key, self.against[category])]
+            for key, category in zip(part["hash"], part["category"], strict=True)
+        ]
+        with self.receipt.void_if_damaged(store):
+            return np.asarray(store.read(self.space, places))
+
+
+def exported_images(run: FinishedRun, categories: Sequence[str] | None = None) -> pd.DataFrame:
+    """The run's test images in the manifest's order, of some categories or all.
+
+    Raises:
+        ParameterError: an unknown category.
+        DataError: there are none.
+    """
+    for category in categories or ():
+        run.check_category(category)
+    manifest, _ = read_table(run.folder / MANIFEST.path)
+    chosen = manifest["category"].isin(list(categories or run.categories))
+    tests = manifest[(manifest["split"] == "test") & chosen].reset_index(drop=True)
+    if tests.empty:
+        raise DataError("there are no test images whose maps could be exported")
+    return tests
+
+
+def file_names(tests: pd.DataFrame, layout: Layout) -> list[PurePosixPath]:
+    """A file name without suffix for each test image, relative to the export's folder.
+
+    ``mvtec``: category/test/defect/name, whatever the data set's own layout. ``dataset``: below the
+    category the image's own folders, as MVTec AD 2 wants them. Names that would then be equal get
+    the image's folders before them.
+
+    Args:
+        tests: with ``name`` (path without suffix), ``category`` and ``defect``.
+        layout: see above.
+
+    Raises:
+        DataError: two images would get one file.
+    """
+    columns = (tests[column].astype(str) for column in ("name", "category", "defect"))
+    rows = list(zip(*columns, strict=True))
+    if layout == "dataset":
+        paths = [_below(category, PurePosixPath(name)) for name, category, _ in rows]
+        found = [path.with_name(_file(path.name)) for path in paths]
+    else:
+        folders = [
+            PurePosixPath(_part(category), "test", _part(defect)) for _, category, defect in rows
+        ]
+        found = [
+            folder / _file(PurePosixPath(name).name)
+            for folder, (name, _, _) in zip(folders, rows, strict=True)
+        ]
+        if len({str(path).lower() for path in found}) < len(found):
+            found = [
+                folder / _file(name.replace("/", "__"))
+                for folder, (name, _, _) in zip(folders, rows, strict=True)
+            ]
+    taken: dict[str, str] = {}
+    for path, (name, _, _) in zip(found, rows, strict=True):
+        other = taken.setdefault(str(path).lower(), name)
+        if other != name:
+            raise DataError(f"{other} and {name} would both become {path}: rename one of them")
+    return found
+
+
+def _below(category: str, name: PurePosixPath) -> PurePosixPath:
+    part = _part(category)
+    return name if name.parts[0] == part else PurePosixPath(part, *name.parts)
+
+
+def _part(name: str) -> str:
+    """A name as one folder: itself where it can be one on any system, else quoted."""
+    odd = set('<>:"/\\|?*') & set(name) or not name.isprintable() or name.strip(" .") != name
+    return safe_name(name) if odd or not name else fitting_name(name)
+
+
+def _file(name: str) -> str:
+    """A file's name without its suffix, which must fit too."""
+    return fitting_name(name, len(".tiff"))
+
+
+def maps(run: FinishedRun, tests: pd.DataFrame) -> Iterator[NDArray[np.float64]]:
+    """The fused maps of some test images as numbers, from the components in the store.
+
+    Neither cut to 256 levels nor to [0, 1]; (H, W) each, on the largest grid.
+
+    Raises:
+        ParameterError: the run makes no maps.
+        StoreError: components are gone or damaged.
+    """
+    params = run.params
+    mode = params.fusion.segmentation_mode
+    if mode == "none":
+        raise ParameterError("fusion.segmentation_mode is none: this run has no maps")
+    store = Store(store_root(params.features.store, run.folder))
+    language = vision = None
+    if mode in ("language", "both"):
+        language = Source.open(run, store, LANGUAGE, "language-map", tests)
+    if mode in ("vision", "both"):
+        vision = Source.open(run, store, VISION, "vision-map", tests)
+    return _fused(run, store, tests, language, vision)
+
+
+def _fused(
+    run: FinishedRun,
+    store: Store,
+    tests: pd.DataFrame,
+    language: Source | None,
+    vision: Source | None,
+) -> Iterator[NDArray[np.float64]]:
+    params = run.params
+    multiplier = np.float32(params.vision_multiplier(run.trial))
+    for rows in cut(range(len(tests)), BLOCK_IMAGES):
+        part = tests.iloc[list(rows)]
+        texts = language.read(store, part) if language else [None] * len(part)
+        visions = vision.read(store, part) * multiplier if vision else [None] * len(part)
+        for text, seen in zip(texts, visions, strict=True):
+            yield fuse_values(
+                text, seen, mode=params.fusion.segmentation_mode,
+                weight=params.vision_weight(run.trial), normalize=params.fusion.normalize,
+            )  # fmt: skip
+
+
+def export_maps(
+    run: FinishedRun,
+    folder: Path,
+    *,
+    form: Format = "tiff",
+    layout: Layout = "mvtec",
+    size: Size = "image",
+    dtype: Dtype = "float32",
+    categories: Sequence[str] | None = None,
+    force: bool = False,
+) -> int:
+    """Write the maps of one trial's test images; the number of files.
+
+    Args:
+        run: whose maps.
+        folder: to write into, made if missing.
+        form: ``tiff``: numbers, neither quantised nor clipped; ``png``: the 256 levels that
+            ``maps.zarr`` holds.
+        layout: see :func:`file_names`.
+        size: ``image``: bilinearly at each image's own size; ``map``: as they are.
+        dtype: of TIFF files.
+        categories: some of the run's; all by default.
+        force: write into a folder that is not empty.
+
+    Raises:
+        ParameterError: no maps, an unknown category, or a folder that is not empty.
+        DataError: no test images, or two of one name.
+        StoreError: score components are gone or damaged.
+    """
+    tests = exported_images(run, categories)
+    names = file_names(tests, layout)
+    found = maps(run, tests)
+    _prepare(folder, force)
+    sizes = zip(tests["width"].astype(int), tests["height"].astype(int), strict=True)
+    with Progress(len(tests), "exporting") as progress:
+        for name, (width, height), values in zip(names, sizes, found, strict=True):
+            pixels = to_levels(values) if form == "png" else values.astype(np.float32)
+            if size == "image":
+                pixels = _resized(pixels, width, height)
+            path = folder / f"{name}.{form}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(pixels if form == "png" else pixels.astype(dtype), path)
+            progress.advance()
+    return len(tests)
+
+
+def export_masks(
+    run: FinishedRun,
+    folder: Path,
+    *,
+    layout: Layout = "mvtec",
+    categories: Sequence[str] | None = None,
+    force: bool = False,
+) -> int:
+    """Write what is above the pixel threshold, 255 on 0, as PNG at each image's own size.
+
+    Arguments, result and errors as for :func:`export_maps`; also:
+
+    Raises:
+        ParameterError: a category has no pixel threshold.
+    """
+    tests = exported_images(run, categories)
+    names = file_names(tests, layout)
+    levels = {}
+    for category in tests["category"].unique():
+        threshold = run.thresholds[category]
+        if threshold.pixel is None:
+            raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
+        levels[category] = threshold.pixel
+    found = maps(run, tests)
+    _prepare(folder, force)
+    rows = zip(
+        tests["category"], tests["width"].astype(int), tests["height"].astype(int), strict=True
+    )
+    with Progress(len(tests), "exporting") as progress:
+        for name, (category, width, height), values in zip(names, rows, found, strict=True):
+            above = _resized(to_levels(values), width, height) > levels[category]
+            path = folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(above.astype(np.uint8) * np.uint8(255), path)
+            progress.advance()
+    return len(tests)
+
+
+def _prepare(folder: Path, force: bool) -> None:
+    prepare_folder(folder)
+    if any(folder.iterdir()) and not force:
+        raise ParameterError(
+            f"{folder} is not empty, and files of another run could stay among the new ones: name "
+            "another folder, or write into it with --force"
+        )
+
+
+def _resized(pixels: NDArray, width: int, height: int) -> NDArray:
+    import cv2
+
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _write(pixels: NDArray, path: Path) -> None:
+    try:
+        if path.suffix == ".tiff":
+            import tifffile
+
+            tifffile.imwrite(path, pixels, photometric="minisblack")
+        else:
+            from PIL import Image
+
+            Image.fromarray(pixels).save(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from None

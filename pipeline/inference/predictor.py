@@ -1,0 +1,493 @@
+"""Scores new images with a finished run or a bundle, by the functions that the stages call."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.layout import cut
+from fade.bank import anomaly, index_vectors, unit
+from fade.errors import DataError, ParameterError, StoreError
+from fade.maps import fuse, image_score
+from fade.preprocess import decode_rgb, resize_image
+from fade.scoring import language_map
+from fade.text import TextClassifier
+from fade.types import Device, Feature
+from pipeline.evaluation.thresholds import Source
+from pipeline.features.models import feature_space
+from pipeline.inference.run import CategoryBank, FinishedRun, Material
+from pipeline.scoring.texts import Use
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Picture = Any
+"""A path, a PIL image, or uint8 RGB (height, width, 3)."""
+_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+"""Pipes that a shell makes for a command, which end with it; others could be waited for forever."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a predictor says of an image.
+
+    Attributes:
+        name: the path, or its place in the sequence.
+        category: whose bank and prompts it was held against.
+        score: in [0, 1]; None where fusion.classification_mode is none.
+        threshold: scores above it are anomalous; None where nothing was calibrated.
+        decision: whether the image is anomalous; None without a score or a threshold.
+        levels: anomaly of each patch: (rows, columns) uint8; None where fusion.segmentation_mode is none.
+        pixel_threshold: levels above it are anomalous.
+        source: what the thresholds rest on, see :class:`pipeline.evaluation.thresholds.Threshold`.
+        images: on how many of them.
+        remark: the same in words, or why there is no decision.
+        size: of the image: (width, height).
+        picture: in RGB, where it was asked to be kept.
+    """
+
+    name: str
+    category: str
+    score: float | None
+    threshold: float | None
+    decision: bool | None
+    levels: NDArray[np.uint8] | None
+    pixel_threshold: int | None
+    source: Source
+    images: int
+    remark: str
+    size: tuple[int, int]
+    picture: Image.Image | None = None
+
+    def full_levels(self) -> NDArray[np.uint8] | None:
+        """The map on the image's own pixels: (height, width) uint8."""
+        if self.levels is None:
+            return None
+        import cv2
+
+        return np.asarray(
+            cv2.resize(self.levels, self.size, interpolation=cv2.INTER_LINEAR), np.uint8
+        )
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """Pixels above the threshold: (height, width); None without a map or a threshold."""
+        levels = self.full_levels()
+        return (
+            None
+            if levels is None or self.pixel_threshold is None
+            else (levels > self.pixel_threshold)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The normal patch nearest to an image's patch.
+
+    Attributes:
+        reference: path of the reference image; None for another patch of the image itself, or where
+            a coreset or approximate index does not tell.
+        row, column: of the patch on the map's grid.
+        distance: 0.5 x (1 - cosine).
+    """
+
+    reference: str | None
+    row: int | None
+    column: int | None
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected group of patches above the pixel threshold.
+
+    Attributes:
+        box: (left, top, right, bottom) in pixels of the image.
+        patches: how many.
+        level: the highest, 0 to 255.
+        row, column: of the patch that has it.
+        nearest: the normal patch nearest to that one; None where vision has no part.
+        abnormal, normal: prompts of each side most similar to the region, with cosines; empty where
+            text has no part.
+    """
+
+    box: tuple[int, int, int, int]
+    patches: int
+    level: int
+    row: int
+    column: int
+    nearest: Nearest | None
+    abnormal: tuple[tuple[str, float], ...]
+    normal: tuple[tuple[str, float], ...]
+
+
+class Predictor:
+    """Scores images of a run's categories; loads the model once, the rest when it is needed.
+
+    Args:
+        material: of the run, see :meth:`from_run` and :meth:`from_bundle`.
+
+    Raises:
+        StoreError: the model's weights or settings are not those of the run.
+    """
+
+    def __init__(self, material: Material) -> None:
+        self.material, self.params, self.trial = material, material.params, material.trial
+        self._encoder = material.encoder()
+        for feature in self.params.test_features():
+            space = feature_space(self._encoder, feature, self.params, material.aspect)
+            if material.features.get(feature.label) != space.fingerprint:
+                raise StoreError(
+                    f"the model gives other features ({feature.label}) than the run was made with: "
+                    "the weights or the model's parameters changed; bring the run up to date, or "
+                    "name the right weights"
+                )
+        self._grids = {
+            size: self._encoder.patch_grid(size, material.aspect)
+            for size in self.params.features.segmentation_sizes
+        }
+        self._classifier = lru_cache(maxsize=None)(self._fitted)
+        self._bank = lru_cache(maxsize=4)(self._opened)
+        self._prompts = lru_cache(maxsize=4)(self._embedded)
+
+    @classmethod
+    def from_run(
+        cls, folder: Path = Path(), *, shots: int | None = None, seed: int | None = None
+    ) -> Predictor:
+        """The predictor of a project folder whose run is finished.
+
+        Args:
+            folder: of the project.
+            shots, seed: which trial; by default most shots, of those the smallest seed.
+
+        Raises:
+            StoreError: something is missing, damaged or of other parameters.
+            ParameterError: no such trial.
+        """
+        return cls(FinishedRun(folder, shots, seed))
+
+    @classmethod
+    def from_bundle(cls, path: Path, *, weights: Path | None = None) -> Predictor:
+        """The predictor of a bundle that ``fade bundle`` wrote.
+
+        Args:
+            path: of the file.
+            weights: checkpoint file, where the bundle has none and its source is not at hand.
+
+        Raises:
+            StoreError: no sound bundle, or of another schema version.
+        """
+        from pipeline.inference.bundle import Bundle
+
+        return cls(Bundle(path, weights))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories that it knows."""
+        return self.material.categories
+
+    def predict(self, images: Sequence[Picture], category: str) -> list[Prediction]:
+        """Score images of one category.
+
+        Args:
+            images: paths, PIL images or uint8 RGB arrays.
+            category: one of :attr:`categories`.
+
+        Raises:
+            ParameterError: unknown category.
+            DataError: an image cannot be read, or has not the aspect ratio that the run keeps.
+        """
+        return list(self.stream(images, category))
+
+    def stream(
+        self,
+        images: Iterable[Picture],
+        category: str,
+        *,
+        problems: list[str] | None = None,
+        keep: bool = False,
+    ) -> Iterator[Prediction]:
+        """Score images of one category batch by batch; see :meth:`predict`.
+
+        Args:
+            images: paths, PIL images or uint8 RGB arrays.
+            category: one of :attr:`categories`.
+            problems: takes a line for each image that cannot be used, which is then left out.
+            keep: whether predictions keep their pictures, each of which was read once.
+        """
+        self.material.check_category(category)
+        for batch in cut(list(enumerate(images)), self.params.runtime.batch_size):
+            opened = []
+            for number, image in batch:
+                try:
+                    opened.append(self._open(image, number))
+                except DataError as error:
+                    if problems is None:
+                        raise
+                    problems.append(str(error))
+            if not opened:
+                continue
+            features = self._features([picture for _, picture in opened])
+            for (name, picture), vectors in zip(opened, features, strict=True):
+                found = self._predict_one(name, picture.size, vectors, category)
+                yield replace(found, picture=picture) if keep else found
+
+    def _open(self, image: Picture, number: int) -> tuple[str, Image.Image]:
+        """A name for an image, and it in RGB; refused where the run keeps another aspect ratio."""
+        name, picture = open_picture(image, number, self.params.dataset.exif_rotation)
+        aspect, (width, height) = self.material.aspect, picture.size
+        if aspect is not None and not aspect.fits(width, height):
+            raise DataError(
+                f"{name} is {width} x {height} pixels, but features.aspect is keep and the run's "
+                f"images have the aspect ratio {aspect.width}:{aspect.height}: crop or turn it, or "
+                "make a run with features.aspect square"
+            )
+        return name, picture
+
+    def _fitted(self, use: Use, category: str) -> TextClassifier:
+        found, dim = self.material.classifier(use, category), self._encoder.dim
+        if found.dimension != dim:
+            raise StoreError(
+                f"{self.material.place}: the text classifier of {category} takes embeddings of "
+                f"{found.dimension} numbers, the model gives {dim}: {self.material.mend}"
+            )
+        return found
+
+    def _opened(self, category: str) -> CategoryBank:
+        found, dim = self.material.bank(category), self._encoder.dim
+        for size, index in found.bank.indexes.items():
+            rows, columns = self._grids[size]
+            most = len(found.references) * rows * columns
+            # an index that trials do not share may leave patches out
+            least = most if found.bank.exact else 1
+            if index.d != dim or not least <= index.ntotal <= most:
+                raise StoreError(
+                    f"{self.material.place}: the bank of {category} at size {size} holds "
+                    f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
+                    f"references of this model have {most:,} of {dim}: {self.material.mend}"
+                )
+        device: Device = "cuda" if self._encoder.device == "cuda" else "cpu"
+        return replace(found, bank=replace(found.bank, grids=self._grids, device=device))
+
+    def _features(self, pictures: Sequence[Image.Image]) -> list[dict[Feature, np.ndarray]]:
+        """Features of some images as scoring stages read them from the store: float32."""
+        found: list[dict[Feature, np.ndarray]] = [{} for _ in pictures]
+        wanted = self.params.test_features()
+        shapes = {
+            feature: self._encoder.pixels(feature, self.material.aspect) for feature in wanted
+        }
+        for shape in sorted(set(shapes.values())):
+            here = [feature for feature in wanted if shapes[feature] == shape]
+            pixels = np.stack([resize_image(picture, shape) for picture in pictures])
+            encoded = self._encoder.encode_images(pixels, {(f.stream, f.token) for f in here})
+            for feature in here:
+                rows = encoded[feature.stream, feature.token]
+                rows = unit(rows.astype(self.params.features.dtype))
+                for one, row in zip(found, rows, strict=True):
+                    one[feature] = row
+        return found
+
+    def _predict_one(
+        self,
+        name: str,
+        size: tuple[int, int],
+        features: dict[Feature, np.ndarray],
+        category: str,
+    ) -> Prediction:
+        params, fusion = self.params, self.params.fusion
+        language = score = text_map = vision = levels = None
+        if params.needs_language_score:
+            token = features[params.classification_feature()][None]
+            language = float(
+                self._classifier("classification", category).predict_proba(token)[0, 1]
+            )
+        if params.needs_language_map:
+            patches = [features[feature] for feature in params.language_features()]
+            grids = [self._grids[feature.size] for feature in params.language_features()]
+            text_map = language_map(self._classifier("segmentation", category), patches, grids)
+        if params.needs_vision:
+            held = self._bank(category)
+            queries = {feature.size: features[feature] for feature in params.vision_features()}
+            vision = held.bank.vision_maps(queries, [held.comparison])[0]
+            vision = vision * np.float32(params.vision_multiplier(self.trial))
+        if fusion.classification_mode != "none":
+            score = image_score(
+                language, vision, mode=fusion.classification_mode, shots=self.trial.shots
+            )
+        if fusion.segmentation_mode != "none":
+            levels = fuse(
+                text_map, vision, mode=fusion.segmentation_mode,
+                weight=params.vision_weight(self.trial), normalize=fusion.normalize,
+            )  # fmt: skip
+        threshold = self.material.thresholds[category]
+        decided = score is not None and threshold.image is not None
+        return Prediction(
+            name, category, score, threshold.image,
+            bool(score > threshold.image) if decided else None,  # type: ignore[operator]
+            levels, threshold.pixel, threshold.source, threshold.images, threshold.remark, size,
+        )  # fmt: skip
+
+    def explain(
+        self, image: Picture, category: str, *, level: int | None = None, prompts: int = 3
+    ) -> tuple[Prediction, list[Region]]:
+        """Why an image's map is high where it is: its regions, the highest first.
+
+        The prediction keeps its picture.
+
+        Args:
+            image: a path, PIL image or uint8 RGB array.
+            category: one of :attr:`categories`.
+            level: patches above it make regions; by default the pixel threshold.
+            prompts: how many of each side to name.
+
+        Raises:
+            ParameterError: no maps in this run, or neither a threshold nor a level.
+        """
+        self.material.check_category(category)
+        if self.params.fusion.segmentation_mode == "none":
+            raise ParameterError("fusion.segmentation_mode is none: there is no map to explain")
+        name, picture = self._open(image, 0)
+        features = self._features([picture])[0]
+        prediction = self._predict_one(name, picture.size, features, category)
+        prediction = replace(prediction, picture=picture)
+        above = prediction.pixel_threshold if level is None else level
+        if above is None:
+            raise ParameterError(
+                f"there is no pixel threshold ({prediction.remark}): give a level from 0 to 255"
+            )
+        assert prediction.levels is not None
+        return prediction, [
+            self._region(labels, prediction, features, category, prompts)
+            for labels in _groups(prediction.levels, above)
+        ]
+
+    def _region(
+        self,
+        inside: NDArray[np.bool_],
+        prediction: Prediction,
+        features: dict[Feature, np.ndarray],
+        category: str,
+        prompts: int,
+    ) -> Region:
+        levels = prediction.levels
+        assert levels is not None
+        down, across = levels.shape
+        rows, columns = np.nonzero(inside)
+        worst = int(np.argmax(levels[rows, columns]))
+        row, column = int(rows[worst]), int(columns[worst])
+        width, height = prediction.size
+        box = (
+            int(columns.min()) * width // across,
+            int(rows.min()) * height // down,
+            -(-(int(columns.max()) + 1) * width // across),
+            -(-(int(rows.max()) + 1) * height // down),
+        )
+        nearest = None
+        if self.params.fusion.segmentation_mode in ("vision", "both"):
+            patches = features[self.params.vision_features()[-1]]
+            nearest = _nearest(patches, row * across + column, self._bank(category))
+        abnormal: tuple[tuple[str, float], ...] = ()
+        normal: tuple[tuple[str, float], ...] = ()
+        if self.params.needs_language_map:
+            patches = features[self.params.language_features()[-1]]
+            mean = unit(patches)[inside.ravel()].mean(axis=0)
+            abnormal, normal = self._similar(mean / np.linalg.norm(mean), category, prompts)
+        return Region(
+            box, len(rows), int(levels[row, column]), row, column, nearest, abnormal, normal
+        )
+
+    def _similar(
+        self, vector: np.ndarray, category: str, count: int
+    ) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]:
+        texts, abnormal, vectors = self._prompts("segmentation", category)
+        cosines = vectors @ vector
+        order = np.argsort(-cosines, kind="stable")
+        sides = []
+        for side in (True, False):
+            best = [n for n in order if abnormal[n] == side][:count]
+            sides.append(tuple((texts[n], float(cosines[n])) for n in best))
+        return sides[0], sides[1]
+
+    def _embedded(self, use: Use, category: str) -> tuple[list[str], list[bool], np.ndarray]:
+        found = self.material.sentences(use, category)
+        distinct = dict(zip(found.texts, found.abnormal, strict=True))
+        texts = list(distinct)
+        return texts, list(distinct.values()), self._encoder.encode_texts(texts)
+
+
+def open_picture(image: Picture, number: int, exif_rotation: bool) -> tuple[str, Image.Image]:
+    """A name for an image, and it in RGB.
+
+    Raises:
+        DataError: it cannot be read, or is no picture.
+    """
+    from PIL import Image
+
+    if isinstance(image, str | Path):
+        try:
+            mode = os.stat(image).st_mode
+            piped = stat.S_ISFIFO(mode) and str(image).startswith(_PIPES)
+            if not stat.S_ISREG(mode) and not piped:
+                raise DataError(f"{image} is no plain file; give an image file")
+            data = Path(image).read_bytes()
+        except (OSError, ValueError) as error:
+            if os.path.islink(image) and not os.path.exists(image):
+                raise DataError(f"{image} is a link to nothing; restore or remove it") from None
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{image} cannot be read: {reason}") from None
+        return str(image), decode_rgb(data, str(image), exif_rotation=exif_rotation)
+    name = f"image {number}"
+    if isinstance(image, Image.Image):
+        return name, image.convert("RGB")
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return name, Image.fromarray(image)
+        raise DataError(
+            f"{name} has shape {image.shape} and type {image.dtype}: give uint8 RGB of shape "
+            "(height, width, 3)"
+        )
+    raise DataError(f"{name} is a {type(image).__name__}: give a path, a PIL image or an array")
+
+
+def _groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_]]:
+    """The 8-connected groups of patches above a level, the one with the highest level first."""
+    import cv2
+
+    count, labels = cv2.connectedComponents((levels > above).astype(np.uint8), connectivity=8)
+    groups = [np.asarray(labels == number) for number in range(1, count)]
+    return sorted(groups, key=lambda group: (-int(levels[group].max()), -int(group.sum())))
+
+
+def _nearest(patches: np.ndarray, place: int, held: CategoryBank) -> Nearest:
+    """The normal patch nearest to one patch of an image, at the largest size."""
+    query = patches[place : place + 1]
+    size, count = held.bank.sizes[-1], len(patches)
+    found: list[tuple[float, str | None, int | None]] = []
+    if held.comparison.references and held.bank.exact:
+        index = held.bank.index(size)
+        images = index_vectors(index).reshape(-1, count, patches.shape[1])
+        for position in held.comparison.references:
+            cosines = images[position] @ query[0]
+            best = int(np.argmax(cosines))
+            found.append((float(cosines[best]), held.references[position], best))
+    elif held.comparison.references:
+        cosine, _ = held.bank.index(size).search(query, 1)
+        found.append((float(cosine[0, 0]), None, None))
+    if held.comparison.query:
+        cosines = patches @ query[0]
+        cosines[place] = -np.inf
+        best = int(np.argmax(cosines))
+        found.append((float(cosines[best]), None, best))
+    cosine, reference, best_place = max(found, key=lambda item: item[0])
+    distance = float(anomaly(np.array([cosine]))[0])
+    if best_place is None:
+        return Nearest(None, None, None, distance)
+    row, column = divmod(best_place, held.bank.grids[size][1])
+    return Nearest(reference, row, column, distance)

@@ -1,0 +1,348 @@
+"""What scoring new images needs of a finished run: parameters, banks, text, thresholds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fade.aspect import Aspect
+from fade.bank import index_vectors, read_index
+from fade.errors import ParameterError, StoreError
+from fade.prompts import ensemble_digest, fill
+from fade.text import TextClassifier
+from fade.types import Trial
+from pipeline.artefacts.catalogue import (
+    CATEGORIES,
+    MANIFEST,
+    REFERENCES,
+    SELECTION,
+    TEST,
+    THRESHOLDS,
+    store_root,
+)
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
+from pipeline.config.schema import PARAMS_FILE, Params, leaf, load_params, load_yaml
+from pipeline.evaluation.thresholds import Threshold, parse_thresholds
+from pipeline.features.models import SHIPPED, load_encoder
+from pipeline.scoring.banks import BANK_TABLE, Bank, Comparison, HeldBank, bank_path, comparisons
+from pipeline.scoring.texts import TextIndex, Use, classifier_path, ensembles, read_classifier, word
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fade.encoder import Encoder
+
+
+LOCK = "dvc.lock"
+WHICH_IMAGES = ("dataset.categories", "dataset.limit")
+"""Parameters that choose test images and change nothing that new images meet."""
+
+
+@dataclass(frozen=True)
+class CategoryBank:
+    """A category's bank in one trial.
+
+    Attributes:
+        bank: opened.
+        comparison: what an image is compared with.
+        references: paths of the reference images, by position in the bank.
+    """
+
+    bank: HeldBank
+    comparison: Comparison
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The filled prompts of a category: m sentences, and for each whether it is abnormal."""
+
+    texts: tuple[str, ...]
+    abnormal: tuple[bool, ...]
+
+
+class Material(ABC):
+    """All that one trial needs to score new images, wherever it is kept.
+
+    Attributes:
+        params: of the run.
+        trial: shots and seed.
+        categories: that it knows.
+        features: by label the address that the model's features must have.
+        thresholds: by category.
+        aspect: the aspect ratio that images keep; None: squashed to squares.
+        place: the folder or file that it lies in.
+        mend: what to do if that is damaged, for errors.
+    """
+
+    params: Params
+    trial: Trial
+    categories: tuple[str, ...]
+    features: Mapping[str, str]
+    thresholds: Mapping[str, Threshold]
+    aspect: Aspect | None
+    place: Path
+    mend: str
+
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """The model, loaded."""
+
+    @abstractmethod
+    def classifier(self, use: Use, category: str) -> TextClassifier:
+        """The fitted text classifier of a use and category."""
+
+    @abstractmethod
+    def bank(self, category: str) -> CategoryBank:
+        """The memory bank of a category."""
+
+    @abstractmethod
+    def sentences(self, use: Use, category: str) -> Sentences:
+        """The prompts that a classifier was fitted on."""
+
+    def check_category(self, category: str) -> None:
+        """Refuse a category that the run does not know (ParameterError)."""
+        if category not in self.categories:
+            raise ParameterError(
+                f"there is no category {category!r}: choose {', '.join(self.categories)}"
+            )
+
+
+def choose_trial(trials: Sequence[Trial], shots: int | None, seed: int | None) -> Trial:
+    """The trial asked for; by default the one with most shots, of those the smallest seed.
+
+    Raises:
+        ParameterError: there is no such trial.
+    """
+    fitting = [
+        trial for trial in trials if shots in (None, trial.shots) and seed in (None, trial.seed)
+    ]
+    if not fitting:
+        known = ", ".join(f"{trial.shots} (seed {trial.seed})" for trial in trials)
+        wanted = (("shots", shots), ("seed", seed))
+        asked = " and ".join(f"{name} {value}" for name, value in wanted if value is not None)
+        raise ParameterError(f"there is no trial with {asked}: the run has shots {known}")
+    return min(fitting, key=lambda trial: (-trial.shots, trial.seed))
+
+
+class FinishedRun(Material):
+    """A project folder whose stages up to evaluate have run.
+
+    Args:
+        folder: of the project.
+        shots, seed: which trial, see :func:`choose_trial`.
+
+    Raises:
+        StoreError: an artefact is missing, damaged or made with other parameters.
+    """
+
+    def __init__(
+        self, folder: Path = Path(), shots: int | None = None, seed: int | None = None
+    ) -> None:
+        self.folder = self.place = folder
+        self.mend = "run `dvc repro --force text bank`"
+        self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
+        self.trial = choose_trial(self.params.trials(), shots, seed)
+        _check_lock(folder)
+        self.categories = tuple(read_json(folder / CATEGORIES.path)["categories"])
+        receipt = read_receipt(TEST, folder)
+        self.features = {
+            feature.label: receipt.space(feature.label).fingerprint
+            for feature in self.params.test_features()
+        }
+        self.thresholds = self._thresholds()
+        kept = self.params.features.aspect == "keep"
+        self.aspect = manifest_aspect(read_table(folder / MANIFEST.path)[1]) if kept else None
+
+    def _thresholds(self) -> dict[str, Threshold]:
+        path = self.folder / THRESHOLDS.path
+        content = read_json(path)
+        found = {
+            threshold.category: threshold
+            for threshold in parse_thresholds(content, str(path))
+            if threshold.trial == self.trial
+        }
+        params, fusion = self.params, self.params.fusion
+        made_with = {
+            f"trials.{self.trial.label}": [
+                params.vision_weight(self.trial), params.vision_multiplier(self.trial)
+            ],
+            "classification_mode": fusion.classification_mode,
+            "segmentation_mode": fusion.segmentation_mode,
+            "normalize": fusion.normalize,
+        }  # fmt: skip
+        same = all(leaf(content, f"fusion.{name}") == own for name, own in made_with.items())
+        if not same or set(found) != set(self.categories):
+            raise StoreError(
+                f"{path} was made with other parameters than those in {PARAMS_FILE}: run `fade run` "
+                "to bring the results up to date"
+            )
+        return found
+
+    def encoder(self) -> Encoder:
+        """The model of the parameters."""
+        return load_encoder(self.params)
+
+    @cached_property
+    def _text(self) -> TextIndex:
+        return TextIndex.read(self.folder)
+
+    def classifier(self, use: Use, category: str) -> TextClassifier:
+        """The classifier that the text stage fitted."""
+        return read_classifier(self.classifier_file(use, category))
+
+    def classifier_file(self, use: Use, category: str) -> Path:
+        """The file of a classifier."""
+        try:
+            return self.folder / classifier_path(self._text.classifiers[use][category])
+        except KeyError:
+            raise StoreError(
+                f"the text stage knows no classifier of {category} for {use}: run `fade run`"
+            ) from None
+
+    def bank(self, category: str) -> CategoryBank:
+        """The bank that the bank stage built."""
+        comparison, keys, references = self._comparison(category)
+        sizes = tuple(feature.size for feature in self.params.vision_features())
+        shared = Bank.shared(self.params)
+        trial = None if shared else self.trial
+        indexes = (
+            {size: read_index(self.folder / bank_path(category, size, trial)) for size in sizes}
+            if keys
+            else {}
+        )
+        return CategoryBank(HeldBank(category, sizes, shared, indexes), comparison, references)
+
+    def _comparison(self, category: str) -> tuple[Comparison, list[str], tuple[str, ...]]:
+        """What the trial compares with, the hashes of its references, and paths by position."""
+        selection, _ = read_table(self.folder / SELECTION.path)
+        table, _ = read_table(self.folder / BANK_TABLE)
+        own = selection[selection["category"] == category]
+        rows = table[table["category"] == category]
+        positions = dict(zip(rows["hash"], rows["position"].astype(int), strict=True))
+        paths = own.drop_duplicates("hash").set_index("hash")["path"].to_dict()
+        try:
+            found = {
+                one.trial: (one, keys) for one, keys in comparisons(own, positions, self.params)
+            }
+            comparison, keys = found[self.trial]
+            references = tuple(
+                str(paths[key]) for key in sorted(positions, key=positions.__getitem__)
+            )
+        except KeyError:
+            raise StoreError(
+                f"the banks of {category} are of other parameters: run `fade run`"
+            ) from None
+        if len(own[(own["seed"] == self.trial.seed)]) < self.trial.shots:
+            raise StoreError(
+                f"the selection holds fewer than {self.trial.shots} references of {category}: run "
+                "`fade run`"
+            )
+        return comparison, keys, references
+
+    def bank_rows(self, category: str) -> tuple[dict[int, np.ndarray], list[str]]:
+        """The trial's bank as vectors by size, and the paths of its references.
+
+        As the store keeps them (references, patches, dim) where the index is exact; what is left
+        of them (patches, dim) where a coreset was taken.
+
+        Raises:
+            ParameterError: the index is approximate, which could not be built again elsewhere.
+        """
+        params = self.params
+        if params.vision.index != "flat":
+            raise ParameterError(
+                f"vision.index {params.vision.index} cannot be taken along: set it to flat"
+            )
+        comparison, keys, references = self._comparison(category)
+        paths = [references[position] for position in comparison.references]
+        if not keys:
+            return {}, paths
+        found = {}
+        if not Bank.shared(params):
+            bank = self.bank(category).bank
+            for size, index in bank.indexes.items():
+                found[size] = index_vectors(index).copy()
+            return found, paths
+        from cache.store import Store
+
+        store = Store(store_root(params.features.store, self.folder))
+        receipt = read_receipt(REFERENCES, self.folder)
+        for feature in params.vision_features():
+            places = receipt.locate(store, feature.label, keys)
+            found[feature.size] = store.read(
+                receipt.space(feature.label), [places[key] for key in keys]
+            )
+        return found, paths
+
+    def sentences(self, use: Use, category: str) -> Sentences:
+        """The prompts by the parameters, if they are still those that were fitted."""
+        chosen = ensembles(self.params, use, category, self.folder)
+        if ensemble_digest(chosen) != self._text.prompts[use].get(category):
+            raise StoreError(
+                f"a prompt file of text.{use}.prompts changed since the run: run "
+                "`dvc repro --force text`, then `fade run`"
+            )
+        texts, labels = fill(chosen, word(self.params, use, category), self.params.text.template)
+        return Sentences(tuple(texts), tuple(bool(label) for label in labels))
+
+
+def _check_lock(folder: Path) -> None:
+    """Refuse parameters that DVC did not run with, and stages that ran alone, by its lock file.
+
+    The report's parameters are all there are, so those of the other stages are looked at. A stage
+    that ran while those after it did not leaves banks, say, that thresholds are not made for.
+    """
+    import yaml
+
+    try:
+        lock = load_yaml((folder / LOCK).read_text(encoding="utf-8"))
+        content = load_yaml((folder / PARAMS_FILE).read_text(encoding="utf-8"))
+        stages = dict(lock["stages"])
+        ran = {
+            name: value
+            for stage, entry in stages.items()
+            if stage != "report"
+            for name, value in entry.get("params", {}).get(str(PARAMS_FILE), {}).items()
+            if name not in WHICH_IMAGES
+        }
+        made = {out["path"]: out.get("md5") for s in stages.values() for out in s.get("outs", ())}
+        behind = [
+            stage
+            for stage, entry in stages.items()
+            for dep in entry.get("deps", ())
+            if stage != "report" and made.get(dep["path"], dep.get("md5")) != dep.get("md5")
+        ]
+    except FileNotFoundError:
+        return  # stages may also be run without DVC
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        raise StoreError(f"{folder / LOCK} cannot be read: run `fade run`") from None
+    changed = [name for name, value in ran.items() if leaf(content, name) != value]
+    if changed:
+        raise StoreError(
+            f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(changed)[:5])}): run "
+            "`fade run` to bring the results up to date"
+        )
+    if behind:
+        raise StoreError(
+            f"{', '.join(dict.fromkeys(behind))} did not run again after the stages before: run "
+            "`fade run` to bring the results up to date"
+        )
+
+
+def _anchored(params: Params, folder: Path) -> Params:
+    """Parameters whose relative model files are found from elsewhere, too."""
+    model = params.model
+    name, pretrained = model.name, model.pretrained
+    if name not in SHIPPED and name.endswith(".json"):
+        name = str(folder / name)
+    if pretrained and (folder / pretrained).is_file():
+        pretrained = str(folder / pretrained)
+    return params.model_copy(
+        update={"model": model.model_copy(update={"name": name, "pretrained": pretrained})}
+    )

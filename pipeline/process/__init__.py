@@ -1,0 +1,1 @@
+"""This process: its terminal, its memory, its parent."""

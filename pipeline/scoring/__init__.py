@@ -1,0 +1,1 @@
+"""From features, banks and text to components: language and vision scores of each image."""

@@ -1,0 +1,210 @@
+"""Finished memory banks: where their files lie, and what a scoring worker does with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cache.layout import fingerprint
+from fade import bank as cpu
+from fade import gpu
+from fade.aspect import Shape
+from fade.bank import CANDIDATES, FLAT, PROBED, read_index, similarity_by_index, stored_digest
+from fade.device import choose_device
+from fade.maps import merge_sizes
+from fade.types import Device, Trial
+from fade.vision import patch_map
+from pipeline.artefacts.catalogue import BANKS, safe_name
+from pipeline.artefacts.receipts import Receipt
+from pipeline.config.schema import Params
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BANK_TABLE = BANKS.path / "references.parquet"
+"""Which reference image lies at which position of its category's shared indexes."""
+
+
+def bank_path(category: str, size: int, trial: Trial | None = None) -> Path:
+    """The index file of a category and size; of one trial where trials cannot share it."""
+    folder = BANKS.path / safe_name(category)
+    return (folder / trial.label if trial else folder) / f"{size}.faiss"
+
+
+@lru_cache(maxsize=16)
+def open_index(path: Path, digest: bytes) -> Any:
+    """An index, kept by each worker; the file's checksum tells a rewritten file from the old one."""
+    return read_index(path)
+
+
+def _open(path: Path) -> Any:
+    return open_index(path.resolve(), stored_digest(path))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the patches of a query are compared with in one trial.
+
+    Attributes:
+        trial: shots and seed.
+        references: positions in the category's shared indexes.
+        query: whether the query's own other patches count too.
+    """
+
+    trial: Trial
+    references: tuple[int, ...]
+    query: bool
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The memory bank of a category, opened where it is used.
+
+    Attributes:
+        category: its name.
+        sizes: image sizes, ascending.
+        exact: whether all trials share one exact index a size.
+        root: folder of the project; a worker may run in another one.
+        grids: by size the patches' (rows, columns), where they make no squares.
+        device: where exact searches run; each worker finds out for itself what ``auto`` is.
+    """
+
+    category: str
+    sizes: tuple[int, ...]
+    exact: bool
+    root: Path = field(default=Path(), kw_only=True)
+    grids: Mapping[int, Shape] = field(default_factory=dict, kw_only=True)
+    device: Device = field(default="cpu", kw_only=True)
+
+    @staticmethod
+    def shared(params: Params) -> bool:
+        """Whether trials are choices of rows of one exact index."""
+        return params.vision.index == FLAT and params.vision.coreset == 1.0
+
+    def vision_maps(
+        self, queries: Mapping[int, np.ndarray], comparisons: Sequence[Comparison]
+    ) -> np.ndarray:
+        """Vision maps of one image, one for each comparison, before any multiplier.
+
+        The minimum over references is taken on each size's own grid, before sizes are merged.
+
+        Args:
+            queries: by size the image's patches, (patches, dim) float32.
+            comparisons: what to compare with.
+
+        Returns:
+            (comparisons, R, C) float32 on the largest grid.
+        """
+        by_size = [self._anomalies(size, queries[size], comparisons) for size in self.sizes]
+        return np.stack([merge_sizes(maps) for maps in zip(*by_size, strict=True)])
+
+    def index(self, size: int, trial: Trial | None = None) -> Any:
+        """The FAISS index of a size; of one trial where trials cannot share it."""
+        return _open(self.root / bank_path(self.category, size, trial))
+
+    def _anomalies(
+        self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]
+    ) -> list[np.ndarray]:
+        device = choose_device(self.device)
+        search = cpu if device == "cpu" else gpu
+        placed: Any = query if device == "cpu" else gpu.placed(query, device)
+        needed = sorted({position for c in comparisons for position in c.references})
+        to_reference: dict[int, np.ndarray] = {}
+        if self.exact and needed:
+            index = self.index(size)  # held here, as a view of its vectors does not
+            vectors = (
+                cpu.index_vectors(index) if device == "cpu" else gpu.index_vectors(index, device)
+            )
+            chosen = _images_at(needed, vectors, len(query))
+            best = search.similarity_to_references(placed, chosen, len(query))
+            to_reference = dict(zip(needed, best, strict=True))
+        to_others = (
+            search.similarity_to_others(placed) if any(c.query for c in comparisons) else None
+        )
+        maps = []
+        for comparison in comparisons:
+            terms = [to_reference[position] for position in comparison.references if self.exact]
+            if comparison.references and not self.exact:
+                index = self.index(size, comparison.trial)
+                terms.append(similarity_by_index(query, index))
+            if comparison.query and to_others is not None:
+                terms.append(to_others)
+            maps.append(patch_map(terms, self.grids.get(size)))
+        return maps
+
+
+def _images_at(positions: list[int], vectors: Any, patches: int) -> Any:
+    """Of (n x patches, dim) vectors on any device those of the images at ascending positions."""
+    images = vectors.reshape(-1, patches, vectors.shape[1])
+    # a run of neighbouring references, the usual case, is a view
+    run = positions == list(range(positions[0], positions[-1] + 1))
+    chosen = images[positions[0] : positions[-1] + 1] if run else images[positions]
+    return chosen.reshape(-1, vectors.shape[1])
+
+
+@dataclass(frozen=True)
+class HeldBank(Bank):
+    """A bank of a single trial that was opened once and is held in memory.
+
+    Attributes:
+        indexes: by size.
+    """
+
+    indexes: Mapping[int, Any]
+
+    def index(self, size: int, trial: Trial | None = None) -> Any:
+        """The FAISS index of a size."""
+        return self.indexes[size]
+
+
+def comparisons(
+    selection: pd.DataFrame, positions: Mapping[str, int], params: Params
+) -> list[tuple[Comparison, list[str]]]:
+    """What each trial compares a category's images with, and the keys of those references."""
+    found = []
+    for trial in params.trials():
+        chosen = selection[(selection["seed"] == trial.seed) & (selection["rank"] < trial.shots)]
+        keys = list(dict.fromkeys(chosen["hash"]))
+        comparison = Comparison(
+            trial, tuple(positions[key] for key in keys), params.query_in_bank(trial)
+        )
+        found.append((comparison, keys))
+    return found
+
+
+def comparison_digest(
+    comparison: Comparison,
+    keys: Sequence[str],
+    receipt: Receipt,
+    labels: Sequence[str],
+    params: Params,
+) -> str:
+    """Hash of what a comparison depends on, by which its maps are kept.
+
+    Trials that compare with the same references share it, whatever their seeds. The references'
+    checksums stand for their features.
+
+    Args:
+        comparison: of one trial.
+        keys: its references.
+        receipt: of the references' features.
+        labels: of the features that are compared.
+        params: for the kind of index.
+    """
+    shared = Bank.shared(params)
+    references = [[key, *(receipt.rows[label][key] for label in labels)] for key in keys]
+    return fingerprint(
+        {
+            # an approximate index depends on the order that its vectors come in
+            "references": sorted(references) if shared else references,
+            "query": comparison.query,
+            "index": None
+            if shared or not keys
+            else [params.vision.index, params.vision.coreset, PROBED, CANDIDATES],
+        }
+    )

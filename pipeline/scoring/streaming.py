@@ -1,0 +1,248 @@
+"""Images into score components at once, for data too large to keep features of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.files import Place
+from cache.keys import Keys
+from cache.layout import Group, SegmentTask, Space
+from cache.store import Store
+from fade.aspect import Aspect
+from fade.bank import unit
+from fade.types import Feature
+from pipeline.config.schema import Params
+from pipeline.dataset.loader import Source
+from pipeline.features.extraction import ENCODER, Extraction, worker_encoder
+from pipeline.scoring.banks import Bank, Comparison
+from pipeline.scoring.components import component_key
+from pipeline.scoring.language import LanguagePlan, language_rows
+from pipeline.scoring.texts import classifier_path, open_classifier
+from pipeline.scoring.vision import VisionWork, vision_rows
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class LanguageWork:
+    """Images that one classifier is to see."""
+
+    output: Space
+    classifier: Path
+    digest: str
+    features: tuple[Space, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VisionMaps:
+    """Images of a category that are to be compared with the same references."""
+
+    output: Space
+    bank: Bank
+    against: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    features: tuple[Space, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A block of images to be encoded and scored; paths are absolute.
+
+    Attributes:
+        store: where components go.
+        params: of the run.
+        segment: which images, and which features of them.
+        sources: of these images.
+        features: of these spaces.
+        aspect: of the run, where it is kept.
+        language, vision: what is to be made of the features.
+    """
+
+    store: Place
+    params: Params
+    segment: SegmentTask
+    sources: tuple[Source, ...]
+    features: tuple[tuple[Feature, Space], ...]
+    aspect: Aspect | None
+    language: tuple[LanguageWork, ...]
+    vision: tuple[VisionMaps, ...]
+
+
+class _Held:
+    """Stands for a store while a block is scored: takes rows, and gives them back."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[dict[str, int], np.ndarray]] = {}
+
+    def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> None:
+        self._rows[space.fingerprint] = {key: n for n, key in enumerate(keys)}, rows
+
+    def vectors(self, space: Space, keys: Sequence[str]) -> np.ndarray:
+        numbers, rows = self._rows[space.fingerprint]
+        return unit(rows[[numbers[key] for key in keys]])
+
+    def of(self, keys: Sequence[str]) -> tuple[str, ...]:
+        """Those of the keys that could be encoded."""
+        known = next(iter(self._rows.values()), ({}, None))[0]
+        return tuple(key for key in keys if key in known)
+
+
+def stream_block(task: Task, encoder: Encoder | None = None) -> list[str]:
+    """Encode, score and store one block; what is wrong with images that were left out.
+
+    Args:
+        task: the block.
+        encoder: the model, where this is no worker that has its own.
+
+    Raises:
+        ModelError: a worker's model is another one.
+    """
+    from threadpoolctl import threadpool_limits
+
+    held = _Held()
+    with ENCODER:
+        extraction = Extraction(
+            encoder or worker_encoder(task.params, task.features, task.aspect),
+            cast(Store, held),
+            {space.fingerprint: (feature, space) for feature, space in task.features},
+            {source.key: source for source in task.sources},
+            task.params,
+            task.aspect,
+        )
+        extraction.run([task.segment], len(task.segment.keys))
+    store = Store(task.store)
+    with threadpool_limits(limits=task.params.cluster.threads_per_worker):
+        for one in task.language:
+            keys = held.of(one.keys)
+            if keys:
+                vectors = [held.vectors(space, keys) for space in one.features]
+                classifier = open_classifier(one.classifier)
+                rows = language_rows(classifier, one.output, one.features, vectors)
+                store.write(one.output, [component_key(key, one.digest) for key in keys], rows)
+        for maps in task.vision:
+            keys = held.of(maps.keys)
+            if keys:
+                vectors = [held.vectors(space, keys) for space in maps.features]
+                rows = vision_rows(maps.bank, maps.comparisons, vectors)
+                names = [component_key(key, digest) for key in keys for digest in maps.against]
+                store.write(maps.output, names, rows)
+    return extraction.problems
+
+
+class Wanted:
+    """What some images lack, found by key."""
+
+    def __init__(self, groups: Sequence[Group], missing: Sequence[NDArray[np.bool_]]) -> None:
+        self._parts = []
+        for group, lacks in zip(groups, missing, strict=True):
+            order = np.argsort(group.keys.data)
+            self._parts.append((group.keys.take(order), order, group.spaces, lacks))
+
+    def any(self, keys: Keys) -> NDArray[np.bool_]:
+        """For each key whether it lacks something."""
+        found = np.zeros(len(keys), bool)
+        for ordered, order, _, lacks in self._parts:
+            at = keys.places_in(ordered)
+            found[at >= 0] |= lacks[order[at[at >= 0]]].any(axis=1)
+        return found
+
+    def of(self, keys: Keys) -> dict[tuple[str, ...], list[str]]:
+        """Keys by what they lack, those that lack nothing left out."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for ordered, order, spaces, lacks in self._parts:
+            for number, at in enumerate(keys.places_in(ordered)):
+                if at >= 0:
+                    row = lacks[order[at]]
+                    lacked = tuple(
+                        s for s, is_missing in zip(spaces, row, strict=True) if is_missing
+                    )
+                    if lacked:
+                        found.setdefault(lacked, []).append(keys[number])
+        return found
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """All the work of a streaming run.
+
+    Attributes:
+        language: plans of each use of text.
+        vision: plans of all categories, None where vision has no part.
+    """
+
+    language: Sequence[LanguagePlan]
+    vision: VisionWork | None
+
+    def wanted(self) -> list[Wanted]:
+        """What images lack: of each use of text, then of each category."""
+        visions = self.vision.plans if self.vision else ()
+        return [
+            *(Wanted(plan.groups, plan.missing) for plan in self.language),
+            *(Wanted(plan.groups, plan.missing) for plan in visions),
+        ]
+
+    def needed(self) -> dict[Space, Keys]:
+        """Keys of all components by space."""
+        found = {plan.output: plan.keys() for plan in self.language}
+        if self.vision:
+            found[self.vision.output] = self.vision.keys()
+        return found
+
+    def tasks(
+        self,
+        segments: Iterator[SegmentTask],
+        wanted: Sequence[Wanted],
+        store: Place,
+        params: Params,
+        features: Mapping[str, tuple[Feature, Space]],
+        sources: Mapping[str, Source],
+        aspect: Aspect | None,
+    ) -> Iterator[Task]:
+        """Tasks, each made when it is asked for.
+
+        Args:
+            segments: blocks of images and what is encoded of them.
+            wanted: see :meth:`wanted`.
+            store: where the store is.
+            params: with absolute paths.
+            features: by fingerprint of their spaces.
+            sources: of the images.
+            aspect: of the run, where it is kept.
+        """
+        for segment in segments:
+            keys = Keys.of(segment.keys)
+            language = tuple(
+                LanguageWork(
+                    plan.output, classifier_path(digest).absolute(), digest,
+                    tuple(plan.features), tuple(lacking),
+                )
+                for plan, lacks in zip(self.language, wanted, strict=False)
+                for digests, lacking in lacks.of(keys).items()
+                for digest in digests
+            )  # fmt: skip
+            vision: list[VisionMaps] = []
+            for plan, lacks in zip(
+                self.vision.plans if self.vision else (), wanted[len(self.language) :], strict=True
+            ):
+                assert self.vision is not None
+                for against, lacking in lacks.of(keys).items():
+                    compared = tuple(plan.comparisons[digest] for digest in against)
+                    vision.append(
+                        VisionMaps(
+                            self.vision.output, plan.bank, against, compared,
+                            tuple(self.vision.features), tuple(lacking),
+                        )
+                    )  # fmt: skip
+            yield Task(
+                store, params, segment, tuple(sources[key] for key in segment.keys),
+                tuple(features[space] for space in segment.spaces), aspect, language, tuple(vision),
+            )  # fmt: skip

@@ -1,0 +1,147 @@
+"""Fitted text classifiers of a run: which one serves which category, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from fade.errors import StoreError
+from fade.prompts import Ensemble, ensemble_digest, load_ensemble, manual
+from fade.text import TextClassifier
+from fade.text import digest as content_digest
+from fade.text import load as load_classifier
+from pipeline.artefacts.catalogue import TEXT
+from pipeline.artefacts.tables import read_json, write_json
+from pipeline.config.schema import ManualPrompts, Params, TextUseParams
+
+Use = Literal["classification", "segmentation"]
+USES: tuple[Use, ...] = ("classification", "segmentation")
+GENERIC_NAME = "object"
+"""Stands for the category's name where prompts shall not name it."""
+
+
+def uses(params: Params) -> list[Use]:
+    """The uses of text that the modes ask for."""
+    needed = {
+        "classification": params.needs_language_score,
+        "segmentation": params.needs_language_map,
+    }
+    return [use for use in USES if needed[use]]
+
+
+def use_params(params: Params, use: Use) -> TextUseParams:
+    """The parameters of one use."""
+    return params.text.classification if use == "classification" else params.text.segmentation
+
+
+def ensembles(params: Params, use: Use, category: str, base: Path | None = None) -> list[Ensemble]:
+    """The prompt ensembles of a category, its override included.
+
+    Args:
+        params: that name them.
+        use: of text.
+        category: its name.
+        base: folder that files are relative to, if not this one.
+
+    Raises:
+        DataError: a prompt file is missing or not in the format.
+    """
+    override = params.text.overrides.get(category)
+    chosen = override and (
+        override.classification if use == "classification" else override.segmentation
+    )
+    return [_ensemble(prompts, base) for prompts in chosen or use_params(params, use).prompts]
+
+
+def _ensemble(prompts: str | ManualPrompts, base: Path | None) -> Ensemble:
+    if isinstance(prompts, ManualPrompts):
+        return manual(prompts.normal, prompts.abnormal)
+    return load_ensemble(prompts, base)
+
+
+def word(params: Params, use: Use, category: str) -> str:
+    """What ``{classname}`` in a prompt becomes."""
+    return category if use_params(params, use).use_classname else GENERIC_NAME
+
+
+def classifier_digest(classifier: TextClassifier) -> str:
+    """The hash of a fitted classifier's content, by which its file is named."""
+    return content_digest(classifier)[:40]
+
+
+def classifier_path(digest: str) -> Path:
+    """The file of a fitted classifier."""
+    return TEXT.path / f"{digest}.npz"
+
+
+def read_classifier(path: Path) -> TextClassifier:
+    """A fitted classifier from its file.
+
+    Raises:
+        StoreError: missing, damaged, or another one than its name says.
+    """
+    found = load_classifier(path)
+    if classifier_digest(found) != path.stem:
+        raise StoreError(
+            f"text classifier {path} is another one than its name says: run the text stage again"
+        )
+    return found
+
+
+@lru_cache(maxsize=64)
+def open_classifier(path: Path) -> TextClassifier:
+    """A fitted classifier, kept by each worker; its file's name is its content's hash."""
+    return read_classifier(path)
+
+
+@dataclass(frozen=True)
+class TextIndex:
+    """What the text stage made.
+
+    Attributes:
+        weights: digest of the vision tower that the text tower belongs to.
+        prompts: by use and category, digest of the prompt ensembles.
+        classifiers: by use and category, digest of the fitted classifier.
+    """
+
+    weights: str
+    prompts: Mapping[Use, Mapping[str, str]]
+    classifiers: Mapping[Use, Mapping[str, str]]
+
+    def write(self) -> None:
+        """Write the index beside the classifiers."""
+        content: dict[str, Any] = {
+            "weights": self.weights,
+            "prompts": self.prompts,
+            "classifiers": self.classifiers,
+        }
+        write_json(content, TEXT.path / "index.json")
+
+    @classmethod
+    def read(cls, root: Path = Path()) -> TextIndex:
+        """Read the index of the text stage of the project in a folder."""
+        content = read_json(root / TEXT.path / "index.json")
+        return cls(content["weights"], content["prompts"], content["classifiers"])
+
+    def check(self, params: Params, weights: str, categories: Sequence[str]) -> None:
+        """Refuse prompts or weights that were edited in place, which DVC does not see.
+
+        Raises:
+            StoreError: saying what changed and how to bring it up to date.
+        """
+        if weights != self.weights:
+            raise StoreError(
+                "the weights behind model.pretrained changed in place since some stages ran: run "
+                "`dvc repro --force extract text`, then `dvc repro`"
+            )
+        for use in uses(params):
+            for category in categories:
+                found = ensemble_digest(ensembles(params, use, category))
+                if found != self.prompts[use].get(category):
+                    raise StoreError(
+                        f"a prompt file of text.{use}.prompts changed in place since it was encoded: "
+                        "run `dvc repro --force text`, then `dvc repro`"
+                    )

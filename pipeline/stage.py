@@ -1,0 +1,191 @@
+"""Runs one stage: its parameters, its log file, and its errors as lines instead of tracebacks."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from fade.errors import CONTROL, FadeError, ParameterError, StoreError, plain, refusal
+from pipeline.artefacts.catalogue import project_root
+from pipeline.config.schema import PARAMS_FILE, leaf, load_params, load_yaml
+from pipeline.process.dvc_watchdog import end_with_dvc
+
+log = logging.getLogger("fade")
+
+TRACEBACK = "FADE_TRACEBACK"
+"""Environment variable: set it to see tracebacks."""
+MOST = 4000
+"""Characters of an error's line."""
+EXIT_CODE_FILE = "FADE_EXIT_CODE_FILE"
+"""Environment variable: file for a failing stage's exit code, which DVC does not pass on."""
+
+
+class OneLine(logging.Formatter):
+    """Writes each record as one line that steers no terminal; only tracebacks have more lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The record without its traceback."""
+        return plain(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        """A traceback, which holds messages with names in them, too."""
+        return "\n".join(map(plain, super().formatException(ei).split("\n")))
+
+
+def _open_log(stage: str) -> Path | None:
+    """Send log records to the terminal and to a file of this run."""
+    log.setLevel(logging.INFO)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(OneLine(f"{stage}: %(message)s"))
+    log.addHandler(terminal)
+    log.propagate = False
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = project_root() / "logs" / f"{stamp}-{stage}-{os.getpid()}.log"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        file = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        log.warning("no log file: %s", error)
+        return None
+    # a full disk must not fill the terminal with logging's own tracebacks
+    file.handleError = lambda record: None  # type: ignore[method-assign]
+    file.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(file)
+    return path
+
+
+def _leave_exit_code(code: int) -> None:
+    file = os.environ.get(EXIT_CODE_FILE)
+    if file:
+        with contextlib.suppress(OSError):
+            Path(file).write_text(str(code), encoding="ascii")
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """Content as JSON whose texts steer no terminal, and any that UTF-8 can hold.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    # line breaks are those of the indent: within texts they are escaped already
+    return CONTROL.sub(
+        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+def one_line(error: Exception | str) -> str:
+    """An error's text as one line that steers no terminal, cut if somebody made it endless."""
+    text = plain(str(error))
+    return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
+
+
+_FULL_GPU = re.compile(r"OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says, which may not be imported."""
+
+
+def for_people(error: Exception) -> FadeError | None:
+    """An error that its reader can mend, a full disk or a closed folder included; None for others."""
+    if isinstance(error, FadeError):
+        return error
+    if isinstance(error, RuntimeError) and _FULL_GPU.search(f"{type(error).__name__}: {error}"):
+        return ParameterError(
+            "the GPU's memory is full: lower runtime.batch_size, leave the GPU to this run alone, or set "
+            "runtime.device to cpu; what was finished is kept"
+        )
+    if isinstance(error, OSError) and (reason := refusal(error)):
+        return StoreError(
+            f"{error.filename or 'a file'}: {reason}: mend that and run again; what was finished is kept"
+        )
+    return None
+
+
+def used_parameters(stage: str) -> dict[str, Any]:
+    """The values in params.yaml that dvc.yaml names for a stage, by dotted name; none without it."""
+    try:
+        stages = load_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        content = load_yaml(PARAMS_FILE.read_text(encoding="utf-8"))
+        return {name: leaf(content, name) for name in stages[stage].get("params", ())}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        return {}
+
+
+def check_unchanged(stage: str, used: Mapping[str, Any]) -> None:
+    """Refuse results of parameters that changed meanwhile.
+
+    DVC notes parameters when a stage ends, and would take its results for those of the new ones.
+
+    Raises:
+        ParameterError: some of them have other values now.
+    """
+    now = used_parameters(stage)
+    changed = [name for name, value in used.items() if now.get(name) != value]
+    if changed:
+        raise ParameterError(
+            f"{PARAMS_FILE} changed while this stage ran ({', '.join(sorted(changed)[:5])}): run again; "
+            "what the new values leave as it is is not computed again"
+        )
+
+
+def run_stage(module: str) -> None:
+    """Run the function ``run(params)`` of a stage module and end the process.
+
+    The module is imported by its name, so that workers can find its functions even when it was
+    started with ``python -m``. Exit codes: 0 done, 2 parameters, 3 data, 4 model, 5 store or
+    artefact, 130 interrupted, 1 anything else.
+    """
+    stage = module.rpartition(".")[2]
+    path = _open_log(stage)
+    start = time.monotonic()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # see stages/__init__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        end_with_dvc()
+        params, used = load_params(), used_parameters(stage)
+        importlib.import_module(module).run(params)
+        check_unchanged(stage, used)
+    except KeyboardInterrupt:
+        log.error("interrupted; what was finished is kept, run again to go on")
+        code = 130
+    except Exception as error:
+        known = for_people(error)
+        code = known.exit_code if known else FadeError.exit_code
+        if os.environ.get(TRACEBACK):
+            _leave_exit_code(code)
+            raise
+        if known:
+            log.error("error: %s", one_line(known))
+            log.debug("traceback", exc_info=True)
+            _end(code)
+        for handler in log.handlers:
+            if isinstance(handler, logging.FileHandler):
+                record = log.makeRecord(
+                    log.name, logging.ERROR, "", 0, "traceback", (), sys.exc_info()
+                )
+                handler.handle(record)
+        where = f"the traceback is in {path}" if path else f"set {TRACEBACK}=1 for a traceback"
+        log.error("unexpected %s: %s; %s", type(error).__name__, one_line(error), where)
+    else:
+        log.info("done in %.1f s", time.monotonic() - start)
+        code = 0
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    if code:
+        _leave_exit_code(code)
+    logging.shutdown()
+    sys.exit(code)

@@ -1,0 +1,155 @@
+"""Receipts vouch for rows, in bytes that depend on their content alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cache.layout import Space
+from cache.store import DamagedSegmentError, Store
+from fade.errors import StoreError
+from pipeline.artefacts.catalogue import TEST, Artefact
+from pipeline.artefacts.receipts import read_receipt, write_receipt
+from pipeline.artefacts.tables import write_table
+
+A = Space("a", {"m": 1}, (3,), "float32")
+B = Space("b", {"m": 2}, (), "float64")
+KEYS = [f"k{i}" for i in range(6)]
+ROWS = {
+    A: np.arange(18, dtype="float32").reshape(6, 3),
+    B: np.arange(6, dtype="float64"),
+}
+
+
+def filled(root: Path, segments: list[list[int]]) -> Store:
+    store = Store(root)
+    for space, rows in ROWS.items():
+        store.register(space)
+        for segment in segments:
+            store.write(space, [KEYS[i] for i in segment], rows[segment])
+    return store
+
+
+def receipt_at(path: Path) -> Artefact:
+    return replace(TEST, path=path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return filled(tmp_path / "store", [[0, 1, 2, 3], [4, 5]])
+
+
+@pytest.fixture
+def artefact(tmp_path: Path, store: Store) -> Artefact:
+    result = receipt_at(tmp_path / "receipts" / "test.parquet")
+    write_receipt(result, store, {A: KEYS, B: KEYS[:4]}, {"a": {"cable": "c1"}})
+    return result
+
+
+def test_a_receipt_comes_back(store: Store, artefact: Artefact) -> None:
+    receipt = read_receipt(artefact)
+    assert receipt.space("a") == A
+    assert receipt.space("b") == B
+    assert receipt.against == {"a": {"cable": "c1"}}
+    assert {label: list(rows) for label, rows in receipt.rows.items()} == {"a": KEYS, "b": KEYS[:4]}
+    for label, space in (("a", A), ("b", B)):
+        places = receipt.locate(store, label, KEYS[3::-1])
+        assert list(places) == KEYS[3::-1]
+        assert np.array_equal(store.read(space, list(places.values())), ROWS[space][3::-1])
+
+
+def test_its_bytes_depend_on_its_content_alone(tmp_path: Path, artefact: Artefact) -> None:
+    other = filled(tmp_path / "other", [[5, 3, 1], [0], [2], [4, 0]])
+    again = receipt_at(tmp_path / "again.parquet")
+    needed = {B: [*KEYS[3::-1], KEYS[0]], A: [*KEYS[::-1], *KEYS]}
+    write_receipt(again, other, needed, {"a": {"cable": "c1"}})
+    assert again.path.read_bytes() == artefact.path.read_bytes()
+
+
+def test_a_space_without_rows_is_known_all_the_same(tmp_path: Path, store: Store) -> None:
+    artefact = receipt_at(tmp_path / "r.parquet")
+    write_receipt(artefact, store, {A: []})
+    receipt = read_receipt(artefact)
+    assert receipt.rows == {"a": {}}
+    assert receipt.locate(store, "a", []) == {}
+    write_receipt(artefact, store, {})
+    assert read_receipt(artefact).spaces == {}
+
+
+def test_rows_that_are_not_there_get_no_receipt(tmp_path: Path, store: Store) -> None:
+    artefact = receipt_at(tmp_path / "r.parquet")
+    with pytest.raises(StoreError, match="not in the store"):
+        write_receipt(artefact, store, {A: ["k0", "unheard-of"]})
+    assert not artefact.path.exists()
+
+
+def test_an_unknown_label_is_refused(store: Store, artefact: Artefact) -> None:
+    with pytest.raises(StoreError, match=r"knows no c: run `dvc repro`"):
+        read_receipt(artefact).locate(store, "c", KEYS)
+
+
+def test_rows_that_are_gone_void_the_receipt(store: Store, artefact: Artefact) -> None:
+    receipt = read_receipt(artefact)
+    store.withdraw(A, store.index(A)["k4"].segment)
+    assert len(receipt.locate(store, "a", KEYS[:4])) == 4
+    with (
+        pytest.raises(DamagedSegmentError, match="2 of 6 rows of a"),
+        receipt.void_if_damaged(store),
+    ):
+        receipt.locate(store, "a", KEYS)
+    assert not artefact.path.exists()
+
+
+def test_a_row_with_other_content_is_refused(store: Store, artefact: Artefact) -> None:
+    for space in ROWS:
+        store.withdraw(space, store.index(space)["k4"].segment)
+        store.write(space, KEYS[4:], ROWS[space][4:] + 1)
+    with pytest.raises(DamagedSegmentError, match="2 of 6 rows"):
+        read_receipt(artefact).locate(store, "a", KEYS)
+
+
+def test_a_row_that_the_receipt_does_not_know_is_refused(store: Store, artefact: Artefact) -> None:
+    with pytest.raises(DamagedSegmentError, match="1 of 2 rows"):
+        read_receipt(artefact).locate(store, "b", ["k0", "k5"])
+
+
+def test_the_same_rows_written_anew_serve(store: Store, artefact: Artefact) -> None:
+    store.withdraw(A, store.index(A)["k4"].segment)
+    store.write(A, ["k5", "k4"], ROWS[A][[5, 4]])
+    assert len(read_receipt(artefact).locate(store, "a", KEYS)) == 6
+
+
+def test_other_errors_leave_the_receipt(store: Store, artefact: Artefact) -> None:
+    with pytest.raises(StoreError), read_receipt(artefact).void_if_damaged(store):
+        raise StoreError("the disk is full")
+    with read_receipt(artefact).void_if_damaged(store):
+        pass
+    assert artefact.path.exists()
+
+
+def test_a_missing_receipt_names_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"missing: run `dvc repro`"):
+        read_receipt(receipt_at(tmp_path / "none.parquet"))
+
+
+def test_another_table_is_no_receipt(tmp_path: Path) -> None:
+    artefact = receipt_at(tmp_path / "r.parquet")
+    write_table(pd.DataFrame({"x": [1]}), artefact.path)
+    with pytest.raises(StoreError, match="is no receipt"):
+        read_receipt(artefact)
+    write_table(pd.DataFrame({"x": [1]}), artefact.path, spaces=[A.to_json()], against={})
+    with pytest.raises(StoreError, match="is no receipt"):
+        read_receipt(artefact)
+
+
+def test_remarks_are_readable_without_this_program(artefact: Artefact) -> None:
+    import pyarrow.parquet as pq
+
+    remarks = json.loads(pq.read_schema(artefact.path).metadata[b"fade"])
+    assert remarks["schema"] == 1
+    assert [space["label"] for space in remarks["spaces"]] == ["a", "b"]

@@ -1,0 +1,395 @@
+"""A real scheduler and two worker processes on loopback: same results, and what happens on loss."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.compute.distributed
+from cache.store import Store
+from fade.errors import DataError, FadeError, ModelError, ParameterError
+from pipeline.compute.distributed import close_sessions, start_local, visible_gpus
+from pipeline.compute.tasks import iterate_tasks, map_tasks
+from pipeline.config.schema import ClusterParams
+from tests.machines import Machines
+from tests.projects import changed, golden_params, project, run_stages
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    found = Machines(tmp_path_factory.mktemp("machines"))
+    yield found
+    close_sessions()
+    found.close()
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[Machines]:
+    """Machines for one test, which may do to them what it likes."""
+    found = Machines(tmp_path / "machines")
+    yield found
+    close_sessions()
+    found.close()
+
+
+def cluster(machines: Machines, **more: Any) -> ClusterParams:
+    return ClusterParams(kind="address", address=machines.address, **more)
+
+
+def slow_first(task: int) -> tuple[int, list[float]]:
+    time.sleep(0.3 if task == 0 else 0)
+    return task, [task / 3]
+
+
+def refuse(task: int) -> int:
+    if task == 1:
+        raise DataError(f"image {task}.png is broken: remove it")
+    return task
+
+
+def who(task: int) -> tuple[int, set[int]]:
+    from threadpoolctl import threadpool_info
+
+    time.sleep(0.05)
+    return os.getpid(), {library["num_threads"] for library in threadpool_info()}
+
+
+def note(task: tuple[Path, int]) -> int:
+    """Leave a line before and after slow work."""
+    file, number = task
+    with file.open("a") as stream:
+        stream.write(f"{number} {os.getpid()}\n")
+    time.sleep(0.4)
+    with file.open("a") as stream:
+        stream.write(f"{number} done\n")
+    return number
+
+
+def hoard(task: int) -> int:
+    held = []
+    if task == 1:
+        for _ in range(64):
+            held.append(bytearray(os.urandom(1 << 20) * 32))
+            time.sleep(0.05)
+    return len(held)
+
+
+def key_of(task: Any) -> str:
+    from distributed import get_worker
+
+    return str(get_worker().get_current_task())
+
+
+def unknown(task: int) -> int:
+    raise ModuleNotFoundError("No module named 'pipeline.nonsense'")
+
+
+def gpus(task: int) -> str:
+    time.sleep(0.2)
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_results_come_in_the_order_of_the_tasks(machines: Machines) -> None:
+    tasks = (n for n in range(40))
+    done = list(iterate_tasks(slow_first, tasks, cluster(machines), "work", total=40))
+    assert done == [(task, [task / 3]) for task in range(40)]
+    # a second run of the same name on the same scheduler is another one
+    assert map_tasks(refuse, [0, 5], cluster(machines), "work") == [0, 5]
+
+
+def test_the_dashboard_groups_tasks_by_what_they_are_about(machines: Machines) -> None:
+    from dask.utils import key_split
+
+    tasks = [{"category": "bottle"}, {"category": "metal nut"}, {"category": "2x4"}]
+    keys = map_tasks(key_of, tasks, cluster(machines), "vision", name=lambda t: t["category"])
+    begins = ["vision-bottle-0000-", "vision-metal nut-0001-", "vision-2x4-0002-"]
+    assert [key.startswith(begin) for key, begin in zip(keys, begins, strict=True)] == [True] * 3
+    assert key_split(keys[0]) == "vision-bottle"
+
+
+def test_an_error_keeps_its_type_and_its_line(machines: Machines) -> None:
+    with pytest.raises(DataError, match=r"^image 1\.png is broken: remove it$"):
+        map_tasks(refuse, [0, 1, 2], cluster(machines), "work")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_both_workers_work_with_so_many_threads(machines: Machines, threads: int) -> None:
+    found = map_tasks(who, list(range(8)), cluster(machines, threads_per_worker=threads), "who")
+    assert len({pid for pid, _ in found}) == 2
+    assert os.getpid() not in {pid for pid, _ in found}
+    assert all(counts == {threads} for _, counts in found)
+
+
+def test_a_worker_with_other_code_refuses(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.compute.distributed, "code_digest", lambda: "older")
+    with pytest.raises(ParameterError, match=r"the worker tcp://\S+ has other code"):
+        map_tasks(refuse, [0], cluster(machines), "work")
+
+
+def test_a_worker_without_the_packages(machines: Machines) -> None:
+    with pytest.raises(ModelError, match=r"cannot run work-0000 .*nonsense.*must be installed"):
+        map_tasks(unknown, [0], cluster(machines), "work")
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = ClusterParams(kind="address", address="tcp://127.0.0.1:9")
+    monkeypatch.setattr(pipeline.compute.distributed, "CONNECT_SECONDS", 1)
+    with pytest.raises(ParameterError, match="no dask scheduler answers"):
+        map_tasks(refuse, [0], nowhere, "work")
+
+
+def test_a_worker_that_is_stopped_is_named(
+    doomed: Machines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pipeline.compute.distributed, "SECONDS_BETWEEN_LOOKS", 0.2)
+    monkeypatch.setattr(pipeline.compute.distributed, "SECONDS_BETWEEN_LINES", 3.0)
+    stopped = doomed.processes["worker-1"].pid
+    os.killpg(stopped, signal.SIGSTOP)
+
+    def go_on(record: logging.LogRecord) -> bool:
+        if "nothing was heard" in record.getMessage():
+            os.killpg(stopped, signal.SIGCONT)
+        return True
+
+    caplog.handler.addFilter(go_on)
+    assert map_tasks(refuse, [0, 2, 3, 4, 5, 6], cluster(doomed), "work") == [0, 2, 3, 4, 5, 6]
+    assert any("nothing was heard of the workers tcp://" in text for text in caplog.messages)
+
+
+def test_something_listens_that_is_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.compute.distributed, "CONNECT_SECONDS", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        nowhere = ClusterParams(
+            kind="address", address=f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        )
+        start = time.monotonic()
+        with pytest.raises(ParameterError, match="no dask scheduler answers"):
+            map_tasks(refuse, [0], nowhere, "work")
+        assert time.monotonic() - start < 30
+
+
+@pytest.fixture(scope="module")
+def params(golden_checkpoint: Path) -> dict[str, Any]:
+    """All sides of the pipeline, in a few small segments."""
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96],
+        dataset__limit=2,
+        threshold__images=2,
+        runtime={"device": "cpu", "batch_size": 2, "loader_workers": 2},
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(params: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("synchronous")
+    with small_tasks():
+        return results(run_stages(folder, params))
+
+
+@contextlib.contextmanager
+def small_tasks() -> Iterator[None]:
+    import stages.extract
+    import stages.manifest
+    import stages.score_language
+    import stages.score_vision
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages.manifest, "CHUNK_FILES", 8)
+        patch.setattr(stages.extract, "SEGMENT_IMAGES", 2)
+        patch.setattr(stages.score_language, "BLOCK_IMAGES", 4)
+        patch.setattr(stages.score_vision, "BLOCK_IMAGES", 4)
+        yield
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    names = ("metrics.csv", "summary.csv", "thresholds.json", "scores.parquet")
+    found = {name: (folder / "results" / name).read_bytes() for name in names}
+    for name in ("references", "test", "language", "vision"):
+        found[name] = receipt(folder, name)
+    for file in sorted((folder / "artefacts" / "banks").rglob("*.faiss")):
+        found[str(file.relative_to(folder))] = file.read_bytes()
+    return found
+
+
+def receipt(folder: Path, name: str) -> bytes:
+    return (folder / "artefacts" / "receipts" / f"{name}.parquet").read_bytes()
+
+
+def no_row_twice(folder: Path) -> None:
+    store = Store(folder / ".fade" / "store")
+    for space in store.spaces():
+        keys = [key for entry in store.entries(space) for key in entry.keys]
+        assert len(keys) == len(set(keys)), f"{space.label} was computed twice"
+
+
+def test_the_pipeline_gives_the_same_bits(
+    machines: Machines, params: dict[str, Any], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    there = changed(params, cluster={"kind": "address", "address": machines.address})
+    with small_tasks():
+        run_stages(tmp_path, there)
+    assert results(tmp_path) == expected
+    no_row_twice(tmp_path)
+
+
+def test_the_plan_counts_the_workers(
+    machines: Machines, params: dict[str, Any], tmp_path: Path
+) -> None:
+    from pipeline.config.schema import load_params
+    from pipeline.project.plan import plan
+
+    there = changed(params, cluster={"kind": "address", "address": machines.address})
+    with project(tmp_path, there):
+        found = plan(load_params(), 100)
+    assert (found.encoders, found.remarks) == (2, ())
+
+
+def test_other_weights_are_refused(
+    machines: Machines, params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker opens another file than the run did."""
+    import torch
+
+    import pipeline.features.extraction
+
+    other = tmp_path / "other.pt"
+    state = torch.load(params["model"]["pretrained"], weights_only=True)
+    torch.save({name: value * 1.5 for name, value in state.items()}, other)
+    there = changed(params, cluster={"kind": "address", "address": machines.address})
+    original = pipeline.features.extraction.with_absolute_paths
+
+    def swapped(params: Any) -> Any:
+        found = original(params)
+        model = found.model.model_copy(update={"pretrained": str(other)})
+        return found.model_copy(update={"model": model})
+
+    monkeypatch.setattr(pipeline.features.extraction, "with_absolute_paths", swapped)
+    with pytest.raises(ModelError, match=r"other weights than the run in .*other\.pt"):
+        run_stages(tmp_path, there, "manifest", "select", "extract")
+
+
+def test_a_worker_killed_in_mid_task(
+    doomed: Machines, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its task is done by the other one; what was finished is not done again."""
+    file = tmp_path / "notes"
+    tasks = [(file, number) for number in range(8)]
+    found = []
+    for number in iterate_tasks(note, tasks, cluster(doomed), "vision"):
+        found.append(number)
+        if number == 1:
+            doomed.kill("worker-0")
+    assert found == list(range(8))
+    lines = file.read_text().split("\n")
+    done = [line.split()[0] for line in lines if line.endswith("done")]
+    begun = [line for line in lines if line and not line.endswith("done")]
+    assert sorted(done) == sorted(map(str, range(8)))
+    assert 8 <= len(begun) <= 9, "only the task in flight is begun again"
+    assert any("is gone; repeated elsewhere: vision-" in text for text in caplog.messages)
+
+
+def test_the_scheduler_is_lost_and_the_next_run_goes_on(
+    doomed: Machines,
+    params: dict[str, Any],
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import pipeline.features.extraction
+
+    there = changed(params, cluster={"kind": "address", "address": doomed.address})
+    finished = pipeline.features.extraction.iterate_tasks
+
+    def lose(function: Any, tasks: Any, *args: Any, **options: Any) -> Any:
+        """Kill the scheduler once the first segment is stored, while some are not handed out."""
+        tasks = list(tasks)
+        assert len(tasks) > 6
+        for number, _ in enumerate(iterate_tasks(function, tasks, *args, **options)):
+            if number == 0:
+                doomed.kill("scheduler")
+        raise AssertionError("it went on without a scheduler")
+
+    with small_tasks():
+        run_stages(tmp_path, there, "manifest", "select")
+        monkeypatch.setattr(pipeline.features.extraction, "iterate_tasks", lose)
+        with pytest.raises(FadeError, match=r"scheduler at tcp://\S+ is lost.*run again") as caught:
+            run_stages(tmp_path, there, "extract")
+        assert caught.value.exit_code == 1
+        doomed.close()
+        monkeypatch.setattr(pipeline.features.extraction, "iterate_tasks", finished)
+        run_stages(tmp_path, params, "extract")
+    for name in ("references", "test"):
+        assert receipt(tmp_path, name) == expected[name]
+    no_row_twice(tmp_path)
+
+
+def test_a_task_that_needs_too_much_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    machines = Machines(tmp_path, memory="400MiB", workers=1)
+    try:
+        with pytest.raises(FadeError, match=r"2 workers that computed vision-000\d ran out of mem"):
+            map_tasks(hoard, [0, 1], cluster(machines), "vision")
+        assert any("ran out of memory at 0." in text for text in caplog.messages)
+    finally:
+        close_sessions()
+        machines.close()
+
+
+def test_no_worker_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.compute.distributed, "SECONDS_BETWEEN_LOOKS", 0.5)
+    machines = Machines(tmp_path, workers=0)
+    try:
+        with pytest.raises(FadeError, match=r"tcp://\S+: not one worker for 1 seconds"):
+            map_tasks(refuse, [0], cluster(machines, wait=1), "vision")
+    finally:
+        close_sessions()
+        machines.close()
+
+
+def test_workers_on_this_machine_see_one_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of kind gpu, with made-up device names, as there need be no GPU here."""
+    monkeypatch.setattr(
+        pipeline.compute.distributed, "_start_gpus", lambda found: start_local(found, ["3", "5"])
+    )
+    try:
+        done = map_tasks(gpus, list(range(6)), ClusterParams(kind="gpu"), "gpus")
+    finally:
+        close_sessions()
+    assert set(done) == {"3", "5"}
+
+
+def test_kind_gpu_without_a_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ParameterError, match="torch sees no GPU"):
+        map_tasks(refuse, [0], ClusterParams(kind="gpu"), "work")
+
+
+def test_which_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus(ClusterParams(kind="gpu")) == ["0", "1"]
+    assert visible_gpus(ClusterParams(kind="gpu", gpus=1)) == ["0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-abc")
+    assert visible_gpus(ClusterParams(kind="gpu")) == ["4", "GPU-abc"]
+    with pytest.raises(ParameterError, match=r"cluster\.gpus is 3, but there are 2 GPUs"):
+        visible_gpus(ClusterParams(kind="gpu", gpus=3))

@@ -1,0 +1,168 @@
+"""Presets: what they ask for, and the files that they become."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fade.errors import ParameterError
+from pipeline.config.presets.catalogue import PRESETS, find_preset, render, substitute, template
+from pipeline.config.schema import Params, load_yaml, parse_params
+from tests.projects import ROOT
+
+PAPER = [name for name in PRESETS if name.startswith(("mvtec-", "visa-"))]
+# shots, query, modes, classification, segmentation and vision feature, multiplier, weight
+OFFICIAL = {
+    "zeroshot-language": ([0], False, "language", None, None, None),
+    "zeroshot-vision": ([0], True, "both", "gem", 3.5, 0.85),
+    "zeroshot-both": ([0], True, "both", "gem", 80, 0.5),
+    "zeroshot-vision-alone": ([0], True, "vision", "gem", 3.5, None),
+    "fewshot-both": ([1, 2, 4], False, "both", "clip", 3.5, 0.85),
+    "fewshot-vision": ([1, 2, 4], False, "vision", "clip", 3.5, None),
+}
+
+
+def parsed(name: str) -> Params:
+    return parse_params(yaml.safe_load(render(PRESETS[name])))
+
+
+def comments(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip().startswith("#")]
+
+
+def leaves(content: dict[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for key, value in content.items():
+        deeper = leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else []
+        names += deeper or [f"{prefix}{key}"]
+    return names
+
+
+def leaf(name: str) -> str:
+    """The name without the parts that a value by shots adds."""
+    return name.removesuffix(".zero_shot").removesuffix(".few_shot")
+
+
+def test_names() -> None:
+    assert sorted(PAPER) == sorted(f"{d}-{name}" for d in ("mvtec", "visa") for name in OFFICIAL)
+    assert [name for name in PRESETS if name not in PAPER] == [
+        "demo",
+        "own-fewshot",
+        "own-zeroshot",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "shots"),
+    [("own-fewshot", "mvtec-fewshot-both", 4), ("own-zeroshot", "mvtec-zeroshot-vision", 0)],
+)
+def test_own_images_take_one_choice_of_references(name: str, twin: str, shots: int) -> None:
+    params, paper = parsed(name), parsed(twin)
+    assert params.dataset.format == "folder"
+    assert [(trial.shots, trial.seed) for trial in params.trials()] == [(shots, 0)]
+    assert params.fusion == paper.fusion
+    assert (params.text, params.features, params.model) == (paper.text, paper.features, paper.model)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_values(name: str) -> None:
+    dataset, _, example = name.partition("-")
+    shots, query, mode, vision, multiplier, weight = OFFICIAL[example]
+    params = parsed(name)
+    assert (params.dataset.format, params.dataset.path) == (dataset, f"data/{dataset}")
+    assert params.dataset.watch == params.dataset.path
+    assert params.fusion.classification_mode == params.fusion.segmentation_mode == mode
+    assert params.vision.shots == shots
+    assert [trial.seed for trial in params.trials()] == (
+        [0] if shots == [0] else [0, 1, 2, 3, 4] * 3
+    )
+    for trial in params.trials():
+        assert params.query_in_bank(trial) == query
+        if multiplier is not None:
+            assert params.vision.feature == vision
+            assert params.vision_multiplier(trial) == multiplier
+        if weight is not None:
+            assert params.vision_weight(trial) == weight
+    assert (params.model.name, params.model.pretrained) == ("ViT-B-16-plus-240", "laion400m_e31")
+    assert params.features.classification_size == 240
+    assert params.features.segmentation_sizes == [240, 448, 896]
+    assert params.evaluate.size == 448
+    text = params.text
+    assert (text.classification.feature, text.segmentation.feature) == ("clip", "gem")
+    assert text.classification.prompts == ["winclip"]
+    assert text.segmentation.prompts == ["winclip", *(f"descriptions_{n}" for n in range(1, 6))]
+    assert (text.classification.use_classname, text.segmentation.use_classname) == (True, False)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_comments_stay(name: str) -> None:
+    assert comments(render(PRESETS[name])) == comments(template())
+
+
+def test_the_template_asks_what_params_yaml_asks() -> None:
+    root = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert comments(template()) == comments(root), (
+        "copy params.yaml to pipeline/config/presets/template.yaml"
+    )
+    ours, theirs = (leaves(yaml.safe_load(text)) for text in (template(), root))
+    assert set(map(leaf, ours)) == set(map(leaf, theirs))
+
+
+def test_the_template_is_params_yaml() -> None:
+    root = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    if yaml.safe_load(root)["dataset"]["path"] != "data/demo":
+        pytest.skip("params.yaml is someone's own: its dataset.path is not data/demo")
+    assert template() == root, "copy params.yaml to pipeline/config/presets/template.yaml"
+
+
+def test_demo_is_the_template() -> None:
+    assert render(find_preset("demo")) == template()
+
+
+def test_data_and_weights() -> None:
+    text = render(find_preset("visa-fewshot-both"), data="/data/my VisA #1", weights="w/clip.pt")
+    params = parse_params(yaml.safe_load(text))
+    assert params.dataset.path == params.dataset.watch == "/data/my VisA #1"
+    assert params.model.pretrained == "w/clip.pt"
+    assert re.search(r"^  watch: \*images$", text, re.MULTILINE)
+    own = parse_params(yaml.safe_load(render(find_preset("demo"), data="parts")))
+    assert (own.dataset.format, own.model.name) == ("folder", "fade-demo")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(min_size=1, max_size=20))
+@example("1e3")
+@example("0o10")
+def test_any_path_survives(path: str) -> None:
+    content = load_yaml(substitute(template(), {"dataset.path": path}))
+    assert content["dataset"]["path"] == content["dataset"]["watch"] == path
+    assert {**content, "dataset": None} == {**load_yaml(template()), "dataset": None}
+
+
+def test_substitute_leaves_the_rest_alone() -> None:
+    text = "a:\n  # why?\n  b: [1, 2]  # so\n  c: {x: 1}\nd: &e f\ng: *e\n"
+    assert substitute(text, {"a.b": [3], "a.c": True, "d": "new"}) == (
+        "a:\n  # why?\n  b: [3]  # so\n  c: true\nd: &e new\ng: *e\n"
+    )
+    with pytest.raises(KeyError):
+        substitute(text, {"a.z": 1})
+
+
+def test_refusals() -> None:
+    with pytest.raises(ParameterError, match="mvtec-fewshot-both"):
+        find_preset("mvtec-fewshot")
+    with pytest.raises(ParameterError, match="own-fewshot, own-zeroshot"):
+        find_preset("own")
+    with pytest.raises(ParameterError, match=r"dataset\.path"):
+        render(find_preset("demo"), data="")
+
+
+def test_the_documentation_knows_every_preset() -> None:
+    text = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in text for name in OFFICIAL)
+    assert all(f"`{name}`" in text for name in PRESETS if name not in PAPER)

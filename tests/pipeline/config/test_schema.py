@@ -1,0 +1,232 @@
+"""Parameters: what is refused, how it is said, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.utils.serialize import parse_yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fade.errors import FadeError, ParameterError
+from fade.types import Feature, Trial
+from pipeline.config.schema import dump_yaml, load_params, load_yaml, parse_params
+from tests.projects import ROOT, changed
+
+DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def test_the_shipped_file_is_valid() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.dataset.path == params.dataset.watch
+
+
+@pytest.mark.parametrize(
+    ("leaves", "clues"),
+    [
+        ({"vision__shot": [1]}, ("unknown parameter vision.shot", "did you mean shots?")),
+        ({"visoin": {}}, ("unknown parameter visoin", "did you mean vision?")),
+        ({"model__gem__dept": 3}, ("unknown parameter model.gem.dept", "depth")),
+        ({"dataset__zzzzz": 3}, ("unknown parameter dataset.zzzzz", "known: format, path")),
+        ({"features__classification_size": "240"}, ("features.classification_size", "'240'")),
+        ({"features__segmentation_sizes": []}, ("features.segmentation_sizes",)),
+        (
+            {"features__segmentation_sizes": [96, 96]},
+            ("features.segmentation_sizes: 96 is given twice",),
+        ),
+        ({"features__dtype": "float64"}, ("features.dtype", "float16", "'float64'")),
+        ({"vision__shots": []}, ("vision.shots",)),
+        ({"vision__shots": [-1]}, ("vision.shots.0", "-1")),
+        ({"vision__shots": 1}, ("vision.shots", "list")),
+        ({"vision__seeds": [0, 1, 0]}, ("vision.seeds: 0 is given twice: take one out",)),
+        ({"vision__shots": [True]}, ("vision.shots.0",)),
+        ({"fusion__vision_weight": 1.5}, ("fusion.vision_weight", "1.5")),
+        ({"fusion__vision_weight": {"zero_shot": 0.5}}, ("fusion.vision_weight.few_shot",)),
+        ({"fusion__vision_multiplier": 0}, ("fusion.vision_multiplier",)),
+        ({"fusion__vision_multiplier": float("nan")}, ("fusion.vision_multiplier",)),
+        ({"fusion__vision_multiplier": 1e308}, ("fusion.vision_multiplier", "1000000", "1e+308")),
+        ({"model__gem__temperature": 1e300}, ("model.gem.temperature", "10000", "1e+300")),
+        ({"features__keep": "yes"}, ("features.keep", "(true or false)", "'yes'")),
+        ({"vision__query_in_bank": "no"}, ("vision.query_in_bank", "(true or false)", "'no'")),
+        ({"dataset__path": "a/${x}"}, ("dataset.path is 'a/${x}'", "write the path out")),
+        ({"dataset__watch": "a${dataset.format}b"}, ("dataset.watch", "write the path out")),
+        ({"features__store": "${HOME}/store"}, ("features.store", "write the path out")),
+        ({"fusion__segmentation_mode": "all"}, ("fusion.segmentation_mode", "'all'")),
+        (
+            {"fusion__segmentation_mode": "none", "fusion__classification_mode": "none"},
+            ("both none", "set one to"),
+        ),
+        ({"vision__query_in_bank": False}, ("vision.shots holds 0", "take 0 out")),
+        ({"dataset__exif_rotation": True}, ("exif_rotation", "mvtec", "folder")),
+        ({"dataset__format": "coco"}, ("dataset.format", "'coco'")),
+        ({"dataset__path": ""}, ("dataset.path",)),
+        ({"text__segmentation__classifier": "svm"}, ("text.segmentation.classifier", "average")),
+        ({"text__classification__prompts": []}, ("text.classification.prompts",)),
+        (
+            {"text__classification__prompts": [{"normal": ["a"], "abnormal": []}]},
+            ("text.classification.prompts.0", "abnormal"),
+        ),
+        ({"evaluate__pro_limit": 0.0}, ("evaluate.pro_limit",)),
+        ({"cluster__kind": "slurmy"}, ("cluster.kind",)),
+        ({"cluster__kind": "address"}, ("cluster.address is null", "tcp://")),
+        ({"cluster__kind": "slurm"}, ("cluster.memory is null", "8GiB")),
+        ({"cluster__memory": "8 gigs"}, ("cluster.memory", "'8 gigs'")),
+        ({"cluster__memory": 8}, ("cluster.memory",)),
+        ({"cluster__prologue": ["module load x\nrm -r y"]}, ("cluster.prologue", "lines")),
+        ({"cluster__queue": ""}, ("cluster.queue", "neither empty nor broken, not ''")),
+        ({"cluster__gpus": 0}, ("cluster.gpus",)),
+        ({"model": None}, ("model",)),
+    ],
+)
+def test_refused(leaves: dict[str, Any], clues: tuple[str, ...]) -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_params(changed(DEFAULT, **leaves))
+    message = str(caught.value)
+    assert "\n" not in message
+    for clue in clues:
+        assert clue in message
+    for inner in ("function-", "ByShots", "constrained", "list["):
+        assert inner not in message
+
+
+@pytest.mark.parametrize("written", ["1-00:00:00", '"00:30:00"', "12:30:05"])
+def test_a_walltime_need_not_be_quoted(written: str, tmp_path: Path) -> None:
+    """YAML 1.1 makes a number of 12:30:05."""
+    text = (ROOT / "params.yaml").read_text().replace('"01:00:00"', written)
+    (tmp_path / "params.yaml").write_text(text)
+    assert load_params(tmp_path / "params.yaml").cluster.walltime == written.strip('"')
+
+
+SCALARS: dict[str, Any] = {
+    "1e-5": 1e-5, "1e-05": 1e-5, "1e3": 1000.0, "-1.5E+3": -1500.0, "+.5": 0.5, "1.": 1.0,
+    "-.inf": -math.inf,
+    "010": 10, "08": 8, "-1_000": -1000, "0o10": 8, "0x1F": 31, "0b11": 3,
+    "1:30": "1:30", "1:30.5": "1:30.5", "1e": "1e", "e5": "e5", "0o8": "0o8",
+    "no": "no", "on": "on", "YES": "YES", "y": "y",
+    "true": True, "False": False, "null": None, "~": None,
+}  # fmt: skip
+"""What YAML 1.2 makes of them."""
+
+
+@pytest.mark.parametrize("written", SCALARS)
+def test_scalars_are_read_as_dvc_reads_them(written: str) -> None:
+    (found,) = load_yaml(f"[{written}]")
+    assert (type(found), found) == (type(SCALARS[written]), SCALARS[written])
+    assert parse_yaml(f"[{written}]", "x") == [found]
+
+
+@pytest.mark.parametrize("text", [*SCALARS, "", "=", "2020-01-01", "a: b", "# no"])
+def test_text_is_written_so_that_it_stays_text(text: str) -> None:
+    written = dump_yaml({text: [text, 1e-5, 10, True]})
+    assert load_yaml(written) == parse_yaml(written, "x") == yaml.safe_load(written)
+    assert load_yaml(written) == {text: [text, 1e-5, 10, True]}
+
+
+def test_repeated_keys_are_found_by_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n")
+    with pytest.raises(ParameterError, match="c is given twice, in line 3 and again in line 5"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_section_is_named() -> None:
+    content = {key: value for key, value in DEFAULT.items() if key != "fusion"}
+    with pytest.raises(ParameterError, match="fusion is missing"):
+        parse_params(content)
+
+
+@pytest.mark.parametrize("text", ["a: [", "\x00", "- 1", "", "a: !!python/object:os.system {}"])
+def test_broken_files(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError) as caught:
+        load_params(path)
+    assert "params.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from([*DEFAULT, "path", "shots", "gem", "x"]), inner, max_size=4
+            )
+        ),
+        max_leaves=12,
+    ),
+    st.sampled_from(["", *DEFAULT]),
+)
+def test_anything_else_is_refused_in_a_line(content: Any, section: str) -> None:
+    whole = {**DEFAULT, section: content} if section else content
+    message = ""
+    try:
+        parse_params(whole)
+    except FadeError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["dataset__path", "features__store"])
+@pytest.mark.parametrize(
+    "url", ["s3://key:hidden@bucket/x", "az://c/x?sig=hidden", "s3://b/#hidden"]
+)
+def test_credentials_in_urls_are_refused_and_not_repeated(name: str, url: str) -> None:
+    with pytest.raises(ParameterError, match="put credentials into the environment") as caught:
+        parse_params(changed(DEFAULT, **{name: url}))
+    assert "hidden" not in str(caught.value)
+
+
+def test_dvc_cannot_watch_a_url() -> None:
+    with pytest.raises(ParameterError, match=r"dataset\.watch is a URL"):
+        parse_params(changed(DEFAULT, dataset__path="s3://b/x", dataset__watch="s3://b/x"))
+    parse_params(changed(DEFAULT, dataset__path="s3://b/x", dataset__watch="listing.csv"))
+
+
+def test_trials() -> None:
+    params = parse_params(changed(DEFAULT, vision__shots=[2, 0, 1], vision__seeds=[5, 3]))
+    assert params.trials() == [Trial(0, 0), Trial(1, 3), Trial(1, 5), Trial(2, 3), Trial(2, 5)]
+    language = changed(
+        DEFAULT, fusion__segmentation_mode="language", fusion__classification_mode="language"
+    )
+    assert parse_params(language).trials() == [Trial(0, 0)]
+
+
+def test_values_by_shots() -> None:
+    params = parse_params(
+        changed(DEFAULT, fusion__vision_weight={"zero_shot": 0.5, "few_shot": 0.85})
+    )
+    assert params.vision_weight(Trial(0, 0)) == 0.5
+    assert params.vision_weight(Trial(4, 1)) == 0.85
+    assert params.query_in_bank(Trial(0, 0))
+    assert not params.query_in_bank(Trial(1, 0))
+
+
+def test_only_what_somebody_reads_is_extracted() -> None:
+    sizes = (128, 192)
+    clip = [Feature(size, "clip", "patch") for size in sizes]
+    gem = [Feature(size, "gem", "patch") for size in sizes]
+    cls = Feature(128, "clip", "cls")
+
+    def of(classification: str, segmentation: str, shots: list[int]) -> tuple[list[Any], list[Any]]:
+        params = parse_params(
+            changed(
+                DEFAULT,
+                fusion__classification_mode=classification,
+                fusion__segmentation_mode=segmentation,
+                vision__shots=shots,
+            )
+        )
+        return params.reference_features(), params.test_features()
+
+    assert of("both", "both", [1]) == (clip, [cls, *gem, *clip])
+    assert of("language", "language", [1]) == ([], [cls, *gem])
+    assert of("none", "vision", [1]) == (clip, clip)
+    assert of("vision", "language", [1]) == (clip, [*gem, *clip])
+    assert of("both", "both", [0]) == ([], [cls, *gem, *clip])
+    assert of("language", "none", [1]) == ([], [cls])

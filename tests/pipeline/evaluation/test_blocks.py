@@ -1,0 +1,161 @@
+"""Blocks of the evaluation: maps, histograms, and masks that are missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+from cache.layout import Space, content_key
+from cache.store import Store
+from fade.errors import DataError
+from fade.types import Trial
+from pipeline.evaluation.blocks import (
+    Block,
+    Component,
+    Fusion,
+    Outcome,
+    TestImage,
+    create_maps,
+    evaluate_block,
+    merge_histograms,
+)
+
+TRIAL = Trial(1, 0)
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> Block:
+    """Three images of a 2x2 language map and a vision map: good, masked, and without a mask."""
+    store = Store(tmp_path / "store")
+    rng = np.random.default_rng(0)
+    parts = {}
+    for name, shape, dtype in (
+        ("score", (), "float64"), ("language", (2, 2), "float32"), ("vision", (2, 2), "float32"),
+    ):  # fmt: skip
+        space = Space(name, {"kind": name}, shape, dtype)
+        store.register(space)
+        keys = ["one", "two", "three"]
+        store.write(space, keys, rng.random((3, *shape)).astype(dtype))
+        index = store.index(space)
+        parts[name] = Component(space, tuple(index[key] for key in keys))
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:4, :4] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    images = (
+        TestImage("a", "1.png", False, None, None),
+        TestImage(
+            "a", "2.png", True, "mask.png", content_key((tmp_path / "mask.png").read_bytes())
+        ),
+        TestImage("b", "3.png", True, None, None),
+    )
+    create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64, 1)
+    return Block(
+        store.root, tmp_path, tmp_path / "maps.zarr", 0, images, (Fusion(TRIAL, 0.25, 2.0),),
+        "both", "both", False, (8, 8),
+        parts["score"], parts["language"], (parts["vision"],),
+    )  # fmt: skip
+
+
+def read(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    store = Store(block.store)
+    assert block.language_score
+    assert block.language_map
+    parts = (block.language_score, block.language_map, block.vision_maps[0])
+    score, language, vision = (store.read(part.space, part.places) for part in parts)
+    return score, language, vision
+
+
+def test_block(block: Block) -> None:
+    outcome = evaluate_block(block)
+    score, language, vision = read(block)
+    expected = np.clip(0.5 * (score + 2 * vision.max(axis=(1, 2))), 0, 1)
+    np.testing.assert_allclose(outcome.scores[0], expected, atol=1e-6)
+    fused = np.clip(0.75 * language.astype(float) + 0.25 * 2 * vision, 0, 1)
+    maps = zarr.open_group(block.maps, mode="r")[TRIAL.label][:]
+    np.testing.assert_array_equal(maps, (fused * 255).astype(np.uint8))
+
+
+def test_image_without_mask_has_a_score_but_no_pixels(block: Block) -> None:
+    outcome = evaluate_block(block)
+    assert set(outcome.histograms) == {("a", TRIAL)}
+    histogram = outcome.histograms["a", TRIAL]
+    assert int(histogram.anomalous.sum()) == 16
+    assert int(histogram.normal.sum()) == 64 + 48
+    assert np.isfinite(outcome.scores).all()
+
+
+def test_blocks_sum_to_the_whole(block: Block) -> None:
+    whole = evaluate_block(block)
+    before = zarr.open_group(block.maps, mode="r")[TRIAL.label][:]
+    parts = []
+    for i in range(3):
+
+        def one(component: Component, i: int = i) -> Component:
+            return Component(component.space, component.places[i : i + 1])
+
+        assert block.language_score
+        assert block.language_map
+        parts.append(
+            evaluate_block(
+                replace(
+                    block, first=i, images=block.images[i : i + 1],
+                    language_score=one(block.language_score), language_map=one(block.language_map),
+                    vision_maps=(one(block.vision_maps[0]),),
+                )
+            )
+        )  # fmt: skip
+    np.testing.assert_array_equal(np.concatenate([p.scores for p in parts], axis=1), whole.scores)
+    total = merge_histograms(parts)["a", TRIAL]
+    np.testing.assert_array_equal(total.normal, whole.histograms["a", TRIAL].normal)
+    np.testing.assert_allclose(total.pro, whole.histograms["a", TRIAL].pro)
+    np.testing.assert_array_equal(zarr.open_group(block.maps, mode="r")[TRIAL.label][:], before)
+
+
+def test_one_side_without_a_mode(block: Block) -> None:
+    no_score = evaluate_block(replace(block, classification_mode="none", language_score=None))
+    assert np.isnan(no_score.scores).all()
+    assert no_score.histograms
+    no_map = evaluate_block(replace(block, segmentation_mode="none", language_map=None))
+    assert not no_map.histograms
+    assert np.isfinite(no_map.scores).all()
+
+
+def test_mask_that_is_gone(block: Block) -> None:
+    Path(str(block.root), "mask.png").unlink()
+    with pytest.raises(DataError, match=r"^mask\.png cannot be read"):
+        evaluate_block(block)
+
+
+def test_mask_that_changed(block: Block) -> None:
+    Image.new("L", (8, 8), 255).save(Path(str(block.root), "mask.png"))
+    with pytest.raises(
+        DataError, match=r"^mask\.png changed while the pipeline ran: run `dvc repro`"
+    ):
+        evaluate_block(block)
+
+
+def test_endless_multiplier_is_refused(block: Block) -> None:
+    with pytest.raises(DataError, match="check weights"):
+        evaluate_block(replace(block, fusions=(Fusion(TRIAL, 0.5, 1e39),)))
+
+
+def test_maps_replace_what_was_there(tmp_path: Path) -> None:
+    create_maps(tmp_path / "m.zarr", [TRIAL, Trial(2, 0)], 70, (3, 5), 64, 7)
+    create_maps(tmp_path / "m.zarr", [TRIAL], 70, (3, 5), 64, 7)
+    group = zarr.open_group(tmp_path / "m.zarr", mode="r")
+    assert list(group.array_keys()) == [TRIAL.label]
+    assert group.attrs["schema"] == 7
+    assert group[TRIAL.label].shape == (70, 3, 5)
+    assert group[TRIAL.label].dtype == np.uint8
+    create_maps(tmp_path / "m.zarr", [TRIAL], 0, (1, 1), 64, 7)
+    assert not list(zarr.open_group(tmp_path / "m.zarr", mode="r").array_keys())
+
+
+def test_no_outcomes() -> None:
+    assert merge_histograms([]) == {}
+    assert merge_histograms([Outcome(np.zeros((1, 0)))]) == {}

@@ -1,0 +1,141 @@
+"""Result tables: means over categories and seeds, and what is undefined in them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fade.metrics import METRICS, PixelHistogram, label_regions
+from fade.types import Trial
+from pipeline.config.schema import Params, parse_params
+from pipeline.evaluation.results import (
+    MEAN,
+    mean_counts,
+    mean_metrics,
+    metrics_table,
+    summary_table,
+)
+from tests.projects import changed, golden_params
+
+TRIALS = [Trial(1, 0), Trial(1, 1)]
+
+
+def params(**leaves: object) -> Params:
+    return parse_params(changed(golden_params("fewshot1_both_seed0", Path("w.pt")), **leaves))
+
+
+def scores(values: dict[tuple[str, int], list[tuple[float, bool]]]) -> pd.DataFrame:
+    rows = [
+        (category, 1, seed, score, bad)
+        for (category, seed), images in values.items()
+        for score, bad in images
+    ]
+    return pd.DataFrame(rows, columns=["category", "shots", "seed", "score", "is_anomaly"])
+
+
+PERFECT, WRONG = [(0.1, False), (0.9, True)], [(0.9, False), (0.1, True)]
+GOOD_ONLY = [(0.1, False), (0.3, False)]
+
+
+@pytest.fixture(scope="module")
+def table() -> tuple[pd.DataFrame, list[dict[str, object]]]:
+    found = scores(
+        {
+            ("a", 0): PERFECT, ("b", 0): WRONG, ("c", 0): GOOD_ONLY,
+            ("a", 1): PERFECT, ("b", 1): PERFECT, ("c", 1): GOOD_ONLY,
+        }
+    )  # fmt: skip
+    mask = np.zeros((4, 4), bool)
+    mask[0, 0] = True
+    histogram = PixelHistogram.of_image((mask * 200).astype(np.uint8), label_regions(mask))
+    histograms = {("a", trial): histogram for trial in TRIALS}
+    return metrics_table(found, histograms, ["a", "b", "c", "d"], TRIALS, params())
+
+
+def test_rows_and_order(table: tuple[pd.DataFrame, list[dict[str, object]]]) -> None:
+    metrics, _ = table
+    assert metrics.columns.tolist() == ["category", "shots", "seed", *METRICS]
+    assert metrics["category"].tolist() == ["a", "b", "c", "d", MEAN] * 2
+    assert metrics["seed"].tolist() == [0] * 5 + [1] * 5
+
+
+def test_mean_is_over_the_categories_that_have_a_value(
+    table: tuple[pd.DataFrame, list[dict[str, object]]],
+) -> None:
+    metrics, _ = table
+    of = metrics.set_index(["category", "seed"])["full_image_auroc"]
+    assert of["a", 0] == 1
+    assert of["b", 0] == 0
+    assert math.isnan(of["c", 0])
+    assert math.isnan(of["d", 0])
+    assert of[MEAN, 0] == 0.5
+    assert of[MEAN, 1] == 1
+    assert metrics.set_index(["category", "seed"])["full_pixel_auroc"][MEAN, 0] == 1
+    counts = mean_counts(metrics)
+    assert counts["full_image_auroc"] == 2
+    assert counts["full_pixel_auroc"] == 1
+
+
+def test_every_undefined_value_has_its_reason(
+    table: tuple[pd.DataFrame, list[dict[str, object]]],
+) -> None:
+    metrics, reasons = table
+    told = {(r["category"], r["seed"], r["metric"]) for r in reasons}
+    empty = {
+        (row["category"], row["seed"], metric)
+        for row in metrics.to_dict("records")
+        for metric in METRICS
+        if row["category"] != MEAN and math.isnan(row[metric])
+    }
+    assert told == empty
+    assert len(reasons) == len(told)
+    assert all(r["reason"] for r in reasons)
+    assert json.loads(json.dumps(reasons, allow_nan=False)) == reasons
+
+
+def test_summary_is_over_seeds_of_the_population(
+    table: tuple[pd.DataFrame, list[dict[str, object]]],
+) -> None:
+    summary = summary_table(table[0])
+    assert summary["category"].tolist() == ["a", "b", "c", "d", MEAN]
+    rows = summary.set_index("category")
+    assert rows.loc["b", "full_image_auroc_mean"] == 0.5
+    assert rows.loc["b", "full_image_auroc_std"] == 0.5  # of the population, not 0.707
+    assert rows.loc[MEAN, "full_image_auroc_mean"] == 0.75
+    assert rows["full_image_auroc_mean"].isna()["c"]
+
+
+def test_json_has_no_nan(table: tuple[pd.DataFrame, list[dict[str, object]]]) -> None:
+    means = mean_metrics(summary_table(table[0]))
+    assert list(means) == ["shots1"]
+    assert means["shots1"]["full_image_auroc"] == 0.75
+    json.dumps(means, allow_nan=False)
+    nothing = scores({("c", 0): GOOD_ONLY})
+    metrics, _ = metrics_table(nothing, {}, ["c"], TRIALS[:1], params())
+    assert mean_metrics(summary_table(metrics)) == {"shots1": {}}
+    assert set(mean_counts(metrics).values()) == {0}
+
+
+def test_mode_none_is_a_reason() -> None:
+    found = scores({("a", 0): PERFECT})
+    for leaf, chosen in (("classification_mode", METRICS[:3]), ("segmentation_mode", METRICS[3:])):
+        metrics, reasons = metrics_table(
+            found, {}, ["a"], TRIALS[:1], params(**{f"fusion__{leaf}": "none"})
+        )
+        assert metrics[list(chosen)].isna().all(axis=None)
+        assert {r["reason"] for r in reasons if r["metric"] in chosen} == {f"fusion.{leaf} is none"}
+
+
+def test_nothing_at_all() -> None:
+    metrics, reasons = metrics_table(scores({}), {}, [], TRIALS, params())
+    empty = metrics.iloc[:0]
+    assert not reasons
+    assert metrics[list(METRICS)].isna().all(axis=None)
+    assert summary_table(empty).empty
+    assert mean_metrics(summary_table(empty)) == {}
+    assert mean_counts(empty) == dict.fromkeys(METRICS, 0)

@@ -1,0 +1,372 @@
+"""Thresholds: where they come from, what they promise, and what a run says of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fade.errors import StoreError
+from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
+from fade.sampling import reference_order
+from fade.types import Trial
+from pipeline.evaluation.thresholds import (
+    Threshold,
+    best_level,
+    best_threshold,
+    from_labels,
+    from_normal,
+    normal_level,
+    normal_threshold,
+    read_thresholds,
+    write_thresholds,
+)
+from pipeline.scoring.calibration import trial_images
+from stages.select import select_calibration
+from tests.projects import changed, golden_params, run_stages
+
+Params = dict[str, Any]
+SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=30)
+QUANTILES = st.floats(0.01, 1)
+
+
+@given(SCORES, QUANTILES)
+@settings(max_examples=80, deadline=None)
+def test_so_many_normal_images_stay_normal(scores: list[float], quantile: float) -> None:
+    values = np.array(scores)
+    threshold = normal_threshold(values, quantile)
+    assert threshold in scores
+    assert (values <= threshold).mean() >= quantile - 1e-9
+    assert (values < threshold).mean() <= quantile + 1e-9
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=60), QUANTILES)
+@settings(max_examples=80, deadline=None)
+def test_so_many_normal_pixels_stay_normal(levels: list[int], quantile: float) -> None:
+    level = normal_level(np.bincount(levels, minlength=256), quantile)
+    assert level in levels
+    assert (np.array(levels) <= level).mean() >= quantile - 1e-6
+    assert (np.array(levels) < level).mean() < quantile
+
+
+def test_shares_that_floats_miss() -> None:
+    assert 0.29 * 100 < 29
+    assert normal_level(np.bincount(np.arange(100), minlength=256), 0.29) == 28
+    assert normal_level(np.bincount([3, 200], minlength=256), 1.0) == 200
+
+
+def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
+    return 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), st.booleans()), min_size=1))
+@settings(max_examples=80, deadline=None)
+def test_best_threshold_reaches_the_metric(pairs: list[tuple[float, bool]]) -> None:
+    scores = np.array([score for score, _ in pairs])
+    truth = np.array([label for _, label in pairs])
+    threshold = best_threshold(scores, truth)
+    if truth.all() or not truth.any():
+        assert threshold is None
+        return
+    assert threshold is not None
+    values, _ = image_metrics(scores, truth)
+    assert f1(scores > threshold, truth) == pytest.approx(values["full_image_f1_max"])
+
+
+def test_best_threshold_lies_between() -> None:
+    assert best_threshold(np.array([0.2, 0.6]), np.array([False, True])) == pytest.approx(0.4)
+    high = np.nextafter(0.2, 1)
+    threshold = best_threshold(np.array([0.2, high]), np.array([False, True]))
+    assert threshold is not None
+    assert 0.2 <= threshold < high
+
+
+def histogram(levels: np.ndarray, mask: np.ndarray) -> PixelHistogram:
+    return PixelHistogram.of_image(levels, label_regions(mask))
+
+
+def test_best_level_reaches_the_metric() -> None:
+    dice = np.random.default_rng(0)
+    mask = np.zeros((16, 16), bool)
+    mask[:5, :5] = True
+    levels = np.clip(dice.normal(80, 40, (16, 16)) + 60 * mask, 0, 255).astype(np.uint8)
+    found = histogram(levels, mask)
+    level = best_level(found)
+    assert level is not None
+    assert 0 <= level <= 254
+    best = pixel_metrics(found)[0]["full_pixel_f1_max"]
+    assert f1(levels > level, mask) == pytest.approx(best)
+    assert best_level(histogram(levels, np.zeros_like(mask))) is None
+
+
+def test_what_thresholds_say() -> None:
+    trial, none = Trial(2, 0), np.zeros(0)
+    found = from_normal("a", trial, none, None, 0.9, held_out=False, reason="no image")
+    assert (found.image, found.pixel, found.source) == (None, None, "none")
+    assert found.remark == "no decision: no image"
+    scores = np.array([0.1, 0.3])
+    found = from_normal("a", trial, scores, None, 0.9, held_out=True, reason="")
+    assert (found.image, found.pixel, found.images, found.source) == (0.3, None, 2, "references")
+    assert "rests on 2 reference images" in found.remark
+    few = [
+        from_normal("a", trial, np.zeros(n), None, 0.9, held_out=False, reason="") for n in (9, 10)
+    ]
+    assert [found.remark.endswith("the highest of them") for found in few] == [True, False]
+    unscored = from_normal("a", trial, scores * np.nan, None, 0.9, held_out=False, reason="")
+    assert unscored.image is None
+    labels = np.array([False, True])
+    found = from_labels("a", trial, scores, labels, None)
+    assert found.image == pytest.approx(0.2)
+    assert "optimistic" in found.remark
+    assert from_labels("a", trial, scores, labels | True, None).source == "none"
+
+
+def test_file(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    written = [
+        Threshold("a", 1, 0, 0.5, None, "training", 3, "so"),
+        Threshold("b", 1, 0, None, 7, "none", 0, ""),
+    ]
+    write_thresholds(written, {}, path)
+    assert read_thresholds(path) == written
+    path.write_text(json.dumps({"schema": 1, "thresholds": [{"category": "a"}]}))
+    with pytest.raises(StoreError, match="holds no thresholds"):
+        read_thresholds(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("image", "NaN", "nan, but must be a finite number or null"),
+        ("image", "1e999", "inf"),
+        ("image", "-Infinity", "-inf"),
+        ("image", '"0.5"', "'0.5'"),
+        ("image", "[]", "list"),
+        ("image", "true", "True"),
+        ("image", "1" + 400 * "0", "1000"),
+        ("pixel", "-5", "-5, but must be a level from 0 to 255 or null"),
+        ("pixel", "300", "300"),
+        ("pixel", "1.5", r"1\.5"),
+        ("pixel", "[1]", "list"),
+        ("pixel", "true", "True"),
+        ("source", '"weird"', "'weird', but must be one of training, references, labels, none"),
+        ("source", '["none"]', "list"),
+        ("images", '"many"', "'many', but must be a whole number from 0"),
+        ("images", "-1", "-1"),
+        ("shots", "1.9", r"1\.9"),
+        ("seed", "null", "None"),
+        ("category", '""', "'', but must be a name"),
+        ("remark", "1", "1, but must be a text"),
+    ],
+)
+def test_values_that_are_refused(tmp_path: Path, name: str, value: str, says: str) -> None:
+    path = tmp_path / "thresholds.json"
+    sound = asdict(Threshold("a", 1, 0, 0.5, 7, "training", 3, "so"))
+    broken = {key: json.dumps(cell) for key, cell in (sound | {"category": "b"}).items()}
+    broken[name] = value
+    text = ", ".join(f'"{key}": {cell}' for key, cell in broken.items())
+    path.write_text(f'{{"schema": 1, "thresholds": [{json.dumps(sound)}, {{{text}}}]}}')
+    says = rf"thresholds\.json, threshold 2: {name} is {says}.*: run `dvc repro --force evaluate`"
+    with pytest.raises(StoreError, match=says):
+        read_thresholds(path)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "says"),
+    [
+        ("0.5", "holds no thresholds"),
+        ("null", "holds no thresholds"),
+        ("[[]]", "number 1 must have category"),
+        ('["0.5"]', "number 1 must have category"),
+        ("[%, %]", "threshold 2: there is one of a at 1 shots, seed 0 already"),
+    ],
+)
+def test_lists_that_are_refused(tmp_path: Path, thresholds: str, says: str) -> None:
+    path = tmp_path / "thresholds.json"
+    sound = json.dumps(asdict(Threshold("a", 1, 0, 0.5, 7, "training", 3, "so")))
+    path.write_text(f'{{"schema": 1, "thresholds": {thresholds.replace("%", sound)}}}')
+    with pytest.raises(StoreError, match=says):
+        read_thresholds(path)
+
+
+# which images
+
+
+def train(hashes: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"category": "a", "path": [f"{i}.png" for i in range(len(hashes))], "hash": list(hashes)}
+    )
+
+
+def calibration(images: pd.DataFrame, seeds: list[int], limit: int) -> list[str]:
+    return select_calibration(images.assign(split="train"), ["a"], seeds, limit)["hash"].tolist()
+
+
+def test_images_that_seeds_take_last_and_equal_ones_once() -> None:
+    images = train("abcdefgh")
+    for seed in (0, 1):
+        order = [images["hash"][n] for n in reference_order(8, seed)]
+        assert calibration(images, [seed], 3) == sorted(order[-3:])
+    both = set(calibration(images, [0, 1], 2))
+    firsts = {images["hash"][n] for seed in (0, 1) for n in reference_order(8, seed)[:3]}
+    assert not both & firsts
+    assert calibration(images, [0, 1], 50) == list("abcdefgh")
+    assert calibration(train("abab"), [0], 50) == ["a", "b"]
+    assert calibration(images, [0], 0) == []
+    assert select_calibration(images.assign(split="test"), ["a", "b"], [0], 5).empty
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True), st.sets(st.sampled_from("abcdef")))
+@settings(max_examples=60, deadline=None)
+def test_no_image_is_held_against_itself(candidates: list[str], references: set[str]) -> None:
+    found = trial_images(candidates, references)
+    if found.held_out:
+        assert found.keys
+        assert set(found.keys) <= references
+        assert len(references) > 1
+    else:
+        assert not set(found.keys) & references
+
+
+# runs
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path) -> Params:
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96],
+        features__store=str(tmp_path_factory.mktemp("thresholds") / "store"),
+        evaluate__size=64,
+        dataset__limit=2,
+        dataset__categories=["weave"],
+        threshold__quantile=0.5,
+    )
+
+
+def thresholds(folder: Path) -> dict[tuple[str, str], Threshold]:
+    found = read_thresholds(folder / "results" / "thresholds.json")
+    return {(threshold.category, threshold.trial.label): threshold for threshold in found}
+
+
+def test_from_training_images(base: Params, tmp_path: Path) -> None:
+    """The threshold is the quantile of what these images score as test images."""
+    folder = run_stages(tmp_path / "run", changed(base, threshold__images=3))
+    (found,) = thresholds(folder).values()
+    chosen = pd.read_parquet(folder / "artefacts" / "calibration.parquet")
+    selection = pd.read_parquet(folder / "artefacts" / "selection.parquet")
+    assert (found.source, found.images) == ("training", 3)
+    assert not set(chosen["hash"]) & set(selection["hash"])
+    images = tmp_path / "images"
+    root = Path(base["dataset"]["path"])
+    for name in ("train/good", "test/good"):
+        (images / "weave" / name).mkdir(parents=True)
+    for path in selection["path"]:
+        (images / path).write_bytes((root / path).read_bytes())
+    for path in chosen["path"]:
+        target = images / "weave" / "test" / "good" / Path(path).name
+        target.write_bytes((root / path).read_bytes())
+    asked = changed(
+        base, dataset__path=str(images), dataset__watch=str(images), dataset__limit=None
+    )
+    tested = run_stages(tmp_path / "tested", asked)
+    scores = pd.read_parquet(tested / "results" / "scores.parquet")["score"]
+    assert found.image == pytest.approx(sorted(scores)[1], abs=1e-6)
+    # without images to calibrate on, there is a line that says so, for any number of references
+    sweep = run_stages(tmp_path / "sweep", changed(base, vision__shots=[1, 2]))
+    for none in (*thresholds(tested).values(), *thresholds(sweep).values()):
+        assert (none.image, none.pixel) == (None, None)
+        assert none.remark == "no decision: threshold.images is 0"
+
+
+def test_references_are_held_out_where_the_bank_uses_all(base: Params, tmp_path: Path) -> None:
+    sweep = changed(base, vision__shots=[1, 8], threshold__images=50)
+    found = thresholds(run_stages(tmp_path / "sweep", sweep))
+    one, all_of_them = found["weave", "shots1_seed0"], found["weave", "shots8_seed0"]
+    assert (one.source, one.images) == ("training", 7)
+    assert (all_of_them.source, all_of_them.images) == ("references", 8)
+    assert one.image is not None
+    assert all_of_them.image is not None
+    assert 0 < all_of_them.image < one.image
+    assert all_of_them.pixel is not None
+    clusters = changed(sweep, vision__index="IVF2,Flat")
+    found = thresholds(run_stages(tmp_path / "clusters", clusters))
+    assert found["weave", "shots1_seed0"].source == "training"
+    assert "vision.index" in found["weave", "shots8_seed0"].remark
+
+
+def test_held_out_references_score_like_test_images(base: Params, tmp_path: Path) -> None:
+    """Each against a bank of the others; equal images are one."""
+    root = Path(base["dataset"]["path"]) / "weave" / "train" / "good"
+
+    def run(name: str, train: dict[str, str], test: str, shots: int) -> Path:
+        images = tmp_path / name / "images"
+        for folder, files in (("train", train), ("test", {"000.png": test})):
+            (images / "weave" / folder / "good").mkdir(parents=True)
+            for target, source in files.items():
+                (images / "weave" / folder / "good" / target).write_bytes(
+                    (root / source).read_bytes()
+                )
+        asked = changed(
+            base, dataset__path=str(images), dataset__watch=str(images), vision__shots=[shots],
+            threshold={"images": 50, "quantile": 1.0},
+        )  # fmt: skip
+        return run_stages(tmp_path / name / "run", asked)
+
+    one, other = "003.png", "005.png"
+    scores = [
+        pd.read_parquet(run(train, {"000.png": train}, test, 1) / "results" / "scores.parquet")
+        for train, test in ((one, other), (other, one))
+    ]
+    expected = max(frame["score"].item() for frame in scores)
+    equal = {"000.png": one, "001.png": other, "002.png": one}
+    for name, train in (("two", {"000.png": one, "001.png": other}), ("equal", equal)):
+        (found,) = thresholds(run(name, train, one, len(train))).values()
+        assert (found.source, found.images) == ("references", 2)
+        assert found.image == pytest.approx(expected, abs=1e-6)
+    single = thresholds(run("single", {"000.png": one}, other, 1))["weave", "shots1_seed0"]
+    assert (single.source, single.image) == ("none", None)
+    assert "the bank uses the only image" in single.remark
+
+
+def test_from_labels(base: Params, tmp_path: Path) -> None:
+    folder = run_stages(tmp_path / "run", changed(base, threshold__source="labels"))
+    (found,) = thresholds(folder).values()
+    assert found.source == "labels"
+    assert "optimistic" in found.remark
+    scores = pd.read_parquet(folder / "results" / "scores.parquet")
+    metrics = pd.read_csv(folder / "results" / "metrics.csv")
+    above = (scores["score"] > found.image).to_numpy()
+    best = metrics.loc[metrics["category"] == "weave", "full_image_f1_max"].item()
+    assert f1(above, scores["is_anomaly"].to_numpy()) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("mode", ["language", "vision"])
+def test_one_side_alone(base: Params, tmp_path: Path, mode: str) -> None:
+    asked = changed(
+        base, fusion__classification_mode=mode, fusion__segmentation_mode="none",
+        threshold__images=2,
+    )  # fmt: skip
+    (found,) = thresholds(run_stages(tmp_path / "run", asked)).values()
+    assert found.images == 2
+    assert found.image is not None
+    assert found.pixel is None
+
+
+def test_no_test_images(base: Params, tmp_path: Path) -> None:
+    import shutil
+
+    images = tmp_path / "images"
+    shutil.copytree(Path(base["dataset"]["path"]) / "weave" / "train", images / "weave" / "train")
+    asked = changed(
+        base, dataset__path=str(images), dataset__watch=str(images), threshold__images=2
+    )
+    (found,) = thresholds(run_stages(tmp_path / "run", asked)).values()
+    assert (found.source, found.images) == ("training", 2)

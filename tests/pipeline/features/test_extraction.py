@@ -1,0 +1,56 @@
+"""The loop around the encoder: what is stored depends on no number of writers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.pipeline import _params
+from cache.layout import SegmentTask, content_key
+from cache.store import Store
+from fade.types import Feature
+from pipeline.dataset.loader import Source
+from pipeline.features import extraction
+from pipeline.features.extraction import Extraction
+from pipeline.features.models import feature_space
+from tests.fade.test_encoder import noise, small
+
+FEATURES = [Feature(32, "clip", "cls"), Feature(32, "gem", "patch"), Feature(64, "clip", "patch")]
+
+
+@pytest.mark.parametrize("writers", [1, 3])
+def test_all_segments_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writers: int
+) -> None:
+    monkeypatch.setattr(extraction, "WRITERS", {"cpu": writers})
+    encoder, params = small(tmp_path), _params(tmp_path, batch=2, workers=2)
+    sources = {}
+    for number, pixels in enumerate(noise(11, 64)):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        sources[content_key(path.read_bytes())] = Source(content_key(path.read_bytes()), path.name)
+    features = {
+        space.fingerprint: (feature, space)
+        for feature in FEATURES
+        for space in [feature_space(encoder, feature, params)]
+    }
+    store, keys = Store(tmp_path / "store"), list(sources)
+    for _, space in features.values():
+        store.register(space)
+    tasks = [SegmentTask(tuple(keys[i : i + 3]), tuple(features)) for i in range(0, len(keys), 3)]
+    work = Extraction(encoder, store, features, sources, params)
+    work.run(tasks, len(keys))
+    assert not work.problems
+    for feature, space in features.values():
+        index = store.index(space)
+        found = store.read(space, [index[key] for key in keys])
+        resized = [
+            np.asarray(Image.open(tmp_path / sources[key].path).resize((feature.size,) * 2, 3))
+            for key in keys
+        ]
+        output = (feature.stream, feature.token)
+        expected = encoder.encode_images(np.stack(resized), [output])[output]
+        np.testing.assert_allclose(found.astype(np.float32), expected, atol=1e-3)

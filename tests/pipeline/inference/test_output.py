@@ -1,0 +1,117 @@
+"""Which images are asked for, where their pictures go, and what lines say of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fade.errors import DataError, ParameterError
+from pipeline.inference.output import check_picture_file, find_images, score_line, write_predictions
+from pipeline.inference.predictor import Prediction, open_picture
+
+LONG = "n" * 251
+
+
+def lay(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(path, "PNG")
+
+
+def prediction(name: str) -> Prediction:
+    return Prediction(
+        name, "a", 0.5, 0.4, True, np.zeros((2, 2), np.uint8), 7, "training", 3, "", (4, 4),
+        Image.new("RGB", (4, 4)),
+    )  # fmt: skip
+
+
+def test_files_folders_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay(*map(Path, ("d/a.png", "d/e/b.JPG", "d/.c.png", "d/f.txt", "g.png")))
+    (tmp_path / "d" / "gone.png").symlink_to("nowhere")
+    found = ["d/a.png", "d/e/b.JPG", "d/gone.png"]  # what is wrong with it shows when it is read
+    assert find_images(["d"]) == find_images(["d/", "d/a.png"]) == found
+    assert find_images(["*.png", "d/*.txt", "gone/../g.png"][:2]) == ["g.png", "d/f.txt"]
+    assert find_images(["d/gone.png"]) == ["d/gone.png"]
+    for name in ("none.png", "*.gif", "n" * 300, "n/" * 3000, "e*"):
+        with pytest.raises(DataError, match="leads to no image"):
+            find_images(["d", name])
+    with pytest.raises(ParameterError, match="name is empty"):
+        find_images(["d", ""])
+
+
+def test_own_pictures_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However they are named; images beside them are not."""
+    monkeypatch.chdir(tmp_path)
+    lay(*map(Path, ("d/a.png", "d/out/b.png", "d/out/masks/c/d.png")))
+    mine = ["d/a.png", "d/out/b.png", "d/out/masks/c/d.png"]
+    lay(*(Path("d/out", kind, "a.png") for kind in ("heatmaps", "overlays", "masks")))
+    (tmp_path / "link").symlink_to("d/out")
+    for out in (Path("d/out"), Path("d/../link"), tmp_path / "d" / "out"):
+        assert find_images(["d"], out) == find_images(["d/**/*.png"], out) == mine
+    assert len(find_images(["d"], Path("elsewhere"))) == 6
+    with pytest.raises(DataError, match="written into d/out: name another --out"):
+        find_images(["d/out/masks/a.png"], Path("d/out"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links of POSIX")
+def test_what_is_no_plain_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("nowhere")
+    (tmp_path / "c.png").symlink_to("c.png")
+    for name, says in (
+        ("a.png", "is no plain file"),
+        (".", "is no plain file"),
+        ("b.png", "is a link to nothing"),
+        ("c.png", "is a link to nothing"),
+        ("d.png", "No such file"),
+        ("n" * 300, "name too long"),
+        ("a\0b", "null byte"),
+    ):
+        with pytest.raises(DataError, match=says):
+            open_picture(tmp_path / name, 0, False)
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no /dev/fd")
+def test_a_pipe_of_the_shell_is_read(tmp_path: Path) -> None:
+    lay(tmp_path / "a.png")
+    there, here = os.pipe()
+    os.write(here, (tmp_path / "a.png").read_bytes())
+    os.close(here)
+    name, picture = open_picture(f"/dev/fd/{there}", 0, False)
+    os.close(there)
+    assert (name, picture.size) == (f"/dev/fd/{there}", (4, 4))
+
+
+def test_pictures_have_names_that_fit(tmp_path: Path) -> None:
+    names = [
+        "a.png",
+        "b/a.png",
+        "c/A.jpg",
+        f"{LONG}.png",
+        f"b/{LONG}.png",
+        f"c/{LONG}.png",
+        "x" * 255,
+    ]
+    assert len(list(write_predictions(map(prediction, names), tmp_path))) == len(names)
+    for kind in ("heatmaps", "overlays", "masks"):
+        found = {path.name for path in (tmp_path / kind).iterdir()}
+        assert len({name.lower() for name in found}) == len(names)
+        assert {"a.png", "a-2.png", "A-3.png", f"{LONG}.png"} < found
+
+
+def test_files_for_pictures(tmp_path: Path) -> None:
+    for name, says in (("x", "x.png"), ("x.txt", "no image's suffix"), ("", "is a folder")):
+        with pytest.raises(ParameterError, match=says):
+            check_picture_file(tmp_path / name)
+    check_picture_file(tmp_path / "new" / "why.PNG")
+    assert (tmp_path / "new").is_dir()
+
+
+def test_lines_steer_no_terminal() -> None:
+    line = score_line(prediction("a\x1b[2J\nb\x9b\u202e\u2028\udce9 é"))
+    assert line.startswith(r"a\x1b[2J\nb\x9b\u202e\u2028\udce9 é: anomalous")

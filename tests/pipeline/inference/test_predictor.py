@@ -1,0 +1,742 @@
+"""New images against a finished run and against its bundle: the pipeline's own numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import struct
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+import zarr
+from PIL import Image
+
+from fade.errors import DataError, ModelError, ParameterError, StoreError
+from fade.text import fit, save
+from fade.types import Trial
+from pipeline.inference.bundle import Bundle, write_bundle
+from pipeline.inference.output import explanation_text, predict_each, write_predictions
+from pipeline.inference.predictor import Prediction, Predictor
+from pipeline.inference.run import FinishedRun, _check_lock, choose_trial
+from pipeline.scoring.texts import USES, classifier_digest
+from tests.projects import GOLDEN, changed, golden_params, run_stages
+
+Params = dict[str, Any]
+WEAVE = GOLDEN / "images" / "weave"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path) -> Params:
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96, 160],
+        features__dtype="float16",
+        features__store=str(tmp_path_factory.mktemp("predictor") / "store"),
+        vision__shots=[1, 2],
+        threshold__images=3,
+        evaluate__size=64,
+        dataset__limit=2,
+        dataset__categories=["weave"],
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(base: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    return run_stages(tmp_path_factory.mktemp("run"), base)
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Predictor:
+    return Predictor.from_run(folder)
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's bundle, weights included."""
+    path = tmp_path_factory.mktemp("bundle") / "weave.fade"
+    write_bundle(FinishedRun(folder), path, with_weights=True)
+    return path
+
+
+def assert_the_runs_numbers(predictor: Predictor, folder: Path) -> None:
+    """Scores and maps of the run's test images, in one batch and otherwise than there."""
+    trial = predictor.trial
+    scores = pd.read_parquet(folder / "results" / "scores.parquet")
+    own = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)]
+    maps = zarr.open_group(folder / "results" / "maps.zarr", mode="r")
+    paths = [GOLDEN / "images" / path for path in own["path"]]
+    found = predictor.predict(paths, "weave")
+    if own["score"].notna().any():
+        np.testing.assert_allclose(
+            np.array([f.score for f in found], float), own["score"], atol=1e-6, rtol=0
+        )
+    for number, prediction in enumerate(found):
+        if trial.label not in maps:
+            assert prediction.levels is None
+            continue
+        assert prediction.levels is not None
+        off = np.abs(prediction.levels.astype(int) - np.asarray(maps[trial.label][number]))
+        assert off.max() <= 1  # where rounding meets the edge of a level
+        assert (off > 0).mean() < 0.01
+
+
+def test_a_run_predicts_its_own_numbers(predictor: Predictor, folder: Path) -> None:
+    assert predictor.trial == Trial(2, 0)
+    assert predictor.categories == ("weave",)
+    assert_the_runs_numbers(predictor, folder)
+    assert_the_runs_numbers(Predictor.from_run(folder, shots=1), folder)
+
+
+def test_a_bundle_predicts_the_same(bundle: Path, predictor: Predictor, folder: Path) -> None:
+    found = Predictor.from_bundle(bundle)
+    assert found.trial == predictor.trial
+    assert_the_runs_numbers(found, folder)
+    image = WEAVE / "test" / "good" / "000.png"
+    assert (
+        found.explain(image, "weave", level=0)[1] == predictor.explain(image, "weave", level=0)[1]
+    )
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        {"vision__coreset": 0.4},
+        {"vision__index": "IVF2,Flat"},
+        {"vision__shots": [0], "vision__query_in_bank": True, "fusion__normalize": True},
+        {"fusion__classification_mode": "language", "fusion__segmentation_mode": "none"},
+        {"fusion__classification_mode": "none", "fusion__segmentation_mode": "vision"},
+        {"features__dtype": "float32", "text__segmentation__classifier": "softmax"},
+    ],
+    ids=lambda leaves: next(iter(leaves)),
+)
+def test_all_ways_to_score(base: Params, tmp_path: Path, leaves: Params) -> None:
+    folder = run_stages(tmp_path / "run", changed(base, **leaves))
+    predictor = Predictor.from_run(folder)
+    assert_the_runs_numbers(predictor, folder)
+    assert_an_explanation(predictor)
+    if "vision__index" in leaves:
+        with pytest.raises(ParameterError, match=r"vision\.index"):
+            write_bundle(FinishedRun(folder), tmp_path / "b.fade")
+        assert not list(tmp_path.glob("*.fade*"))
+        assert not list(tmp_path.glob(".*"))
+    else:
+        write_bundle(FinishedRun(folder), tmp_path / "b.fade", with_weights=True)
+        assert_the_runs_numbers(Predictor.from_bundle(tmp_path / "b.fade"), folder)
+
+
+def assert_an_explanation(predictor: Predictor) -> None:
+    """Each side that has a part in the map is explained, as far as it can be."""
+    params, image = predictor.params, WEAVE / "test" / "hole" / "000.png"
+    mode = params.fusion.segmentation_mode
+    if mode == "none":
+        with pytest.raises(ParameterError, match="no map"):
+            predictor.explain(image, "weave")
+        return
+    prediction, regions = predictor.explain(image, "weave", level=0, prompts=2)
+    assert regions
+    assert "region 1" in explanation_text(prediction, regions)
+    for region in regions:
+        assert bool(region.abnormal) == bool(region.normal) == (mode != "vision")
+        assert region.nearest is not None
+        assert 0 <= region.nearest.distance <= 1
+        named = (
+            predictor.trial.shots and params.vision.coreset == 1 and params.vision.index == "flat"
+        )
+        assert bool(region.nearest.reference) == bool(named)
+
+
+def test_all_kinds_of_images(predictor: Predictor) -> None:
+    path = WEAVE / "test" / "good" / "000.png"
+    picture = Image.open(path).convert("RGB")
+    found = predictor.predict([path, str(path), picture, np.asarray(picture)], "weave")
+    assert len({one.score for one in found}) == 1
+    assert [one.name for one in found] == [str(path), str(path), "image 2", "image 3"]
+    for wrong in (np.zeros((4, 4)), 3, WEAVE / "nothing.png", WEAVE):
+        with pytest.raises(DataError):
+            predictor.predict([wrong], "weave")
+    with pytest.raises(ParameterError, match="choose weave"):
+        predictor.predict([path], "wave")
+    assert predictor.predict([], "weave") == []
+
+
+def test_decisions(predictor: Predictor) -> None:
+    """References are at distance 0 from the bank; noise is far from it."""
+    reference = predictor.material.bank("weave").references[0]
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    normal, anomalous = predictor.predict([GOLDEN / "images" / reference, noise], "weave")
+    assert normal.decision is False
+    assert anomalous.decision is True
+    assert anomalous.score is not None
+    assert anomalous.threshold is not None
+    assert anomalous.score > anomalous.threshold
+    assert anomalous.size == (120, 90)
+    mask, levels = anomalous.mask(), anomalous.full_levels()
+    assert mask is not None
+    assert levels is not None
+    assert anomalous.pixel_threshold is not None
+    assert mask.shape == (90, 120)
+    np.testing.assert_array_equal(mask, levels > anomalous.pixel_threshold)
+    assert "training images" in anomalous.remark
+
+
+def test_explanations(predictor: Predictor) -> None:
+    """A patch copied from a reference is explained by that very patch."""
+    held = predictor.material.bank("weave")
+    reference = GOLDEN / "images" / held.references[held.comparison.references[0]]
+    prediction, regions = predictor.explain(reference, "weave", level=0)
+    assert prediction.levels is not None
+    (grid, _), total = prediction.levels.shape, (prediction.levels > 0).sum()
+    assert sum(region.patches for region in regions) == total
+    for region in regions:
+        assert region.level == prediction.levels[region.row, region.column]
+        assert region.nearest is not None
+        assert region.nearest.distance < 1e-5
+        assert region.nearest.reference == held.references[held.comparison.references[0]]
+        assert (region.nearest.row, region.nearest.column) == (region.row, region.column)
+        assert len(region.abnormal) == len(region.normal) == 3
+        cosines = [cosine for _, cosine in region.abnormal]
+        assert cosines == sorted(cosines, reverse=True)
+        left, top, right, bottom = region.box
+        assert left <= region.column * prediction.size[0] / grid < right
+        assert top <= region.row * prediction.size[1] / grid < bottom
+    assert predictor.explain(reference, "weave", level=255)[1] == []
+
+
+def test_a_run_that_is_out_of_date(folder: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(folder, tmp_path / "copy"))
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("vision_weight: 0.85", "vision_weight: 0.5"))
+    with pytest.raises(StoreError, match="made with other parameters"):
+        FinishedRun(project)
+    (project / "params.yaml").write_text(text + "\n")
+    lock = project / "dvc.lock"
+    ran = {
+        "vision.query_in_bank": False,
+        "model.pretrained": yaml.safe_load(text)["model"]["pretrained"],
+    }
+    stages: Params = {"score_vision": {"params": {"params.yaml": ran}}, "manifest": {}}
+    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    FinishedRun(project)
+    ran["vision.query_in_bank"] = True
+    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    with pytest.raises(StoreError, match=r"changed since the run \(vision\.query_in_bank\)"):
+        FinishedRun(project)
+    lock.write_text("[")
+    with pytest.raises(StoreError, match="cannot be read"):
+        FinishedRun(project)
+    lock.unlink()
+    path = project / "results" / "thresholds.json"
+    for fusion in ({"trials": 1}, [0]):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fusion": fusion}))
+        with pytest.raises(StoreError, match="made with other parameters"):
+            FinishedRun(project)
+    path.unlink()
+    with pytest.raises(StoreError, match=r"thresholds\.json is missing"):
+        FinishedRun(project)
+
+
+def test_numbers_of_the_lock_are_those_of_the_parameters(tmp_path: Path) -> None:
+    """DVC writes 1e-05 and `no`, which YAML 1.1 reads as text and as false."""
+    (tmp_path / "params.yaml").write_text(
+        'fusion: {vision_multiplier: 1e-5}\nmodel: {name: "no"}\n'
+    )
+    ran = "fusion.vision_multiplier: 1e-05, model.name: no"
+    (tmp_path / "dvc.lock").write_text(
+        f"stages: {{evaluate: {{params: {{params.yaml: {{{ran}}}}}}}}}"
+    )
+    _check_lock(tmp_path)
+
+
+def test_a_stage_that_ran_alone_leaves_the_others_behind(tmp_path: Path) -> None:
+    """As after `fade run score_vision` with other banks: thresholds are those of the old ones."""
+    (tmp_path / "params.yaml").write_text("{}")
+    receipt = "artefacts/receipts/vision.parquet"
+
+    def write(made: str) -> None:
+        stages = {
+            "score_vision": {"outs": [{"path": receipt, "md5": made}]},
+            "evaluate": {"deps": [{"path": receipt, "md5": "a"}, {"path": "code.py", "md5": "c"}]},
+            "report": {"deps": [{"path": receipt, "md5": "old"}]},
+        }
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
+
+    write("a")
+    _check_lock(tmp_path)
+    write("b")
+    with pytest.raises(StoreError, match=r"^evaluate did not run again after the stages before"):
+        _check_lock(tmp_path)
+
+
+def test_another_model(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(folder, tmp_path / "copy"))
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("model:\n", "model:\n  gem: {depth: 3}\n"))
+    with pytest.raises(StoreError, match="other features"):
+        Predictor.from_run(project)
+
+
+def test_trials() -> None:
+    trials = [Trial(0, 0), Trial(1, 0), Trial(1, 5), Trial(4, 3), Trial(4, 5)]
+    assert choose_trial(trials, None, None) == Trial(4, 3)
+    assert choose_trial(trials, 1, None) == Trial(1, 0)
+    assert choose_trial(trials, None, 5) == Trial(4, 5)
+    with pytest.raises(ParameterError, match=r"0 \(seed 0\), 1 \(seed 0\)"):
+        choose_trial(trials, 2, None)
+
+
+# bundles
+
+
+def test_equal_bundles_are_equal_bytes(folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_bundle(FinishedRun(folder), tmp_path / name, with_weights=True)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert str(folder).encode() not in (tmp_path / "a").read_bytes()
+    assert str(GOLDEN).encode() not in (tmp_path / "a").read_bytes()
+
+
+def test_a_bundle_without_weights(
+    folder: Path, tmp_path: Path, golden_checkpoint: Path, bundle: Path
+) -> None:
+    path = tmp_path / "bare.fade"
+    write_bundle(FinishedRun(folder), path)
+    assert path.stat().st_size < bundle.stat().st_size
+    with pytest.raises(ModelError, match="--with-weights"):
+        Predictor.from_bundle(path)
+    found = Predictor.from_bundle(path, weights=golden_checkpoint)
+    assert_the_runs_numbers(found, folder)
+
+
+Change = Callable[[dict[str, bytes]], None]
+
+
+def rewritten(bundle: Path, target: Path, change: Change, compression: int = 0) -> Path:
+    """A bundle with other entries."""
+    with zipfile.ZipFile(bundle) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries.pop("weights.safetensors")
+    change(entries)
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return target
+
+
+def set_json(**leaves: Any) -> Change:
+    def change(entries: dict[str, bytes]) -> None:
+        content = json.loads(entries["bundle.json"]) | leaves
+        entries["bundle.json"] = json.dumps(content).encode()
+
+    return change
+
+
+def set_bank(array: np.ndarray, **options: Any) -> Change:
+    return edit_bank(lambda _: array, **options)
+
+
+def edit_bank(edit: Callable[[np.ndarray], np.ndarray], **options: Any) -> Change:
+    def change(entries: dict[str, bytes]) -> None:
+        buffer = io.BytesIO()
+        array = np.load(io.BytesIO(entries["banks/0/96.npy"]), allow_pickle=False)
+        np.save(buffer, edit(array), **options)
+        entries["banks/0/96.npy"] = buffer.getvalue()
+
+    return change
+
+
+def claim(shape: tuple[int, ...]) -> Change:
+    """A bank's header that tells of another shape than its bytes have."""
+
+    def change(entries: dict[str, bytes]) -> None:
+        buffer = io.BytesIO()
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(buffer, header)
+        entries["banks/0/96.npy"] = buffer.getvalue() + bytes(64)
+
+    return change
+
+
+def swap_classifiers(entries: dict[str, bytes]) -> None:
+    one, other = sorted(name for name in entries if name.startswith("text/"))
+    entries[one], entries[other] = entries[other], entries[one]
+
+
+def unit_rows(*shape: int) -> np.ndarray:
+    rows = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda e: e.update({"../evil": b"x"}), "none that"),
+        (lambda e: e.update({"/etc/passwd": b"x"}), "none that"),
+        (lambda e: e.update({"text/../../x.npz": b"x"}), "none that"),
+        (lambda e: e.update({"model.pkl": b"x"}), "none that"),
+        (lambda e: e.update({"model.json": b" " * (2 << 20)}), "at most"),
+        (lambda e: e.pop("bundle.json"), "bundle.json"),
+        (set_json(schema=99), "schema version 99"),
+        (set_json(kind="zip"), "no bundle"),
+        (set_json(trial=[7, 7]), "do not agree"),
+        (set_json(trial="x"), "no sound bundle"),
+        (set_json(trial="20"), "trial is 20, not a list of 2 int"),
+        (set_json(trial=[2.9, 0.2]), r"trial is \[2\.9, 0\.2\], not a list of 2 int"),
+        (set_json(trial=[2, 0, 0]), "not a list of 2 int"),
+        (set_json(trial=[True, 0]), "not a list of 2 int"),
+        (set_json(trial=[1, 0]), "do not agree"),
+        (set_json(categories=["weave", "weave"]), "do not agree"),
+        (set_json(categories="weave"), "categories is weave, not a list"),
+        (set_json(categories=[1]), "not a list of any str"),
+        (set_json(aspect=[2, 1]), "do not agree"),
+        (set_json(thresholds=[{"a": 1}]), "no thresholds"),
+        (set_json(parameters={"dataset": {}}), "is missing"),
+        (set_json(texts=[1]), "no sound bundle"),
+    ],
+    ids=range(22),
+)  # fmt: skip
+def test_bundles_that_are_refused(bundle: Path, tmp_path: Path, change: Change, says: str) -> None:
+    with pytest.raises((StoreError, ParameterError), match=says) as error:
+        Bundle(rewritten(bundle, tmp_path / "bad.fade", change))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda e: e.pop("banks/0/96.npy"), "no sound bundle"),
+        (set_bank(np.array([{"a": 1}], dtype=object), allow_pickle=True), "no sound bundle"),
+        (set_bank(np.zeros((2, 9, 8), np.float32)), r"row 0 of banks/0/96\.npy has length 0"),
+        (set_bank(np.full((2, 9, 8), np.nan, np.float16)), "has length nan"),
+        (set_bank(np.full((2, 9, 8), np.inf, np.float16)), "has length inf"),
+        (set_bank(1.01 * unit_rows(2, 9, 8)), r"has length 1\.01"),
+        (set_bank(unit_rows(2, 8)), "has shape"),
+        (set_bank(unit_rows(3, 9, 8)), r"has shape \(3, 9, 8\), for 2 references"),
+        (set_bank(np.ones((2, 9, 8), np.int64)), "has type int64"),
+        (claim((1 << 33, 4)), "header tells of 137,438,953,472 bytes, there are 64"),
+        (claim((4, 2)), "header tells of 32 bytes"),
+        (claim((-2, -8)), "no sound bundle"),
+        (set_json(banks={"weave": {"number": 0, "references": "ab"}}), "not a list of any str"),
+        (set_json(banks={"weave": {"number": 0, "references": []}}), "0 references at 2 shots"),
+        (set_json(banks={"weave": {"number": 0, "references": ["a"] * 3}}), "3 references at 2 shots"),
+        (set_json(banks={"weave": {"number": "../../x", "references": ["a"]}}), "no sound bundle"),
+        (set_json(banks={}), "no sound bundle"),
+    ],
+    ids=range(17),
+)  # fmt: skip
+def test_banks_that_are_refused(bundle: Path, tmp_path: Path, change: Change, says: str) -> None:
+    opened = Bundle(rewritten(bundle, tmp_path / "bad.fade", change))
+    with pytest.raises(StoreError, match=says):
+        opened.bank("weave")
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda rows: unit_rows(*rows.shape[:2], 8), "patches of 8 numbers, but 2 references"),
+        (lambda rows: rows[:, :-1], "holds 70 patches of 128 numbers, but .* have 72 of 128"),
+        (lambda rows: np.repeat(rows, 2, axis=1), "holds 144 patches"),
+    ],
+    ids=["width", "fewer", "more"],
+)
+def test_banks_of_another_model_are_refused(
+    bundle: Path,
+    tmp_path: Path,
+    golden_checkpoint: Path,
+    edit: Callable[[np.ndarray], np.ndarray],
+    says: str,
+) -> None:
+    path = rewritten(bundle, tmp_path / "bad.fade", edit_bank(edit))
+    opened = Predictor.from_bundle(path, weights=golden_checkpoint)
+    with pytest.raises(StoreError, match=rf"bad\.fade: the bank of weave at size 96 .*{says}"):
+        opened.predict([WEAVE / "test" / "good" / "000.png"], "weave")
+
+
+def test_classifiers_are_those_of_their_names(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    opened = Bundle(rewritten(bundle, tmp_path / "swapped.fade", swap_classifiers))
+    with pytest.raises(StoreError, match=r"swapped\.fade is no sound .* than its name says"):
+        opened.classifier("classification", "weave")
+    opened = Bundle(
+        rewritten(bundle, tmp_path / "odd.fade", set_json(texts={"classification": {}}))
+    )
+    with pytest.raises(StoreError, match="no sound bundle"):
+        opened.classifier("classification", "weave")
+    project = Path(shutil.copytree(folder, tmp_path / "copy"))
+    one, other = sorted((project / "artefacts" / "text").glob("*.npz"))
+    one.write_bytes(other.read_bytes())
+    run = FinishedRun(project)
+    with pytest.raises(StoreError, match="is another one than its name says: run the text stage"):
+        [run.classifier(use, "weave") for use in ("classification", "segmentation")]
+
+
+def test_a_classifier_of_another_model_is_refused(
+    bundle: Path, tmp_path: Path, golden_checkpoint: Path
+) -> None:
+    narrow = fit("average", unit_rows(4, 8), np.array([0, 1, 0, 1]))
+    save(narrow, tmp_path / "narrow.npz")
+    name = classifier_digest(narrow)
+
+    def change(entries: dict[str, bytes]) -> None:
+        entries[f"text/{name}.npz"] = (tmp_path / "narrow.npz").read_bytes()
+        set_json(texts={use: {"weave": name} for use in USES})(entries)
+
+    path = rewritten(bundle, tmp_path / "bad.fade", change)
+    opened = Predictor.from_bundle(path, weights=golden_checkpoint)
+    with pytest.raises(StoreError, match="takes embeddings of 8 numbers, the model gives 128"):
+        opened.predict([WEAVE / "test" / "good" / "000.png"], "weave")
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [[["a", 1], [True, False]], [["a"], ["no"]], [["a"], [True, False]], ["a", [True]], [["a"]], 1],
+)
+def test_prompts_that_are_refused(bundle: Path, tmp_path: Path, prompts: Any) -> None:
+    content = json.dumps({"segmentation": {"weave": prompts}}).encode()
+    path = rewritten(bundle, tmp_path / "bad.fade", lambda e: e.update({"prompts.json": content}))
+    with pytest.raises(StoreError, match="no sound bundle"):
+        Bundle(path).sentences("segmentation", "weave")
+
+
+def test_entries_that_are_longer_than_the_file(bundle: Path, tmp_path: Path) -> None:
+    path = rewritten(bundle, tmp_path / "long.fade", lambda e: None)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        place = archive.start_dir
+        size = archive.infolist()[0].file_size
+    # both sizes of the first entry in the archive's directory
+    assert data[place + 20 : place + 28] == struct.pack("<II", size, size)
+    data[place + 20 : place + 28] = struct.pack("<II", 1 << 25, 1 << 25)
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"its entries are .* bytes long, the file"):
+        Bundle(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_bundle_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="it is no plain file"):
+        Bundle(tmp_path / "pipe")
+
+
+def test_compressed_and_damaged_bundles(bundle: Path, tmp_path: Path) -> None:
+    squeezed = rewritten(bundle, tmp_path / "a", lambda e: None, zipfile.ZIP_DEFLATED)
+    with pytest.raises(StoreError, match="none that"):
+        Bundle(squeezed)
+    data = bytearray(bundle.read_bytes())
+    with zipfile.ZipFile(bundle) as archive:
+        place = archive.getinfo("banks/0/96.npy").header_offset + 600
+    data[place] ^= 1
+    (tmp_path / "b").write_bytes(data)
+    with pytest.raises(StoreError, match="no sound bundle"):
+        Bundle(tmp_path / "b").bank("weave")
+    (tmp_path / "c").write_bytes(bundle.read_bytes()[:1000])
+    with pytest.raises(StoreError, match="no sound bundle"):
+        Bundle(tmp_path / "c")
+    with pytest.raises(StoreError, match="there is no bundle"):
+        Bundle(tmp_path / "d")
+
+
+def test_two_entries_of_one_name(bundle: Path, tmp_path: Path) -> None:
+    path = rewritten(bundle, tmp_path / "twice", lambda e: None)
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("prompts.json", b"{}")
+    with pytest.raises(StoreError, match="none that"):
+        Bundle(path)
+
+
+# the command line
+
+
+@pytest.fixture
+def fade(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``fade`` in the run's folder: exit code, output, errors."""
+    from pipeline.cli.main import main
+
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+Fade = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    path = tmp_path / "new" / "noise.png"
+    path.parent.mkdir()
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_predict_command(fade: Fade, predictor: Predictor, noise: Path, tmp_path: Path) -> None:
+    reference = GOLDEN / "images" / predictor.material.bank("weave").references[0]
+    shutil.copy(reference, noise.parent / "NOISE.jpg.png")
+    out = tmp_path / "out"
+    code, text, remark = fade("predict", noise.parent, reference, "--out", out)
+    assert code == 10
+    assert text.count(": normal") == 2
+    assert text.count(": anomalous") == 1
+    assert "training images outside the bank" in remark
+    table = pd.read_csv(out / "predictions.csv")
+    assert sorted(table["decision"]) == ["anomalous", "normal", "normal"]
+    assert set(table["threshold_source"]) == {"training"}
+    (count,) = set(table["threshold_images"])
+    assert f"over {count} training images outside the bank" in remark
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [line["score"] for line in lines] == pytest.approx(table["score"].tolist())
+    for kind in ("heatmaps", "overlays", "masks"):
+        assert len(list((out / kind).iterdir())) == 3
+    with Image.open(out / "masks" / "noise.png") as mask:
+        assert mask.size == (120, 90)
+        assert mask.mode == "L"
+    code, text, _ = fade("predict", reference, "--json", "--category", "weave", "--shots", "1")
+    assert code == 0
+    assert json.loads(text)["decision"] == "normal"
+
+
+def test_predict_goes_on_after_broken_images(fade: Fade, noise: Path) -> None:
+    (noise.parent / "broken.png").write_bytes(b"no image")
+    code, text, error = fade("predict", str(noise.parent / "*.png"))
+    assert code == 3
+    assert "noise.png" in text
+    assert "broken.png" in error
+    assert "1 other images are done" in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
+def test_names_that_are_no_text_are_named(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    shutil.copy(noise, noise.parent / os.fsdecode(b"caf\xe9.png"))
+    (noise.parent / "gone.png").symlink_to("nowhere")
+    os.mkfifo(noise.parent / "pipe.png")
+    for more in ((), ("--out", tmp_path / "out"), ("--json",)):
+        code, text, error = fade("predict", noise.parent, *more)
+        assert code == 3
+        assert text.count("\n") == 1
+        assert r"caf\udce9.png: its name is not UTF-8" in error
+        assert "gone.png is a link to nothing" in error
+        assert "pipe.png is no plain file" in error
+        assert "(1 other images are done)" in error
+    assert len(list((tmp_path / "out" / "heatmaps").iterdir())) == 1
+    code, text, error = fade("show", noise.parent / os.fsdecode(b"caf\xe9.png"))
+    assert code == 0
+    assert r"caf\udce9.png: anomalous" in text
+    code, text, error = fade("show", noise.parent / "pipe.png")
+    assert (code, text) == (3, "")
+
+
+def test_images_that_vanish_after_they_were_read(
+    predictor: Predictor, noise: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copy(noise, noise.parent / "other.png"))
+
+    def vanishing() -> Iterator[Prediction]:
+        for found in predict_each(predictor, [str(noise), str(other)], "weave", [], keep=True):
+            Path(found.name).unlink()
+            yield found
+
+    assert len(list(write_predictions(vanishing(), tmp_path / "out"))) == 2
+    for kind in ("heatmaps", "overlays", "masks"):
+        assert len(list((tmp_path / "out" / kind).iterdir())) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no /dev/fd")
+def test_pipes_are_read_once(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    """Also where another image of the batch is broken."""
+    (noise.parent / "broken.png").write_bytes(b"no image")
+    there, here = os.pipe()
+    os.write(here, noise.read_bytes())
+    os.close(here)
+    code, text, error = fade(
+        "predict", f"/dev/fd/{there}", noise.parent / "broken.png", "--out", tmp_path / "out"
+    )
+    os.close(there)
+    assert code == 3
+    assert f"/dev/fd/{there}: anomalous" in text
+    assert "broken.png is not a readable image" in error
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == [f"{there}.png"]
+
+
+def test_predict_twice_into_the_images_folder(fade: Fade, noise: Path) -> None:
+    for _ in range(2):
+        code, text, _ = fade("predict", noise.parent, "--out", noise.parent / "out")
+        assert code == 10
+        assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["predictions.csv", "heatmaps/noise.png"])
+def test_folders_in_the_place_of_files(fade: Fade, noise: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "out" / place).mkdir(parents=True)
+    code, _, error = fade("predict", noise, "--out", tmp_path / "out")
+    assert code == 5
+    assert error.splitlines()[-1].startswith(f"error: {tmp_path / 'out' / place}: it is a folder")
+
+
+def test_predict_refuses(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    long = "n" * 300
+    assert fade("predict", "")[0] == fade("predict", noise, "--out", "")[0] == 2
+    assert fade("show", "")[0] == fade("show", noise, "--out", "")[0] == 2
+    assert fade("predict", long)[0] == fade("predict", "n/" * 3000)[0] == 3
+    for arguments, expected in (
+        (("predict", noise, "--out", long), 2),
+        (("predict", noise, "--bundle", long), 5),
+        (("show", long), 3),
+        (("show", noise, "--out", f"{long}.png"), 5),
+        (("show", noise, "--out", tmp_path / "x"), 2),
+        (("show", noise, "--out", tmp_path / "x.txt"), 2),
+        (("show", noise, "--out", tmp_path), 2),
+        (("bundle", long), 5),
+        (("table", long), 5),
+    ):
+        code, text, error = fade(*arguments)
+        assert (code, text) == (expected, ""), error
+        assert error.startswith("error: ")
+        assert "unexpected" not in error
+        assert error.count("\n") == 1
+    assert fade("predict", noise.parent / "*.gif")[0] == 3
+    assert fade("predict", noise, "--category", "plate")[0] == 2
+    assert fade("predict", noise, "--shots", "7")[0] == 2
+    assert fade("predict", noise, "--bundle", "none.fade")[0] == 5
+    assert fade("predict", noise, "--weights", "x.pt")[0] == 2
+    assert fade("predict", noise, "--bundle", "none.fade", "--shots", "1")[0] == 2
+
+
+def test_bundle_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.fade"
+    code, text, _ = fade("bundle", path, "--with-weights", "--shots", "1")
+    assert code == 0
+    assert "1 categories, 1 shots, seed 0" in text
+    os.chdir(tmp_path)  # nothing of the project is needed
+    code, text, _ = fade("predict", noise, "--bundle", path)
+    assert code == 10
+    assert "anomalous" in text
+
+
+def test_show_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    out = tmp_path / "why.png"
+    code, text, _ = fade("show", noise, "--out", out)
+    assert code == 0
+    assert "region 1: pixels" in text
+    assert "nearest normal patch: weave/train/good/" in text
+    assert "abnormal prompt, cosine" in text
+    with Image.open(out) as drawn:
+        assert drawn.size == (120, 90)
+    content = json.loads(fade("show", noise, "--json", "--level", "0")[1])
+    assert content["regions"][0]["nearest"]["distance"] > 0

@@ -1,0 +1,153 @@
+"""dvc.yaml against the artefact table, the parameters and what the stages import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.artefacts.catalogue import ARTEFACTS
+from pipeline.config.schema import load_params
+from tests.imports import ROOT, closure, modules
+from tests.projects import STAGES
+
+DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+NO_DVC_PARAMETER = ("runtime", "cluster")
+
+
+def _listed(items: list[Any]) -> dict[str, dict[str, Any]]:
+    """Outs by path, with their options."""
+    return {
+        path: options
+        for item in items
+        for path, options in (item.items() if isinstance(item, dict) else [(item, {})])
+    }
+
+
+def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        section = isinstance(value, dict) and name.count(".") <= 1 and value
+        whole = name in ("text.overrides",) or name.startswith(("fusion.", "vision."))
+        if section and not whole:
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name
+
+
+def test_stages_are_those_of_the_design() -> None:
+    assert tuple(DVC["stages"]) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_command(stage: str) -> None:
+    assert DVC["stages"][stage]["cmd"] == f"python -m stages.{stage}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_outs_are_the_artefacts_of_the_stage(stage: str) -> None:
+    content = DVC["stages"][stage]
+    outs = _listed(content["outs"]) | _listed(content.get("metrics", []))
+    artefacts = {str(a.path): a for a in ARTEFACTS if a.stage == stage}
+    assert set(outs) == set(artefacts)
+    for path, artefact in artefacts.items():
+        assert outs[path].get("cache", True) is not artefact.receipt
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_module_that_a_stage_imports_is_a_dependency(stage: str) -> None:
+    declared = {d for d in DVC["stages"][stage]["deps"] if d.endswith(".py")}
+    imported = {str(modules()[m].relative_to(ROOT)) for m in closure(f"stages.{stage}")}
+    assert declared == imported, "dvc.yaml: dependencies of the stage that differ from its imports"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_artefact_that_a_stage_names_is_a_dependency_or_an_out(stage: str) -> None:
+    """A stage that reads an artefact imports its constant."""
+    import pipeline.artefacts.catalogue
+
+    source = modules()[f"stages.{stage}"].read_text()
+    content = DVC["stages"][stage]
+    known = {*content["deps"], *_listed(content["outs"]), *_listed(content.get("metrics", []))}
+    for name, artefact in vars(pipeline.artefacts.catalogue).items():
+        if artefact in ARTEFACTS and f"{name}.path" in source:
+            assert str(artefact.path) in known, f"{stage} uses {name}"
+
+
+def test_artefacts_that_stages_depend_on_are_made_by_earlier_ones() -> None:
+    maker = {str(a.path): STAGES.index(a.stage) for a in ARTEFACTS}
+    for number, stage in enumerate(STAGES):
+        for dependency in DVC["stages"][stage]["deps"]:
+            assert maker.get(dependency, -1) < number
+
+
+def test_every_declared_parameter_stands_in_params_yaml_and_none_is_forgotten() -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    leaves = set(_leaves(content))
+    declared = {name for stage in STAGES for name in DVC["stages"][stage]["params"]}
+    assert declared == {name for name in leaves if not name.startswith(NO_DVC_PARAMETER)}
+
+
+def test_params_yaml_names_every_parameter_there_is() -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    dumped = load_params(ROOT / "params.yaml").model_dump()
+    assert set(_leaves(content)) == set(_leaves(dumped))
+
+
+class _Recorder:
+    """A section of parameters that notes which leaves are read."""
+
+    def __init__(self, section: Any, name: str, seen: set[str]) -> None:
+        self._section, self._name, self._seen = section, name, seen
+
+    def __getattr__(self, key: str) -> Any:
+        from pydantic import BaseModel
+
+        value = getattr(self._section, key)
+        name = f"{self._name}.{key}" if self._name else key
+        if key in type(self._section).model_fields:
+            if isinstance(value, BaseModel) and not type(value).__name__.startswith("ByShots"):
+                return _Recorder(value, name, self._seen)
+            self._seen.add(name)
+            return value
+        member = getattr(type(self._section), key)
+        if isinstance(member, property):
+            assert member.fget is not None
+            return member.fget(self)
+        return lambda *args: member(self, *args)
+
+
+@pytest.mark.parametrize("stage", STAGES[:-1])  # the report shows, and declares, all of them
+def test_stages_declare_the_parameters_that_they_read(
+    stage: str, recorded: dict[str, set[str]]
+) -> None:
+    read = {name for name in recorded[stage] if not name.startswith(NO_DVC_PARAMETER)}
+    declared = set(DVC["stages"][stage]["params"])
+    assert read <= declared, f"{stage} reads undeclared {sorted(read - declared)}"
+
+
+@pytest.fixture(scope="module")
+def recorded(
+    tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Any
+) -> dict[str, set[str]]:
+    """By stage the parameters that it read in a real run with both sides and two trials."""
+    import importlib
+
+    from pipeline.config.schema import parse_params
+    from tests.projects import changed, golden_params, project
+
+    content = changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96],
+        dataset__limit=2,
+        threshold__images=2,
+    )
+    seen: dict[str, set[str]] = {}
+    with project(tmp_path_factory.mktemp("recorded"), content):
+        for stage in STAGES[:-1]:
+            seen[stage] = set()
+            params: Any = _Recorder(parse_params(content), "", seen[stage])
+            importlib.import_module(f"stages.{stage}").run(params)
+    return seen

@@ -1,0 +1,149 @@
+"""Project folders apart from the clone, and what stands for the code in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fade.errors import ParameterError
+from pipeline.config.schema import load_params, parse_params
+from pipeline.project import scaffold
+from tests.projects import ROOT, STAGES, changed, golden_params
+
+
+@pytest.mark.parametrize(
+    ("packaged", "original"), [("pipeline", "dvc.yaml"), ("demo", "pipeline/demo/dvc.yaml")]
+)
+def test_what_is_packaged_is_the_repositorys(packaged: str, original: str) -> None:
+    text = (ROOT / "pipeline" / "project" / f"{packaged}.yaml").read_text(encoding="utf-8")
+    assert text == (ROOT / original).read_text(encoding="utf-8"), (
+        f"copy {original} to pipeline/project/{packaged}.yaml"
+    )
+
+
+def test_a_projects_stages_name_no_code() -> None:
+    root = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    ours = yaml.safe_load(scaffold.project_dvc_yaml())["stages"]
+    assert tuple(ours) == STAGES
+    for name, stage in ours.items():
+        assert stage["params"] == [*root[name]["params"], {"code.json": [name]}]
+        for key in ("cmd", "outs", "metrics"):
+            assert stage.get(key) == root[name].get(key)
+        assert not {d.split("/")[0] for d in stage["deps"]} & set(scaffold.PACKAGES)
+        left = set(root[name]["deps"]) - set(stage["deps"])
+        assert all((ROOT / dependency).exists() for dependency in left)
+
+
+def test_every_stage_has_a_hash() -> None:
+    hashes = scaffold.code_hashes()
+    assert set(hashes) == {*STAGES, "images"}
+    assert len(set(hashes.values())) == len(hashes)
+
+
+def test_a_hash_is_of_names_and_content(tmp_path: Path) -> None:
+    (tmp_path / "fade" / "deep").mkdir(parents=True)
+    one, other = tmp_path / "fade" / "a.py", tmp_path / "fade" / "deep" / "b.json"
+    one.write_text("1")
+    other.write_text("2")
+    deps = ["fade/a.py", "fade/deep"]
+    before = scaffold._digest(tmp_path, deps)
+    assert scaffold._digest(tmp_path, reversed(deps)) == before
+    cached = tmp_path / "fade" / "deep" / "__pycache__"
+    cached.mkdir()
+    (cached / "b.pyc").write_text("other")
+    assert scaffold._digest(tmp_path, deps) == before
+    other.write_text("3")
+    assert scaffold._digest(tmp_path, deps) != before
+
+
+def test_a_demo_project(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "demo"
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    written = scaffold.create(folder, params, demo=True, git=False)
+    assert all((folder / path).is_file() for path in written)
+    assert (folder / "params.yaml").read_text(encoding="utf-8") == params
+    assert "no_scm = true" in (folder / ".dvc" / "config").read_text()
+    stage = yaml.safe_load((folder / "demo" / "dvc.yaml").read_text())["stages"]["images"]
+    assert stage["wdir"] == ".."
+    assert stage["outs"] == ["data/demo"]
+    assert not (folder / ".git").exists()
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("mine")
+    with pytest.raises(ParameterError, match=r"already has params\.yaml"):
+        scaffold.create(tmp_path, "other", demo=False, git=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+    scaffold.create(tmp_path, "other", demo=False, git=False, force=True)
+    assert (tmp_path / "params.yaml").read_text() == "mine"
+    assert (tmp_path / "dvc.yaml").read_text() == scaffold.project_dvc_yaml()
+
+
+def test_no_folder_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ParameterError, match="cannot become a project folder"):
+        scaffold.create(tmp_path / "file" / "project", "x", demo=False, git=False)
+
+
+def test_refresh(tmp_path: Path) -> None:
+    assert not scaffold.refresh_code(tmp_path)
+    assert not (tmp_path / "code.json").exists()
+    scaffold.create(tmp_path, "x", demo=False, git=False)
+    assert not scaffold.refresh_code(tmp_path)
+    (tmp_path / "code.json").write_text("{}")
+    assert scaffold.refresh_code(tmp_path)
+    assert json.loads((tmp_path / "code.json").read_text()) == scaffold.code_hashes()
+
+
+def test_paths_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("clip.pt").touch()
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["new", "p", "--preset", "visa-zeroshot-both", "--data", "visa", "--weights", "clip.pt"]
+        )
+    assert not ended.value.code
+    params = load_params(Path("p/params.yaml"))
+    assert params.dataset.path == params.dataset.watch == str(tmp_path / "visa")
+    assert params.model.pretrained == str(tmp_path / "clip.pt")
+    assert not Path("p/demo").exists()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_dvc_runs_it(tmp_path: Path, golden_checkpoint: Path) -> None:
+    """Stages run from the installed package, and again when their own code changes."""
+    content = changed(
+        golden_params("zeroshot_language", golden_checkpoint), features__segmentation_sizes=[96]
+    )
+    template = yaml.safe_load((ROOT / "params.yaml").read_text())
+    full = parse_params({**template, **content}).model_dump()
+    scaffold.create(tmp_path, yaml.safe_dump(full), demo=False, git=True)
+    assert (tmp_path / ".git").is_dir()
+
+    def dvc(*arguments: str) -> list[str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return re.findall(r"Running stage '(\w+)'", done.stdout)
+
+    assert dvc("repro", "select") == ["manifest", "select"]
+    assert dvc("repro", "select") == []
+    hashes = scaffold.code_hashes()
+    (tmp_path / "code.json").write_text(json.dumps({**hashes, "select": "other", "bank": "other"}))
+    assert dvc("repro", "select") == ["select"]

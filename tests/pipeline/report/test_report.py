@@ -1,0 +1,630 @@
+"""The report: what is chosen, how it is drawn, and that the page is whole, safe and repeatable."""
+
+from __future__ import annotations
+
+import base64
+import doctest
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fade.errors import DataError, ParameterError, StoreError
+from fade.metrics import METRICS, PixelHistogram, label_regions
+from fade.types import Trial
+from pipeline.evaluation.thresholds import Threshold
+from pipeline.report import html
+from pipeline.report.gallery import (
+    SIDE,
+    Gallery,
+    colours,
+    data_uri,
+    draw_tiles,
+    heat,
+    outline,
+    overlay,
+    resize_map,
+    select_gallery,
+    thumbnail,
+)
+from pipeline.report.html import ReportInput, cell, render, runs, shown_trial, tables
+from pipeline.report.plots import mean_over_categories, pixel_plots, score_plots, write_plots
+
+NASTY = (
+    "<script>alert(1)</script> \"quoted\" 'single' &amp; <img src=x onerror=alert(2)> {{ 7*7 }}\n"
+    "Größe 缺陷 $x_{$ --> ]]>"
+)
+GOLDEN = Path(__file__).parents[1] / "golden" / "images"
+REASON = "no defect image has a mask"
+
+
+def make_scores(labels: list[bool], scores: list[float], category: str = "nut") -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "image": [f"{category}/test/{i:03}" for i in range(len(labels))],
+            "path": [f"{category}/test/{i:03}.png" for i in range(len(labels))],
+            "category": category,
+            "defect": ["cut" if bad else "good" for bad in labels],
+            "is_anomaly": labels,
+            "shots": 0,
+            "seed": 0,
+            "score": scores,
+        }
+    )
+
+
+def make_pixels() -> PixelHistogram:
+    """A map whose defect is mostly above its ground."""
+    levels = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    mask = np.zeros((64, 64), bool)
+    mask[40:60, 40:60] = True
+    return PixelHistogram.of_image(levels, label_regions(mask))
+
+
+def make_summary(metrics: pd.DataFrame) -> pd.DataFrame:
+    grouped = metrics.groupby(["category", "shots"], sort=False)[list(METRICS)]
+    return grouped.mean().add_suffix("_mean").join(grouped.std().add_suffix("_std")).reset_index()
+
+
+def make_report(
+    first: str = "nut", second: str = "bolt", text: str = "plain", **changes: Any
+) -> ReportInput:
+    """Two categories, 1 and 2 shots with seeds 0 and 1; ``text`` fills every free field."""
+    trials = [(k, s) for k in (1, 2) for s in (0, 1)]
+    part = pd.concat(
+        [
+            make_scores([True, True, False, False], [0.2, 0.9, 0.6, 0.1], name)
+            for name in (first, second)
+        ],
+        ignore_index=True,
+    )
+    scores = pd.concat([part.assign(shots=k, seed=s) for k, s in trials], ignore_index=True)
+    rows = []
+    for k, s in trials:
+        values = {first: 0.5 + 0.1 * k + 0.02 * s, second: 0.25}
+        values["mean"] = (values[first] + values[second]) / 2
+        rows += [
+            {"category": c, "shots": k, "seed": s} | dict.fromkeys(METRICS, v)
+            for c, v in values.items()
+        ]
+    metrics = pd.DataFrame(rows)
+    gone = metrics["category"] == second
+    metrics.loc[gone, "full_pixel_auroc"] = np.nan
+    metrics.loc[metrics["category"] == "mean", "full_pixel_auroc"] = metrics.loc[
+        metrics["category"] == first, "full_pixel_auroc"
+    ].to_numpy()
+
+    def load_image(path: str) -> np.ndarray:
+        if path.endswith("000.png"):
+            raise DataError(f"{path} cannot be decoded ({text}): copy it again")
+        return np.full((30, 40, 3), 200, np.uint8)
+
+    mask = np.zeros((30, 40), bool)
+    mask[10:20, 10:20] = True
+    report = ReportInput(
+        title=text,
+        parameters={"dataset": {"path": text, "format": "mvtec"}, "vision": {"shots": [1, 2]}},
+        provenance={text: text},
+        warnings=[text],
+        metrics=metrics.assign(schema=1),
+        summary=make_summary(metrics),
+        scores=scores,
+        load_map=lambda label, row: np.full((5, 5), 16 * row, np.uint8),
+        load_image=load_image,
+        load_mask=lambda path: mask,
+        reasons={(second, k, s, "full_pixel_auroc"): f"{REASON} {text}" for k, s in trials},
+        gallery_size=1,
+    )
+    return replace(report, **changes)
+
+
+class Page(HTMLParser):
+    """The skeleton of a page: its tags with attribute names, its attributes, its visible text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.skeleton: list[tuple[str, tuple[str, ...]]] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.inside: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.skeleton.append((tag, tuple(name for name, _ in attrs)))
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside.append("/" + tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self.inside or self.inside[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(make_report())
+
+
+# ---- what is chosen ----
+
+
+def test_gallery_takes_the_extremes() -> None:
+    labels = [True, False, True, True, False, True, False]
+    scores = make_scores(labels, [0.5, 0.9, 0.1, 0.8, 0.2, 0.3, 0.4])
+    found = select_gallery(scores, "nut", 2)
+    assert found == Gallery(misses=(2, 5), alarms=(1, 6), hits=(3, 0))
+
+
+def test_gallery_positions_count_within_the_trial_not_the_category() -> None:
+    both = [make_scores([True, False], [0.5, 0.5], name) for name in ("bolt", "nut")]
+    scores = pd.concat(both)  # its index repeats: positions must not come from it
+    assert select_gallery(scores, "nut", 4) == Gallery(misses=(2,), alarms=(3,))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1),
+    st.integers(0, 5),
+)
+def test_gallery_holds_for_any_scores(images: list[tuple[bool, float]], k: int) -> None:
+    labels, values = [list(column) for column in zip(*images, strict=True)]
+    found = select_gallery(make_scores(labels, values), "nut", k)
+    anomalous = [i for i, bad in enumerate(labels) if bad]
+    shown = found.misses + found.hits
+    assert len(set(shown)) == len(shown) == min(2 * k, len(anomalous))
+    assert set(shown) <= set(anomalous)
+    assert 0 <= len(found.misses) - len(found.hits) <= 1
+    rest = [values[i] for i in anomalous if i not in shown]
+    assert [values[i] for i in found.misses] == sorted(values[i] for i in found.misses)
+    assert [values[i] for i in found.hits] == sorted((values[i] for i in found.hits), reverse=True)
+    assert all(values[i] <= v for i in found.misses for v in rest)
+    assert all(values[i] >= v for i in found.hits for v in rest)
+    good = [(-v, i) for i, v in enumerate(values) if not labels[i]]
+    assert found.alarms == tuple(i for _, i in sorted(good)[:k])
+
+
+def test_gallery_without_scores_shows_the_first_images_anomalous_ones_before() -> None:
+    scores = make_scores([False, True, False, True], [np.nan] * 4)
+    assert select_gallery(scores, "nut", 3) == Gallery(unranked=(1, 3, 0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_gallery_refuses_scores_with_holes(bad: float) -> None:
+    with pytest.raises(StoreError, match="1 of 2 scores of category nut"):
+        select_gallery(make_scores([True, False], [0.5, bad]), "nut", 2)
+
+
+def test_gallery_refuses_a_negative_size() -> None:
+    with pytest.raises(ParameterError, match="-1"):
+        select_gallery(make_scores([True], [0.5]), "nut", -1)
+
+
+def test_shown_trial_is_the_largest_shots_with_their_smallest_seed() -> None:
+    one = make_scores([True], [0.5])
+    trials = [(0, 0), (4, 7), (4, 3), (2, 1)]
+    scores = pd.concat([one.assign(shots=k, seed=s) for k, s in trials])
+    assert shown_trial(scores) == Trial(4, 3)
+    assert shown_trial(pd.DataFrame()) is None
+
+
+# ---- how it is drawn ----
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((900, 600), (224, 149)), ((20, 40), (112, 224)), ((1, 5000), (1, 224))],
+)
+def test_thumbnail_keeps_proportions(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    drawn = thumbnail(np.full((*shape, 3), 77, np.uint8))
+    assert drawn.shape == (*size, 3)
+    assert np.all(drawn == 77)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: thumbnail(np.zeros((4, 4), np.uint8)),
+        lambda: thumbnail(np.zeros((4, 4, 3), np.float32)),
+        lambda: thumbnail(np.zeros((0, 4, 3), np.uint8)),
+        lambda: outline(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)),
+        lambda: resize_map(np.zeros((4, 4), np.float32), 8, 8),
+        lambda: resize_map(np.zeros((1, 4, 4), np.uint8), 8, 8),
+    ],
+)
+def test_drawing_refuses_other_arrays(draw: Callable[[], Any]) -> None:
+    with pytest.raises(DataError, match="shape"):
+        draw()
+
+
+def test_outline_runs_around_the_defect_and_leaves_the_rest() -> None:
+    image = np.full((100, 100, 3), 128, np.uint8)
+    mask = np.zeros((100, 100), bool)
+    mask[40:60, 40:60] = True
+    drawn = outline(image, mask)
+    changed = np.any(drawn != image, axis=2)
+    assert changed[34:40, 50].any()
+    assert changed[60:66, 50].any()
+    assert not changed[42:58, 42:58].any()
+    assert not changed[:30].any()
+    assert np.all(image == 128)
+
+
+def test_outline_keeps_a_single_pixel_of_a_large_mask() -> None:
+    mask = np.zeros((2000, 2000), bool)
+    mask[1000, 1000] = True
+    drawn = outline(np.zeros((SIDE, SIDE, 3), np.uint8), mask)
+    assert drawn[105:120, 105:120].any()
+    assert not outline(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool)).any()
+
+
+def test_heat_has_one_fixed_scale_that_grows_lighter() -> None:
+    light = colours().astype(float) @ [0.2126, 0.7152, 0.0722]
+    assert light[0] < 5
+    assert light[255] > 240
+    assert np.all(np.diff(light[::8]) > 0)
+    # a flat map keeps its own level's colour: nothing is stretched
+    assert np.all(heat(np.full((3, 3), 40, np.uint8)) == colours()[40])
+
+
+def test_maps_are_resized_bilinearly_with_half_pixel_centres() -> None:
+    levels = np.array([[0, 100], [100, 200]], np.uint8)
+    expected = np.array([0, 25, 75, 100])
+    assert resize_map(levels, 4, 4)[0].tolist() == expected.tolist()
+    assert resize_map(levels, 4, 4)[:, 3].tolist() == (100 + expected).tolist()
+
+
+def test_overlay_lets_the_image_through_where_the_map_is_low() -> None:
+    image = np.full((1, 3, 3), 90, np.uint8)
+    mixed = overlay(image, np.array([[0, 128, 255]], np.uint8))
+    assert mixed[0, 0].tolist() == [90, 90, 90]
+    expected = 90 * 0.15 + 0.85 * colours()[255].astype(float)
+    np.testing.assert_allclose(mixed[0, 2], expected, atol=0.51)
+
+
+def test_data_uri_gives_the_picture_back() -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :30, 0] = 255
+    head, body = data_uri(image).split(",")
+    assert head == "data:image/webp;base64"
+    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(body))).convert("RGB")).astype(int)
+    assert back.shape == image.shape
+    assert back[20, 10, 0] > 230
+    assert back[20, 10, 2] < 25
+    assert back[20, 50].max() < 25
+
+
+def failing(message: str) -> Callable[[], Any]:
+    def load() -> Any:
+        raise DataError(message)
+
+    return load
+
+
+def test_tiles_show_what_they_can() -> None:
+    image, levels = np.zeros((30, 40, 3), np.uint8), np.zeros((5, 5), np.uint8)
+    mask = np.ones((30, 40), bool)
+    whole = draw_tiles(lambda: image, lambda: mask, lambda: levels, True)
+    assert [tile.label for tile in whole] == ["Image", "Mask", "Heat map", "Overlay"]
+    assert all(t.source and (t.width, t.height) == (224, 168) for t in whole)
+
+    dark = draw_tiles(failing("no image"), lambda: mask, lambda: levels, True)
+    assert [bool(tile.source) for tile in dark] == [False, True, True, False]
+    assert dark[0].message == "no image"
+
+    cold = draw_tiles(lambda: image, failing("no luck"), failing("torn"), True)
+    assert [tile.message for tile in cold[1:3]] == ["no luck", "torn"]
+
+    plain = draw_tiles(lambda: image, lambda: None, lambda: None, True)
+    assert [(t.label, t.message) for t in plain] == [("Image", ""), ("Mask", "no mask")]
+
+
+def test_masks_of_good_images_are_not_asked_for() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    tiles = draw_tiles(lambda: image, failing("asked"), lambda: None, False)
+    assert tiles[1].message == "good: no defect"
+
+
+# ---- the page ----
+
+
+def test_same_inputs_same_bytes(page: str) -> None:
+    assert render(make_report()) == page
+
+
+def test_page_loads_nothing(page: str) -> None:
+    found = Page(page)
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & {
+        t for t, _ in found.skeleton
+    }
+    assert found.values("src")
+    assert all(value.startswith("data:image/") for value in found.values("src"))
+    assert all(value.startswith("#") for value in found.values("href"))
+    assert set(found.values("href")) == {"#" + value for value in found.values("id")} - {"#reading"}
+    assert "url(" not in page
+    assert "@import" not in page
+    assert not re.search(r"https?://", page)
+
+
+def test_policy_admits_only_the_pages_own_script(page: str) -> None:
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(scripts) == 1
+    policy = next(v for v in Page(page).values("content") if "script-src" in v)
+    assert f"script-src '{html._digest(scripts[0])}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_nasty_names_inject_nothing(page: str) -> None:
+    # tables hold valid Unicode only, parameters may hold a path's undecodable byte
+    text = NASTY + "\udcff"
+    nasty = render(make_report(first=NASTY, second="plain\u2028" + NASTY, text=text))
+    found, plain = Page(nasty), Page(page)
+    assert found.skeleton == plain.skeleton
+    assert "<script>alert" not in nasty
+    assert "49" not in re.findall(r"\{\{.*?\}\}|49", nasty.split("<nav")[0])
+    assert NASTY + "\\udcff" in "".join(found.text)
+    assert any(NASTY in title for title in found.values("title"))
+    assert any(NASTY in alt for alt in found.values("alt"))
+    nasty.encode("utf-8")
+
+
+def test_numbers_are_percentages_with_spread_and_reasons() -> None:
+    one, two = tables(make_report())
+    assert (one.shots, one.seeds, two.shots) == (1, (0, 1), 2)
+    assert [row.label for row in one.rows] == ["nut", "bolt"]
+    first = one.rows[0].cells[0]
+    assert (first.text, first.spread, first.note) == ("61.0", "1.4", "")
+    at = METRICS.index("full_pixel_auroc")
+    undefined = one.rows[1].cells[at]
+    assert (undefined.text, undefined.value, undefined.note) == ("\u2013", "", f"{REASON} plain")
+    assert one.mean.cells[0].text == "43.0"
+    assert one.mean.cells[at].note == "mean over 1 of 2 categories"
+
+
+def test_a_metric_undefined_for_some_seeds_says_for_which() -> None:
+    report = make_report(reasons={("nut", 1, 1, METRICS[0]): "no good images"})
+    assert tables(report)[0].rows[0].cells[0].note == "seed 1: no good images"
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert cell(0.5, 0.0, 1).spread == ""
+    assert cell(0.99949, 0.0, 2) == html.Cell("99.9", "0.0", "0.99949")
+
+
+def test_means_come_from_the_summary_or_else_from_the_metrics() -> None:
+    report = make_report()
+    given_ = mean_over_categories(report.summary, report.metrics)
+    without = report.summary[report.summary["category"] != "mean"]
+    derived = mean_over_categories(without, report.metrics)
+    pd.testing.assert_frame_equal(given_[derived.columns], derived)
+
+
+def test_page_says_what_it_shows(page: str) -> None:
+    text = " ".join("".join(Page(page).text).split())
+    assert "the largest number of shots, 2, with its smallest seed, 0" in text
+    assert "nut/test/000.png cannot be decoded (plain): copy it again" in text
+    for heading in ("Worst misses", "False alarms", "Best hits"):
+        assert text.count(heading) == 2
+    assert "0.900" in text
+    assert f'title="{REASON} plain"' in page
+    assert page.count('alt="colour scale') == 1
+    assert all(("loading" in a) for t, a in Page(page).skeleton if t == "img" and "class" in a)
+
+
+def test_maps_are_asked_by_row_within_the_trial() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def load_map(label: str, row: int) -> None:
+        asked.append((label, row))
+
+    render(make_report(load_map=load_map))
+    # bolt's rows follow nut's four; miss, false alarm, hit
+    rows = [0, 2, 1, 4, 6, 5]
+    assert asked == [("shots2_seed0", row) for row in rows]
+
+
+def test_report_without_test_images() -> None:
+    nothing = pd.DataFrame()
+    text = "".join(Page(render(make_report(metrics=nothing, summary=nothing, scores=nothing))).text)
+    assert "No metrics: there are no test images." in text
+    assert "Worst misses" not in text
+    assert "mvtec" in text
+
+
+def test_report_without_image_scores() -> None:
+    report = make_report()
+    page = render(replace(report, scores=report.scores.assign(score=np.nan)))
+    text = "".join(Page(page).text)
+    assert "There are no image scores to plot." in text
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+def test_tables_of_another_shape_are_refused() -> None:
+    report = make_report()
+    with pytest.raises(StoreError, match="scores lacks defect"):
+        render(replace(report, scores=report.scores.drop(columns="defect")))
+    with pytest.raises(StoreError, match="full_image_auroc_std"):
+        render(replace(report, summary=report.summary.drop(columns="full_image_auroc_std")))
+    labels = report.scores["is_anomaly"].astype(object).where(report.scores.index > 0, None)
+    with pytest.raises(StoreError, match="empty fields in is_anomaly"):
+        render(replace(report, scores=report.scores.assign(is_anomaly=labels)))
+
+
+def test_fifteen_categories_stay_small() -> None:
+    waves = np.sin(np.arange(56) / 3)
+    levels = (127.5 * (1 + waves[:, None] * waves)).astype(np.uint8)
+    anomalous: list[int] = []
+    good: list[int] = []
+    for path in sorted(GOLDEN.glob("*/test/*/000.png")):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        mask = np.zeros(image.shape[:2], bool)
+        mask[20:40, 20:60] = True
+        for sizes, bad in ((anomalous, True), (good, False)):
+            tiles = draw_tiles(partial(np.copy, image), partial(np.copy, mask), lambda: levels, bad)
+            sizes.append(sum(len(tile.source) for tile in tiles))
+    assert len(anomalous) == len(good) == 6
+    rng = np.random.default_rng(0)
+    drawn = score_plots(rng.random(400), rng.random(400) > 0.5) + pixel_plots(make_pixels(), 0.3)
+    plots = sum(len(plot.svg) for plot in drawn) * 4 / 3
+    assert 15 * (8 * np.mean(anomalous) + 4 * np.mean(good) + plots) < 5e6
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(html).failed == 0
+
+
+# ---- plots ----
+
+
+def test_thresholds_are_shown_with_what_they_rest_on() -> None:
+    thresholds = [
+        Threshold("nut", 2, 0, 0.6, 120, "training", 7, f"7 images {NASTY}"),
+        Threshold("bolt", 2, 0, None, None, "none", 0, "no decision: nothing"),
+        Threshold("nut", 1, 0, 0.123, 120, "training", 7, "another trial"),
+    ]
+    page = render(make_report(thresholds=thresholds))
+    assert "0.600" in page
+    assert "no decision: nothing" in page
+    assert "another trial" not in page
+    assert NASTY not in page
+    assert "1 of 2 good images are called anomalous" not in page
+    text = " ".join(" ".join(Page(page).text).split())
+    assert "nut 0.600 120 0 of 2 1 of 2 training images 7 7 images" in text
+    assert "optimistic" not in text
+    assert (
+        "At the threshold 0.600: 0 of 2 good images are called anomalous, and 1 of 2 anomalous ones "
+        "are missed."
+    ) in page
+    assert page.count("At the threshold") == 1
+    assert "Decisions" not in render(make_report())
+
+
+def test_thresholds_from_test_labels_are_marked() -> None:
+    found = [Threshold("nut", 2, 0, 0.5, 9, "labels", 4, "best F1 on the labels themselves")]
+    text = " ".join(" ".join(Page(render(make_report(thresholds=found))).text).split())
+    assert "test labels optimistic 4" in text
+
+
+def test_every_run_is_listed_with_its_reasons() -> None:
+    found = runs(make_report())
+    assert [(run.category, run.shots, run.seed) for run in found[:4]] == [
+        ("nut", 1, 0), ("bolt", 1, 0), ("mean", 1, 0), ("nut", 1, 1)
+    ]  # fmt: skip
+    assert len(found) == 12
+    assert found[3].cells[0].text == "62.0"
+    assert found[1].cells[METRICS.index("full_pixel_auroc")].note == f"{REASON} plain"
+
+
+def test_pixels_become_plots_of_their_category_alone() -> None:
+    page = render(make_report(pixels={("nut", Trial(2, 0)): make_pixels()}))
+    alts = Page(page).values("alt")
+    assert "PRO of nut" in alts
+    assert "Pixel levels of nut" in alts
+    assert "PRO of bolt" not in alts
+
+
+def test_left_out_images_are_listed_and_counted() -> None:
+    reasons = [f"{n}.png is empty {NASTY}" for n in range(html.LISTED + 7)]
+    text = "".join(Page(render(make_report(skipped=reasons))).text)
+    assert f"Images left out ({html.LISTED + 7})" in text
+    assert reasons[html.LISTED - 1] in text
+    assert f"{html.LISTED}.png is empty" not in text
+    assert "and 7 more" in text
+
+
+def test_many_categories_are_folded() -> None:
+    scores = pd.concat(
+        [make_scores([True, False], [0.9, 0.1], f"c{n}") for n in range(html.OPEN_SECTIONS + 1)]
+    )
+    nothing = pd.DataFrame()
+    few = scores[scores["category"] != "c0"]
+    for rows, folded in ((scores, True), (few, False)):
+        page = render(make_report(scores=rows, metrics=nothing, summary=nothing))
+        found = re.findall(r'<details class="category"[^>]*>', page)
+        assert [" open" not in tag for tag in found] == [folded] * len(found)
+
+
+def test_a_threshold_is_a_line() -> None:
+    scores, labels = np.array([0.1, 0.2, 0.9]), np.array([False, False, True])
+    drawn = score_plots(scores, labels, 0.5)
+    assert drawn != score_plots(scores, labels)
+    assert drawn == score_plots(scores, labels, 0.5)
+
+
+def test_score_plots_are_equal_svg_without_a_date() -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = rng.random(50), rng.random(50) > 0.5
+    drawn = score_plots(scores, labels)
+    assert drawn == score_plots(scores, labels)
+    assert [plot.title for plot in drawn] == [
+        "Image scores",
+        "ROC of images",
+        "Precision and recall",
+    ]
+    for plot in drawn:
+        assert ET.fromstring(plot.svg).tag.endswith("svg")
+        assert "dc:date" not in plot.svg
+        assert plot.title in plot.svg
+    assert f"anomalous ({labels.sum()})" in drawn[0].svg
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [([True, True], "needs good and"), ([False, False], "needs anomalous images")],
+)
+def test_score_plots_say_what_is_missing(labels: list[bool], said: str) -> None:
+    drawn = score_plots(np.array([0.5, 0.5]), np.array(labels))
+    assert any(said in plot.svg for plot in drawn)
+
+
+def test_pixel_plots_show_the_levels_and_the_pro_curve() -> None:
+    levels, pro = pixel_plots(make_pixels(), 0.25, 120)
+    assert (levels.title, pro.title) == ("Pixel levels", "PRO")
+    assert pixel_plots(make_pixels(), 0.25, 120) == (levels, pro)
+    assert levels != pixel_plots(make_pixels(), 0.25)[0]
+    assert ">0.125<" in pro.svg
+    assert "needs defects with masks" in pixel_plots(PixelHistogram.empty(), 0.3)[1].svg
+
+
+def test_score_plots_of_many_images_stay_small() -> None:
+    rng = np.random.default_rng(0)
+    drawn = score_plots(rng.random(20_000), rng.random(20_000) > 0.5)
+    assert sum(len(plot.svg) for plot in drawn) < 100_000
+
+
+def test_plots_for_dvc_are_equal_pngs(tmp_path: Path) -> None:
+    report = make_report(first=NASTY)
+    curve = np.array([0.0, 0.1, 1.0]), np.array([0.0, 0.8, 1.0])
+    curves = {f"{NASTY} {n}": {"PRO": curve, "ROC of images": curve} for n in range(7)}
+    paths = write_plots(report.summary, report.metrics, tmp_path / "a", curves)
+    again = write_plots(report.summary, report.metrics, tmp_path / "b", curves)
+    names = ["metrics_by_shots.png", "metrics_by_category.png", "curves.png"]
+    assert [path.name for path in paths] == names
+    for path, other in zip(paths, again, strict=True):
+        assert path.read_bytes() == other.read_bytes()
+        with Image.open(path) as image:
+            assert image.width > 1000
+            assert not {"Software", "Creation Time"} & set(image.info)
+        assert path.stat().st_size < 200_000
+
+
+def test_plots_without_metrics_say_so(tmp_path: Path) -> None:
+    paths = write_plots(pd.DataFrame(), pd.DataFrame(), tmp_path)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)

@@ -1,0 +1,233 @@
+"""The report as a browser shows it: nothing is asked for, nothing is cut off, sorting sorts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fade.metrics import METRICS
+from fade.types import Trial
+from pipeline.evaluation.thresholds import Threshold
+from pipeline.report.html import OPEN_SECTIONS, ReportInput, render
+from tests.browser import Tab, browser, find_browser
+from tests.pipeline.report.test_report import make_pixels, make_report, make_summary
+
+CHROMIUM = find_browser()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt install chromium)")
+
+CATEGORIES = [f"category_{n:02}" for n in range(14)] + ["a very long name with spaces " * 4]
+IMAGES = 100
+WIDTHS = (1280, 375)
+
+
+@lru_cache(maxsize=1)
+def picture(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    return np.asarray(small.resize((480, 320)))
+
+
+def make_large() -> ReportInput:
+    """Fifteen categories of a hundred images, two shots, two seeds."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(IMAGES) % 2 == 1
+    trials = [Trial(k, s) for k in (1, 4) for s in (0, 1)]
+    scores, rows = [], []
+    for trial in trials:
+        for n, name in enumerate(CATEGORIES):
+            values = rng.random(IMAGES) / 2 + labels / 4
+            scores.append(
+                pd.DataFrame(
+                    {
+                        "image": [f"{name}/test/bad/{i:03}" for i in range(IMAGES)],
+                        "path": [f"{name}/test/bad/{i:03}.png" for i in range(IMAGES)],
+                        "category": name, "defect": np.where(labels, "bad", "good"),
+                        "is_anomaly": labels, "shots": trial.shots, "seed": trial.seed,
+                        "score": values,
+                    }
+                )
+            )  # fmt: skip
+            share = (n * 7 % len(CATEGORIES)) / len(CATEGORIES)
+            rows.append(
+                {"category": name, "shots": trial.shots, "seed": trial.seed}
+                | dict.fromkeys(METRICS, share)
+            )
+        mean = float(np.mean([row[METRICS[0]] for row in rows[-len(CATEGORIES) :]]))
+        rows.append(
+            {"category": "mean", "shots": trial.shots, "seed": trial.seed}
+            | dict.fromkeys(METRICS, mean)
+        )
+    metrics = pd.DataFrame(rows)
+    levels = np.add.outer(np.arange(48), np.arange(72)).astype(np.uint8)
+    mask = np.zeros((320, 480), bool)
+    mask[100:160, 200:300] = True
+    remark = "quantile 0.99 over 50 training images outside the bank: the highest of them"
+    return replace(
+        make_report(),
+        title="fifteen categories",
+        warnings=["A line that says what to know."],
+        metrics=metrics,
+        summary=make_summary(metrics),
+        scores=pd.concat(scores, ignore_index=True),
+        load_image=lambda path: picture(),
+        load_mask=lambda path: mask,
+        load_map=lambda trial, row: levels,
+        reasons={},
+        thresholds=[Threshold(name, 4, 0, 0.5, 120, "training", 50, remark) for name in CATEGORIES],
+        pixels={(name, Trial(4, 0)): make_pixels() for name in CATEGORIES},
+        skipped=["broken.png is empty: copy it again"],
+        gallery_size=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    path.write_text(render(make_large()), encoding="utf-8")
+    # 15 x 12 images of four pictures each, and 75 plots
+    assert path.stat().st_size < 12e6
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    assert CHROMIUM is not None
+    with browser(CHROMIUM, tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+def names(tab: Tab, table: str) -> list[str]:
+    script = (
+        f"[...document.querySelector({table!r}).tBodies[0].rows].map((r) => r.cells[0].innerText)"
+    )
+    return [str(name).strip() for name in tab.run(script)]
+
+
+def click(tab: Tab, table: str, column: int) -> str:
+    head = f'document.querySelector({table!r}).querySelector("th[data-column=\\"{column}\\"]")'
+    tab.run(f'{head}.querySelector("button").click()')
+    return str(tab.run(f'{head}.getAttribute("aria-sort")'))
+
+
+def test_a_large_report_opens_at_once_and_asks_for_nothing(tab: Tab, address: str) -> None:
+    tab.size(1280, 900)
+    tab.said.clear()
+    tab.requested.clear()
+    assert tab.open(address) < 20
+    assert tab.requested == [address]
+    assert tab.said == []
+
+
+def test_headings_sort_tables(tab: Tab, address: str) -> None:
+    tab.open(address)
+    table = "#categories table"
+    before = names(tab, table)
+    assert sorted(before) == sorted(name.strip() for name in CATEGORIES)
+    shares = {name.strip(): n * 7 % len(CATEGORIES) for n, name in enumerate(CATEGORIES)}
+    assert click(tab, table, 1) == "descending"
+    assert [shares[name] for name in names(tab, table)] == list(range(14, -1, -1))
+    assert click(tab, table, 1) == "ascending"
+    assert [shares[name] for name in names(tab, table)] == list(range(15))
+    assert click(tab, table, 0) == "ascending"
+    assert names(tab, table) == sorted(names(tab, table))
+    assert click(tab, "#summary table", 0) == "ascending"
+    assert click(tab, "#summary table", 0) == "descending"
+    assert [name.split()[0] for name in names(tab, "#summary table")] == ["4", "1"]
+    # the last one holds every run: by its column of seeds
+    every = "#categories details:last-of-type table"
+    assert click(tab, every, 2) == "ascending"
+    script = (
+        f"[...document.querySelector({every!r}).tBodies[0].rows].map((r) => r.cells[2].innerText)"
+    )
+    tab.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    seeds = tab.run(script)
+    assert seeds == sorted(seeds)
+    assert len(seeds) == 4 * (len(CATEGORIES) + 1)
+
+
+def test_a_link_opens_its_category(tab: Tab, address: str) -> None:
+    assert len(CATEGORIES) > OPEN_SECTIONS
+    tab.size(1280, 900)
+    tab.open(address)
+    is_open = "document.getElementById('category-9').open"
+    assert tab.run(is_open) is False
+    place = (
+        "new Promise((done) => { document.querySelector('nav a[href=\"#category-9\"]').click();"
+        " setTimeout(() => done(document.getElementById('category-9').getBoundingClientRect().top),"
+        " 500); })"
+    )
+    assert 0 <= tab.run(place) < 200
+    assert tab.run(is_open) is True
+    tab.open("about:blank")  # or the address would only move within the page
+    tab.open(address + "#category-3")
+    assert tab.run("document.getElementById('category-3').open") is True
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_cut_off(tab: Tab, address: str, width: int) -> None:
+    tab.size(width, 900)
+    tab.open(address)
+    tab.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    # what is wider than the page must lie in something that scrolls
+    outside = """
+      [...document.body.querySelectorAll("*")].filter((one) => {
+        const box = one.getBoundingClientRect();
+        return box.width && box.right > innerWidth + 1 && !one.closest(".wide, nav div");
+      }).map((one) => one.outerHTML.slice(0, 200))
+    """
+    assert tab.run(outside) == []
+    # and no text may be hidden by a box that is too small for it
+    hidden = """
+      [...document.body.querySelectorAll("th, td, dd, p, button, summary, figcaption, li")]
+        .filter((one) => one.clientWidth && one.scrollWidth > one.clientWidth + 1
+          && getComputedStyle(one).overflowX !== "auto")
+        .map((one) => one.outerHTML.slice(0, 200))
+    """
+    assert tab.run(hidden) == []
+
+
+def test_every_picture_shows(tab: Tab, address: str) -> None:
+    tab.size(1280, 900)
+    tab.open(address)
+    tab.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    broken = """
+      Promise.all([...document.images].map((one) => { one.loading = "eager"; return one.decode().then(
+        () => "", () => one.alt); })).then((all) => all.filter(Boolean))
+    """
+    assert tab.run(broken) == []
+    assert tab.run("document.images.length") == 1 + len(CATEGORIES) * (5 + 4 * 8 + 4 * 3)
+
+
+@pytest.mark.parametrize(("scheme", "light"), [("light", True), ("dark", False)])
+def test_it_follows_the_colour_scheme(tab: Tab, address: str, scheme: str, light: bool) -> None:
+    tab.prefer(scheme)
+    tab.size(1280, 900)
+    tab.open(address)
+    with Image.open(io.BytesIO(tab.screenshot())) as shot:
+        assert shot.size == (1280, 900)
+        pixels = np.asarray(shot.convert("L"))
+    # mostly ground, and some ink on it
+    assert (np.median(pixels) > 128) == light
+    assert pixels.std() > 10
+    tab.prefer("light")
+
+
+def test_nasty_names_run_nothing(tab: Tab, tmp_path: Path) -> None:
+    from tests.pipeline.report.test_report import NASTY
+
+    path = tmp_path / "nasty.html"
+    path.write_text(render(make_report(first=NASTY, text=NASTY)), encoding="utf-8")
+    tab.said.clear()
+    tab.open(path.as_uri())
+    assert tab.said == []
+    assert tab.run("document.title").startswith("<script>alert(1)</script>")
+    assert tab.run("document.scripts.length") == 1

@@ -1,0 +1,111 @@
+"""What a stage says: lines that steer no terminal, and a log in which tracebacks stay readable."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fade.errors import CONTROL, ParameterError, plain
+from pipeline import stage as runner
+from pipeline.config.schema import load_params
+from pipeline.stage import check_unchanged, used_parameters
+from tests.projects import ROOT
+
+EVIL = "\x1b[2J\x1b]0;own\x07evil\nmanifest: error: fake line\x9b\u202e.png"
+SHOWN = r"\x1b[2J\x1b]0;own\x07evil\nmanifest: error: fake line\x9b\u202e.png"
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
+    """The stages' log, which gets new handlers here and loses them afterwards."""
+    monkeypatch.chdir(tmp_path)
+    log, before = runner.log, (runner.log.handlers[:], runner.log.level, runner.log.propagate)
+    log.handlers = []
+    yield log
+    for handler in log.handlers:
+        handler.close()
+    log.handlers, log.level, log.propagate = before
+
+
+def lines(text: str) -> list[str]:
+    """Lines, none of which holds a control character."""
+    found = text.split("\n")
+    assert found.pop() == ""
+    assert not [line for line in found if CONTROL.search(line)]
+    return found
+
+
+def test_control_characters_are_written_as_escapes() -> None:
+    assert plain(EVIL) == SHOWN
+    assert plain("Größe 検査.png") == "Größe 検査.png"
+
+
+def test_a_name_makes_no_second_line(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = runner._open_log("manifest")
+    log.warning("1 masks belong to no image: %s", EVIL)
+    said = f"1 masks belong to no image: {SHOWN}"
+    assert lines(capsys.readouterr().err) == [f"manifest: {said}"]
+    assert path is not None
+    (line,) = lines(path.read_text(encoding="utf-8"))
+    assert line.endswith(f"WARNING {said}")
+
+
+def test_full_memory_of_a_gpu_says_what_to_do() -> None:
+    torch = pytest.importorskip("torch")
+    known = runner.for_people(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert known is not None
+    assert known.exit_code == 2
+    assert "runtime.batch_size" in str(known)
+
+
+def test_tracebacks_keep_their_lines(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(params: object) -> None:
+        raise RuntimeError(EVIL)
+
+    stage = ModuleType("broken_stage")
+    stage.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "broken_stage", stage)
+    monkeypatch.setattr(runner, "load_params", lambda: load_params(ROOT / "params.yaml"))
+    with pytest.raises(SystemExit):
+        runner.run_stage("broken_stage")
+    (line,) = lines(capsys.readouterr().err)
+    assert line.startswith(f"broken_stage: unexpected RuntimeError: {SHOWN}; the traceback is in")
+    (file,) = Path("logs").iterdir()
+    written = lines(file.read_text(encoding="utf-8"))
+    assert "Traceback (most recent call last):" in written
+    assert "    raise RuntimeError(EVIL)" in written
+
+
+DVC = "stages:\n  evaluate:\n    cmd: x\n    params: [fusion.vision_weight, evaluate]\n"
+
+
+def test_parameters_that_change_while_a_stage_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert used_parameters("evaluate") == {}
+    Path("dvc.yaml").write_text(DVC)
+    file = Path("params.yaml")
+    text = "fusion: {vision_weight: 0.5, normalize: none}\nevaluate: {size: 64}\n"
+    file.write_text(text)
+    used = used_parameters("evaluate")
+    assert used == {"fusion.vision_weight": 0.5, "evaluate": {"size": 64}}
+    assert used_parameters("unknown") == {}
+    file.write_text(f"# a remark\n{text}".replace("none", "other"))  # nothing that the stage reads
+    check_unchanged("evaluate", used)
+    for changed in (text.replace("0.5", "0.9"), text.replace("64", "65"), "fusion: [", ""):
+        file.write_text(changed)
+        with pytest.raises(ParameterError, match="changed while this stage ran"):
+            check_unchanged("evaluate", used)
+    file.unlink()
+    with pytest.raises(ParameterError, match="changed while this stage ran"):
+        check_unchanged("evaluate", used)
