@@ -20,7 +20,7 @@ import yaml
 
 from fade.errors import CONTROL, FadeError, ParameterError, StoreError, plain, refusal
 from pipeline.artefacts.catalogue import project_root
-from pipeline.config.schema import PARAMS_FILE, leaf, load_params, load_yaml
+from pipeline.config.schema import PARAMS_FILE, differing, leaf, load_params, load_yaml
 from pipeline.process.dvc_watchdog import end_with_dvc
 
 log = logging.getLogger("fade")
@@ -114,13 +114,34 @@ def for_people(error: Exception) -> FadeError | None:
 
 
 def used_parameters(stage: str) -> dict[str, Any]:
-    """The values in params.yaml that dvc.yaml names for a stage, by dotted name; none without it."""
-    try:
-        stages = load_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
-        content = load_yaml(PARAMS_FILE.read_text(encoding="utf-8"))
-        return {name: leaf(content, name) for name in stages[stage].get("params", ())}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+    """The values that dvc.yaml names as a stage's parameters, by dotted name.
+
+    Before a name from another file than params.yaml, such as ``code.json``, stand that file's name and a
+    colon. None without a dvc.yaml, or where it has no such stage: stages may also run without DVC.
+
+    Raises:
+        ParameterError: dvc.yaml, or a file that it names, cannot be read.
+    """
+    file = Path("dvc.yaml")
+    if not file.exists():
         return {}
+    used: dict[str, Any] = {}
+    try:
+        for entry in (load_yaml(file.read_text("utf-8"))["stages"].get(stage) or {}).get(
+            "params", ()
+        ):
+            by_file = {str(PARAMS_FILE): [entry]} if isinstance(entry, str) else entry
+            for name, keys in by_file.items():
+                file = Path(name)
+                # a file that no stage has made yet has no values
+                content = load_yaml(file.read_text("utf-8")) if file.exists() else None
+                of = "" if file == PARAMS_FILE else f"{name}:"
+                used |= {f"{of}{key}": leaf(content, key) for key in keys or (content or {})}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ParameterError(
+            f"{file} cannot be read to see which parameters {stage} uses: {one_line(error)}"
+        ) from None
+    return used
 
 
 def check_unchanged(stage: str, used: Mapping[str, Any]) -> None:
@@ -129,13 +150,17 @@ def check_unchanged(stage: str, used: Mapping[str, Any]) -> None:
     DVC notes parameters when a stage ends, and would take its results for those of the new ones.
 
     Raises:
-        ParameterError: some of them have other values now.
+        ParameterError: some of them have other values now, or cannot be read any more.
     """
     now = used_parameters(stage)
-    changed = [name for name, value in used.items() if now.get(name) != value]
+    changed = [
+        found
+        for name in {**used, **now}
+        for found in differing(used.get(name), now.get(name), name)
+    ]
     if changed:
         raise ParameterError(
-            f"{PARAMS_FILE} changed while this stage ran ({', '.join(sorted(changed)[:5])}): run again; "
+            f"parameters changed while this stage ran ({', '.join(sorted(changed)[:5])}): run again; "
             "what the new values leave as it is is not computed again"
         )
 

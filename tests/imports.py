@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import ast
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-PACKAGES = ("fade", "cache", "pipeline", "stages")
+from pipeline.config.originals import ROOT
+from pipeline.project import code
+
+_KNOWN = code.modules()
 
 
 def modules() -> dict[str, Path]:
     """All modules of the project by name, packages left out."""
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-        for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*.py"))
-        if path.name != "__init__.py"
-    }
+    return {name: path for name, path in _KNOWN.items() if path.name != "__init__.py"}
 
 
 @cache
 def imports(module: str) -> frozenset[str]:
-    """Modules of the project that one of them imports itself, inside functions too."""
-    known = modules()
-    found = set()
-    for node in ast.walk(ast.parse(known[module].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found |= {name for name in names if name in known}
+    """Modules that one of them imports itself, inside functions too.
+
+    A name imported from a package counts as the modules that the package takes its names from.
+    """
+    found: set[str] = set()
+    for name in code.imported(_KNOWN[module]):
+        if name in modules():
+            found.add(name)
+        elif name in _KNOWN:
+            found |= imports(name)
     return frozenset(found - {module})
 
 
 def closure(module: str) -> set[str]:
     """A module and everything of the project that it imports, directly or not."""
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += imports(name)
-    return seen
+    return {name for name in code.closure(module, _KNOWN) if name in modules()}
+
+
+__all__ = ["ROOT", "closure", "imports", "modules"]

@@ -16,6 +16,11 @@ MAY_IMPORT = {
     "pipeline": {"pipeline", "cache", "fade"},
     "stages": {"pipeline", "cache", "fade"},
 }
+ROOMS = (
+    "process", "config", "artefacts", "inventory", "compute", "dataset", "features", "scoring", "evaluation",
+    "report", "stage", "inference", "project", "cli",
+)  # fmt: skip
+"""Of ``pipeline``: each may import those before it. ``demo`` stands apart and imports none."""
 FOREIGN_TO_FADE = {"dvc", "dask", "zarr", "typer", "pandas", "pydantic", "distributed"}
 WORKER_STAGES = ("score_language", "score_vision", "evaluate")
 LIGHT_STAGES = ("manifest", "select", "bank", *WORKER_STAGES)
@@ -29,6 +34,15 @@ def test_no_arrow_against_the_table(module: str) -> None:
     allowed = MAY_IMPORT[module.split(".")[0]]
     for name in imports(module):
         assert any(name == a or name.startswith(f"{a}.") for a in allowed), f"{module} -> {name}"
+
+
+@pytest.mark.parametrize("module", sorted(m for m in modules() if m.startswith("pipeline.")))
+def test_rooms_of_the_pipeline_import_those_before_them(module: str) -> None:
+    room = module.split(".")[1]
+    allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else (room,)
+    for name in imports(module):
+        if name.startswith("pipeline."):
+            assert name.split(".")[1] in allowed, f"{module} -> {name}"
 
 
 def test_no_circle() -> None:

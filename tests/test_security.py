@@ -34,6 +34,7 @@ from pipeline.artefacts.tables import read_csv, read_json, read_table
 from pipeline.config.schema import load_params
 from pipeline.inference.bundle import Bundle, write_bundle
 from pipeline.inference.run import FinishedRun
+from pipeline.project.scaffold import project_dvc_yaml
 from pipeline.stage import for_people, one_line
 from tests.imports import ROOT, modules
 from tests.projects import GOLDEN, STAGES, changed, golden_params, project, run_stages
@@ -356,6 +357,9 @@ def test_yaml_of_the_project_is_plain() -> None:
 
 def test_parameters_reach_no_command_line() -> None:
     """dvc.yaml's commands are the same whatever stands in params.yaml."""
-    for path in (ROOT / "dvc.yaml", ROOT / "pipeline" / "project" / "pipeline.yaml"):
-        for name, stage in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].items():
-            assert stage["cmd"] == f"python -m stages.{name}"
+    clone = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert clone.pop("code")["cmd"] == "python -m pipeline.project.code"
+    for name, stage in clone.items():
+        assert stage["cmd"] == f"python -m stages.{name}"
+    for name, stage in yaml.safe_load(project_dvc_yaml())["stages"].items():
+        assert stage["cmd"] == f"python -P -m stages.{name}"

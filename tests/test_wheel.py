@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("fade", "cache", "pipeline", "stages"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, source / name)
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
@@ -37,8 +37,8 @@ def test_it_holds_the_data_files(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
         "fade/ensembles/descriptions_1.json", "fade/py.typed", "pipeline/demo/fade-demo.json",
-        "pipeline/report/report.html.j2", "pipeline/project/pipeline.yaml",
-        "pipeline/project/demo.yaml",
+        "pipeline/report/report.html.j2", "pipeline/config/dvc.yaml",
+        "pipeline/config/params.yaml", "pipeline/demo/dvc.yaml",
     ):  # fmt: skip
         assert needed in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]

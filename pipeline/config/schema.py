@@ -467,6 +467,18 @@ def leaf(content: Any, name: str) -> Any:
     return content
 
 
+def differing(then: Any, now: Any, name: str = "") -> list[str]:
+    """Dotted names of the leaves in which two values differ, mappings within mappings looked into."""
+    if not (isinstance(then, dict) and isinstance(now, dict)):
+        return [] if then == now else [name]
+    keys = dict.fromkeys((*then, *now))
+    return [
+        found
+        for key in keys
+        for found in differing(then.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+    ]
+
+
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values a node stands for once its aliases are written out.
 

@@ -26,7 +26,7 @@ from pipeline.artefacts.catalogue import (
 )
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
-from pipeline.config.schema import PARAMS_FILE, Params, leaf, load_params, load_yaml
+from pipeline.config.schema import PARAMS_FILE, Params, differing, leaf, load_params, load_yaml
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.features.models import SHIPPED, load_encoder
 from pipeline.scoring.banks import BANK_TABLE, Bank, Comparison, HeldBank, bank_path, comparisons
@@ -309,7 +309,6 @@ def _check_lock(folder: Path) -> None:
             for stage, entry in stages.items()
             if stage != "report"
             for name, value in entry.get("params", {}).get(str(PARAMS_FILE), {}).items()
-            if name not in WHICH_IMAGES
         }
         made = {out["path"]: out.get("md5") for s in stages.values() for out in s.get("outs", ())}
         behind = [
@@ -322,7 +321,12 @@ def _check_lock(folder: Path) -> None:
         return  # stages may also be run without DVC
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         raise StoreError(f"{folder / LOCK} cannot be read: run `fade run`") from None
-    changed = [name for name, value in ran.items() if leaf(content, name) != value]
+    changed = [
+        found
+        for name, value in ran.items()
+        for found in differing(value, leaf(content, name), name)
+        if found not in WHICH_IMAGES
+    ]
     if changed:
         raise StoreError(
             f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(changed)[:5])}): run "

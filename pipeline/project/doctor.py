@@ -197,8 +197,9 @@ def _cores() -> int:
 
 def _project(params: Params) -> Iterator[Finding]:
     from pipeline.artefacts.catalogue import project_root
+    from pipeline.project.code import CODE_FILE
     from pipeline.project.dvc import check_stages
-    from pipeline.project.scaffold import CODE_FILE, DVC_FILE, project_dvc_yaml
+    from pipeline.project.scaffold import DVC_FILE, project_dvc_yaml
 
     check_stages(())
     root = project_root()

@@ -22,8 +22,8 @@ import yaml
 from fade.datasets import fault_of, is_text
 from fade.errors import DataError, ParameterError, summarise
 from pipeline.config.schema import DatasetParams, load_params
+from pipeline.project.code import refresh_code
 from pipeline.project.overrides import overridden, restore
-from pipeline.project.scaffold import refresh_code
 from pipeline.stage import EXIT_CODE_FILE
 
 ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))

@@ -1,32 +1,27 @@
 """Makes a project folder that works on the installed package alone.
 
-The repository's dvc.yaml names code files, which a project does not have. In a project, ``code.json``
-stands for them: for each stage a hash of the installed code that it depends on, which its dvc.yaml
-reads as a parameter. :func:`refresh_code` brings it up to date; ``fade run`` calls it before DVC.
+Its dvc.yaml is the repository's without the stage ``code``, which watches code that a project does not
+have: ``fade run`` brings code.json up to date instead (:mod:`pipeline.project.code`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from fade.errors import ParameterError
+from pipeline.config.originals import original
 from pipeline.config.schema import PARAMS_FILE
+from pipeline.project.code import CODE_FILE, code_text
 
-CODE_FILE = Path("code.json")
-"""Of a project: by stage, the hash of the installed code that it runs."""
 DVC_FILE = Path("dvc.yaml")
 DEMO_FILE = Path("demo") / "dvc.yaml"
-PACKAGES = ("cache", "fade", "pipeline", "stages")
+_REMARKS = re.compile(r"^(?:#.*\n)*")
+_CODE_STAGE = re.compile(r"^  code:\n(?:    .*\n)*\n?", re.MULTILINE)
 
 _HEADER = """\
 # The pipeline, as `fade new` wrote it: change params.yaml instead. code.json stands for the installed
@@ -70,80 +65,19 @@ JSON files put here and named in `text.classification.prompts` or `text.segmenta
 """
 
 
-def _packaged(name: str) -> dict[str, Any]:
-    """The pipeline (``pipeline``) or the demo's images (``demo``), as the repository has them."""
-    text = (resources.files("pipeline.project") / f"{name}.yaml").read_text(encoding="utf-8")
-    stages: dict[str, Any] = yaml.safe_load(text)
-    return stages
-
-
-def _is_code(dependency: str) -> bool:
-    return dependency.split("/")[0] in PACKAGES
-
-
-def _apart(content: dict[str, Any]) -> str:
-    """A dvc.yaml for a project: the stages' code files become an entry of code.json each."""
-    for name, stage in content["stages"].items():
-        deps = [dependency for dependency in stage.pop("deps") if not _is_code(dependency)]
-        if deps:
-            stage["deps"] = deps
-        stage["params"] = [*stage.get("params", ()), {CODE_FILE.name: [name]}]
-        if "wdir" in stage:
-            stage["wdir"] = ".."
-    order = ("wdir", "cmd", "deps", "params", "outs", "metrics")
-    content["stages"] = {
-        name: {key: stage[key] for key in order if key in stage}
-        for name, stage in content["stages"].items()
-    }
-    return _HEADER + yaml.safe_dump(content, sort_keys=False, width=100)
-
-
 def project_dvc_yaml() -> str:
-    """The text of a project's dvc.yaml."""
-    return _apart(_packaged("pipeline"))
+    """The text of a project's dvc.yaml: the repository's without the stage ``code``.
+
+    ``-P`` keeps the project's folder off Python's path: a folder ``stages`` there is not the package.
+    """
+    stages = _CODE_STAGE.sub("", original("dvc.yaml"), count=1)
+    return _HEADER + _REMARKS.sub("", stages).replace("python -m", "python -P -m")
 
 
 def demo_dvc_yaml() -> str:
     """The text of demo/dvc.yaml, whose stage writes the demo's images into data/demo."""
-    return _apart(_packaged("demo"))
-
-
-def code_hashes() -> dict[str, str]:
-    """By stage, the hash of the installed files that the repository's dvc.yaml names for it."""
-    root = Path(str(resources.files("pipeline"))).parent
-    stages = {**_packaged("pipeline")["stages"], **_packaged("demo")["stages"]}
-    return {name: _digest(root, filter(_is_code, stage["deps"])) for name, stage in stages.items()}
-
-
-def _digest(root: Path, dependencies: Iterable[str]) -> str:
-    digest = hashlib.blake2b(digest_size=20)
-    for dependency in sorted(dependencies):
-        place = root / dependency
-        files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
-        for file in files:
-            if "__pycache__" not in file.parts:
-                data = file.read_bytes()
-                digest.update(f"{file.relative_to(root).as_posix()}\0{len(data)}\0".encode() + data)
-    return digest.hexdigest()
-
-
-def refresh_code(folder: Path = Path()) -> bool:
-    """Bring a project's code.json up to date with the installed code; whether it changed.
-
-    Nothing happens where there is none, as in a clone, whose dvc.yaml names the files themselves.
-    """
-    file = folder / CODE_FILE
-    if not file.is_file():
-        return False
-    text = _code_text()
-    if file.read_text(encoding="utf-8") == text:
-        return False
-    file.write_text(text, encoding="utf-8")
-    return True
-
-
-def _code_text() -> str:
-    return json.dumps(code_hashes(), indent=1) + "\n"
+    text = (resources.files("pipeline.demo") / "dvc.yaml").read_text(encoding="utf-8")
+    return text.replace("wdir: ../..", "wdir: ..").replace("python -m", "python -P -m")
 
 
 def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = False) -> list[Path]:
@@ -166,7 +100,7 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
     files = {
         PARAMS_FILE: params,
         DVC_FILE: project_dvc_yaml(),
-        CODE_FILE: _code_text(),
+        CODE_FILE: code_text(),
         Path(".dvc/config"): _DVC_CONFIG.format(scm="" if scm else "    no_scm = true\n"),
         Path(".dvc/.gitignore"): _DVC_GITIGNORE,
         Path(".dvcignore"): _DVCIGNORE,

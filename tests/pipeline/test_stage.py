@@ -85,7 +85,14 @@ def test_tracebacks_keep_their_lines(
     assert "    raise RuntimeError(EVIL)" in written
 
 
-DVC = "stages:\n  evaluate:\n    cmd: x\n    params: [fusion.vision_weight, evaluate]\n"
+DVC = """stages:
+  evaluate:
+    cmd: x
+    params:
+      - fusion.vision_weight
+      - params.yaml: [evaluate]
+      - code.json: [evaluate]
+"""
 
 
 def test_parameters_that_change_while_a_stage_runs(
@@ -97,15 +104,28 @@ def test_parameters_that_change_while_a_stage_runs(
     file = Path("params.yaml")
     text = "fusion: {vision_weight: 0.5, normalize: none}\nevaluate: {size: 64}\n"
     file.write_text(text)
+    Path("code.json").write_text('{"evaluate": "a1", "report": "b1"}')
     used = used_parameters("evaluate")
-    assert used == {"fusion.vision_weight": 0.5, "evaluate": {"size": 64}}
+    assert used == {
+        "fusion.vision_weight": 0.5, "evaluate": {"size": 64}, "code.json:evaluate": "a1"
+    }  # fmt: skip
     assert used_parameters("unknown") == {}
     file.write_text(f"# a remark\n{text}".replace("none", "other"))  # nothing that the stage reads
     check_unchanged("evaluate", used)
     for changed in (text.replace("0.5", "0.9"), text.replace("64", "65"), "fusion: [", ""):
         file.write_text(changed)
-        with pytest.raises(ParameterError, match="changed while this stage ran"):
+        with pytest.raises(ParameterError, match=r"changed while this stage ran|cannot be read"):
             check_unchanged("evaluate", used)
     file.unlink()
     with pytest.raises(ParameterError, match="changed while this stage ran"):
         check_unchanged("evaluate", used)
+    file.write_text(text)
+    Path("code.json").write_text('{"evaluate": "a2", "report": "b1"}')
+    with pytest.raises(
+        ParameterError, match=r"changed while this stage ran \(code\.json:evaluate\)"
+    ):
+        check_unchanged("evaluate", used)
+    for broken in ("stages: [", "stages: {evaluate: {params: 3}}", "x: 1"):
+        Path("dvc.yaml").write_text(broken)
+        with pytest.raises(ParameterError, match=r"dvc\.yaml cannot be read"):
+            used_parameters("evaluate")

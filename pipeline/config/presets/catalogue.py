@@ -1,7 +1,7 @@
 """The presets by name, and the params.yaml that each one becomes.
 
-A preset is a choice of values; the text comes from ``template.yaml``, a copy of the repository's
-params.yaml, so that a written file keeps its questions and comments. The values are those of the
+A preset is a choice of values; the text is the repository's params.yaml, so that a written file keeps its
+questions and comments. The values are those of the
 examples of FADE's official implementation (arXiv 2409.00556).
 """
 
@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from fade.errors import ParameterError
+from pipeline.config.originals import original
 from pipeline.config.schema import dump_yaml, load_yaml, parse_params
 
 DEMO = "demo"
@@ -172,8 +172,7 @@ def find_preset(name: str) -> Preset:
 
 def template() -> str:
     """The commented params.yaml that presets are written over."""
-    file = resources.files("pipeline.config.presets") / "template.yaml"
-    return file.read_text(encoding="utf-8")
+    return original("params.yaml")
 
 
 def render(preset: Preset, *, data: str | None = None, weights: str | None = None) -> str:

@@ -104,22 +104,6 @@ def test_comments_stay(name: str) -> None:
     assert comments(render(PRESETS[name])) == comments(template())
 
 
-def test_the_template_asks_what_params_yaml_asks() -> None:
-    root = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    assert comments(template()) == comments(root), (
-        "copy params.yaml to pipeline/config/presets/template.yaml"
-    )
-    ours, theirs = (leaves(yaml.safe_load(text)) for text in (template(), root))
-    assert set(map(leaf, ours)) == set(map(leaf, theirs))
-
-
-def test_the_template_is_params_yaml() -> None:
-    root = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    if yaml.safe_load(root)["dataset"]["path"] != "data/demo":
-        pytest.skip("params.yaml is someone's own: its dataset.path is not data/demo")
-    assert template() == root, "copy params.yaml to pipeline/config/presets/template.yaml"
-
-
 def test_demo_is_the_template() -> None:
     assert render(find_preset("demo")) == template()
 

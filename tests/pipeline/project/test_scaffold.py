@@ -16,52 +16,19 @@ import yaml
 from fade.errors import ParameterError
 from pipeline.config.schema import load_params, parse_params
 from pipeline.project import scaffold
-from tests.projects import ROOT, STAGES, changed, golden_params
+from pipeline.project.code import code_hashes, refresh_code
+from tests.projects import ROOT, changed, golden_params
 
 
-@pytest.mark.parametrize(
-    ("packaged", "original"), [("pipeline", "dvc.yaml"), ("demo", "pipeline/demo/dvc.yaml")]
-)
-def test_what_is_packaged_is_the_repositorys(packaged: str, original: str) -> None:
-    text = (ROOT / "pipeline" / "project" / f"{packaged}.yaml").read_text(encoding="utf-8")
-    assert text == (ROOT / original).read_text(encoding="utf-8"), (
-        f"copy {original} to pipeline/project/{packaged}.yaml"
-    )
-
-
-def test_a_projects_stages_name_no_code() -> None:
-    root = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    ours = yaml.safe_load(scaffold.project_dvc_yaml())["stages"]
-    assert tuple(ours) == STAGES
-    for name, stage in ours.items():
-        assert stage["params"] == [*root[name]["params"], {"code.json": [name]}]
-        for key in ("cmd", "outs", "metrics"):
-            assert stage.get(key) == root[name].get(key)
-        assert not {d.split("/")[0] for d in stage["deps"]} & set(scaffold.PACKAGES)
-        left = set(root[name]["deps"]) - set(stage["deps"])
-        assert all((ROOT / dependency).exists() for dependency in left)
-
-
-def test_every_stage_has_a_hash() -> None:
-    hashes = scaffold.code_hashes()
-    assert set(hashes) == {*STAGES, "images"}
-    assert len(set(hashes.values())) == len(hashes)
-
-
-def test_a_hash_is_of_names_and_content(tmp_path: Path) -> None:
-    (tmp_path / "fade" / "deep").mkdir(parents=True)
-    one, other = tmp_path / "fade" / "a.py", tmp_path / "fade" / "deep" / "b.json"
-    one.write_text("1")
-    other.write_text("2")
-    deps = ["fade/a.py", "fade/deep"]
-    before = scaffold._digest(tmp_path, deps)
-    assert scaffold._digest(tmp_path, reversed(deps)) == before
-    cached = tmp_path / "fade" / "deep" / "__pycache__"
-    cached.mkdir()
-    (cached / "b.pyc").write_text("other")
-    assert scaffold._digest(tmp_path, deps) == before
-    other.write_text("3")
-    assert scaffold._digest(tmp_path, deps) != before
+def test_a_projects_dvc_yaml_is_the_clones_without_its_code() -> None:
+    clone = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    del clone["stages"]["code"]
+    for stage in clone["stages"].values():
+        stage["cmd"] = stage["cmd"].replace("python -m", "python -P -m")
+    text = scaffold.project_dvc_yaml()
+    assert yaml.safe_load(text) == clone
+    assert text.startswith("# The pipeline, as `fade new` wrote it")
+    assert "stage `code`" not in text
 
 
 def test_a_demo_project(tmp_path: Path) -> None:
@@ -94,13 +61,13 @@ def test_no_folder_below_a_file(tmp_path: Path) -> None:
 
 
 def test_refresh(tmp_path: Path) -> None:
-    assert not scaffold.refresh_code(tmp_path)
+    assert not refresh_code(tmp_path)
     assert not (tmp_path / "code.json").exists()
     scaffold.create(tmp_path, "x", demo=False, git=False)
-    assert not scaffold.refresh_code(tmp_path)
+    assert not refresh_code(tmp_path)
     (tmp_path / "code.json").write_text("{}")
-    assert scaffold.refresh_code(tmp_path)
-    assert json.loads((tmp_path / "code.json").read_text()) == scaffold.code_hashes()
+    assert refresh_code(tmp_path)
+    assert json.loads((tmp_path / "code.json").read_text()) == code_hashes()
 
 
 def test_paths_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +111,6 @@ def test_dvc_runs_it(tmp_path: Path, golden_checkpoint: Path) -> None:
 
     assert dvc("repro", "select") == ["manifest", "select"]
     assert dvc("repro", "select") == []
-    hashes = scaffold.code_hashes()
+    hashes = code_hashes()
     (tmp_path / "code.json").write_text(json.dumps({**hashes, "select": "other", "bank": "other"}))
     assert dvc("repro", "select") == ["select"]

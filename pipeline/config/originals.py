@@ -1,0 +1,18 @@
+"""The repository's dvc.yaml and params.yaml, from which projects are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+_HERE = Path(__file__).parent
+ROOT = _HERE.parents[1]
+"""The folder that holds the packages: a clone, or an environment's site-packages."""
+
+Original = Literal["dvc.yaml", "params.yaml"]
+
+
+def original(name: Original) -> str:
+    """The text of one of them: the file of the clone, or what the wheel holds in its place."""
+    packaged = _HERE / name
+    return (packaged if packaged.is_file() else ROOT / name).read_text(encoding="utf-8")

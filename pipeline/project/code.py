@@ -1,0 +1,140 @@
+"""Which code each stage runs, as one hash a stage in ``code.json``.
+
+DVC does not follow Python's imports. So ``code.json`` holds, for each stage, a hash of all modules that
+the stage imports, directly or not, and of the data files that it reads beside them. Each stage of
+dvc.yaml names its own entry as a parameter, and thus runs again exactly when code that it reaches has
+changed.
+
+In a clone the stage ``code`` of dvc.yaml writes the file. In a project of ``fade new`` the code is the
+installed package, which DVC cannot watch: :func:`refresh_code` writes the file before each ``fade run``.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from pipeline.config.originals import ROOT
+
+CODE_FILE = Path("code.json")
+PACKAGES = ("cache", "fade", "pipeline", "stages")
+_DEMO_MODEL = ("pipeline/demo/fade-demo.json", "pipeline/demo/fade-demo.safetensors")
+DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "extract": _DEMO_MODEL,
+        "text": ("fade/ensembles", *_DEMO_MODEL),
+        "stream": ("fade/ensembles", *_DEMO_MODEL),
+        "score_language": ("fade/ensembles",),
+        "report": ("pipeline/report/report.html.j2",),
+    }
+)
+"""By stage, files and folders of the packages that it reads without importing them."""
+OTHERS: Mapping[str, str] = MappingProxyType({"images": "pipeline.demo.__main__"})
+"""Modules of the stages that do not lie in ``stages``: the demo's images."""
+
+
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """All modules of the packages by name; a package stands for its ``__init__``."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Names of all modules that a file may import, inside functions too.
+
+    ``from a import b`` may import the module ``a.b``.
+    """
+    names = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
+
+
+def _packages(name: str) -> Iterator[str]:
+    """The packages that a module lies in, the innermost first."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def closure(name: str, known: Mapping[str, Path]) -> set[str]:
+    """A module and all modules among ``known`` that it imports, directly or not.
+
+    Importing a module runs the packages around it: they are among them.
+    """
+    seen: set[str] = set()
+    waiting = {name}
+    while waiting:
+        found = waiting.pop()
+        seen.add(found)
+        near = {found, *imported(known[found])}
+        waiting |= {
+            *near,
+            *(around for one in near for around in _packages(one)),
+        } & known.keys() - seen
+    return seen
+
+
+def code_hashes(root: Path = ROOT) -> dict[str, str]:
+    """By stage, the hash of the code that it runs: 40 hexadecimal digits.
+
+    Args:
+        root: the folder that holds the packages.
+    """
+    known = modules(root)
+    starts = {
+        name.removeprefix("stages."): name for name in known if name.startswith("stages.")
+    } | OTHERS  # fmt: skip
+    return {
+        stage: _digest(root, {known[name] for name in closure(start, known)}, DATA.get(stage, ()))
+        for stage, start in starts.items()
+    }
+
+
+def _digest(root: Path, files: set[Path], data: tuple[str, ...]) -> str:
+    for name in data:
+        place = root / name
+        found = place.rglob("*") if place.is_dir() else (place,)
+        files |= {file for file in found if file.is_file() and "__pycache__" not in file.parts}
+    digest = hashlib.blake2b(digest_size=20)
+    for file in sorted(files):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def code_text() -> str:
+    """The text of ``code.json``."""
+    return json.dumps(code_hashes(), indent=1) + "\n"
+
+
+def refresh_code(folder: Path = Path()) -> bool:
+    """Bring a project's code.json up to date with the installed code; whether it changed.
+
+    Nothing happens where there is none, or where a stage makes it, as in a clone.
+    """
+    file = folder / CODE_FILE
+    if not file.is_file() or folder.resolve() == ROOT:
+        return False
+    text = code_text()
+    if file.read_text(encoding="utf-8") == text:
+        return False
+    file.write_text(text, encoding="utf-8")
+    return True
+
+
+if __name__ == "__main__":
+    CODE_FILE.write_text(code_text(), encoding="utf-8")
