@@ -95,12 +95,10 @@ def code_hashes(root: Path = ROOT) -> dict[str, str]:
         root: the folder that holds the packages.
     """
     known = modules(root)
-    starts = {
-        name.removeprefix("stages."): name for name in known if name.startswith("stages.")
-    } | OTHERS  # fmt: skip
+    stages = {name.removeprefix("stages."): name for name in known if name.startswith("stages.")}
     return {
         stage: _digest(root, {known[name] for name in closure(start, known)}, DATA.get(stage, ()))
-        for stage, start in starts.items()
+        for stage, start in {**stages, **OTHERS}.items()
     }
 
 
