@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "stages": {"pipeline", "cache", "fade"},
 }
 ROOMS = (
-    "process", "config", "artefacts", "inventory", "compute", "dataset", "features", "scoring", "evaluation",
-    "report", "stage", "inference", "project", "cli",
+    "process", "config", "artefacts", "inventory", "compute", "dataset", "features", "scoring",
+    "evaluation", "report", "stage", "inference", "project", "cli",
 )  # fmt: skip
 """Of ``pipeline``: each may import those before it. ``demo`` stands apart and imports none."""
 FOREIGN_TO_FADE = {"dvc", "dask", "zarr", "typer", "pandas", "pydantic", "distributed"}
