@@ -33,7 +33,13 @@ def imports(module: str) -> frozenset[str]:
 
 def closure(module: str) -> set[str]:
     """A module and everything of the project that it imports, directly or not."""
-    return {name for name in code.closure(module, _KNOWN) if name in modules()}
+    seen: set[str] = set()
+    waiting = {module}
+    while waiting:
+        found = waiting.pop()
+        seen.add(found)
+        waiting |= imports(found) - seen
+    return seen
 
 
 __all__ = ["ROOT", "closure", "imports", "modules"]

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
-from fade import text
 from fade.errors import DataError, ParameterError, StoreError
-from fade.text import CLASSIFIERS, TextClassifier, digest, fit, load, read_array, save
+from fade.text import CLASSIFIERS, TextClassifier, classifiers, digest, fit, load, read_array, save
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 GOLDEN_PATCHES = "weave/test/good/000|160|gem|patch"
@@ -141,7 +140,7 @@ def test_float16_and_float32_give_nearly_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_blocks_do_not_change_the_result(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fitted(name).predict_proba(queries())
-    monkeypatch.setattr(text, "BLOCK_BYTES", 1)  # one row a block
+    monkeypatch.setattr(classifiers, "BLOCK_BYTES", 1)  # one row a block
     np.testing.assert_allclose(fitted(name).predict_proba(queries()), whole, rtol=0, atol=1e-12)
 
 

@@ -1,0 +1,224 @@
+"""Nine text classifiers: from embedded prompts to P(normal) and P(abnormal) of image embeddings.
+
+Fitting uses scikit-learn or xgboost; a fitted classifier is nothing but named arrays, and predicts
+in plain numpy. Source: Li, Ivanova, Bruveris, "FADE: Few-shot/zero-shot Anomaly Detection Engine
+using Large Vision-Language Model", BMVC 2024, arXiv 2409.00556, and its official implementation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.errors import DataError, ParameterError, StoreError
+from fade.text.archive import read_archive
+from fade.text.methods import INTEGERS, METHODS, Method
+from fade.text.types import Arrays, Float64, Floats
+
+SCHEMA_VERSION = 1
+NORM_TOLERANCE = 0.01
+BLOCK_BYTES = 2**23
+"""Size of the temporaries that one block of rows may need: small enough to stay in a cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextClassifier:
+    """A fitted classifier.
+
+    Attributes:
+        name: one of :data:`CLASSIFIERS`.
+        arrays: everything that a prediction needs, as plain arrays.
+    """
+
+    name: str
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def dimension(self) -> int:
+        """Length D of the embeddings that it was fitted on."""
+        return int(self.arrays["dimension"])
+
+    def predict_proba(self, x: np.ndarray) -> Float64:
+        """Class probabilities of image embeddings, block by block in bounded memory.
+
+        Args:
+            x: (n, D) float16, float32 or float64, each row L2-normalised. ``average``, ``softmax``
+                and ``max`` compute in float32 unless x is float64.
+
+        Returns:
+            (n, 2) float64: P(normal), P(abnormal).
+
+        Raises:
+            DataError: another shape or type, NaN or infinity, rows that are not normalised.
+        """
+        if x.ndim != 2 or x.shape[1] != self.dimension or x.dtype.kind != "f":
+            raise DataError(
+                f"{self.name} classifier: image embeddings are {x.dtype} of shape {x.shape}, "
+                f"expected floats of shape (n, {self.dimension})"
+            )
+        method = METHODS[self.name]
+        arrays: Arrays = self.arrays
+        if method.precision == "input":
+            dtype = np.dtype(np.float64 if x.dtype.itemsize >= 8 else np.float32)
+            arrays = {key: value.astype(dtype, copy=False) for key, value in arrays.items()}
+        else:
+            dtype = np.dtype(method.precision)
+        result = np.empty((len(x), 2), dtype=np.float64)
+        width = self.dimension + method.width(arrays)
+        rows = max(1, BLOCK_BYTES // (width * dtype.itemsize))
+        for start in range(0, len(x), rows):
+            block = x[start : start + rows].astype(dtype, copy=False)
+            _require_unit_rows(block, f"{self.name} classifier: image embedding", start)
+            result[start : start + rows] = method.predict(arrays, block)
+        return result
+
+
+def fit(name: str, x: np.ndarray, y: np.ndarray) -> TextClassifier:
+    """Fit one classifier on prompt embeddings; the settings are the official ones.
+
+    Args:
+        name: one of :data:`CLASSIFIERS`.
+        x: (m, D) prompt embeddings, each row L2-normalised; handled as float64.
+        y: (m,) labels, 0 = normal, 1 = abnormal; both must occur.
+
+    Raises:
+        ParameterError: unknown name, or the package that it needs is not installed.
+        DataError: wrong shapes, NaN or infinity, one label only, too few prompts.
+    """
+    if name not in METHODS:
+        raise ParameterError(f"text classifier {name!r} is unknown: choose {', '.join(METHODS)}")
+    prompts, labels = _checked_prompts(name, x, y)
+    dimension = np.array(prompts.shape[1], np.int64)
+    return TextClassifier(name, {"dimension": dimension, **METHODS[name].fit(prompts, labels)})
+
+
+def save(classifier: TextClassifier, path: Path) -> None:
+    """Write a classifier as an ``.npz`` file; equal classifiers give equal bytes."""
+    path = Path(path)
+    entries: dict[str, Any] = {
+        "schema_version": np.array(SCHEMA_VERSION, np.int64),
+        "name": np.array(classifier.name),
+        **dict(sorted(classifier.arrays.items())),
+    }
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, **entries)
+        part.replace(path)
+    except OSError as error:  # a full disk does not say which file
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: Path) -> TextClassifier:
+    """Read what :func:`save` wrote.
+
+    Raises:
+        StoreError: the file is missing, damaged, no text classifier, or of another schema version.
+    """
+    try:
+        return loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"text classifier {path} is missing or damaged ({error}): run the text stage again"
+        ) from error
+
+
+def loads(data: bytes) -> TextClassifier:
+    """A classifier from the bytes of a file that :func:`save` wrote.
+
+    Raises:
+        ValueError: it is damaged, no text classifier, of another schema version, or an array has
+            not the type, shape or numbers that a prediction needs; the message says which.
+    """
+    arrays = read_archive(data)
+    version, name = arrays.pop("schema_version", None), arrays.pop("name", None)
+    if version is None or name is None or version.ndim or name.ndim:
+        raise ValueError("it is not a text classifier")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"it has schema version {version}, this code reads {SCHEMA_VERSION}")
+    method = METHODS.get(str(name))
+    if method is None or set(arrays) != {"dimension", *method.shapes}:
+        raise ValueError(f"{name} holds other arrays than this code reads")
+    _check_arrays(method, arrays)
+    return TextClassifier(str(name), arrays)
+
+
+def _check_arrays(method: Method, arrays: Arrays) -> None:
+    """Refuse arrays that a prediction could not use (ValueError)."""
+    dimension = arrays["dimension"]
+    if dimension.dtype != np.int64 or dimension.ndim or dimension < 1:
+        raise ValueError(f"its dimension is {str(dimension)[:60]}")
+    sizes = {"1": 1, "D": int(dimension)}
+    for key, letters in method.shapes.items():
+        array = arrays[key]
+        types = (np.int64,) if key in INTEGERS else (np.float32, np.float64)
+        if array.dtype not in types:
+            raise ValueError(f"{key} holds {array.dtype}, expected {types[-1].__name__}")
+        same = array.ndim == len(letters) and all(
+            sizes.setdefault(letter, size) == size
+            for letter, size in zip(letters, array.shape, strict=True)
+        )
+        if not same or not array.size:
+            raise ValueError(f"{key} has shape {array.shape}, which does not fit the other arrays")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{key} holds NaN or infinity")
+    if problem := method.problem(arrays):
+        raise ValueError(problem)
+
+
+def digest(classifier: TextClassifier) -> str:
+    """Hex SHA-256 over the name and every array's key, type, shape and bytes."""
+    content = hashlib.sha256(classifier.name.encode())
+    for key, array in sorted(classifier.arrays.items()):
+        content.update(f"\n{key} {array.dtype.str} {array.shape}\n".encode())
+        content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()
+
+
+def _checked_prompts(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Float64, NDArray[np.int64]]:
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim != 2 or 0 in x.shape or x.dtype.kind != "f" or y.shape != x.shape[:1]:
+        raise DataError(
+            f"{name} classifier: prompt embeddings are {x.dtype} of shape {x.shape} with labels "
+            f"of shape {y.shape}, expected floats (m, D) and (m,)"
+        )
+    prompts = np.ascontiguousarray(x, dtype=np.float64)
+    _require_unit_rows(prompts, f"{name} classifier: prompt embedding", 0)
+    if not np.isin(y, (0, 1)).all():
+        raise DataError(f"{name} classifier: labels are {np.unique(y)[:5]}, expected 0 and 1")
+    labels = y.astype(np.int64)
+    abnormal = int(labels.sum())
+    counts = (len(labels) - abnormal, abnormal)
+    if 0 in counts:
+        raise DataError(
+            f"{name} classifier: {counts[0]} normal and {counts[1]} abnormal prompts: "
+            "give at least one of each"
+        )
+    total, each = METHODS[name].least
+    if len(labels) < total or min(counts) < each:
+        raise DataError(
+            f"{name} classifier: {counts[0]} normal and {counts[1]} abnormal prompts, it needs "
+            f"at least {total} in all and {each} of each: add prompts or choose another classifier"
+        )
+    return prompts, labels
+
+
+def _require_unit_rows(x: Floats, what: str, start: int) -> None:
+    squares = np.einsum("ij,ij->i", x, x)
+    # Also false for NaN.
+    good = np.abs(squares - 1) <= 2 * NORM_TOLERANCE
+    if not good.all():
+        row = int(np.argmin(good))
+        raise DataError(
+            f"{what} {start + row} has norm {np.sqrt(squares[row]):.6g}, expected 1 "
+            f"(+- {NORM_TOLERANCE}): check the features or normalise them"
+        )
