@@ -25,7 +25,7 @@ FOREIGN_TO_FADE = {"dvc", "dask", "zarr", "typer", "pandas", "pydantic", "distri
 WORKER_STAGES = ("score_language", "score_vision", "evaluate")
 LIGHT_STAGES = ("manifest", "select", "bank", *WORKER_STAGES)
 """Those that need no model: importing torch would take longer than their work."""
-ONLY_FOR_GPUS = {"pipeline.compute.distributed", "fade.device", "fade.gpu"}
+ONLY_FOR_GPUS = {"pipeline.compute.launch", "fade.device", "fade.gpu"}
 """Count GPUs and search on them with torch, and only where there are some."""
 
 

@@ -1,4 +1,4 @@
-"""The repository's dvc.yaml and params.yaml, from which projects are made."""
+"""Where this project's code lies, and its dvc.yaml and params.yaml, from which projects are made."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Literal
 _HERE = Path(__file__).parent
 ROOT = _HERE.parents[1]
 """The folder that holds the packages: a clone, or an environment's site-packages."""
+PACKAGES = ("cache", "fade", "pipeline", "stages")
+"""The packages of this project, in :data:`ROOT`."""
 
 Original = Literal["dvc.yaml", "params.yaml"]
 

@@ -19,10 +19,9 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from pipeline.config.originals import ROOT
+from pipeline.config.originals import PACKAGES, ROOT
 
 CODE_FILE = Path("code.json")
-PACKAGES = ("cache", "fade", "pipeline", "stages")
 _DEMO_MODEL = ("pipeline/demo/fade-demo.json", "pipeline/demo/fade-demo.safetensors")
 DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -202,7 +202,7 @@ def _workers(cluster: ClusterParams, remarks: list[str]) -> tuple[int, int]:
     """How many encode and how many score at once; what is not known becomes a remark."""
     if not cluster.distributed:
         return 1, 1 if cluster.kind == "synchronous" else cluster.workers
-    from pipeline.compute.distributed import close_sessions, count_workers
+    from pipeline.compute.launch import close_sessions, count_workers
 
     try:
         count = count_workers(cluster)

@@ -16,7 +16,7 @@ from pipeline.artefacts.catalogue import ARTEFACTS, MANIFEST, TEST
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.cli.main import main
-from pipeline.compute.distributed import close_sessions
+from pipeline.compute.launch import close_sessions
 from pipeline.inventory import describe, verify
 from tests.machines import Machines
 from tests.objectstore import SECRET, Bucket, Fault, open_bucket

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import pipeline.compute.distributed
+import pipeline.compute.launch
 from cache.store import Store
 from fade.errors import DataError, FadeError, ModelError, ParameterError
-from pipeline.compute.distributed import close_sessions, start_local, visible_gpus
+from pipeline.compute.launch import close_sessions, start_local, visible_gpus
 from pipeline.compute.tasks import iterate_tasks, map_tasks
 from pipeline.config.schema import ClusterParams
 from tests.machines import Machines
@@ -144,7 +145,7 @@ def test_a_worker_without_the_packages(machines: Machines) -> None:
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = ClusterParams(kind="address", address="tcp://127.0.0.1:9")
-    monkeypatch.setattr(pipeline.compute.distributed, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(pipeline.compute.launch, "CONNECT_SECONDS", 1)
     with pytest.raises(ParameterError, match="no dask scheduler answers"):
         map_tasks(refuse, [0], nowhere, "work")
 
@@ -168,7 +169,7 @@ def test_a_worker_that_is_stopped_is_named(
 
 
 def test_something_listens_that_is_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.compute.distributed, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(pipeline.compute.launch, "CONNECT_SECONDS", 1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -364,7 +365,7 @@ def test_no_worker_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_workers_on_this_machine_see_one_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes of kind gpu, with made-up device names, as there need be no GPU here."""
     monkeypatch.setattr(
-        pipeline.compute.distributed, "_start_gpus", lambda found: start_local(found, ["3", "5"])
+        pipeline.compute.launch, "_start_gpus", lambda found: start_local(found, ["3", "5"])
     )
     try:
         done = map_tasks(gpus, list(range(6)), ClusterParams(kind="gpu"), "gpus")

@@ -11,7 +11,8 @@ import pytest
 
 import pipeline.compute.tasks
 from fade.errors import DataError, FadeError
-from pipeline.compute.tasks import IN_FLIGHT, iterate_tasks, map_tasks
+from pipeline.compute.local import IN_FLIGHT
+from pipeline.compute.tasks import iterate_tasks, map_tasks
 from pipeline.config.schema import ClusterParams
 from pipeline.process.progress import Progress, _duration, _plural
 

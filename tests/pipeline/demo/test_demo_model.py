@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import pipeline.demo.train as training
+import benchmarks.train_demo as training
 from fade.encoder import SEEDED, Encoder
 from fade.maps import fuse, resize_levels
 from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics

@@ -1,4 +1,4 @@
-"""Train the demo's model: ``python -m pipeline.demo.train OUT.safetensors [--steps N]``.
+"""Train the demo's model: ``python -m benchmarks.train_demo OUT.safetensors [--steps N]``.
 
 A small CLIP learns from the generator's training families and training defects alone what prompts
 about flawless and damaged things mean, through the same two streams and formulas that inference
@@ -30,7 +30,7 @@ from pipeline.demo.generate import GOOD_PHRASES, Nuisance, style_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CONFIG = Path(__file__).with_name("fade-demo.json")
+CONFIG = Path(__file__).parents[1] / "pipeline" / "demo" / "fade-demo.json"
 STYLE_OFFSET = 2**40
 """Styles of training start here; those of data sets are drawn below 2**32."""
 SIDE, NATIVE, PIECES, VERSIONS = 256, 128, 2, 3
@@ -676,7 +676,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     defaults = Recipe()
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.demo.train", description="Train the demo's model."
+        prog="python -m benchmarks.train_demo", description="Train the demo's model."
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="safetensors file to write")
     parser.add_argument("--steps", type=int, default=defaults.steps, help="optimiser steps")
