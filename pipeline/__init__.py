@@ -1,1 +1,25 @@
-"""The pipeline around the method: parameters, artefact paths, clusters, command line, demo, report."""
+"""The pipeline around the method: parameters, artefacts, clusters, command line, demo, report.
+
+The names below are imported when they are first used, so that ``import pipeline`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.inference.predictor import Predictor as Predictor
+
+_HOMES = {"Predictor": "pipeline.inference.predictor"}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

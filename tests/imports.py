@@ -23,7 +23,7 @@ def imports(module: str) -> frozenset[str]:
     A name imported from a package counts as the modules that the package takes its names from.
     """
     found: set[str] = set()
-    for name in code.imported(_KNOWN[module]):
+    for name in code.imported(_KNOWN[module], for_types=module in modules()):
         if name in modules():
             found.add(name)
         elif name in _KNOWN:

@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+import fade
+import pipeline
+from pipeline.project.code import imported
 from tests.imports import ROOT, closure, imports, modules
 
 MAY_IMPORT = {
@@ -49,6 +52,13 @@ def test_no_circle() -> None:
     for module in modules():
         for name in imports(module):
             assert module not in closure(name), f"{module} <-> {name}"
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_the_project_itself_takes_no_name_that_a_package_imports_late(module: str) -> None:
+    """Hashes of the code would not follow it."""
+    offered = {f"{p.__name__}.{name}" for p in (fade, pipeline) for name in p._HOMES}
+    assert not offered & imported(modules()[module])
 
 
 @pytest.mark.parametrize("module", sorted(m for m in modules() if m.startswith("fade.")))

@@ -36,7 +36,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_the_data_files(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
-        "fade/ensembles/descriptions_1.json", "fade/py.typed", "pipeline/demo/fade-demo.json",
+        "fade/ensembles/descriptions_1.json", "cache/py.typed", "fade/py.typed", "pipeline/py.typed",
+        "stages/py.typed", "pipeline/demo/fade-demo.json",
         "pipeline/report/report.html.j2", "pipeline/config/dvc.yaml",
         "pipeline/config/params.yaml", "pipeline/demo/dvc.yaml",
     ):  # fmt: skip

@@ -48,17 +48,25 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
 
 
 @cache
-def imported(path: Path) -> frozenset[str]:
+def imported(path: Path, *, for_types: bool = False) -> frozenset[str]:
     """Names of all modules that a file may import, inside functions too.
 
-    ``from a import b`` may import the module ``a.b``.
+    Args:
+        path: of a Python file. ``from a import b`` in it may import the module ``a.b``.
+        for_types: also what type checkers alone import (``if TYPE_CHECKING``).
     """
-    names = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    names: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_types:
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
     return frozenset(names)
 
 
