@@ -18,7 +18,7 @@ from cache.keys import Keys
 from cache.place import open_path
 from cache.store import Store
 from fade.aspect import Aspect, Shape, shape_of
-from fade.datasets import dataset_root
+from fade.datasets.read import dataset_root
 from fade.metrics import PixelHistogram
 from fade.types import DataPath, Trial
 from pipeline.artefacts.catalogue import (

@@ -21,14 +21,9 @@ from cache.keys import Keys
 from cache.layout import content_key
 from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
-from fade.datasets import (
-    GOOD_LABELS,
-    dataset_root,
-    iterate_dataset,
-    plain_name,
-    stray_masks,
-    unread,
-)
+from fade.datasets.names import GOOD_LABELS, plain_name
+from fade.datasets.overlooked import stray_masks, unread
+from fade.datasets.read import dataset_root, iterate_dataset
 from fade.errors import DataError, plain, summarise
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import DataPath, ImageRecord

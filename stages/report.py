@@ -12,7 +12,7 @@ import numpy as np
 
 from cache.layout import Space
 from cache.place import open_path
-from fade.datasets import dataset_root
+from fade.datasets.read import dataset_root
 from fade.encoder import SEEDED
 from fade.errors import StoreError, summarise
 from fade.metrics import METRICS as METRIC_NAMES

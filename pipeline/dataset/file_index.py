@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from cache.keys import Keys
 from cache.layout import content_key
 from cache.place import open_path
-from fade.datasets import MANIFEST as CSV_NAME
-from fade.datasets import VISA_TABLE, dataset_root, iterate_dataset
+from fade.datasets.csv_table import MANIFEST as CSV_NAME
+from fade.datasets.read import dataset_root, iterate_dataset
+from fade.datasets.visa import VISA_TABLE
 from fade.errors import DataError, ParameterError, StoreError
 from fade.preprocess import decode_mask, image_size
 from fade.types import DataPath, DataStat

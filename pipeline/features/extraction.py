@@ -18,7 +18,7 @@ from cache.layout import SegmentTask, Space, cut
 from cache.place import open_path
 from cache.store import Store
 from fade.aspect import Aspect, Shape
-from fade.datasets import dataset_root
+from fade.datasets.read import dataset_root
 from fade.errors import DataError, ModelError
 from fade.types import Feature, Stream, Token
 from pipeline.compute.tasks import iterate_tasks

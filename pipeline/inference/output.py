@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.datasets import is_image
+from fade.datasets.names import is_image
 from fade.errors import DataError, ParameterError, plain, summarise
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
 from pipeline.inference.predictor import Prediction, Predictor, Region

@@ -234,7 +234,7 @@ def _text(file: Path) -> str:
 
 def _data(params: Params) -> Iterator[Finding]:
     from cache.place import open_path
-    from fade.datasets import iterate_dataset
+    from fade.datasets.read import iterate_dataset
     from pipeline.project.dvc import made_by_a_stage
 
     dataset = params.dataset

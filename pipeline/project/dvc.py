@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from fade.datasets import fault_of, is_text
+from fade.datasets.listing import fault_of
+from fade.datasets.names import is_text
 from fade.errors import DataError, ParameterError, summarise
 from pipeline.config.schema import DatasetParams, load_params
 from pipeline.project.code import refresh_code

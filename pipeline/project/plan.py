@@ -20,7 +20,7 @@ from cache.store import Store
 from fade import bank as cpu
 from fade import gpu
 from fade.aspect import Aspect, Shape, middle_aspect
-from fade.datasets import dataset_root, iterate_dataset
+from fade.datasets.read import dataset_root, iterate_dataset
 from fade.device import choose_device
 from fade.errors import DataError, ParameterError, StoreError
 from fade.preprocess import image_size

@@ -1,0 +1,80 @@
+"""A CSV file of own images."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from fade.datasets.names import ANOMALY, GOOD_LABELS, few
+from fade.datasets.table_paths import TablePaths
+from fade.datasets.tables import TableRecords, check_width, table_record, table_rows
+from fade.errors import DataError
+from fade.types import GOOD, DataPath, ImageRecord
+
+MANIFEST = "manifest.csv"
+
+CSV_COLUMNS = ("image", "category", "split", "label", "mask")
+
+
+def read_csv(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+    """Read the images that a CSV file lists: ``root`` itself, or ``manifest.csv`` in it.
+
+    Columns, named in the first row, in any order: image, category, split (train or test), label
+    and, if there are masks, mask. Labels good, normal, ok and 0 mean no defect, 1 means a
+    defect without a name, anything else is the defect's name. Paths are relative to the CSV's
+    folder and must stay in it. In each category and split the CSV's order is kept. Raises
+    DataError with file, row number and value.
+    """
+    return list(iterate_csv(root, categories))
+
+
+def iterate_csv(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
+    """Yield what :func:`read_csv` returns."""
+    table = root / MANIFEST if root.is_dir() else root
+    if not table.is_file():
+        raise DataError(
+            f"{table} does not exist; format csv needs a CSV file, or a folder with {MANIFEST}"
+        )
+    rows = table_rows(table)
+    _, header = next(rows, (1, []))
+    columns = [column.lower() for column in header]
+    _check_header(columns, table)
+    paths = TablePaths(table.parent)
+    records = TableRecords(lambda r: r.split == "test")
+    for number, row in rows:
+        where = f"{table}, row {number}"
+        check_width(row, len(columns), where)
+        cell = dict(zip(columns, row, strict=True))
+        label = cell["label"]
+        records.append(
+            table_record(
+                paths,
+                where,
+                cell["category"],
+                cell["split"],
+                label,
+                _csv_defect(label),
+                cell["image"],
+                cell.get("mask", ""),
+            )
+        )
+    yield from records.chosen(categories, table)
+
+
+def _check_header(columns: Sequence[str], table: DataPath) -> None:
+    hint = "separate them by commas" if any(";" in c or "\t" in c for c in columns) else ""
+    missing = [c for c in CSV_COLUMNS if c not in columns and c != "mask"]
+    unknown = [c for c in columns if c not in CSV_COLUMNS]
+    twice = [c for c, n in Counter(columns).items() if n > 1]
+    problems = [
+        f"{problem} {few([repr(name) for name in names])}"
+        for problem, names in (("lacks", missing), ("does not know", unknown), ("repeats", twice))
+        if names
+    ]
+    if problems:
+        hint = hint or f"expected are {', '.join(CSV_COLUMNS)} (mask may be left out)"
+        raise DataError(f"{table}, row 1: the header {', '.join(problems)}; {hint}")
+
+
+def _csv_defect(label: str) -> str:
+    if label.lower() in GOOD_LABELS:
+        return GOOD
+    return ANOMALY if label == "1" else label

@@ -1,0 +1,73 @@
+"""What a folder holds, here or in an object store."""
+
+import errno
+import os
+from pathlib import Path
+from typing import cast
+
+from fade.datasets.names import is_image, is_text
+from fade.errors import DataError
+from fade.types import DataPath, RemotePath
+
+LOOP = "is a link that leads back to itself; remove it"
+
+
+def list_folder(folder: DataPath) -> tuple[list[str], list[str]]:
+    """Return the names of a folder's images and sub-folders, sorted; hidden ones left out."""
+    if not isinstance(folder, Path):
+        files, folders = ([n for n in part if n[0] != "."] for part in remote_children(folder))
+        return list(filter(is_image, files)), folders
+    files, folders = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                fault = fault_of(entry)
+                if fault and (is_image(entry.name) or fault == LOOP):
+                    raise DataError(f"{entry.path} {fault}")
+                if entry.is_dir():
+                    folders.append(_readable(entry.name, folder))
+                elif is_image(entry.name):
+                    files.append(_readable(entry.name, folder))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
+    return sorted(files), sorted(folders)
+
+
+def remote_children(folder: DataPath) -> tuple[list[str], list[str]]:
+    """Return the names of the files and folders in a folder that is not on this machine."""
+    return cast(RemotePath, folder).children()
+
+
+def fault_of(entry: os.DirEntry[str]) -> str | None:
+    """Return why an entry of a folder is neither a file nor a folder, and what to do about it.
+
+    Only links are looked up; None for files and folders, also behind a link.
+    """
+    if entry.is_symlink():
+        try:
+            entry.stat()
+        except FileNotFoundError:
+            return "is a link to nothing; restore or remove it"
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return LOOP
+            raise
+    if entry.is_file() or entry.is_dir():
+        return None
+    return "is no plain file; restore or remove it"
+
+
+def _readable(name: str, folder: DataPath) -> str:
+    if not is_text(name):
+        raise DataError(f"{folder}: file name {name!r} is not UTF-8; rename it")
+    return name
+
+
+def require_folder(root: DataPath) -> None:
+    """Refuse a root that is no folder."""
+    if not root.exists():
+        raise DataError(f"{root} does not exist; correct the data set's path (dataset.path)")
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the data set's folder (dataset.path)")

@@ -1,0 +1,30 @@
+"""MVTec AD: a folder for each category."""
+
+from collections.abc import Iterator, Sequence
+
+from fade.datasets.records import choose_categories
+from fade.datasets.tree import LAYOUT, category_folders, has_split, iterate_category
+from fade.errors import DataError
+from fade.types import DataPath, ImageRecord
+
+
+def read_mvtec(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+    """Read a data set in MVTec-AD layout: a folder for each category.
+
+    In it ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``. Test images are sorted
+    by defect, then by file name, in code-point order. A mask is found by its image's name, with or
+    without ``_mask``; one that two images would get is refused. Raises DataError.
+    """
+    return list(iterate_mvtec(root, categories))
+
+
+def iterate_mvtec(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
+    """Yield what :func:`read_mvtec` returns."""
+    found = category_folders(root)
+    if not found:
+        single = has_split(root)
+        hint = "it looks like a single category: use format folder" if single else "check the path"
+        raise DataError(f"{root}: no folder in it has {LAYOUT} (MVTec layout); {hint}")
+    chosen = choose_categories(found, categories, root)
+    for name in chosen:
+        yield from iterate_category(root, f"{name}/", name)

@@ -1,0 +1,64 @@
+"""Names: which files are images, which labels mean good, what a category may be called."""
+
+import os
+import unicodedata
+from collections.abc import Sequence
+
+from fade.errors import DataError
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
+)
+"""Suffixes of images and masks, in lower case; files may have them in either case."""
+
+UNREAD_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl"})
+"""Suffixes of images that are not read, in lower case."""
+
+ANOMALY = "anomaly"
+"""The ``defect`` of an anomalous image whose data set does not name defects."""
+
+GOOD_LABELS = frozenset({"good", "normal", "ok", "0"})
+"""Labels of the csv format, in lower case, that mean an image without a defect."""
+
+_RESERVED_CATEGORY = "mean"  # the row of averages in results/metrics.csv
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file's name has one of the known image suffixes."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a file's name is UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def plain_name(name: str) -> str:
+    """Return a name as it looks: in lower case, without spaces around it and format characters."""
+    visible = (char for char in name if unicodedata.category(char) != "Cf")
+    return "".join(visible).strip().lower()
+
+
+def check_category(name: str, where: str) -> None:
+    """Refuse names that could not stand in a path or in a table of results."""
+    if name in ("", ".", "..") or any(char in "/\\" or char < " " for char in name):
+        raise DataError(f"{where}: category {name!r} cannot be a folder's name; rename it")
+    if not plain_name(name):
+        raise DataError(f"{where}: category {name!r} is blank; rename it")
+    if plain_name(name) == _RESERVED_CATEGORY:
+        raise DataError(f"{where}: category {name!r} is the name of the averages; rename it")
+
+
+def few(names: Sequence[str], most: int = 20) -> str:
+    """Return names as a message has them: the first so many, and how many more."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def known_suffixes() -> str:
+    """Return the known suffixes as a message has them, without dots."""
+    return ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))

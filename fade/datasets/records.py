@@ -1,0 +1,81 @@
+"""Records of images: how they are made, chosen, and told apart."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from fade.datasets.names import few
+from fade.errors import DataError, ParameterError
+from fade.types import GOOD, DataPath, ImageRecord, Split
+
+
+def image_record(
+    path: str, category: str, split: Split, defect: str, mask: str | None = None
+) -> ImageRecord:
+    """Return the record of an image; a mask of a good image is kept as unused."""
+    name = os.path.splitext(path)[0]
+    if defect == GOOD:  # nothing to mark, so a (black) mask is of no use
+        return ImageRecord(name, path, category, split, defect, False, None, mask)
+    return ImageRecord(name, path, category, split, defect, True, mask)
+
+
+def refuse_same_names(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    """Refuse images that share a name, since results are listed by it; records sorted by path.
+
+    Of files that differ only in suffix, others may come in between, such as a-b.png: those so far
+    that start in the same way are remembered.
+    """
+    seen: dict[str, str] = {}
+    for record in records:
+        seen = {name: path for name, path in seen.items() if record.path.startswith(name)}
+        if other := seen.get(record.name):
+            raise same_name(other, record.path)
+        seen[record.name] = record.path
+        yield record
+
+
+def same_name(one: str, other: str) -> DataError:
+    """Return the error for two images that results could not tell apart."""
+    return DataError(
+        f"{other} is listed twice; remove one row"
+        if one == other
+        else f"{one} and {other} differ only in suffix; rename or remove one"
+    )
+
+
+def limit_tests(records: Iterable[ImageRecord], limit: int) -> Iterator[ImageRecord]:
+    """Yield all training images, and the first ``limit`` test images of each kind and category."""
+    count: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        if record.split == "test":
+            key = (record.category, record.defect)
+            count[key] += 1
+            if count[key] > limit:
+                continue
+        yield record
+
+
+def choose_categories(
+    found: Sequence[str], categories: Sequence[str] | None, source: DataPath
+) -> list[str]:
+    """Return the categories to read, in order: those asked for, or all that were found."""
+    folded: dict[str, str] = {}
+    for name in found:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(
+                f"{source}: categories {other!r} and {name!r} differ only in case, which not every "
+                "file system tells apart; rename one"
+            )
+    if not categories:
+        return list(found)
+    if isinstance(categories, str):
+        raise ParameterError(f"categories is {categories!r}; give a list of names")
+    twice = [name for name, n in Counter(categories).items() if n > 1]
+    if twice:
+        raise ParameterError(f"categories names {few(twice)} more than once; name each once")
+    known = set(found)
+    absent = [repr(name) for name in categories if name not in known]
+    if absent:
+        raise DataError(f"{source} has no category {few(absent)}; there is {few(found)}")
+    return list(categories)

@@ -1,0 +1,146 @@
+"""CSV files that list images: their rows, and their records in little memory."""
+
+import csv
+import io
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.datasets.names import check_category
+from fade.datasets.records import choose_categories, image_record, same_name
+from fade.datasets.table_paths import TablePaths, short_hash
+from fade.errors import DataError
+from fade.types import GOOD, DataPath, ImageRecord, Split
+
+
+def table_rows(table: DataPath) -> Iterator[tuple[int, list[str]]]:
+    """Yield (row number, stripped cells); the header is row 1, empty rows are left out."""
+    number = 0
+    try:
+        with _opened(table) as file:
+            for number, row in enumerate(csv.reader(file, strict=True), start=1):
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield number, cells
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{table}, after row {number}: {error.object[error.start : error.start + 4]!r} "
+            "is not UTF-8; save the file as UTF-8"
+        ) from error
+    except csv.Error as error:
+        raise DataError(f"{table}, after row {number}: no valid CSV ({error})") from error
+    except OSError as error:
+        raise DataError(f"{table} cannot be read: {error.strerror or error}") from error
+
+
+def _opened(table: DataPath) -> IO[str]:
+    if isinstance(table, Path):
+        return table.open(encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(io.BytesIO(table.read_bytes()), encoding="utf-8-sig", newline="")
+
+
+def check_width(row: Sequence[str], width: int, where: str) -> None:
+    """Refuse a row with more or fewer cells than the header."""
+    if len(row) != width:
+        raise DataError(f"{where}: {','.join(row)!r} has {len(row)} cells, {width} are needed")
+
+
+def table_record(
+    paths: TablePaths,
+    where: str,
+    category: str,
+    split: str,
+    label: str,
+    defect: str,
+    image: str,
+    mask: str,
+) -> ImageRecord:
+    """Return the record that a row of a table describes; errors start with ``where``."""
+    for column, value in (("image", image), ("category", category), ("label", label)):
+        if not value:
+            raise DataError(f"{where}: {column} is empty; fill it in")
+    check_category(category, where)
+    path = paths.check(image, f"{where}: image")
+    mask_path = paths.check(mask, f"{where}: mask") if mask else None
+    if mask_path == path:
+        raise DataError(
+            f"{where}: mask {mask!r} is the image itself; name its mask or leave the cell empty"
+        )
+    match split.lower():
+        case "train":
+            if defect != GOOD:
+                raise DataError(
+                    f"{where}: training image {image!r} has label {label!r}, but references must "
+                    "be good; correct the label or make it a test image"
+                )
+            return image_record(path, category, "train", defect, mask_path)
+        case "test":
+            return image_record(path, category, "test", defect, mask_path)
+        case _:
+            raise DataError(f"{where}: split is {split!r}, but it must be train or test")
+
+
+class _Texts:
+    """Many strings in one piece of memory."""
+
+    def __init__(self) -> None:
+        self._bytes, self._ends = bytearray(), array("Q", [0])
+
+    def append(self, text: str) -> None:
+        self._bytes += text.encode()
+        self._ends.append(len(self._bytes))
+
+    def __getitem__(self, place: int) -> str:
+        return self._bytes[self._ends[place] : self._ends[place + 1]].decode()
+
+
+class TableRecords:
+    """The records of a table in little memory, to be given out in another order.
+
+    ``rank`` tells which records of a category come first; those of equal rank keep their order.
+    """
+
+    def __init__(self, rank: Callable[[ImageRecord], int]) -> None:
+        self._rank = rank
+        self._paths, self._masks = _Texts(), _Texts()
+        self._kinds: dict[tuple[str, Split, str], int] = {}
+        self._kind, self._order = array("I"), array("B")
+
+    def append(self, record: ImageRecord) -> None:
+        """Take a record in."""
+        kind = (record.category, record.split, record.defect)
+        self._kind.append(self._kinds.setdefault(kind, len(self._kinds)))
+        self._order.append(self._rank(record))
+        self._paths.append(record.path)
+        self._masks.append(record.mask or record.unused_mask or "")
+
+    def chosen(self, categories: Sequence[str] | None, table: DataPath) -> Iterator[ImageRecord]:
+        """Yield the records of some categories; refuse images that share a name."""
+        if not self._kind:
+            raise DataError(f"{table} lists no images; add a row for each")
+        found = sorted({category for category, _, _ in self._kinds})
+        chosen = choose_categories(found, categories, table)
+        number = {name: place for place, name in enumerate(chosen)}
+        kinds = list(self._kinds)
+        place = np.array([number.get(category, -1) for category, _, _ in kinds])
+        of_row = place[np.frombuffer(self._kind, np.uintc)]
+        rows = np.lexsort((np.frombuffer(self._order, np.uint8), of_row))
+        rows = rows[np.searchsorted(of_row[rows], 0) :]
+        self._refuse_same_names(rows)
+        for row in rows:
+            category, split, defect = kinds[self._kind[row]]
+            yield image_record(self._paths[row], category, split, defect, self._masks[row] or None)
+
+    def _refuse_same_names(self, rows: NDArray[np.intp]) -> None:
+        names = (os.path.splitext(self._paths[row])[0] for row in rows)
+        hashes = np.fromiter((short_hash(name) for name in names), np.uint64, len(rows))
+        order = np.argsort(hashes, kind="stable")
+        again = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+        if len(again):
+            at = again[np.argmin(order[again + 1])]
+            raise same_name(self._paths[rows[order[at]]], self._paths[rows[order[at + 1]]])

@@ -1,0 +1,55 @@
+"""VisA: images that a table of five columns lists."""
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+from fade.datasets.listing import require_folder
+from fade.datasets.names import ANOMALY
+from fade.datasets.table_paths import TablePaths
+from fade.datasets.tables import TableRecords, check_width, table_record, table_rows
+from fade.errors import DataError
+from fade.types import GOOD, DataPath, ImageRecord, Split
+
+VISA_TABLE = "split_csv/1cls.csv"
+
+VISA_COLUMNS = ("object", "split", "label", "image", "mask")
+
+VISA_LABELS = ("normal", ANOMALY)
+
+
+def read_visa(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
+    """Read a data set in VisA layout, whose images ``split_csv/1cls.csv`` lists.
+
+    Five columns by position: object, split, label (normal or anomaly), image, mask. In each
+    category and split the anomalous images come first, then the good ones, each in the CSV's order.
+    Raises DataError with file, row number and value.
+    """
+    return list(iterate_visa(root, categories))
+
+
+def iterate_visa(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
+    """Yield what :func:`read_visa` returns."""
+    require_folder(root)
+    table = root / VISA_TABLE
+    if not table.is_file():
+        raise DataError(f"{table} does not exist; format visa needs it: check the path")
+    rows = table_rows(table)
+    _, header = next(rows, (1, []))
+    if len(header) != len(VISA_COLUMNS) or header[1].lower() in get_args(Split):
+        raise DataError(
+            f"{table}, row 1: {','.join(header)!r} is not a header of the five columns "
+            f"{', '.join(VISA_COLUMNS)}"
+        )
+    paths = TablePaths(root)
+    records = TableRecords(lambda r: 2 * (r.split == "test") + (not r.is_anomaly))
+    for number, row in rows:
+        where = f"{table}, row {number}"
+        check_width(row, len(VISA_COLUMNS), where)
+        category, split, label, image, mask = row
+        if label.lower() not in VISA_LABELS:
+            raise DataError(
+                f"{where}: label is {label!r}, but it must be {' or '.join(VISA_LABELS)}"
+            )
+        defect = ANOMALY if label.lower() == ANOMALY else GOOD
+        records.append(table_record(paths, where, category, split, label, defect, image, mask))
+    yield from records.chosen(categories, table)
