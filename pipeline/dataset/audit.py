@@ -1,0 +1,166 @@
+"""What a reader of the metrics must know of a data set: twins, odd masks, files that nobody reads."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.keys import Keys
+from fade.datasets.names import GOOD_LABELS, plain_name
+from fade.datasets.overlooked import stray_masks, unread
+from fade.errors import summarise
+from fade.types import DataPath, ImageRecord
+from pipeline.artefacts.tables import table_parts
+
+BAD_LABELS = frozenset({"anomaly", "anomalous", "bad", "defect", "defective", "ng", "not-good"})
+"""Folder names, in lower case, that say defect, beside those that :data:`GOOD_LABELS` says good."""
+
+
+class Remarks:
+    """What a reader of the metrics must know of the data, gathered row by row."""
+
+    def __init__(self) -> None:
+        self.rows = self.tests = self.unmasked = 0
+        self.categories: dict[str, int] = {}
+        self._empty: list[str] = []
+        self._filled: list[str] = []
+        self._at_odds: list[str] = []
+        self._keys: list[Keys] = []
+        self._category, self._test, self._anomaly = array("I"), array("B"), array("B")
+        self._masks, self._masked = array("q"), array("I")
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take some rows in."""
+        self._keys.append(Keys.of(row["hash"] for row in rows))
+        for row in rows:
+            category, path = row["category"], row["path"]
+            test, anomaly = row["split"] == "test", row["is_anomaly"]
+            self._category.append(self.categories.setdefault(category, len(self.categories)))
+            self._test.append(test)
+            self._anomaly.append(anomaly)
+            self.rows += 1
+            self.tests += test
+            self.unmasked += test and anomaly and row["mask"] is None
+            if anomaly and row["marked"] is False:
+                self._empty.append(row["mask"])
+            if not anomaly and row["marked"]:
+                self._filled.append(row["unused_mask"])
+            if row["mask"] is not None:
+                self._masks.append(hash(row["mask"]))
+                self._masked.append(self.rows - 1)
+            folder = path.split("/")[-2] if "/" in path else ""
+            if test and {_says(folder), _says(row["defect"])} - {None, anomaly}:
+                self._at_odds.append(f"{path} is labelled {row['defect']!r}")
+
+    def lines(self, table: Path) -> Iterator[str]:
+        """The remarks, one line each.
+
+        Args:
+            table: of the rows, in the order in which they were taken in.
+        """
+        leaked, shared, torn, repeated = self._duplicates()
+        masked = np.frombuffer(self._masked, np.uintc)
+        several = [masked[rows].tolist() for rows in _equal(np.frombuffer(self._masks, np.int64))]
+        groups = (*leaked, *shared, *torn, *repeated, *several)
+        paths = _paths(table, [row for group in groups for row in group])
+
+        def told(groups: Sequence[Sequence[int]]) -> str:
+            return summarise([" = ".join(paths.get(r, "") for r in rows) for rows in groups])
+
+        if leaked:
+            yield (
+                f"{len(leaked)} test images are training images too, so that scores flatter: "
+                f"{told(leaked)}"
+            )
+        if shared:
+            yield f"{len(shared)} images lie in more than one category: {told(shared)}"
+        if torn:
+            yield f"{len(torn)} test images are labelled both good and defect: {told(torn)}"
+        if repeated:
+            yield (
+                f"{len(repeated)} training images are there more than once in their category, and count "
+                f"as several shots: {told(repeated)}"
+            )
+        if several:
+            yield f"{len(several)} masks are given to more than one image: {told(several)}"
+        for found, what in (
+            (self._empty, "defect images have a mask without a defect pixel"),
+            (self._filled, "good images have a mask with defect pixels, which is not used"),
+            (self._at_odds, "labels disagree with the image's folder"),
+        ):
+            if found:
+                yield f"{len(found)} {what}: {summarise(found)}"
+
+    def _duplicates(self) -> tuple[list[list[int]], ...]:
+        """Rows of equal images: each test image with its training image, then those that lie in
+        several categories, then test images with both labels, then training images of one category.
+        """
+        leaked, shared, torn, repeated = [], [], [], []
+        test, anomaly = np.frombuffer(self._test, bool), np.frombuffer(self._anomaly, bool)
+        category = np.frombuffer(self._category, np.uintc)
+        for rows in _equal(Keys.join(self._keys).data):
+            tests, train = rows[test[rows]], rows[~test[rows]]
+            if len(train):
+                leaked += [[int(row), int(train[-1])] for row in tests]
+            if (category[rows] != category[rows[0]]).any():
+                shared.append(rows.tolist())
+            if len(tests) and anomaly[tests].any() and not anomaly[tests].all():
+                torn.append(tests.tolist())
+            of_category = (train[category[train] == own] for own in np.unique(category[train]))
+            repeated += [own.tolist() for own in of_category if len(own) > 1]
+        return sorted(leaked), sorted(shared), sorted(torn), sorted(repeated)
+
+
+def _equal(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of equal values, for each value that is there more than once.
+
+    Few of a million are Python objects.
+    """
+    order = np.argsort(values, kind="stable")
+    again = np.zeros(len(order) + 1, bool)
+    again[1:-1] = values[order[1:]] == values[order[:-1]]
+    # runs of equal values: where one starts and ends
+    starts = np.flatnonzero(~again[:-1] & again[1:])
+    stops = np.flatnonzero(again[:-1] & ~again[1:]) + 1
+    for start, stop in zip(starts, stops, strict=True):
+        yield order[start:stop]
+
+
+def _paths(table: Path, rows: Sequence[int]) -> dict[int, str]:
+    """Paths of some rows of the manifest."""
+    wanted = np.unique(np.array(rows, np.int64))
+    found: dict[int, str] = {}
+    start = 0
+    for part in table_parts(table, ["path"]) if len(wanted) else ():
+        stop = start + len(part["path"])
+        low, high = np.searchsorted(wanted, (start, stop))
+        for row in wanted[low:high].tolist():
+            found[row] = part["path"][row - start].as_py()
+        start = stop
+    return found
+
+
+def _says(name: str) -> bool | None:
+    """Whether a folder's or defect's name says that there is a defect; None where it says neither."""
+    name = plain_name(name)
+    return name in BAD_LABELS if name in BAD_LABELS | GOOD_LABELS else None
+
+
+def overlooked(
+    root: DataPath, tested: Iterable[ImageRecord], categories: Sequence[str]
+) -> Iterator[str]:
+    """What lies in a folder layout but is not used, one line for each kind."""
+    if stray := stray_masks(root, tested):
+        yield f"{len(stray)} masks belong to no image: {summarise(stray)}"
+    suffixes, misnamed = unread(root, categories)
+    for suffix, count in suffixes.items():
+        yield f"{count} files with suffix {suffix} are not read: save them as PNG, or remove them"
+    if misnamed:
+        yield (
+            f"{len(misnamed)} folders are not read, since they are called almost, but not train, test "
+            f"or ground_truth: {summarise(misnamed)}"
+        )

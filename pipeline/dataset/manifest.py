@@ -1,0 +1,230 @@
+"""Rows of the manifest: an image's hash and size, and whether its mask agrees."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import tee
+from typing import IO, Any
+
+from cache.layout import content_key
+from cache.place import open_path
+from fade.aspect import Aspect, middle_aspect
+from fade.datasets.read import iterate_dataset
+from fade.errors import DataError, plain, summarise
+from fade.preprocess import decode_mask, decode_rgb, image_size
+from fade.types import DataPath, ImageRecord
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import ClusterParams, Params
+from pipeline.dataset.file_index import Facts, Listing, open_listing, pieces
+
+CHUNK_FILES = 64
+"""Images that one task reads."""
+COLUMNS = (
+    "name", "path", "category", "split", "defect", "is_anomaly", "mask", "hash", "bytes", "width",
+    "height", "mask_hash",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Images that one task looks at.
+
+    Attributes:
+        root: that paths are relative to.
+        records: of the images.
+        known: for each what a listing says of the image and of its mask.
+        exif_rotation: whether images are turned as the camera says.
+        decode: whether images are decoded, which takes much longer than a look at the header.
+    """
+
+    root: DataPath
+    records: tuple[ImageRecord, ...]
+    known: tuple[tuple[Facts | None, Facts | None], ...]
+    exif_rotation: bool
+    decode: bool
+
+
+def examine(block: Block) -> list[dict[str, Any] | str]:
+    """Manifest rows of the images that can be used; of the others the reason."""
+    found: list[dict[str, Any] | str] = []
+    for record, known in zip(block.records, block.known, strict=True):
+        try:
+            found.append(_row(record, known, block))
+        except DataError as error:
+            found.append(str(error))
+    return found
+
+
+def _row(
+    record: ImageRecord, known: tuple[Facts | None, Facts | None], block: Block
+) -> dict[str, Any]:
+    """A manifest row; checks that mask and image agree, and that the files can be opened."""
+    root, exif_rotation = block.root, block.exif_rotation
+    facts = _unchanged(root, record.path, known[0])
+    if facts is None or facts.width is None or facts.height is None or block.decode:
+        data = _read(root, record.path)
+        width, height = image_size(data, record.path, exif_rotation=exif_rotation)
+        if block.decode:
+            decode_rgb(data, record.path, exif_rotation=exif_rotation)
+        key, size = content_key(data), len(data)
+    else:
+        key, size = facts.hash, facts.size
+        width, height = facts.shown(exif_rotation)
+    row = {
+        **asdict(record),
+        "hash": key,
+        "bytes": size,
+        "width": width,
+        "height": height,
+        "mask_hash": None,
+        "marked": None,
+    }
+    if record.mask is not None:
+        facts = _unchanged(root, record.mask, known[1])
+        if facts is None or facts.marked is None or facts.width is None or facts.height is None:
+            mask = _read(root, record.mask)
+            pixels = decode_mask(mask, record.mask, exif_rotation=exif_rotation)
+            mask_height, mask_width = pixels.shape
+            row.update(mask_hash=content_key(mask), marked=bool(pixels.any()))
+        else:
+            mask_width, mask_height = facts.shown(exif_rotation)
+            row.update(mask_hash=facts.hash, marked=facts.marked)
+        if (mask_height, mask_width) != (height, width):
+            turned = exif_rotation and (mask_height, mask_width) == (width, height)
+            raise DataError(
+                f"the mask {record.mask} is {mask_width} x {mask_height} pixels, its image "
+                f"{record.path} {width} x {height}: they must have the same size"
+                + (" once turned as EXIF says; was the mask drawn unturned?" if turned else "")
+            )
+    elif record.unused_mask is not None:
+        with contextlib.suppress(DataError):  # whatever it is, nobody reads it
+            mask = _read(root, record.unused_mask)
+            pixels = decode_mask(mask, record.unused_mask, exif_rotation=exif_rotation)
+            row["marked"] = bool(pixels.any())
+    return row
+
+
+def _unchanged(root: DataPath, path: str, known: Facts | None) -> Facts | None:
+    """What is known of a file, if that still holds."""
+    if known is None:
+        return None
+    try:
+        return known if known.fits((root / path).stat()) else None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read(root: DataPath, path: str) -> bytes:
+    try:
+        return (root / path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _blocks(params: Params, root: DataPath, listing: Listing | None) -> Iterator[Block]:
+    dataset = params.dataset
+    for records in pieces(dataset_records(params), CHUNK_FILES):
+        known: list[tuple[Facts | None, Facts | None]] = [(None, None)] * len(records)
+        if listing is not None:
+            images = listing.find([record.path for record in records])
+            masks = listing.find([record.mask or record.path for record in records])
+            known = [
+                (image[1] if image else None, mask[1] if mask else None)
+                for image, mask in zip(images, masks, strict=True)
+            ]
+        yield Block(
+            root.absolute(), tuple(records), tuple(known), dataset.exif_rotation,
+            dataset.on_bad_image == "skip",
+        )  # fmt: skip
+
+
+def dataset_records(params: Params) -> Iterator[ImageRecord]:
+    """The records of the images that a run is asked to use, as they are found."""
+    dataset = params.dataset
+    return iterate_dataset(
+        dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
+    )  # fmt: skip
+
+
+def examined_rows(
+    params: Params,
+    root: DataPath,
+    total: int,
+    skipped: list[dict[str, str]],
+    tested: dict[str, ImageRecord],
+) -> Iterator[dict[str, Any]]:
+    """Rows of the images that can be used, as they come.
+
+    Args:
+        params: of the run.
+        root: that paths are relative to.
+        total: how many images there are.
+        skipped: gets path and reason of the others.
+        tested: gets a test image for each folder of categories that has some.
+    """
+    blocks, ahead = tee(_blocks(params, root, open_listing(params.dataset)))
+    cluster = params.cluster
+    if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
+        cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
+    outcomes = iterate_tasks(
+        examine, blocks, cluster, "manifest",
+        weight=lambda block: len(block.records), total=total,
+    )  # fmt: skip
+    for outcome, block in zip(outcomes, ahead, strict=True):
+        for record, found in zip(block.records, outcome, strict=True):
+            if record.split == "test":
+                tested.setdefault(record.path.rpartition("/test/")[0], record)
+            if isinstance(found, str):
+                skipped.append({"path": record.path, "reason": plain(found)})
+            else:
+                yield found
+
+
+def spool_rows(rows: Iterable[dict[str, Any]], file: IO[str]) -> Aspect | None:
+    """Write rows to a file; the median aspect ratio of their images, None if there are none."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for row in rows:
+        sizes[row["width"], row["height"]] += 1
+        file.write(json.dumps(row) + "\n")
+    return middle_aspect(sizes.elements()) if sizes else None
+
+
+def fitting_rows(
+    file: IO[str], aspect: Aspect, skipped: list[dict[str, str]], params: Params
+) -> Iterator[dict[str, Any]]:
+    """Rows from a file of the images that have an aspect ratio; the others are skipped or refused."""
+    file.seek(0)
+    unfit: list[str] = []
+    count = 0
+    for line in file:
+        row = json.loads(line)
+        width, height = row["width"], row["height"]
+        count += 1
+        if aspect.fits(width, height):
+            yield row
+            continue
+        unfit.append(
+            f"{row['path']} is {width} x {height} pixels, not of the aspect ratio "
+            f"{aspect.width}:{aspect.height}"
+        )
+        if params.dataset.on_bad_image == "skip":
+            skipped.append({"path": row["path"], "reason": plain(unfit[-1])})
+    if unfit and not skipped and params.dataset.on_bad_image == "fail":
+        raise DataError(
+            f"features.aspect is keep, but {len(unfit)} of {count} images "
+            f"differ: {summarise(unfit)} (set it to square, name categories of one aspect ratio "
+            "in dataset.categories, or leave such images out: dataset.on_bad_image skip)"
+        )
+
+
+def listing_digest(params: Params) -> tuple[int, bytes]:
+    """How many images there are, and a hash of which, masks included."""
+    count, digest = 0, hashlib.blake2b(digest_size=20)
+    for count, record in enumerate(dataset_records(params), 1):  # noqa: B007
+        digest.update(f"{record.path}\0{record.mask or ''}\n".encode())
+    return count, digest.digest()
