@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ from fade.types import Trial
 from pipeline.artefacts.catalogue import (
     EVALUATION,
     MANIFEST,
-    MAPS,
     METRICS,
     PIXELS,
     PLOTS,
@@ -35,10 +33,10 @@ from pipeline.artefacts.catalogue import (
     TEST,
     THRESHOLDS,
 )
+from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.pixel_histograms import PixelHistograms, read_pixels
 from pipeline.artefacts.provenance import data_fingerprint, flattened
 from pipeline.artefacts.tables import (
-    check_schema,
     read_csv,
     read_json,
     read_remarks,
@@ -124,36 +122,6 @@ def _provenance(run: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _map_loader() -> Callable[[str, int], np.ndarray | None]:
-    import zarr
-
-    try:
-        group: Any = zarr.open_group(MAPS.path, mode="r", zarr_format=3)
-    except (OSError, ValueError):
-        raise StoreError(
-            f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`"
-        ) from None
-    check_schema(group.attrs, MAPS.path)
-    for name, maps in group.arrays():
-        lacking = maps.nchunks - maps.nchunks_initialized
-        if lacking:  # zarr reads them as zeros
-            raise StoreError(
-                f"{MAPS.path}: {lacking} of {maps.nchunks} chunks of {name} are missing: run "
-                "`dvc repro --force evaluate`"
-            )
-
-    def load(trial: str, row: int) -> np.ndarray | None:
-        try:
-            return group[trial][row] if trial in group else None
-        except Exception as error:  # codecs raise their own kinds on damaged chunks
-            raise StoreError(
-                f"{MAPS.path}: row {row} of {trial} cannot be read ({type(error).__name__}): run "
-                "`dvc repro --force evaluate`"
-            ) from None
-
-    return load
-
-
 def _curves(
     scores: pd.DataFrame, pixels: PixelHistograms, trial: Trial | None
 ) -> dict[str, dict[str, Curve]]:
@@ -218,7 +186,7 @@ def run(params: Params) -> None:
         metrics=metrics,
         summary=summary,
         scores=scores,
-        load_map=_map_loader(),
+        load_map=map_loader(),
         load_image=load_image,
         load_mask=load_mask,
         reasons={

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from fade.maps import fuse, image_score, resize_levels
 from fade.metrics import PixelHistogram, Regions, label_regions
 from fade.preprocess import decode_mask, resize_mask
 from fade.types import DataPath, Mode, Trial
+from pipeline.artefacts.maps import write_maps
 from pipeline.dataset.loader import read_unchanged
 
 
@@ -130,7 +130,7 @@ def evaluate_block(block: Block) -> Outcome:
                 resized = resize_levels(fused, block.size)
                 outcome.histograms[place] = before + PixelHistogram.of_image(resized, known)
         if levels and block.maps is not None:
-            _write_maps(block.maps, block.first, fusion.trial, np.stack(levels))
+            write_maps(block.maps, block.first, fusion.trial, np.stack(levels))
     return outcome
 
 
@@ -149,44 +149,6 @@ def _regions(image: TestImage, block: Block) -> Regions | None:
     data = read_unchanged(block.root, image.mask, image.mask_hash)
     mask = decode_mask(data, image.mask, exif_rotation=block.exif_rotation)
     return label_regions(resize_mask(mask, block.size))
-
-
-def _write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> None:
-    import zarr
-
-    group: Any = zarr.open_group(maps, mode="r+", zarr_format=3)
-    # a chunk that is not there would read as one without anomalies
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        group[trial.label][first : first + len(levels)] = levels
-
-
-def create_maps(
-    path: Path, trials: list[Trial], images: int, grid: Shape, rows: int, schema: int
-) -> None:
-    """Create ``maps.zarr`` with an array (images, *grid) for each trial, to be filled by blocks.
-
-    Args:
-        path: of the group; what lies there is replaced.
-        trials: none of them makes an empty group.
-        images: rows of each array.
-        grid: (rows, columns) of patches.
-        rows: images in a chunk: those of one block, so that no two tasks write the same chunk.
-        schema: version that readers check.
-    """
-    import zarr
-
-    group: Any = zarr.create_group(
-        path, overwrite=True, zarr_format=3, attributes={"schema": schema}
-    )
-    for trial in trials if images else []:
-        group.create_array(
-            trial.label,
-            shape=(images, *grid),
-            chunks=(min(rows, images), *grid),
-            dtype="uint8",
-            compressors="auto",
-            fill_value=0,
-        )
 
 
 def merge_histograms(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from fade.metrics import METRICS, PixelHistogram, image_metrics, pixel_metrics
 from fade.types import Trial
+from pipeline.artefacts.catalogue import SCORES
+from pipeline.artefacts.tables import GROUP_ROWS, table_writer
 from pipeline.config.schema import Params
 
 if TYPE_CHECKING:
@@ -123,3 +126,53 @@ def mean_counts(metrics: pd.DataFrame) -> dict[str, int]:
         return dict.fromkeys(METRICS, 0)
     counts = rows.groupby(["shots", "seed"])[list(METRICS)].count().min()
     return {metric: int(counts[metric]) for metric in METRICS}
+
+
+def scores_table(
+    tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[Trial]
+) -> pd.DataFrame:
+    """What metrics need of the scores (trials, images): trial by trial, in the images' order."""
+    import pandas as pd
+
+    categories = tests["category"].astype("category")
+    parts = [
+        pd.DataFrame(
+            {
+                "category": categories,
+                "is_anomaly": tests["is_anomaly"].to_numpy(dtype=bool),
+                "shots": np.full(len(tests), trial.shots, np.int32),
+                "seed": np.full(len(tests), trial.seed),
+                "score": scores[number],
+            }
+        )
+        for number, trial in enumerate(trials)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[Trial]) -> None:
+    """Write scores.parquet: trial by trial, images in the manifest's order."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("image", "path", "category", "defect")),
+            ("is_anomaly", pa.bool_()),
+            *((name, pa.int64()) for name in ("shots", "seed")),
+            ("score", pa.float64()),
+        ]
+    )
+    with table_writer(SCORES.path, schema) as write:
+        for number, trial in enumerate(trials):
+            for start in range(0, len(tests), GROUP_ROWS):
+                part = tests.iloc[start : start + GROUP_ROWS]
+                write(
+                    {
+                        "image": [os.path.splitext(path)[0] for path in part["path"]],
+                        **{name: part[name].tolist() for name in ("path", "category", "defect")},
+                        "is_anomaly": part["is_anomaly"].to_numpy(dtype=bool),
+                        "shots": np.full(len(part), trial.shots),
+                        "seed": np.full(len(part), trial.seed),
+                        "score": scores[number, start : start + GROUP_ROWS],
+                    }
+                )

@@ -14,7 +14,7 @@ import zarr
 from fade.errors import StoreError
 from fade.text import CLASSIFIERS
 from fade.types import Trial
-from pipeline.evaluation.blocks import _write_maps, create_maps
+from pipeline.artefacts.maps import create_maps, write_maps
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 MODES = ("none", "language", "vision", "both")
@@ -108,6 +108,6 @@ def test_a_map_that_is_not_there_is_no_empty_one(base: dict[str, Any], tmp_path:
 def test_a_map_of_zeros_is_written(tmp_path: Path) -> None:
     create_maps(tmp_path / "maps.zarr", [Trial(1, 0)], 5, (2, 3), 2, 1)
     for first, count in ((0, 2), (2, 2), (4, 1)):
-        _write_maps(tmp_path / "maps.zarr", first, Trial(1, 0), np.zeros((count, 2, 3), np.uint8))
+        write_maps(tmp_path / "maps.zarr", first, Trial(1, 0), np.zeros((count, 2, 3), np.uint8))
     (array,) = (a for _, a in zarr.open_group(tmp_path / "maps.zarr", mode="r").arrays())
     assert (array.nchunks_initialized, array.nchunks) == (3, 3)

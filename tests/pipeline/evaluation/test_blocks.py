@@ -14,13 +14,13 @@ from cache.layout import Space, content_key
 from cache.store import Store
 from fade.errors import DataError
 from fade.types import Trial
+from pipeline.artefacts.maps import create_maps
 from pipeline.evaluation.blocks import (
     Block,
     Component,
     Fusion,
     Outcome,
     TestImage,
-    create_maps,
     evaluate_block,
     merge_histograms,
 )

@@ -1,0 +1,89 @@
+"""``maps.zarr``: the fused maps of a run, an array (images, rows, columns) for each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fade.aspect import Shape
+from fade.errors import StoreError
+from fade.types import Trial
+from pipeline.artefacts.catalogue import MAPS
+from pipeline.artefacts.tables import check_schema
+
+
+def create_maps(
+    path: Path, trials: list[Trial], images: int, grid: Shape, rows: int, schema: int
+) -> None:
+    """Create ``maps.zarr`` with an array (images, *grid) for each trial, to be filled by blocks.
+
+    Args:
+        path: of the group; what lies there is replaced.
+        trials: none of them makes an empty group.
+        images: rows of each array.
+        grid: (rows, columns) of patches.
+        rows: images in a chunk: those of one block, so that no two tasks write the same chunk.
+        schema: version that readers check.
+    """
+    import zarr
+
+    group: Any = zarr.create_group(
+        path, overwrite=True, zarr_format=3, attributes={"schema": schema}
+    )
+    for trial in trials if images else []:
+        group.create_array(
+            trial.label,
+            shape=(images, *grid),
+            chunks=(min(rows, images), *grid),
+            dtype="uint8",
+            compressors="auto",
+            fill_value=0,
+        )
+
+
+def write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> None:
+    """Write one trial's maps (n, rows, columns), uint8, from row ``first`` on."""
+    import zarr
+
+    group: Any = zarr.open_group(maps, mode="r+", zarr_format=3)
+    # a chunk that is not there would read as one without anomalies
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        group[trial.label][first : first + len(levels)] = levels
+
+
+def map_loader() -> Callable[[str, int], np.ndarray | None]:
+    """What reads a map (rows, columns), uint8, by its trial's label and its row; None without the trial.
+
+    Raises:
+        StoreError: ``maps.zarr`` is missing, damaged or of another schema version.
+    """
+    import zarr
+
+    try:
+        group: Any = zarr.open_group(MAPS.path, mode="r", zarr_format=3)
+    except (OSError, ValueError):
+        raise StoreError(
+            f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`"
+        ) from None
+    check_schema(group.attrs, MAPS.path)
+    for name, maps in group.arrays():
+        lacking = maps.nchunks - maps.nchunks_initialized
+        if lacking:  # zarr reads them as zeros
+            raise StoreError(
+                f"{MAPS.path}: {lacking} of {maps.nchunks} chunks of {name} are missing: run "
+                "`dvc repro --force evaluate`"
+            )
+
+    def load(trial: str, row: int) -> np.ndarray | None:
+        try:
+            return group[trial][row] if trial in group else None
+        except Exception as error:  # codecs raise their own kinds on damaged chunks
+            raise StoreError(
+                f"{MAPS.path}: row {row} of {trial} cannot be read ({type(error).__name__}): run "
+                "`dvc repro --force evaluate`"
+            ) from None
+
+    return load

@@ -1,0 +1,227 @@
+"""Which components and masks each block of images needs, and their evaluation on the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache.keys import Keys
+from cache.store import Store
+from fade.aspect import Aspect, Shape, shape_of
+from fade.types import DataPath, Trial
+from pipeline.artefacts.catalogue import LANGUAGE, VISION, store_root
+from pipeline.artefacts.receipts import Receipt, read_receipt
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.schema import Params
+from pipeline.dataset.images import calibration_images, test_images
+from pipeline.evaluation.blocks import (
+    Block,
+    Component,
+    Fusion,
+    Outcome,
+    TestImage,
+    evaluate_block,
+)
+from pipeline.process.memory import give_back
+from pipeline.scoring.components import component_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK_IMAGES = 64
+
+
+class _Components:
+    """Where the components of images lie: of test images by row, of the few others by key.
+
+    Args:
+        receipt: of the components.
+        label: which of them.
+        store: where they are.
+        tests, calibration: categories and keys of the images, see :func:`test_images`.
+        trials: those that differ in the component; None alone if none do.
+
+    Raises:
+        DamagedSegmentError: rows are gone or changed.
+    """
+
+    def __init__(
+        self,
+        receipt: Receipt,
+        label: str,
+        store: Store,
+        tests: Sequence[tuple[str, Keys]],
+        calibration: Sequence[tuple[str, Keys]],
+        trials: Sequence[Trial | None],
+    ) -> None:
+        self.space = receipt.space(label)
+        self.against = receipt.against[label]
+        located = receipt.located(store, label).check()
+        self._tests = {
+            trial: located.places(
+                Keys.join([keys.joined(self._digest(name, trial)) for name, keys in tests])
+            )
+            for trial in trials
+        }
+        held_out = receipt.against.get("held-out", {})
+        few = {
+            component_key(key, digest)
+            for category, keys in calibration
+            for key in keys
+            for digest in (
+                *(self._digest(category, trial) for trial in trials),
+                *(of.get(key, "") for of in held_out.get(category, {}).values()),
+            )
+        }  # fmt: skip
+        keys = Keys.of(sorted(few))
+        keys = keys.take(located.vouched(keys))  # trials differ in the images that they need
+        self._few = dict(zip(keys, located.places(keys), strict=True))
+
+    def _digest(self, category: str, trial: Trial | None) -> str:
+        against = self.against[category]
+        return str(against[trial.label] if trial else against)
+
+    def of_tests(self, first: int, count: int, trial: Trial | None = None) -> Component:
+        """The rows for so many test images; of one trial where it differs between trials."""
+        return Component(self.space, self._tests[trial][first : first + count].narrowed())
+
+    def of(
+        self, images: pd.DataFrame, trial: Trial | None, held_out: Mapping[str, str]
+    ) -> Component:
+        """The rows for some images to calibrate on.
+
+        Of references that are held out, ``held_out`` tells what each was compared with.
+        """
+        keys = [
+            component_key(key, held_out.get(key) or self._digest(category, trial))
+            for category, key in zip(images["category"], images["hash"], strict=True)
+        ]
+        return Component(self.space, [self._few[key] for key in keys])
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Cuts images into blocks with all that a task needs; see :meth:`open`."""
+
+    params: Params
+    store: Store
+    root: DataPath
+    aspect: Aspect | None
+    language_score: _Components | None
+    language_map: _Components | None
+    vision: _Components | None
+    held_out: Mapping[str, Mapping[str, Mapping[str, str]]]
+
+    @classmethod
+    def open(
+        cls, params: Params, store: Store, root: DataPath, aspect: Aspect | None = None
+    ) -> Planner:
+        """Find all components; some receipt speaks of images."""
+        language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
+        tests, calibration = test_images(), calibration_images()
+
+        def found(receipt: Receipt, label: str, trials: Sequence[Trial | None]) -> _Components:
+            with receipt.void_if_damaged(store):
+                components = _Components(receipt, label, store, tests, calibration, trials)
+            give_back()  # what finding them took
+            return components
+
+        return cls(
+            params,
+            store,
+            root,
+            aspect,
+            found(language, "language-score", [None]) if params.needs_language_score else None,
+            found(language, "language-map", [None]) if params.needs_language_map else None,
+            found(vision, "vision-map", params.trials()) if params.needs_vision else None,
+            vision.against.get("held-out", {}),
+        )
+
+    def grid(self) -> Shape:
+        """(rows, columns) of maps; 1 where there are none."""
+        component = self.language_map or self.vision
+        rows, columns = component.space.shape if component else (1, 1)
+        return rows, columns
+
+    def blocks(
+        self,
+        images: pd.DataFrame,
+        trials: Sequence[Trial],
+        *,
+        maps: Path | None = None,
+        held_out: Mapping[str, str] | None = None,
+    ) -> Iterator[Block]:
+        """Blocks of some images, in their order, each made when it is asked for.
+
+        Args:
+            images: with ``category``, ``path``, ``is_anomaly``, ``mask`` and ``mask_hash``; to
+                calibrate also ``hash``.
+            trials: all of them are evaluated in each block.
+            maps: where fused maps of test images go; None for images to calibrate on.
+            held_out: see :class:`_Components`.
+        """
+        params = self.params
+        fusions = tuple(
+            Fusion(trial, params.vision_weight(trial), params.vision_multiplier(trial))
+            for trial in trials
+        )
+        for first in range(0, len(images), BLOCK_IMAGES):
+            part = images.iloc[first : first + BLOCK_IMAGES]
+            # pandas reads a missing mask as NaN
+            masks = (
+                part[name].astype(object).where(part[name].notna(), None)
+                for name in ("mask", "mask_hash")
+            )
+            columns = (part["category"], part["path"], part["is_anomaly"], *masks)
+
+            def rows(
+                components: _Components | None,
+                trial: Trial | None = None,
+                part: pd.DataFrame = part,
+                first: int = first,
+            ) -> Component | None:
+                if components is None:
+                    return None
+                if maps is not None:
+                    return components.of_tests(first, len(part), trial)
+                # texts know nothing of references
+                return components.of(part, trial, (held_out or {}) if trial else {})
+
+            visions = (rows(self.vision, fusion.trial) for fusion in fusions)
+            yield Block(
+                self.store.root,
+                self.root.absolute(),
+                maps and maps.absolute(),
+                first,
+                tuple(TestImage(*values) for values in zip(*columns, strict=True)),
+                fusions,
+                params.fusion.classification_mode,
+                params.fusion.segmentation_mode,
+                params.fusion.normalize,
+                shape_of(params.evaluate.size, self.aspect),
+                rows(self.language_score),
+                rows(self.language_map),
+                tuple(component for component in visions if component is not None),
+                params.dataset.exif_rotation,
+            )
+
+
+def evaluate_blocks(
+    blocks: Iterable[Block], images: int, params: Params, label: str
+) -> Iterator[Outcome]:
+    """Outcomes of blocks of so many images, in their order, as they come."""
+    store = Store(store_root(params.features.store))
+    # a damaged row may be of either: both are cheap to make again
+    language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
+    with language.void_if_damaged(store), vision.void_if_damaged(store):
+        yield from iterate_tasks(
+            evaluate_block,
+            blocks,
+            params.cluster,
+            label,
+            weight=lambda block: len(block.images),
+            name=lambda block: block.images[0].category,
+            total=images,
+        )
