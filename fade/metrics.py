@@ -35,6 +35,9 @@ Evaluation = tuple[dict[str, float], dict[str, str]]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The abscissas and ordinates of a curve's points, from its left end."""
 
+_PIECE = 1 << 18
+"""Pixels that are counted at once."""
+
 _Floats = NDArray[np.float64]
 _Counts = NDArray[np.int64]
 
@@ -51,6 +54,11 @@ class Regions:
     count: int
     pixels: _Counts
     weights: _Floats
+
+    @classmethod
+    def none(cls, shape: tuple[int, int]) -> Regions:
+        """Return the regions of a mask of this shape (H, W) without a defect pixel."""
+        return cls(shape, 0, np.zeros(0, np.int64), np.zeros(0))
 
 
 def label_regions(mask: NDArray[np.bool_]) -> Regions:
@@ -123,7 +131,7 @@ class PixelHistogram:
         flat = levels.ravel()
         inside = flat[regions.pixels]
         anomalous = np.bincount(inside, minlength=LEVELS)
-        normal = np.bincount(flat, minlength=LEVELS) - anomalous
+        normal = _count_levels(flat) - anomalous
         return cls(
             normal=normal,
             normal_beside_defects=normal if regions.count else np.zeros_like(normal),
@@ -140,6 +148,12 @@ class PixelHistogram:
             self.pro + other.pro,
             self.regions + other.regions,
         )
+
+
+def _count_levels(levels: NDArray[np.uint8]) -> _Counts:
+    """Return how many of some levels (n,) are at each; in pieces, since counting casts to int64."""
+    pieces = (levels[at : at + _PIECE] for at in range(0, levels.size, _PIECE))
+    return sum((np.bincount(piece, minlength=LEVELS) for piece in pieces), np.zeros(LEVELS, int))
 
 
 def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Evaluation:

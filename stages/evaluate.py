@@ -6,13 +6,9 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cache.place import open_path
 from cache.store import Store
 from fade.datasets.read import dataset_root
-from fade.metrics import PixelHistogram
-from fade.types import Trial
 from pipeline.artefacts.catalogue import (
     CALIBRATION,
     CATEGORIES,
@@ -40,10 +36,9 @@ from pipeline.artefacts.tables import (
     write_table,
 )
 from pipeline.config.schema import Params
-from pipeline.evaluation.blocks import add_histograms
-from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_blocks
+from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_tests
 from pipeline.evaluation.results import (
-    mean_counts,
+    evaluation_remarks,
     mean_metrics,
     metrics_table,
     scores_table,
@@ -66,7 +61,7 @@ log = logging.getLogger("fade")
 
 def run(params: Params) -> None:
     """Write maps, scores, metrics, their summary, remarks on them, and thresholds."""
-    columns = ("path", "category", "defect", "is_anomaly", "mask", "mask_hash")
+    columns = ("path", "category", "defect", "is_anomaly", "mask", "mask_hash", "width", "height")
     tests, remarks = read_table(MANIFEST.path, columns, split="test")
     calibration, _ = read_table(CALIBRATION.path)
     selection, _ = read_table(SELECTION.path)
@@ -87,21 +82,13 @@ def run(params: Params) -> None:
         BLOCK_IMAGES,
         SCHEMA,
     )
-    values = np.full((len(trials), len(tests)), np.nan)
-    histograms: dict[tuple[str, Trial], PixelHistogram] = {}
-    if planner and len(tests):
-        done = 0
-        blocks = planner.blocks(tests, trials, maps=MAPS.path)
-        for outcome in evaluate_blocks(blocks, len(tests), params, "evaluate"):
-            count = outcome.scores.shape[1]
-            values[:, done : done + count] = outcome.scores
-            add_histograms(histograms, outcome)
-            done += count
-    write_scores(tests, values, trials)
+    measured = evaluate_tests(planner, tests, trials, params)
+    histograms = measured.histograms
+    write_scores(tests, measured.scores, trials)
     write_table(pixel_table(histograms), PIXELS.path)
-    scores = scores_table(tests, values, trials)
+    scores = scores_table(tests, measured.scores, trials)
     metrics, reasons = metrics_table(
-        scores, histograms, categories if len(tests) else [], trials, params
+        scores, histograms, categories if len(tests) else [], trials, params, measured.vanished
     )
     if not len(tests):
         metrics = metrics.iloc[:0]
@@ -109,17 +96,10 @@ def run(params: Params) -> None:
     write_csv(metrics, METRICS.path)
     write_csv(summary, SUMMARY.path)
     write_json(mean_metrics(summary), METRICS_JSON.path)
-    unmasked = tests[tests["is_anomaly"] & tests["mask"].isna()]
-    write_json(
-        {
-            "undefined": reasons,
-            "mean_over": mean_counts(metrics),
-            "categories": len(categories),
-            "made_with": made_with(),
-            "without_mask": unmasked.groupby("category", sort=False).size().to_dict(),
-        },
-        EVALUATION.path,
-    )
+    evaluation = evaluation_remarks(tests, metrics, reasons, categories, measured.vanished, params)
+    for warning in evaluation["warnings"]:
+        log.warning("%s", warning)
+    write_json({**evaluation, "made_with": made_with()}, EVALUATION.path)
     thresholds = (
         label_thresholds(scores, histograms, categories, trials)
         if params.threshold.source == "labels"

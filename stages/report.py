@@ -86,6 +86,7 @@ def _warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) 
         found.append(
             f"{category}: {count} defect images have no mask and are left out of pixel metrics."
         )
+    found += evaluation["warnings"]
     total = evaluation["categories"]
     for metric in METRIC_NAMES:
         known = evaluation["mean_over"][metric]

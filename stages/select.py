@@ -86,7 +86,8 @@ def select_calibration(
 
 def run(params: Params) -> None:
     """Write the selection and the images to calibrate on."""
-    manifest, _ = read_table(MANIFEST.path, ("category", "split", "path", "hash"), split="train")
+    columns = ("category", "split", "path", "hash", "width", "height")
+    manifest, _ = read_table(MANIFEST.path, columns, split="train")
     categories = read_json(CATEGORIES.path)["categories"]
     seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
     shots = params.max_shots if params.needs_vision else 0
@@ -95,7 +96,8 @@ def run(params: Params) -> None:
     calibration = select_calibration(
         manifest, categories, sorted(params.vision.seeds), params.threshold.images
     )
-    write_table(calibration, CALIBRATION.path)
+    sizes = manifest[["path", "width", "height"]]
+    write_table(calibration.merge(sizes, on="path"), CALIBRATION.path)
     log.info(
         "%d distinct references for %d categories, up to %d shots, %d seeds; %d images to calibrate on",
         selection["hash"].nunique(), len(categories), shots, len(seeds), len(calibration),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from fade.errors import ParameterError
 from fade.types import DatasetFormat, Device, Feature, Mode, Stream, Trial
@@ -19,7 +19,23 @@ PARAMS_FILE = Path("params.yaml")
 MOST_VALUES = 100_000
 """That a parameter file may hold, aliases written out."""
 
-Size = Annotated[int, Field(ge=8, le=8192)]
+LARGEST_SIZE = 8192
+"""Pixels a side that a parameter may ask for."""
+Size = Annotated[int, Field(ge=8, le=LARGEST_SIZE)]
+
+
+def _size_or_image(value: Any) -> Any:
+    known = type(value) is int and 8 <= value <= LARGEST_SIZE
+    if not (known or value == "image"):
+        raise ValueError(
+            f"must be pixels from 8 to {LARGEST_SIZE}, or image for each image's own size, "
+            f"not {_shown(value)}"
+        )
+    return value
+
+
+EvaluationSize = Annotated[Size | Literal["image"], BeforeValidator(_size_or_image)]
+"""Pixels a side, or each image's own size."""
 Weight = Annotated[float, Field(ge=0, le=1)]
 Multiplier = Annotated[float, Field(gt=0, le=1e6)]
 Classifier = Literal["average", "softmax", "max", "lr", "mlp", "knn", "rf", "xgboost", "gmm"]
@@ -171,7 +187,7 @@ class FusionParams(Section):
 class EvaluateParams(Section):
     """How maps are measured."""
 
-    size: Size
+    size: EvaluationSize
     pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
 
 

@@ -18,11 +18,12 @@ from fade.preprocess import decode_mask, resize_mask
 from fade.types import DataPath, Mode, Trial
 from pipeline.artefacts.maps import write_maps
 from pipeline.dataset.loader import read_unchanged
+from pipeline.evaluation.vanished import Vanished, find_vanished
 
 
 @dataclass(frozen=True, slots=True)
 class TestImage:
-    """One row of the evaluation."""
+    """One row of the evaluation; ``size`` is the (height, width) at which its map is measured."""
 
     __test__ = False  # no test case, whatever pytest thinks of its name
 
@@ -31,6 +32,7 @@ class TestImage:
     is_anomaly: bool
     mask: str | None
     mask_hash: str | None
+    size: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,6 @@ class Block:
         first: row of the first image in each trial's maps.
         language_score, language_map, vision_maps: components; None or absent where no mode needs
             them. Vision maps are one component for each fusion, in order.
-        size: (height, width) at which maps are measured.
         exif_rotation: whether masks are turned as their camera says, as images are.
     """
 
@@ -72,7 +73,6 @@ class Block:
     classification_mode: Mode
     segmentation_mode: Mode
     normalize: bool
-    size: Shape
     language_score: Component | None = None
     language_map: Component | None = None
     vision_maps: tuple[Component, ...] = ()
@@ -86,10 +86,12 @@ class Outcome:
     Attributes:
         scores: (fusions, images) float64, NaN where classification_mode is none.
         histograms: by category and trial, of images with a known mask.
+        vanished: by category, what the size of the evaluation leaves nothing of.
     """
 
     scores: np.ndarray
     histograms: dict[tuple[str, Trial], PixelHistogram] = field(default_factory=dict)
+    vanished: dict[str, Vanished] = field(default_factory=dict)
 
 
 def evaluate_block(block: Block) -> Outcome:
@@ -98,11 +100,13 @@ def evaluate_block(block: Block) -> Outcome:
     language_score = _read(store, block.language_score)
     language_map = _read(store, block.language_map)
     vision_maps = [_read(store, component) for component in block.vision_maps]
-    regions = [_regions(image, block) for image in block.images]
     outcome = Outcome(np.full((len(block.fusions), len(block.images)), np.nan))
-    for number, fusion in enumerate(block.fusions):
-        levels = []
-        for i, image in enumerate(block.images):
+    levels: list[list[np.ndarray]] = [[] for _ in block.fusions]
+    found: dict[tuple[str, Trial], PixelHistogram] = {}
+    # image by image: regions at full size are large, and one image's are held at a time
+    for i, image in enumerate(block.images):
+        regions = _regions(image, block, outcome.vanished)
+        for number, fusion in enumerate(block.fusions):
             vision = None
             if vision_maps:
                 vision = np.asarray(vision_maps[number])[i] * np.float32(fusion.multiplier)
@@ -122,15 +126,16 @@ def evaluate_block(block: Block) -> Outcome:
                 weight=fusion.weight,
                 normalize=block.normalize,
             )
-            levels.append(fused)
-            known = regions[i]
-            if known is not None:
+            levels[number].append(fused)
+            if regions is not None:
                 place = (image.category, fusion.trial)
-                before = outcome.histograms.get(place) or PixelHistogram.empty()
-                resized = resize_levels(fused, block.size)
-                outcome.histograms[place] = before + PixelHistogram.of_image(resized, known)
-        if levels and block.maps is not None:
-            write_maps(block.maps, block.first, fusion.trial, np.stack(levels))
+                before = found.get(place) or PixelHistogram.empty()
+                resized = resize_levels(fused, image.size)
+                found[place] = before + PixelHistogram.of_image(resized, regions)
+    for fusion, maps in zip(block.fusions, levels, strict=True):
+        outcome.histograms |= {place: h for place, h in found.items() if place[1] == fusion.trial}
+        if maps and block.maps is not None:
+            write_maps(block.maps, block.first, fusion.trial, np.stack(maps))
     return outcome
 
 
@@ -138,17 +143,21 @@ def _read(store: Store, component: Component | None) -> np.ndarray | None:
     return None if component is None else store.read(component.space, component.places)
 
 
-def _regions(image: TestImage, block: Block) -> Regions | None:
-    """Defect regions at evaluation size; None where nobody knows them."""
+def _regions(image: TestImage, block: Block, vanished: dict[str, Vanished]) -> Regions | None:
+    """Defect regions at evaluation size; None where nobody knows them, or where none is left."""
     if block.segmentation_mode == "none":
         return None
     if not image.is_anomaly:
-        return label_regions(np.zeros(block.size, bool))
+        return Regions.none(image.size)
     if image.mask is None or image.mask_hash is None:
         return None
     data = read_unchanged(block.root, image.mask, image.mask_hash)
     mask = decode_mask(data, image.mask, exif_rotation=block.exif_rotation)
-    return label_regions(resize_mask(mask, block.size))
+    regions = label_regions(resize_mask(mask, image.size))
+    lost = find_vanished(mask, regions)
+    if lost.images or lost.regions:
+        vanished[image.category] = vanished.get(image.category, Vanished()) + lost
+    return None if lost.images else regions
 
 
 def merge_histograms(

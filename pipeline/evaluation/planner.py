@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cache.keys import Keys
 from cache.store import Store
 from fade.aspect import Aspect, Shape, shape_of
+from fade.metrics import PixelHistogram
 from fade.types import DataPath, Trial
-from pipeline.artefacts.catalogue import LANGUAGE, VISION, store_root
+from pipeline.artefacts.catalogue import LANGUAGE, MAPS, VISION, store_root
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
@@ -22,8 +25,10 @@ from pipeline.evaluation.blocks import (
     Fusion,
     Outcome,
     TestImage,
+    add_histograms,
     evaluate_block,
 )
+from pipeline.evaluation.vanished import Vanished
 from pipeline.process.memory import give_back
 from pipeline.scoring.components import component_key
 
@@ -145,6 +150,11 @@ class Planner:
         rows, columns = component.space.shape if component else (1, 1)
         return rows, columns
 
+    def _measured_size(self, width: int, height: int) -> Shape:
+        """(height, width) at which the map of an image of so many pixels is measured."""
+        size = self.params.evaluate.size
+        return (height, width) if size == "image" else shape_of(size, self.aspect)
+
     def blocks(
         self,
         images: pd.DataFrame,
@@ -156,8 +166,8 @@ class Planner:
         """Blocks of some images, in their order, each made when it is asked for.
 
         Args:
-            images: with ``category``, ``path``, ``is_anomaly``, ``mask`` and ``mask_hash``; to
-                calibrate also ``hash``.
+            images: with ``category``, ``path``, ``is_anomaly``, ``mask``, ``mask_hash``, ``width``
+                and ``height``; to calibrate also ``hash``.
             trials: all of them are evaluated in each block.
             maps: where fused maps of test images go; None for images to calibrate on.
             held_out: see :class:`_Components`.
@@ -174,7 +184,8 @@ class Planner:
                 part[name].astype(object).where(part[name].notna(), None)
                 for name in ("mask", "mask_hash")
             )
-            columns = (part["category"], part["path"], part["is_anomaly"], *masks)
+            sizes = map(self._measured_size, part["width"].tolist(), part["height"].tolist())
+            columns = (part["category"], part["path"], part["is_anomaly"], *masks, sizes)
 
             def rows(
                 components: _Components | None,
@@ -200,7 +211,6 @@ class Planner:
                 params.fusion.classification_mode,
                 params.fusion.segmentation_mode,
                 params.fusion.normalize,
-                shape_of(params.evaluate.size, self.aspect),
                 rows(self.language_score),
                 rows(self.language_map),
                 tuple(component for component in visions if component is not None),
@@ -225,3 +235,44 @@ def evaluate_blocks(
             name=lambda block: block.images[0].category,
             total=images,
         )
+
+
+@dataclass
+class Measured:
+    """What the test images gave.
+
+    Attributes:
+        scores: (trials, images) float64, NaN where there are none.
+        histograms: of pixels, by category and trial, of images with a known mask.
+        vanished: by category, the defects of which the size of the evaluation leaves nothing.
+    """
+
+    scores: np.ndarray
+    histograms: dict[tuple[str, Trial], PixelHistogram]
+    vanished: dict[str, Vanished]
+
+
+def evaluate_tests(
+    planner: Planner | None, tests: pd.DataFrame, trials: Sequence[Trial], params: Params
+) -> Measured:
+    """Score and measure all test images; their fused maps go into ``maps.zarr``, which is there.
+
+    Args:
+        planner: None where there are no images at all.
+        tests: see :meth:`Planner.blocks`.
+        trials: all of them are evaluated at once.
+        params: of the run.
+    """
+    found = Measured(np.full((len(trials), len(tests)), np.nan), {}, {})
+    if planner is None or tests.empty:
+        return found
+    done = 0
+    blocks = planner.blocks(tests, trials, maps=MAPS.path)
+    for outcome in evaluate_blocks(blocks, len(tests), params, "evaluate"):
+        count = outcome.scores.shape[1]
+        found.scores[:, done : done + count] = outcome.scores
+        add_histograms(found.histograms, outcome)
+        for category, lost in outcome.vanished.items():
+            found.vanished[category] = found.vanished.get(category, Vanished()) + lost
+        done += count
+    return found

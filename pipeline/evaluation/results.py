@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fade.types import Trial
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer
 from pipeline.config.schema import Params
+from pipeline.evaluation.vanished import Vanished, vanished_counts, vanished_remarks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +33,19 @@ def metrics_table(
     categories: Sequence[str],
     trials: Sequence[Trial],
     params: Params,
+    vanished: Mapping[str, Vanished] = MappingProxyType({}),
 ) -> tuple[pd.DataFrame, list[Reason]]:
     """The rows of metrics.csv, and why the undefined ones among them are empty.
 
     The mean of a metric runs over the categories that have it.
+
+    Args:
+        scores: of the test images, see :func:`scores_table`.
+        histograms: of their pixels.
+        categories: in the order of the rows.
+        trials: in the order of the rows.
+        params: of the run.
+        vanished: the defects that the size of the evaluation leaves nothing of.
     """
     import pandas as pd
 
@@ -46,7 +57,11 @@ def metrics_table(
         for category in categories:
             part = scores.iloc[rows_of.get((category, trial), [])]
             values, undefined = _image_values(part, params)
-            pixel_values, pixel_undefined = _pixel_values(histograms.get((category, trial)), params)
+            histogram = histograms.get((category, trial)) or PixelHistogram.empty()
+            pixel_values, pixel_undefined = _pixel_values(histogram, params)
+            if category in vanished and not histogram.regions:
+                left = f"no defect pixel is left at evaluate.size {params.evaluate.size}"
+                pixel_undefined = dict.fromkeys(pixel_undefined, left)
             values |= pixel_values
             undefined |= pixel_undefined
             of_trial.append(
@@ -86,11 +101,11 @@ def _image_values(part: pd.DataFrame, params: Params) -> tuple[dict[str, float],
 
 
 def _pixel_values(
-    histogram: PixelHistogram | None, params: Params
+    histogram: PixelHistogram, params: Params
 ) -> tuple[dict[str, float], dict[str, str]]:
     if params.fusion.segmentation_mode == "none":
         return _undefined(PIXEL_METRICS, "fusion.segmentation_mode is none")
-    return pixel_metrics(histogram or PixelHistogram.empty(), params.evaluate.pro_limit)
+    return pixel_metrics(histogram, params.evaluate.pro_limit)
 
 
 def _undefined(metrics: Sequence[str], reason: str) -> tuple[dict[str, float], dict[str, str]]:
@@ -126,6 +141,40 @@ def mean_counts(metrics: pd.DataFrame) -> dict[str, int]:
         return dict.fromkeys(METRICS, 0)
     counts = rows.groupby(["shots", "seed"])[list(METRICS)].count().min()
     return {metric: int(counts[metric]) for metric in METRICS}
+
+
+def evaluation_remarks(
+    tests: pd.DataFrame,
+    metrics: pd.DataFrame,
+    reasons: Sequence[Reason],
+    categories: Sequence[str],
+    vanished: Mapping[str, Vanished],
+    params: Params,
+) -> dict[str, Any]:
+    """What ``evaluation.json`` says of the metrics beside what made them.
+
+    Args:
+        tests: the test images with ``category``, ``is_anomaly`` and ``mask``.
+        metrics: see :func:`metrics_table`.
+        reasons: why some of them are undefined.
+        categories: of the run.
+        vanished: the defects that the size of the evaluation leaves nothing of.
+        params: of the run.
+    """
+    size = params.evaluate.size
+    defects = tests[tests["is_anomaly"]]
+    masked, unmasked = (
+        part.groupby("category", sort=False).size().to_dict()
+        for part in (defects[defects["mask"].notna()], defects[defects["mask"].isna()])
+    )
+    return {
+        "undefined": list(reasons),
+        "mean_over": mean_counts(metrics),
+        "categories": len(categories),
+        "without_mask": unmasked,
+        "without_pixel_at_size": vanished_counts(vanished, size),
+        "warnings": vanished_remarks(vanished, masked, size),
+    }
 
 
 def scores_table(

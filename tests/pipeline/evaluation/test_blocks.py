@@ -47,16 +47,21 @@ def block(tmp_path: Path) -> Block:
     mask[:4, :4] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     images = (
-        TestImage("a", "1.png", False, None, None),
+        TestImage("a", "1.png", False, None, None, (8, 8)),
         TestImage(
-            "a", "2.png", True, "mask.png", content_key((tmp_path / "mask.png").read_bytes())
+            "a",
+            "2.png",
+            True,
+            "mask.png",
+            content_key((tmp_path / "mask.png").read_bytes()),
+            (8, 8),
         ),
-        TestImage("b", "3.png", True, None, None),
+        TestImage("b", "3.png", True, None, None, (8, 8)),
     )
     create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64, 1)
     return Block(
         store.root, tmp_path, tmp_path / "maps.zarr", 0, images, (Fusion(TRIAL, 0.25, 2.0),),
-        "both", "both", False, (8, 8),
+        "both", "both", False,
         parts["score"], parts["language"], (parts["vision"],),
     )  # fmt: skip
 

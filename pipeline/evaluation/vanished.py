@@ -1,0 +1,128 @@
+"""Defects too thin for the size of the evaluation: which lose all their pixels, and what keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.metrics import Regions
+from fade.preprocess import resize_mask
+from pipeline.config.schema import LARGEST_SIZE, EvaluationSize
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """Defects of some images that have no pixel at the size of the evaluation.
+
+    Attributes:
+        images: defect images without a defect pixel left, although their masks have some.
+        regions: defect regions without a pixel left in images that keep others.
+        factor: how many times as large, per side, the size must be so that each of the images keeps
+            a pixel: a power of 2, 1 where there are none.
+        whole: whether only the images' own size keeps one in each.
+    """
+
+    images: int = 0
+    regions: int = 0
+    factor: int = 1
+    whole: bool = False
+
+    def __add__(self, other: Vanished) -> Vanished:
+        return Vanished(
+            self.images + other.images,
+            self.regions + other.regions,
+            max(self.factor, other.factor),
+            self.whole or other.whole,
+        )
+
+    def suggested_size(self, size: EvaluationSize) -> EvaluationSize:
+        """The ``evaluate.size`` at which each of the images has a defect pixel.
+
+        Args:
+            size: the present one.
+        """
+        if size == "image" or self.whole or not self.images or size * self.factor > LARGEST_SIZE:
+            return "image"
+        return size * self.factor
+
+
+def find_vanished(mask: NDArray[np.bool_], left: Regions) -> Vanished:
+    """What a mask (H, W), True where defect, loses when it is resized.
+
+    Args:
+        mask: at the image's own size.
+        left: the regions of the resized mask.
+    """
+    import cv2
+
+    if left.shape == mask.shape:
+        return Vanished()
+    found, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    count = found - 1  # without the background
+    if not left.count:
+        return _all_vanished(mask, left.shape) if count else Vanished()
+    # as many regions as before: none is gone
+    return Vanished(regions=count - _reached(labels, left) if count > left.count else 0)
+
+
+def _reached(labels: NDArray[np.int32], left: Regions) -> int:
+    """How many regions of a mask lie, in part at least, under pixels that are left of it."""
+    small = np.zeros(left.shape, bool)
+    small.ravel()[left.pixels] = True
+    rows, columns = (
+        np.arange(many) * few // many for many, few in zip(labels.shape, left.shape, strict=True)
+    )
+    return int(np.count_nonzero(np.unique(labels[small[rows][:, columns]])))
+
+
+def _all_vanished(mask: NDArray[np.bool_], shape: tuple[int, int]) -> Vanished:
+    factor = 2
+    while shape[0] * factor < mask.shape[0] or shape[1] * factor < mask.shape[1]:
+        if resize_mask(mask, (shape[0] * factor, shape[1] * factor)).any():
+            return Vanished(1, factor=factor)
+        factor *= 2
+    return Vanished(1, whole=True)
+
+
+def vanished_remarks(
+    found: Mapping[str, Vanished], masked: Mapping[str, int], size: EvaluationSize
+) -> list[str]:
+    """What a reader of the pixel metrics must know of thin defects, at most two lines a category.
+
+    Args:
+        found: by category.
+        masked: how many defect images of a category have a mask.
+        size: ``evaluate.size``.
+    """
+    lines = []
+    for category, lost in found.items():
+        if lost.images:
+            lines.append(
+                f"{category}: {lost.images} of {masked[category]} defect images with a mask have no "
+                f"defect pixel at evaluate.size {size} and are left out of pixel metrics: set "
+                f"evaluate.size to {lost.suggested_size(size)} to keep a part of each"
+                + ("" if lost.suggested_size(size) == "image" else ", to image to keep every pixel")
+            )
+        if lost.regions:
+            lines.append(
+                f"{category}: {lost.regions} defect regions, in images that keep others, have no "
+                f"pixel at evaluate.size {size} and count as normal: set evaluate.size to image to "
+                "keep every pixel"
+            )
+    return lines
+
+
+def vanished_counts(found: Mapping[str, Vanished], size: EvaluationSize) -> dict[str, Any]:
+    """The same by category as ``evaluation.json`` holds it, with the size that keeps the images."""
+    return {
+        category: {
+            "images": lost.images,
+            "regions": lost.regions,
+            "suggested_size": lost.suggested_size(size),
+        }
+        for category, lost in found.items()
+    }
