@@ -1,8 +1,9 @@
-"""Finds images whose data end early although they are closed as whole ones are.
+"""Finds files that were copied in part or damaged, and images whose data end early.
 
-Pillow fills the rest up without a word: black in a PNG, grey in a JPEG. Only images that end in
-such a filling are looked at twice, so that others cost next to nothing, and each suspicion is
-proved: no whole image is called cut.
+Pillow fills up what is missing without a word: black in a PNG, grey in a JPEG. So checksums, end
+markers and tables of strips are held against the file first, which costs little. Images that then
+still end in such a filling are looked at twice, and each suspicion is proved: no whole image is
+called cut.
 """
 
 import io
@@ -13,6 +14,7 @@ from contextlib import suppress
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _PNG_PASSES = (  # of interlaced ones: first column and row, steps from column to column, row to row
@@ -25,7 +27,129 @@ _END_OF_SCAN = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")
 _BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}  # without a length
 _END, _SCAN = 0xD9, 0xDA
 _OTHER_FRAMES = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}  # than of Huffman codes
+_NO_COMPRESSION = 1
+_PACKED = {5, 7, 8, 32773, 32946, 50000, 50001}  # TIFF: LZW, JPEG, Deflate, PackBits, Zstd, WebP
+_YCBCR = 6
+_RUN_LENGTHS = (1, 2)  # compressions of a BMP
+_NO_RUN = 32  # zero bytes at the end that no compression writes
+_LONG_RUN = 64  # zero bytes at the end that are worth a word
 _MORE_DATA = bytes(range(1, 251)) * 4  # of no meaning, and without a marker
+
+
+def find_damage(image: Image.Image, data: bytes) -> str | None:
+    """Say what a file shows of damage without its pixels; None where nothing does.
+
+    ``image`` is opened and not loaded yet, ``data`` the whole file. Looked at: the checksums and
+    the end of a PNG, the end marker of a JPEG, the strips of a TIFF, the end of a run-length coded
+    BMP and of a WebP. Formats without any of these tell nothing, see :func:`ends_in_zeros`.
+    """
+    if image.format == "PNG":
+        return _png_damage(data)
+    if image.format in ("JPEG", "MPO"):
+        return None if _has_end(data) else "its end marker is missing: it was copied in part"
+    if isinstance(image, TiffImageFile):
+        return _tiff_damage(image, data)
+    if image.format == "BMP" and _is_run_length_coded(data):
+        whole = data.rstrip(b"\0").endswith(b"\0\1")
+        return None if whole else "its end marker is missing: it was copied in part"
+    if image.format == "WEBP":
+        return _webp_damage(data)
+    return None
+
+
+def ends_in_zeros(image: Image.Image, data: bytes) -> bool:
+    """Tell whether a file ends in zeros that are black pixels, or the rest of a copy that stopped.
+
+    Only for formats that cannot tell: without compression, checksum and end marker (BMP, PPM, TIFF),
+    and lossy WebP, which may end so.
+    """
+    told = image.format in ("BMP", "PPM", "WEBP") or (
+        isinstance(image, TiffImageFile) and image.tag_v2.get(259, 1) == _NO_COMPRESSION
+    )
+    return told and data.endswith(bytes(_LONG_RUN))
+
+
+def _png_damage(data: bytes) -> str | None:
+    view, at = memoryview(data), 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(view[at : at + 4], "big")
+        if end + 4 > len(data):
+            break
+        name = bytes(view[at + 4 : at + 8])
+        needed = not name[0] & 0x20  # what is not is Pillow's to judge
+        if needed and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return f"the checksum of its {name.decode('latin-1')} data is wrong"
+        if name == b"IEND":
+            return None
+        at = end + 4
+    return "its end is missing: it was copied in part"
+
+
+def _has_end(data: bytes) -> bool:
+    """Tell whether an end marker follows a JPEG's first scan; a preview before it has its own."""
+    at = 2
+    while found := _MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        if marker == _SCAN:
+            return data.rfind(b"\xff\xd9") > at
+        if marker not in _BARE_MARKERS:
+            at += int.from_bytes(data[at : at + 2], "big")
+    return True  # without a scan: Pillow refuses that
+
+
+def _tiff_damage(image: TiffImageFile, data: bytes) -> str | None:
+    """Look for strips or tiles that are not there, too short, or zeros where data are compressed."""
+    tags = image.tag_v2
+    kind, width, height = "strip", int(tags[256]), int(tags[257])
+    compression, samples = tags.get(259, 1), tags.get(277, 1)
+    planes = samples if tags.get(284, 1) == 2 else 1
+    offsets, lengths = tags.get(273), tags.get(279)
+    columns, rows = width, min(tags.get(278, height), height)
+    if 324 in tags:
+        kind, offsets, lengths = "tile", tags[324], tags.get(325)
+        columns, rows = tags[322], tags[323]
+    if not offsets or min(columns, rows) < 1:
+        return None  # Pillow refuses that
+    across, down = -(-width // columns), -(-height // rows)
+    needed = across * down * planes
+    if len(offsets) < needed:
+        return f"{needed - len(offsets)} of {needed} {kind}s are missing"
+    if lengths is None:
+        return None
+    bits = sum(tags.get(258, (1,))) if planes == 1 else tags.get(258, (1,))[0]
+    full = rows * ((columns * bits + 7) // 8)
+    plain = compression == _NO_COMPRESSION and tags.get(262) != _YCBCR
+    for number, (start, length) in enumerate(zip(offsets, lengths, strict=False)):
+        if number >= needed:
+            break
+        least = 1
+        if plain:
+            last = kind == "strip" and number % down == down - 1
+            least = full - (rows * down - height) * (full // rows) if last else full
+        if start == 0 or length < least or start + least > len(data):
+            return f"{kind} {number} of {needed} is missing or too short"
+        end = start + length
+        if (
+            compression in _PACKED
+            and data[end - _NO_RUN : end] == bytes(_NO_RUN)
+            and length > _NO_RUN
+        ):
+            return f"{kind} {number} of {needed} ends in zeros: it was copied in part"
+    return None
+
+
+def _is_run_length_coded(data: bytes) -> bool:
+    return (
+        int.from_bytes(data[14:18], "little") >= 40
+        and int.from_bytes(data[30:34], "little") in _RUN_LENGTHS
+    )
+
+
+def _webp_damage(data: bytes) -> str | None:
+    """Look at how many zeros a WebP ends in: lossless ones never in many, lossy ones in some."""
+    zeros = len(data) - len(data.rstrip(b"\0"))
+    most = _NO_RUN if b"VP8L" in data[:64] else max(len(data) // 10, _NO_RUN)
+    return "it ends in zeros: it was copied in part" if zeros > most else None
 
 
 def is_cut(image: Image.Image, data: bytes) -> bool:

@@ -179,20 +179,13 @@ def test_full_size_measures_every_pixel(thin: dict[str, Any], tmp_path: Path) ->
 
 def aupro(levels: list[np.ndarray], masks: list[np.ndarray], limit: float = 0.3) -> float:
     """The definition, threshold by threshold: mean overlap over false positive rate."""
-    regions = []
-    for one, mask in zip(levels, masks, strict=True):
-        found = label_regions(mask)
-        areas = np.round(1 / found.weights).astype(int)
-        inside = one.ravel()[found.pixels]
-        # golden masks hold one region each, so that all pixels share a weight
-        assert found.count <= 1
-        if found.count:
-            assert (areas == len(inside)).all()
-            regions.append(inside)
+    found = [label_regions(mask) for mask in masks]
+    inside = np.concatenate([one.ravel()[r.pixels] for one, r in zip(levels, found, strict=True)])
+    share = np.concatenate([regions.weights for regions in found])
     normal = np.concatenate([one[~mask] for one, mask in zip(levels, masks, strict=True)])
     steps = range(256, -1, -1)
     rate = np.array([(normal >= step).mean() for step in steps])
-    overlap = np.array([np.mean([(r >= step).mean() for r in regions]) for step in steps])
+    overlap = np.array([share[inside >= step].sum() for step in steps]) / share.sum()
     within = rate <= limit
     x = np.append(rate[within], limit)
     y = np.append(overlap[within], np.interp(limit, rate, overlap))
