@@ -81,16 +81,14 @@ def image_size(data: bytes, name: str, *, exif_rotation: bool = False) -> tuple[
         return (height, width) if swapped else (width, height)
 
 
-def exif_orientation(data: bytes, name: str) -> int:
-    """Return the EXIF orientation of an image file, 1 to 8; 1, upright, where it has none.
+def stored_orientation(image: Image.Image, data: bytes) -> int:
+    """Return the EXIF orientation of an opened image, 1 to 8; 1, upright, where it has none.
 
-    Reads the header; a PNG only where it has such data. Raises DataError as :func:`image_size`.
+    ``data`` is the whole file. Reads the header alone; a PNG only where it has such data.
     """
-    with pillow_errors(name):
-        image = open_image(data, name)
-        if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
-            return 1
-        return _orientation(image)
+    if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+        return 1
+    return _orientation(image)
 
 
 @contextmanager

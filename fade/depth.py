@@ -58,7 +58,8 @@ def grey_maximum(image: Image.Image, data: bytes, values: npt.NDArray[np.integer
 def declared_maximum(image: Image.Image, data: bytes) -> int | None:
     """The highest value below 65535 that a file of 9 to 16 bits says it can hold, if it says so.
 
-    ``image`` may be opened only; ``data`` is the whole file. PGM needs no care: Pillow scales it.
+    ``image`` is opened, and not loaded yet where it is a PGM or PPM, which Pillow scales by itself;
+    ``data`` is the whole file.
     """
     if isinstance(image, TiffImageFile):
         tags = image.tag_v2
@@ -71,6 +72,8 @@ def declared_maximum(image: Image.Image, data: bytes) -> int | None:
     if image.format == "PNG":
         bits = _significant_bits(data)
         return (1 << bits) - 1 if 8 < bits < 16 else None
+    if image.format == "PPM" and isinstance(image, ImageFile.ImageFile):
+        return max((m for m in _maxvals(image) if m < MOST), default=None)
     return None
 
 
@@ -79,13 +82,14 @@ def is_deep_colour(image: Image.Image) -> bool:
     if not isinstance(image, ImageFile.ImageFile) or image.mode.startswith("I"):
         return False
     if image.format == "PPM" and image.mode == "RGB":
-        return any(isinstance(part, int) and part > 255 for part in _arguments(image))
+        return any(maxval > 255 for maxval in _maxvals(image))
     return ";16" in str(image.tile)
 
 
-def _arguments(image: ImageFile.ImageFile) -> tuple[object, ...]:
+def _maxvals(image: ImageFile.ImageFile) -> list[int]:
+    """The maxval of an opened PPM or PGM, in a list; it lacks where Pillow reads it as it is."""
     found = image.tile[0][3] if image.tile else ()
-    return found if isinstance(found, tuple) else (found,)
+    return [part for part in found if isinstance(part, int)] if isinstance(found, tuple) else []
 
 
 def refuse_shallow_colour(image: Image.Image, data: bytes, name: str) -> None:

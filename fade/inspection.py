@@ -1,0 +1,53 @@
+"""What an image file shows that makes its pixels doubtful, though they can be read."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fade.damage import ends_in_zeros
+from fade.decode import load_pixels, open_image, pillow_errors, stored_orientation
+from fade.depth import MOST, declared_maximum, is_deep_colour
+
+DARK = (1 << 14) - 1
+"""The highest value of a camera of 14 bits: a file of 16 bits that never goes beyond is doubtful."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is odd about an image file.
+
+    Attributes:
+        orientation: of EXIF, 1 to 8; 1 is upright, and where there is none.
+        highest: the highest value of an image of 16 bits that declares no other depth, if that is no
+            more than 14 bits hold; None of all others.
+        ends_in_zeros: whether it may be a copy that stopped; its format cannot tell.
+    """
+
+    orientation: int = 1
+    highest: int | None = None
+    ends_in_zeros: bool = False
+
+
+def inspect_image(data: bytes, name: str) -> Inspection:
+    """Look at an image file; reads the header, and the pixels where they have 16 bits.
+
+    Args:
+        data: the whole file.
+        name: of the file, for errors.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with pillow_errors(name):
+        image = open_image(data, name)
+        orientation, zeros = stored_orientation(image, data), ends_in_zeros(image, data)
+        colours = is_deep_colour(image)
+        highest = None
+        if (image.mode.startswith("I") or colours) and declared_maximum(image, data) is None:
+            load_pixels(image, data, name)
+            values = np.asarray(image)
+            highest = int(values.max())
+            if colours:  # their high bytes
+                highest = (highest << 8) + 255 if values.dtype == np.uint8 else highest
+            highest = highest if 0 < highest <= DARK < MOST else None
+        return Inspection(orientation, highest, zeros)

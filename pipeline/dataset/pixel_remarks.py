@@ -1,0 +1,100 @@
+"""What a reader must know of the pixels of images and masks: turned, dark, cut short, marked all over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from fade.errors import DataError, summarise
+from fade.inspection import inspect_image
+
+MOST_COVERED = 0.5
+"""Share of an image that the masks of a category mark at most, at the median, without a word."""
+
+
+def inspected(data: bytes, path: str) -> dict[str, Any] | None:
+    """What an image file shows, see :class:`fade.inspection.Inspection`; None of a broken one."""
+    with suppress(DataError):  # whoever decodes it says so
+        return asdict(inspect_image(data, path))
+    return None
+
+
+class PixelRemarks:
+    """Remarks on the pixels of a data set, gathered row by row.
+
+    Args:
+        exif_rotation: whether images and masks are turned as their camera says.
+    """
+
+    def __init__(self, exif_rotation: bool) -> None:
+        self._exif_rotation = exif_rotation
+        self._images: Counter[str] = Counter()
+        self._turned: list[str] = []
+        self._dark: list[str] = []
+        self._zeros: dict[str, list[str]] = {}
+        self._covered: dict[str, list[float]] = {}
+        self._filled: dict[str, list[str]] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take a row in: ``path``, ``category``, ``mask``, ``inspection`` and ``covered``.
+
+        ``inspection`` is what :func:`inspected` gave, ``covered`` the share of the image that its
+        mask marks; None where nobody looked.
+        """
+        path, category = row["path"], row["category"]
+        self._images[category] += 1
+        found = row["inspection"]
+        if found is not None:
+            if found["orientation"] != 1:
+                self._turned.append(path)
+            if found["highest"] is not None:
+                self._dark.append(f"{path} up to {found['highest']}")
+            if found["ends_in_zeros"]:
+                self._zeros.setdefault(category, []).append(path)
+        if row["mask"] is not None and row["covered"] is not None:
+            self._covered.setdefault(category, []).append(row["covered"])
+            if row["covered"] == 1:
+                self._filled.setdefault(category, []).append(row["mask"])
+
+    def lines(self) -> Iterator[str]:
+        """The remarks, one line each."""
+        if self._turned and not self._exif_rotation:
+            yield (
+                f"{len(self._turned)} images have an EXIF orientation, which is not applied "
+                "(dataset.exif_rotation is false): a mask that was drawn on the upright image lies "
+                "elsewhere; set dataset.exif_rotation to true (dataset.format folder or csv): "
+                f"{summarise(self._turned)}"
+            )
+        if self._dark:
+            yield (
+                f"{len(self._dark)} images of 16 bits hold no value that needs more than 14, and are "
+                "read as nearly black: declare their depth (BitsPerSample or MaxSampleValue of a "
+                f"TIFF, sBIT of a PNG, maxval of a PGM) or scale them: {summarise(self._dark)}"
+            )
+        # where most images end so, it is their black background
+        zeros = [
+            path
+            for category, paths in self._zeros.items()
+            if 2 * len(paths) < self._images[category]
+            for path in paths
+        ]
+        if zeros:
+            yield (
+                f"{len(zeros)} images end in zeros and their format has no checksum: they are black "
+                f"there, or were copied in part: {summarise(zeros)}"
+            )
+        for category, shares in self._covered.items():
+            middle = median(shares)
+            if middle > MOST_COVERED:
+                yield (
+                    f"{category}: masks mark {100 * middle:.0f} % of their images (median of "
+                    f"{len(shares)}): are they inverted? A pixel is a defect where its first channel "
+                    "is not 0 (docs/data.md)"
+                )
+            elif category in self._filled:
+                filled = self._filled[category]
+                yield f"{category}: {len(filled)} masks mark every pixel: {summarise(filled)}"
