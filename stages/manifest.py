@@ -52,7 +52,7 @@ def run(params: Params) -> None:
     path = open_path(dataset.path)
     root = dataset_root(dataset.format, path)
     total, found = listing_digest(params)  # refuses bad tables and folders before hours of work
-    remarks = Remarks()
+    remarks = Remarks(dataset.exif_rotation)
     skipped: list[dict[str, str]] = []
     tested: dict[str, ImageRecord] = {}
     types = {"is_anomaly": pa.bool_(), **dict.fromkeys(("bytes", "width", "height"), pa.int64())}

@@ -15,15 +15,21 @@ from fade.datasets.overlooked import stray_masks, unread
 from fade.errors import summarise
 from fade.types import DataPath, ImageRecord
 from pipeline.artefacts.tables import table_parts
+from pipeline.dataset.pixel_remarks import PixelRemarks
 
 BAD_LABELS = frozenset({"anomaly", "anomalous", "bad", "defect", "defective", "ng", "not-good"})
 """Folder names, in lower case, that say defect, beside those that :data:`GOOD_LABELS` says good."""
 
 
 class Remarks:
-    """What a reader of the metrics must know of the data, gathered row by row."""
+    """What a reader of the metrics must know of the data, gathered row by row.
 
-    def __init__(self) -> None:
+    Args:
+        exif_rotation: whether images and masks are turned as their camera says.
+    """
+
+    def __init__(self, exif_rotation: bool = False) -> None:
+        self._pixels = PixelRemarks(exif_rotation)
         self.rows = self.tests = self.unmasked = 0
         self.categories: dict[str, int] = {}
         self._empty: list[str] = []
@@ -38,6 +44,7 @@ class Remarks:
         self._keys.append(Keys.of(row["hash"] for row in rows))
         for row in rows:
             category, path = row["category"], row["path"]
+            self._pixels.add(row)
             test, anomaly = row["split"] == "test", row["is_anomaly"]
             self._category.append(self.categories.setdefault(category, len(self.categories)))
             self._test.append(test)
@@ -94,6 +101,7 @@ class Remarks:
         ):
             if found:
                 yield f"{len(found)} {what}: {summarise(found)}"
+        yield from self._pixels.lines()
 
     def _duplicates(self) -> tuple[list[list[int]], ...]:
         """Rows of equal images: each test image with its training image, then those that lie in

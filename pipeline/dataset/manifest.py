@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import tee
 from typing import IO, Any
@@ -16,11 +16,13 @@ from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
 from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, plain, summarise
+from fade.inspection import Inspection
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import ClusterParams, Params
 from pipeline.dataset.file_index import Facts, Listing, open_listing, pieces
+from pipeline.dataset.pixel_remarks import inspected
 
 CHUNK_FILES = 64
 """Images that one task reads."""
@@ -66,15 +68,19 @@ def _row(
     """A manifest row; checks that mask and image agree, and that the files can be opened."""
     root, exif_rotation = block.root, block.exif_rotation
     facts = _unchanged(root, record.path, known[0])
+    inspection: dict[str, Any] | None = None
     if facts is None or facts.width is None or facts.height is None or block.decode:
         data = _read(root, record.path)
         width, height = image_size(data, record.path, exif_rotation=exif_rotation)
         if block.decode:
             decode_rgb(data, record.path, exif_rotation=exif_rotation)
         key, size = content_key(data), len(data)
+        inspection = inspected(data, record.path)
     else:
         key, size = facts.hash, facts.size
         width, height = facts.shown(exif_rotation)
+        if facts.turned:
+            inspection = asdict(Inspection(orientation=6))  # or another that swaps the sides
     row = {
         **asdict(record),
         "hash": key,
@@ -83,6 +89,8 @@ def _row(
         "height": height,
         "mask_hash": None,
         "marked": None,
+        "covered": None,
+        "inspection": inspection,
     }
     if record.mask is not None:
         facts = _unchanged(root, record.mask, known[1])
@@ -90,16 +98,20 @@ def _row(
             mask = _read(root, record.mask)
             pixels = decode_mask(mask, record.mask, exif_rotation=exif_rotation)
             mask_height, mask_width = pixels.shape
-            row.update(mask_hash=content_key(mask), marked=bool(pixels.any()))
+            row.update(
+                mask_hash=content_key(mask),
+                marked=bool(pixels.any()),
+                covered=float(pixels.mean()),
+            )
         else:
             mask_width, mask_height = facts.shown(exif_rotation)
             row.update(mask_hash=facts.hash, marked=facts.marked)
         if (mask_height, mask_width) != (height, width):
-            turned = exif_rotation and (mask_height, mask_width) == (width, height)
+            swapped = (mask_height, mask_width) == (width, height)
             raise DataError(
                 f"the mask {record.mask} is {mask_width} x {mask_height} pixels, its image "
                 f"{record.path} {width} x {height}: they must have the same size"
-                + (" once turned as EXIF says; was the mask drawn unturned?" if turned else "")
+                + (_exif_advice(exif_rotation, inspection) if swapped else "")
             )
     elif record.unused_mask is not None:
         with contextlib.suppress(DataError):  # whatever it is, nobody reads it
@@ -107,6 +119,21 @@ def _row(
             pixels = decode_mask(mask, record.unused_mask, exif_rotation=exif_rotation)
             row["marked"] = bool(pixels.any())
     return row
+
+
+def _exif_advice(exif_rotation: bool, inspection: Mapping[str, Any] | None) -> str:
+    """What to do about sizes that are swapped, if EXIF may be the cause."""
+    if exif_rotation:
+        return (
+            " once turned as EXIF says; was the mask drawn unturned? Then set dataset.exif_rotation "
+            "to false"
+        )
+    if inspection is not None and inspection["orientation"] > 4:
+        return (
+            "; EXIF says that the image is to be turned: if its mask was drawn upright, set "
+            "dataset.exif_rotation to true (dataset.format folder or csv)"
+        )
+    return ""
 
 
 def _unchanged(root: DataPath, path: str, known: Facts | None) -> Facts | None:

@@ -12,6 +12,8 @@ from typing import Any
 from fade.errors import DataError, summarise
 from fade.inspection import inspect_image
 
+FEW = 4
+"""So few images of a category tell nothing of its background."""
 MOST_COVERED = 0.5
 """Share of an image that the masks of a category mark at most, at the median, without a word."""
 
@@ -38,6 +40,10 @@ class PixelRemarks:
         self._zeros: dict[str, list[str]] = {}
         self._covered: dict[str, list[float]] = {}
         self._filled: dict[str, list[str]] = {}
+
+    def add_image(self, path: str, data: bytes) -> None:
+        """Take in an image file that is in no data set, given its whole content."""
+        self.add({"path": path, "category": "", "mask": None, "inspection": inspected(data, path)})
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take a row in: ``path``, ``category``, ``mask``, ``inspection`` and ``covered``.
@@ -75,11 +81,11 @@ class PixelRemarks:
                 "read as nearly black: declare their depth (BitsPerSample or MaxSampleValue of a "
                 f"TIFF, sBIT of a PNG, maxval of a PGM) or scale them: {summarise(self._dark)}"
             )
-        # where most images end so, it is their black background
+        # where most of many images end so, it is their black background
         zeros = [
             path
             for category, paths in self._zeros.items()
-            if 2 * len(paths) < self._images[category]
+            if 2 * len(paths) < max(self._images[category], 2 * FEW)
             for path in paths
         ]
         if zeros:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
+from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.evaluation.thresholds import Source
 from pipeline.features.models import feature_space
 from pipeline.inference.run import CategoryBank, FinishedRun, Material
@@ -28,6 +30,8 @@ from pipeline.scoring.texts import Use
 
 if TYPE_CHECKING:
     from PIL import Image
+
+log = logging.getLogger("fade")
 
 Picture = Any
 """A path, a PIL image, or uint8 RGB (height, width, 3)."""
@@ -223,11 +227,12 @@ class Predictor:
             keep: whether predictions keep their pictures, each of which was read once.
         """
         self.material.check_category(category)
+        remarks = PixelRemarks(self.params.dataset.exif_rotation)
         for batch in cut(list(enumerate(images)), self.params.runtime.batch_size):
             opened = []
             for number, image in batch:
                 try:
-                    opened.append(self._open(image, number))
+                    opened.append(self._open(image, number, remarks))
                 except DataError as error:
                     if problems is None:
                         raise
@@ -238,10 +243,14 @@ class Predictor:
             for (name, picture), vectors in zip(opened, features, strict=True):
                 found = self._predict_one(name, picture.size, vectors, category)
                 yield replace(found, picture=picture) if keep else found
+        for line in remarks.lines():
+            log.warning("%s", line)
 
-    def _open(self, image: Picture, number: int) -> tuple[str, Image.Image]:
+    def _open(
+        self, image: Picture, number: int, remarks: PixelRemarks | None = None
+    ) -> tuple[str, Image.Image]:
         """A name for an image, and it in RGB; refused where the run keeps another aspect ratio."""
-        name, picture = open_picture(image, number, self.params.dataset.exif_rotation)
+        name, picture = open_picture(image, number, self.params.dataset.exif_rotation, remarks)
         aspect, (width, height) = self.material.aspect, picture.size
         if aspect is not None and not aspect.fits(width, height):
             raise DataError(
@@ -422,8 +431,16 @@ class Predictor:
         return texts, list(distinct.values()), self._encoder.encode_texts(texts)
 
 
-def open_picture(image: Picture, number: int, exif_rotation: bool) -> tuple[str, Image.Image]:
+def open_picture(
+    image: Picture, number: int, exif_rotation: bool, remarks: PixelRemarks | None = None
+) -> tuple[str, Image.Image]:
     """A name for an image, and it in RGB.
+
+    Args:
+        image: a path, a PIL image or uint8 RGB (height, width, 3).
+        number: its place, for a name where it has none.
+        exif_rotation: whether a file is turned as its camera says.
+        remarks: takes what is odd about a file.
 
     Raises:
         DataError: it cannot be read, or is no picture.
@@ -442,7 +459,10 @@ def open_picture(image: Picture, number: int, exif_rotation: bool) -> tuple[str,
                 raise DataError(f"{image} is a link to nothing; restore or remove it") from None
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{image} cannot be read: {reason}") from None
-        return str(image), decode_rgb(data, str(image), exif_rotation=exif_rotation)
+        picture = decode_rgb(data, str(image), exif_rotation=exif_rotation)
+        if remarks is not None:
+            remarks.add_image(str(image), data)
+        return str(image), picture
     name = f"image {number}"
     if isinstance(image, Image.Image):
         return name, image.convert("RGB")
