@@ -33,7 +33,10 @@ _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES = 256, 257, 258, 262, 284  # TIFF 
 _WHITE_IS_ZERO, _APART = 0, 2  # values of the last two
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_PNG_EXIF = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # where a PNG has an orientation
+_PNG_EXIF = (b"eXIf", b"iTXtXML:com.adobe.xmp", b"zTXtRaw profile type", b"tEXtRaw profile type")
+
+SWAPPED = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
 
 _UPRIGHT = {  # what makes an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,17 +71,22 @@ def decode_rgb(data: bytes, name: str, *, exif_rotation: bool = False) -> Image.
 def image_size(data: bytes, name: str, *, exif_rotation: bool = False) -> tuple[int, int]:
     """Return (width, height) in pixels of what :func:`decode_rgb` would return.
 
-    Reads the header (a whole PNG when its orientation is asked for). Raises DataError for what the
-    header shows: empty, animated, too large or unknown files.
+    Reads the header (when the orientation is asked for, a whole PNG that may have one). Raises
+    DataError for what the header shows: empty, animated, too large or unknown files.
     """
     with pillow_errors(name):
         image = open_image(data, name)
-        width, height = image.size
-        if isinstance(image, TiffImageFile):
-            # Pillow's versions differ in whether its size is that of the turned image.
-            width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
-        swapped = exif_rotation and _orientation(image) in (5, 6, 7, 8)
+        width, height = stored_size(image)
+        swapped = exif_rotation and stored_orientation(image, data) in SWAPPED
         return (height, width) if swapped else (width, height)
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Return (width, height) in pixels of an opened image as it is stored, not turned."""
+    if isinstance(image, TiffImageFile):
+        # Pillow's versions differ in whether its size is that of the turned image.
+        return int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
+    return image.size
 
 
 def stored_orientation(image: Image.Image, data: bytes) -> int:
@@ -86,9 +94,19 @@ def stored_orientation(image: Image.Image, data: bytes) -> int:
 
     ``data`` is the whole file. Reads the header alone; a PNG only where it has such data.
     """
-    if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+    if image.format == "PNG" and not _has_png_exif(data):
         return 1
     return _orientation(image)
+
+
+def _has_png_exif(data: bytes) -> bool:
+    """Whether some chunk of a PNG may hold an orientation, which may stand behind its pixels."""
+    at = 8
+    while at + 8 <= len(data):
+        if data.startswith(_PNG_EXIF, at + 4):
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
 
 
 @contextmanager

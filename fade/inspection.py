@@ -1,11 +1,18 @@
-"""What an image file shows that makes its pixels doubtful, though they can be read."""
+"""What an image file shows without being decoded: its size, and what makes its pixels doubtful."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from fade.damage import ends_in_zeros
-from fade.decode import load_pixels, open_image, pillow_errors, stored_orientation
+from fade.decode import (
+    SWAPPED,
+    load_pixels,
+    open_image,
+    pillow_errors,
+    stored_orientation,
+    stored_size,
+)
 from fade.depth import MOST, declared_maximum, is_deep_colour
 
 DARK = (1 << 14) - 1
@@ -14,18 +21,26 @@ DARK = (1 << 14) - 1
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What is odd about an image file.
+    """What an image file shows.
 
     Attributes:
+        width, height: in pixels, as stored.
         orientation: of EXIF, 1 to 8; 1 is upright, and where there is none.
         highest: the highest value of an image of 16 bits that declares no other depth, if that is no
             more than 14 bits hold; None of all others.
         ends_in_zeros: whether it may be a copy that stopped; its format cannot tell.
     """
 
+    width: int
+    height: int
     orientation: int = 1
     highest: int | None = None
     ends_in_zeros: bool = False
+
+    def shown(self, exif_rotation: bool) -> tuple[int, int]:
+        """(width, height), turned as the camera says or as stored."""
+        swapped = exif_rotation and self.orientation in SWAPPED
+        return (self.height, self.width) if swapped else (self.width, self.height)
 
 
 def inspect_image(data: bytes, name: str) -> Inspection:
@@ -40,6 +55,7 @@ def inspect_image(data: bytes, name: str) -> Inspection:
     """
     with pillow_errors(name):
         image = open_image(data, name)
+        width, height = stored_size(image)
         orientation, zeros = stored_orientation(image, data), ends_in_zeros(image, data)
         colours = is_deep_colour(image)
         highest = None
@@ -50,4 +66,4 @@ def inspect_image(data: bytes, name: str) -> Inspection:
             if colours:  # their high bytes
                 highest = (highest << 8) + 255 if values.dtype == np.uint8 else highest
             highest = highest if 0 < highest <= DARK < MOST else None
-        return Inspection(orientation, highest, zeros)
+        return Inspection(width, height, orientation, highest, zeros)

@@ -16,13 +16,12 @@ from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
 from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, plain, summarise
-from fade.inspection import Inspection
-from fade.preprocess import decode_mask, decode_rgb, image_size
+from fade.inspection import Inspection, inspect_image
+from fade.preprocess import decode_mask, decode_rgb
 from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import ClusterParams, Params
 from pipeline.dataset.file_index import Facts, Listing, open_listing, pieces
-from pipeline.dataset.pixel_remarks import inspected
 
 CHUNK_FILES = 64
 """Images that one task reads."""
@@ -71,16 +70,18 @@ def _row(
     inspection: dict[str, Any] | None = None
     if facts is None or facts.width is None or facts.height is None or block.decode:
         data = _read(root, record.path)
-        width, height = image_size(data, record.path, exif_rotation=exif_rotation)
+        found = inspect_image(data, record.path)
+        width, height = found.shown(exif_rotation)
         if block.decode:
             decode_rgb(data, record.path, exif_rotation=exif_rotation)
         key, size = content_key(data), len(data)
-        inspection = inspected(data, record.path)
+        inspection = asdict(found)
     else:
         key, size = facts.hash, facts.size
         width, height = facts.shown(exif_rotation)
         if facts.turned:
-            inspection = asdict(Inspection(orientation=6))  # or another that swaps the sides
+            # or another that swaps the sides
+            inspection = asdict(Inspection(facts.width, facts.height, orientation=6))
     row = {
         **asdict(record),
         "hash": key,

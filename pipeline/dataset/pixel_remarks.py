@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from fade.errors import DataError, summarise
+from fade.errors import summarise
 from fade.inspection import inspect_image
 
 FEW = 4
 """So few images of a category tell nothing of its background."""
 MOST_COVERED = 0.5
 """Share of an image that the masks of a category mark at most, at the median, without a word."""
-
-
-def inspected(data: bytes, path: str) -> dict[str, Any] | None:
-    """What an image file shows, see :class:`fade.inspection.Inspection`; None of a broken one."""
-    with suppress(DataError):  # whoever decodes it says so
-        return asdict(inspect_image(data, path))
-    return None
 
 
 class PixelRemarks:
@@ -43,13 +35,14 @@ class PixelRemarks:
 
     def add_image(self, path: str, data: bytes) -> None:
         """Take in an image file that is in no data set, given its whole content."""
-        self.add({"path": path, "category": "", "mask": None, "inspection": inspected(data, path)})
+        inspection = asdict(inspect_image(data, path))
+        self.add({"path": path, "category": "", "mask": None, "inspection": inspection})
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take a row in: ``path``, ``category``, ``mask``, ``inspection`` and ``covered``.
 
-        ``inspection`` is what :func:`inspected` gave, ``covered`` the share of the image that its
-        mask marks; None where nobody looked.
+        ``inspection`` holds the attributes of a :class:`fade.inspection.Inspection`, ``covered`` the
+        share of the image that its mask marks; None where nobody looked.
         """
         path, category = row["path"], row["category"]
         self._images[category] += 1

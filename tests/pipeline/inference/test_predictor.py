@@ -740,3 +740,16 @@ def test_show_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
         assert drawn.size == (120, 90)
     content = json.loads(fade("show", noise, "--json", "--level", "0")[1])
     assert content["regions"][0]["nearest"]["distance"] > 0
+
+
+def test_new_images_that_are_turned_are_said(
+    predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    file = tmp_path / "turned.jpg"
+    Image.open(WEAVE / "test/good/000.png").convert("RGB").save(file, exif=exif)
+    predictor.predict([file, WEAVE / "test/good/001.png"], "weave")
+    (line,) = [line for line in caplog.messages if "EXIF" in line]
+    assert line.startswith("1 images have an EXIF orientation, which is not applied")
+    assert str(file) in line
