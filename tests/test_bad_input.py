@@ -44,6 +44,7 @@ from pipeline.inference.output import find_images
 from pipeline.inference.predictor import open_picture
 from pipeline.report.paper_table import read_summary
 from pipeline.stage import one_line
+from tests.pictures import half_copied, pack_bits, png_file, tiff_file
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 
 DOCS = ROOT / "docs" / "bad-input.md"
@@ -241,6 +242,46 @@ def decoded(data: Callable[[], bytes]) -> Callable[[Path], None]:
         decode_rgb(data(), "image.png")
 
     return act
+
+
+def noise(form: str) -> bytes:
+    values = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    return encoded(Image.fromarray(values), form)
+
+
+def encoded(image: Image.Image, form: str = "PNG") -> bytes:
+    data = io.BytesIO()
+    image.save(data, form)
+    return data.getvalue()
+
+
+def flipped_png() -> bytes:
+    data = bytearray(noise("PNG"))
+    data[data.index(b"IEND") - 6] ^= 1
+    return bytes(data)
+
+
+def turned(orientation: int, size: tuple[int, int]) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return picture(3, size, "JPEG", exif=exif)
+
+
+def meant(write: Callable[[np.ndarray], bytes]) -> Callable[[Path], None]:
+    """A mask that such a file marks as it was meant."""
+
+    def act(folder: Path) -> None:
+        marked = np.zeros((9, 10), bool)
+        marked[2:4, 3:7] = True
+        np.testing.assert_array_equal(decode_mask(write(marked), "mask.png"), marked)
+
+    return act
+
+
+def white_palette(marked: np.ndarray) -> bytes:
+    image = Image.fromarray(marked.astype(np.uint8)).convert("P")
+    image.putpalette([255, 255, 255, 255, 0, 0])
+    return encoded(image)
 
 
 def red_mask(folder: Path) -> None:
@@ -600,6 +641,45 @@ CASES = (
         lambda: pixels(0, 1)
     )),
     Case("a JPEG cut in half and closed", REFUSED[3], "pixels are missing", decoded(closed_jpeg)),
+    Case("a half-copied JPEG, its end in zeros", REFUSED[3], "its end marker is missing", decoded(
+        lambda: half_copied(noise("JPEG"), 0.7)
+    )),
+    Case("a half-copied PNG, its end in zeros", REFUSED[3], "the checksum of its IDAT data", decoded(
+        lambda: half_copied(noise("PNG"), 0.7)
+    )),
+    Case("a PNG whose data have a wrong checksum", REFUSED[3], "the checksum of its IDAT data", decoded(
+        flipped_png
+    )),
+    Case("a TIFF that lacks strips", REFUSED[3], "1 of 2 strips are missing", decoded(
+        lambda: tiff_file(8, 8, 8, [bytes(32)], rows=4)
+    )),
+    Case("a half-copied BMP, its end in zeros", WARNING, "images end in zeros", with_image(
+        half_copied(picture(200, (64, 64), "BMP"), 0.7)
+    )),
+    Case("a half-copied lossy WebP, its end in zeros", REFUSED[3], "it ends in zeros", decoded(
+        lambda: half_copied(noise("WEBP"), 0.7)
+    )),
+    Case("a TIFF of 12 bits a sample", TAKEN, "", with_image(
+        tiff_file(8, 8, 12, [pack_bits(np.full((8, 8), 4000), 12)])
+    )),
+    Case("a TIFF of 10 or 14 bits a sample", REFUSED[3], "a kind that is not read", decoded(
+        lambda: tiff_file(8, 8, 14, [pack_bits(np.full((8, 8), 4000), 14)])
+    )),
+    Case("12 bits in a PNG of 16 that says so (sBIT)", TAKEN, "", with_image(
+        png_file(np.full((8, 8), 4000), chunks=[(b"sBIT", bytes([12]))])
+    )),
+    Case("12 bits in a PNG of 16 that does not say so", WARNING, "read as nearly black", with_image(
+        png_file(np.full((8, 8), 4000))
+    )),
+    Case("colours of 12 bits in 16", REFUSED[3], "colours of 12 bits in 16", decoded(
+        lambda: png_file(np.full((8, 8, 3), 4000), chunks=[(b"sBIT", bytes([12] * 3))])
+    )),
+    Case("an EXIF orientation that is not applied", WARNING, "is not applied", with_image(
+        turned(3, (12, 12))
+    )),
+    Case("a mask drawn on the upright image", REFUSED[3], "set dataset.exif_rotation to true", with_files({
+        "a/test/hole/0.png": turned(6, (12, 8)), "a/ground_truth/hole/0_mask.png": mask(255, (8, 12)),
+    })),
     Case("a PNG without its palette", REFUSED[3], "a palette that it lacks", with_image(pixels(3, 2))),
     Case("a PNG with colours beyond its palette", REFUSED[3], "its palette ends at", decoded(
         lambda: pixels(3, 2, 4, bytes(9))
@@ -696,6 +776,14 @@ CASES = (
     ),
     Case("a mask of grey levels, not only 0 and 255", TAKEN, "", grey_mask),
     Case("a mask in RGB", TAKEN, "", red_mask),
+    Case("a mask as a boolean array in a TIFF", TAKEN, "", meant(lambda marked: tiff(marked))),
+    Case("a mask in the transparency of one colour", TAKEN, "", meant(lambda marked: encoded(
+        Image.fromarray(np.dstack([np.full((*marked.shape, 3), 255), marked * 255]).astype(np.uint8))
+    ))),
+    Case("a mask in palette colours without black", TAKEN, "", meant(white_palette)),
+    Case("masks that are inverted", WARNING, "masks mark 100 % of their images", with_files({
+        "a/test/hole/1.png": picture(8), "a/ground_truth/hole/1_mask.png": mask(),
+    })),
     # duplicates and labels
     Case(
         "a test image that is a training image", WARNING, "are training images too",

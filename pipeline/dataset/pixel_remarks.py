@@ -87,6 +87,8 @@ class PixelRemarks:
                 f"there, or were copied in part: {summarise(zeros)}"
             )
         for category, shares in self._covered.items():
+            if len(shares) == 1:  # one defect may well cover its image
+                continue
             middle = median(shares)
             if middle > MOST_COVERED:
                 yield (
