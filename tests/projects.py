@@ -26,14 +26,14 @@ def golden_weights(path: Path) -> Path:
     import open_clip
     import torch
 
-    from fade.encoder import _as_local_dir
+    from fade.encoder.checkpoint import as_local_dir
 
     sys.path.insert(0, str(GOLDEN))
     try:
         fill = importlib.import_module("seeded_weights").fill
     finally:
         sys.path.remove(str(GOLDEN))
-    with _as_local_dir(GOLDEN / "fade-golden.json") as name:
+    with as_local_dir(GOLDEN / "fade-golden.json") as name:
         model = open_clip.create_model(name, load_weights=False)
     torch.save(fill(model).state_dict(), path)
     return path

@@ -88,7 +88,7 @@ def test_scoring_workers_know_neither_torch_nor_open_clip(stage: str) -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     for module in closure(f"stages.{stage}"):
-        assert module != "fade.encoder", f"{stage} reaches the encoder"
+        assert not module.startswith("fade.encoder"), f"{stage} reaches the encoder"
 
 
 @pytest.mark.parametrize("stage", LIGHT_STAGES)

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from fade.aspect import Aspect
-from fade.encoder import Encoder, _as_local_dir, fill_seeded
+from fade.encoder import Encoder, fill_seeded
+from fade.encoder.checkpoint import as_local_dir
 from fade.errors import FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
 from fade.prompts import fill, load_ensemble
@@ -280,7 +281,7 @@ def test_rectangles_are_open_clip_s_with_its_own_resampling(
     from open_clip.model import resize_pos_embed
 
     height, width = shape
-    with _as_local_dir(Path(write_config(tmp_path, {"image_size": list(shape)}))) as name:
+    with as_local_dir(Path(write_config(tmp_path, {"image_size": list(shape)}))) as name:
         model: Any = open_clip.create_model(name, load_weights=False).eval()
     state = {k: v.clone() for k, v in tiny._model.state_dict().items()}
     resize_pos_embed(state, model)

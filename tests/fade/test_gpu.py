@@ -17,8 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fade import bank, encoder, gpu
-from fade.encoder import Encoder
+from fade import bank, gpu
+from fade.encoder import Encoder, Precision
+from fade.encoder.block import Block
 from fade.errors import ParameterError
 from fade.gem import GemConfig
 from tests.fade.test_encoder import ALL, write_config
@@ -93,9 +94,7 @@ def without_values(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_encoder_waits_for_a_gpu_only_at_the_end(
-    precision: encoder.Precision, tmp_path: Path
-) -> None:
+def test_encoder_waits_for_a_gpu_only_at_the_end(precision: Precision, tmp_path: Path) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     gem = GemConfig(depth=3)
@@ -133,5 +132,5 @@ def _move(made: Encoder) -> None:
                 there = torch.empty(tensor.shape, device="cuda")
                 module._parameters[name] = torch.nn.Parameter(there, requires_grad=False)
     blocks = made._visual.transformer.resblocks
-    made._blocks = [encoder._Block.of(block, made._dtype) for block in blocks]
+    made._blocks = [Block.of(block, made._dtype) for block in blocks]
     made._mean, made._std = (torch.empty(3, 1, 1, device="cuda") for _ in range(2))

@@ -1,0 +1,330 @@
+"""Checkpoints and configs of open_clip: from a name and weights to a model and its tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fade.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+SEEDED = "seeded"
+"""``pretrained`` value for weights made from parameter names alone: for tests, means nothing."""
+
+
+MOST_WEIGHTS = 20_000_000_000
+"""In a tower: several times the largest CLIP, less than makes a machine swap for hours."""
+
+
+BUGS = (AttributeError, TypeError, NameError, ImportError)
+"""Errors of programs, which no network and no copied file mends: they are not reported as such."""
+
+
+def digest_state(state: Iterable[tuple[str, Tensor]]) -> str:
+    """Hash of parameters: names, shapes and values, in the order of their names."""
+    digest = hashlib.blake2b(digest_size=20)
+    for name, tensor in sorted(state, key=lambda item: item[0]):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(array.data if array.ndim else array.tobytes())
+    return digest.hexdigest()
+
+
+def fill_seeded(model: nn.Module) -> None:
+    """Give every floating-point entry values that depend on its name and shape alone, in place.
+
+    For tests and for the demo without a trained model: features are well spread, no more.
+    """
+    import torch
+
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+        noise = torch.from_numpy(
+            np.random.default_rng(seed).standard_normal(tuple(tensor.shape), dtype=np.float32)
+        )
+        is_norm_scale = name.endswith("weight") and any(
+            part.startswith("ln_") for part in name.split(".")
+        )
+        if name == "logit_scale":
+            noise = torch.full_like(noise, float(np.log(100.0)))
+        elif is_norm_scale:
+            noise = 1.0 + 0.05 * noise
+        elif "positional_embedding" in name:
+            noise *= 0.3 if name.startswith("visual") else 0.02
+        elif tensor.ndim >= 2:
+            fan_in = tensor.shape[0] if name.endswith("proj") else tensor[0].numel()
+            noise *= 0.05 if "token_embedding" in name else 0.9 * fan_in**-0.5
+        else:
+            noise *= 0.02
+        tensor.copy_(noise)
+
+
+@contextmanager
+def as_local_dir(config_file: Path) -> Iterator[str]:
+    """Present a config JSON the way open_clip reads local models, without touching its registry."""
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"model.name: {config_file} is no readable JSON config ({error})"
+        ) from None
+    if not isinstance(config, dict):
+        raise ModelError(
+            f"model.name: {config_file} holds no JSON object: expected an open_clip config"
+        )
+    whole = config if "model_cfg" in config else {"model_cfg": config, "preprocess_cfg": {}}
+    inner = whole["model_cfg"] if isinstance(whole["model_cfg"], dict) else {}
+    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(inner)
+    if missing:
+        raise ModelError(
+            f"model.name: {config_file} lacks {', '.join(sorted(missing))}: expected an open_clip config"
+        )
+    _check_config(inner, str(config_file))
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(whole), encoding="utf-8")
+        yield f"local-dir:{folder}"
+
+
+def _check_config(config: Any, name: str) -> None:
+    """Refuse a model config that would run code from elsewhere or fill the memory.
+
+    Configs come with bundles and from hubs; open_clip hands ``tokenizer_kwargs`` on as they are.
+    """
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if part.get("trust_remote_code"):
+                raise ModelError(
+                    f"model.name: the config of {name} asks for trust_remote_code, which runs code from "
+                    "elsewhere: take it out, or choose another model"
+                )
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    for tower in ("vision_cfg", "text_cfg"):
+        found = config.get(tower) if isinstance(config, dict) else None
+        if not isinstance(found, dict):
+            continue
+        sizes = [found.get(key, 0) for key in ("layers", "width", "vocab_size")]
+        if not all(isinstance(size, int) for size in sizes):
+            continue
+        layers, width, words = sizes
+        weights = 12 * layers * width**2 + words * width
+        if weights > MOST_WEIGHTS:
+            raise ModelError(
+                f"model.name: {tower} of {name} stands for {weights:.1e} weights, at most "
+                f"{MOST_WEIGHTS:.0e} are built: correct layers, width or vocab_size"
+            )
+
+
+def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
+    import open_clip
+
+    if file.suffix in (".npz", ".npy"):
+        raise ModelError(
+            f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read"
+        )
+
+    def refuse_other_kinds(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None:
+        for name, own in module.state_dict().items():
+            given = state.get(name, own)
+            if own.is_floating_point() and not given.is_floating_point():
+                kind = str(given.dtype).removeprefix("torch.")
+                raise ModelError(
+                    f"{label}: {name} in {file} is {kind}, where the model has floating-point numbers "
+                    "(quantised weights lack their scale): save the weights as float32 or float16"
+                )
+
+    hook = model.register_load_state_dict_pre_hook(refuse_other_kinds)
+    try:
+        open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
+    except ModelError:
+        raise
+    except Exception as error:  # torch and safetensors raise many kinds on damaged files
+        lines = str(error).strip().splitlines()
+        if "loading state_dict" in str(error) or isinstance(error, AssertionError):
+            detail = lines[-1].strip()[:160] if lines else "other shapes"
+            raise ModelError(
+                f"{label}: {file} does not fit model.name ({detail}): "
+                "give the architecture that these weights were made for, or another file"
+            ) from None
+        if "TorchScript" in str(error):
+            raise ModelError(
+                f"{label}: {file} is a TorchScript archive, which can hold code: load it with "
+                "torch.jit.load where you trust it and save its state_dict() with torch.save"
+            ) from None
+        if isinstance(error, UnpicklingError):
+            raise ModelError(
+                f"{label}: {file} is no plain state dict, and other pickled objects are refused "
+                "because they could run code: save the model's state_dict() alone, or safetensors"
+            ) from None
+        raise ModelError(
+            f"{label}: {file} cannot be read as weights ({_first_line(error)}): "
+            "is it complete? checkpoints must be safetensors or plain state dicts"
+        ) from None
+    finally:
+        hook.remove()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+
+
+def create_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
+    """Build the model and its tokenizer on the CPU in float32, weights loaded."""
+    import open_clip
+    from open_clip.pretrained import download_pretrained_from_hf
+
+    tags: list[str] = []
+    if name.endswith(".json"):
+        if not Path(name).is_file():
+            raise ModelError(f"model.name: no config file at {name}")
+        with as_local_dir(Path(name)) as local:
+            model, tokenizer = _build(local, name)
+    elif name.startswith(("hf-hub:", "local-dir:")):
+        own = pretrained in ("", name)
+        try:
+            _check_config(open_clip.get_model_config(name), name)
+            # open_clip would go on with random weights where it finds none
+            model = open_clip.create_model(
+                name, precision="fp32", device="cpu", load_weights=own, require_pretrained=own
+            )
+            tokenizer = open_clip.get_tokenizer(name)
+        except ModelError:
+            raise
+        except BUGS as error:  # a hub's config can be wrong in any way, too
+            raise _unbuildable(name, error) from None
+        except Exception as error:
+            raise ModelError(
+                f"model.name: {name} could not be loaded ({_first_line(error)}): without internet, "
+                "put its config and weights on this machine and name the files"
+            ) from None
+        if own:
+            return model, tokenizer
+    elif name not in open_clip.list_models():
+        close = get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise ModelError(f"model.name: open_clip has no model {name!r}{hint}")
+    else:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if pretrained in tags:
+            return _create_by_tag(name, pretrained)
+        model, tokenizer = _build(name, name)
+
+    if pretrained == SEEDED:
+        fill_seeded(model)
+    elif pretrained.startswith("hf-hub:"):
+        try:
+            # safetensors where the repository has them
+            file = download_pretrained_from_hf(pretrained.removeprefix("hf-hub:"))
+        except BUGS:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"model.pretrained: {pretrained} could not be fetched ({_first_line(error)}): copy "
+                "the weights to this machine and set model.pretrained to the file's path"
+            ) from None
+        _load_checkpoint(model, Path(file), "model.pretrained")
+    elif Path(pretrained).is_file():
+        _load_checkpoint(model, Path(pretrained), "model.pretrained")
+    else:
+        known = f" Tags of {name}: {', '.join(tags)}." if tags else ""
+        raise ModelError(
+            f"model.pretrained: {pretrained!r} is no file here and no tag of {name}: give a "
+            f"checkpoint's path, hf-hub:ORG/REPO, a tag, or '{SEEDED}' for weights that mean "
+            f"nothing.{known}"
+        )
+    return model, tokenizer
+
+
+def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
+    """A model of open_clip with weights that it knows by a tag."""
+    import open_clip
+
+    config: dict[str, Any] = open_clip.get_model_config(name) or {}
+    made_with = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
+    if made_with != bool(config.get("quick_gelu", False)):
+        # open_clip only warns, and the features come out wrong
+        other = f"{name}-quickgelu" if made_with else name.removesuffix("-quickgelu")
+        raise ModelError(
+            f"model.pretrained: {tag} was trained with{'' if made_with else 'out'} QuickGELU, unlike "
+            f"{name}: set model.name to {other}"
+        )
+    try:
+        model = open_clip.create_model(name, pretrained=tag, precision="fp32", device="cpu")
+    except BUGS:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"model.pretrained: the weights {tag} of {name} are not on this machine "
+            f"and could not be downloaded ({_first_line(error)}): copy the file here and "
+            "set model.pretrained to its path"
+        ) from None
+    return model, open_clip.get_tokenizer(name)
+
+
+def _build(address: str, name: str) -> tuple[nn.Module, Any]:
+    """A model without trained weights, and its tokenizer; people know it by ``name``."""
+    import open_clip
+
+    try:
+        model = open_clip.create_model(address, precision="fp32", device="cpu", load_weights=False)
+        return model, open_clip.get_tokenizer(address)
+    except Exception as error:  # a config can be wrong in any way
+        raise _unbuildable(name, error) from None
+
+
+def _unbuildable(name: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"model.name: open_clip cannot build {name} ({_first_line(error)}): correct the config "
+        "or choose another model"
+    )
+
+
+def require_plain_vit(model: nn.Module, name: str) -> None:
+    """Refuse a vision tower whose blocks FADE's two streams do not know (ModelError)."""
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+    from torch import nn
+
+    visual: Any = model.visual
+    reason = None
+    if not isinstance(visual, VisionTransformer):
+        reason = (
+            f"its vision tower is a {type(visual).__module__.split('.')[0]} {type(visual).__name__}"
+        )
+    elif visual.attn_pool is not None:
+        reason = "it pools by attention"
+    elif visual.pool_type != "tok":
+        reason = f"it pools by {visual.pool_type!r} instead of a class token"
+    elif visual.final_ln_after_pool:
+        reason = "its final layer norm comes after pooling"
+    elif visual.proj is None:
+        reason = "it has no projection"
+    elif visual.patch_size[0] != visual.patch_size[1] or visual.grid_size[0] != visual.grid_size[1]:
+        reason = "its patches or its native grid are not square"
+    elif not all(
+        type(block) is ResidualAttentionBlock and isinstance(block.attn, nn.MultiheadAttention)
+        for block in visual.transformer.resblocks
+    ):
+        reason = "its blocks are not open_clip's plain residual attention blocks"
+    if reason:
+        raise ModelError(
+            f"model.name: {name} is no plain CLIP ViT ({reason}): choose one such as "
+            "ViT-B-16-plus-240, ViT-B-16 or ViT-L-14"
+        )

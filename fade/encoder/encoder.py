@@ -1,0 +1,368 @@
+"""Both feature streams of a CLIP model, and its text embeddings: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fade.aspect import Aspect, Shape, shape_of
+from fade.device import choose_device
+from fade.encoder.block import Block
+from fade.encoder.checkpoint import create_model, digest_state, require_plain_vit
+from fade.encoder.text_tower import encode_tokens, tokenize
+from fade.errors import ParameterError
+from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
+from fade.types import Device, Feature, Stream, Token
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+FEATURE_VERSION = 4
+"""Raised by hand when the code below gives other numbers; part of every feature's address."""
+
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Embeddings of a batch that a GPU may still be computing, on their way to main memory.
+
+    Attributes:
+        tensors: by (stream, token), in main memory.
+        arrival: of the last of them; None if they are there.
+    """
+
+    tensors: dict[tuple[Stream, Token], Tensor]
+    arrival: torch.cuda.Event | None
+
+    def arrays(self) -> dict[tuple[Stream, Token], np.ndarray]:
+        """The embeddings, once they are there; other threads go on meanwhile."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        return {output: tensor.numpy() for output, tensor in self.tensors.items()}
+
+
+class Encoder:
+    """A plain CLIP ViT and its text tower, with both feature streams of FADE.
+
+    The residual streams, layer norms and the projection stay in float32; matrix products and
+    attention run in ``precision``.
+
+    Attributes:
+        patch_size: pixels a side of one patch.
+        native_size: pixels a side of the images that the model was made for.
+        dim: width of the joint embedding.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        gem: GemConfig,
+        precision: Precision = "fp32",
+        device: str = "cpu",
+        name: str = "model",
+    ) -> None:
+        import open_clip
+        import torch
+
+        require_plain_vit(model, name)
+        self.name, self.gem, self.precision, self.device = name, gem, precision, device
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            precision
+        ]
+        model.eval().requires_grad_(False)
+        visual: Any = model.visual
+        state = list(model.state_dict().items())
+        self.vision_digest = digest_state((k, v) for k, v in state if k.startswith("visual."))
+        self._text_state = [(k, v) for k, v in state if not k.startswith("visual.")]
+        self._model, self._tokenizer = model.to(device), tokenizer
+        self.patch_size = int(visual.patch_size[0])
+        self.native_size = int(visual.image_size[0])
+        self.dim = int(visual.proj.shape[1])
+        preprocess = open_clip.get_model_preprocess_cfg(model)
+        self.mean = tuple(float(x) for x in preprocess["mean"])
+        self.std = tuple(float(x) for x in preprocess["std"])
+        self._mean, self._std = (
+            torch.tensor(x, device=device).view(3, 1, 1) for x in (self.mean, self.std)
+        )
+        self._visual = visual
+        self._blocks = [Block.of(block, self._dtype) for block in visual.transformer.resblocks]
+        self._first_gem_block = gem.first_block(len(self._blocks))
+        self._positions: dict[Shape, Tensor] = {}
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        pretrained: str,
+        *,
+        gem: GemConfig | None = None,
+        precision: Precision = "fp32",
+        device: Device = "cpu",
+    ) -> Encoder:
+        """Load a model by open_clip name, hub name or config JSON, with tag, file or hub weights.
+
+        Raises:
+            ModelError: unknown name, missing or unfitting weights, or a tower that is no plain ViT.
+        """
+        model, tokenizer = create_model(name, pretrained)
+        return cls(
+            model,
+            tokenizer,
+            gem=gem or GemConfig(),
+            precision=precision,
+            device=choose_device(device),
+            name=name,
+        )
+
+    def save_weights(self, path: Path) -> None:
+        """Write all weights as a safetensors file, which :meth:`load` takes as ``pretrained``."""
+        from safetensors.torch import save_file
+
+        # clones, as tensors that share memory are refused
+        state = self._model.state_dict()
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, path)
+
+    @property
+    def text_digest(self) -> str:
+        """Hash of all weights outside the vision tower, and of what is computed with them."""
+        model: Any = self._model
+        tower = getattr(model, "text", model)
+        layers = [
+            f"{name} {type(module).__name__} {module.extra_repr()} {getattr(module, 'num_heads', '')}"
+            for name, module in model.named_modules()
+            if name.partition(".")[0] != "visual"
+        ]
+        way = [
+            *layers, type(self._tokenizer).__name__, tower.context_length,
+            getattr(tower, "text_pool_type", getattr(tower, "pool_type", None)),
+        ]  # fmt: skip
+        text = f"{digest_state(self._text_state)}{way}"
+        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+    def grid(self, size: int) -> int:
+        """Patches a side at an input size.
+
+        Raises:
+            ParameterError: ``size`` is no multiple of the patch size.
+        """
+        if size < self.patch_size or size % self.patch_size:
+            low = max(size // self.patch_size, 1) * self.patch_size
+            raise ParameterError(
+                f"image size {size} is no multiple of the patch size {self.patch_size} of "
+                f"{self.name}: use {low} or {low + self.patch_size}"
+            )
+        return size // self.patch_size
+
+    def patch_grid(self, size: int, aspect: Aspect | None = None) -> Shape:
+        """(rows, columns) of patches that a size stands for; a square where no aspect ratio is kept.
+
+        Raises:
+            ParameterError: ``size`` is no multiple of the patch size.
+        """
+        return shape_of(self.grid(size), aspect)
+
+    def grid_of(self, feature: Feature, aspect: Aspect | None = None) -> Shape:
+        """(rows, columns) of patches that a feature is computed on.
+
+        The cls token always sees a square, as it was trained to; its image is squashed.
+        """
+        return self.patch_grid(feature.size, aspect if feature.token == "patch" else None)
+
+    def pixels(self, feature: Feature, aspect: Aspect | None = None) -> Shape:
+        """(height, width) in pixels that an image is resized to for a feature."""
+        rows, columns = self.grid_of(feature, aspect)
+        return rows * self.patch_size, columns * self.patch_size
+
+    def describe(self, feature: Feature, aspect: Aspect | None = None) -> dict[str, Any]:
+        """All that a feature's numbers depend on, besides the image: the content of its address.
+
+        An aspect ratio counts only as far as it makes the grid another one than a square.
+        """
+        rows, columns = self.grid_of(feature, aspect)
+        rectangle = {"resize": "bicubic", "grid": [rows, columns]} if rows != columns else {}
+        return {
+            "kind": "feature",
+            "version": FEATURE_VERSION,
+            "weights": self.vision_digest,
+            "architecture": {
+                "patch_size": self.patch_size,
+                "native_size": self.native_size,
+                "blocks": len(self._blocks),
+                "heads": self._blocks[0].heads,
+                "activation": repr(self._blocks[0].activation),
+                "epsilon": self._visual.ln_post.eps,
+            },
+            "mean": self.mean,
+            "std": self.std,
+            "resize": "bicubic-square",
+            "precision": self.precision,
+            "size": feature.size,
+            "stream": feature.stream,
+            "token": feature.token,
+            "gem": [self.gem.depth, self.gem.iterations, self.gem.temperature]
+            if feature.stream == "gem"
+            else None,
+            **rectangle,
+        }
+
+    def shape(self, feature: Feature, aspect: Aspect | None = None) -> tuple[int, ...]:
+        """Shape of one image's feature: (dim,) for cls, (patches, dim) for patch."""
+        rows, columns = self.grid_of(feature, aspect)
+        return (self.dim,) if feature.token == "cls" else (rows * columns, self.dim)
+
+    def encode_images(
+        self, pixels: np.ndarray, outputs: Collection[tuple[Stream, Token]]
+    ) -> dict[tuple[Stream, Token], np.ndarray]:
+        """L2-normalised embeddings of a batch; computes only what ``outputs`` asks for.
+
+        Args:
+            pixels: (B, H, W, 3) uint8 RGB, H and W multiples of the patch size.
+            outputs: wanted (stream, token) pairs.
+
+        Returns:
+            For each pair float32 (B, dim) for cls, (B, patches, dim) for patch, row by row.
+
+        Raises:
+            ParameterError: other shapes or types.
+        """
+        return self.start_encoding(pixels, outputs).arrays()
+
+    def start_encoding(
+        self,
+        pixels: np.ndarray,
+        outputs: Collection[tuple[Stream, Token]],
+        dtype: Literal["float16", "float32"] = "float32",
+    ) -> Encoding:
+        """:meth:`encode_images` that a GPU works off while the caller goes on.
+
+        Pixels and embeddings travel through page-locked memory, the latter in ``dtype``.
+        """
+        import torch
+
+        if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
+            raise ParameterError(
+                f"images must be (B, H, W, 3) uint8, not {pixels.shape} {pixels.dtype}"
+            )
+        grid = self.grid(pixels.shape[1]), self.grid(pixels.shape[2])
+        waiting = self.device == "cuda"
+        with torch.inference_mode():
+            images = torch.from_numpy(np.ascontiguousarray(pixels))
+            images = images.pin_memory().to(self.device, non_blocking=True) if waiting else images
+            images = images.permute(0, 3, 1, 2).float().div_(255)
+            images = images.sub_(self._mean).div_(self._std)
+            streams = self._streams(self._embed(images, grid), outputs)
+            found: dict[tuple[Stream, Token], Tensor] = {}
+            for stream, token in outputs:
+                tokens = streams[stream][:, :1] if token == "cls" else streams[stream][:, 1:]
+                vectors = self._visual.ln_post(tokens) @ self._visual.proj
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+                vectors = (vectors[:, 0] if token == "cls" else vectors).to(getattr(torch, dtype))
+                if waiting:
+                    there = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+                    vectors = there.copy_(vectors, non_blocking=True)
+                found[stream, token] = vectors
+            arrival = torch.cuda.Event(blocking=True) if waiting else None
+            if arrival is not None:
+                arrival.record()
+        return Encoding(found, arrival)
+
+    def _embed(self, images: Tensor, grid: Shape) -> Tensor:
+        """Patch and position embedding and the first layer norm: (B, 1 + patches, width) float32."""
+        import torch
+        from torch.nn import functional as F
+
+        visual = self._visual
+        if images.device.type == "cuda":
+            # as a product: convolutions take TF32 there, which leaves 10 of float32's 23 bits
+            columns = F.unfold(images, self.patch_size, stride=self.patch_size).transpose(1, 2)
+            patches = F.linear(columns, visual.conv1.weight.flatten(1), visual.conv1.bias)
+        else:
+            patches = visual.conv1(images).flatten(2).transpose(1, 2)
+        cls = visual.class_embedding.expand(len(patches), 1, -1)
+        return visual.ln_pre(torch.cat([cls, patches], dim=1) + self._position(grid))
+
+    def _position(self, grid: Shape) -> Tensor:
+        """Position embedding for a grid; the patch part resampled when it is not the native one."""
+        import torch
+        from torch.nn import functional as F
+
+        native = self.native_size // self.patch_size
+        if grid == (native, native):
+            return self._visual.positional_embedding
+        if grid not in self._positions:
+            cls, patch = self._visual.positional_embedding.split([1, native * native])
+            image = patch.T.reshape(1, -1, native, native)
+            resized = F.interpolate(
+                image, grid, mode="bicubic", align_corners=False, antialias=True
+            )
+            self._positions[grid] = torch.cat([cls, resized.flatten(2)[0].T])
+        return self._positions[grid]
+
+    def _streams(
+        self, tokens: Tensor, outputs: Collection[tuple[Stream, Token]]
+    ) -> dict[str, Tensor]:
+        """Run the blocks: the clip stream as far as it is needed, the gem stream if it is."""
+        want_gem = any(stream == "gem" for stream, _ in outputs)
+        clip_tokens = {token for stream, token in outputs if stream == "clip"}
+        clip, gem = tokens, None
+        last = len(self._blocks) - 1
+        for index, block in enumerate(self._blocks):
+            normed_32 = block.ln_1(clip)
+            normed = normed_32.to(self._dtype)
+            gem_block = want_gem and index >= self._first_gem_block
+            if gem_block and gem is None:
+                gem = clip
+            advance = index < last or bool(clip_tokens)
+            if index == last and not gem_block and clip_tokens == {"cls"}:
+                # Nobody reads the patches: only the cls token asks, feeds forward and goes on.
+                (query,) = block.project(normed[:, :1], slice(0, 1))
+                key, value = block.project(normed, slice(1, 3))
+                clip = clip[:, :1]
+            else:
+                query, key, value = block.project(normed)
+            if gem_block and gem is not None:
+                factor = (
+                    inverse_temperature(normed_32, query.shape[-1])
+                    if self.gem.temperature is None
+                    else normed_32.new_full((len(normed), 1, 1, 1), self.gem.temperature)
+                )
+                gathered = self_self_attention(query, key, value, factor, self.gem.iterations)
+                gem = gem + block.join(gathered)
+            if advance:
+                clip = block.feed_forward(clip + block.join(attention(query, key, value)))
+        return {"clip": clip} if gem is None else {"clip": clip, "gem": gem}
+
+    def encode_texts(self, prompts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        """L2-normalised text embeddings, (len(prompts), dim) float32, in float32 arithmetic.
+
+        Raises:
+            ParameterError: a prompt is longer than the model reads.
+        """
+        import torch
+
+        if not prompts:
+            return np.zeros((0, self.dim), np.float32)
+        tokens = tokenize(self._tokenizer, prompts, self.name)
+        # short prompts together: a batch is as long as its longest
+        order = tokens.argmax(dim=1).argsort(stable=True)
+        vectors = np.empty((len(prompts), self.dim), np.float32)
+        with torch.inference_mode():
+            for batch in order.split(batch_size):
+                encoded = encode_tokens(self._model, tokens[batch].to(self.device))
+                vectors[batch.numpy()] = torch.nn.functional.normalize(encoded, dim=-1).cpu()
+        return vectors
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts that are longer than the model reads (ParameterError)."""
+        if prompts:
+            tokenize(self._tokenizer, prompts, self.name)

@@ -1,0 +1,69 @@
+"""The text tower: from sentences to tokens, and from tokens to embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fade.errors import ParameterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def tokenize(tokenizer: Any, prompts: Sequence[str], name: str) -> Tensor:
+    """(len(prompts), context) tokens; tokenizers cut longer prompts, which is refused here.
+
+    Prompts that differ only behind the cut would be one and the same to the model.
+
+    Args:
+        tokenizer: open_clip's of the model.
+        prompts: sentences.
+        name: of the model, for errors.
+
+    Raises:
+        ParameterError: a prompt is longer than the model reads.
+    """
+    tokens: Tensor = tokenizer(list(prompts))
+    limit = tokens.shape[1]
+    # one that fills the last place may have been cut: tokenize it again, with room
+    padding = tokenizer([""])[0, -1]
+    for number in (tokens[:, -1] != padding).nonzero().flatten().tolist():
+        prompt = prompts[number]
+        pair = tokenizer([prompt, ""], context_length=limit + 4 * len(prompt))
+        length = int((pair[0] != pair[1]).nonzero().max()) + 1
+        if length > limit:
+            shown = prompt if len(prompt) <= 100 else f"{prompt[:60]} ... {prompt[-35:]}"
+            raise ParameterError(
+                f"the prompt {shown!r} has {length} tokens, {name} reads {limit} at most: "
+                "shorten it where it stands (text.template, a prompt file, or the category's name)"
+            )
+    return tokens
+
+
+def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
+    """Embeddings (B, dim) float32 of (B, context) tokens; padding behind the last prompt costs nothing.
+
+    A causal tower that reads its embedding off the end token never looks at what comes after.
+    Others go through open_clip as they are.
+    """
+    import open_clip
+    import torch
+    from torch import nn
+
+    if (
+        type(model) is not open_clip.CLIP
+        or model.text_pool_type != "argmax"
+        or model.attn_mask is None
+        or bool(model.attn_mask.isfinite().triu(1).any())
+    ):
+        return model.encode_text(tokens).float()
+    ends = tokens.argmax(dim=1)
+    length = int(ends.max()) + 1
+    stream = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    stream = model.transformer(stream, attn_mask=model.attn_mask[:length, :length])
+    pooled = model.ln_final(stream[torch.arange(len(stream), device=ends.device), ends])
+    projection = model.text_projection
+    if projection is None:
+        return pooled
+    return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
