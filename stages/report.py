@@ -49,7 +49,8 @@ from pipeline.dataset.loader import read_unchanged
 from pipeline.evaluation.thresholds import read_thresholds
 from pipeline.features.models import DEMO_MODEL
 from pipeline.process.memory import give_back
-from pipeline.report.html import ReportInput, render, shown_trial
+from pipeline.report.html import render, shown_trial
+from pipeline.report.input import ReportInput
 from pipeline.report.paper_table import latex_table, markdown_table
 from pipeline.report.plots import CURVES, write_plots
 from pipeline.stage import run_stage

@@ -30,7 +30,8 @@ from pipeline.artefacts.tables import manifest_aspect
 from pipeline.config.schema import Params, parse_params
 from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import SHIPPED, load_encoder
-from pipeline.inference.run import CategoryBank, FinishedRun, Material, Sentences
+from pipeline.inference.material import CategoryBank, Material, Sentences
+from pipeline.inference.run import FinishedRun
 from pipeline.scoring.banks import Bank, Comparison, HeldBank
 from pipeline.scoring.texts import Use, classifier_digest, read_classifier, uses
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fade.datasets.names import is_image
 from fade.errors import DataError, ParameterError, plain, summarise
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
-from pipeline.inference.predictor import Prediction, Predictor, Region
+from pipeline.inference.prediction import Prediction, Region
+from pipeline.inference.predictor import Predictor
 from pipeline.report.gallery import heat, overlay
 from pipeline.stage import json_text
 

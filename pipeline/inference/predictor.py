@@ -6,16 +6,16 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.layout import cut
-from fade.bank import anomaly, index_vectors, unit
+from fade.bank import unit
 from fade.errors import DataError, ParameterError, StoreError
 from fade.maps import fuse, image_score
 from fade.preprocess import decode_rgb, resize_image
@@ -23,9 +23,11 @@ from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
-from pipeline.evaluation.thresholds import Source
 from pipeline.features.models import feature_space
-from pipeline.inference.run import CategoryBank, FinishedRun, Material
+from pipeline.inference.explain import nearest_patch, patch_groups
+from pipeline.inference.material import CategoryBank, Material
+from pipeline.inference.prediction import Picture, Prediction, Region
+from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import Use
 
 if TYPE_CHECKING:
@@ -33,103 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fade")
 
-Picture = Any
-"""A path, a PIL image, or uint8 RGB (height, width, 3)."""
 _PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 """Pipes that a shell makes for a command, which end with it; others could be waited for forever."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a predictor says of an image.
-
-    Attributes:
-        name: the path, or its place in the sequence.
-        category: whose bank and prompts it was held against.
-        score: in [0, 1]; None where fusion.classification_mode is none.
-        threshold: scores above it are anomalous; None where nothing was calibrated.
-        decision: whether the image is anomalous; None without a score or a threshold.
-        levels: anomaly of each patch: (rows, columns) uint8; None where fusion.segmentation_mode is none.
-        pixel_threshold: levels above it are anomalous.
-        source: what the thresholds rest on, see :class:`pipeline.evaluation.thresholds.Threshold`.
-        images: on how many of them.
-        remark: the same in words, or why there is no decision.
-        size: of the image: (width, height).
-        picture: in RGB, where it was asked to be kept.
-    """
-
-    name: str
-    category: str
-    score: float | None
-    threshold: float | None
-    decision: bool | None
-    levels: NDArray[np.uint8] | None
-    pixel_threshold: int | None
-    source: Source
-    images: int
-    remark: str
-    size: tuple[int, int]
-    picture: Image.Image | None = None
-
-    def full_levels(self) -> NDArray[np.uint8] | None:
-        """The map on the image's own pixels: (height, width) uint8."""
-        if self.levels is None:
-            return None
-        import cv2
-
-        return np.asarray(
-            cv2.resize(self.levels, self.size, interpolation=cv2.INTER_LINEAR), np.uint8
-        )
-
-    def mask(self) -> NDArray[np.bool_] | None:
-        """Pixels above the threshold: (height, width); None without a map or a threshold."""
-        levels = self.full_levels()
-        return (
-            None
-            if levels is None or self.pixel_threshold is None
-            else (levels > self.pixel_threshold)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """The normal patch nearest to an image's patch.
-
-    Attributes:
-        reference: path of the reference image; None for another patch of the image itself, or where
-            a coreset or approximate index does not tell.
-        row, column: of the patch on the map's grid.
-        distance: 0.5 x (1 - cosine).
-    """
-
-    reference: str | None
-    row: int | None
-    column: int | None
-    distance: float
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A connected group of patches above the pixel threshold.
-
-    Attributes:
-        box: (left, top, right, bottom) in pixels of the image.
-        patches: how many.
-        level: the highest, 0 to 255.
-        row, column: of the patch that has it.
-        nearest: the normal patch nearest to that one; None where vision has no part.
-        abnormal, normal: prompts of each side most similar to the region, with cosines; empty where
-            text has no part.
-    """
-
-    box: tuple[int, int, int, int]
-    patches: int
-    level: int
-    row: int
-    column: int
-    nearest: Nearest | None
-    abnormal: tuple[tuple[str, float], ...]
-    normal: tuple[tuple[str, float], ...]
 
 
 class Predictor:
@@ -374,7 +281,7 @@ class Predictor:
         assert prediction.levels is not None
         return prediction, [
             self._region(labels, prediction, features, category, prompts)
-            for labels in _groups(prediction.levels, above)
+            for labels in patch_groups(prediction.levels, above)
         ]
 
     def _region(
@@ -401,7 +308,7 @@ class Predictor:
         nearest = None
         if self.params.fusion.segmentation_mode in ("vision", "both"):
             patches = features[self.params.vision_features()[-1]]
-            nearest = _nearest(patches, row * across + column, self._bank(category))
+            nearest = nearest_patch(patches, row * across + column, self._bank(category))
         abnormal: tuple[tuple[str, float], ...] = ()
         normal: tuple[tuple[str, float], ...] = ()
         if self.params.needs_language_map:
@@ -474,40 +381,3 @@ def open_picture(
             "(height, width, 3)"
         )
     raise DataError(f"{name} is a {type(image).__name__}: give a path, a PIL image or an array")
-
-
-def _groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_]]:
-    """The 8-connected groups of patches above a level, the one with the highest level first."""
-    import cv2
-
-    count, labels = cv2.connectedComponents((levels > above).astype(np.uint8), connectivity=8)
-    groups = [np.asarray(labels == number) for number in range(1, count)]
-    return sorted(groups, key=lambda group: (-int(levels[group].max()), -int(group.sum())))
-
-
-def _nearest(patches: np.ndarray, place: int, held: CategoryBank) -> Nearest:
-    """The normal patch nearest to one patch of an image, at the largest size."""
-    query = patches[place : place + 1]
-    size, count = held.bank.sizes[-1], len(patches)
-    found: list[tuple[float, str | None, int | None]] = []
-    if held.comparison.references and held.bank.exact:
-        index = held.bank.index(size)
-        images = index_vectors(index).reshape(-1, count, patches.shape[1])
-        for position in held.comparison.references:
-            cosines = images[position] @ query[0]
-            best = int(np.argmax(cosines))
-            found.append((float(cosines[best]), held.references[position], best))
-    elif held.comparison.references:
-        cosine, _ = held.bank.index(size).search(query, 1)
-        found.append((float(cosine[0, 0]), None, None))
-    if held.comparison.query:
-        cosines = patches @ query[0]
-        cosines[place] = -np.inf
-        best = int(np.argmax(cosines))
-        found.append((float(cosines[best]), None, best))
-    cosine, reference, best_place = max(found, key=lambda item: item[0])
-    distance = float(anomaly(np.array([cosine]))[0])
-    if best_place is None:
-        return Nearest(None, None, None, distance)
-    row, column = divmod(best_place, held.bank.grids[size][1])
-    return Nearest(reference, row, column, distance)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from fade.errors import DataError, ParameterError
 from pipeline.inference.output import check_picture_file, find_images, score_line, write_predictions
-from pipeline.inference.predictor import Prediction, open_picture
+from pipeline.inference.prediction import Prediction
+from pipeline.inference.predictor import open_picture
 
 LONG = "n" * 251
 

@@ -24,9 +24,11 @@ from fade.errors import DataError, ModelError, ParameterError, StoreError
 from fade.text import fit, save
 from fade.types import Trial
 from pipeline.inference.bundle import Bundle, write_bundle
+from pipeline.inference.material import choose_trial
 from pipeline.inference.output import explanation_text, predict_each, write_predictions
-from pipeline.inference.predictor import Prediction, Predictor
-from pipeline.inference.run import FinishedRun, _check_lock, choose_trial
+from pipeline.inference.prediction import Prediction
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.run import FinishedRun, _check_lock
 from pipeline.scoring.texts import USES, classifier_digest
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 

@@ -16,7 +16,8 @@ from PIL import Image
 from fade.metrics import METRICS
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
-from pipeline.report.html import OPEN_SECTIONS, ReportInput, render
+from pipeline.report.html import OPEN_SECTIONS, render
+from pipeline.report.input import ReportInput
 from tests.browser import Tab, browser, find_browser
 from tests.pipeline.report.test_report import make_pixels, make_report, make_summary
 

@@ -1,0 +1,47 @@
+"""Why a map is high where it is: groups of patches, and the normal patch nearest to one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.bank import anomaly, index_vectors
+from pipeline.inference.material import CategoryBank
+from pipeline.inference.prediction import Nearest
+
+
+def patch_groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_]]:
+    """The 8-connected groups of patches above a level, the one with the highest level first."""
+    import cv2
+
+    count, labels = cv2.connectedComponents((levels > above).astype(np.uint8), connectivity=8)
+    groups = [np.asarray(labels == number) for number in range(1, count)]
+    return sorted(groups, key=lambda group: (-int(levels[group].max()), -int(group.sum())))
+
+
+def nearest_patch(patches: np.ndarray, place: int, held: CategoryBank) -> Nearest:
+    """The normal patch nearest to one patch of an image, at the largest size."""
+    query = patches[place : place + 1]
+    size, count = held.bank.sizes[-1], len(patches)
+    found: list[tuple[float, str | None, int | None]] = []
+    if held.comparison.references and held.bank.exact:
+        index = held.bank.index(size)
+        images = index_vectors(index).reshape(-1, count, patches.shape[1])
+        for position in held.comparison.references:
+            cosines = images[position] @ query[0]
+            best = int(np.argmax(cosines))
+            found.append((float(cosines[best]), held.references[position], best))
+    elif held.comparison.references:
+        cosine, _ = held.bank.index(size).search(query, 1)
+        found.append((float(cosine[0, 0]), None, None))
+    if held.comparison.query:
+        cosines = patches @ query[0]
+        cosines[place] = -np.inf
+        best = int(np.argmax(cosines))
+        found.append((float(cosines[best]), None, best))
+    cosine, reference, best_place = max(found, key=lambda item: item[0])
+    distance = float(anomaly(np.array([cosine]))[0])
+    if best_place is None:
+        return Nearest(None, None, None, distance)
+    row, column = divmod(best_place, held.bank.grids[size][1])
+    return Nearest(reference, row, column, distance)

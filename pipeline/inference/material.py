@@ -1,0 +1,108 @@
+"""What one trial needs to score new images, wherever it is kept: a run's folder or a bundle."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fade.aspect import Aspect
+from fade.errors import ParameterError
+from fade.text import TextClassifier
+from fade.types import Trial
+from pipeline.config.schema import Params
+from pipeline.evaluation.thresholds import Threshold
+from pipeline.scoring.banks import Comparison, HeldBank
+from pipeline.scoring.texts import Use
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class CategoryBank:
+    """A category's bank in one trial.
+
+    Attributes:
+        bank: opened.
+        comparison: what an image is compared with.
+        references: paths of the reference images, by position in the bank.
+    """
+
+    bank: HeldBank
+    comparison: Comparison
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The filled prompts of a category: m sentences, and for each whether it is abnormal."""
+
+    texts: tuple[str, ...]
+    abnormal: tuple[bool, ...]
+
+
+class Material(ABC):
+    """All that one trial needs to score new images, wherever it is kept.
+
+    Attributes:
+        params: of the run.
+        trial: shots and seed.
+        categories: that it knows.
+        features: by label the address that the model's features must have.
+        thresholds: by category.
+        aspect: the aspect ratio that images keep; None: squashed to squares.
+        place: the folder or file that it lies in.
+        mend: what to do if that is damaged, for errors.
+    """
+
+    params: Params
+    trial: Trial
+    categories: tuple[str, ...]
+    features: Mapping[str, str]
+    thresholds: Mapping[str, Threshold]
+    aspect: Aspect | None
+    place: Path
+    mend: str
+
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """The model, loaded."""
+
+    @abstractmethod
+    def classifier(self, use: Use, category: str) -> TextClassifier:
+        """The fitted text classifier of a use and category."""
+
+    @abstractmethod
+    def bank(self, category: str) -> CategoryBank:
+        """The memory bank of a category."""
+
+    @abstractmethod
+    def sentences(self, use: Use, category: str) -> Sentences:
+        """The prompts that a classifier was fitted on."""
+
+    def check_category(self, category: str) -> None:
+        """Refuse a category that the run does not know (ParameterError)."""
+        if category not in self.categories:
+            raise ParameterError(
+                f"there is no category {category!r}: choose {', '.join(self.categories)}"
+            )
+
+
+def choose_trial(trials: Sequence[Trial], shots: int | None, seed: int | None) -> Trial:
+    """The trial asked for; by default the one with most shots, of those the smallest seed.
+
+    Raises:
+        ParameterError: there is no such trial.
+    """
+    fitting = [
+        trial for trial in trials if shots in (None, trial.shots) and seed in (None, trial.seed)
+    ]
+    if not fitting:
+        known = ", ".join(f"{trial.shots} (seed {trial.seed})" for trial in trials)
+        wanted = (("shots", shots), ("seed", seed))
+        asked = " and ".join(f"{name} {value}" for name, value in wanted if value is not None)
+        raise ParameterError(f"there is no trial with {asked}: the run has shots {known}")
+    return min(fitting, key=lambda trial: (-trial.shots, trial.seed))

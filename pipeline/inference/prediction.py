@@ -1,0 +1,111 @@
+"""What a predictor says of an image, and why: the records that it hands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.thresholds import Source
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+Picture = Any
+"""A path, a PIL image, or uint8 RGB (height, width, 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a predictor says of an image.
+
+    Attributes:
+        name: the path, or its place in the sequence.
+        category: whose bank and prompts it was held against.
+        score: in [0, 1]; None where fusion.classification_mode is none.
+        threshold: scores above it are anomalous; None where nothing was calibrated.
+        decision: whether the image is anomalous; None without a score or a threshold.
+        levels: anomaly of each patch: (rows, columns) uint8; None where fusion.segmentation_mode is none.
+        pixel_threshold: levels above it are anomalous.
+        source: what the thresholds rest on, see :class:`pipeline.evaluation.thresholds.Threshold`.
+        images: on how many of them.
+        remark: the same in words, or why there is no decision.
+        size: of the image: (width, height).
+        picture: in RGB, where it was asked to be kept.
+    """
+
+    name: str
+    category: str
+    score: float | None
+    threshold: float | None
+    decision: bool | None
+    levels: NDArray[np.uint8] | None
+    pixel_threshold: int | None
+    source: Source
+    images: int
+    remark: str
+    size: tuple[int, int]
+    picture: Image.Image | None = None
+
+    def full_levels(self) -> NDArray[np.uint8] | None:
+        """The map on the image's own pixels: (height, width) uint8."""
+        if self.levels is None:
+            return None
+        import cv2
+
+        return np.asarray(
+            cv2.resize(self.levels, self.size, interpolation=cv2.INTER_LINEAR), np.uint8
+        )
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """Pixels above the threshold: (height, width); None without a map or a threshold."""
+        levels = self.full_levels()
+        return (
+            None
+            if levels is None or self.pixel_threshold is None
+            else (levels > self.pixel_threshold)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The normal patch nearest to an image's patch.
+
+    Attributes:
+        reference: path of the reference image; None for another patch of the image itself, or where
+            a coreset or approximate index does not tell.
+        row, column: of the patch on the map's grid.
+        distance: 0.5 x (1 - cosine).
+    """
+
+    reference: str | None
+    row: int | None
+    column: int | None
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected group of patches above the pixel threshold.
+
+    Attributes:
+        box: (left, top, right, bottom) in pixels of the image.
+        patches: how many.
+        level: the highest, 0 to 255.
+        row, column: of the patch that has it.
+        nearest: the normal patch nearest to that one; None where vision has no part.
+        abnormal, normal: prompts of each side most similar to the region, with cosines; empty where
+            text has no part.
+    """
+
+    box: tuple[int, int, int, int]
+    patches: int
+    level: int
+    row: int
+    column: int
+    nearest: Nearest | None
+    abnormal: tuple[tuple[str, float], ...]
+    normal: tuple[tuple[str, float], ...]
