@@ -14,6 +14,7 @@ from fade.errors import StoreError
 from fade.metrics import LEVELS, PixelHistogram
 from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json
+from pipeline.evaluation.guarantee import false_alarm_limit, stands_far
 
 Source = Literal["training", "references", "labels", "none"]
 
@@ -29,6 +30,11 @@ class Threshold:
             others; the labels of the test images; or none.
         images: how many images it rests on.
         remark: what to know before relying on it, a sentence.
+        set_by: path in the data set of the image whose score ``image`` is; None where it is no single
+            normal image's.
+        false_alarm_limit: the share of normal images above ``image``, of such as it was drawn from, is
+            at most this with 95 % confidence; None where normal images did not set it.
+        warning: why to look at it before relying on it, a sentence; empty without a reason.
     """
 
     category: str
@@ -39,6 +45,9 @@ class Threshold:
     source: Source
     images: int
     remark: str
+    set_by: str | None = None
+    false_alarm_limit: float | None = None
+    warning: str = ""
 
     @property
     def trial(self) -> Trial:
@@ -49,6 +58,11 @@ class Threshold:
 def normal_threshold(scores: NDArray[np.float64], quantile: float) -> float:
     """The smallest of the scores (n,) of normal images that has this share of them at or below it."""
     return float(np.quantile(scores, quantile, method="inverted_cdf"))
+
+
+def threshold_rank(images: int, quantile: float) -> int:
+    """The rank k of the score that :func:`normal_threshold` takes of n: the k-th smallest."""
+    return int(np.quantile(np.arange(1, images + 1), quantile, method="inverted_cdf"))
 
 
 def normal_level(counts: NDArray[np.int64], quantile: float) -> int:
@@ -97,6 +111,7 @@ def from_normal(
     *,
     held_out: bool,
     reason: str,
+    paths: Sequence[str] | None = None,
 ) -> Threshold:
     """The threshold of a category and trial from its normal images alone.
 
@@ -108,11 +123,20 @@ def from_normal(
         quantile: share that shall count as normal.
         held_out: whether they are references that were compared with the others.
         reason: why there are none, should there be none.
+        paths: of the images, to name the one that sets the threshold.
     """
     count = len(scores)
     if not count:
         return undecided(category, trial, reason)
-    image = normal_threshold(scores, quantile) if np.isfinite(scores).all() else None
+    image = limit = set_by = None
+    warning = ""
+    if np.isfinite(scores).all():
+        image = normal_threshold(scores, quantile)
+        limit = false_alarm_limit(count, count - threshold_rank(count, quantile))
+        place = int(np.flatnonzero(scores == image)[0])
+        set_by = None if paths is None else paths[place]
+        if stands_far(scores, place):
+            warning = _far_away(scores, place, set_by, quantile)
     known = histogram is not None and histogram.normal.any()
     pixel = normal_level(histogram.normal, quantile) if histogram and known else None
     if held_out:
@@ -126,8 +150,19 @@ def from_normal(
             remark += ": the highest of them"
     return Threshold(
         category, trial.shots, trial.seed, image, pixel,
-        "references" if held_out else "training", count, remark,
+        "references" if held_out else "training", count, remark, set_by, limit, warning,
     )  # fmt: skip
+
+
+def _far_away(scores: NDArray[np.float64], place: int, path: str | None, quantile: float) -> str:
+    """Why to look at the image that sets a threshold."""
+    others = np.delete(scores, place)
+    return (
+        f"{path or 'one image'} sets the threshold {scores[place]:.3f}, far above the other "
+        f"{len(others)} images (their median is {np.median(others):.3f}; without it the threshold is "
+        f"{normal_threshold(others, quantile):.3f}): look at it, and remove it from the training images "
+        "if it is not good"
+    )
 
 
 def from_labels(
@@ -184,8 +219,16 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "source": (lambda value: value in get_args(Source), f"one of {', '.join(get_args(Source))}"),
     "images": (_is_count, "a whole number from 0"),
     "remark": (lambda value: isinstance(value, str), "a text"),
+    "set_by": (lambda value: value is None or isinstance(value, str), "a path or null"),
+    "false_alarm_limit": (
+        lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
+        "a share from 0 to 1 or null",
+    ),
+    "warning": (lambda value: isinstance(value, str), "a text"),
 }
 """What a threshold's JSON holds: whether a value can stand there, and in words what can."""
+_LATER = frozenset({"set_by", "false_alarm_limit", "warning"})
+"""Fields that files of earlier versions lack."""
 
 
 def parse_thresholds(
@@ -206,12 +249,12 @@ def parse_thresholds(
         raise StoreError(f"{source} holds no thresholds: {mend}")
     found: dict[tuple[str, Trial], Threshold] = {}
     for number, item in enumerate(items, start=1):
-        if not isinstance(item, dict) or set(item) != set(_FIELDS):
+        if not isinstance(item, dict) or not set(_FIELDS) - _LATER <= set(item) <= set(_FIELDS):
             raise StoreError(
                 f"{source} holds no thresholds (number {number} must have {', '.join(_FIELDS)}): {mend}"
             )
         for name, (fits, needed) in _FIELDS.items():
-            if not fits(item[name]):
+            if name in item and not fits(item[name]):
                 value = item[name]
                 shown = type(value).__name__ if isinstance(value, list | dict) else repr(value)[:60]
                 raise StoreError(

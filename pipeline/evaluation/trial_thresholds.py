@@ -81,6 +81,7 @@ def normal_thresholds(
                 params.threshold.quantile,
                 held_out=is_held_out,
                 reason=reasons.get((category, trial), reason),
+                paths=part["path"].tolist(),
             )
         )
     return thresholds

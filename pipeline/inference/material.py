@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,20 +89,3 @@ class Material(ABC):
             raise ParameterError(
                 f"there is no category {category!r}: choose {', '.join(self.categories)}"
             )
-
-
-def choose_trial(trials: Sequence[Trial], shots: int | None, seed: int | None) -> Trial:
-    """The trial asked for; by default the one with most shots, of those the smallest seed.
-
-    Raises:
-        ParameterError: there is no such trial.
-    """
-    fitting = [
-        trial for trial in trials if shots in (None, trial.shots) and seed in (None, trial.seed)
-    ]
-    if not fitting:
-        known = ", ".join(f"{trial.shots} (seed {trial.seed})" for trial in trials)
-        wanted = (("shots", shots), ("seed", seed))
-        asked = " and ".join(f"{name} {value}" for name, value in wanted if value is not None)
-        raise ParameterError(f"there is no trial with {asked}: the run has shots {known}")
-    return min(fitting, key=lambda trial: (-trial.shots, trial.seed))

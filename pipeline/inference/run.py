@@ -23,8 +23,9 @@ from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
 from pipeline.config.schema import PARAMS_FILE, Params, differing, leaf, load_params, load_yaml
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
+from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_encoder
-from pipeline.inference.material import CategoryBank, Material, Sentences, choose_trial
+from pipeline.inference.material import CategoryBank, Material, Sentences
 from pipeline.scoring.banks import BANK_TABLE, Bank, Comparison, HeldBank, bank_path, comparisons
 from pipeline.scoring.texts import TextIndex, Use, classifier_path, ensembles, read_classifier, word
 

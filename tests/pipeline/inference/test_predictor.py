@@ -23,8 +23,8 @@ from PIL import Image
 from fade.errors import DataError, ModelError, ParameterError, StoreError
 from fade.text import fit, save
 from fade.types import Trial
+from pipeline.evaluation.trials import choose_trial
 from pipeline.inference.bundle import Bundle, write_bundle
-from pipeline.inference.material import choose_trial
 from pipeline.inference.output import explanation_text, predict_each, write_predictions
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import Predictor
