@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from cache.place import open_path
@@ -36,6 +37,7 @@ from pipeline.artefacts.tables import (
     write_table,
 )
 from pipeline.config.schema import Params
+from pipeline.evaluation.decisions import all_decisions, decision_warnings
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_tests
 from pipeline.evaluation.results import (
     evaluation_remarks,
@@ -51,6 +53,7 @@ from pipeline.evaluation.trial_thresholds import (
     label_thresholds,
     normal_thresholds,
 )
+from pipeline.evaluation.trials import choose_trial, trial_words
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -97,16 +100,22 @@ def run(params: Params) -> None:
     write_csv(summary, SUMMARY.path)
     write_json(mean_metrics(summary), METRICS_JSON.path)
     evaluation = evaluation_remarks(tests, metrics, reasons, categories, measured.vanished, params)
-    for warning in evaluation["warnings"]:
-        log.warning("%s", warning)
-    write_json({**evaluation, "made_with": made_with()}, EVALUATION.path)
     thresholds = (
         label_thresholds(scores, histograms, categories, trials)
         if params.threshold.source == "labels"
         else normal_thresholds(planner, calibration, selection, categories, params)
     )
     write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path)
+    trial, decisions = choose_trial(trials), all_decisions(thresholds, scores)
+    evaluation["warnings"] += decision_warnings(thresholds, decisions, trial)
+    evaluation["decisions"] = [asdict(found) for found in decisions]
+    write_json({**evaluation, "made_with": made_with()}, EVALUATION.path)
     _log_means(metrics)
+    for found in decisions:
+        if found.trial == trial:
+            log.info("%s, %s: %s", found.category, trial_words(trial), found)
+    for warning in evaluation["warnings"]:
+        log.warning("%s", warning)
 
 
 def _log_means(metrics: pd.DataFrame) -> None:

@@ -47,9 +47,10 @@ from pipeline.artefacts.tables import (
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import read_unchanged
 from pipeline.evaluation.thresholds import read_thresholds
+from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import DEMO_MODEL
 from pipeline.process.memory import give_back
-from pipeline.report.html import render, shown_trial
+from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.paper_table import latex_table, markdown_table
 from pipeline.report.plots import CURVES, write_plots
@@ -125,12 +126,10 @@ def _provenance(run: dict[str, Any]) -> dict[str, str]:
 
 
 def _curves(
-    scores: pd.DataFrame, pixels: PixelHistograms, trial: Trial | None
+    scores: pd.DataFrame, pixels: PixelHistograms, trial: Trial
 ) -> dict[str, dict[str, Curve]]:
     """By category, the curves of one trial that its images define."""
     found: dict[str, dict[str, Curve]] = {}
-    if trial is None:
-        return found
     chosen = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)]
     for name, own in chosen.groupby("category", sort=False):
         values, labels = own["score"].to_numpy(), own["is_anomaly"].to_numpy(dtype=bool)
@@ -162,10 +161,9 @@ def run(params: Params) -> None:
     metrics, summary, evaluation = (
         read_csv(METRICS.path), read_csv(SUMMARY.path), read_json(EVALUATION.path),
     )  # fmt: skip
-    trial = shown_trial(metrics)
+    trial = choose_trial(params.trials())
     # of many trials one is shown: the others stay where they are
-    shown: dict[str, Any] = {"shots": trial.shots, "seed": trial.seed} if trial else {}
-    scores, _ = read_table(SCORES.path, **shown)
+    scores, _ = read_table(SCORES.path, shots=trial.shots, seed=trial.seed)
     pixels, data = read_pixels(PIXELS.path), read_json(SKIPPED.path)
     dataset = params.dataset
     root = dataset_root(dataset.format, open_path(dataset.path))
@@ -198,6 +196,7 @@ def run(params: Params) -> None:
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
         provenance=_provenance(run_of),
         warnings=_warnings(params, evaluation, data),
+        trial=trial,
         thresholds=read_thresholds(THRESHOLDS.path),
         pixels=pixels,
         pro_limit=params.evaluate.pro_limit,

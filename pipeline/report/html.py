@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import StoreError
 from fade.metrics import METRICS
-from fade.types import Trial
 from pipeline.report.gallery import (
     colours,
     data_uri,
@@ -20,11 +19,11 @@ from pipeline.report.input import ReportInput
 from pipeline.report.plots import (
     UNDEFINED,
 )
-from pipeline.report.sections import decisions, sections
+from pipeline.report.sections import decisions, sections, setters
 from pipeline.report.tables import runs, tables
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 _SCORE_COLUMNS = (
@@ -70,9 +69,8 @@ LISTED = 1000
 def render(report: ReportInput) -> str:
     """Return the whole page as HTML, without a time or anything else that changes from run to run.
 
-    Tables show every number of shots. Plots and galleries show one trial: the largest number of
-    shots with the smallest seed. All text is escaped; the page loads nothing and forbids
-    the browser to.
+    Tables show every number of shots. Plots, galleries and decisions show one trial. All text is
+    escaped; the page loads nothing and forbids the browser to.
 
     Raises:
         StoreError: a table lacks a column or a label, or some scores of a category are no finite
@@ -87,7 +85,7 @@ def render(report: ReportInput) -> str:
     environment.filters["digest"] = _digest
     source = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     flat = flatten(report.parameters)
-    trial = shown_trial(report.scores)
+    trial = report.shown_trial()
     page = environment.from_string(source).render(
         title=report.title,
         facts=[
@@ -102,7 +100,8 @@ def render(report: ReportInput) -> str:
         runs=runs(report),
         trial=trial,
         decisions=decisions(report, trial),
-        sections=[] if trial is None else sections(report, trial),
+        setters=setters(report, trial),
+        sections=[] if trial is None or report.scores.empty else sections(report, trial),
         open_sections=OPEN_SECTIONS,
         skipped=list(report.skipped[:LISTED]),
         more_skipped=max(0, len(report.skipped) - LISTED),
@@ -110,14 +109,6 @@ def render(report: ReportInput) -> str:
     )
     # names that are no valid Unicode (odd file systems) must not keep the page from being saved
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def shown_trial(table: pd.DataFrame) -> Trial | None:
-    """Return the trial to show of a table by shots and seed: largest shots, smallest seed."""
-    if table.empty:
-        return None
-    shots = table["shots"].max()
-    return Trial(int(shots), int(table.loc[table["shots"] == shots, "seed"].min()))
 
 
 def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fade.metrics import PixelHistogram
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
+from pipeline.evaluation.trials import choose_trial
 from pipeline.report.gallery import Mask, Pixels
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class ReportInput:
             (H, W), or None where there are no maps.
         load_image: of a row's ``path``, the image: uint8 RGB (h, w, 3).
         load_mask: of a row's ``path``, the mask: bool (h, w), or None where there is none.
+        trial: the one that plots, galleries and decisions show; by default the one that ``fade predict``
+            takes, of those that scores or thresholds are of.
         thresholds: of categories and trials, what makes an image or a pixel anomalous.
         pixels: of categories and trials, the histograms of their pixels.
         pro_limit: false positive rate up to which AUPRO integrates.
@@ -57,8 +60,19 @@ class ReportInput:
     load_image: Callable[[str], Pixels]
     load_mask: Callable[[str], Mask | None]
     reasons: Reasons = field(default_factory=dict)
+    trial: Trial | None = None
     thresholds: Sequence[Threshold] = ()
     pixels: Mapping[tuple[str, Trial], PixelHistogram] = field(default_factory=dict)
     pro_limit: float = 0.3
     skipped: Sequence[str] = ()
     gallery_size: int = 4
+
+    def shown_trial(self) -> Trial | None:
+        """The trial that the page shows; None where there is neither a score nor a threshold."""
+        if self.trial is not None:
+            return self.trial
+        trials = {threshold.trial for threshold in self.thresholds}
+        if not self.scores.empty:
+            pairs = self.scores[["shots", "seed"]].drop_duplicates().to_numpy()
+            trials = {Trial(int(shots), int(seed)) for shots, seed in pairs}
+        return choose_trial(sorted(trials)) if trials else None

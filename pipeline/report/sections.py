@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fade.types import Trial
+from pipeline.evaluation.decisions import decide
 from pipeline.evaluation.thresholds import Threshold
+from pipeline.evaluation.trials import trial_words
 from pipeline.report.gallery import Gallery, Item, draw_tiles, select_gallery
 from pipeline.report.input import ReportInput
 from pipeline.report.plots import UNDEFINED, Plot, pixel_plots, score_plots
@@ -44,11 +45,16 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+SETTERS = 24
+"""So many of the images that set thresholds are shown, those with a warning first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The thresholds of one category, what they rest on, and how they divide its test images.
 
-    ``alarms`` and ``missed`` are empty where there is no threshold, no score or no such image.
+    ``alarms`` and ``missed`` are empty where there is no threshold, no score or no such image;
+    ``limit`` where nothing is known of the false alarms to come. ``warning`` is why not to rely on it.
     """
 
     category: str
@@ -60,6 +66,8 @@ class Decision:
     optimistic: bool
     alarms: str
     missed: str
+    limit: str
+    warning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +134,9 @@ def _section(
     good = len(own) - anomalous
     decisions = ""
     if threshold is not None and threshold.image is not None and scored:
-        alarms, missed = _wrong(values, is_anomaly, threshold.image)
         decisions = (
-            f"At the threshold {threshold.image:.3f}: {alarms} of {good} good images are called "
-            f"anomalous, and {missed} of {anomalous} anomalous ones are missed."
+            f"At the threshold {threshold.image:.3f} ({trial_words(trial)}): "
+            f"{decide(threshold, values, is_anomaly)}."
         )
     return Section(
         anchor, name, good, anomalous, scored, _figures(report, trial, name),
@@ -159,20 +166,26 @@ def _figures(report: ReportInput, trial: Trial, name: str) -> tuple[tuple[str, s
     )
 
 
-def _wrong(
-    values: NDArray[np.float64], is_anomaly: NDArray[np.bool_], threshold: float
-) -> tuple[int, int]:
-    """How many good images are above a threshold, and how many anomalous ones are not."""
-    above = values > threshold
-    return int(np.count_nonzero(above & ~is_anomaly)), int(np.count_nonzero(~above & is_anomaly))
-
-
 def decisions(report: ReportInput, trial: Trial | None) -> list[Decision]:
-    """The lines of the table of thresholds; of a run without test images those of its first trial."""
-    if not report.thresholds:
-        return []
-    shown = trial or report.thresholds[0].trial
-    return [_decision(report, item) for item in report.thresholds if item.trial == shown]
+    """The lines of the table of thresholds, of the trial that is shown."""
+    return [_decision(report, item) for item in report.thresholds if item.trial == trial]
+
+
+def setters(report: ReportInput, trial: Trial | None) -> list[Item]:
+    """The images whose scores are the thresholds of the trial that is shown, warned ones first."""
+    named = [item for item in report.thresholds if item.trial == trial and item.set_by is not None]
+    items = []
+    for threshold in sorted(named, key=lambda item: not item.warning)[:SETTERS]:
+        path = str(threshold.set_by)
+        # a test image's mask and map are of no use here: the image alone
+        tile = draw_tiles(partial(report.load_image, path), _nothing, _nothing, False)[0]
+        score = math.nan if threshold.image is None else threshold.image
+        items.append(Item(path, threshold.category, bool(threshold.warning), score, (tile,)))
+    return items
+
+
+def _nothing() -> None:
+    """In place of a mask or a map that is not shown."""
 
 
 def _decision(report: ReportInput, threshold: Threshold) -> Decision:
@@ -184,12 +197,14 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
             & (scores["shots"] == threshold.shots)
             & (scores["seed"] == threshold.seed)
         ]
-        is_anomaly = own["is_anomaly"].to_numpy(dtype=bool)
-        wrong = _wrong(own["score"].to_numpy(dtype=np.float64), is_anomaly, threshold.image)
-        total = int(np.count_nonzero(~is_anomaly)), int(np.count_nonzero(is_anomaly))
-        alarms, missed = (
-            f"{part} of {whole}" if whole else "" for part, whole in zip(wrong, total, strict=True)
+        found = decide(
+            threshold,
+            own["score"].to_numpy(dtype=np.float64),
+            own["is_anomaly"].to_numpy(dtype=bool),
         )
+        if found:
+            alarms = f"{found.false_alarms} of {found.good}" if found.good else ""
+            missed = f"{found.missed} of {found.anomalous}" if found.anomalous else ""
     return Decision(
         category=threshold.category,
         score=UNDEFINED if threshold.image is None else f"{threshold.image:.3f}",
@@ -200,6 +215,10 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
         optimistic=threshold.source == "labels",
         alarms=alarms,
         missed=missed,
+        limit=""
+        if threshold.false_alarm_limit is None
+        else f"{100 * threshold.false_alarm_limit:.1f} %",
+        warning=threshold.warning,
     )
 
 

@@ -25,6 +25,7 @@ from fade.errors import DataError, ParameterError, StoreError
 from fade.metrics import METRICS, PixelHistogram, label_regions
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
+from pipeline.evaluation.trials import choose_trial
 from pipeline.report import html
 from pipeline.report.gallery import (
     SIDE,
@@ -39,7 +40,7 @@ from pipeline.report.gallery import (
     select_gallery,
     thumbnail,
 )
-from pipeline.report.html import render, shown_trial
+from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.plots import mean_over_categories, pixel_plots, score_plots, write_plots
 from pipeline.report.tables import Cell, cell, runs, tables
@@ -223,8 +224,42 @@ def test_shown_trial_is_the_largest_shots_with_their_smallest_seed() -> None:
     one = make_scores([True], [0.5])
     trials = [(0, 0), (4, 7), (4, 3), (2, 1)]
     scores = pd.concat([one.assign(shots=k, seed=s) for k, s in trials])
-    assert shown_trial(scores) == Trial(4, 3)
-    assert shown_trial(pd.DataFrame()) is None
+    assert replace(make_report(), scores=scores).shown_trial() == Trial(4, 3)
+    assert replace(make_report(), scores=pd.DataFrame()).shown_trial() is None
+
+
+def test_without_test_images_the_decisions_are_of_the_trial_that_predictions_use() -> None:
+    found = [
+        Threshold("nut", shots, 0, image, 9, "training", 40, f"of {shots}")
+        for shots, image in ((0, 0.25), (4, 0.75))
+    ]
+    report = replace(
+        make_report(), scores=pd.DataFrame(), metrics=pd.DataFrame(), summary=pd.DataFrame(),
+        thresholds=found,
+    )  # fmt: skip
+    text = " ".join(" ".join(Page(render(report)).text).split())
+    assert report.shown_trial() == choose_trial([threshold.trial for threshold in found])
+    assert "0.750" in text
+    assert "0.250" not in text
+    assert "The trial is that of 4 shots, seed 0: fade predict , fade bundle" in text
+
+
+def test_the_image_that_sets_a_threshold_is_named_and_shown() -> None:
+    found = [
+        Threshold(
+            "nut", 2, 0, 0.8125, 9, "training", 40, "of 40", "nut/train/good/031.png", 0.072158,
+            "031.png stands far away",
+        ),
+        Threshold("bolt", 2, 0, 0.5, 9, "training", 29, "of 29", "bolt/train/good/000.png", 0.098, ""),
+        Threshold("bolt", 1, 0, 0.5, 9, "training", 29, "of 29", "bolt/train/good/7.png", 0.098, ""),
+    ]  # fmt: skip
+    page = render(make_report(thresholds=found))
+    text = " ".join(" ".join(Page(page).text).split())
+    assert "≤ 7.2 % training images 40 of 40 look at it 031.png stands far away" in text
+    assert "nut/train/good/031.png far from the others 0.812" in text
+    assert 'alt="Image of nut/train/good/031.png"' in page
+    assert "bolt/train/good/000.png cannot be decoded" in page  # and the page is there all the same
+    assert "bolt/train/good/7.png" not in page
 
 
 # ---- how it is drawn ----
@@ -420,7 +455,7 @@ def test_means_come_from_the_summary_or_else_from_the_metrics() -> None:
 
 def test_page_says_what_it_shows(page: str) -> None:
     text = " ".join("".join(Page(page).text).split())
-    assert "the largest number of shots, 2, with its smallest seed, 0" in text
+    assert "Plots and galleries show one trial: 2 shots, seed 0." in text
     assert "nut/test/000.png cannot be decoded (plain): copy it again" in text
     for heading in ("Worst misses", "False alarms", "Best hits"):
         assert text.count(heading) == 2
@@ -511,8 +546,8 @@ def test_thresholds_are_shown_with_what_they_rest_on() -> None:
     assert "nut 0.600 120 0 of 2 1 of 2 training images 7 7 images" in text
     assert "optimistic" not in text
     assert (
-        "At the threshold 0.600: 0 of 2 good images are called anomalous, and 1 of 2 anomalous ones "
-        "are missed."
+        "At the threshold 0.600 (2 shots, seed 0): 0 of 2 good images are called anomalous, and 1 of 2 "
+        "anomalous ones are missed."
     ) in page
     assert page.count("At the threshold") == 1
     assert "Decisions" not in render(make_report())
