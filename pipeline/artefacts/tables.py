@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.aspect import Aspect
 from fade.errors import StoreError
+from pipeline.artefacts.csv_text import marked, unmarked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,7 +241,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file, the schema version as its last column."""
+    """Write a CSV file, the schema version as its last column; see :mod:`pipeline.artefacts.csv_text`."""
+    if "category" in frame:
+        frame = frame.assign(category=[marked(str(name)) for name in frame["category"]])
     with whole(path) as part:
         frame.assign(schema=SCHEMA).to_csv(part, index=False, lineterminator="\n")
 
@@ -270,6 +273,9 @@ def read_csv(path: Path) -> pd.DataFrame:
     found = frame["schema"].unique().tolist() if "schema" in frame else [None]
     if found:  # a table without rows holds no version
         check_schema({"schema": found[0] if len(found) == 1 else found}, path)
+    if "category" in frame:
+        names = frame["category"]
+        frame["category"] = names.map(unmarked, na_action="ignore").astype(names.dtype)
     return frame.drop(columns="schema", errors="ignore")
 
 

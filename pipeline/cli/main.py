@@ -459,8 +459,11 @@ def predict(
         predict_each,
         record,
         score_line,
+        summary_line,
+        threshold_line,
         write_predictions,
     )  # fmt: skip
+    from pipeline.process.progress import Progress
     from pipeline.stage import json_text
 
     found = find_images(images, out)
@@ -469,25 +472,36 @@ def predict(
     predictor = _predictor(bundle, weights, shots, seed)
     category = choose_category(predictor, category)
     threshold = predictor.material.thresholds[category]
-    _echo(f"{category}: {threshold.remark}", err=True)
+    _echo(threshold_line(threshold), err=True)
+    if threshold.warning:
+        _echo(f"warning: {category}: {threshold.warning}", err=True)
     problems: list[str] = []
     keep = out is not None and pictures
     predictions = predict_each(predictor, found, category, problems, keep=keep)
     if out is not None:
         predictions = write_predictions(predictions, out, pictures=pictures)
-    done = anomalous = 0
-    for prediction in predictions:
-        done += 1
-        anomalous += bool(prediction.decision)
-        _echo(json_text(record(prediction)) if as_json else score_line(prediction))
-    check_problems(problems, done)
-    if anomalous:
+    counts = {True: 0, False: 0, None: 0}
+    # on a terminal the lines show how far it is
+    quiet = 0 if sys.stdout.isatty() else len(found)
+    with Progress(quiet, "predict", say=lambda line: _echo(line, err=True)) as progress:
+        for prediction in predictions:
+            counts[prediction.decision] += 1
+            _echo(json_text(record(prediction)) if as_json else score_line(prediction))
+            if quiet:
+                progress.advance()
+    _echo(summary_line(counts[True], counts[False], counts[None], len(problems)), err=True)
+    check_problems(problems, sum(counts.values()))
+    if counts[True]:
         raise typer.Exit(ANOMALOUS)
 
 
 @app.command(epilog="Example: fade bundle cable.fade --with-weights")
 def bundle(
     path: Annotated[Path, typer.Argument(help="The file to write.")],
+    category: Annotated[
+        list[str] | None,
+        typer.Option("--category", help="One to take along; may be repeated; default: all."),
+    ] = None,
     shots: Shots = None,
     seed: Seed = None,
     with_weights: Annotated[
@@ -500,17 +514,17 @@ def bundle(
     from pipeline.inference.run import FinishedRun
 
     run = FinishedRun(shots=shots, seed=seed)
-    write_bundle(run, path, with_weights=with_weights)
+    categories = write_bundle(run, path, with_weights=with_weights, categories=category)
     if as_json:
         _write_json(
             {
-                "bundle": str(path), "categories": list(run.categories), "shots": run.trial.shots,
+                "bundle": str(path), "categories": list(categories), "shots": run.trial.shots,
                 "seed": run.trial.seed, "weights": with_weights, "bytes": path.stat().st_size,
             }
         )  # fmt: skip
         return
     _echo(
-        f"{path}: {len(run.categories)} categories, {run.trial.shots} shots, seed {run.trial.seed}, "
+        f"{path}: {len(categories)} categories, {run.trial.shots} shots, seed {run.trial.seed}, "
         f"{path.stat().st_size:,} bytes"
     )
 

@@ -79,7 +79,7 @@ def all_decisions(thresholds: Sequence[Threshold], scores: pd.DataFrame) -> list
     values, labels = scores["score"].to_numpy(np.float64), scores["is_anomaly"].to_numpy(bool)
     found = []
     for threshold in thresholds:
-        rows = rows_of.get((threshold.category, threshold.trial), [])
+        rows = rows_of.get((threshold.category, threshold.trial), np.empty(0, np.intp))
         decided = decide(threshold, values[rows], labels[rows])
         if decided is not None:
             found.append(decided)

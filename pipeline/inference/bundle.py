@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -59,7 +59,13 @@ _LENGTH_TOLERANCE = 1e-3
 """By how much the length of a bank's vectors may differ from 1: twice what float16 rounds."""
 
 
-def write_bundle(run: FinishedRun, path: Path, *, with_weights: bool = False) -> None:
+def write_bundle(
+    run: FinishedRun,
+    path: Path,
+    *,
+    with_weights: bool = False,
+    categories: Collection[str] | None = None,
+) -> tuple[str, ...]:
     """Write a run's banks, text classifiers, prompts, thresholds and parameters into one file.
 
     Args:
@@ -67,11 +73,18 @@ def write_bundle(run: FinishedRun, path: Path, *, with_weights: bool = False) ->
         path: of the file; replaced in one step.
         with_weights: whether the model's weights come along; else their source must be at hand
             where the bundle is used.
+        categories: those to take along; None for all.
+
+    Returns:
+        The categories in the bundle, in the run's order.
 
     Raises:
         StoreError: something of the run is missing or damaged.
-        ParameterError: the memory bank's index is approximate.
+        ParameterError: the memory bank's index is approximate, or the run has no such category.
     """
+    for name in categories or ():
+        run.check_category(name)
+    chosen = tuple(name for name in run.categories if not categories or name in categories)
     part = path.with_name(f".{path.name}.part")
     prepare_folder(path.parent)
     if path.is_dir():
@@ -80,16 +93,19 @@ def write_bundle(run: FinishedRun, path: Path, *, with_weights: bool = False) ->
         )
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            _fill(archive, run, with_weights)
+            _fill(archive, run, chosen, with_weights)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    return chosen
 
 
-def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> None:
+def _fill(
+    archive: zipfile.ZipFile, run: FinishedRun, categories: tuple[str, ...], with_weights: bool
+) -> None:
     params = run.params
     banks: dict[str, Any] = {}
-    for number, category in enumerate(run.categories if params.needs_vision else ()):
+    for number, category in enumerate(categories if params.needs_vision else ()):
         rows, references = run.bank_rows(category)
         banks[category] = {"number": number, "references": references, "sizes": sorted(rows)}
         for size, vectors in rows.items():
@@ -98,7 +114,7 @@ def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> Non
     prompts: dict[str, dict[str, Any]] = {}
     written = set()
     for use in uses(params):
-        for category in run.categories:
+        for category in categories:
             file = run.classifier_file(use, category)
             texts.setdefault(use, {})[category] = file.stem
             sentences = run.sentences(use, category)
@@ -127,10 +143,10 @@ def _fill(archive: zipfile.ZipFile, run: FinishedRun, with_weights: bool) -> Non
         "written_by": __version__,
         "parameters": _portable(params),
         "trial": [run.trial.shots, run.trial.seed],
-        "categories": run.categories,
+        "categories": categories,
         "features": run.features,
         "aspect": [run.aspect.width, run.aspect.height] if run.aspect else None,
-        "thresholds": [asdict(run.thresholds[category]) for category in run.categories],
+        "thresholds": [asdict(run.thresholds[category]) for category in categories],
         "texts": texts,
         "banks": banks,
     }

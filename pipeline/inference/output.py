@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from fade.datasets.names import is_image
 from fade.errors import DataError, ParameterError, plain, summarise
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
+from pipeline.artefacts.csv_text import marked
+from pipeline.evaluation.thresholds import Threshold
+from pipeline.evaluation.trials import trial_words
 from pipeline.inference.prediction import Prediction, Region
 from pipeline.inference.predictor import Predictor
 from pipeline.report.gallery import heat, overlay
@@ -23,8 +27,11 @@ from pipeline.stage import json_text
 
 COLUMNS = (
     "image", "category", "score", "threshold", "decision", "pixel_threshold",
-    "threshold_source", "threshold_images", "remark",
+    "threshold_source", "threshold_images", "remark", "shots", "seed", "threshold_set_by",
+    "false_alarm_limit", "heatmap", "overlay", "mask",
 )  # fmt: skip
+_NAMES = ("image", "category", "remark", "threshold_set_by", "heatmap", "overlay", "mask")
+"""Columns that hold names and words, not numbers."""
 PICTURES = ("heatmaps", "overlays", "masks")
 """Folders of PNG files that :func:`write_predictions` makes."""
 DECISIONS = {True: "anomalous", False: "normal", None: ""}
@@ -105,7 +112,18 @@ def record(prediction: Prediction) -> dict[str, Any]:
         "threshold_source": prediction.source,
         "threshold_images": prediction.images,
         "remark": prediction.remark,
+        "shots": prediction.trial and prediction.trial.shots,
+        "seed": prediction.trial and prediction.trial.seed,
+        "threshold_set_by": prediction.set_by,
+        "false_alarm_limit": prediction.false_alarm_limit,
+        **{kind: prediction.pictures.get(kind) for kind in ("heatmap", "overlay", "mask")},
     }
+
+
+def _cells(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as a row of CSV has it: nothing for null, and names that no spreadsheet computes."""
+    cells = {key: "" if value is None else value for key, value in content.items()}
+    return cells | {name: marked(cells[name]) for name in _NAMES}
 
 
 def predict_each(
@@ -141,7 +159,7 @@ def write_predictions(
     """Write each prediction as it comes, and pass it on.
 
     Into ``predictions.csv`` and ``predictions.jsonl``; of maps :data:`PICTURES`, PNG files named
-    after the images, of predictions that keep their pictures.
+    after the images, of predictions that keep their pictures. Rows name these files.
     """
     prepare_folder(folder)
     used: set[str] = set()
@@ -150,15 +168,30 @@ def write_predictions(
             (folder / "predictions.csv").open("w", newline="", encoding="utf-8")
         )
         lines = files.enter_context((folder / "predictions.jsonl").open("w", encoding="utf-8"))
-        rows = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        rows = csv.DictWriter(_Rows(table), COLUMNS)
         rows.writeheader()
         for prediction in predictions:
-            content = record(prediction)
-            rows.writerow({key: "" if value is None else value for key, value in content.items()})
-            lines.write(json_text(content) + "\n")
             if pictures and prediction.picture is not None:
-                _write_pictures(prediction, folder, _file_name(prediction, used))
+                names = _write_pictures(prediction, folder, _file_name(prediction, used))
+                prediction = replace(prediction, pictures=names)
+            content = record(prediction)
+            rows.writerow(_cells(content))
+            lines.write(json_text(content) + "\n")
             yield prediction
+
+
+class _Rows:
+    """Takes the rows of a CSV writer and ends each with a line feed.
+
+    The writer itself must end them with both characters: else it puts a name with a carriage return
+    between no quotes.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def _file_name(prediction: Prediction, used: set[str]) -> str:
@@ -172,14 +205,21 @@ def _file_name(prediction: Prediction, used: set[str]) -> str:
     return name + suffix
 
 
-def _write_pictures(prediction: Prediction, folder: Path, name: str) -> None:
+def _write_pictures(prediction: Prediction, folder: Path, name: str) -> dict[str, str]:
+    """Write a prediction's pictures; their names below the folder, by kind."""
     levels, mask = prediction.full_levels(), prediction.mask()
     if levels is None:
-        return
-    write_png(heat(levels), folder / "heatmaps" / name)
-    write_png(overlay(np.asarray(prediction.picture), levels), folder / "overlays" / name)
+        return {}
+    pixels = {
+        "heatmap": heat(levels),
+        "overlay": overlay(np.asarray(prediction.picture), levels),
+    }
     if mask is not None:
-        write_png(mask.astype(np.uint8) * 255, folder / "masks" / name)
+        pixels["mask"] = mask.astype(np.uint8) * 255
+    names = {kind: f"{kind}s/{name}" for kind in pixels}
+    for kind, drawn in pixels.items():
+        write_png(drawn, folder / names[kind])
+    return names
 
 
 def check_picture_file(path: Path) -> None:
@@ -206,6 +246,30 @@ def check_problems(problems: Sequence[str], done: int) -> None:
 
 
 # words
+
+
+def threshold_line(threshold: Threshold) -> str:
+    """What decides, in a line: category, trial, what the threshold rests on and what it keeps."""
+    line = f"{threshold.category}, {trial_words(threshold.trial)}: {threshold.remark}"
+    if threshold.set_by is not None:
+        line += f"; {threshold.set_by} sets it"
+    if threshold.false_alarm_limit is not None:
+        share = 100 * threshold.false_alarm_limit
+        line += f"; with 95 % confidence at most {share:.1f} % false alarms"
+    return line
+
+
+def summary_line(anomalous: int, normal: int, undecided: int, unread: int) -> str:
+    """How many images were asked for, and what became of them.
+
+    >>> summary_line(2, 3, 0, 1)
+    '6 images: 2 anomalous, 3 normal, 1 not read'
+    """
+    total = anomalous + normal + undecided + unread
+    parts = [f"{anomalous} anomalous", f"{normal} normal"] if anomalous + normal else []
+    parts += [f"{undecided} without a decision"] if undecided else []
+    parts += [f"{unread} not read"] if unread else []
+    return f"{total} {'image' if total == 1 else 'images'}: {', '.join(parts)}"
 
 
 def score_line(prediction: Prediction) -> str:
@@ -247,7 +311,8 @@ def explanation_json(prediction: Prediction, regions: Sequence[Region]) -> dict[
 
 def explanation_text(prediction: Prediction, regions: Sequence[Region]) -> str:
     """An explanation in words."""
-    lines = [score_line(prediction), f"  thresholds: {prediction.remark}"]
+    trial = f" ({trial_words(prediction.trial)})" if prediction.trial else ""
+    lines = [score_line(prediction), f"  thresholds: {prediction.remark}{trial}"]
     if not regions:
         lines.append("  no patch is above the pixel threshold")
     for number, region in enumerate(regions, start=1):

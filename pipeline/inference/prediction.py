@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.types import Trial
 from pipeline.evaluation.thresholds import Source
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ class Prediction:
         remark: the same in words, or why there is no decision.
         size: of the image: (width, height).
         picture: in RGB, where it was asked to be kept.
+        trial: shots and seed that decided.
+        set_by: the image that set the threshold, see :class:`pipeline.evaluation.thresholds.Threshold`.
+        false_alarm_limit: the share of good images above the threshold is at most this with 95 %
+            confidence; None where that is not known.
+        pictures: files that were written of it by kind (``heatmap``, ``overlay``, ``mask``), relative
+            to the folder of the table.
     """
 
     name: str
@@ -49,6 +57,10 @@ class Prediction:
     remark: str
     size: tuple[int, int]
     picture: Image.Image | None = None
+    trial: Trial | None = None
+    set_by: str | None = None
+    false_alarm_limit: float | None = None
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
     def full_levels(self) -> NDArray[np.uint8] | None:
         """The map on the image's own pixels: (height, width) uint8."""

@@ -248,6 +248,7 @@ class Predictor:
             name, category, score, threshold.image,
             bool(score > threshold.image) if decided else None,  # type: ignore[operator]
             levels, threshold.pixel, threshold.source, threshold.images, threshold.remark, size,
+            trial=self.trial, set_by=threshold.set_by, false_alarm_limit=threshold.false_alarm_limit,
         )  # fmt: skip
 
     def explain(

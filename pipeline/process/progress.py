@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 log = logging.getLogger("fade")
@@ -15,11 +16,19 @@ SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """Counts finished items of a known total; use as a context manager.
 
-    On a terminal it draws a bar. Elsewhere it logs a line every few seconds, none for short work.
+    On a terminal it draws a bar. Elsewhere it says a line every few seconds, none for short work: by
+    default to the log.
     """
 
-    def __init__(self, total: int, label: str, unit: str = "image") -> None:
+    def __init__(
+        self,
+        total: int,
+        label: str,
+        unit: str = "image",
+        say: Callable[[str], None] = lambda line: log.info("%s", line),
+    ) -> None:
         self.total, self.label, self.unit, self.done = total, label, unit, 0
+        self._say = say
         self._start = self._last = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
@@ -49,10 +58,10 @@ class Progress:
             self._last = now
             rate = self.done / (now - self._start)
             left = (self.total - self.done) / rate
-            log.info(
-                "%s: %d of %d %s, %.3g a second, %s left",
-                self.label, self.done, self.total, _plural(self.unit), rate, _duration(left),
-            )  # fmt: skip
+            self._say(
+                f"{self.label}: {self.done} of {self.total} {_plural(self.unit)}, "
+                f"{rate:.3g} a second, {_duration(left)} left"
+            )
 
 
 def _plural(unit: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fade.errors import DataError, ParameterError
+from pipeline.artefacts.csv_text import unmarked
 from pipeline.inference.output import check_picture_file, find_images, score_line, write_predictions
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import open_picture
@@ -103,6 +107,22 @@ def test_pictures_have_names_that_fit(tmp_path: Path) -> None:
         found = {path.name for path in (tmp_path / kind).iterdir()}
         assert len({name.lower() for name in found}) == len(names)
         assert {"a.png", "a-2.png", "A-3.png", f"{LONG}.png"} < found
+
+
+def test_names_in_tables_are_no_formulas(tmp_path: Path) -> None:
+    """Whatever a picture is called; numbers stay numbers."""
+    names = ["=1+1.png", "+a.png", "-5.png", "@x.png", "\tb.png", "\rc.png", "'=q.png", "plain.png"]
+    rows = [replace(prediction(name), score=-0.5) for name in names]
+    list(write_predictions(rows, tmp_path))
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [row["image"] for row in table] == [
+        "'=1+1.png", "'+a.png", "'-5.png", "'@x.png", "'\tb.png", "'\rc.png", "''=q.png", "plain.png"
+    ]  # fmt: skip
+    assert [unmarked(row["image"]) for row in table] == names
+    assert {row["score"] for row in table} == {"-0.5"}
+    lines = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["image"] for line in lines] == names
 
 
 def test_files_for_pictures(tmp_path: Path) -> None:

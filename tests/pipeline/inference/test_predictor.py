@@ -614,6 +614,43 @@ def test_predict_command(fade: Fade, predictor: Predictor, noise: Path, tmp_path
     assert json.loads(text)["decision"] == "normal"
 
 
+def test_predict_says_what_became_of_the_images(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    """Rows name their pictures, columns of before keep their places, a last line counts."""
+    for name in ("a/000.png", "b/000.png"):
+        (noise.parent / name).parent.mkdir()
+        shutil.copy(noise, noise.parent / name)
+    (noise.parent / "c.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    code, text, error = fade("predict", noise.parent, "--out", out)
+    assert code == 3
+    assert text.count("\n") == 3
+    assert "4 images: 3 anomalous, 0 normal, 1 not read" in error.splitlines()
+    assert "weave, 2 shots, seed 0: " in error
+    assert "with 95 % confidence at most 63.2 % false alarms" in error  # 1 - 0.05 ** (1 / 3)
+    table = pd.read_csv(out / "predictions.csv")
+    assert table.columns[:9].tolist() == [
+        "image", "category", "score", "threshold", "decision", "pixel_threshold",
+        "threshold_source", "threshold_images", "remark",
+    ]  # fmt: skip
+    for row in table.to_dict("records"):
+        own = str(row["image"])
+        for kind in ("heatmap", "overlay", "mask"):
+            with Image.open(out / row[kind]) as drawn, Image.open(own) as image:
+                assert drawn.size == image.size
+    assert sorted(table["overlay"]) == [
+        "overlays/000-2.png", "overlays/000.png", "overlays/noise.png"
+    ]  # fmt: skip
+    assert set(zip(table["shots"], table["seed"], strict=True)) == {(2, 0)}
+    (set_by,) = set(table["threshold_set_by"])
+    assert (GOLDEN / "images" / set_by).is_file()
+    assert set_by in error
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [line["mask"] for line in lines] == table["mask"].tolist()
+    code, text, error = fade("predict", noise, "--json", "--out", out, "--no-pictures")
+    assert json.loads(text)["overlay"] is None
+    assert error.splitlines()[-1] == "1 image: 1 anomalous, 0 normal"
+
+
 def test_predict_goes_on_after_broken_images(fade: Fade, noise: Path) -> None:
     (noise.parent / "broken.png").write_bytes(b"no image")
     code, text, error = fade("predict", str(noise.parent / "*.png"))
@@ -729,6 +766,17 @@ def test_bundle_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
     code, text, _ = fade("predict", noise, "--bundle", path)
     assert code == 10
     assert "anomalous" in text
+
+
+def test_a_bundle_of_some_categories(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.fade"
+    code, text, _ = fade("bundle", path, "--category", "weave", "--category", "weave", "--json")
+    assert code == 0
+    assert json.loads(text)["categories"] == ["weave"]
+    code, _, error = fade("bundle", tmp_path / "c.fade", "--category", "weave", "--category", "nut")
+    assert code == 2
+    assert "there is no category 'nut': choose weave" in error
+    assert not (tmp_path / "c.fade").exists()
 
 
 def test_show_command(fade: Fade, noise: Path, tmp_path: Path) -> None:

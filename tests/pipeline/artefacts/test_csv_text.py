@@ -1,0 +1,32 @@
+"""Names in CSV files come back as they were, and none begins as a formula does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.artefacts.csv_text import marked, unmarked
+from pipeline.artefacts.tables import read_csv, write_csv
+
+STARTS = "=+-@\t\r\n"
+
+
+@given(st.text(st.sampled_from(STARTS + "'a1\uff1d "), max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_names_come_back(name: str) -> None:
+    assert unmarked(marked(name)) == name
+    assert not marked(name).startswith(tuple(STARTS))
+
+
+def test_categories_of_metrics(tmp_path: Path) -> None:
+    names = ["=cmd|' /C calc'!A0", "-1", "'=x", "cable", "01"]
+    frame = pd.DataFrame({"category": names, "value": [-1.5, 2.0, 3.0, 4.0, 5.0]})
+    write_csv(frame, tmp_path / "metrics.csv")
+    text = (tmp_path / "metrics.csv").read_text(encoding="utf-8")
+    assert text.splitlines()[1:3] == ["'=cmd|' /C calc'!A0,-1.5,1", "'-1,2.0,1"]
+    found = read_csv(tmp_path / "metrics.csv")
+    assert found["category"].tolist() == names
+    assert found["value"].tolist() == frame["value"].tolist()
