@@ -7,13 +7,14 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fade.encoder.activation import check_activation
+from fade.encoder.names import check_name, check_weights, not_plain
 from fade.errors import ModelError
 
 if TYPE_CHECKING:
@@ -191,6 +192,8 @@ def create_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     import open_clip
     from open_clip.pretrained import download_pretrained_from_hf
 
+    check_name(name)
+    check_weights(pretrained)
     tags: list[str] = []
     if name.endswith(".json"):
         if not Path(name).is_file():
@@ -217,10 +220,6 @@ def create_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
             ) from None
         if own:
             return model, tokenizer
-    elif name not in open_clip.list_models():
-        close = get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
-        hint = f"; did you mean {', '.join(close)}?" if close else ""
-        raise ModelError(f"model.name: open_clip has no model {name!r}{hint}")
     else:
         tags = open_clip.list_pretrained_tags_by_model(name)
         if pretrained in tags:
@@ -230,6 +229,7 @@ def create_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
     if pretrained == SEEDED:
         fill_seeded(model)
     elif pretrained.startswith("hf-hub:"):
+        check_activation(pretrained, name, is_quick_gelu(model))
         try:
             # safetensors where the repository has them
             file = download_pretrained_from_hf(pretrained.removeprefix("hf-hub:"))
@@ -242,6 +242,7 @@ def create_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
             ) from None
         _load_checkpoint(model, Path(file), "model.pretrained")
     elif Path(pretrained).is_file():
+        check_activation(pretrained, name, is_quick_gelu(model))
         _load_checkpoint(model, Path(pretrained), "model.pretrained")
     else:
         known = f" Tags of {name}: {', '.join(tags)}." if tags else ""
@@ -297,6 +298,13 @@ def _unbuildable(name: str, error: Exception) -> ModelError:
     )
 
 
+def is_quick_gelu(model: nn.Module) -> bool:
+    """Whether any of a model's blocks computes with QuickGELU."""
+    from open_clip.transformer import QuickGELU
+
+    return any(isinstance(module, QuickGELU) for module in model.modules())
+
+
 def require_plain_vit(model: nn.Module, name: str) -> None:
     """Refuse a vision tower whose blocks FADE's two streams do not know (ModelError)."""
     from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
@@ -324,7 +332,4 @@ def require_plain_vit(model: nn.Module, name: str) -> None:
     ):
         reason = "its blocks are not open_clip's plain residual attention blocks"
     if reason:
-        raise ModelError(
-            f"model.name: {name} is no plain CLIP ViT ({reason}): choose one such as "
-            "ViT-B-16-plus-240, ViT-B-16 or ViT-L-14"
-        )
+        raise not_plain(name, reason)
