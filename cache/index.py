@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -64,6 +64,11 @@ class Places(Sequence[Location]):
     def take(self, places: NDArray[np.integer] | NDArray[np.bool_]) -> Places:
         """Some of them, by position or by a mask; still with the names of all segments."""
         return Places(self.names, self.segments[places], self.rows[places], self.crcs[places])
+
+    def in_segments(self, names: Collection[str]) -> NDArray[np.bool_]:
+        """For each of them whether its segment is one of some."""
+        numbers = [number for number, name in enumerate(self.names) if name in names]
+        return np.isin(self.segments, numbers)
 
     def narrowed(self) -> Places:
         """The same with the names of their own segments alone, to be sent to a worker."""

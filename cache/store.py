@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -32,7 +33,9 @@ from cache.index import Entry, Index, Preference
 from cache.keys import Keys
 from cache.layout import Location, Space, fingerprint, plan_reads
 from cache.place import open_files
-from fade.errors import StoreError, refusal
+from fade.errors import StoreError, refusal, summarise
+
+log = logging.getLogger("fade")
 
 SCHEMA = 2
 TEXT_BYTES = 1 << 20
@@ -49,7 +52,22 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{40}")
 
 
 class DamagedSegmentError(StoreError):
-    """Rows that were published cannot be read back; they are no longer in the index."""
+    """Rows that were published cannot be read back.
+
+    Attributes:
+        space, segment: whose they are, as long as the segment is in the index; else None.
+        fault, advice: the two halves of the message.
+    """
+
+    def __init__(
+        self, fault: str, advice: str, space: Space | None = None, segment: str | None = None
+    ) -> None:
+        super().__init__(fault, advice, space, segment)  # another process makes it from these
+        self.fault, self.advice = fault, advice
+        self.space, self.segment = space, segment
+
+    def __str__(self) -> str:
+        return f"{self.fault}: {self.advice}"
 
 
 class Store:
@@ -135,7 +153,9 @@ class Store:
         """What a refusal says, in our words where the store is a folder."""
         return (not self.files.remote and refusal(error)) or reason(error)
 
-    def index(self, space: Space, prefer: Preference | None = None) -> Index:
+    def index(
+        self, space: Space, prefer: Preference | None = None, without: Collection[str] = ()
+    ) -> Index:
         """All published rows of a space by key.
 
         Entries that were cut short are not published. Of duplicates one that is preferred serves,
@@ -144,21 +164,49 @@ class Store:
         Args:
             space: of the rows.
             prefer: says of which rows with some checksums duplicates are preferred.
+            without: segments to leave out.
 
         Raises:
             StoreError: the index cannot be read.
         """
-        return Index.build(self.entries(space), prefer)
+        return Index.build((e for e in self.entries(space) if e.segment not in without), prefer)
 
-    def present(self, space: Space) -> Index:
-        """The index without rows whose segment is gone or cut short, for planning what to compute.
+    def readable(self, space: Space) -> Index:
+        """The index without rows whose segment is gone or truncated. Nothing is changed.
 
-        A half copy of a store leaves entries of such segments: they are withdrawn here, all at once,
-        so that one run computes their rows anew. The rows themselves are not read.
+        The rows themselves are not read.
 
         Raises:
             StoreError: the store cannot be read.
         """
+        return self._readable(space)[0]
+
+    def repair(self, space: Space) -> Index:
+        """Remove from the index all segments that are gone or truncated; what is left of it.
+
+        For planning what to compute: a half copy of a store leaves entries of such segments, and one
+        run then computes all their rows. What was removed is logged. Who may not write to the store
+        goes without these rows and leaves the entries where they are.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        index, truncated = self._readable(space)
+        removed = []
+        for segment in sorted(truncated):
+            with suppress(OSError):
+                self.withdraw(space, segment)
+                removed.append(segment)
+        if removed:
+            log.warning(
+                "store %s: %d segments of %s are gone or truncated and were removed from the index; "
+                "their rows are computed again where they are needed: %s",
+                self.root, len(removed), space.label, summarise(removed),
+            )  # fmt: skip
+        return index
+
+    def _readable(self, space: Space) -> tuple[Index, set[str]]:
+        """The index without truncated segments, and which these are."""
         rows: dict[str, int] = {}
 
         def counted() -> Iterator[Entry]:
@@ -167,15 +215,10 @@ class Store:
                 yield entry
 
         index = Index.build(counted())
-        torn = self._torn(space, rows)
-        if not torn:
-            return index
-        for segment in torn:
-            with suppress(OSError):  # who may not write here need not repair it
-                self.withdraw(space, segment)
-        return Index.build(e for e in self.entries(space) if e.segment not in torn)
+        truncated = self._truncated(space, rows)
+        return (self.index(space, without=truncated) if truncated else index), truncated
 
-    def _torn(self, space: Space, rows: Mapping[str, int]) -> set[str]:
+    def _truncated(self, space: Space, rows: Mapping[str, int]) -> set[str]:
         """Segments that are gone, too small for so many rows, or (in a folder) not described."""
         folder = f"{self.folder(space)}/segments"
         parts = ("zarr.json", _data_name(1 + len(space.shape)))
@@ -308,8 +351,7 @@ class Store:
         Neighbouring rows of a segment are read together.
 
         Raises:
-            DamagedSegmentError: a segment is damaged or gone. It is then taken out of the index, so that
-                the next run computes its rows again.
+            DamagedSegmentError: a segment is damaged or gone; see :meth:`repairing`.
             StoreError: the store cannot be reached.
         """
         out = _aligned((len(locations), *space.shape), np.dtype(space.dtype))
@@ -366,20 +408,38 @@ class Store:
             raise self._damaged(space, segment, said.splitlines()[0]) from None
 
     def _damaged(self, space: Space, segment: str, said: str) -> DamagedSegmentError:
-        advice = (
-            "it was taken out of the index; run again and its rows are computed anew "
-            "(`fade cache verify` looks for more)"
-        )
-        try:
-            self.withdraw(space, segment)
-        except OSError as error:
-            advice = f"delete {error.filename} ({reason(error)}) and run again"
         return DamagedSegmentError(
-            f"segment {segment} of {space.label} in {self.root} is damaged ({said}): {advice}"
+            f"segment {segment} of {space.label} in {self.root} is damaged ({said})",
+            "`fade cache verify --repair` removes it from the index, then `fade run` computes its rows "
+            "again",
+            space,
+            segment,
         )
 
+    @contextmanager
+    def repairing(self) -> Iterator[None]:
+        """Remove from the index a segment that proves damaged, so that the next run computes its rows.
+
+        Raises:
+            DamagedSegmentError: the same, and what was done.
+        """
+        try:
+            yield
+        except DamagedSegmentError as error:
+            if error.space is None or error.segment is None:
+                raise
+            advice = (
+                "it was removed from the index; run again and its rows are computed anew "
+                "(`fade cache verify` looks for more)"
+            )
+            try:
+                self.withdraw(error.space, error.segment)
+            except OSError as refused:
+                advice = f"delete {refused.filename} ({reason(refused)}) and run again"
+            raise DamagedSegmentError(error.fault, advice) from None
+
     def withdraw(self, space: Space, segment: str) -> None:
-        """Take a segment out of the index; its files stay until the store is pruned."""
+        """Remove a segment from the index; its files stay until the store is pruned."""
         name = f"{self.folder(space)}/index/{segment}.json"
         self.files.delete([name])
         self._read_entries.pop(name, None)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.files import Listed, Place, reason
-from cache.index import Published
+from cache.index import Places, Published
 from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
@@ -24,7 +24,7 @@ DAY = 24 * 60 * 60
 VERIFY_BYTES = 64 << 20
 """Read at once by :func:`verify`."""
 
-Reason = Literal["unpublished", "duplicate", "unused"]
+Reason = Literal["unpublished", "duplicate", "damaged", "unused"]
 Needed = Mapping[str, Sequence[Rows]]
 """Keys and checksums of rows, by the fingerprint of their space; one part for each receipt."""
 
@@ -57,7 +57,7 @@ class SpaceCheck:
         fingerprint: its address.
         rows: distinct ones that were read and are sound.
         copies: sound rows beyond these, of other segments.
-        damaged: a line for each segment that is published and damaged or gone.
+        damaged: a line on each segment that is published and damaged or gone, by its name.
         unpublished: segments without an index entry: left by a kill, or of a writer at work.
         strange: files of the index that publish nothing: cut short, damaged, or no entries.
     """
@@ -66,7 +66,7 @@ class SpaceCheck:
     fingerprint: str
     rows: int
     copies: int
-    damaged: tuple[str, ...]
+    damaged: Mapping[str, str]
     unpublished: tuple[str, ...]
     strange: tuple[str, ...]
 
@@ -116,9 +116,7 @@ def describe(store: Store) -> list[SpaceInfo]:
 
 
 def verify(store: Store, space: Space) -> SpaceCheck:
-    """Read every row that was ever published, and hold it against its checksum.
-
-    The store takes damaged segments out of its index.
+    """Read every row that was ever published, and hold it against its checksum. Nothing is changed.
 
     Raises:
         StoreError: the store cannot be read.
@@ -130,13 +128,13 @@ def verify(store: Store, space: Space) -> SpaceCheck:
     published = set(rows.places.names)
     index = {file.name.rpartition("/")[2] for file in _list(store, f"{folder}/index")} - {""}
     sound = np.ones(len(rows.keys), bool)
-    damaged: list[str] = []
-    for _, segment in rows.segments():
+    damaged: dict[str, str] = {}
+    for name, segment in rows.segments():
         try:
             for piece in _pieces(space, segment):
-                store.read(space, list(rows.places[piece]))
+                store.read(space, rows.places[piece])
         except DamagedSegmentError as error:
-            damaged.append(str(error))
+            damaged[name] = error.fault
             sound[segment] = False
     distinct = len(rows.keys.take(sound).distinct())
     return SpaceCheck(
@@ -144,10 +142,25 @@ def verify(store: Store, space: Space) -> SpaceCheck:
         space.fingerprint,
         distinct,
         int(np.count_nonzero(sound)) - distinct,
-        tuple(damaged),
+        damaged,
         tuple(sorted(segments - published)),
         tuple(sorted(index - {f"{segment}.json" for segment in published})),
     )
+
+
+def withdraw_damaged(store: Store, checks: Iterable[SpaceCheck]) -> None:
+    """Remove the segments from the index that :func:`verify` found damaged.
+
+    Raises:
+        StoreError: the system refuses.
+    """
+    damaged = {check.fingerprint: check.damaged for check in checks}
+    try:
+        for space in store.spaces():
+            for segment in damaged.get(space.fingerprint, ()):
+                store.withdraw(space, segment)
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None
 
 
 def _pieces(space: Space, rows: slice) -> Iterator[slice]:
@@ -177,24 +190,36 @@ class Copied:
 def copy(source: Store, target: Store) -> Iterator[Copied]:
     """Copy what a store lacks from another one, space by space; it may be ended and begun again.
 
-    Rows are held against their checksums on the way. Both stores may be in use.
+    Rows are held against their checksums on the way; of a row that is damaged in one segment, a copy
+    in another one is taken. Both stores may be in use. Nothing changes in the source.
 
     Raises:
-        DamagedSegmentError: in the source; what was copied before stays.
+        DamagedSegmentError: rows of the source cannot be read; all others of their space were copied.
         StoreError: one of them cannot be read, or the target takes nothing.
     """
     for space in source.spaces():
         rows = Published.of(source.entries(space))
-        lacking = np.flatnonzero(~target.present(space).has(rows.keys))
-        rows = rows.take(lacking[rows.keys.take(lacking).first()])
-        target.prepare({space: len(rows.keys)})
-        for _, segment in rows.segments():
-            for piece in _pieces(space, segment):
-                read = source.read(space, list(rows.places[piece]))
-                target.write(space, rows.keys[piece], read)
-        yield Copied(
-            space.label, space.fingerprint, len(rows.keys), len(rows.keys) * space.row_bytes
-        )
+        damaged: dict[str, DamagedSegmentError] = {}
+        copied = 0
+        have = target.repair(space)
+        while True:
+            lacking = np.flatnonzero(~have.has(rows.keys) & ~rows.places.in_segments(damaged))
+            if not len(lacking):
+                break
+            wanted = rows.take(lacking[rows.keys.take(lacking).first()])
+            target.prepare({space: len(wanted.keys)})
+            for name, segment in wanted.segments():
+                try:
+                    for piece in _pieces(space, segment):
+                        read = source.read(space, wanted.places[piece])
+                        target.write(space, wanted.keys[piece], read)
+                        copied += len(read)
+                except DamagedSegmentError as error:
+                    damaged[name] = error
+            have = target.index(space)
+        if damaged and not have.has(rows.keys).all():
+            raise next(iter(damaged.values()))
+        yield Copied(space.label, space.fingerprint, copied, copied * space.row_bytes)
 
 
 @dataclass(frozen=True)
@@ -204,8 +229,8 @@ class Removal:
     Attributes:
         label: of its space.
         reason: ``unpublished``: a segment, entry or part of a file that a killed writer left;
-            ``duplicate``: all rows of the segment are served by others; ``unused``: no row of it is
-            needed.
+            ``duplicate``: all rows of the segment are served by others; ``damaged``: the same of a
+            segment whose rows differ from their checksums; ``unused``: no row of it is needed.
         names: of the files to delete, in this order, so that a kill leaves an unpublished segment at
             worst.
         bytes: in the files.
@@ -238,6 +263,9 @@ def prunable(
     now: float | None = None,
 ) -> list[Removal]:
     """What may be deleted from a store, by space; nothing is touched yet.
+
+    Rows that are there more than once are read and held against their checksums: a copy goes only
+    where a sound one stays.
 
     Args:
         store: that may be written to meanwhile.
@@ -283,7 +311,9 @@ def _prunable(
     text = space.description.get("kind") == "text"
     keep = None if needed is None or text else needed.get(space.fingerprint, ())
     number, wanted = _numbered(rows, keep)
+    repeated = wanted & (np.bincount(number, minlength=len(wanted)) > 1)
     served = np.zeros(len(wanted), bool)
+    damaged: list[tuple[NDArray[np.intp], list[Listed]]] = []
     for segment, part in rows.segments():
         entry_file = f"{store.folder(space)}/index/{segment}.json"
         data = segments.pop(segment, [])
@@ -293,10 +323,15 @@ def _prunable(
             continue
         mine = number[part]
         new = mine[~served[mine]]
-        if wanted[new].any():
+        if not wanted[new].any():
+            yield space.label, "unused" if len(new) else "duplicate", group
+        elif _is_sound(store, space, rows.places[part].take(repeated[mine] & ~served[mine])):
             served[mine] = True
         else:
-            yield space.label, "unused" if len(new) else "duplicate", group
+            damaged.append((mine, group))
+    for mine, group in damaged:
+        if served[mine[wanted[mine]]].all():  # else its other rows may be the only ones
+            yield space.label, "damaged", group
     for group in (*segments.values(), *index.values()):
         yield space.label, "unpublished", group
 
@@ -306,6 +341,16 @@ def _is_whole(space: Space, files: Iterable[Listed], rows: int) -> bool:
     sizes = {file.name.split("/", 4)[4]: file.bytes for file in files if file.bytes}
     described = sizes.pop("zarr.json", 0)
     return described > 0 and max(sizes.values(), default=0) >= rows * space.row_bytes
+
+
+def _is_sound(store: Store, space: Space, places: Places) -> bool:
+    """Whether rows of one segment have their checksums."""
+    try:
+        for piece in _pieces(space, slice(0, len(places))):
+            store.read(space, places[piece])
+    except DamagedSegmentError:
+        return False
+    return True
 
 
 def _numbered(

@@ -41,7 +41,7 @@ def run(params: Params) -> None:
     reference_spaces = [spaces[f].fingerprint for f in params.reference_features()]
     test_spaces = [spaces[f].fingerprint for f in params.test_features()]
     groups = feature_groups(references, scored, reference_spaces, test_spaces)
-    missing = lacking(groups, {space.fingerprint: space for space in spaces.values()}, store)
+    missing = lacking(groups, {space.fingerprint: space for space in spaces.values()}, store.repair)
     if not params.features.keep:  # stage stream makes what else is needed, and forgets it
         for group, lacks in zip(groups, missing, strict=True):
             lacks[group.keys.places_in(references.distinct()) < 0] = False

@@ -56,7 +56,7 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
         (encoder.dim,),
         "float32",
     )
-    index = dict(store.present(space))
+    index = dict(store.repair(space))
     distinct = unique(prompts)
     # a batch takes the time of its longest
     missing = sorted((prompt for prompt in distinct if _key(prompt) not in index), key=len)
@@ -71,7 +71,8 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
             written = store.write(space, keys, np.concatenate(rows))
             index.update(zip(keys, written, strict=True))
     log.info("%d prompts, %d of them encoded now", len(distinct), len(missing))
-    vectors = store.read(space, [index[_key(prompt)] for prompt in distinct])
+    with store.repairing():
+        vectors = store.read(space, [index[_key(prompt)] for prompt in distinct])
     return dict(zip(distinct, vectors, strict=True))
 
 

@@ -342,13 +342,14 @@ class StoreMachine(RuleBasedStateMachine):
         """As stages do: plan, write what lacks, read; start over when a row proves damaged."""
         address = SPACE.fingerprint
         for _ in range(40):
-            present = {address: self.store.present(SPACE)}
+            present = {address: self.store.repair(SPACE)}
             plan = plan_segments({key: [address] for key in keys}, present, {address: 16}, 48, 2)
             for task in plan:
                 self.store.write(SPACE, task.keys, np.stack([row_of(key) for key in task.keys]))
             index = self.store.index(SPACE)
             try:
-                rows = self.store.read(SPACE, [index[key] for key in keys])
+                with self.store.repairing():
+                    rows = self.store.read(SPACE, [index[key] for key in keys])
             except DamagedSegmentError:
                 continue
             assert rows.tobytes() == np.stack([row_of(key) for key in keys]).tobytes()

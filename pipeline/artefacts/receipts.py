@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,12 @@ from fade.errors import StoreError
 from pipeline.artefacts.catalogue import ARTEFACTS, STREAMED, Artefact
 from pipeline.artefacts.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 from pipeline.process.memory import give_back
+
+_REPAIR = (
+    "`fade cache verify --repair` deletes receipts whose rows are gone, then `fade run` computes "
+    "them again"
+)
+"""What to do where nothing was done yet."""
 
 
 class Rows(Mapping[str, int]):
@@ -110,7 +116,8 @@ class Located:
     def _gone(self, lost: int | np.integer, total: int | np.integer) -> DamagedSegmentError:
         return DamagedSegmentError(
             f"{lost} of {total} rows of {self.space.label} are gone from the store at {self.store} "
-            f"or differ from {self.receipt}: run `dvc repro` again and they are computed anew"
+            f"or differ from {self.receipt}",
+            _REPAIR,
         )
 
 
@@ -165,10 +172,16 @@ class Receipt:
             )
         return self.spaces[label]
 
-    def located(self, store: Store, label: str) -> Located:
-        """The rows of a label, found in the store or known to be lost."""
+    def located(self, store: Store, label: str, without: Collection[str] = ()) -> Located:
+        """The rows of a label, found in the store or known to be lost.
+
+        Args:
+            store: that is looked into.
+            label: of the rows.
+            without: segments that do not count.
+        """
         space = self.space(label)
-        index = store.index(space, self._knows(label))
+        index = store.index(space, self._knows(label), without)
         sound = np.zeros(len(index), bool)
         lost = 0
         for keys, crcs in _read_parts(self.path, label):
@@ -204,15 +217,20 @@ class Receipt:
     def void_if_damaged(self, store: Store) -> Iterator[None]:
         """Remove the receipt when its rows prove lost, so that ``dvc repro`` computes them again.
 
-        Other receipts whose rows are lost go with it: one more run then mends a store that was
-        copied half, where each stage would else find out for itself.
+        A segment that proved damaged leaves the index. Other receipts whose rows are lost are removed
+        as well: one more run then repairs a store that was copied half, where each stage would else
+        find out for itself.
         """
         try:
-            yield
-        except DamagedSegmentError:
+            with store.repairing():
+                yield
+        except DamagedSegmentError as error:
             self.path.unlink(missing_ok=True)
             with suppress(StoreError):
                 void_receipts(store, self.root)
+            if error.advice == _REPAIR:
+                advice = "run `dvc repro` again and they are computed anew"
+                raise DamagedSegmentError(error.fault, advice) from None
             raise
 
 
@@ -275,8 +293,15 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
         raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None
 
 
-def lost_rows(store: Store, root: Path = Path()) -> list[tuple[Path, str]]:
+def lost_rows(
+    store: Store, root: Path = Path(), damaged: Mapping[str, Collection[str]] | None = None
+) -> list[tuple[Path, str]]:
     """Receipts of a project whose rows are not all in the store, and a line on each.
+
+    Args:
+        store: that is looked into; nothing in it changes.
+        root: folder of the project.
+        damaged: segments whose rows are as good as lost, by fingerprint of their space.
 
     Raises:
         StoreError: the store cannot be read.
@@ -285,7 +310,8 @@ def lost_rows(store: Store, root: Path = Path()) -> list[tuple[Path, str]]:
     for receipt in _receipts(root):
         for label in receipt.spaces:
             try:
-                receipt.located(store, label).check()
+                without = (damaged or {}).get(receipt.space(label).fingerprint, ())
+                receipt.located(store, label, without).check()
             except DamagedSegmentError as error:
                 found.append((receipt.path, str(error)))
     return found
@@ -301,14 +327,14 @@ def _receipts(root: Path) -> Iterator[Receipt]:
 def void_receipts(store: Store, root: Path = Path()) -> list[Path]:
     """Delete receipts of a project whose rows are not in the store; which ones.
 
-    ``dvc repro`` then computes these rows again. Segments that are gone or cut short are withdrawn.
+    ``dvc repro`` then computes these rows again. Segments that are gone or truncated leave the index.
 
     Raises:
         StoreError: the store cannot be read.
     """
     for receipt in _receipts(root):
         for space in receipt.spaces.values():
-            store.present(space)  # takes out what a half copy left
+            store.repair(space)
     voided = list(dict.fromkeys(path for path, _ in lost_rows(store, root)))
     for path in voided:
         path.unlink()
@@ -325,5 +351,6 @@ def check_streamed(store: Store, lacking: int) -> None:
         if lacking:
             raise DamagedSegmentError(
                 f"{lacking} components are gone from the store, and with features.keep false no "
-                "features to make them from: run `dvc repro` again and they are computed anew"
+                "features to make them from",
+                "run `dvc repro` again and they are computed anew",
             )

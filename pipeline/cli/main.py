@@ -683,12 +683,22 @@ def info(store: StorePlace = None, as_json: Json = False) -> None:
 
 
 @cache.command(epilog="Example: fade cache verify")
-def verify(store: StorePlace = None, as_json: Json = False) -> None:
-    """Read everything in the feature store back, and account for every row."""
+def verify(
+    store: StorePlace = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Remove damaged segments from the index, and receipts whose rows are gone.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read everything in the feature store back, and account for every row; nothing is changed."""
     from dataclasses import asdict
 
-    from pipeline.artefacts.receipts import lost_rows
-    from pipeline.inventory import nameless, open_store
+    from pipeline.artefacts.receipts import lost_rows, void_receipts
+    from pipeline.inventory import nameless, open_store, withdraw_damaged
     from pipeline.inventory import verify as verify_space
 
     opened = open_store(_store_root(store))
@@ -699,13 +709,19 @@ def verify(store: StorePlace = None, as_json: Json = False) -> None:
         if not as_json:
             _echo_check(check)
     orphans = nameless(opened)
-    lost = lost_rows(opened)
+    lost = lost_rows(opened, damaged={check.fingerprint: check.damaged for check in checks})
+    if repair:
+        withdraw_damaged(opened, checks)
+        void_receipts(opened)
     if as_json:
         _write_json(
             {
-                "spaces": [asdict(check) for check in checks],
+                "spaces": [
+                    {**asdict(check), "damaged": list(check.damaged.values())} for check in checks
+                ],
                 "nameless": orphans,
                 "lost": [{"receipt": str(path), "reason": line} for path, line in lost],
+                "repaired": repair,
             }
         )
     else:
@@ -714,17 +730,25 @@ def verify(store: StorePlace = None, as_json: Json = False) -> None:
         for path, line in lost:
             _echo(f"lost: {path}: {line}")
     damaged = sum(len(check.damaged) for check in checks)
-    if damaged or lost:
+    found = f"{damaged} damaged segments, {len(lost)} receipts with rows that are gone"
+    if repair and not as_json:
+        _echo(
+            f"repaired: {found}: the segments were removed from the index and the receipts deleted; "
+            "`fade run` computes what is needed again"
+            if damaged or lost
+            else "nothing to repair"
+        )
+    elif (damaged or lost) and not repair:
         raise StoreError(
-            f"{damaged} damaged segments, {len(lost)} receipts with rows that are gone: `fade run` "
-            "computes what is needed anew (`fade cache prune` first deletes the receipts)"
+            f"{found}: `fade cache verify --repair` removes them, then `fade run` computes what is "
+            "needed again"
         )
 
 
 def _echo_check(check: SpaceCheck) -> None:
     copies = f", and {check.copies} copies of them" if check.copies else ""
     _echo(f"{check.label} ({check.fingerprint[:8]}): {check.rows} rows are sound{copies}")
-    for line in check.damaged:
+    for line in check.damaged.values():
         _echo(f"damaged: {line}")
     for segment in check.unpublished:
         _echo(f"no index entry: segments/{segment} (of a killed or a running writer)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.index import Index
 from cache.keys import Keys
 from cache.layout import Group, Space, group_needs
-from cache.store import Store
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST
 from pipeline.artefacts.tables import read_table, table_parts
 from pipeline.dataset.loader import Sources
@@ -100,12 +100,18 @@ def feature_groups(
 
 
 def lacking(
-    groups: Sequence[Group], spaces: Mapping[str, Space], store: Store
+    groups: Sequence[Group], spaces: Mapping[str, Space], index_of: Callable[[Space], Index]
 ) -> list[NDArray[np.bool_]]:
-    """For each group (keys, spaces), whether the store lacks the row; one index is held at a time."""
+    """For each group (keys, spaces), whether the store lacks the row; one index is held at a time.
+
+    Args:
+        groups: of images.
+        spaces: by fingerprint.
+        index_of: a space's index: ``Store.readable`` to know, ``Store.repair`` before rows are computed.
+    """
     missing = [np.zeros((len(group.keys), len(group.spaces)), bool) for group in groups]
     for fingerprint, space in spaces.items():
-        index = store.present(space)
+        index = index_of(space)
         for group, lacks in zip(groups, missing, strict=True):
             if fingerprint in group.spaces:
                 lacks[:, group.spaces.index(fingerprint)] = ~index.has(group.keys)

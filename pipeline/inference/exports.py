@@ -24,7 +24,7 @@ from pipeline.artefacts.catalogue import (
     safe_name,
     store_root,
 )
-from pipeline.artefacts.receipts import Receipt, read_receipt
+from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.inference.run import FinishedRun
 from pipeline.process.progress import Progress
@@ -45,7 +45,6 @@ BLOCK_IMAGES = 64
 class Source:
     """Where one component of a trial's maps is found."""
 
-    receipt: Receipt
     space: Space
     places: dict[str, Location]
     against: dict[str, str]
@@ -75,9 +74,8 @@ class Source:
             component_key(key, against[category])
             for key, category in zip(tests["hash"], tests["category"], strict=True)
         ]
-        with receipt.void_if_damaged(store):
-            places = receipt.locate(store, label, keys)
-        return cls(receipt, receipt.space(label), places, against)
+        places = receipt.locate(store, label, keys)
+        return cls(receipt.space(label), places, against)
 
     def read(self, store: Store, part: pd.DataFrame) -> NDArray[np.float32]:
         """The component of some of the images: (n, H, W)."""
@@ -85,8 +83,7 @@ class Source:
             self.places[component_key(key, self.against[category])]
             for key, category in zip(part["hash"], part["category"], strict=True)
         ]
-        with self.receipt.void_if_damaged(store):
-            return np.asarray(store.read(self.space, places))
+        return np.asarray(store.read(self.space, places))
 
 
 def exported_images(run: FinishedRun, categories: Sequence[str] | None = None) -> pd.DataFrame:

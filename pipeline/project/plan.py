@@ -150,7 +150,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     row_bytes = {name: space.row_bytes for name, space in by_print.items()}
     groups = feature_groups(references, work.scored, reference_spaces, test_spaces)
     if work.known:
-        missing = lacking(groups, by_print, store)
+        missing = lacking(groups, by_print, store.readable)
     else:
         missing = [np.ones((len(group.keys), len(group.spaces)), bool) for group in groups]
     if not params.features.keep:

@@ -90,7 +90,7 @@ def plan_language(params: Params, receipt: Receipt, store: Store) -> list[Langua
             output = language_map_space([receipt.space(label) for label in labels])
         of = text.classifiers[use]
         groups = group_needs([(keys, [of[category]]) for category, keys in images.items()])
-        index = store.present(output)
+        index = store.repair(output)
         missing = [
             np.stack([~index.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
             for group in groups

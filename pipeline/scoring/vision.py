@@ -97,7 +97,7 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> VisionWork | 
         return None
     features = [receipt.space(feature.label) for feature in params.vision_features()]
     output = vision_map_space(features)
-    plans, against = _plan(params, tests, calibration, features, store.present(output))
+    plans, against = _plan(params, tests, calibration, features, store.repair(output))
     work = VisionWork(output, features, plans, against)
     store.prepare({output: sum(int(np.count_nonzero(m)) for plan in plans for m in plan.missing)})
     return work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import errno
 import json
 import os
@@ -24,6 +25,7 @@ from cache.layout import Location, Space, fingerprint, plan_segments
 from cache.store import DamagedSegmentError, Store, checksum
 from fade.errors import StoreError
 from tests.imports import ROOT, modules
+from tests.snapshots import snapshot
 
 SPACE = Space("toy", {"model": "m"}, (5,), "float32")
 
@@ -47,7 +49,8 @@ def filled(root: Path | str, *segments: list[str], space: Space = SPACE) -> Stor
 
 def read(store: Store, keys: list[str], space: Space = SPACE) -> np.ndarray:
     index = store.index(space)
-    return store.read(space, [index[key] for key in keys])
+    with store.repairing():  # as stages do
+        return store.read(space, [index[key] for key in keys])
 
 
 def folder(store: Store, space: Space = SPACE) -> Path:
@@ -353,6 +356,22 @@ def test_damage_is_named_withdrawn_and_repaired(tmp_path: Path, space: Space, da
     assert list(store.index(space)) == ["c"]
     store.write(space, keys, rows_of(keys, space))
     assert np.array_equal(read(store, ["b", "c", "a"], space), rows_of(["b", "c", "a"], space))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_reading_changes_nothing(tmp_path: Path, damage: Any) -> None:
+    store = filled(tmp_path, ["a", "b"], ["c"])
+    index = store.index(SPACE)
+    hurt = index["a"].segment
+    damage(folder(store) / "segments" / hurt, data_files(store, hurt, SPACE)[0])
+    before = snapshot(tmp_path)
+    with pytest.raises(DamagedSegmentError, match="fade cache verify --repair") as raised:
+        store.read(SPACE, [index["a"], index["b"]])
+    store.readable(SPACE)
+    assert snapshot(tmp_path) == before
+    assert store.index(SPACE) == index
+    there = copy.copy(raised.value)  # as it comes from a worker
+    assert (str(there), there.segment, there.space) == (str(raised.value), hurt, SPACE)
 
 
 def test_a_sound_duplicate_serves_instead_of_a_damaged_row(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -236,7 +237,9 @@ def test_damage_is_named_and_withdrawn(
 
 
 @pytest.mark.parametrize("place", ["bucket", "folder"])
-def test_a_half_copy_is_repaired_in_one_run(url: str, tmp_path: Path, place: str) -> None:
+def test_a_half_copy_is_repaired_in_one_run(
+    url: str, tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store = filled(url if place == "bucket" else tmp_path, *(list("ab"), ["c"], ["d"], ["e"]))
     index = store.index(SPACE)
     folder = f"{store.folder(SPACE)}/segments"
@@ -244,9 +247,15 @@ def test_a_half_copy_is_repaired_in_one_run(url: str, tmp_path: Path, place: str
     store.files.delete([f"{folder}/{index['c'].segment}/zarr.json"])
     store.files.write(f"{folder}/{index['d'].segment}/c/0/0", bytes(19))
     assert store.index(SPACE) == index
-    assert store.present(SPACE) == {"e": index["e"]}
+    assert store.readable(SPACE) == {"e": index["e"]}
+    assert Store(store.root).index(SPACE) == index
+    with caplog.at_level(logging.WARNING, "fade"):
+        assert store.repair(SPACE) == {"e": index["e"]}
+    (line,) = caplog.messages
+    assert "3 segments of toy are gone or truncated and were removed from the index" in line
+    assert all(index[key].segment in line for key in "acd")
     assert list(Store(store.root).index(SPACE)) == ["e"]
-    assert store.present(BIG) == {}
+    assert store.repair(BIG) == {}
 
 
 def test_a_half_copy_that_nobody_may_mend(bucket: Bucket, url: str) -> None:
@@ -254,10 +263,10 @@ def test_a_half_copy_that_nobody_may_mend(bucket: Bucket, url: str) -> None:
     segment = store.index(SPACE)["a"].segment
     bucket.delete(f"some/store/{store.folder(SPACE)}/segments/{segment}/c/0/0")
     bucket.proxy.faults = lambda method, path: None if method in ("GET", "HEAD") else 403
-    assert list(store.present(SPACE)) == ["b"]
+    assert list(store.readable(SPACE)) == list(store.repair(SPACE)) == ["b"]
     bucket.proxy.faults = always(503)
     with pytest.raises(StoreError, match="cannot be read"):
-        store.present(SPACE)
+        store.repair(SPACE)
 
 
 def test_an_entry_cut_short_is_ignored(bucket: Bucket, url: str) -> None:

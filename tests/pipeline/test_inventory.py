@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cache.layout import Space
-from cache.store import Store
+from cache.store import DamagedSegmentError, Store
 from pipeline import inventory
 from pipeline.artefacts.catalogue import ARTEFACTS, REFERENCES, TEST
 from pipeline.artefacts.receipts import read_receipt, write_receipt
@@ -74,6 +74,7 @@ def test_every_row_is_accounted_for(store: Store, capsys: pytest.CaptureFixture[
     kept, hurt, gone, cut, bare = (write(store, key) for key in "abcde")
     for artefact in RECEIPTS:
         write_receipt(artefact, store, {SPACE: list("abcde")} if artefact is TEST else {})
+    receipt = TEST.path.read_bytes()
     folder = store.folder(SPACE)
     data = f"{folder}/segments/{hurt}/c/0/0"
     store.files.write(data, store.files.read(data, 99)[:-1] + b"!")
@@ -90,12 +91,20 @@ def test_every_row_is_accounted_for(store: Store, capsys: pytest.CaptureFixture[
     (space,) = found["spaces"]
     assert (space["rows"], space["copies"]) == (1, 0)
     assert [line.split()[1] for line in space["damaged"]] == sorted((hurt, gone))
+    assert not found["repaired"]
     assert space["unpublished"] == sorted((cut, bare))
     assert space["strange"] == sorted((f"{cut}.json", "notes.txt"))
     assert found["nameless"] == [OTHER.fingerprint]
     assert [item["receipt"] for item in found["lost"]] == [str(TEST.path)]
     assert "4 of 5 rows of numbers are gone" in found["lost"][0]["reason"]
     assert "2 damaged segments, 1 receipts with rows that are gone" in errors
+    assert fade(again, "verify") == 5  # nothing was changed
+    assert f"damaged: segment {hurt} of numbers" in capsys.readouterr().out
+    assert fade(again, "verify", "--repair") == 0
+    assert "repaired: 2 damaged segments, 1 receipts" in capsys.readouterr().out
+    assert not TEST.path.exists()
+    TEST.path.write_bytes(receipt)
+    again = Store(store.root)
     assert fade(again, "verify") == 5  # the damaged ones are out of the index now
     out = capsys.readouterr().out
     assert f"no index entry: segments/{hurt}" in out
@@ -161,7 +170,7 @@ def test_copying(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str
         again = Store(place)
         assert sorted(again.index(SPACE)) == list("abce")
         assert (
-            inventory.verify(again, SPACE).damaged == inventory.verify(again, OTHER).damaged == ()
+            inventory.verify(again, SPACE).damaged == inventory.verify(again, OTHER).damaged == {}
         )
     hurt = write(store, "f")
     store.files.delete([f"{store.folder(SPACE)}/segments/{hurt}/c/0/0"])
@@ -172,6 +181,26 @@ def test_copying(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as ended:
         main(["cache", "copy", str(tmp_path / "none"), str(other.root)])
     assert ended.value.code == 5
+
+
+def test_a_copy_takes_what_is_sound(store: Store, tmp_path: Path) -> None:
+    """Of two segments with the same row the damaged one is passed over; the source stays as it is."""
+    write(store, "a", "b")
+    write(store, "b", "c")
+    hurt = sorted(entry.segment for entry in store.entries(SPACE))[0]
+    lost = "a" if "a" in next(iter(store.entries(SPACE))).keys else "c"
+    data = f"{store.folder(SPACE)}/segments/{hurt}/c/0/0"
+    store.files.write(data, bytes(32))
+    before = [(file.name, file.bytes) for file in store.files.list("")]
+    target = Store(tmp_path / "target")
+    for _ in range(2):
+        with pytest.raises(DamagedSegmentError, match=f"segment {hurt}"):
+            list(inventory.copy(store, target))
+        assert set(target.index(SPACE)) == set("abc") - {lost}
+    assert [(file.name, file.bytes) for file in store.files.list("")] == before
+    write(store, lost)
+    list(inventory.copy(Store(store.root), target))
+    assert sorted(target.index(SPACE)) == list("abc")
 
 
 def test_other_bits_are_no_duplicate(store: Store) -> None:
@@ -260,5 +289,5 @@ def test_two_runs_at_once_lose_nothing(store: Store, tmp_path: Path) -> None:
         places = receipt.locate(store, "numbers", keys)
         rows = store.read(SPACE, list(places.values()))
         assert rows[:, 0].tolist() == [float(key) for key in keys]
-    assert inventory.verify(store, SPACE).damaged == ()
+    assert inventory.verify(store, SPACE).damaged == {}
     assert not [file for file in store.files.list("") if file.name.endswith(".part")]

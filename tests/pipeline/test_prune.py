@@ -114,6 +114,40 @@ def test_duplicates_go_and_their_rows_stay(store: Store) -> None:
     assert first
 
 
+@pytest.mark.parametrize("damaged_first", [True, False])
+@pytest.mark.parametrize("harm", ["bit", "description"])
+def test_checksums_are_held_before_a_copy_goes(
+    store: Store, harm: str, damaged_first: bool
+) -> None:
+    """A flipped bit changes no size: only reading tells the sound copy from the damaged one."""
+    segments = sorted(write(store, "a", "b") for _ in range(2))
+    hurt, sound = segments if damaged_first else reversed(segments)
+    folder = Path(store.root) / store.folder(SPACE) / "segments" / hurt
+    file = folder / ("c/0/0" if harm == "bit" else "zarr.json")
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 0x20
+    file.write_bytes(data)
+    removals = inventory.prunable(store, everything=True)
+    assert reasons(removals) == ["damaged" if damaged_first else "duplicate"]
+    inventory.remove(store, removals)
+    assert [entry.segment for entry in store.entries(SPACE)] == [sound]
+    assert len(store.read(SPACE, list(store.index(SPACE).values()))) == 2
+
+
+def test_a_damaged_segment_with_the_only_copy_of_a_row_stays(store: Store) -> None:
+    both = write(store, "a", "only")
+    while (copy := write(store, "a")) < both:  # the damaged one comes first by name
+        store.withdraw(SPACE, copy)
+    file = Path(store.root) / store.folder(SPACE) / "segments" / both / "c/0/0"
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1  # of row a
+    file.write_bytes(data)
+    inventory.remove(store, inventory.prunable(store, everything=True))
+    index = store.index(SPACE)
+    assert {entry.segment for entry in store.entries(SPACE)} == {both, copy}
+    assert len(store.read(SPACE, [index["only"]])) == 1
+
+
 @pytest.mark.parametrize("harm", ["gone", "short", "undescribed"])
 def test_the_only_sound_copy_stays(store: Store, harm: str) -> None:
     """Whichever of two comes first by name; the damaged one goes."""

@@ -258,7 +258,9 @@ def test_pruning_with_a_clock_that_jumped(
     assert {removal.reason for removal in removals} == {"unpublished"}
     inventory.remove(store, removals)
     entry.write_text(text)
-    assert set(store.index(space)) - set(store.present(space)) == set(keys)
+    assert set(store.index(space)) - set(store.readable(space)) == set(keys)
+    assert entry.exists()  # to look is not to repair
+    assert set(store.repair(space)) == set(store.index(space))
     assert not entry.exists()
     # files from the future are kept by everybody but --all
     (folder / ".fade" / "store" / "store.json.0.part").write_text("x")
@@ -350,7 +352,7 @@ def test_a_disturbed_bank_never_reaches_faiss(
     assert files(folder) == files(plain.after)
 
 
-def test_present_leaves_a_whole_store_alone(
+def test_repair_leaves_a_whole_store_alone(
     undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(undisturbed["score_vision"].after, tmp_path / "now")
@@ -358,5 +360,5 @@ def test_present_leaves_a_whole_store_alone(
     store = Store(root)
     before = sorted(root.rglob("*"))
     for space in store.spaces():
-        assert store.present(space) == store.index(space)
+        assert store.repair(space) == store.readable(space) == store.index(space)
     assert sorted(root.rglob("*")) == before
