@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fade.errors import DataError, ParameterError
-from fade.sampling import reference_order
+from cache.keys import Keys
 from pipeline.artefacts.catalogue import CALIBRATION, CATEGORIES, MANIFEST, SELECTION
 from pipeline.artefacts.tables import read_json, read_table, write_table
 from pipeline.config.schema import Params
+from pipeline.dataset.selection import calibration_positions, check_shots, reference_positions
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -35,21 +33,11 @@ def select_references(
     train = manifest[manifest["split"] == "train"]
     by_category = dict(tuple(train.groupby("category", sort=False)))
     for category in categories if shots else []:
-        images = by_category.get(category)
-        if images is None:
-            raise DataError(
-                f"category {category!r} has no training image, but vision.shots asks for {shots}: "
-                "add good images to its train folder, leave it out by dataset.categories, or set "
-                "vision.shots to [0] with vision.query_in_bank true"
-            )
-        if len(images) < shots:
-            raise ParameterError(
-                f"vision.shots asks for {shots} references, but category {category!r} has only "
-                f"{len(images)} training images: lower vision.shots or add images"
-            )
+        images = by_category.get(category, train.iloc[:0])
+        check_shots(category, len(images), shots)
         paths, hashes = images["path"].tolist(), images["hash"].tolist()
-        for seed in seeds:
-            for rank, position in enumerate(reference_order(len(images), seed)[:shots]):
+        for seed, positions in reference_positions(len(images), shots, seeds).items():
+            for rank, position in enumerate(positions):
                 rows.append((category, seed, rank, paths[position], hashes[position]))
     frame = pd.DataFrame(rows, columns=["category", "seed", "rank", "path", "hash"])
     return frame.astype(
@@ -60,10 +48,9 @@ def select_references(
 def select_calibration(
     manifest: pd.DataFrame, categories: list[str], seeds: list[int], limit: int
 ) -> pd.DataFrame:
-    """Training images to calibrate thresholds on, in the manifest's order, equal ones once.
+    """Training images to calibrate thresholds on, in the manifest's order, ``limit`` a category at most.
 
-    At most ``limit`` a category: those that the seeds would take last as references. So a trial has
-    as many of them outside its bank as can be, and more shots change nothing here.
+    See :func:`calibration_positions`.
     """
     import pandas as pd
 
@@ -72,15 +59,8 @@ def select_calibration(
     by_category = train.groupby("category", sort=False).indices
     for category in categories:
         images = train.iloc[by_category.get(category, [])]
-        ranks = pd.Series(len(images), index=images.index)
-        for seed in seeds if limit else ():
-            order = reference_order(len(images), seed)
-            ranks = ranks.clip(upper=pd.Series(np.arange(len(order)), index=images.index[order]))
-        # a bank holds a content, under whichever name
-        first = ranks.groupby(images["hash"]).transform("min")
-        distinct = images.drop_duplicates("hash")
-        last = first[distinct.index].sort_values(ascending=False, kind="stable").index[:limit]
-        parts.append(distinct.loc[sorted(last), ["category", "path", "hash"]])
+        chosen = calibration_positions(Keys.of(images["hash"]), seeds, limit)
+        parts.append(images.iloc[chosen][["category", "path", "hash"]])
     return pd.concat(parts, ignore_index=True)
 
 

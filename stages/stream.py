@@ -7,7 +7,6 @@ import logging
 import numpy as np
 
 from cache.keys import Keys
-from cache.layout import segment_tasks
 from cache.store import Store
 from fade.errors import DataError, summarise
 from pipeline.artefacts.catalogue import MANIFEST, SELECTION, STREAMED, TEST, store_root
@@ -15,9 +14,10 @@ from pipeline.artefacts.receipts import read_receipt, write_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
-from pipeline.dataset.images import feature_groups, image_sources, scored_images
+from pipeline.dataset.images import image_sources, scored_images
 from pipeline.features.extraction import with_absolute_paths
-from pipeline.features.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space, load_encoder
+from pipeline.features.models import load_encoder
+from pipeline.features.plan import FeaturePlan, feature_spaces
 from pipeline.process.progress import Progress
 from pipeline.scoring.language import plan_language
 from pipeline.scoring.streaming import Streaming, stream_block
@@ -38,53 +38,31 @@ def run(params: Params) -> None:
     on_cluster = params.cluster.distributed
     encoder = load_encoder(params, "cpu" if on_cluster else None)
     aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
-    spaces = {
-        feature: feature_space(encoder, feature, params, aspect)
-        for feature in {*params.reference_features(), *params.test_features()}
-    }
-    # the same blocks as the extract stage would encode
-    test_spaces = [spaces[f].fingerprint for f in params.test_features()]
+    spaces = feature_spaces(encoder, params, aspect)
     references = Keys.of(read_table(SELECTION.path)[0]["hash"])
-    groups = feature_groups(
-        references,
-        scored_images(),
-        [spaces[f].fingerprint for f in params.reference_features()],
-        test_spaces,
-    )
     wanted = work.wanted()
-    missing = []
-    for group in groups:
-        lacks = np.zeros((len(group.keys), len(group.spaces)), bool)
-        rows = np.logical_or.reduce([one.any(group.keys) for one in wanted])
-        if len(group.keys) and group.keys.places_in(references.distinct())[0] >= 0:
-            rows[:] = rows.any()  # few, and encoded with others that may be no test images
-        lacks[np.ix_(rows, [space in test_spaces for space in group.spaces])] = True
-        missing.append(lacks)
-    total = sum(int(np.count_nonzero(lacks.any(axis=1))) for lacks in missing)
+    # the same blocks as the extract stage would encode
+    plan = FeaturePlan.make(params, spaces, references, scored_images()).streamed(
+        lambda keys: np.logical_or.reduce([one.any(keys) for one in wanted])
+    )
     log.info(
         "%d of %d images lack components, to be encoded and scored on %s",
-        total, sum(len(group.keys) for group in groups),
-        "the cluster" if on_cluster else encoder.device,
+        plan.to_encode, plan.images, "the cluster" if on_cluster else encoder.device,
     )  # fmt: skip
-    segments = segment_tasks(
-        groups, missing, {space.fingerprint: space.row_bytes for space in spaces.values()},
-        SEGMENT_BYTES, SEGMENT_IMAGES,
-    )  # fmt: skip
-    by_print = {space.fingerprint: (feature, space) for feature, space in spaces.items()}
     tasks = work.tasks(
-        segments, wanted, store.root, with_absolute_paths(params), by_print,
+        plan.tasks(), wanted, store.root, with_absolute_paths(params), plan.by_fingerprint,
         image_sources(), aspect,
     )  # fmt: skip
     if on_cluster:
         found = iterate_tasks(
             stream_block, tasks, params.cluster, "stream",
-            weight=lambda task: len(task.segment.keys), total=total,
+            weight=lambda task: len(task.segment.keys), total=plan.to_encode,
             name=lambda task: task.sources[0].path.partition("/")[0],
         )  # fmt: skip
         problems = [problem for part in found for problem in part]
     else:
         problems = []
-        with Progress(total, "streaming") as progress:
+        with Progress(plan.to_encode, "streaming") as progress:
             for task in tasks:
                 problems += stream_block(task, encoder)
                 progress.advance(len(task.segment.keys))

@@ -169,9 +169,11 @@ def _child(run: Run, files: Mapping[str, Path]) -> NoReturn:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     module = importlib.import_module(f"stages.{run.stage}")
+    ours = [m for n, m in sys.modules.items() if n.startswith(("pipeline.", "stages."))]
     for name in ("SEGMENT_IMAGES", "BLOCK_IMAGES", "SEGMENT_PROMPTS"):
-        if hasattr(module, name):
-            setattr(module, name, run.small)
+        for one in ours:  # whoever planned or imported it
+            if hasattr(one, name):
+                setattr(one, name, run.small)
     _count_work(module, lambda count: os.write(work, b"%d\n" % count))
     seen = _count_writes(run)
     code = 1

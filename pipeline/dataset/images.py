@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cache.index import Index
 from cache.keys import Keys
-from cache.layout import Group, Space, group_needs
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST
 from pipeline.artefacts.tables import read_table, table_parts
 from pipeline.dataset.loader import Sources
@@ -81,38 +76,3 @@ def image_sources() -> Sources:
     """
     manifest, _ = read_table(MANIFEST.path, ("hash", "path"))
     return Sources(manifest["hash"], manifest["path"].array)
-
-
-def feature_groups(
-    references: Keys, scored: Keys, reference_spaces: Collection[str], test_spaces: Collection[str]
-) -> list[Group]:
-    """Images by the features that they need, references first, each image once.
-
-    References are apart, so that all others are encoded in the same batches whether features are
-    kept or not.
-    """
-    both = scored.take(scored.places_in(references.distinct()) >= 0)
-    others = scored.take(scored.places_in(references.distinct()) < 0)
-    return [
-        *group_needs([(references, reference_spaces), (both, test_spaces)]),
-        *group_needs([(others, test_spaces)]),
-    ]
-
-
-def lacking(
-    groups: Sequence[Group], spaces: Mapping[str, Space], index_of: Callable[[Space], Index]
-) -> list[NDArray[np.bool_]]:
-    """For each group (keys, spaces), whether the store lacks the row; one index is held at a time.
-
-    Args:
-        groups: of images.
-        spaces: by fingerprint.
-        index_of: a space's index: ``Store.readable`` to know, ``Store.repair`` before rows are computed.
-    """
-    missing = [np.zeros((len(group.keys), len(group.spaces)), bool) for group in groups]
-    for fingerprint, space in spaces.items():
-        index = index_of(space)
-        for group, lacks in zip(groups, missing, strict=True):
-            if fingerprint in group.spaces:
-                lacks[:, group.spaces.index(fingerprint)] = ~index.has(group.keys)
-    return missing

@@ -22,11 +22,11 @@ STAGES = (
 DAEMONS = ("munged", "slurmctld", "slurmd")
 SLOW = """
 import time
-import stages.extract
+import pipeline.features.plan
 from pipeline.stage import run_stage
 
-stages.extract.SEGMENT_IMAGES = 1
-stages.extract.SEGMENT_BYTES = 1
+pipeline.features.plan.SEGMENT_IMAGES = 1
+pipeline.features.plan.SEGMENT_BYTES = 1
 run_stage("stages.extract")
 """
 

@@ -81,12 +81,11 @@ def test_an_image_that_changes_meanwhile(params: dict[str, Any], tmp_path: Path)
 def test_receipts_do_not_depend_on_how_the_work_was_cut(
     params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import stages.extract
+    import pipeline.features.plan
 
     run_stages(tmp_path / "whole", params, "manifest", "select", "extract")
-    monkeypatch.setattr(stages.extract, "SEGMENT_IMAGES", 1)
+    monkeypatch.setattr(pipeline.features.plan, "SEGMENT_IMAGES", 1)
     single = changed(params, runtime={"batch_size": 1})
-    monkeypatch.setattr(stages.extract, "SEGMENT_IMAGES", 1)
     run_stages(tmp_path / "single", single, "manifest", "select", "extract")
     receipts = []
     for name in ("whole", "single"):

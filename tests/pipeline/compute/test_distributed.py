@@ -204,14 +204,13 @@ def expected(params: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
 @contextlib.contextmanager
 def small_tasks() -> Iterator[None]:
     import pipeline.dataset.manifest
-    import stages.extract
-    import stages.manifest
+    import pipeline.features.plan
     import stages.score_language
     import stages.score_vision
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.dataset.manifest, "CHUNK_FILES", 8)
-        patch.setattr(stages.extract, "SEGMENT_IMAGES", 2)
+        patch.setattr(pipeline.features.plan, "SEGMENT_IMAGES", 2)
         patch.setattr(stages.score_language, "BLOCK_IMAGES", 4)
         patch.setattr(stages.score_vision, "BLOCK_IMAGES", 4)
         yield

@@ -111,8 +111,8 @@ def test_memory_grows_by_less_than_300_bytes_an_image(
         params = load_params()
         encoder = plan_module.load_encoder(params)
         monkeypatch.setattr(plan_module, "load_encoder", lambda params: encoder)
-        monkeypatch.setattr(plan_module, "_time_encoding", lambda *_: (0, 0.0))
-        monkeypatch.setattr(plan_module, "_time_comparing", lambda *_: 0.0)
+        monkeypatch.setattr(plan_module, "time_encoding", lambda *_: (0, 0.0))
+        monkeypatch.setattr(plan_module, "time_comparing", lambda *_: 0.0)
         peaks = []
         for images in (50_000, 100_000):
             tracemalloc.start(1)

@@ -1,0 +1,164 @@
+"""The features that a run needs: which images, which of them the store lacks, and the tasks for these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.index import Index
+from cache.keys import Keys
+from cache.layout import Group, SegmentTask, Space, group_needs, segment_tasks
+from fade.types import Feature
+from pipeline.config.schema import Params
+from pipeline.features.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space
+
+if TYPE_CHECKING:
+    from fade.aspect import Aspect
+    from fade.encoder import Encoder
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePlan:
+    """What is to be encoded; see :meth:`make`.
+
+    Attributes:
+        spaces: of all features that the run needs.
+        references: keys of reference images; equal ones may come again.
+        scored: keys of test and calibration images; equal ones may come again.
+        reference_spaces, test_spaces: fingerprints of what these need.
+        groups: images by the spaces that they need, references first, each image once.
+        missing: for each group (images, spaces), whether the feature is to be computed.
+    """
+
+    spaces: Mapping[Feature, Space]
+    references: Keys
+    scored: Keys
+    reference_spaces: Collection[str]
+    test_spaces: Collection[str]
+    groups: Sequence[Group]
+    missing: Sequence[NDArray[np.bool_]]
+
+    @classmethod
+    def make(
+        cls,
+        params: Params,
+        spaces: Mapping[Feature, Space],
+        references: Keys,
+        scored: Keys,
+        index_of: Callable[[Space], Index] | None = None,
+    ) -> FeaturePlan:
+        """Plan all features of a run.
+
+        References are apart, so that all others are encoded in the same batches whether features
+        are kept or not.
+
+        Args:
+            params: of the run.
+            spaces: see :func:`feature_spaces`.
+            references: keys of reference images.
+            scored: keys of test and calibration images.
+            index_of: a space's index: ``Store.readable`` to know what the store lacks, or
+                ``Store.repair`` before it is computed; None where all is to be computed.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        for_references = [spaces[f].fingerprint for f in params.reference_features()]
+        for_tests = [spaces[f].fingerprint for f in params.test_features()]
+        is_reference = scored.places_in(references.distinct()) >= 0
+        groups = [
+            *group_needs([(references, for_references), (scored.take(is_reference), for_tests)]),
+            *group_needs([(scored.take(~is_reference), for_tests)]),
+        ]
+        missing = [np.ones((len(group.keys), len(group.spaces)), bool) for group in groups]
+        for space in dict.fromkeys(spaces.values()) if index_of else ():
+            assert index_of is not None
+            index = index_of(space)  # one is held at a time
+            for group, lacks in zip(groups, missing, strict=True):
+                if space.fingerprint in group.spaces:
+                    lacks[:, group.spaces.index(space.fingerprint)] = ~index.has(group.keys)
+        return cls(spaces, references, scored, for_references, for_tests, groups, missing)
+
+    def of_references(self) -> FeaturePlan:
+        """The part that is stored where other features are not kept: references, as banks need them."""
+        return self._changed(
+            lambda group, lacks: (
+                lacks
+                & self._are_references(group)
+                & np.isin(group.spaces, list(self.reference_spaces))
+            )
+        )
+
+    def streamed(self, lacking: Callable[[Keys], NDArray[np.bool_]]) -> FeaturePlan:
+        """The part to encode and forget, whatever the store has: scored images that lack components.
+
+        Args:
+            lacking: tells for each of some images whether it lacks a component.
+        """
+
+        def chosen(group: Group, lacks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            rows = lacking(group.keys)
+            if self._are_references(group):
+                rows = np.full(len(rows), rows.any())  # few; they are encoded together
+            return np.outer(rows, np.isin(group.spaces, list(self.test_spaces)))
+
+        return self._changed(chosen)
+
+    def _are_references(self, group: Group) -> bool:
+        """Whether a group holds references: then all of it are."""
+        return bool(
+            len(group.keys) and group.keys[:1].places_in(self.references.distinct())[0] >= 0
+        )
+
+    def _changed(
+        self, change: Callable[[Group, NDArray[np.bool_]], NDArray[np.bool_]]
+    ) -> FeaturePlan:
+        pairs = zip(self.groups, self.missing, strict=True)
+        return replace(self, missing=[change(group, lacks) for group, lacks in pairs])
+
+    @property
+    def images(self) -> int:
+        """How many distinct images the run needs features of."""
+        return sum(len(group.keys) for group in self.groups)
+
+    @property
+    def to_encode(self) -> int:
+        """How many of them are to be encoded."""
+        return sum(int(np.count_nonzero(lacks.any(axis=1))) for lacks in self.missing)
+
+    @property
+    def by_fingerprint(self) -> dict[str, tuple[Feature, Space]]:
+        """Feature and space by the space's fingerprint."""
+        return {space.fingerprint: (feature, space) for feature, space in self.spaces.items()}
+
+    def rows(self) -> dict[Space, int]:
+        """How many rows of each space are to be computed."""
+        found = dict.fromkeys(self.spaces.values(), 0)
+        of = {space.fingerprint: space for space in found}
+        for group, lacks in zip(self.groups, self.missing, strict=True):
+            for fingerprint, count in zip(group.spaces, lacks.sum(axis=0).tolist(), strict=True):
+                found[of[fingerprint]] += count
+        return found
+
+    def tasks(self) -> Iterator[SegmentTask]:
+        """Segments to compute, each made when it is asked for."""
+        sizes = {space.fingerprint: space.row_bytes for space in self.spaces.values()}
+        return segment_tasks(self.groups, self.missing, sizes, SEGMENT_BYTES, SEGMENT_IMAGES)
+
+
+def feature_spaces(
+    encoder: Encoder, params: Params, aspect: Aspect | None = None
+) -> dict[Feature, Space]:
+    """The store's spaces for all features that a run needs.
+
+    Args:
+        encoder: the model.
+        params: of the run.
+        aspect: the aspect ratio that images keep; None: squashed to squares.
+    """
+    features = dict.fromkeys([*params.reference_features(), *params.test_features()])
+    return {feature: feature_space(encoder, feature, params, aspect) for feature in features}

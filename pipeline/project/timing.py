@@ -1,0 +1,90 @@
+"""How long a run will take, from a short sample of its work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cache.layout import Space, content_key, cut
+from fade import bank as cpu
+from fade import gpu
+from fade.aspect import Shape
+from fade.device import choose_device
+from fade.types import DataPath, Feature
+from pipeline.config.schema import Params
+from pipeline.dataset.loader import Pixels, Source, load_pixels
+from pipeline.project.workload import Workload, read_image
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+
+MADE_UP_SIZE = 1024
+"""Pixels a side of sample images where there are none to take."""
+
+
+def time_encoding(
+    params: Params, encoder: Encoder, features: Sequence[Feature], work: Workload
+) -> tuple[int, float]:
+    """Images that were timed, and seconds for each: decoding runs beside the model."""
+    shape_of = {feature: encoder.pixels(feature, work.aspect) for feature in features}
+    shapes = sorted(set(shape_of.values()))
+    start = time.perf_counter()
+    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(shapes)]
+    decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
+
+    def encode() -> None:
+        for batch in cut(list(range(len(loaded))), params.runtime.batch_size):
+            for shape in shapes:
+                wanted = {(f.stream, f.token) for f in features if shape_of[f] == shape}
+                encoder.encode_images(np.stack([loaded[i][shape] for i in batch]), sorted(wanted))
+
+    if encoder.device != "cpu":
+        encode()  # the first one also starts the device
+    return len(loaded), max(decode, _seconds(encode) / len(loaded))
+
+
+def _load(path: DataPath, shapes: Sequence[Shape], params: Params) -> Pixels:
+    source = Source(content_key(read_image(path)), path.name)
+    return load_pixels(source, path.parent, shapes, params.dataset.exif_rotation)
+
+
+def _made_up_pixels(shapes: Sequence[Shape]) -> Pixels:
+    random = np.random.default_rng(0)
+    return {shape: random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes}
+
+
+def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Workload) -> float:
+    """Seconds of all comparisons with exact search, one after the other."""
+    if not params.needs_vision or not work.scored:
+        return 0.0
+    categories = max(len(work.references), 1)
+    references = -(-sum(map(len, work.references.values())) // categories)
+    query = any(params.query_in_bank(trial) for trial in params.trials())
+    random = np.random.default_rng(0)
+    device = choose_device(params.runtime.device)
+    search = cpu if device == "cpu" else gpu
+    total = 0.0
+    for feature in params.vision_features():
+        patches, dim = spaces[feature].shape
+        vectors = random.standard_normal((patches, dim), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        placed: Any = vectors if device == "cpu" else gpu.placed(vectors, device)
+        if device != "cpu":
+            search.similarity_to_others(placed)  # the first product also starts the device
+        if references and params.max_shots:
+            # one reference stands for each of them
+            one = _seconds(partial(search.similarity_to_references, placed, placed, patches))
+            total += one * references
+        if query:
+            total += _seconds(partial(search.similarity_to_others, placed))
+    return total * len(work.scored)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

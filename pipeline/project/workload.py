@@ -1,0 +1,313 @@
+"""Which images a run will work on, found without opening more of them than must be."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.keys import Keys
+from cache.layout import content_key
+from cache.place import open_path
+from fade.aspect import Aspect, middle_aspect
+from fade.datasets.read import dataset_root, iterate_dataset
+from fade.errors import DataError, StoreError
+from fade.preprocess import image_size
+from fade.types import DataPath, ImageRecord
+from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
+from pipeline.artefacts.tables import manifest_aspect, read_json, table_columns, table_parts
+from pipeline.config.schema import Params
+from pipeline.dataset.selection import calibration_positions, check_shots, reference_positions
+
+SAMPLE_IMAGES = 4
+"""Images that are encoded to take the time."""
+_Found = tuple[Keys, NDArray[np.intp], Aspect | None]
+"""Keys of images, their positions in the data set, and the aspect ratio that they keep, if any."""
+READ_BYTES = 1 << 30
+"""Of images are read at most to find equal ones, where no manifest tells."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run works on.
+
+    Attributes:
+        tests: keys of test images; equal ones come again.
+        references: keys by category of distinct references, over all seeds.
+        calibration: keys of the training images that thresholds come from, scored like tests.
+        sample: some of the images to time.
+        known: whether the keys are those of the files, so that the store can be asked for them.
+        aspect: the aspect ratio that images keep; None: squashed to squares.
+        remarks: what could not be found out.
+    """
+
+    tests: Keys
+    references: Mapping[str, Sequence[str]]
+    calibration: Sequence[str]
+    sample: Sequence[DataPath]
+    known: bool
+    aspect: Aspect | None = None
+    remarks: Sequence[str] = ()
+
+    @cached_property
+    def scored(self) -> Keys:
+        """Keys of all images to score, each once."""
+        return _each_once(Keys.join([self.tests, Keys.of(self.calibration)]))
+
+    @cached_property
+    def distinct_references(self) -> Keys:
+        """Keys of all references, each once, whatever their category."""
+        return _each_once(Keys.of(key for part in self.references.values() for key in part))
+
+
+def imagined(params: Params, images: int) -> Workload:
+    """So many test images of one category, and its references."""
+    seeds = {trial.seed for trial in params.trials() if trial.shots}
+    shots = params.max_shots if params.needs_vision else 0
+    references = [f"reference {number}" for number in range(shots * len(seeds))]
+    tests = Keys.of(f"test {number}" for number in range(images))
+    return Workload(tests, {"any": references}, (), (), False)
+
+
+def of_data_set(params: Params) -> Workload:
+    """The data set's images, of which the stages choose those that this chooses.
+
+    Contents come from the last manifest, if it knows all images. Else images of the same size in
+    bytes are read, so that equal ones count once, as long as they are few.
+
+    Raises:
+        DataError: the data set cannot be read, or has no images for what is asked.
+        ParameterError: more shots than a category has training images.
+    """
+    root = dataset_root(params.dataset.format, open_path(params.dataset.path))
+    remarks: list[str] = []
+    listed = _Listed(params, root)
+    manifest = _Manifest.read(params)
+    found = manifest.find(listed.paths) if manifest else None
+    if found is None:
+        remarks.append("no manifest fits yet: as if the store held nothing of these images")
+        found = listed.contents(remarks)
+    keys, kept, aspect = found
+    is_test = listed.is_test[kept]
+    if not is_test.any() and not params.threshold.images:
+        raise DataError(
+            f"{params.dataset.path} has no test images and threshold.images is 0: nothing would be scored"
+        )
+    category = listed.category[kept]
+    seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
+    shots = params.max_shots if params.needs_vision else 0
+    references: dict[str, Sequence[str]] = {}
+    calibration: list[str] = []
+    for number, name in enumerate(listed.categories):
+        mine = category == number
+        if not mine.any():
+            continue
+        training = keys.take(np.flatnonzero(mine & ~is_test))
+        check_shots(name, len(training), shots)
+        chosen = reference_positions(len(training), shots, seeds).values()
+        references[name] = list(dict.fromkeys(training[at] for part in chosen for at in part))
+        last = calibration_positions(training, sorted(params.vision.seeds), params.threshold.images)
+        calibration += training.take(last)
+    return Workload(
+        keys.take(is_test),
+        references,
+        calibration,
+        listed.sample,
+        manifest is not None and not remarks,
+        aspect,
+        remarks,
+    )
+
+
+class _Listed:
+    """The images of a data set in its order, in arrays: a million of them are planned for.
+
+    Attributes:
+        paths: hashes of their paths.
+        is_test, category: of each image; the category as a number.
+        categories: by number.
+        sample: the first test images; training images where there are none.
+    """
+
+    def __init__(self, params: Params, root: DataPath) -> None:
+        self.params, self.root = params, root
+        is_test, category = array("B"), array("I")
+        numbers: dict[str, int] = {}
+        first: dict[str, list[DataPath]] = {"train": [], "test": []}
+
+        def named() -> Iterator[str]:
+            for record in self._records():
+                is_test.append(record.split == "test")
+                category.append(numbers.setdefault(record.category, len(numbers)))
+                if len(first[record.split]) < SAMPLE_IMAGES:
+                    first[record.split].append(root / record.path)
+                yield content_key(record.path.encode())
+
+        self.paths = Keys.of(named())
+        self.is_test = np.frombuffer(is_test, bool)
+        self.category = np.frombuffer(category, np.uintc)
+        self.categories = list(numbers)
+        self.sample = first["test"] or first["train"]
+
+    def _records(self) -> Iterator[ImageRecord]:
+        dataset = self.params.dataset
+        return iterate_dataset(
+            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
+        )
+
+    def contents(self, remarks: list[str]) -> _Found:
+        """Keys that are the same for equal images.
+
+        Args:
+            remarks: gets a line if not all images that should be were read.
+        """
+        keep = self.params.features.aspect == "keep"
+        every = np.arange(len(self.paths))
+        sizes = self._sizes()
+        _, number, count = np.unique(sizes, return_inverse=True, return_counts=True)
+        read = np.full(len(sizes), True) if keep else (count[number] > 1) & (sizes >= 0)
+        if int(sizes[read].clip(min=0).sum()) > READ_BYTES or (sizes[read] < 0).any():
+            remarks.append(
+                "the images were not read: as if all of them differed"
+                + (" and had the aspect ratio of the first ones" if keep else "")
+            )
+            shapes = (self._shape(read_image(path), path) for path in self.sample if keep)
+            return self.paths, every, middle_aspect(shapes) if keep and self.sample else None
+        data = self.paths.data.copy()
+        shapes = np.zeros((len(every), 2), np.int64)
+        for at, record in enumerate(self._records() if read.any() else ()):
+            if at < len(read) and read[at]:
+                content = read_image(self.root / record.path)
+                data[at] = Keys.of([content_key(content)]).data[0]
+                if keep:
+                    shapes[at] = self._shape(content, record.path)
+        keys = Keys(data, self.paths.hashes)
+        if not keep:
+            return keys, every, None
+        skip = self.params.dataset.on_bad_image == "skip"
+        return _of_one_aspect(keys, every, shapes, skip)
+
+    def _sizes(self) -> NDArray[np.int64]:
+        """Bytes of each image; -1 where asking would be a request."""
+        if "://" in self.params.dataset.path:
+            return np.full(len(self.paths), -1, np.int64)
+        sizes = array("q")
+        for record in self._records():
+            try:
+                sizes.append((self.root / record.path).stat().st_size)
+            except OSError as error:
+                raise DataError(f"{record.path} cannot be read: {error.strerror}") from None
+        return np.frombuffer(sizes, np.int64)
+
+    def _shape(self, content: bytes, path: Any) -> tuple[int, int]:
+        return image_size(content, str(path), exif_rotation=self.params.dataset.exif_rotation)
+
+
+def read_image(path: DataPath) -> bytes:
+    """The bytes of an image's file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _each_once(keys: Keys) -> Keys:
+    """Keys in the order of their first appearance."""
+    return keys.take(keys.first())
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What the last manifest says of its images.
+
+    Attributes:
+        paths: hashes of their paths, in order.
+        hashes: of their contents.
+        shapes: (n, 2) their width and height.
+        left_out: hashes of paths that are no part of it though the data set has them.
+        aspect: the aspect ratio that images keep; None: squashed to squares.
+        keep, skip: how it is now, see ``features.aspect`` and ``dataset.on_bad_image``.
+    """
+
+    paths: Keys
+    hashes: Keys
+    shapes: NDArray[np.int64]
+    left_out: Keys
+    aspect: Aspect | None
+    keep: bool
+    skip: bool
+
+    @classmethod
+    def read(cls, params: Params) -> _Manifest | None:
+        """The manifest of the project, if there is one of this data set."""
+        paths: list[Keys] = []
+        hashes: list[Keys] = []
+        shapes = [np.zeros((0, 2), np.int64)]
+        try:
+            _, remarks = table_columns(MANIFEST.path)
+            if (remarks["dataset"], remarks["format"]) != (
+                params.dataset.path,
+                params.dataset.format,
+            ):
+                return None
+            aspect = manifest_aspect(remarks)
+            for part in table_parts(MANIFEST.path, ("path", "hash", "width", "height")):
+                paths.append(_hashed(part["path"].to_pylist()))
+                hashes.append(Keys.of(part["hash"].to_pylist()))
+                sides = (part[side].to_numpy() for side in ("width", "height"))
+                shapes.append(np.stack(list(sides), axis=1))
+            skipped = [item["path"] for item in read_json(SKIPPED.path)["skipped"]]
+        except (StoreError, LookupError, TypeError):
+            return None
+        joined = Keys.join(paths)
+        order = np.argsort(joined.data)
+        return cls(
+            joined.take(order),
+            Keys.join(hashes).take(order),
+            np.concatenate(shapes)[order],
+            _hashed(skipped).distinct(),
+            aspect,
+            params.features.aspect == "keep",
+            params.dataset.on_bad_image == "skip",
+        )
+
+    def find(self, paths: Keys) -> _Found | None:
+        """Contents of images, in their order; None unless all are known."""
+        places = paths.places_in(self.paths)
+        left_out = paths.places_in(self.left_out) >= 0
+        if not len(paths) or not ((places >= 0) | left_out).all():
+            return None
+        if self.aspect and not self.keep and left_out.any():
+            return None  # some were left out for their aspect ratio, perhaps
+        kept = np.flatnonzero(places >= 0)
+        found = self.hashes.take(places[kept])
+        if not self.keep or self.aspect:
+            return found, kept, self.aspect if self.keep else None
+        return _of_one_aspect(found, kept, self.shapes[places[kept]], self.skip)
+
+
+def _hashed(paths: Iterable[str]) -> Keys:
+    """Hashes of paths."""
+    return Keys.of(content_key(path.encode()) for path in paths)
+
+
+def _of_one_aspect(
+    keys: Keys, kept: NDArray[np.intp], shapes: NDArray[np.int64], skip: bool
+) -> _Found:
+    """Of some images those that have the median aspect ratio; all of them where none is left out."""
+    if not len(keys):
+        return keys, kept, None
+    aspect = middle_aspect((int(width), int(height)) for width, height in shapes)
+    if skip:
+        fits = np.array([aspect.fits(int(width), int(height)) for width, height in shapes])
+        keys, kept = keys.take(fits), kept[fits]
+    return keys, kept, aspect

@@ -1,0 +1,212 @@
+"""Commands that answer questions change nothing: project and store are the same, byte for byte.
+
+Python's ``__pycache__`` and ``logs/`` are the only exceptions, see :data:`tests.snapshots.ALLOWED`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from cache.store import Store
+from pipeline.artefacts.catalogue import REPORT, THRESHOLDS, VISION
+from pipeline.cli.main import app, main
+from tests.forks import NOBODY, WRITES
+from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params, project, run_stages
+from tests.snapshots import ALLOWED, snapshot
+
+IMAGE = str(GOLDEN / "images" / "weave" / "test" / "hole" / "000.png")
+QUESTIONS = {
+    "presets": [[], ["--json"]],
+    "doctor": [[], ["--json"]],
+    "plan": [[], ["--json"], ["--images", "50"]],
+    "table": [[], ["--format", "latex"]],
+    "compare": [[".", "results"]],
+    "cache info": [[], ["--json"]],
+    "cache verify": [[], ["--json"]],
+    "cache prune": [["--dry-run"], ["--dry-run", "--unused", "--all"]],
+    "predict": [[IMAGE, "--category", "weave"], [IMAGE, "--category", "weave", "--json"]],
+    "show": [[IMAGE, "--category", "weave"]],
+    # these write what they are told to, and there alone
+    "bundle": [["{elsewhere}/b.fade"]],
+    "export maps": [["{elsewhere}/maps", "--force"]],
+    "export masks": [["{elsewhere}/masks", "--force"]],
+}  # fmt: skip
+"""Commands that only answer, with arguments; ``{elsewhere}`` is a folder outside the project."""
+CHANGES = {"init", "new", "run", "scan", "cache copy"}
+"""Commands that are there to change something."""
+
+
+def commands() -> Iterator[str]:
+    """Every command of the command line."""
+    root: Any = get_command(app)
+    for name, command in root.commands.items():
+        nested = getattr(command, "commands", None)
+        yield from [name] if nested is None else (f"{name} {inner}" for inner in nested)
+
+
+def calls(elsewhere: Path) -> Iterator[list[str]]:
+    """All arguments of :data:`QUESTIONS`, and help."""
+    yield ["--help"]
+    for name, variants in QUESTIONS.items():
+        yield [*name.split(), "--help"]
+        for arguments in variants:
+            yield [*name.split(), *(part.format(elsewhere=elsewhere) for part in arguments)]
+
+
+@pytest.fixture(scope="module")
+def content(golden_checkpoint: Path) -> dict[str, Any]:
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint), dataset__limit=2,
+        features__segmentation_sizes=[32], threshold__images=2,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_stages(tmp_path_factory.mktemp("finished"), content, *STAGES)
+
+
+class Watch:
+    """Notes writes below a folder while it is on: attempts too, whatever comes of them."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.seen: list[str] = []
+        sys.addaudithook(self._hook)  # for good: so there is one
+
+    def _hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.folder is None or event not in WRITES or not isinstance(args[0], str | os.PathLike):
+            return
+        if event == "open" and not (
+            args[2] & (os.O_WRONLY | os.O_RDWR) if isinstance(args[2], int) else args[1] != "r"
+        ):
+            return
+        path = Path(os.path.abspath(args[0]))
+        if path.is_relative_to(self.folder) and not ALLOWED & set(path.parts):
+            self.seen.append(f"{event} {path}")
+
+
+@pytest.fixture(scope="module")
+def watch() -> Watch:
+    return Watch()
+
+
+def harm(folder: Path) -> None:
+    """A bit, a byte, a description, an index entry and a whole segment of the store are lost."""
+    store = Store(folder / ".fade" / "store")
+    for space in store.spaces():
+        place = folder / ".fade" / "store" / store.folder(space)
+        whole = sorted(place.glob("segments/*"))
+        data = next(path for path in whole[0].rglob("*") if path.is_file() and path.name == "0")
+        data.write_bytes(data.read_bytes()[:-1] + b"\x55")
+        if len(whole) > 1:
+            data = next(p for p in whole[1].rglob("*") if p.is_file() and p.name == "0")
+            data.write_bytes(data.read_bytes()[:-1])
+    shutil.rmtree(whole[0])
+    entry = next(iter(sorted(place.glob("index/*.json"))))
+    entry.with_name(f"{'0' * 32}.json").write_bytes(entry.read_bytes()[:-9])
+    (place / "index" / "x.json.0.part").write_text("x")
+
+
+def interrupt(folder: Path) -> None:
+    """As after a kill in the middle: receipts and results are gone, parts of files lie about."""
+    for artefact in (VISION, THRESHOLDS):
+        (folder / artefact.path).unlink()
+    shutil.rmtree(folder / REPORT.path)
+    (folder / "artefacts" / "manifest.parquet.part").write_text("x")
+    segment = next((folder / ".fade" / "store" / "spaces").glob("*/index/*.json"))
+    segment.unlink()
+
+
+@pytest.mark.parametrize("state", [harm, interrupt])
+def test_questions_change_nothing(
+    finished: Path,
+    content: dict[str, Any],
+    tmp_path: Path,
+    watch: Watch,
+    capsys: pytest.CaptureFixture[str],
+    state: Callable[[Path], None],
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder)
+    state(folder)
+    with project(folder, content):
+        before = snapshot(folder)
+        for call in calls(tmp_path):
+            watch.folder, watch.seen = folder, []
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    main(call)
+            finally:
+                watch.folder = None
+            errors = capsys.readouterr().err
+            assert ended.value.code in (None, 0, 3, 5, 10), (call, errors)
+            assert "unexpected" not in errors, (call, errors)
+            assert not watch.seen, call
+            assert snapshot(folder) == before, call
+    assert (tmp_path / "b.fade").exists() == (state is harm)
+
+
+AS_NOBODY = """
+import json, os, sys
+from pipeline.cli.main import main
+if not os.getuid():
+    os.setgroups([])
+    os.setgid(int(sys.argv[1]))
+    os.setuid(int(sys.argv[1]))
+for call in json.load(sys.stdin):
+    print("call", *call, file=sys.stderr, flush=True)
+    try:
+        main(call)
+    except SystemExit as ended:
+        print("ended", ended.code or 0, file=sys.stderr, flush=True)
+"""
+
+
+def test_a_project_that_may_only_be_read(finished: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chmod(scratch, 0o755)
+        folder, elsewhere = Path(scratch, "project"), Path(scratch, "elsewhere")
+        shutil.copytree(finished, folder)
+        weights = Path(scratch, "weights.pt")
+        text = (folder / "params.yaml").read_text()
+        named = next(line for line in text.splitlines() if "pretrained" in line).split(": ")[1]
+        shutil.copy(named, weights)  # where anyone may read them
+        (folder / "params.yaml").write_text(text.replace(named, str(weights)))
+        elsewhere.mkdir()
+        elsewhere.chmod(0o777)
+        for path in (folder, *folder.rglob("*"), weights):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        before = snapshot(folder)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, str(NOBODY)],
+            input=json.dumps(list(calls(elsewhere))),
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(elsewhere)},
+        )
+        assert snapshot(folder) == before
+        codes = [line.split()[1] for line in done.stderr.splitlines() if line.startswith("ended ")]
+        assert len(codes) == len(list(calls(elsewhere))), done.stderr
+        # doctor says that the store takes nothing
+        assert set(codes) <= {"0", "5", "10"}, done.stderr
+        assert codes.count("5") <= 2, done.stderr
+        assert "unexpected" not in done.stderr, done.stderr
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
+
+
+def test_every_command_is_accounted_for() -> None:
+    assert set(commands()) == QUESTIONS.keys() | CHANGES

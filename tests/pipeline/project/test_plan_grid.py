@@ -1,0 +1,214 @@
+"""What ``fade plan`` prints is what the stages then do, over a grid of parameters and data sets."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cache.store import Store
+from fade.encoder import Encoder
+from fade.errors import DataError, ParameterError
+from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST, SELECTION
+from pipeline.config.schema import load_params
+from pipeline.project.plan import Plan
+from pipeline.project.plan import plan as plan_run
+from tests.projects import changed, golden_params, project, run_stages
+from tests.snapshots import snapshot
+
+NUMBERS = ("test_images", "reference_images", "calibration_images", "images_to_encode", "segments")
+
+
+@pytest.fixture(scope="module")
+def params(golden_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Seven training images a category, equal ones among them and among test images."""
+    root = tmp_path_factory.mktemp("images")
+    number = count()
+
+    def draw(path: Path, size: tuple[int, int] = (64, 48)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(next(number)).integers(0, 256, (*size[::-1], 3), np.uint8)
+        Image.fromarray(noise).save(path)
+        return path
+
+    for category in ("bolt", "nut"):
+        folder = root / category
+        train = [draw(folder / f"train/good/{n}.png") for n in range(5)]
+        shutil.copy(train[0], folder / "train/good/5.png")
+        shutil.copy(train[3], folder / "train/good/6.png")
+        for name in ("good/0", "good/1", "dent/0"):
+            draw(folder / f"test/{name}.png")
+        shutil.copy(train[1], folder / "test/good/2.png")
+        shutil.copy(folder / "test/good/0.png", folder / "test/good/3.png")
+    shutil.copy(root / "bolt/train/good/2.png", root / "nut/train/good/2.png")
+    return changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        dataset={"format": "mvtec", "path": str(root), "watch": str(root), "categories": None},
+        features__segmentation_sizes=[32],
+        features__classification_size=64,
+        runtime={"batch_size": 4},
+    )
+
+
+GRID: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "many shots": {"vision__shots": [1, 4], "vision__seeds": [0, 3], "threshold__images": 4},
+    "all shots": {"vision__shots": [7], "threshold__images": 50},
+    "streamed": {
+        "features__keep": False, "vision__shots": [0, 6], "threshold__images": 4,
+        "vision__query_in_bank": {"zero_shot": True, "few_shot": False},
+    },
+    "no vision": {
+        "fusion__segmentation_mode": "language", "fusion__classification_mode": "language",
+        "threshold__images": 3,
+    },
+    "some": {"dataset__limit": 2, "dataset__categories": ["nut"], "threshold__images": 2},
+    "aspect": {"features__aspect": "keep", "threshold__images": 3},
+    "two sizes": {"features__segmentation_sizes": [32, 64], "vision__shots": [2]},
+}  # fmt: skip
+
+
+def done(folder: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The same numbers, of the stages as they run."""
+    encode = Encoder.start_encoding
+
+    def counted(self: Encoder, pixels: Any, *rest: Any) -> Any:
+        images[pixels.shape[1:3]] = images.get(pixels.shape[1:3], 0) + len(pixels)
+        return encode(self, pixels, *rest)
+
+    images: dict[tuple[int, int], int] = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "start_encoding", counted)
+        run_stages(folder, content, "manifest", "select", "extract")
+        store = Store(folder / ".fade" / "store")
+        segments = sum(len(list(store.entries(space))) for space in store.spaces())
+        if not content["features"].get("keep", True):
+            run_stages(folder, content, "text", "bank", "stream")
+    manifest = pd.read_parquet(folder / MANIFEST.path)
+    return {
+        "test_images": int((manifest["split"] == "test").sum()),
+        "reference_images": pd.read_parquet(folder / SELECTION.path)["hash"].nunique(),
+        "calibration_images": len(pd.read_parquet(folder / CALIBRATION.path)),
+        "images_to_encode": max(images.values()),  # at the size that all of them need
+        "segments": segments,
+    }
+
+
+def numbers(found: Plan) -> dict[str, int]:
+    return {name: getattr(found, name) for name in NUMBERS}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without taking times; segments of four images, so that there are several."""
+    import pipeline.features.plan
+    import pipeline.project.plan
+
+    monkeypatch.setattr(pipeline.project.plan, "time_encoding", lambda *_: (0, 0.0))
+    monkeypatch.setattr(pipeline.project.plan, "time_comparing", lambda *_: 0.0)
+    monkeypatch.setattr(pipeline.features.plan, "SEGMENT_IMAGES", 4)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("case", GRID)
+def test_the_stages_do_what_was_planned(
+    case: str, params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = changed(params, **GRID[case])
+    with project(tmp_path, content):
+        before = plan_run(load_params())
+    run_stages(tmp_path, content, "manifest", "select")
+    with project(tmp_path, content):
+        known = plan_run(load_params())
+    assert numbers(known) == numbers(before)
+    assert numbers(before) == done(tmp_path, content, monkeypatch)
+    if content["features"].get("keep", True):
+        with project(tmp_path, content):
+            after = plan_run(load_params())
+        assert (after.images_to_encode, after.segments, after.tasks) == (0, 0, 0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_images_that_are_left_out_are_planned_without(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged image, and one of another aspect ratio: a manifest that lacks them is no strange one."""
+    root = tmp_path / "images"
+    shutil.copytree(params["dataset"]["path"], root)
+    (root / "nut/train/good/1.png").write_bytes(b"no image")
+    Image.new("RGB", (20, 90)).save(root / "bolt/test/dent/1.png")
+    content = changed(
+        params, dataset__path=str(root), dataset__watch=str(root), dataset__on_bad_image="skip",
+        features__aspect="keep", threshold__images=3,
+    )  # fmt: skip
+    run_stages(tmp_path / "run", content, "manifest")
+    with project(tmp_path / "run", content):
+        known = plan_run(load_params())
+    assert not known.remarks
+    assert numbers(known) == done(tmp_path / "run", content, monkeypatch)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_store_cut_in_part_is_planned_for_and_left_alone(
+    params: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_stages(tmp_path, params, "manifest", "select", "extract")
+    store = Store(tmp_path / ".fade" / "store")
+    space = next(space for space in store.spaces() if space.label.startswith("clip-patch"))
+    index = store.index(space)
+    segment = next(iter(index.values())).segment
+    lost = sum(place.segment == segment for place in index.values())
+    data = next((tmp_path / ".fade/store" / store.folder(space) / "segments" / segment).rglob("0"))
+    file = next(path for path in data.rglob("*") if path.is_file())
+    file.write_bytes(file.read_bytes()[:-1])
+    before = snapshot(tmp_path)
+    with project(tmp_path, params):
+        found = plan_run(load_params())
+    assert (found.images_to_encode, found.segments) == (lost, 1)
+    assert snapshot(tmp_path) == before
+    with caplog.at_level(logging.WARNING, "fade"):
+        run_stages(tmp_path, params, "extract")
+    assert re.search(rf"1 segments of {space.label} .*{segment}", caplog.text)
+    with project(tmp_path, params):
+        assert plan_run(load_params()).images_to_encode == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_select_refuses_the_plan_refuses(params: dict[str, Any], tmp_path: Path) -> None:
+    with (
+        project(tmp_path, changed(params, vision__shots=[8])),
+        pytest.raises(
+            ParameterError, match=r"asks for 8 references, but category 'bolt' has only 7"
+        ),
+    ):
+        plan_run(load_params())
+    root = tmp_path / "images"
+    shutil.copytree(params["dataset"]["path"], root)
+    shutil.rmtree(root / "nut/train")
+    with (
+        project(tmp_path / "p", changed(params, dataset__path=str(root), dataset__watch=str(root))),
+        pytest.raises(DataError, match="category 'nut' has no training image"),
+    ):
+        plan_run(load_params())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_manifest_of_another_data_set_does_not_count(
+    params: dict[str, Any], tmp_path: Path
+) -> None:
+    """The same names with other contents."""
+    run_stages(tmp_path / "p", params, "manifest", "select", "extract")
+    root = tmp_path / "images"
+    shutil.copytree(params["dataset"]["path"], root)
+    with project(tmp_path / "p", changed(params, dataset__path=str(root))):
+        found = plan_run(load_params())
+    assert found.images_to_encode
+    assert "no manifest fits yet" in found.remarks[0]
