@@ -31,6 +31,30 @@ class Entry(NamedTuple):
     crcs: NDArray[np.uint32]
 
 
+class Checksums(Mapping[str, int]):
+    """Checksum by key of n rows of a space, keys sorted.
+
+    Args:
+        keys: sorted.
+        crcs: (n,) uint32.
+    """
+
+    def __init__(self, keys: Keys, crcs: NDArray[np.uint32]) -> None:
+        self.sorted_keys, self.crcs = keys, crcs
+
+    def __getitem__(self, key: str) -> int:
+        place = Keys.of([key]).places_in(self.sorted_keys)[0]
+        if place < 0:
+            raise KeyError(key)
+        return int(self.crcs[place])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sorted_keys)
+
+    def __len__(self) -> int:
+        return len(self.sorted_keys)
+
+
 @dataclass(frozen=True, eq=False)
 class Places(Sequence[Location]):
     """Locations of n rows, in an order.

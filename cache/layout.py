@@ -268,6 +268,17 @@ def plan_reads(
     return pieces
 
 
+def neighbours(locations: Sequence[Location]) -> Iterator[tuple[int, int]]:
+    """(start, stop) positions of rows of one segment that lie one after the other."""
+    start = 0
+    while start < len(locations):
+        stop = start + 1
+        while stop < len(locations) and locations[stop].row == locations[stop - 1].row + 1:
+            stop += 1
+        yield start, stop
+        start = stop
+
+
 def cut(items: Sequence[K], size: int) -> list[tuple[K, ...]]:
     """Consecutive pieces of at most ``size`` items."""
     if size < 1:

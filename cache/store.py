@@ -18,56 +18,37 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from typing import Any
 
 import numpy as np
 
+from cache.damage import DamagedSegmentError
+from cache.entries import ENTRY_BYTES, MALFORMED, SCHEMA, check_schema, decode_entry, encode_entry
 from cache.files import Place, reason
 from cache.index import Entry, Index, Preference
-from cache.keys import Keys
-from cache.layout import Location, Space, fingerprint, plan_reads
+from cache.layout import Location, Space, neighbours, plan_reads
 from cache.place import open_files
+from cache.segment import (
+    aligned_empty,
+    as_bytes,
+    check_metadata,
+    checked_rows,
+    checksum,
+    data_name,
+    metadata_of,
+)
 from fade.errors import StoreError, refusal, summarise
 
 log = logging.getLogger("fade")
 
-SCHEMA = 2
 TEXT_BYTES = 1 << 20
 """What store.json, space.json and zarr.json hold at most."""
-ENTRY_BYTES = 64 << 20
-"""What an index entry holds at most: some 500,000 keys."""
-CHECKED = 1 << 17
-"""Values checked at once."""
-PAGE = 4096
-_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading JSON of another form raises."""
 _ENTRY = re.compile(r"[0-9a-f]{32}\.json")
 _FINGERPRINT = re.compile(r"[0-9a-f]{40}")
-
-
-class DamagedSegmentError(StoreError):
-    """Rows that were published cannot be read back.
-
-    Attributes:
-        space, segment: whose they are, as long as the segment is in the index; else None.
-        fault, advice: the two halves of the message.
-    """
-
-    def __init__(
-        self, fault: str, advice: str, space: Space | None = None, segment: str | None = None
-    ) -> None:
-        super().__init__(fault, advice, space, segment)  # another process makes it from these
-        self.fault, self.advice = fault, advice
-        self.space, self.segment = space, segment
-
-    def __str__(self) -> str:
-        return f"{self.fault}: {self.advice}"
 
 
 class Store:
@@ -83,7 +64,7 @@ class Store:
         self.root = self.files.place
         self._read_entries: dict[str, Entry] = {}
         try:
-            found = json.loads(self.files.read("store.json", TEXT_BYTES)).get("schema")
+            check_schema(self.files.read("store.json", TEXT_BYTES), self.root)
         except FileNotFoundError:
             return
         except (OSError, ValueError, AttributeError) as error:
@@ -92,11 +73,6 @@ class Store:
                 f"{self.root}/store.json cannot be read ({said}): delete it and run again (entries of "
                 "another version are told apart without it), or choose another features.store"
             ) from None
-        if found != SCHEMA:
-            raise StoreError(
-                f"the store at {self.root} has schema version {found}, this program reads "
-                f"{SCHEMA}: set features.store to another folder or install the matching version"
-            )
 
     def folder(self, space: Space) -> str:
         """Where a space's files lie below the root."""
@@ -105,11 +81,22 @@ class Store:
     def register(self, space: Space) -> None:
         """Write the space's description, if it is not there."""
         described = f"{self.folder(space)}/space.json"
-        with _explained(self):
+        with self._writing():
             if not self.files.exists("store.json"):
                 self._write_json("store.json", {"schema": SCHEMA})
             if not self.files.exists(described):
                 self._write_json(described, space.to_json(), indent=1)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn refusals to write into a line about the store."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the store at {self.root}: {self.said(error)}: fix this or set "
+                "features.store to another place, and run again; what was stored before is kept"
+            ) from None
 
     def _write_json(self, name: str, content: Any, **style: Any) -> None:
         self.files.write(name, json.dumps(content, **style).encode())
@@ -221,7 +208,7 @@ class Store:
     def _truncated(self, space: Space, rows: Mapping[str, int]) -> set[str]:
         """Segments that are gone, too small for so many rows, or (in a folder) not described."""
         folder = f"{self.folder(space)}/segments"
-        parts = ("zarr.json", _data_name(1 + len(space.shape)))
+        parts = ("zarr.json", data_name(1 + len(space.shape)))
         names = [f"{segment}/{part}" for segment in rows for part in parts]
         try:
             sizes = iter(self.files.sizes(folder, names))
@@ -239,8 +226,8 @@ class Store:
     def _described(self, space: Space, segment: str, rows: int) -> bool:
         """Whether a segment's metadata is that of so many rows."""
         try:
-            _check_metadata(self.files.read(f"{segment}/zarr.json", TEXT_BYTES), space, rows)
-        except (FileNotFoundError, *_MALFORMED):
+            check_metadata(self.files.read(f"{segment}/zarr.json", TEXT_BYTES), space, rows)
+        except (FileNotFoundError, *MALFORMED):
             return False
         return True
 
@@ -268,23 +255,11 @@ class Store:
         if name in self._read_entries:
             return self._read_entries[name]
         try:
-            entry = json.loads(self.files.read(name, ENTRY_BYTES))
-            digest = entry.pop("digest")
-            whole = entry["schema"] == SCHEMA and digest == fingerprint(entry)
-            segment, keys, crcs = entry["segment"], entry["keys"], entry["crc"]
-            named = name.endswith(f"/{segment}.json") and len(keys) == len(crcs)
-            typed = (
-                type(keys) is type(crcs) is list
-                and all(type(key) is str for key in keys)
-                and all(type(crc) is int and 0 <= crc < 1 << 32 for crc in crcs)
-            )
-        except (FileNotFoundError, IsADirectoryError):
+            found = decode_entry(self.files.read(name, ENTRY_BYTES))
+        except (FileNotFoundError, IsADirectoryError, *MALFORMED):
             return None
-        except _MALFORMED:
+        if not name.endswith(f"/{found.segment}.json"):
             return None
-        if not (whole and named and typed):
-            return None
-        found = Entry(segment, Keys.of(keys), np.array(crcs, np.uint32))
         if self.files.remote:  # it never changes, and asking again takes long
             self._read_entries[name] = found
         return found
@@ -303,46 +278,20 @@ class Store:
         Raises:
             StoreError: shape or type mismatch, values that are not finite, no room or no permission.
         """
-        if rows.shape != (len(keys), *space.shape):
-            raise StoreError(
-                f"{space.label}: rows of shape {rows.shape} for {len(keys)} keys of shape {space.shape}"
-            )
+        data = checked_rows(space, keys, rows)
         if not keys:
             return []
-        # floats may be rounded, but integers would wrap around without a word
-        floats = np.dtype(space.dtype).kind == "f"
-        if not np.can_cast(rows.dtype, space.dtype, "same_kind" if floats else "safe"):
-            raise StoreError(
-                f"{space.label}: rows of type {rows.dtype} cannot be stored as {space.dtype}"
-            )
-        with np.errstate(over="ignore"):
-            data = np.ascontiguousarray(rows, dtype=space.dtype)
-        if not _finite(data):
-            bad = [k for k, row in zip(keys, data, strict=True) if not _finite(row)]
-            raise StoreError(
-                f"{space.label}: {len(bad)} of {len(keys)} rows hold NaN or infinite values (first: "
-                f"{bad[0]}): check the weights and the precision; with features.dtype float16 try float32"
-            )
         segment = uuid.uuid4().hex
         folder = f"{self.folder(space)}/segments/{segment}"
-        metadata = _metadata(data.shape, data.dtype.name)
-        with _explained(self):
-            self.files.write(f"{folder}/{_data_name(data.ndim)}", _bytes(data))
+        metadata = metadata_of(data.shape, data.dtype.name)
+        with self._writing():
+            self.files.write(f"{folder}/{data_name(data.ndim)}", as_bytes(data))
             self.files.write(f"{folder}/zarr.json", metadata)
             locations = [
                 Location(segment, row, checksum(values)) for row, values in enumerate(data)
             ]
-            entry = {
-                "schema": SCHEMA,
-                "segment": segment,
-                "keys": list(keys),
-                "crc": [location.crc for location in locations],
-            }
-            self._write_json(
-                f"{self.folder(space)}/index/{segment}.json",
-                {**entry, "digest": fingerprint(entry)},
-                separators=(",", ":"),
-            )
+            entry = encode_entry(segment, keys, [location.crc for location in locations])
+            self.files.write(f"{self.folder(space)}/index/{segment}.json", entry)
         return locations
 
     def read(self, space: Space, locations: Sequence[Location]) -> np.ndarray:
@@ -354,7 +303,7 @@ class Store:
             DamagedSegmentError: a segment is damaged or gone; see :meth:`repairing`.
             StoreError: the store cannot be reached.
         """
-        out = _aligned((len(locations), *space.shape), np.dtype(space.dtype))
+        out = aligned_empty((len(locations), *space.shape), np.dtype(space.dtype))
         rows: dict[str, int] = {}
         for place in locations:
             rows[place.segment] = max(rows.get(place.segment, 0), place.row + 1)
@@ -362,7 +311,7 @@ class Store:
         def check(segment: str) -> None:
             with self._damage_named(space, segment):
                 file = f"{self.folder(space)}/segments/{segment}/zarr.json"
-                _check_metadata(self.files.read(file, TEXT_BYTES), space, rows[segment])
+                check_metadata(self.files.read(file, TEXT_BYTES), space, rows[segment])
 
         def read(piece: tuple[int, int]) -> None:
             start, stop = piece
@@ -377,15 +326,11 @@ class Store:
     def _read_piece(self, space: Space, places: Sequence[Location], out: np.ndarray) -> None:
         """Rows of one segment into ``out``, checked while they are still in the cache."""
         segment = places[0].segment
-        pieces = []
-        start = 0
-        while start < len(places):
-            stop = start + 1
-            while stop < len(places) and places[stop].row == places[stop - 1].row + 1:
-                stop += 1
-            pieces.append((places[start].row * space.row_bytes, _bytes(out[start:stop])))
-            start = stop
-        file = f"{self.folder(space)}/segments/{segment}/{_data_name(out.ndim)}"
+        pieces = [
+            (places[start].row * space.row_bytes, as_bytes(out[start:stop]))
+            for start, stop in neighbours(places)
+        ]
+        file = f"{self.folder(space)}/segments/{segment}/{data_name(out.ndim)}"
         with self._damage_named(space, segment):
             self.files.read_into(file, pieces)
             for row, place in zip(out, places, strict=True):
@@ -403,7 +348,7 @@ class Store:
                     f"segment {segment} of {space.label} in {self.root} cannot be read: {reason(error)}"
                 ) from None
             raise self._damaged(space, segment, "it is not there") from None
-        except _MALFORMED as error:
+        except MALFORMED as error:
             said = str(error) or type(error).__name__
             raise self._damaged(space, segment, said.splitlines()[0]) from None
 
@@ -457,7 +402,7 @@ class Store:
                 space = Space.from_json(json.loads(content))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
-            except _MALFORMED:
+            except MALFORMED:
                 return None
             return space if space.fingerprint == name else None
 
@@ -466,95 +411,3 @@ class Store:
             return [space for space in self.files.map(described, names) if space]
         except OSError as error:
             raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None
-
-
-def checksum(row: np.ndarray) -> int:
-    """CRC-32C of a contiguous row's bytes."""
-    import google_crc32c
-
-    return int(google_crc32c.value(np.ascontiguousarray(row)))
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that begins with a page of memory, as rows in the system's cache do.
-
-    Copies between places that lie differently in their pages take up to half as long again.
-    """
-    count = dtype.itemsize * math.prod(shape)
-    memory = np.empty(count + PAGE, np.uint8)
-    start = -memory.ctypes.data % PAGE
-    return memory[start : start + count].view(dtype).reshape(shape)
-
-
-def _bytes(rows: np.ndarray) -> memoryview:
-    """The memory of contiguous rows."""
-    return rows.reshape(-1).view(np.uint8).data
-
-
-def _data_name(dimensions: int) -> str:
-    """The file of an array's only chunk."""
-    return "/".join(["c", *["0"] * dimensions])
-
-
-@cache
-def _metadata(shape: tuple[int, ...], dtype: str) -> bytes:
-    """The zarr.json of an array of one uncompressed chunk."""
-    import zarr
-    from zarr.storage import MemoryStore
-
-    files: dict[str, Any] = {}
-    zarr.create_array(
-        store=MemoryStore(files),
-        shape=shape,
-        dtype=dtype,
-        chunks=shape,
-        compressors=None,
-        filters=None,
-        fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
-        zarr_format=3,
-    )
-    return bytes(files["zarr.json"].to_bytes())
-
-
-def _check_metadata(text: bytes, space: Space, rows: int) -> None:
-    """Refuse a segment that is no plain array of at least so many of the space's rows.
-
-    Read here and not by zarr, whose import and asynchronous machinery cost more than the rows.
-    """
-    meta = json.loads(text)
-    shape = tuple(meta["shape"])
-    if shape[1:] != space.shape or shape[0] < rows:
-        raise ValueError(f"it holds {shape}")
-    if meta["data_type"] != space.dtype:
-        raise ValueError(f"it holds {meta['data_type']}")
-    codecs = [codec["name"] for codec in meta["codecs"]]
-    if codecs != ["bytes"] or tuple(meta["chunk_grid"]["configuration"]["chunk_shape"]) != shape:
-        raise ValueError("it is laid out in another way")
-
-
-def _finite(values: np.ndarray) -> bool:
-    flat = values.reshape(-1)
-    pieces = (flat[start : start + CHECKED] for start in range(0, flat.size, CHECKED))
-    if values.dtype == np.float16:  # numpy's own test is an order of magnitude slower here
-        # infinity and NaN have the largest bits, of the numbers above zero and of those below
-        return all(
-            p.view(np.int16).max() < 0x7C00 and p.view(np.uint16).max() < 0xFC00 for p in pieces
-        )
-    return all(bool(np.isfinite(piece).all()) for piece in pieces)
-
-
-class _explained:
-    """Turns refusals to write into a line about the store."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError):
-            raise StoreError(
-                f"cannot write to the store at {self.store.root}: {self.store.said(error)}: mend that or "
-                "set features.store to another place, and run again; what was stored before is kept"
-            ) from None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.index import Index, Places, Preference
+from cache.index import Checksums, Index, Places, Preference
 from cache.keys import Keys
 from cache.layout import Location, Space
 from cache.store import DamagedSegmentError, Store
@@ -27,35 +27,11 @@ _REPAIR = (
 """What to do where nothing was done yet."""
 
 
-class Rows(Mapping[str, int]):
-    """Rows of one space that a receipt vouches for: checksum by key, keys sorted.
-
-    Args:
-        keys: of n rows, sorted.
-        crcs: (n,) uint32.
-    """
-
-    def __init__(self, keys: Keys, crcs: NDArray[np.uint32]) -> None:
-        self.sorted_keys, self.crcs = keys, crcs
-
-    @classmethod
-    def read(cls, path: Path, label: str) -> Rows:
-        """The rows of a label in a receipt's file."""
-        parts = list(_read_parts(path, label))
-        crcs = [crc for _, crc in parts] or [np.zeros(0, np.uint32)]
-        return cls(Keys.join([keys for keys, _ in parts]), np.concatenate(crcs))
-
-    def __getitem__(self, key: str) -> int:
-        place = Keys.of([key]).places_in(self.sorted_keys)[0]
-        if place < 0:
-            raise KeyError(key)
-        return int(self.crcs[place])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.sorted_keys)
-
-    def __len__(self) -> int:
-        return len(self.sorted_keys)
+def _read_rows(path: Path, label: str) -> Checksums:
+    """The rows of a label in a receipt's file."""
+    parts = list(_read_parts(path, label))
+    crcs = [crc for _, crc in parts] or [np.zeros(0, np.uint32)]
+    return Checksums(Keys.join([keys for keys, _ in parts]), np.concatenate(crcs))
 
 
 def _read_parts(path: Path, label: str) -> Iterator[tuple[Keys, NDArray[np.uint32]]]:
@@ -121,17 +97,17 @@ class Located:
         )
 
 
-class _RowsByLabel(Mapping[str, Rows]):
-    """Rows of a receipt's labels, each read when it is asked for, then kept."""
+class _RowsByLabel(Mapping[str, Checksums]):
+    """Checksums of a receipt's labels, each read when it is asked for, then kept."""
 
     def __init__(self, path: Path, labels: Iterable[str]) -> None:
         self._path = path
-        self._rows: dict[str, Rows | None] = dict.fromkeys(labels)
+        self._rows: dict[str, Checksums | None] = dict.fromkeys(labels)
 
-    def __getitem__(self, label: str) -> Rows:
+    def __getitem__(self, label: str) -> Checksums:
         rows = self._rows[label]
         if rows is None:
-            rows = self._rows[label] = Rows.read(self._path, label)
+            rows = self._rows[label] = _read_rows(self._path, label)
         return rows
 
     def __iter__(self) -> Iterator[str]:
@@ -157,7 +133,7 @@ class Receipt:
     path: Path
     root: Path
     spaces: Mapping[str, Space]
-    rows: Mapping[str, Rows]
+    rows: Mapping[str, Checksums]
     against: Mapping[str, Any]
 
     def space(self, label: str) -> Space:
@@ -291,6 +267,22 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None
+
+
+def needed_rows(projects: Iterable[Path] = (Path(),)) -> dict[str, list[Checksums]]:
+    """Keys and checksums by fingerprint of all rows that the receipts of some projects name.
+
+    Raises:
+        StoreError: a receipt is missing or damaged, so that nobody knows what is needed.
+    """
+    needed: dict[str, list[Checksums]] = {}
+    for project in projects:
+        for artefact in ARTEFACTS:
+            if artefact.receipt:
+                receipt = read_receipt(artefact, project)
+                for label, space in receipt.spaces.items():
+                    needed.setdefault(space.fingerprint, []).append(receipt.rows[label])
+    return needed
 
 
 def lost_rows(

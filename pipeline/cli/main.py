@@ -15,9 +15,9 @@ from fade import __version__
 from fade.errors import FadeError, ParameterError, StoreError, plain
 
 if TYPE_CHECKING:
+    from cache.maintenance import SpaceCheck
     from fade.types import Trial
     from pipeline.inference.predictor import Predictor
-    from pipeline.inventory import SpaceCheck
 
 # what is heavy is imported by the command that needs it, so that help comes at once
 
@@ -663,7 +663,7 @@ def info(store: StorePlace = None, as_json: Json = False) -> None:
     """List what the feature store holds."""
     from dataclasses import asdict
 
-    from pipeline.inventory import describe, open_store
+    from cache.maintenance import describe, open_store
 
     spaces = describe(open_store(_store_root(store)))
     if as_json:
@@ -697,9 +697,9 @@ def verify(
     """Read everything in the feature store back, and account for every row; nothing is changed."""
     from dataclasses import asdict
 
+    from cache.maintenance import open_store, undescribed, withdraw_damaged
+    from cache.maintenance import verify as verify_space
     from pipeline.artefacts.receipts import lost_rows, void_receipts
-    from pipeline.inventory import nameless, open_store, withdraw_damaged
-    from pipeline.inventory import verify as verify_space
 
     opened = open_store(_store_root(store))
     checks = []
@@ -708,7 +708,7 @@ def verify(
         checks.append(check)
         if not as_json:
             _echo_check(check)
-    orphans = nameless(opened)
+    orphans = undescribed(opened)
     lost = lost_rows(opened, damaged={check.fingerprint: check.damaged for check in checks})
     if repair:
         withdraw_damaged(opened, checks)
@@ -717,7 +717,12 @@ def verify(
         _write_json(
             {
                 "spaces": [
-                    {**asdict(check), "damaged": list(check.damaged.values())} for check in checks
+                    {
+                        **asdict(check),
+                        "damaged": list(check.damaged.values()),
+                        "strange": check.unrecognized,  # as it was called before
+                    }
+                    for check in checks
                 ],
                 "nameless": orphans,
                 "lost": [{"receipt": str(path), "reason": line} for path, line in lost],
@@ -752,7 +757,7 @@ def _echo_check(check: SpaceCheck) -> None:
         _echo(f"damaged: {line}")
     for segment in check.unpublished:
         _echo(f"no index entry: segments/{segment} (of a killed or a running writer)")
-    for name in check.strange:
+    for name in check.unrecognized:
         _echo(f"publishes nothing: index/{name} (cut short, or no index entry)")
 
 
@@ -765,8 +770,8 @@ def copy_rows(
     """Copy what one feature store lacks from another one."""
     from dataclasses import asdict
 
+    from cache.maintenance import copy, open_store
     from cache.store import Store
-    from pipeline.inventory import copy, open_store
 
     copied = []
     for space in copy(open_store(_place(source)), Store(_place(target))):
@@ -798,12 +803,12 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete leftovers of killed runs, and duplicates."""
-    from pipeline.artefacts.receipts import void_receipts
-    from pipeline.inventory import needed_rows, open_store, prunable, remove
+    from cache.maintenance import find_removable, open_store, remove
+    from pipeline.artefacts.receipts import needed_rows, void_receipts
 
     opened = open_store(_store_root(store))
     needed = needed_rows([Path(), *(keep or ())]) if unused else None
-    removals = prunable(opened, needed=needed, everything=everything)
+    removals = find_removable(opened, needed=needed, everything=everything)
     groups: dict[tuple[str, str], list[int]] = {}
     for removal in removals:
         groups.setdefault((removal.label, removal.reason), []).append(removal.bytes)

@@ -337,8 +337,8 @@ def _cached_hub(what: str, repository: str, file: str | None) -> Finding:
 
 
 def _store(params: Params) -> Iterator[Finding]:
+    from cache.maintenance import describe
     from pipeline.artefacts.catalogue import store_root
-    from pipeline.inventory import describe
 
     root = store_root(params.features.store)
     if isinstance(root, str):
@@ -373,8 +373,8 @@ def _store(params: Params) -> Iterator[Finding]:
 
 
 def _store_url(url: str) -> Iterator[Finding]:
+    from cache.maintenance import describe
     from cache.store import Store
-    from pipeline.inventory import describe
 
     store = Store(url)
     spaces = describe(store)

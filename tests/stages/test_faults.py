@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cache import maintenance
 from cache.store import Store
-from pipeline import inventory
 from pipeline.artefacts.catalogue import ARTEFACTS
 from tests.forks import End, Forks, Run
 from tests.projects import STAGES
 from tests.stages.undisturbed import BLOCK, Undisturbed, files, rows
 
-YEARS = 10 * 365 * inventory.DAY
+YEARS = 10 * 365 * maintenance.DAY
 
 
 @contextmanager
@@ -253,10 +253,10 @@ def test_pruning_with_a_clock_that_jumped(
     entry = sorted((folder / ".fade" / "store" / store.folder(space) / "index").glob("*.json"))[0]
     keys, text = json.loads(entry.read_text())["keys"], entry.read_text()
     entry.unlink()  # the writer is just about to publish
-    assert inventory.prunable(store) == []
-    removals = inventory.prunable(store, now=time.time() + YEARS)
+    assert maintenance.find_removable(store) == []
+    removals = maintenance.find_removable(store, now=time.time() + YEARS)
     assert {removal.reason for removal in removals} == {"unpublished"}
-    inventory.remove(store, removals)
+    maintenance.remove(store, removals)
     entry.write_text(text)
     assert set(store.index(space)) - set(store.readable(space)) == set(keys)
     assert entry.exists()  # to look is not to repair
@@ -265,8 +265,8 @@ def test_pruning_with_a_clock_that_jumped(
     # files from the future are kept by everybody but --all
     (folder / ".fade" / "store" / "store.json.0.part").write_text("x")
     os.utime(folder / ".fade" / "store" / "store.json.0.part", (time.time() + YEARS,) * 2)
-    assert inventory.prunable(store) == []
-    assert inventory.prunable(store, everything=True)
+    assert maintenance.find_removable(store) == []
+    assert maintenance.find_removable(store, everything=True)
 
 
 def repro(folder: Path, forks: Forks) -> list[End]:

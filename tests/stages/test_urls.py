@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cache.maintenance import describe, verify
 from cache.store import Store
 from fade.errors import StoreError
 from pipeline.artefacts.catalogue import ARTEFACTS, MANIFEST, TEST
@@ -17,7 +18,6 @@ from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.cli.main import main
 from pipeline.compute.launch import close_sessions
-from pipeline.inventory import describe, verify
 from tests.machines import Machines
 from tests.objectstore import SECRET, Bucket, Fault, open_bucket
 from tests.projects import GOLDEN, STAGES, changed, golden_params, project, run_stages

@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.files import Listed, Place, reason
-from cache.index import Places, Published
+from cache.index import Checksums, Places, Published
 from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
-from pipeline.artefacts.catalogue import ARTEFACTS
-from pipeline.artefacts.receipts import Rows, read_receipt
 
 DAY = 24 * 60 * 60
 """Seconds after which files that nothing names are no longer taken for a running writer's."""
@@ -25,8 +22,8 @@ VERIFY_BYTES = 64 << 20
 """Read at once by :func:`verify`."""
 
 Reason = Literal["unpublished", "duplicate", "damaged", "unused"]
-Needed = Mapping[str, Sequence[Rows]]
-"""Keys and checksums of rows, by the fingerprint of their space; one part for each receipt."""
+Needed = Mapping[str, Sequence[Checksums]]
+"""Keys and checksums of rows, by the fingerprint of their space; in parts."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class SpaceCheck:
         copies: sound rows beyond these, of other segments.
         damaged: a line on each segment that is published and damaged or gone, by its name.
         unpublished: segments without an index entry: left by a kill, or of a writer at work.
-        strange: files of the index that publish nothing: cut short, damaged, or no entries.
+        unrecognized: files of the index that publish nothing: cut short, damaged, or no entries.
     """
 
     label: str
@@ -68,7 +65,7 @@ class SpaceCheck:
     copies: int
     damaged: Mapping[str, str]
     unpublished: tuple[str, ...]
-    strange: tuple[str, ...]
+    unrecognized: tuple[str, ...]
 
 
 def open_store(root: Place) -> Store:
@@ -242,7 +239,7 @@ class Removal:
     bytes: int
 
 
-def nameless(store: Store) -> list[str]:
+def undescribed(store: Store) -> list[str]:
     """Folders of spaces whose description is gone or damaged, so that nobody reads their rows.
 
     Raises:
@@ -255,7 +252,7 @@ def nameless(store: Store) -> list[str]:
     return sorted(set(names) - {space.fingerprint for space in store.spaces()})
 
 
-def prunable(
+def find_removable(
     store: Store,
     *,
     needed: Needed | None = None,
@@ -269,7 +266,7 @@ def prunable(
 
     Args:
         store: that may be written to meanwhile.
-        needed: the rows to keep; None keeps all. Text embeddings are kept in any case: no receipt
+        needed: the rows to keep; None keeps all. Text embeddings are kept in any case: nobody
             names them, and they are small.
         everything: take files younger than a day too; only safe while nothing runs.
         now: seconds since the epoch; default: the present.
@@ -287,7 +284,7 @@ def prunable(
     found: list[Removal] = []
     for space in store.spaces():
         part = by_space.get(space.fingerprint, [])
-        for label, why, group in _prunable(store, space, part, needed):
+        for label, why, group in _find_removable(store, space, part, needed):
             found += _removals(label, why, group, newest)
     for file in by_space.get("", []):
         if file.name.endswith(".part"):
@@ -295,7 +292,7 @@ def prunable(
     return found
 
 
-def _prunable(
+def _find_removable(
     store: Store, space: Space, files: Iterable[Listed], needed: Needed | None
 ) -> Iterator[tuple[str, Reason, list[Listed]]]:
     """Label, reason and files of what nobody reads, whatever its age."""
@@ -310,7 +307,7 @@ def _prunable(
     rows = Published.of(store.entries(space))
     text = space.description.get("kind") == "text"
     keep = None if needed is None or text else needed.get(space.fingerprint, ())
-    number, wanted = _numbered(rows, keep)
+    number, wanted = _factorize(rows, keep)
     repeated = wanted & (np.bincount(number, minlength=len(wanted)) > 1)
     served = np.zeros(len(wanted), bool)
     damaged: list[tuple[NDArray[np.intp], list[Listed]]] = []
@@ -353,26 +350,26 @@ def _is_sound(store: Store, space: Space, places: Places) -> bool:
     return True
 
 
-def _numbered(
-    rows: Published, needed: Sequence[Rows] | None
+def _factorize(
+    rows: Published, needed: Sequence[Checksums] | None
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """A number for each row, the same for equal ones, and for each number whether it is needed.
 
     Rows of other machines may differ in their last bits: only those of the same checksum are equal.
     """
     first, key_numbers = rows.keys.numbered()
-    pairs, numbers = np.unique(_paired(key_numbers, rows.places.crcs), return_inverse=True)
+    pairs, numbers = np.unique(_as_numbers(key_numbers, rows.places.crcs), return_inverse=True)
     if needed is None:
         return numbers, np.ones(len(pairs), bool)
     keys = rows.keys.take(first)
     wanted = np.zeros(len(pairs), bool)
     for part in needed:
         at = part.sorted_keys.places_in(keys)
-        wanted |= np.isin(pairs, _paired(at[at >= 0], part.crcs[at >= 0]))
+        wanted |= np.isin(pairs, _as_numbers(at[at >= 0], part.crcs[at >= 0]))
     return numbers, wanted
 
 
-def _paired(key_numbers: NDArray[np.integer], crcs: NDArray[np.uint32]) -> NDArray[np.int64]:
+def _as_numbers(key_numbers: NDArray[np.integer], crcs: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Number of a key and checksum in one."""
     return key_numbers.astype(np.int64) << 32 | crcs
 
@@ -385,7 +382,7 @@ def _removals(label: str, why: Reason, files: Sequence[Listed], newest: float) -
 
 
 def remove(store: Store, removals: Iterable[Removal]) -> None:
-    """Delete what :func:`prunable` found.
+    """Delete what :func:`find_removable` found.
 
     Raises:
         StoreError: the system refuses.
@@ -397,19 +394,3 @@ def remove(store: Store, removals: Iterable[Removal]) -> None:
         store.files.delete([name for part in names for name in part[1:]])
     except OSError as error:
         raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None
-
-
-def needed_rows(projects: Iterable[Path] = (Path(),)) -> dict[str, list[Rows]]:
-    """Keys and checksums by fingerprint of all rows that the receipts of some projects name.
-
-    Raises:
-        StoreError: a receipt is missing or damaged, so that nobody knows what is needed.
-    """
-    needed: dict[str, list[Rows]] = {}
-    for project in projects:
-        for artefact in ARTEFACTS:
-            if artefact.receipt:
-                receipt = read_receipt(artefact, project)
-                for label, space in receipt.spaces.items():
-                    needed.setdefault(space.fingerprint, []).append(receipt.rows[label])
-    return needed

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cache import maintenance
 from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
-from pipeline import inventory
 from pipeline.artefacts.catalogue import ARTEFACTS, REFERENCES, TEST
 from pipeline.artefacts.receipts import read_receipt, write_receipt
 from pipeline.cli.main import main
@@ -52,7 +52,7 @@ def fade(store: Store, *arguments: str) -> int:
 
 
 def in_days(days: float) -> float:
-    return time.time() + days * inventory.DAY
+    return time.time() + days * maintenance.DAY
 
 
 def test_a_sound_store(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,20 +132,20 @@ def test_leftovers_go_when_they_are_old(store: Store) -> None:
     store.withdraw(SPACE, lost)
     store.files.write("0.part", b"x")
     store.files.write(f"{store.folder(SPACE)}/space.json.0.part", b"x")
-    assert inventory.prunable(store) == []
-    removals = inventory.prunable(store, now=in_days(2))
+    assert maintenance.find_removable(store) == []
+    removals = maintenance.find_removable(store, now=in_days(2))
     assert sorted((r.label, r.reason) for r in removals) == [
         ("numbers", "duplicate"), ("numbers", "unpublished"), ("numbers", "unpublished"),
         ("store", "unpublished"),
     ]  # fmt: skip
     before = sum(file.bytes for file in store.files.list(""))
-    inventory.remove(store, removals)
+    maintenance.remove(store, removals)
     after = sum(file.bytes for file in store.files.list(""))
     assert before - after == sum(removal.bytes for removal in removals)
     assert sorted(store.index(SPACE)) == list("abc")[:2]
     assert store.files.names(f"{store.folder(SPACE)}/segments").folders.count(second) == 0
     assert store.index(SPACE)["b"].segment == first
-    assert inventory.prunable(store, everything=True) == []
+    assert maintenance.find_removable(store, everything=True) == []
 
 
 def test_copying(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +170,9 @@ def test_copying(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str
         again = Store(place)
         assert sorted(again.index(SPACE)) == list("abce")
         assert (
-            inventory.verify(again, SPACE).damaged == inventory.verify(again, OTHER).damaged == {}
+            maintenance.verify(again, SPACE).damaged
+            == maintenance.verify(again, OTHER).damaged
+            == {}
         )
     hurt = write(store, "f")
     store.files.delete([f"{store.folder(SPACE)}/segments/{hurt}/c/0/0"])
@@ -195,11 +197,11 @@ def test_a_copy_takes_what_is_sound(store: Store, tmp_path: Path) -> None:
     target = Store(tmp_path / "target")
     for _ in range(2):
         with pytest.raises(DamagedSegmentError, match=f"segment {hurt}"):
-            list(inventory.copy(store, target))
+            list(maintenance.copy(store, target))
         assert set(target.index(SPACE)) == set("abc") - {lost}
     assert [(file.name, file.bytes) for file in store.files.list("")] == before
     write(store, lost)
-    list(inventory.copy(Store(store.root), target))
+    list(maintenance.copy(Store(store.root), target))
     assert sorted(target.index(SPACE)) == list("abc")
 
 
@@ -213,7 +215,7 @@ def test_other_bits_are_no_duplicate(store: Store) -> None:
         write(store, "a", value=1)
     crc = next(iter(read_receipt(TEST).rows["numbers"].values()))
     write_receipt(other, store, {SPACE: ["a"]})
-    inventory.remove(store, inventory.prunable(store, everything=True))
+    maintenance.remove(store, maintenance.find_removable(store, everything=True))
     assert len(list(store.entries(SPACE))) == 2
     (place,) = read_receipt(TEST).locate(store, "numbers", ["a"]).values()
     assert place.crc == crc
@@ -289,5 +291,5 @@ def test_two_runs_at_once_lose_nothing(store: Store, tmp_path: Path) -> None:
         places = receipt.locate(store, "numbers", keys)
         rows = store.read(SPACE, list(places.values()))
         assert rows[:, 0].tolist() == [float(key) for key in keys]
-    assert inventory.verify(store, SPACE).damaged == {}
+    assert maintenance.verify(store, SPACE).damaged == {}
     assert not [file for file in store.files.list("") if file.name.endswith(".part")]
