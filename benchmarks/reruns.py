@@ -226,14 +226,11 @@ def _scoring(machine: Machine, tests: int) -> list[Row]:
     receipts = importlib.import_module("pipeline.artefacts.receipts")
     vision = importlib.import_module("pipeline.scoring.vision")
     store, receipt = _store(params), receipts.read_receipt(TEST)
-    work = vision.plan_vision(params, receipt, store)
+    work = vision.plan_vision(params, receipt, store.readable)
     assert not work.lacking  # all maps are there
-    shutil.rmtree(Path(store.root) / store.folder(work.output))
-    work = vision.plan_vision(params, receipt, store)
-    features = [receipt.located(store, space.label) for space in work.features]
-    tasks = [
-        task for plan in work.plans for task in scoring._tasks(plan, work, features, store.root)
-    ]
+    shutil.rmtree(Path(store.root) / store.folder(work.plans[0].output))
+    work = vision.plan_vision(params, receipt, store.readable)
+    tasks = list(work.tasks(receipt, store))
 
     def timed(kind: str, workers: int, function: Any, work: Sequence[Any]) -> float:
         cluster = ClusterParams(kind=kind, workers=workers, threads_per_worker=1)  # type: ignore[arg-type]
@@ -243,7 +240,7 @@ def _scoring(machine: Machine, tests: int) -> list[Row]:
 
     timed("threads", 2, scoring.score_block, tasks[:2])
     ours = timed("threads", 2, scoring.score_block, tasks)
-    patches, dim = tasks[0].features[0].shape
+    patches, dim = tasks[0].block.features[0].shape
     query = np.random.default_rng(0).standard_normal((patches, dim), np.float32)
     product = seconds(lambda: query @ query.T, 5)
     read = tests * patches * dim * 2 * 2 / machine.memory

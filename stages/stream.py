@@ -34,7 +34,10 @@ def run(params: Params) -> None:
         write_receipt(STREAMED, store, {})
         return
     receipt = read_receipt(TEST)
-    work = Streaming(plan_language(params, receipt, store), plan_vision(params, receipt, store))
+    works = [plan(params, receipt, store.repair) for plan in (plan_language, plan_vision)]
+    for one in works:
+        one.prepare(store)
+    work = Streaming([plan for one in works for plan in one.plans])
     on_cluster = params.cluster.distributed
     encoder = load_encoder(params, "cpu" if on_cluster else None)
     aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
@@ -71,7 +74,7 @@ def run(params: Params) -> None:
             f"{summarise(problems)} (all other images are scored; repair or remove these and run "
             "again)"
         )
-    write_receipt(STREAMED, store, work.needed())
+    write_receipt(STREAMED, store, {**works[0].needed(), **works[1].needed()})
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def _count_work(module: Any, note: Callable[[int], int]) -> None:
         Encoder.encode_texts, lambda encoder, texts: len(texts)
     )
     if hasattr(module, "score_block"):
-        size = lambda task: len(task.keys) * len(getattr(task, "against", "1"))  # noqa: E731
+        size = lambda task: len(task.keys) * len(task.against)  # noqa: E731
         module.score_block = noted(module.score_block, size)
 
 

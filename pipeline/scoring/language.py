@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cache.keys import Keys
-from cache.layout import Group, Space, group_needs
-from cache.store import Store
+from cache.layout import Space, group_needs
 from fade.maps import merge_sizes
 from fade.text import TextClassifier
 from pipeline.artefacts.catalogue import CATEGORIES
@@ -19,86 +17,80 @@ from pipeline.artefacts.tables import read_json
 from pipeline.config.schema import Params
 from pipeline.dataset.images import scored_by_category
 from pipeline.scoring.components import language_map_space, language_score_space, patch_grid
-from pipeline.scoring.texts import TextIndex, uses
+from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
+from pipeline.scoring.texts import TextIndex, classifier_path, open_classifier, uses
 
 ROWS = 256
 """Tokens are classified by so many, which makes the sums of each independent of the others."""
 
 
+BLOCK_IMAGES = 256
+"""Images that one task classifies at most."""
+
+
 @dataclass(frozen=True)
-class LanguagePlan:
-    """The work of one use of text.
+class LanguageScorer:
+    """Text classifiers, by their files."""
 
-    Attributes:
-        output: space of the components.
-        labels: of the features.
-        features: their spaces.
-        classifiers: digest by category.
-        groups: images by the classifiers that they need, whose digests stand for spaces.
-        missing: for each group (images, classifiers), whether the store lacks the component.
-    """
+    name: str
+    classifiers: tuple[Path, ...]
 
-    output: Space
-    labels: Sequence[str]
-    features: Sequence[Space]
-    classifiers: Mapping[str, str]
-    groups: Sequence[Group]
-    missing: Sequence[NDArray[np.bool_]]
-
-    @property
-    def lacking(self) -> int:
-        """How many components the store lacks."""
-        return sum(int(np.count_nonzero(lacks)) for lacks in self.missing)
-
-    @property
-    def total(self) -> int:
-        """How many components there are."""
-        return sum(lacks.size for lacks in self.missing)
-
-    def keys(self) -> Keys:
-        """Keys of all components."""
-        return Keys.join(
-            [group.keys.joined(digest) for group in self.groups for digest in group.spaces]
-        )
+    def rows(
+        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """See :class:`pipeline.scoring.plan.Scorer`."""
+        found = [
+            language_rows(open_classifier(path), output, features, vectors)
+            for path in self.classifiers
+        ]
+        return np.stack(found, axis=1).reshape(-1, *output.shape)
 
 
-def plan_language(params: Params, receipt: Receipt, store: Store) -> list[LanguagePlan]:
+class LanguagePlan(ComponentPlan):
+    """The work of one use of text; images are compared with the classifiers of their category."""
+
+    def scorer(self, against: Sequence[str]) -> LanguageScorer:
+        """See :class:`ComponentPlan`."""
+        name = self.output.label.removeprefix("language-")
+        return LanguageScorer(name, tuple(classifier_path(d).absolute() for d in against))
+
+    def block_size(self) -> tuple[dict[str, int], int]:
+        """See :class:`ComponentPlan`."""
+        read = sum(space.row_bytes for space in self.features)
+        return {digest: read for group in self.groups for digest in group.spaces}, BLOCK_IMAGES
+
+
+def plan_language(params: Params, receipt: Receipt, index_of: IndexOf) -> ComponentWork:
     """The work of each use of text that the parameters have.
 
     Args:
         params: of the run.
         receipt: of the scored images' features, whose spaces count.
-        store: of the components.
+        index_of: what the store has of the components.
 
     Raises:
-        StoreError: the texts are of other parameters or weights, or the store lacks components and
-            cannot be written to.
+        StoreError: the texts are of other parameters or weights, or the store cannot be read.
     """
     images = scored_by_category()
     if not images or not uses(params):
-        return []
+        return ComponentWork()
     text = TextIndex.read()
     weights = next(iter(receipt.spaces.values())).description["weights"]
     text.check(params, weights, read_json(CATEGORIES.path)["categories"])
     plans = []
+    against = {}
     for use in uses(params):
         if use == "classification":
-            labels = [params.classification_feature().label]
-            output = language_score_space(receipt.space(labels[0]))
+            features: tuple[Space, ...] = (receipt.space(params.classification_feature().label),)
+            output = language_score_space(features[0])
         else:
-            labels = [feature.label for feature in params.language_features()]
-            output = language_map_space([receipt.space(label) for label in labels])
-        of = text.classifiers[use]
+            features = tuple(receipt.space(f.label) for f in params.language_features())
+            output = language_map_space(features)
+        of = against[output.label] = text.classifiers[use]
         groups = group_needs([(keys, [of[category]]) for category, keys in images.items()])
-        index = store.repair(output)
-        missing = [
-            np.stack([~index.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
-            for group in groups
-        ]
-        features = [receipt.space(label) for label in labels]
-        plans.append(LanguagePlan(output, labels, features, of, groups, missing))
-        store.prepare({output: plans[-1].lacking})
-    return plans
+        missing = missing_components(groups, index_of(output))
+        plans.append(LanguagePlan(output, features, groups, missing))
+    return ComponentWork(plans, against)
 
 
 def language_rows(

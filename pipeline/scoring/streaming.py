@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -20,41 +19,14 @@ from fade.types import Feature
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import Source
 from pipeline.features.extraction import ENCODER, Extraction, worker_encoder
-from pipeline.scoring.banks import Bank, Comparison
-from pipeline.scoring.components import component_key
-from pipeline.scoring.language import LanguagePlan, language_rows
-from pipeline.scoring.texts import classifier_path, open_classifier
-from pipeline.scoring.vision import VisionWork, vision_rows
+from pipeline.scoring.plan import ComponentBlock, ComponentPlan
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
 
 
 @dataclass(frozen=True)
-class LanguageWork:
-    """Images that one classifier is to see."""
-
-    output: Space
-    classifier: Path
-    digest: str
-    features: tuple[Space, ...]
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class VisionMaps:
-    """Images of a category that are to be compared with the same references."""
-
-    output: Space
-    bank: Bank
-    against: tuple[str, ...]
-    comparisons: tuple[Comparison, ...]
-    features: tuple[Space, ...]
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Task:
+class StreamTask:
     """A block of images to be encoded and scored; paths are absolute.
 
     Attributes:
@@ -64,7 +36,7 @@ class Task:
         sources: of these images.
         features: of these spaces.
         aspect: of the run, where it is kept.
-        language, vision: what is to be made of the features.
+        blocks: what is to be made of the features.
     """
 
     store: Place
@@ -73,8 +45,7 @@ class Task:
     sources: tuple[Source, ...]
     features: tuple[tuple[Feature, Space], ...]
     aspect: Aspect | None
-    language: tuple[LanguageWork, ...]
-    vision: tuple[VisionMaps, ...]
+    blocks: tuple[ComponentBlock, ...]
 
 
 class _Held:
@@ -96,7 +67,7 @@ class _Held:
         return tuple(key for key in keys if key in known)
 
 
-def stream_block(task: Task, encoder: Encoder | None = None) -> list[str]:
+def stream_block(task: StreamTask, encoder: Encoder | None = None) -> list[str]:
     """Encode, score and store one block; what is wrong with images that were left out.
 
     Args:
@@ -121,20 +92,10 @@ def stream_block(task: Task, encoder: Encoder | None = None) -> list[str]:
         extraction.run([task.segment], len(task.segment.keys))
     store = Store(task.store)
     with threadpool_limits(limits=task.params.cluster.threads_per_worker):
-        for one in task.language:
-            keys = held.of(one.keys)
-            if keys:
-                vectors = [held.vectors(space, keys) for space in one.features]
-                classifier = open_classifier(one.classifier)
-                rows = language_rows(classifier, one.output, one.features, vectors)
-                store.write(one.output, [component_key(key, one.digest) for key in keys], rows)
-        for maps in task.vision:
-            keys = held.of(maps.keys)
-            if keys:
-                vectors = [held.vectors(space, keys) for space in maps.features]
-                rows = vision_rows(maps.bank, maps.comparisons, vectors)
-                names = [component_key(key, digest) for key in keys for digest in maps.against]
-                store.write(maps.output, names, rows)
+        for block in task.blocks:
+            if keys := held.of(block.keys):
+                vectors = [held.vectors(space, keys) for space in block.features]
+                replace(block, keys=keys).write(store, vectors)
     return extraction.problems
 
 
@@ -175,27 +136,14 @@ class Streaming:
     """All the work of a streaming run.
 
     Attributes:
-        language: plans of each use of text.
-        vision: plans of all categories, None where vision has no part.
+        plans: of all components.
     """
 
-    language: Sequence[LanguagePlan]
-    vision: VisionWork | None
+    plans: Sequence[ComponentPlan]
 
     def wanted(self) -> list[Wanted]:
-        """What images lack: of each use of text, then of each category."""
-        visions = self.vision.plans if self.vision else ()
-        return [
-            *(Wanted(plan.groups, plan.missing) for plan in self.language),
-            *(Wanted(plan.groups, plan.missing) for plan in visions),
-        ]
-
-    def needed(self) -> dict[Space, Keys]:
-        """Keys of all components by space."""
-        found = {plan.output: plan.keys() for plan in self.language}
-        if self.vision:
-            found[self.vision.output] = self.vision.keys()
-        return found
+        """What images lack of each plan."""
+        return [Wanted(plan.groups, plan.missing) for plan in self.plans]
 
     def tasks(
         self,
@@ -206,7 +154,7 @@ class Streaming:
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],
         aspect: Aspect | None,
-    ) -> Iterator[Task]:
+    ) -> Iterator[StreamTask]:
         """Tasks, each made when it is asked for.
 
         Args:
@@ -220,29 +168,12 @@ class Streaming:
         """
         for segment in segments:
             keys = Keys.of(segment.keys)
-            language = tuple(
-                LanguageWork(
-                    plan.output, classifier_path(digest).absolute(), digest,
-                    tuple(plan.features), tuple(lacking),
-                )
-                for plan, lacks in zip(self.language, wanted, strict=False)
-                for digests, lacking in lacks.of(keys).items()
-                for digest in digests
-            )  # fmt: skip
-            vision: list[VisionMaps] = []
-            for plan, lacks in zip(
-                self.vision.plans if self.vision else (), wanted[len(self.language) :], strict=True
-            ):
-                assert self.vision is not None
-                for against, lacking in lacks.of(keys).items():
-                    compared = tuple(plan.comparisons[digest] for digest in against)
-                    vision.append(
-                        VisionMaps(
-                            self.vision.output, plan.bank, against, compared,
-                            tuple(self.vision.features), tuple(lacking),
-                        )
-                    )  # fmt: skip
-            yield Task(
+            blocks = tuple(
+                plan.block(tuple(lacking), against)
+                for plan, lacks in zip(self.plans, wanted, strict=True)
+                for against, lacking in lacks.of(keys).items()
+            )
+            yield StreamTask(
                 store, params, segment, tuple(sources[key] for key in segment.keys),
-                tuple(features[space] for space in segment.spaces), aspect, language, tuple(vision),
+                tuple(features[space] for space in segment.spaces), aspect, blocks,
             )  # fmt: skip

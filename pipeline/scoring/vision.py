@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cache.index import Index
 from cache.keys import Keys
-from cache.layout import Group, Space, group_needs
-from cache.store import Store
+from cache.layout import Space, group_needs
 from pipeline.artefacts.catalogue import REFERENCES, SELECTION
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import read_table
@@ -22,85 +19,73 @@ from pipeline.dataset.images import by_category, calibration_images, test_images
 from pipeline.scoring.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
 from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.components import patch_grid, vision_map_space
+from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
+
+BLOCK_IMAGES = 64
+"""Images that one task compares at most."""
 
 
 @dataclass(frozen=True)
-class VisionPlan:
+class VisionScorer:
+    """A category's bank, and what of it images are compared with."""
+
+    bank: Bank
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def name(self) -> str:
+        """The category."""
+        return self.bank.category
+
+    def rows(
+        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """See :class:`pipeline.scoring.plan.Scorer`."""
+        return vision_rows(self.bank, self.comparisons, vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class VisionPlan(ComponentPlan):
     """The work on one category.
 
     Attributes:
         bank: of the category.
-        comparisons: by digest; digests stand for spaces.
-        groups: images by the comparisons that they need.
-        missing: for each group (images, comparisons), whether the store lacks the map.
+        comparisons: by digest.
     """
 
     bank: Bank
     comparisons: Mapping[str, Comparison]
-    groups: Sequence[Group]
-    missing: Sequence[NDArray[np.bool_]]
 
-    @property
-    def lacking(self) -> int:
-        """How many images the store lacks a map of."""
-        return sum(int(np.count_nonzero(lacks.any(axis=1))) for lacks in self.missing)
+    def scorer(self, against: Sequence[str]) -> VisionScorer:
+        """See :class:`ComponentPlan`."""
+        return VisionScorer(self.bank, tuple(self.comparisons[digest] for digest in against))
 
-    def keys(self) -> Keys:
-        """Keys of all maps."""
-        return Keys.join(
-            [group.keys.joined(digest) for group in self.groups for digest in group.spaces]
-        )
+    def block_size(self) -> tuple[dict[str, int], int]:
+        """See :class:`ComponentPlan`."""
+        read = sum(space.row_bytes for space in self.features)
+        each = -(-read // max(len(self.comparisons), 1))  # read once for all comparisons
+        return dict.fromkeys(self.comparisons, each), BLOCK_IMAGES
 
 
-@dataclass(frozen=True)
-class VisionWork:
-    """The work on all categories.
-
-    Attributes:
-        output: space of the maps.
-        features: spaces of the features, by size ascending.
-        plans: of the categories.
-        against: what is compared with, by category and trial; of references that are held out also
-            by image.
-    """
-
-    output: Space
-    features: Sequence[Space]
-    plans: Sequence[VisionPlan]
-    against: Mapping[str, Any]
-
-    @property
-    def lacking(self) -> int:
-        """How many images the store lacks a map of."""
-        return sum(plan.lacking for plan in self.plans)
-
-    def keys(self) -> Keys:
-        """Keys of all maps."""
-        return Keys.join([plan.keys() for plan in self.plans])
-
-
-def plan_vision(params: Params, receipt: Receipt, store: Store) -> VisionWork | None:
-    """What the parameters need of vision; None where vision has no part or there are no images.
+def plan_vision(params: Params, receipt: Receipt, index_of: IndexOf) -> ComponentWork:
+    """What the parameters need of vision; nothing where it has no part or there are no images.
 
     Args:
         params: of the run.
         receipt: of the scored images' features, whose spaces count.
-        store: of the maps.
+        index_of: what the store has of the maps.
 
     Raises:
-        StoreError: the store lacks maps and cannot be written to.
+        StoreError: artefacts of earlier stages are missing or damaged, or the store cannot be read.
     """
     if not params.needs_vision:
-        return None
+        return ComponentWork()
     tests, calibration = by_category(test_images()), by_category(calibration_images())
     if not tests and not calibration:
-        return None
-    features = [receipt.space(feature.label) for feature in params.vision_features()]
+        return ComponentWork()
+    features = tuple(receipt.space(feature.label) for feature in params.vision_features())
     output = vision_map_space(features)
-    plans, against = _plan(params, tests, calibration, features, store.repair(output))
-    work = VisionWork(output, features, plans, against)
-    store.prepare({output: sum(int(np.count_nonzero(m)) for plan in plans for m in plan.missing)})
-    return work
+    return _plan(params, tests, calibration, features, output, index_of(output))
 
 
 def vision_rows(
@@ -128,9 +113,10 @@ def _plan(
     params: Params,
     tests: Mapping[str, Keys],
     calibration: Mapping[str, Keys],
-    features: Sequence[Space],
-    present: Index,
-) -> tuple[list[VisionPlan], dict[str, Any]]:
+    features: tuple[Space, ...],
+    output: Space,
+    index: Index,
+) -> ComponentWork:
     """Plans of all categories, and what is compared with: by category and trial, and of references
     that are held out also by image.
     """
@@ -171,13 +157,10 @@ def _plan(
                 of_trial = held_out.setdefault(str(category), {})
                 of_trial.setdefault(comparison.trial.label, {})[key] = digest
         groups = group_needs(needs)
-        missing = [
-            np.stack([~present.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
-            for group in groups
-        ]
+        missing = missing_components(groups, index)
         bank = Bank(
             str(category), sizes, Bank.shared(params),
             root=Path.cwd(), grids=grids, device=params.runtime.device,
         )  # fmt: skip
-        plans.append(VisionPlan(bank, by_digest, groups, missing))
-    return plans, {"vision-map": against, "held-out": held_out}
+        plans.append(VisionPlan(output, features, groups, missing, bank, by_digest))
+    return ComponentWork(plans, {"vision-map": against, "held-out": held_out})

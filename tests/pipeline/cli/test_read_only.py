@@ -88,6 +88,8 @@ class Watch:
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
         if self.folder is None or event not in WRITES or not isinstance(args[0], str | os.PathLike):
             return
+        if event.startswith("os.") and isinstance(args[-1], int) and args[-1] >= 0:
+            return  # a name in a folder that is open elsewhere, as rmtree of temporary ones has it
         if event == "open" and not (
             args[2] & (os.O_WRONLY | os.O_RDWR) if isinstance(args[2], int) else args[1] != "r"
         ):

@@ -1,0 +1,244 @@
+"""Score components that a run needs: which images, what the store lacks, and the tasks for it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.files import Place
+from cache.index import Index
+from cache.keys import Keys
+from cache.layout import Group, Location, Space, segment_tasks
+from cache.store import Store
+from fade.bank import unit
+from pipeline.artefacts.receipts import Located, Receipt
+from pipeline.scoring.components import component_key
+
+BLOCK_BYTES = 64 << 20
+"""Features that one task reads at most."""
+IndexOf = Callable[[Space], Index]
+"""A space's index: ``Store.readable`` to know, ``Store.repair`` before components are computed."""
+
+
+class Scorer(Protocol):
+    """Makes components of images from their features; small, as it is sent to workers."""
+
+    @property
+    def name(self) -> str:
+        """What is worked on, for the progress of a run."""
+
+    def rows(
+        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Components of some images; those of one do not depend on which others there are.
+
+        Args:
+            output: space of the components.
+            features: spaces of the features.
+            vectors: of each feature (images, dim) or (images, patches, dim), L2-normalised.
+
+        Returns:
+            (images x comparisons, *output.shape), the comparisons of an image one after the other.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentBlock:
+    """Images of which one scorer makes components, and the segment that these become.
+
+    Attributes:
+        output: space of the components.
+        scorer: makes them.
+        against: what the scorer compares with, the second parts of the components' keys.
+        features: spaces of the features.
+        keys: of the images.
+    """
+
+    output: Space
+    scorer: Scorer
+    against: tuple[str, ...]
+    features: tuple[Space, ...]
+    keys: tuple[str, ...]
+
+    def write(self, store: Store, vectors: Sequence[np.ndarray]) -> None:
+        """Compute the components and store them.
+
+        Args:
+            store: where they go.
+            vectors: see :meth:`Scorer.rows`.
+        """
+        rows = self.scorer.rows(self.output, self.features, vectors)
+        keys = [component_key(key, against) for key in self.keys for against in self.against]
+        store.write(self.output, keys, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentTask:
+    """A block whose features are in the store; paths are absolute, as workers run elsewhere.
+
+    Attributes:
+        store: where features are, and components go.
+        block: the images.
+        places: of each feature where the images' rows lie.
+    """
+
+    store: Place
+    block: ComponentBlock
+    places: tuple[Sequence[Location], ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of the images."""
+        return self.block.keys
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """What each image is compared with."""
+        return self.block.against
+
+
+def score_block(task: ComponentTask) -> int:
+    """Compute and store one block; the number of images."""
+    store = Store(task.store)
+    pairs = zip(task.block.features, task.places, strict=True)
+    task.block.write(store, [unit(store.read(space, places)) for space, places in pairs])
+    return len(task.keys)
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentPlan(ABC):
+    """Components of one space that are made in the same way.
+
+    Attributes:
+        output: their space.
+        features: spaces of the features that they are made of.
+        groups: images by what they are compared with, whose digests stand for spaces.
+        missing: for each group (images, digests), whether the store lacks the component.
+    """
+
+    output: Space
+    features: tuple[Space, ...]
+    groups: Sequence[Group]
+    missing: Sequence[NDArray[np.bool_]]
+
+    @abstractmethod
+    def scorer(self, against: Sequence[str]) -> Scorer:
+        """What compares with these digests, in their order."""
+
+    @abstractmethod
+    def block_size(self) -> tuple[Mapping[str, int], int]:
+        """Bytes that an image stands for, by digest, and how many images a block has at most."""
+
+    @property
+    def lacking(self) -> int:
+        """How many images lack a component."""
+        return sum(int(np.count_nonzero(lacks.any(axis=1))) for lacks in self.missing)
+
+    @property
+    def lacking_components(self) -> int:
+        """How many components the store lacks."""
+        return sum(int(np.count_nonzero(lacks)) for lacks in self.missing)
+
+    @property
+    def total(self) -> int:
+        """How many components there are."""
+        return sum(lacks.size for lacks in self.missing)
+
+    def keys(self) -> Keys:
+        """Keys of all components."""
+        return Keys.join(
+            [group.keys.joined(digest) for group in self.groups for digest in group.spaces]
+        )
+
+    def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
+        """Some images to be compared with the same."""
+        return ComponentBlock(self.output, self.scorer(against), against, self.features, keys)
+
+    def blocks(self) -> Iterator[ComponentBlock]:
+        """All images that lack components, each block made when it is asked for."""
+        sizes, images = self.block_size()
+        for cut in segment_tasks(self.groups, self.missing, sizes, BLOCK_BYTES, images):
+            yield self.block(cut.keys, cut.spaces)
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentWork:
+    """All components that a stage brings up to date.
+
+    Attributes:
+        plans: of its parts.
+        against: what images are compared with, for the receipt.
+    """
+
+    plans: Sequence[ComponentPlan] = ()
+    against: Mapping[str, Any] | None = None
+
+    @property
+    def lacking(self) -> int:
+        """How many images lack a component, those of each plan counted."""
+        return sum(plan.lacking for plan in self.plans)
+
+    @property
+    def lacking_components(self) -> int:
+        """How many components the store lacks."""
+        return sum(plan.lacking_components for plan in self.plans)
+
+    @property
+    def total(self) -> int:
+        """How many components there are."""
+        return sum(plan.total for plan in self.plans)
+
+    def prepare(self, store: Store) -> None:
+        """Register the spaces that components will be written to.
+
+        Raises:
+            StoreError: components are lacking and cannot be written.
+        """
+        counts = {plan.output: 0 for plan in self.plans}
+        for plan in self.plans:
+            counts[plan.output] += plan.lacking_components
+        store.prepare(counts)
+
+    def needed(self) -> dict[Space, Callable[[], Keys]]:
+        """What makes the keys of all components, by space."""
+        outputs = dict.fromkeys(plan.output for plan in self.plans)
+        return {output: partial(self._keys, output) for output in outputs}
+
+    def _keys(self, output: Space) -> Keys:
+        return Keys.join([plan.keys() for plan in self.plans if plan.output == output])
+
+    def tasks(self, receipt: Receipt, store: Store) -> Iterator[ComponentTask]:
+        """Tasks for all that lacks, each made when it is asked for.
+
+        Args:
+            receipt: of the features.
+            store: where they are.
+
+        Raises:
+            DamagedSegmentError: features are gone or changed.
+        """
+        spaces: tuple[Space, ...] = ()
+        located: list[Located] = []
+        for plan in self.plans:
+            if not plan.lacking:
+                continue
+            if plan.features != spaces:
+                spaces = plan.features
+                located = [receipt.located(store, space.label).check() for space in spaces]
+            for block in plan.blocks():
+                places = tuple(found.places(block.keys).narrowed() for found in located)
+                yield ComponentTask(store.root, block, places)
+
+
+def missing_components(groups: Sequence[Group], index: Index) -> list[NDArray[np.bool_]]:
+    """For each group (images, digests), whether an index lacks the component."""
+    return [
+        np.stack([~index.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
+        for group in groups
+    ]
