@@ -17,8 +17,6 @@ SCHEMA = 2
 """Version of the store's files."""
 ENTRY_BYTES = 64 << 20
 """What an index entry holds at most: some 500,000 keys."""
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading JSON of another form raises."""
 
 
 def check_schema(text: bytes, root: Place) -> None:

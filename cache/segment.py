@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from cache.files import Files
 from cache.layout import Space
 from fade.errors import StoreError
 
+TEXT_BYTES = 1 << 20
+"""Largest size of store.json, space.json and zarr.json."""
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON of another form raises."""
 FINITE_VALUES = 1 << 17
 """Values that are looked at for NaN and infinity at once: so many stay in the processor's cache."""
 PAGE = 4096
@@ -81,6 +86,41 @@ def check_metadata(text: bytes, space: Space, rows: int) -> None:
     codecs = [codec["name"] for codec in meta["codecs"]]
     if codecs != ["bytes"] or tuple(meta["chunk_grid"]["configuration"]["chunk_shape"]) != shape:
         raise ValueError("it is laid out in another way")
+
+
+def truncated_segments(
+    files: Files, folder: str, space: Space, rows: Mapping[str, int]
+) -> set[str]:
+    """Segments that are gone, too small for their rows, or (in a folder) not described.
+
+    Args:
+        files: of the store.
+        folder: that the segments lie in.
+        space: of the rows.
+        rows: how many each segment should hold.
+
+    Raises:
+        OSError: the files cannot be reached.
+    """
+
+    def is_described(segment: str, count: int) -> bool:
+        try:
+            text = files.read(f"{folder}/{segment}/zarr.json", TEXT_BYTES)
+            check_metadata(text, space, count)
+        except (FileNotFoundError, *MALFORMED):
+            return False
+        return True
+
+    parts = ("zarr.json", data_name(1 + len(space.shape)))
+    sizes = iter(files.sizes(folder, [f"{segment}/{part}" for segment in rows for part in parts]))
+    return {
+        segment
+        for (segment, count), metadata, data in zip(rows.items(), sizes, sizes, strict=True)
+        if metadata < 0
+        or data < count * space.row_bytes
+        # an object is never cut short, and reading all of these would take long
+        or not (files.remote or is_described(segment, count))
+    }
 
 
 def checked_rows(space: Space, keys: Sequence[str], rows: np.ndarray) -> np.ndarray:

@@ -27,12 +27,14 @@ from typing import Any
 import numpy as np
 
 from cache.damage import DamagedSegmentError
-from cache.entries import ENTRY_BYTES, MALFORMED, SCHEMA, check_schema, decode_entry, encode_entry
+from cache.entries import ENTRY_BYTES, SCHEMA, check_schema, decode_entry, encode_entry
 from cache.files import Place, reason
 from cache.index import Entry, Index, Preference
 from cache.layout import Location, Space, neighbours, plan_reads
 from cache.place import open_files
 from cache.segment import (
+    MALFORMED,
+    TEXT_BYTES,
     aligned_empty,
     as_bytes,
     check_metadata,
@@ -40,13 +42,12 @@ from cache.segment import (
     checksum,
     data_name,
     metadata_of,
+    truncated_segments,
 )
 from fade.errors import StoreError, refusal, summarise
 
 log = logging.getLogger("fade")
 
-TEXT_BYTES = 1 << 20
-"""What store.json, space.json and zarr.json hold at most."""
 _ENTRY = re.compile(r"[0-9a-f]{32}\.json")
 _FINGERPRINT = re.compile(r"[0-9a-f]{40}")
 
@@ -94,8 +95,8 @@ class Store:
             yield
         except OSError as error:
             raise StoreError(
-                f"cannot write to the store at {self.root}: {self.said(error)}: fix this or set "
-                "features.store to another place, and run again; what was stored before is kept"
+                f"cannot write to the store at {self.root}: {self.describe_error(error)}: fix this or "
+                "set features.store to another place, and run again; what was stored before is kept"
             ) from None
 
     def _write_json(self, name: str, content: Any, **style: Any) -> None:
@@ -115,7 +116,7 @@ class Store:
         spaces = [space for space, count in lacking.items() if count]
         if not spaces:
             return
-        if refused := self.refuses():
+        if refused := self.write_error():
             lacks = ", ".join(f"{lacking[space]} rows of {space.label}" for space in spaces)
             raise StoreError(
                 f"the store at {self.root} lacks {lacks} and cannot be written to ({refused}): get the "
@@ -125,18 +126,18 @@ class Store:
         for space in spaces:
             self.register(space)
 
-    def refuses(self) -> str | None:
+    def write_error(self) -> str | None:
         """Why nothing can be written, found by trying; None if something can."""
         probe = f"{uuid.uuid4().hex}.part"  # goes with `fade cache prune`, should it stay
         try:
             self.files.write(probe, b"")
         except OSError as error:
-            return self.said(error)
+            return self.describe_error(error)
         with suppress(OSError):  # some stores let nobody delete
             self.files.delete([probe])
         return None
 
-    def said(self, error: OSError) -> str:
+    def describe_error(self, error: OSError) -> str:
         """What a refusal says, in our words where the store is a folder."""
         return (not self.files.remote and refusal(error)) or reason(error)
 
@@ -202,34 +203,13 @@ class Store:
                 yield entry
 
         index = Index.build(counted())
-        truncated = self._truncated(space, rows)
-        return (self.index(space, without=truncated) if truncated else index), truncated
-
-    def _truncated(self, space: Space, rows: Mapping[str, int]) -> set[str]:
-        """Segments that are gone, too small for so many rows, or (in a folder) not described."""
-        folder = f"{self.folder(space)}/segments"
-        parts = ("zarr.json", data_name(1 + len(space.shape)))
-        names = [f"{segment}/{part}" for segment in rows for part in parts]
         try:
-            sizes = iter(self.files.sizes(folder, names))
-            return {
-                segment
-                for (segment, count), metadata, data in zip(rows.items(), sizes, sizes, strict=True)
-                if metadata < 0
-                or data < count * space.row_bytes
-                # an object is never cut short, and reading all of these would take long
-                or not (self.files.remote or self._described(space, f"{folder}/{segment}", count))
-            }
+            truncated = truncated_segments(
+                self.files, f"{self.folder(space)}/segments", space, rows
+            )
         except OSError as error:
             raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None
-
-    def _described(self, space: Space, segment: str, rows: int) -> bool:
-        """Whether a segment's metadata is that of so many rows."""
-        try:
-            check_metadata(self.files.read(f"{segment}/zarr.json", TEXT_BYTES), space, rows)
-        except (FileNotFoundError, *MALFORMED):
-            return False
-        return True
+        return (self.index(space, without=truncated) if truncated else index), truncated
 
     def entries(self, space: Space) -> Iterator[Entry]:
         """The index entries that publish segments, by name: those that are whole.

@@ -381,7 +381,7 @@ def _store_url(url: str) -> Iterator[Finding]:
     size = sum(space.bytes for space in spaces)
     rows = sum(space.rows for space in spaces)
     yield ok("store", f"{url}: {len(spaces)} spaces, {rows:,} rows, {size:,} bytes")
-    if refusal := store.refuses():
+    if refusal := store.write_error():
         yield warning(
             "store", f"{url} cannot be written to ({refusal}): a run that lacks rows stops; set "
             "features.store to a store of your own",

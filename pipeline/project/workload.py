@@ -176,8 +176,8 @@ class _Listed:
                 "the images were not read: as if all of them differed"
                 + (" and had the aspect ratio of the first ones" if keep else "")
             )
-            shapes = (self._shape(read_image(path), path) for path in self.sample if keep)
-            return self.paths, every, middle_aspect(shapes) if keep and self.sample else None
+            first = [self._shape(read_image(path), path) for path in self.sample if keep]
+            return self.paths, every, middle_aspect(first) if first else None
         data = self.paths.data.copy()
         shapes = np.zeros((len(every), 2), np.int64)
         for at, record in enumerate(self._records() if read.any() else ()):
