@@ -20,7 +20,16 @@ import yaml
 
 from fade.errors import CONTROL, FadeError, ParameterError, StoreError, plain, refusal
 from pipeline.artefacts.catalogue import project_root
+from pipeline.artefacts.parameters import (
+    listed,
+    misnoted,
+    outdated,
+    stages_before,
+    withdraw,
+    write_record,
+)
 from pipeline.config.schema import PARAMS_FILE, differing, leaf, load_params, load_yaml
+from pipeline.process.dvc_files import keep_locks
 from pipeline.process.dvc_watchdog import end_with_dvc
 
 log = logging.getLogger("fade")
@@ -165,6 +174,30 @@ def check_unchanged(stage: str, used: Mapping[str, Any]) -> None:
         )
 
 
+def check_before(stage: str) -> None:
+    """Refuse to build on stages that ran with other parameters than this one has, or than DVC noted.
+
+    A parameter file that is saved at the very end of a stage is noted for results of the values before:
+    DVC reads it when the stage has ended. Such a stage is made to run again.
+
+    Raises:
+        ParameterError: there are such stages.
+    """
+    before = stages_before(stage)
+    wrong = {name: changed for name, changed in misnoted().items() if name in before}
+    if wrong:
+        withdraw(wrong)
+        raise ParameterError(
+            f"{PARAMS_FILE} changed just when a stage ended ({listed(wrong)}): run again; that stage "
+            "then runs with the new values"
+        )
+    if changed := outdated(before):
+        raise ParameterError(
+            f"{PARAMS_FILE} changed after a stage ran ({listed(changed)}): run again; what the "
+            "new values leave as it is is not computed again"
+        )
+
+
 def run_stage(module: str) -> None:
     """Run the function ``run(params)`` of a stage module and end the process.
 
@@ -178,10 +211,16 @@ def run_stage(module: str) -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # see stages/__init__.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        end_with_dvc()
-        params, used = load_params(), used_parameters(stage)
+        by_dvc = end_with_dvc()
+        used, params = used_parameters(stage), load_params()
+        check_unchanged(stage, used)  # what is noted and what the stage gets are of one file
+        if by_dvc:
+            keep_locks()
+            check_before(stage)
         importlib.import_module(module).run(params)
         check_unchanged(stage, used)
+        if used:
+            write_record(stage, used)
     except KeyboardInterrupt:
         log.error("interrupted; what was finished is kept, run again to go on")
         code = 130

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.process.dvc_files import cut_short
 from tests.stages.test_kill import KILLS
 from tests.stages.undisturbed import rows
 from tests.test_dvc_repro import Clone
+from tests.test_promises import made, parameters
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
@@ -63,3 +65,24 @@ def test_dvc_is_killed_and_run_again(golden_checkpoint: Path, tmp_path: Path) ->
     assert len(published) == len(set(published)), "work was done twice"
     assert before <= set(published)
     assert "didn't change" in clone.dvc("repro", "extract")
+
+
+@pytest.mark.parametrize(
+    "moment", [f"{name} {n}" for name in ("dvc.lock", "rwlock") for n in (1, 2)]
+)
+def test_dvc_is_killed_while_a_file_of_its_own_is_empty(
+    golden_checkpoint: Path, tmp_path: Path, moment: str
+) -> None:
+    place = made(tmp_path / "project", parameters(golden_checkpoint), "new")
+    assert place.fade("run", "manifest")[0] == 0
+    place.to_save(dataset__limit=2)
+    shutil.copy(place.folder / "other.yaml", place.folder / "params.yaml")
+    code, said = place.fade("run", "select", kill_at=moment)
+    assert code == 1, said
+    assert [file.name for file in cut_short(place.folder)] == [moment.split()[0]]
+    code, said = place.dvc("repro", "select")
+    assert code, "DVC reads that file no longer: is it still to be healed?"
+    code, said = place.fade("run", "select")
+    assert (code, "was cut short by a killed run" in said) == (0, True), said
+    assert place.used("manifest", "dataset.limit") == (2, 2)
+    assert "everything was up to date" in place.fade("run", "select")[1]

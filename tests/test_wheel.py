@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
+from tests.test_promises import Place, hold_promises, parameters
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +46,40 @@ def test_it_holds_the_data_files(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
 
 
-def test_the_pipeline_runs_from_it(wheel: Path, tmp_path: Path, golden_checkpoint: Path) -> None:
-    """All stages in a folder apart from the clone, on nothing but the wheel and its requirements."""
-    environment = tmp_path / "env"
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has nothing but the wheel and its requirements."""
+    environment = tmp_path_factory.mktemp("installed") / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin" / "python"
-    site = Path(
-        subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-            check=True, capture_output=True, text=True,
-        ).stdout.strip()
-    )  # fmt: skip
-    zipfile.ZipFile(wheel).extractall(site)
+    zipfile.ZipFile(wheel).extractall(site_of(python))
     # a plain path: the requirements are found, the editable install beside them is not
-    (site / "requirements.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site_of(python) / "requirements.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def site_of(python: Path) -> Path:
+    """Where an environment's packages lie."""
+    program = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    done = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True)
+    return Path(done.stdout.strip())
+
+
+def test_promises_hold_on_it(installed: Path, tmp_path: Path, golden_checkpoint: Path) -> None:
+    """As `tests/test_promises.py` has it of a clone and of a project on this checkout."""
+    place = Place(tmp_path, str(installed), path=())
+    code, said = place.fade("new", "project", "--no-git")
+    assert code == 0, said
+    place = Place(tmp_path / "project", str(installed), path=())
+    (place.folder / "params.yaml").write_text(parameters(golden_checkpoint), encoding="utf-8")
+    hold_promises(place)
+
+
+def test_the_pipeline_runs_from_it(
+    installed: Path, tmp_path: Path, golden_checkpoint: Path
+) -> None:
+    """All stages in a folder apart from the clone, on nothing but the wheel and its requirements."""
+    python, site = installed, site_of(installed)
     folder = tmp_path / "project"
     folder.mkdir()
     params = changed(

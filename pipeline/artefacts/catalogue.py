@@ -77,6 +77,11 @@ ARTEFACTS = (
     METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, MAPS,
     RUN, REPORT, TABLES, PLOTS,
 )  # fmt: skip
+RECORDS = tuple(
+    Artefact(_A / "parameters" / f"{stage}.json", stage, "parameter that the stage used", "name")
+    for stage in dict.fromkeys(artefact.stage for artefact in ARTEFACTS)
+)
+"""A further output of each stage that DVC runs, see :mod:`pipeline.artefacts.parameters`."""
 
 
 NAME_LENGTH = 200

@@ -282,21 +282,33 @@ def run(
     ] = None,
 ) -> None:
     """Run the pipeline of this folder (dvc repro)."""
+    from pipeline.config.schema import load_params
     from pipeline.project.dvc import repro
     from pipeline.project.overrides import described
+    from pipeline.project.preflight import categories_named
+    from pipeline.project.summary import counted, summary
 
-    given = {"dataset.limit": limit, "dataset.categories": _split(categories)}
+    chosen = None if categories is None else categories_named(categories, load_params().dataset)
+    given = {"dataset.limit": limit, "dataset.categories": chosen}
     overrides = {name: value for name, value in given.items() if value is not None}
     if overrides:
         _echo(f"this run alone: {described(overrides)}; params.yaml is put back", err=True)
-    code = repro(stages or [], force=force, overrides=overrides)
-    if overrides and code == 0:
+    ended = repro(stages or [], force=force, overrides=overrides)
+    if ended.code == 0:
+        _echo(
+            f"{counted(len(ended.ran), 'stage')} ran" if ended.ran else "everything was up to date"
+        )
+        for line in summary() if not stages or "report" in stages else []:
+            _echo(line)
+    elif ended.log:
+        _echo(f"what DVC said is in {ended.log}", err=True)
+    if overrides and ended.code == 0:
         _echo(
             f"results/ is of {described(overrides)}: `fade run` without options brings the rest, "
             "and computes only that",
             err=True,
         )
-    raise typer.Exit(code)
+    raise typer.Exit(ended.code)
 
 
 @app.command(epilog="Example: fade scan && fade run")
@@ -845,12 +857,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="fade")
     except Exception as error:
+        from pipeline.process.dvc_watchdog import running_dvc
         from pipeline.stage import TRACEBACK, for_people, one_line
 
         if os.environ.get(TRACEBACK):
             raise
         if known := for_people(error):
             line, code = one_line(known), known.exit_code
+            if isinstance(known, StoreError) and (number := running_dvc()):
+                line = (
+                    f"a run is going on in this folder (process {number}): wait for its end; {line}"
+                )
         else:
             line = f"unexpected {type(error).__name__}: {one_line(' '.join(str(error).split()))}"
             line += f"; set {TRACEBACK}=1 for a traceback"

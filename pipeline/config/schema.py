@@ -89,6 +89,17 @@ class DatasetParams(Section):
     exif_rotation: bool = False
     on_bad_image: Literal["fail", "skip"] = "fail"
 
+    @field_validator("categories", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        for name in value if isinstance(value, list) else ():
+            if not isinstance(name, str):
+                raise ValueError(
+                    f"YAML reads one of the names as {_shown(name)}, which is no text: put names that "
+                    'look like numbers, dates, true or false in quotes, as in ["01"]'
+                )
+        return value
+
 
 class GemParams(Section):
     """How the gem stream is computed, see :class:`fade.gem.GemConfig`."""

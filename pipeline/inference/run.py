@@ -19,6 +19,7 @@ from pipeline.artefacts.catalogue import (
     THRESHOLDS,
     store_root,
 )
+from pipeline.artefacts.parameters import listed, misnoted
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
 from pipeline.config.schema import PARAMS_FILE, Params, differing, leaf, load_params, load_yaml
@@ -231,6 +232,11 @@ def _check_lock(folder: Path) -> None:
         return  # stages may also be run without DVC
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         raise StoreError(f"{folder / LOCK} cannot be read: run `fade run`") from None
+    if wrong := misnoted(folder):
+        raise StoreError(
+            f"{folder / PARAMS_FILE} changed just when a stage ended ({listed(wrong)}): run "
+            "`fade run` to bring the results up to date"
+        )
     changed = [
         found
         for name, value in ran.items()

@@ -1,4 +1,4 @@
-"""The DVC that started a stage: should it die, the stage ends, too."""
+"""Who started a stage: the stage ends with its DVC, and DVC with the `fade run` that started it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ log = logging.getLogger("fade")
 
 STARTED_BY_DVC = "DVC_STAGE"
 """Environment variable that DVC sets for the commands of its stages."""
+STARTED_BY_RUN = "FADE_RUN"
+"""Environment variable: the number and start of the `fade run` that started DVC."""
 ENDING = signal.SIGUSR1
 """Tells a stage to end as an interrupt does."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 10.0
 """After so long a stage that was asked to end is made to."""
+_PROGRAMS = {"dvc", "run_dvc"}
 
 
 def find_dvc() -> psutil.Process | None:
@@ -33,9 +36,31 @@ def find_dvc() -> psutil.Process | None:
         return None
 
 
+def running_dvc(folder: Path = Path()) -> int | None:
+    """The number of a process that runs a DVC command in a project, other than those above this one.
+
+    Args:
+        folder: of the project.
+    """
+    here = folder.resolve()
+    try:
+        own = {process.pid for process in psutil.Process().parents()}
+    except psutil.Error:
+        own = set()
+    for process in psutil.process_iter():
+        try:
+            if process.pid not in own and _is_dvc(process) and lives(process):
+                place = Path(process.cwd())
+                if place == here or here in place.parents:
+                    return int(process.pid)
+        except psutil.Error:  # it has ended, or is another user's
+            continue
+    return None
+
+
 def _is_dvc(process: psutil.Process) -> bool:
-    # dvc repro, python .../dvc repro, python -m dvc repro
-    return "dvc" in (Path(part).stem for part in process.cmdline()[:4])
+    # dvc repro, python .../dvc repro, python -m dvc repro, python -P .../run_dvc.py repro
+    return any(Path(part).stem in _PROGRAMS for part in process.cmdline()[:4])
 
 
 def lives(process: psutil.Process) -> bool:
@@ -46,27 +71,64 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-def end_with_dvc() -> None:
-    """Interrupt this stage when the DVC that started it dies.
+def named(process: psutil.Process) -> str:
+    """A process as text that tells it from a later one of the same number."""
+    return f"{process.pid} {process.create_time():.2f}"
+
+
+def find_run() -> tuple[psutil.Process | None, bool]:
+    """The `fade run` above, and whether there is to be one: it may be gone already."""
+    number, _, started = os.environ.get(STARTED_BY_RUN, "").partition(" ")
+    try:
+        process = psutil.Process(int(number))
+        same = abs(process.create_time() - float(started)) < 1
+    except ValueError:
+        return None, False
+    except psutil.Error:
+        return None, True
+    return (process if same else None), True
+
+
+def end_with_dvc() -> bool:
+    """Interrupt this stage when the DVC that started it dies, or the `fade run` that started DVC.
 
     Another run would else find the stage still writing, and DVC take its results for those of other
     parameters.
+
+    Returns:
+        Whether DVC started this stage.
+
+    Raises:
+        KeyboardInterrupt: the `fade run` is gone already.
     """
     parent = find_dvc()
     if parent is None:
-        return
+        return False
+    watched = {"DVC": parent}
+    run, expected = find_run()
+    if expected and run is None:
+        log.error("`fade run` has ended, and so does this stage")
+        raise KeyboardInterrupt
+    if run is not None:
+        watched["`fade run`"] = run
 
     # an interrupt is ignored where a shell started the run in the background
     signal.signal(ENDING, signal.default_int_handler)
 
-    def watch() -> None:
-        while lives(parent):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        log.error("DVC has ended, and so does this stage")
+    def end(gone: str) -> None:
+        log.error("%s has ended, and so does this stage", gone)
         main = threading.main_thread().ident
         if main is not None:  # to that thread: it may be asleep
             signal.pthread_kill(main, ENDING)
         time.sleep(SECONDS_TO_END)
         os._exit(1)
 
+    def watch() -> None:
+        while True:
+            for name, process in watched.items():
+                if not lives(process):
+                    end(name)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
     threading.Thread(target=watch, name="watch-dvc", daemon=True).start()
+    return True

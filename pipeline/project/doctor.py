@@ -197,6 +197,7 @@ def _cores() -> int:
 
 def _project(params: Params) -> Iterator[Finding]:
     from pipeline.artefacts.catalogue import project_root
+    from pipeline.process.dvc_files import cut_short
     from pipeline.project.code import CODE_FILE
     from pipeline.project.dvc import check_stages
     from pipeline.project.scaffold import DVC_FILE, project_dvc_yaml
@@ -207,6 +208,9 @@ def _project(params: Params) -> Iterator[Finding]:
         text = f"{root} is no DVC project: run `fade new .`, or `dvc init` (--no-scm without git)"
         yield problem("project", ParameterError(text))
         return
+    for file in cut_short():
+        text = f"{file} is cut short, as a killed run leaves it: the next `fade run` repairs it"
+        yield warning("project", text)
     in_git = (
         shutil.which("git") is not None
         and subprocess.run(["git", "rev-parse"], capture_output=True).returncode == 0
@@ -235,7 +239,7 @@ def _text(file: Path) -> str:
 def _data(params: Params) -> Iterator[Finding]:
     from cache.place import open_path
     from fade.datasets.read import iterate_dataset
-    from pipeline.project.dvc import made_by_a_stage
+    from pipeline.project.watched import made_by_a_stage
 
     dataset = params.dataset
     found: Counter[tuple[str, str]] = Counter()

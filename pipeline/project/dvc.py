@@ -2,88 +2,172 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import re
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import psutil
 import yaml
 
-from fade.datasets.listing import fault_of
-from fade.datasets.names import is_text
-from fade.errors import DataError, ParameterError, summarise
-from pipeline.config.schema import DatasetParams, load_params
+from fade.errors import ParameterError, plain
+from pipeline.artefacts.parameters import listed, misnoted, stages_before, withdraw
+from pipeline.config.schema import PARAMS_FILE
+from pipeline.process import run_dvc
+from pipeline.process.dvc_files import heal, keep_locks
+from pipeline.process.dvc_watchdog import STARTED_BY_RUN, named
 from pipeline.project.code import refresh_code
-from pipeline.project.overrides import overridden, restore
+from pipeline.project.overrides import applied, overridden, restore
+from pipeline.project.preflight import check
+from pipeline.project.watched import check_watched
 from pipeline.stage import EXIT_CODE_FILE
 
 ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a run in order, besides an interrupt: params.yaml is put back."""
 UNKNOWN = 1
 """Exit code where no stage left one: DVC itself failed, or a stage was killed."""
-NEVER_HASHED = {".git", ".hg", ".dvc"}
-"""Names that DVC passes over wherever they lie."""
-MOST_FAULTS = 100
-"""Of a data set that are looked for."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        code: 0, or the exit code of the stage that failed.
+        ran: the stages that ran, in order.
+        log: the file with what DVC said, if one could be written.
+    """
+
+    code: int
+    ran: tuple[str, ...]
+    log: Path | None
 
 
 def repro(
     stages: Sequence[str] = (), *, force: bool = False, overrides: Mapping[str, Any] | None = None
-) -> int:
+) -> Ended:
     """Run ``dvc repro`` in the working directory, which is the project's.
 
-    DVC ends with 255 whatever a stage ended with, so a failing stage leaves its exit code in a file
-    that its environment names.
+    What killed runs left is repaired first, and what a stage would refuse is refused before DVC removes
+    its outputs. DVC ends with 255 whatever a stage ended with, so a failing stage leaves its exit code
+    in a file that its environment names. DVC's own remarks go to a log.
 
     Args:
         stages: to bring up to date with what they need; all if none.
         force: run them even if nothing changed.
         overrides: parameters for this run alone, by dotted name; params.yaml is put back afterwards.
 
-    Returns:
-        0, or the exit code of the stage that failed.
-
     Raises:
-        ParameterError: no project here, refused parameters, or an unknown stage.
-        DataError: DVC could not hash the data set.
+        ParameterError: no project here, refused parameters, an unknown stage, or params.yaml was saved
+            just when a stage ended.
+        DataError: DVC could not hash the data set, or it lacks a category.
+        ModelError: the model or its weights cannot be found.
     """
     known = check_stages(stages)
-    if line := restore():
-        print(line, file=sys.stderr)
-    params = load_params()
+    for line in (restore(), *heal()):
+        if line:
+            print(line, file=sys.stderr)
+    _, params = applied(overrides or {})
     if "manifest" in known:
         check_watched(params.dataset)
+    check(params, _needed(stages, known))
     refresh_code()
+    _withdraw_misnoted()
     with (
         overridden(overrides or {}) as read_by,
         tempfile.TemporaryDirectory(prefix="fade-") as folder,
+        _opened_log() as log,
     ):
-        left = Path(folder) / "exit-code"
-        command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else []), *stages]
-        process = subprocess.Popen(command, env=_environment(left))
+        left, said = Path(folder) / "exit-code", Path(folder) / "error"
+        options = [*(["--force"] if force else []), *stages]
+        process = subprocess.Popen(
+            [sys.executable, "-P", run_dvc.__file__, "repro", *options],
+            env=_environment(left, said),
+            stdout=log or subprocess.DEVNULL,
+        )
         read_by(process.pid)
-        if not _wait(process):
-            return 0
-        try:
-            return int(left.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return UNKNOWN
+        code = _wait(process) and _exit_code(left, said)
+    keep_locks()
+    if (wrong := _withdraw_misnoted()) and not code:
+        raise ParameterError(
+            f"{PARAMS_FILE} changed just when a stage ended ({wrong}): run again; that stage then runs "
+            "with the new values"
+        )
+    path = Path(log.name) if log else None
+    return Ended(code, _ran(path), path)
 
 
-def _environment(left: Path) -> dict[str, str]:
+def _needed(stages: Sequence[str], known: Sequence[str]) -> set[str]:
+    """The stages that a run may start: all, or those asked for and what they need."""
+    return {one for stage in stages for one in (stage, *stages_before(stage))} or set(known)
+
+
+def _withdraw_misnoted() -> str:
+    """Make stages run again for which DVC noted other parameters than they used; which ones."""
+    wrong = misnoted()
+    if wrong:
+        withdraw(wrong)
+    return listed(wrong)
+
+
+@contextmanager
+def _opened_log() -> Iterator[IO[str] | None]:
+    """A log file for DVC; none where none can be written."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path("logs") / f"{stamp}-run-{os.getpid()}.log"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        log = path.open("w", encoding="utf-8")
+    except OSError:
+        yield None
+        return
+    with log:
+        yield log
+
+
+def _ran(log: Path | None) -> tuple[str, ...]:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace") if log else ""
+    except OSError:
+        text = ""
+    return tuple(re.findall(r"^Running stage '(.+)':$", text, re.MULTILINE))
+
+
+def _exit_code(left: Path, said: Path) -> int:
+    """The code that a stage left; where none did, DVC's own words are shown."""
+    try:
+        return int(left.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        with suppress(OSError):
+            print(plain_lines(said.read_text(encoding="utf-8")), end="", file=sys.stderr)
+        return UNKNOWN
+
+
+def plain_lines(text: str) -> str:
+    """Lines that steer no terminal."""
+    return "".join(f"{plain(line)}\n" for line in text.splitlines())
+
+
+def _environment(left: Path, said: Path) -> dict[str, str]:
     # stages are started as `python -m`: this python's folder must come first
     folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-    return {**os.environ, "PATH": os.pathsep.join(folders), EXIT_CODE_FILE: str(left)}
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join(folders),
+        EXIT_CODE_FILE: str(left),
+        run_dvc.ERROR_FILE: str(said),
+        STARTED_BY_RUN: named(psutil.Process()),
+    }
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -107,100 +191,6 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def check_watched(dataset: DatasetParams) -> None:
-    """Refuse what DVC would choke on, or wait for, when it hashes ``dataset.watch``.
-
-    DVC does that before the manifest stage starts, which would say more. The folder is listed, but no
-    file is looked at.
-
-    Raises:
-        DataError: it does not exist, or holds what is neither file nor folder, or an unreadable name.
-    """
-    watch = dataset.watch
-    if "://" in watch:
-        return
-    try:
-        mode = os.stat(watch).st_mode
-    except OSError as error:
-        if error.errno == errno.ENOENT and made_by_a_stage(watch):
-            return
-        if error.errno == errno.ENOENT and watch != dataset.path:
-            raise DataError(
-                f"{watch} does not exist: correct dataset.watch, or let `fade scan` write a listing "
-                "there"
-            ) from None
-        what = (
-            "does not exist" if error.errno == errno.ENOENT else f"cannot be read: {error.strerror}"
-        )
-        raise DataError(
-            f"{watch} {what}; correct the data set's path (dataset.path and dataset.watch)"
-        ) from None
-    if not stat.S_ISDIR(mode):
-        if not stat.S_ISREG(mode):
-            raise DataError(f"{watch} is no plain file; correct dataset.watch")
-        return
-    faults = dict(islice(_faults(watch), MOST_FAULTS))
-    for path in _ignored_by_dvc(watch, list(faults)):
-        faults.pop(path, None)
-    if faults:
-        raise DataError(summarise(sorted(faults.values())))
-
-
-def _faults(top: str) -> Iterator[tuple[str, str]]:
-    """Paths below a folder that DVC cannot hash, each with a line that says why.
-
-    As DVC does, links to folders are not followed, and folders that cannot be listed are passed over.
-    """
-    folders = [top]
-    while folders:
-        folder = folders.pop()
-        with suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                path = entry.path
-                if entry.name in NEVER_HASHED:
-                    continue
-                if entry.name == ".dvcignore":
-                    yield path, f"{path} lies among the data, where DVC allows none; remove it"
-                elif not is_text(entry.name):
-                    yield path, f"{folder}: file name {entry.name!r} is not UTF-8; rename it"
-                elif fault := fault_of(entry):
-                    yield path, f"{path} {fault}"
-                elif entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-
-
-def _ignored_by_dvc(watch: str, paths: Sequence[str]) -> list[str]:
-    """Those of some paths that the project's .dvcignore hides from DVC."""
-    inside = Path.cwd() in Path(watch).resolve().parents
-    asked = [path for path in paths if is_text(path)]
-    if not asked or not inside:
-        return []
-    command = [sys.executable, "-m", "dvc", "check-ignore", *asked]
-    return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-
-
-def made_by_a_stage(path: str) -> bool:
-    """Tell whether DVC makes a path of this project, by a stage or from its cache."""
-    place = Path(os.path.normpath(path))
-    made = [Path(f"{folder}.dvc") for folder in (place, *place.parents)]
-    if any(file.is_file() for file in made):
-        return True
-    for file in (Path("dvc.yaml"), *Path().glob("*/dvc.yaml"), Path("pipeline/demo/dvc.yaml")):
-        try:
-            stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].values()
-            outs = [
-                os.path.normpath(file.parent / stage.get("wdir", "") / name)
-                for stage in stages
-                for out in stage.get("outs", ())
-                for name in ([out] if isinstance(out, str) else out)
-            ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-            continue
-        if any(Path(out) in (place, *place.parents) for out in outs):
-            return True
-    return False
 
 
 def check_stages(stages: Sequence[str], file: Path = Path("dvc.yaml")) -> list[str]:

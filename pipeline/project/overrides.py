@@ -17,7 +17,14 @@ from typing import Any
 import psutil
 
 from fade.errors import ParameterError
-from pipeline.config.schema import PARAMS_FILE, dump_yaml, load_params, load_yaml, parse_params
+from pipeline.config.schema import (
+    PARAMS_FILE,
+    Params,
+    dump_yaml,
+    load_params,
+    load_yaml,
+    parse_params,
+)
 from pipeline.process.dvc_watchdog import lives
 
 KEPT = Path(".dvc") / "tmp" / "fade-params.yaml"
@@ -36,6 +43,29 @@ def described(values: Mapping[str, Any]) -> str:
         for name, value in values.items()
     )
     return ", ".join(texts)
+
+
+def applied(values: Mapping[str, Any], file: Path = PARAMS_FILE) -> tuple[dict[str, Any], Params]:
+    """A parameter file with some values replaced: its content, and the same checked.
+
+    Args:
+        values: by dotted name.
+        file: params.yaml.
+
+    Raises:
+        ParameterError: the file or the values are refused.
+    """
+    params = load_params(file)
+    content = load_yaml(file.read_bytes().decode())
+    for name, value in values.items():
+        *sections, leaf = name.split(".")
+        place = content
+        for section in sections:
+            place = place[section]
+        place[leaf] = value
+    if values:
+        params = parse_params(content, f"{PARAMS_FILE} with {described(values)}")
+    return content, params
 
 
 @contextlib.contextmanager
@@ -57,16 +87,8 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Cal
         yield lambda process: None
         return
     file, kept = folder / PARAMS_FILE, folder / KEPT
-    load_params(file)
     original = file.read_bytes()
-    content = load_yaml(original.decode())
-    for name, value in values.items():
-        *sections, leaf = name.split(".")
-        place = content
-        for section in sections:
-            place = place[section]
-        place[leaf] = value
-    parse_params(content, f"{PARAMS_FILE} with {described(values)}")
+    content, _ = applied(values, file)
     said = described(values)
     text = (
         f"# Your own file is {KEPT.as_posix()}; it comes back when the run ends, or with the next one.\n"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import stage as runner
 from pipeline.cli.main import main
 from pipeline.config.schema import load_params
+from pipeline.process import run_dvc
 from pipeline.project import dvc as repro
+from pipeline.project import watched
 from tests.pipeline.summaries import write_project
 from tests.projects import ROOT
 
@@ -374,9 +377,9 @@ def pretend_dvc(monkeypatch: pytest.MonkeyPatch, program: str) -> list[list[str]
     given = []
     real = subprocess.Popen
 
-    def start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         given.append(command)
-        return real([sys.executable, "-c", program], env=env)
+        return real([sys.executable, "-c", program], **options)
 
     monkeypatch.setattr(repro.subprocess, "Popen", start)
     return given
@@ -387,7 +390,7 @@ def test_run_calls_dvc(project: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
     given = pretend_dvc(monkeypatch, first)
     assert project("run").code == 0
     assert project("run", "--force", "extract", "evaluate").code == 0
-    dvc = [sys.executable, "-m", "dvc", "repro"]
+    dvc = [sys.executable, "-P", run_dvc.__file__, "repro"]
     assert given == [dvc, [*dvc, "--force", "extract", "evaluate"]]
 
 
@@ -517,7 +520,7 @@ def test_run_refuses_what_dvc_could_not_hash(
     (images / "self").symlink_to(".")  # is fine
     assert fade("run").code == 0
     spoil(images)
-    monkeypatch.setattr(repro, "_ignored_by_dvc", lambda watch, paths: [])
+    monkeypatch.setattr(watched, "_ignored_by_dvc", lambda watch, paths: [])
     answer = fade("run")
     assert answer.code == 3
     assert answer.err.startswith("error: ")
@@ -534,12 +537,12 @@ def test_what_dvcignore_hides_is_no_fault(fade: Fade) -> None:
     (images / "hidden").mkdir()
     dangling(images / "hidden")
     dataset = load_params().dataset
-    repro.check_watched(dataset)
+    watched.check_watched(dataset)
     dangling(images)
     with pytest.raises(
         DataError, match=r"^parts/a\.png is a link to nothing; restore or remove it$"
     ):
-        repro.check_watched(dataset)
+        watched.check_watched(dataset)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="files of POSIX")

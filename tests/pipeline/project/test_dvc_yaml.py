@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.artefacts.catalogue import ARTEFACTS
+from pipeline.artefacts.catalogue import ARTEFACTS, RECORDS
 from pipeline.config.schema import load_params
 from pipeline.project.code import PACKAGES
 from tests.imports import ROOT, modules
@@ -76,7 +76,7 @@ def test_the_code_stage_watches_all_packages() -> None:
 def test_outs_are_the_artefacts_of_the_stage(stage: str) -> None:
     content = DVC["stages"][stage]
     outs = _listed(content["outs"]) | _listed(content.get("metrics", []))
-    artefacts = {str(a.path): a for a in ARTEFACTS if a.stage == stage}
+    artefacts = {str(a.path): a for a in (*ARTEFACTS, *RECORDS) if a.stage == stage}
     assert set(outs) == set(artefacts)
     for path, artefact in artefacts.items():
         assert outs[path].get("cache", True) is not artefact.receipt
@@ -96,7 +96,7 @@ def test_every_artefact_that_a_stage_names_is_a_dependency_or_an_out(stage: str)
 
 
 def test_artefacts_that_stages_depend_on_are_made_by_earlier_ones() -> None:
-    maker = {str(a.path): STAGES.index(a.stage) for a in ARTEFACTS}
+    maker = {str(a.path): STAGES.index(a.stage) for a in (*ARTEFACTS, *RECORDS)}
     for number, stage in enumerate(STAGES):
         for dependency in DVC["stages"][stage]["deps"]:
             assert maker.get(dependency, -1) < number

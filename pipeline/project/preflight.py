@@ -1,0 +1,239 @@
+"""What can be known to be wrong before DVC starts, which removes a stage's outputs before it runs it.
+
+A run that a stage would refuse anyway is refused here, while the results of the last one are whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cache.place import open_path
+from fade.datasets.read import iterate_dataset
+from fade.errors import DataError, FadeError, ModelError, ParameterError
+from pipeline.artefacts.catalogue import store_root
+from pipeline.config.schema import PARAMS_FILE, DatasetParams, Params, leaf, load_yaml
+from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS
+from pipeline.project.watched import made_by_a_stage
+
+SEEDED = "seeded"
+_HUBS = ("hf-hub:", "local-dir:")
+
+
+def check(params: Params, needed: Collection[str], folder: Path = Path()) -> None:
+    """Refuse parameters that a stage would refuse.
+
+    What dvc.lock says a stage ran with is not looked at again where that takes long: all images of a
+    data set, or the names of all models.
+
+    Args:
+        params: of the run to come.
+        needed: the stages that may run.
+        folder: of the project.
+
+    Raises:
+        ParameterError, DataError, ModelError: as the stage would.
+    """
+    ran = _ran_with(folder)
+    if "manifest" in needed:
+        shots = params.max_shots if params.needs_vision and "select" in needed else 0
+        own = {f"dataset.{k}": v for k, v in params.dataset.model_dump(mode="json").items()}
+        own["vision.shots"] = params.vision.shots
+        # without a run before there is nothing to lose, and the stage knows more of a data set
+        tolerated = () if ran or params.dataset.categories else (DataError,)
+        with suppress(*tolerated):
+            check_dataset(params.dataset, shots if _differs(ran, own) else 0)
+    if "text" in needed:
+        _check_prompts(params)
+    if "extract" in needed or "text" in needed:
+        _check_model(params, known=ran)
+    if "extract" in needed:
+        _check_store(params)
+
+
+def check_dataset(dataset: DatasetParams, shots: int = 0) -> None:
+    """Refuse categories that the data set does not have, and more references than it has.
+
+    Args:
+        dataset: nothing is said of one that a stage has yet to make.
+        shots: how many references of each category are needed; 0 looks at the first image alone.
+
+    Raises:
+        DataError, ParameterError: as the stages manifest and select do.
+    """
+    local = "://" not in dataset.path
+    if local and not os.path.exists(dataset.path) and made_by_a_stage(dataset.path):
+        return
+    records = iterate_dataset(
+        dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
+    )
+    if not shots or not local:
+        next(records, None)  # the names of categories are held against what there is before it
+        return
+    count: Counter[str] = Counter()
+    for record in records:
+        count[record.category] += record.split == "train"
+    for category, images in count.items():
+        if images < shots:
+            raise ParameterError(
+                f"vision.shots asks for {shots} references, but category {category!r} has only "
+                f"{images} training images: lower vision.shots or add images"
+            )
+
+
+def categories_named(text: str, dataset: DatasetParams) -> list[str]:
+    """Categories that were typed with commas between; spaces around them do not count.
+
+    A name that holds a comma itself is found among those of the data set, or stands in double quotes.
+
+    Raises:
+        ParameterError: a name is empty.
+    """
+    (row,) = csv.reader([text.replace("\n", " ")], skipinitialspace=True) if '"' in text else [[]]
+    names = [name.strip() for name in row or text.split(",")]
+    if not all(names):
+        raise ParameterError(f"--categories {text!r} holds an empty name: write a,b,c")
+    if row or len(names) == 1:
+        return names
+    return _joined(names, _with_comma(dataset))
+
+
+def _with_comma(dataset: DatasetParams) -> set[str]:
+    """Categories of the data set that have a comma in their name; none if it cannot be read."""
+    try:
+        records = iterate_dataset(dataset.format, open_path(dataset.path))
+        return {record.category for record in records if "," in record.category}
+    except FadeError:
+        return set()
+
+
+def _joined(pieces: Sequence[str], known: Collection[str]) -> list[str]:
+    """Pieces of text between commas, put together again where the whole is a known name."""
+    whole = {tuple(part.strip() for part in name.split(",")): name for name in known}
+    names: list[str] = []
+    place = 0
+    while place < len(pieces):
+        for end in range(len(pieces), place, -1):
+            if (piece := tuple(pieces[place:end])) in whole or end == place + 1:
+                names.append(whole.get(piece, pieces[place]))
+                place = end
+                break
+    return names
+
+
+def _check_prompts(params: Params) -> None:
+    from pipeline.scoring.texts import ensembles, uses
+
+    for use in uses(params):
+        for category in ("", *params.text.overrides):
+            ensembles(params, use, category)
+
+
+def _check_model(params: Params, known: Mapping[str, Any]) -> None:
+    """Refuse a model, weights and sizes that are known to fail without reading weights."""
+    name, weights = params.model.name, params.model.pretrained
+    if (config := _config(name)) is not None:
+        patch = leaf(config, "vision_cfg.patch_size") or leaf(
+            config, "model_cfg.vision_cfg.patch_size"
+        )
+        for size in {params.features.classification_size, *params.features.segmentation_sizes}:
+            if isinstance(patch, int) and (size < patch or size % patch):
+                low = max(size // patch, 1) * patch
+                raise ParameterError(
+                    f"image size {size} is no multiple of the patch size {patch} of {name}: use {low} "
+                    f"or {low + patch}"
+                )
+    elif not name.startswith(_HUBS) and not name.endswith(".json"):
+        close = get_close_matches(name, [file.stem for file in _configs()], n=1, cutoff=0.6)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ModelError(f"model.name: open_clip has no model {name!r}{hint}")
+    file = Path(weights)
+    if weights in SHIPPED_WEIGHTS or weights == SEEDED or weights.startswith("hf-hub:"):
+        return
+    if file.is_file():
+        if not file.stat().st_size:
+            raise ModelError(f"model.pretrained: {weights} is empty: copy the weights again")
+        return
+    hub = name.startswith(_HUBS) and weights in ("", name)
+    if not hub and _differs(known, {"model.name": name, "model.pretrained": weights}):
+        _check_tag(name, weights)
+
+
+def _check_tag(name: str, weights: str) -> None:
+    """Refuse weights that are no tag of an open_clip model either; importing open_clip takes seconds."""
+    import open_clip
+
+    if weights not in open_clip.list_pretrained_tags_by_model(name):
+        raise ModelError(
+            f"model.pretrained: {weights!r} is no file here and no tag of {name}: give a checkpoint's "
+            "path, hf-hub:ORG/REPO, or a tag"
+        )
+
+
+def _configs() -> list[Path]:
+    """The configs of open_clip's models."""
+    spec = find_spec("open_clip")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    return [file for place in places for file in Path(place, "model_configs").glob("*.json")]
+
+
+def _config(name: str) -> dict[str, Any] | None:
+    """The JSON config of a model that is not fetched from elsewhere, without importing open_clip."""
+    if name.startswith(_HUBS):
+        return None
+    file = SHIPPED.get(name, Path(name))
+    if file.suffix != ".json":
+        file = next((own for own in _configs() if own.stem == name), Path())
+    elif not file.is_file():
+        raise ModelError(f"model.name: no config file at {file}")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # the stage says what is wrong with it
+    return content if isinstance(content, dict) else None
+
+
+def _check_store(params: Params) -> None:
+    root = store_root(params.features.store)
+    if isinstance(root, str):
+        return
+    place = root
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise ParameterError(
+            f"{place} is a file, and features.store {root} would lie in it: move it away, or set "
+            "features.store to another folder"
+        )
+
+
+def _ran_with(folder: Path) -> dict[str, Any]:
+    """The parameters that dvc.lock notes, as params.yaml nests them; none where there are none."""
+    tree: dict[str, Any] = {}
+    try:
+        stages = leaf(load_yaml((folder / "dvc.lock").read_text(encoding="utf-8")), "stages") or {}
+        for entry in stages.values():
+            for name, value in (leaf(entry, "params").get(PARAMS_FILE.name) or {}).items():
+                *sections, last = name.split(".")
+                place = tree
+                for section in sections:
+                    place = place.setdefault(section, {})
+                place[last] = value
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        return {}
+    return tree
+
+
+def _differs(noted: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether a run noted other values, or none, for some parameters by dotted name."""
+    return any(leaf(noted, name) != value for name, value in values.items())

@@ -1,0 +1,119 @@
+"""Records of the parameters that stages used, against what DVC noted and what params.yaml says."""
+
+from __future__ import annotations
+
+import doctest
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.artefacts import parameters
+from pipeline.artefacts.catalogue import RECORDS
+from pipeline.artefacts.parameters import (
+    misnoted,
+    outdated,
+    stages_before,
+    write_record,
+)
+from tests.projects import ROOT, STAGES
+
+USED = {"vision.shots": [0, 1], "fusion": {"vision_weight": 0.5}, "code.json:select": "a1"}
+SELECT = Path("artefacts/parameters/select.json")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_record("select", USED)
+
+
+def note(params: dict[str, Any], digest: str = "") -> None:
+    """A dvc.lock that names the record and these parameters."""
+    digest = digest or hashlib.md5(SELECT.read_bytes()).hexdigest()
+    out = {"path": str(SELECT), "hash": "md5", "md5": digest}
+    entry = {"cmd": "x", "params": {"params.yaml": params}, "outs": [out]}
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"select": entry}}))
+
+
+def test_every_stage_has_a_record() -> None:
+    assert tuple(artefact.stage for artefact in RECORDS) == STAGES
+
+
+def test_a_record_holds_what_params_yaml_gave() -> None:
+    assert misnoted() == {}
+    note({"vision.shots": [0, 1], "fusion": {"vision_weight": 0.5}})
+    assert misnoted() == {}
+    note({"vision.shots": [0, 2], "fusion": {"vision_weight": 0.2}})
+    assert misnoted() == {"select": ["fusion.vision_weight", "vision.shots"]}
+
+
+def test_a_record_that_dvc_does_not_name_is_of_no_matter() -> None:
+    """Its stage was killed, or is still running: DVC runs it again."""
+    note({"vision.shots": [0, 2]}, digest="0" * 32)
+    assert misnoted() == {}
+    note({"vision.shots": [0, 2]})
+    SELECT.unlink()
+    assert misnoted() == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "stages: 3", "stages: {select: 3}", "stages: {select: {}}"]
+)
+def test_a_damaged_lock_says_nothing(text: str) -> None:
+    Path("dvc.lock").write_text(text)
+    assert misnoted() == {}
+
+
+def test_what_changed_since_a_stage_ran() -> None:
+    Path("params.yaml").write_text("vision: {shots: [0, 1]}\nfusion: {vision_weight: 0.5}\n")
+    assert outdated(["select", "bank"]) == {}
+    Path("params.yaml").write_text("vision: {shots: [0]}\nfusion: {vision_weight: 0.5}\n")
+    assert outdated(["select", "bank"]) == {"select": ["vision.shots"]}
+    assert outdated(["bank"]) == {}
+
+
+def test_stages_before() -> None:
+    assert stages_before("bank") == []
+    Path("dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    assert set(stages_before("bank")) == {"manifest", "select", "extract"}
+    assert set(stages_before("report")) == set(STAGES) - {"report"}
+    assert set(stages_before("manifest")) == set()
+
+
+def test_the_report_comes_from_records_that_it_depends_on() -> None:
+    """Otherwise parameters saved at its very end could stay noted for a page of other ones."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {str(a.path) for a in RECORDS if a.stage != "report"} <= set(stages["report"]["deps"])
+
+    def named(stage: str) -> set[str]:
+        found = set()
+        for entry in stages[stage]["params"]:
+            entry = {"params.yaml": [entry]} if isinstance(entry, str) else entry
+            found |= set(entry.get("params.yaml", ()))
+        return found
+
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+    def leaves(names: set[str]) -> set[str]:
+        found = set()
+        for name in names:
+            value = content
+            for key in name.split("."):
+                value = value[key]
+            inside = isinstance(value, dict) and value
+            found |= {f"{name}.{key}" for key in value} if inside else {name}
+        return found
+
+    others = set().union(*(leaves(named(stage)) for stage in STAGES if stage != "report"))
+    # a section of the report's stands for what others name of it
+    found = {
+        name for name in leaves(named("report")) if not any(o.startswith(name) for o in others)
+    }
+    assert found == set()
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(parameters).failed == 0

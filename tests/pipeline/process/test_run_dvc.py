@@ -1,0 +1,95 @@
+"""DVC as `fade run` starts it: it ends with that run, stages included, and its remarks go to the log."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.process import run_dvc
+from pipeline.process.dvc_watchdog import STARTED_BY_RUN, end_with_dvc, find_run, lives, named
+from tests.projects import ROOT
+
+RUN = """
+import os, subprocess, sys, time, psutil
+from pipeline.process.dvc_watchdog import STARTED_BY_RUN, named
+os.environ[STARTED_BY_RUN] = named(psutil.Process())
+command = [sys.executable, "-P", {program!r}, "repro"]
+sys.exit(subprocess.call(command, stdout=open("log", "w"), stderr=open("err", "w")))
+"""
+STAGE = """
+import time
+from pipeline.process.dvc_watchdog import end_with_dvc
+end_with_dvc()
+open("ready", "w").write("")
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    open("ended", "w").write("")
+    raise SystemExit(130)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text(
+        "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
+    )
+    (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "run.py").write_text(RUN.format(program=run_dvc.__file__))
+    return tmp_path
+
+
+def start(folder: Path, command: str) -> subprocess.Popen[bytes]:
+    (folder / "dvc.yaml").write_text(f"stages:\n  one:\n    cmd: {command}\n    outs: [out]\n")
+    return subprocess.Popen(
+        [sys.executable, "run.py"], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+
+
+def test_all_ends_with_a_run_that_is_killed_alone(folder: Path) -> None:
+    run = start(folder, f"{sys.executable} stage.py")
+    below: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "ready").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        below = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+        run.wait()
+        psutil.wait_procs(below, timeout=20)
+        assert not any(map(lives, below))
+        assert (folder / "ended").exists()
+    finally:
+        for process in below:
+            if lives(process):
+                process.kill()
+
+
+def test_remarks_go_to_the_log(folder: Path) -> None:
+    assert start(folder, "echo told > out").wait() == 0
+    assert "Running stage 'one':" in (folder / "log").read_text()
+    assert (folder / "err").read_text() == ""
+    assert start(folder, "exit 7").wait() == 255
+    log = (folder / "log").read_text()
+    assert "ERROR: failed to reproduce 'one'" in log
+    assert "\x1b" not in log
+    assert (folder / "err").read_text() == ""
+
+
+def test_a_run_is_known_by_number_and_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(STARTED_BY_RUN, raising=False)
+    assert find_run() == (None, False)
+    own = psutil.Process()
+    monkeypatch.setenv(STARTED_BY_RUN, named(own))
+    assert find_run() == (own, True)
+    monkeypatch.setenv(STARTED_BY_RUN, f"{own.pid} 12.50")  # its number belongs to another by now
+    assert find_run() == (None, True)
+    assert not end_with_dvc()  # no DVC started this process

@@ -1,0 +1,117 @@
+"""What is refused before DVC starts, and how names with commas are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from fade.errors import FadeError, ParameterError
+from pipeline.config.schema import load_params, parse_params
+from pipeline.project.preflight import categories_named, check
+from tests.projects import STAGES, changed, golden_params
+
+
+@pytest.fixture
+def content(golden_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    return golden_params("fewshot1_both_seed0", golden_checkpoint)
+
+
+def test_good_parameters_pass(content: Any) -> None:
+    check(parse_params(content), STAGES)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "code", "clue"),
+    [
+        ({"dataset__categories": ["weave", "palte"]}, 3, "no category 'palte'"),
+        ({"dataset__path": "nowhere"}, 3, "nowhere"),
+        ({"vision__shots": [1, 100]}, 2, "vision.shots asks for 100 references"),
+        ({"text__segmentation__prompts": ["lost.json"]}, 3, "lost.json"),
+        ({"text__overrides": {"weave": {"segmentation": ["lost.json"]}}}, 3, "lost.json"),
+        ({"model__name": "lost.json"}, 4, "no config file at lost.json"),
+        ({"model__name": "ViT-B-61"}, 4, "no model 'ViT-B-61'"),
+        ({"model__pretrained": "lost.pt"}, 4, "lost.pt"),
+        (
+            {"features__segmentation_sizes": [97]},
+            2,
+            "image size 97 is no multiple of the patch size",
+        ),
+        ({"features__store": "file/store"}, 2, "file is a file"),
+    ],
+)
+def test_bad_ones_do_not(content: Any, leaves: dict[str, Any], code: int, clue: str) -> None:
+    Path(".dvc").mkdir()
+    Path("file").write_text("")
+    with pytest.raises(FadeError) as error:
+        check(parse_params(changed(content, **leaves)), STAGES)
+    assert error.value.exit_code == code
+    assert clue in str(error.value)
+
+
+def test_only_what_the_stages_use_is_looked_at(content: Any) -> None:
+    params = parse_params(
+        changed(content, model__name="ViT-B-61", text__segmentation__prompts=["x.json"])
+    )
+    check(params, ["manifest", "select"])
+
+
+@pytest.fixture
+def with_commas(tmp_path: Path, content: Any) -> Any:
+    for name in ("a", "b", "bolt, large", "bolt, large, red", "01"):
+        folder = tmp_path / "data" / name / "train" / "good"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "0.png")
+    params = changed(
+        content, dataset__path="data", dataset__watch="data", dataset__format="folder",
+        dataset__categories=None,
+    )  # fmt: skip
+    return parse_params(params).dataset
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a,b", ["a", "b"]),
+        (" a , b ", ["a", "b"]),
+        ("01", ["01"]),
+        ("01,a", ["01", "a"]),
+        ("bolt, large", ["bolt, large"]),
+        ("bolt,large,a", ["bolt, large", "a"]),
+        ("a,bolt, large, red,b", ["a", "bolt, large, red", "b"]),
+        ('"bolt, large",b', ["bolt, large", "b"]),
+        ('b, "x, y"', ["b", "x, y"]),
+        ("bolt,small", ["bolt", "small"]),
+    ],
+)
+def test_names_on_the_command_line(with_commas: Any, text: str, names: list[str]) -> None:
+    assert categories_named(text, with_commas) == names
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "a,", '"",a'])
+def test_empty_names_are_refused(with_commas: Any, text: str) -> None:
+    with pytest.raises(ParameterError, match="empty name"):
+        categories_named(text, with_commas)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("[01]", "1"), ("[true]", "True"), ("[1.0]", "1.0"), ("[a, null]", "None")],
+)
+def test_names_that_yaml_takes_for_something_else(content: Any, written: str, read: str) -> None:
+    text = yaml.safe_dump(changed(content, dataset__categories="NAMES"))
+    Path("params.yaml").write_text(text.replace("NAMES", written))
+    with pytest.raises(
+        ParameterError, match=rf"YAML reads one of the names as {read}, .*in quotes"
+    ):
+        load_params()
+
+
+def test_quoted_names_stay(content: Any) -> None:
+    text = yaml.safe_dump(changed(content, dataset__categories="NAMES"))
+    Path("params.yaml").write_text(text.replace("NAMES", "['01', 'true']"))
+    assert load_params().dataset.categories == ["01", "true"]

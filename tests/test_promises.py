@@ -1,0 +1,155 @@
+"""What docs/reliability.md promises of runs, in a clone and in a project of `fade new`.
+
+`tests/test_wheel.py` holds the same of a project on an installed wheel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fade.errors import DataError
+from pipeline.artefacts.parameters import misnoted
+from pipeline.config.schema import leaf, load_yaml, parse_params
+from pipeline.process.dvc_files import RWLOCK, cut_short
+from pipeline.project.scaffold import create
+from tests.projects import ROOT, changed, golden_params
+from tests.test_dvc_repro import COPIED
+
+MOMENTS = ROOT / "tests" / "moments"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project folder and the program that runs there.
+
+    Attributes:
+        folder: of the project.
+        python: the interpreter that has the program.
+        path: folders in front of its path.
+    """
+
+    folder: Path
+    python: str = sys.executable
+    path: tuple[str, ...] = field(default=(str(ROOT),))
+
+    def start(self, module: str, *arguments: str, **moments: str) -> tuple[int, str]:
+        """Exit code and all lines of ``python -m module``; see ``tests/moments`` for the moments."""
+        environment = {
+            **os.environ, "PYTHONPATH": os.pathsep.join([str(MOMENTS), *self.path]),
+            "PATH": f"{Path(self.python).parent}{os.pathsep}{os.environ['PATH']}",
+            **{name.upper(): value for name, value in moments.items()},
+        }  # fmt: skip
+        done = subprocess.run(
+            [self.python, "-m", module, *arguments], cwd=self.folder, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    def fade(self, *arguments: str, **moments: str) -> tuple[int, str]:
+        """A command of ``fade``."""
+        return self.start("pipeline.cli.main", *arguments, **moments)
+
+    def dvc(self, *arguments: str, **moments: str) -> tuple[int, str]:
+        """A command of DVC."""
+        return self.start("dvc", *arguments, **moments)
+
+    def to_save(self, **leaves: Any) -> None:
+        """What is saved at the chosen moment: params.yaml with other values."""
+        content = changed(load_yaml((self.folder / "params.yaml").read_text()), **leaves)
+        (self.folder / "other.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def used(self, stage: str, name: str) -> tuple[Any, Any]:
+        """A parameter as a stage recorded it and as dvc.lock notes it."""
+        record = json.loads((self.folder / f"artefacts/parameters/{stage}.json").read_text())
+        lock = load_yaml((self.folder / "dvc.lock").read_text())
+        section, _, key = name.rpartition(".")
+        found = []
+        for values in (record["parameters"], lock["stages"][stage]["params"]["params.yaml"]):
+            found.append(values[name] if name in values else leaf(values[section], key))
+        return found[0], found[1]
+
+    def outputs(self) -> dict[str, str]:
+        """A hash of every artefact."""
+        return {
+            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted((self.folder / "artefacts").rglob("*"))
+            if path.is_file()
+        }
+
+
+def parameters(checkpoint: Path) -> str:
+    """params.yaml of a small project."""
+    content = changed(
+        golden_params("zeroshot_language", checkpoint), threshold__images=0, vision__seeds=[0]
+    )
+    template = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_dump(parse_params({**template, **content}).model_dump())
+
+
+def made(folder: Path, params: str, kind: str) -> Place:
+    """A project of some kind."""
+    if kind == "new":
+        create(folder, params, demo=False, git=False)
+        return Place(folder)
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    config = folder / ".dvc" / "config"
+    config.write_text(config.read_text().replace("[core]", "[core]\n    no_scm = true"))
+    (folder / "params.yaml").write_text(params, encoding="utf-8")
+    return Place(folder, path=())
+
+
+def hold_promises(place: Place) -> None:
+    """Parameters that change at bad moments, files that a kill cut short, names that do not exist."""
+    # saved while a stage runs: the stage refuses to end
+    place.to_save(dataset__limit=1)
+    code, said = place.fade("run", "manifest", save_at="manifest during")
+    assert (code, "parameters changed while this stage ran" in said) == (2, True), said
+    # saved between a stage's last look and DVC's: the next stage refuses to begin
+    place.to_save(dataset__limit=2)
+    code, said = place.dvc("repro", "select", save_at="manifest after")
+    assert code, said
+    assert "params.yaml changed just when a stage ended (manifest: dataset" in said
+    # the same at the last stage of a run, where the stage before is made good by now
+    place.to_save(vision__shots=[2])
+    code, said = place.fade("run", "select", save_at="select after")
+    assert (code, "changed just when a stage ended (select: vision.shots)" in said) == (2, True), (
+        said
+    )
+    assert place.used("manifest", "dataset.limit") == (2, 2)
+    # one more run puts that right, and what a kill cut short
+    for name in ("dvc.lock", str(RWLOCK)):
+        os.truncate(place.folder / name, (place.folder / name).stat().st_size // 2)
+    assert set(map(str, cut_short(place.folder))) == {"dvc.lock", str(RWLOCK)}
+    code, said = place.fade("run", "select")
+    assert (code, said.count("was cut short by a killed run")) == (0, 2), said
+    assert place.used("select", "vision.shots") == ([2], [2])
+    assert (misnoted(place.folder), cut_short(place.folder)) == ({}, [])
+    # a name that does not exist is refused before DVC removes what is there
+    before = place.outputs()
+    code, said = place.fade("run", "--categories", "weave,palte")
+    assert code == DataError.exit_code
+    assert "no category 'palte'" in said
+    assert place.outputs() == before
+    assert place.dvc("status", "select")[1].strip() == "Data and pipelines are up to date."
+
+
+@pytest.mark.parametrize("kind", ["clone", "new"])
+def test_promises(tmp_path: Path, golden_checkpoint: Path, kind: str) -> None:
+    hold_promises(made(tmp_path / "project", parameters(golden_checkpoint), kind))
