@@ -677,7 +677,7 @@ CASES = (
     Case("an EXIF orientation that is not applied", WARNING, "is not applied", with_image(
         turned(3, (12, 12))
     )),
-    Case("a mask drawn on the upright image", REFUSED[3], "set dataset.exif_rotation to true", with_files({
+    Case("a mask drawn on the upright image", REFUSED[3], "set dataset.exif_rotation to", with_files({
         "a/test/hole/0.png": turned(6, (12, 8)), "a/ground_truth/hole/0_mask.png": mask(255, (8, 12)),
     })),
     Case("a PNG without its palette", REFUSED[3], "a palette that it lacks", with_image(pixels(3, 2))),

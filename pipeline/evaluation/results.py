@@ -164,7 +164,7 @@ def evaluation_remarks(
     size = params.evaluate.size
     defects = tests[tests["is_anomaly"]]
     masked, unmasked = (
-        part.groupby("category", sort=False).size().to_dict()
+        {str(name): int(n) for name, n in part.groupby("category", sort=False).size().items()}
         for part in (defects[defects["mask"].notna()], defects[defects["mask"].isna()])
     )
     return {

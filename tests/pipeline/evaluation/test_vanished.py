@@ -113,20 +113,26 @@ def results_of(folder: Path) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any], 
     (maps,) = (a for _, a in zarr.open_group(folder / "results" / "maps.zarr", mode="r").arrays())
     evaluation = json.loads((folder / "results" / "evaluation.json").read_text())
     metrics = pd.read_csv(folder / "results" / "metrics.csv").set_index("category")
-    return tests, maps[:], evaluation, metrics.loc["weave"]
+    of_weave = pd.Series(metrics.to_dict("index")["weave"])
+    return tests, np.asarray(maps), evaluation, of_weave
+
+
+def rows_of(tests: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): row[name] for name in row.index} for _, row in tests.iterrows()]
+
+
+def full_mask(row: dict[str, Any], data: Path) -> np.ndarray:
+    if not row["is_anomaly"]:
+        return np.zeros((row["height"], row["width"]), bool)
+    return np.asarray(Image.open(data / row["mask"]).convert("L")) > 0
 
 
 def measured(tests: pd.DataFrame, maps: np.ndarray, data: Path) -> tuple[list[Any], list[Any]]:
     """Levels and masks of each image at its own size, as arrays."""
     levels, masks = [], []
-    for row, one in zip(tests.itertuples(), maps, strict=True):
-        shape = (row.height, row.width)
-        levels.append(resize_levels(one, shape))
-        masks.append(
-            np.asarray(Image.open(data / row.mask).convert("L")) > 0
-            if row.is_anomaly
-            else np.zeros(shape, bool)
-        )
+    for row, one in zip(rows_of(tests), maps, strict=True):
+        levels.append(resize_levels(one, (row["height"], row["width"])))
+        masks.append(full_mask(row, data))
     return levels, masks
 
 
@@ -144,12 +150,9 @@ def test_images_that_lost_their_defect_are_left_out_and_counted(
     kept = ~tests["path"].isin(["weave/test/hole/000.png", "weave/test/hole/001.png"])
     levels, masks = [], []
     data = Path(thin["dataset"]["path"])
-    for row, one in zip(tests[kept].itertuples(), maps[kept], strict=True):
+    for row, one in zip(rows_of(tests[kept]), maps[kept], strict=True):
         levels.append(resize_levels(one, 32))
-        mask = np.zeros((row.height, row.width), bool)
-        if row.is_anomaly:
-            mask = np.asarray(Image.open(data / row.mask).convert("L")) > 0
-        masks.append(resize_mask(mask, 32))
+        masks.append(resize_mask(full_mask(row, data), 32))
     expected = plain.pixel_metrics(np.stack(levels), np.stack(masks))
     for name, value in expected.items():
         assert metrics[name] == pytest.approx(value, abs=1e-8), name
