@@ -104,5 +104,5 @@ def decision_warnings(
         if found and (2 * found.false_alarms > found.good or 2 * found.missed > found.anomalous):
             yield (
                 f"{threshold.category}, {trial_words(trial)}: at the threshold "
-                f"{threshold.image:.3f} {found}."
+                f"{threshold.image:.3f}, {found}."
             )

@@ -67,6 +67,7 @@ class Decision:
     alarms: str
     missed: str
     limit: str
+    set_by: str
     warning: str
 
 
@@ -218,6 +219,7 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
         limit=""
         if threshold.false_alarm_limit is None
         else f"{100 * threshold.false_alarm_limit:.1f} %",
+        set_by=threshold.set_by or "",
         warning=threshold.warning,
     )
 

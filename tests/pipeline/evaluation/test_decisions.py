@@ -71,7 +71,7 @@ def test_one_odd_image_that_hides_every_defect_is_named() -> None:
         "29 images"
     )
     assert second == (
-        "nut, 4 shots, seed 0: at the threshold 0.810 0 of 40 good images are called anomalous, and "
+        "nut, 4 shots, seed 0: at the threshold 0.810, 0 of 40 good images are called anomalous, and "
         "60 of 60 anomalous ones are missed."
     )
     assert not list(decision_warnings([made], decisions, Trial(1, 0)))
