@@ -339,6 +339,18 @@ def other_architecture(folder: Path) -> Path:
     return folder / "other.pt"
 
 
+def other_activation(folder: Path) -> Path:
+    (folder / "vit-openai.safetensors").write_bytes(b"never read")
+    return folder / "vit-openai.safetensors"
+
+
+def named_model(name: str) -> Callable[[Path], None]:
+    def act(_: Path) -> None:
+        Encoder.load(name, "webli")
+
+    return act
+
+
 def cut_weights(folder: Path) -> Path:
     import torch
 
@@ -967,6 +979,12 @@ CASES = (
     Case("a new image's name of 300 characters", REFUSED[3], "leads to no image", new_images("n" * 300)),
     # models, stores, results, parameters
     Case("a checkpoint of another architecture", REFUSED[4], "does not fit", load(other_architecture)),
+    Case("a checkpoint of another activation", REFUSED[4], "trained with QuickGELU",
+         load(other_activation)),
+    Case("a SigLIP model", REFUSED[4], "no class token", named_model("ViT-B-16-SigLIP")),
+    Case("a model by its name in transformers", REFUSED[4],
+         "ViT-B-16-quickgelu and model.pretrained to openai",
+         named_model("openai/clip-vit-base-patch16")),
     Case("weights of whole numbers", REFUSED[4], "is int8, where", load(quantised_weights)),
     Case("a prompt longer than the model reads", REFUSED[2], "tokens", long_prompt),
     Case("truncated weights", REFUSED[4], "is it complete?", load(cut_weights)),
