@@ -17,6 +17,8 @@ from fade.errors import StoreError
 from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
 from fade.sampling import reference_order
 from fade.types import Trial
+from pipeline.artefacts.tables import read_json, write_json
+from pipeline.evaluation.guarantee import false_alarm_limit
 from pipeline.evaluation.thresholds import (
     Threshold,
     best_level,
@@ -263,6 +265,9 @@ def test_from_training_images(base: Params, tmp_path: Path) -> None:
     chosen = pd.read_parquet(folder / "artefacts" / "calibration.parquet")
     selection = pd.read_parquet(folder / "artefacts" / "selection.parquet")
     assert (found.source, found.images) == ("training", 3)
+    # the quantile is 0.5: the second of three, so that one of them is above it
+    assert found.set_by in set(chosen["path"])
+    assert found.false_alarm_limit == pytest.approx(false_alarm_limit(3, 1))
     assert not set(chosen["hash"]) & set(selection["hash"])
     images = tmp_path / "images"
     root = Path(base["dataset"]["path"])
@@ -345,7 +350,30 @@ def test_from_labels(base: Params, tmp_path: Path) -> None:
     metrics = pd.read_csv(folder / "results" / "metrics.csv")
     above = (scores["score"] > found.image).to_numpy()
     best = metrics.loc[metrics["category"] == "weave", "full_image_f1_max"].item()
-    assert f1(above, scores["is_anomaly"].to_numpy()) == pytest.approx(best)
+    labels = scores["is_anomaly"].to_numpy()
+    assert f1(above, labels) == pytest.approx(best)
+    assert (found.set_by, found.false_alarm_limit) == (None, None)
+    (decided,) = read_json(folder / "results" / "evaluation.json")["decisions"]
+    assert decided == {
+        "category": "weave", "shots": found.shots, "seed": found.seed,
+        "good": int((~labels).sum()), "false_alarms": int((above & ~labels).sum()),
+        "anomalous": int(labels.sum()), "missed": int((~above & labels).sum()),
+    }  # fmt: skip
+
+
+def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They lack who set a threshold and what it keeps."""
+    old = {
+        "category": "nut", "shots": 1, "seed": 0, "image": 0.5, "pixel": 9, "source": "training",
+        "images": 3, "remark": "old",
+    }  # fmt: skip
+    write_json({"thresholds": [old]}, tmp_path / "thresholds.json")
+    (found,) = read_thresholds(tmp_path / "thresholds.json")
+    assert (found.set_by, found.false_alarm_limit, found.warning) == (None, None, "")
+    for name, value in (("set_by", 3), ("false_alarm_limit", 1.5), ("warning", None)):
+        write_json({"thresholds": [{**old, name: value}]}, tmp_path / "thresholds.json")
+        with pytest.raises(StoreError, match=f"{name} is .* but must be"):
+            read_thresholds(tmp_path / "thresholds.json")
 
 
 @pytest.mark.parametrize("mode", ["language", "vision"])
