@@ -8,7 +8,10 @@ Token = Literal["cls", "patch"]
 Split = Literal["train", "test"]
 Mode = Literal["none", "language", "vision", "both"]
 Device = Literal["auto", "cuda", "cpu"]
-DatasetFormat = Literal["mvtec", "visa", "folder", "csv"]
+DatasetFormat = Literal[
+    "mvtec", "visa", "folder", "csv", "mvtec-ad-2", "mvtec-loco", "visa-2cls-highshot",
+    "visa-2cls-fewshot", "btad", "mpdd", "ksdd2", "real-iad", "real-iad-sv",
+]  # fmt: skip
 
 
 class DataStat(Protocol):
@@ -77,6 +80,7 @@ class ImageRecord:
     """One image of a data set, as a reader in :mod:`fade.datasets` finds it.
 
     Paths are POSIX and relative to the data set's root. ``name`` is ``path`` without its suffix.
+    ``mask`` ends in ``/`` where the files of a folder together are the mask.
     ``unused_mask`` is a mask that was found for a good image, which has no defect to mark.
     """
 

@@ -5,11 +5,10 @@ Only folder listings and tables are read here; no image is opened.
 
 from fade.datasets.csv_table import CSV_COLUMNS, MANIFEST, read_csv
 from fade.datasets.folder import read_folder
+from fade.datasets.labels import ANOMALY, DEFECT_LABELS, GOOD_LABELS, meaning
 from fade.datasets.listing import fault_of
 from fade.datasets.mvtec import read_mvtec
 from fade.datasets.names import (
-    ANOMALY,
-    GOOD_LABELS,
     IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
     is_image,
@@ -23,6 +22,7 @@ from fade.datasets.visa import VISA_COLUMNS, VISA_LABELS, VISA_TABLE, read_visa
 __all__ = [
     "ANOMALY",
     "CSV_COLUMNS",
+    "DEFECT_LABELS",
     "GOOD_LABELS",
     "IMAGE_SUFFIXES",
     "MANIFEST",
@@ -35,6 +35,7 @@ __all__ = [
     "is_image",
     "is_text",
     "iterate_dataset",
+    "meaning",
     "plain_name",
     "read_csv",
     "read_dataset",

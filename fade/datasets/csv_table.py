@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from fade.datasets.names import ANOMALY, GOOD_LABELS, few
+from fade.datasets.labels import ANOMALY, meaning
+from fade.datasets.left_out import Note, ignore
+from fade.datasets.names import few
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, check_width, table_record, table_rows
 from fade.errors import DataError
@@ -18,16 +20,19 @@ def read_csv(root: DataPath, categories: Sequence[str] | None = None) -> list[Im
     """Read the images that a CSV file lists: ``root`` itself, or ``manifest.csv`` in it.
 
     Columns, named in the first row, in any order: image, category, split (train or test), label
-    and, if there are masks, mask. Labels good, normal, ok and 0 mean no defect, 1 means a
-    defect without a name, anything else is the defect's name. Paths are relative to the CSV's
-    folder and must stay in it. In each category and split the CSV's order is kept. Raises
-    DataError with file, row number and value.
+    and, if there are masks, mask. Labels such as good, normal, ok and 0 mean no defect, such as 1,
+    bad and NG a defect without a name, anything else is the defect's name; see
+    :func:`fade.datasets.labels.meaning`. Paths are relative to the CSV's folder and must stay in it.
+    In each category and split the CSV's order is kept. Raises DataError with file, row number and
+    value.
     """
     return list(iterate_csv(root, categories))
 
 
-def iterate_csv(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
-    """Yield what :func:`read_csv` returns."""
+def iterate_csv(
+    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
+) -> Iterator[ImageRecord]:
+    """Yield what :func:`read_csv` returns; ``note`` is told of images that are left out."""
     table = root / MANIFEST if root.is_dir() else root
     if not table.is_file():
         raise DataError(
@@ -51,12 +56,12 @@ def iterate_csv(root: DataPath, categories: Sequence[str] | None) -> Iterator[Im
                 cell["category"],
                 cell["split"],
                 label,
-                _csv_defect(label),
+                _csv_defect(label, where),
                 cell["image"],
                 cell.get("mask", ""),
             )
         )
-    yield from records.chosen(categories, table)
+    yield from records.chosen(categories, table, note)
 
 
 def _check_header(columns: Sequence[str], table: DataPath) -> None:
@@ -74,7 +79,17 @@ def _check_header(columns: Sequence[str], table: DataPath) -> None:
         raise DataError(f"{table}, row 1: the header {', '.join(problems)}; {hint}")
 
 
-def _csv_defect(label: str) -> str:
-    if label.lower() in GOOD_LABELS:
-        return GOOD
-    return ANOMALY if label == "1" else label
+def _csv_defect(label: str, where: str) -> str:
+    """The defect that a label names; an empty one is refused elsewhere."""
+    match meaning(label) if label else "kind":
+        case "good":
+            return GOOD
+        case "defect":
+            return ANOMALY
+        case "kind":
+            return label
+        case _:
+            raise DataError(
+                f"{where}: label {label!r} does not say whether the image is good; write good, or the "
+                "defect's name"
+            )

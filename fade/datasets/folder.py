@@ -1,12 +1,21 @@
-"""Own images in folders: one category, or a folder of categories."""
+"""Own images in folders: one category, a folder of categories, or good images alone."""
 
 from collections.abc import Iterator, Sequence
 
+from fade.datasets.left_out import Note, ignore
+from fade.datasets.listing import list_folder
 from fade.datasets.names import check_category
-from fade.datasets.records import choose_categories
-from fade.datasets.tree import LAYOUT, category_folders, has_split, iterate_category
-from fade.errors import DataError
-from fade.types import DataPath, ImageRecord
+from fade.datasets.records import choose_categories, image_record, refuse_same_names
+from fade.datasets.tree import (
+    Tree,
+    category_folders,
+    has_split,
+    iterate_tree,
+    refuse_masks_beside,
+)
+from fade.types import GOOD, DataPath, ImageRecord
+
+_TREE = Tree(loose_train=True)
 
 
 def read_folder(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
@@ -14,24 +23,24 @@ def read_folder(root: DataPath, categories: Sequence[str] | None = None) -> list
 
     A root that has ``train/`` or ``test/`` itself is one category, named after the root. Good
     training images may also lie in ``train/`` itself, where it has no ``good/``. Every part but one
-    of train and test is optional. Raises DataError.
+    of train and test is optional. A root of images without any of these folders is one category of
+    good training images. Raises DataError.
     """
     return list(iterate_folder(root, categories))
 
 
-def iterate_folder(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
-    """Yield what :func:`read_folder` returns."""
-    if has_split(root):
+def iterate_folder(
+    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
+) -> Iterator[ImageRecord]:
+    """Yield what :func:`read_folder` returns; ``note`` is told of images that are left out."""
+    single = has_split(root)
+    found = [] if single else category_folders(root)
+    images = [] if single or found else list_folder(root)[0]
+    if images:
         name = root.resolve().name
         check_category(name, str(root))
         choose_categories([name], categories, root)
-        yield from iterate_category(root, "", name, loose_train=True)
+        refuse_masks_beside(root, images)
+        yield from refuse_same_names(image_record(file, name, "train", GOOD) for file in images)
         return
-    found = category_folders(root)
-    if not found:
-        raise DataError(
-            f"{root}: neither it nor a folder in it has train/ or test/; expected {LAYOUT}, "
-            "directly or in a folder for each category"
-        )
-    for name in choose_categories(found, categories, root):
-        yield from iterate_category(root, f"{name}/", name, loose_train=True)
+    yield from iterate_tree(root, categories, note, _TREE, "folder", found)

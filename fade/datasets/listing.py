@@ -35,6 +35,20 @@ def list_folder(folder: DataPath) -> tuple[list[str], list[str]]:
     return sorted(files), sorted(folders)
 
 
+def list_files(folder: DataPath) -> list[str]:
+    """Return the names of all files of a folder, sorted; hidden ones and unreadable names left out."""
+    if not isinstance(folder, Path):
+        return [name for name in remote_children(folder)[0] if name[0] != "."]
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                entry.name for entry in entries
+                if entry.name[0] != "." and is_text(entry.name) and entry.is_file()
+            )  # fmt: skip
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
+
+
 def remote_children(folder: DataPath) -> tuple[list[str], list[str]]:
     """Return the names of the files and folders in a folder that is not on this machine."""
     return cast(RemotePath, folder).children()

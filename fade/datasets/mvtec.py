@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from fade.datasets.records import choose_categories
-from fade.datasets.tree import LAYOUT, category_folders, has_split, iterate_category
+from fade.datasets.left_out import Note, ignore
+from fade.datasets.tree import LAYOUT, Tree, category_folders, has_split, iterate_tree
 from fade.errors import DataError
 from fade.types import DataPath, ImageRecord
+
+_TREE = Tree(single=False)
 
 
 def read_mvtec(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
@@ -18,13 +20,13 @@ def read_mvtec(root: DataPath, categories: Sequence[str] | None = None) -> list[
     return list(iterate_mvtec(root, categories))
 
 
-def iterate_mvtec(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
-    """Yield what :func:`read_mvtec` returns."""
+def iterate_mvtec(
+    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
+) -> Iterator[ImageRecord]:
+    """Yield what :func:`read_mvtec` returns; ``note`` is told of images that are left out."""
     found = category_folders(root)
     if not found:
         single = has_split(root)
         hint = "it looks like a single category: use format folder" if single else "check the path"
         raise DataError(f"{root}: no folder in it has {LAYOUT} (MVTec layout); {hint}")
-    chosen = choose_categories(found, categories, root)
-    for name in chosen:
-        yield from iterate_category(root, f"{name}/", name)
+    yield from iterate_tree(root, categories, note, _TREE, "mvtec", found)

@@ -1,4 +1,4 @@
-"""Names: which files are images, which labels mean good, what a category may be called."""
+"""Names: which files are images, and what a category may be called."""
 
 import os
 import unicodedata
@@ -7,18 +7,33 @@ from collections.abc import Sequence
 from fade.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+        *(".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
+    }
 )
 """Suffixes of images and masks, in lower case; files may have them in either case."""
 
-UNREAD_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl"})
+UNREAD_SUFFIXES = frozenset(
+    {
+        *(
+            ".avif",
+            ".heic",
+            ".heif",
+            ".jp2",
+            ".j2k",
+            ".jpf",
+            ".jpx",
+            ".jxl",
+            ".jxr",
+            ".jif",
+            ".jfi",
+        ),
+        *(".tga", ".apng", ".ico", ".psd", ".exr", ".hdr", ".pfm", ".pam", ".pcx", ".qoi", ".svg"),
+        *(".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".dcm"),
+    }
+)
 """Suffixes of images that are not read, in lower case."""
-
-ANOMALY = "anomaly"
-"""The ``defect`` of an anomalous image whose data set does not name defects."""
-
-GOOD_LABELS = frozenset({"good", "normal", "ok", "0"})
-"""Labels of the csv format, in lower case, that mean an image without a defect."""
 
 _RESERVED_CATEGORY = "mean"  # the row of averages in results/metrics.csv
 
@@ -26,6 +41,12 @@ _RESERVED_CATEGORY = "mean"  # the row of averages in results/metrics.csv
 def is_image(name: str) -> bool:
     """Tell whether a file's name has one of the known image suffixes."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def looks_like_image(name: str) -> bool:
+    """Tell whether a file's name has the suffix of an image, read or not."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES
 
 
 def is_text(name: str) -> bool:

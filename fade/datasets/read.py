@@ -1,14 +1,22 @@
 """Reads a data set of any format."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from fade.datasets.csv_table import iterate_csv
+from fade.datasets.btad import iterate_btad
+from fade.datasets.csv_table import MANIFEST, iterate_csv
 from fade.datasets.folder import iterate_folder
+from fade.datasets.ksdd2 import iterate_ksdd2
+from fade.datasets.left_out import Note, ignore
+from fade.datasets.mpdd import iterate_mpdd
 from fade.datasets.mvtec import iterate_mvtec
+from fade.datasets.mvtec_ad_2 import iterate_mvtec_ad_2
+from fade.datasets.mvtec_loco import iterate_mvtec_loco
+from fade.datasets.real_iad import REAL_IAD_SPLITS, iterate_real_iad, json_files
 from fade.datasets.records import limit_tests
-from fade.datasets.visa import iterate_visa
+from fade.datasets.visa import VISA_TABLES, iterate_visa
 from fade.errors import ParameterError
 from fade.types import DataPath, DatasetFormat, ImageRecord
 
@@ -31,29 +39,58 @@ def read_dataset(
     return list(iterate_dataset(format, root, categories, limit))
 
 
+Reader = Callable[[DataPath, Sequence[str] | None, Note], Iterator[ImageRecord]]
+"""Yields the records of some categories below a root, and notes what it leaves out."""
+
+READERS: dict[DatasetFormat, Reader] = {
+    "mvtec": iterate_mvtec,
+    "visa": iterate_visa,
+    "folder": iterate_folder,
+    "csv": iterate_csv,
+    "mvtec-ad-2": iterate_mvtec_ad_2,
+    "mvtec-loco": iterate_mvtec_loco,
+    "visa-2cls-highshot": partial(iterate_visa, format="visa-2cls-highshot"),
+    "visa-2cls-fewshot": partial(iterate_visa, format="visa-2cls-fewshot"),
+    "btad": iterate_btad,
+    "mpdd": iterate_mpdd,
+    "ksdd2": iterate_ksdd2,
+    "real-iad": iterate_real_iad,
+    "real-iad-sv": partial(iterate_real_iad, format="real-iad-sv"),
+}
+"""The reader of each format."""
+
+TABLE_FORMATS = frozenset({"csv", *VISA_TABLES, *REAL_IAD_SPLITS})
+"""Formats in which a file lists the images."""
+
+
 def iterate_dataset(
     format: DatasetFormat,
     root: DataPath,
     categories: Sequence[str] | None = None,
     limit: int | None = None,
+    note: Note = ignore,
 ) -> Iterator[ImageRecord]:
     """Yield what :func:`read_dataset` returns, for data sets whose records would fill the memory.
 
-    Errors come when the record at fault is reached.
+    ``note`` is told of images and masks that are left out on purpose, and why. Errors come when the
+    record at fault is reached.
     """
-    readers: dict[str, Callable[[DataPath, Sequence[str] | None], Iterator[ImageRecord]]] = {
-        "mvtec": iterate_mvtec,
-        "visa": iterate_visa,
-        "folder": iterate_folder,
-        "csv": iterate_csv,
-    }
-    if format not in readers:
+    if format not in READERS:
         known = ", ".join(get_args(DatasetFormat))
         raise ParameterError(f"data set format {format!r} is unknown; choose one of {known}")
     if limit is not None and limit < 1:
         raise ParameterError(f"limit is {limit}, at least 1 is needed; leave it empty for no limit")
-    records = readers[format](Path(root) if isinstance(root, str) else root, categories)
-    return records if limit is None else limit_tests(records, limit)
+    records = READERS[format](Path(root) if isinstance(root, str) else root, categories, note)
+    return records if limit is None else limit_tests(records, limit, note)
+
+
+def table_files(format: DatasetFormat, path: DataPath) -> list[str]:
+    """Return the files that list the images of a data set, relative to :func:`dataset_root`."""
+    if format == "csv":
+        return [MANIFEST if path.is_dir() else path.name]
+    if format in REAL_IAD_SPLITS:
+        return json_files(path, format)
+    return [VISA_TABLES[format]] if format in VISA_TABLES else []
 
 
 def dataset_root(format: DatasetFormat, path: DataPath) -> DataPath:

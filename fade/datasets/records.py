@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from fade.datasets.left_out import BEYOND_LIMIT, Note, ignore
 from fade.datasets.names import few
 from fade.errors import DataError, ParameterError
 from fade.types import GOOD, DataPath, ImageRecord, Split
@@ -43,7 +44,9 @@ def same_name(one: str, other: str) -> DataError:
     )
 
 
-def limit_tests(records: Iterable[ImageRecord], limit: int) -> Iterator[ImageRecord]:
+def limit_tests(
+    records: Iterable[ImageRecord], limit: int, note: Note = ignore
+) -> Iterator[ImageRecord]:
     """Yield all training images, and the first ``limit`` test images of each kind and category."""
     count: Counter[tuple[str, str]] = Counter()
     for record in records:
@@ -51,6 +54,8 @@ def limit_tests(records: Iterable[ImageRecord], limit: int) -> Iterator[ImageRec
             key = (record.category, record.defect)
             count[key] += 1
             if count[key] > limit:
+                for path in filter(None, (record.path, record.mask, record.unused_mask)):
+                    note(path, BEYOND_LIMIT)
                 continue
         yield record
 

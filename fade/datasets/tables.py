@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.datasets.left_out import OTHER_CATEGORY, Note, ignore
 from fade.datasets.names import check_category
 from fade.datasets.records import choose_categories, image_record, same_name
 from fade.datasets.table_paths import TablePaths, short_hash
@@ -119,8 +120,10 @@ class TableRecords:
         self._paths.append(record.path)
         self._masks.append(record.mask or record.unused_mask or "")
 
-    def chosen(self, categories: Sequence[str] | None, table: DataPath) -> Iterator[ImageRecord]:
-        """Yield the records of some categories; refuse images that share a name."""
+    def chosen(
+        self, categories: Sequence[str] | None, table: DataPath, note: Note = ignore
+    ) -> Iterator[ImageRecord]:
+        """Yield the records of some categories, tell of the others; refuse images that share a name."""
         if not self._kind:
             raise DataError(f"{table} lists no images; add a row for each")
         found = sorted({category for category, _, _ in self._kinds})
@@ -130,7 +133,11 @@ class TableRecords:
         place = np.array([number.get(category, -1) for category, _, _ in kinds])
         of_row = place[np.frombuffer(self._kind, np.uintc)]
         rows = np.lexsort((np.frombuffer(self._order, np.uint8), of_row))
-        rows = rows[np.searchsorted(of_row[rows], 0) :]
+        first = int(np.searchsorted(of_row[rows], 0))
+        for row in rows[:first]:
+            for path in filter(None, (self._paths[row], self._masks[row])):
+                note(path, OTHER_CATEGORY)
+        rows = rows[first:]
         self._refuse_same_names(rows)
         for row in rows:
             category, split, defect = kinds[self._kind[row]]

@@ -1,11 +1,20 @@
-"""A category in folders: ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``."""
+"""Categories in folders: ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``."""
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from fade.datasets.labels import meaning
+from fade.datasets.left_out import (
+    DEFECT_IN_TRAINING,
+    NO_LABEL,
+    OTHER_CATEGORY,
+    VALIDATION,
+    Note,
+)
 from fade.datasets.listing import list_folder, require_folder
 from fade.datasets.names import check_category, few, known_suffixes
-from fade.datasets.records import image_record, refuse_same_names
+from fade.datasets.records import choose_categories, image_record, refuse_same_names
 from fade.errors import DataError
 from fade.types import GOOD, DataPath, ImageRecord
 
@@ -13,47 +22,117 @@ PARTS = ("train", "test", "ground_truth")
 
 LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
 
+AD_2_TEST = "test_public"
+"""Folder of the labelled test images of MVTec AD 2."""
 
-def category_folders(root: DataPath) -> list[str]:
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Where the folder of a category keeps its images.
+
+    Attributes:
+        test: folder of the test images, in a folder for each defect and for good ones.
+        truth: folder of the masks, in a folder for each defect.
+        loose_train: whether good training images may lie in ``train/`` itself.
+        single: whether the data set's root may be the only category, called as the root.
+        unlabelled: folders of test images without labels, which are left out.
+        validation: whether ``validation/`` holds good images, which are left out.
+    """
+
+    test: str = "test"
+    truth: str = "ground_truth"
+    loose_train: bool = False
+    single: bool = True
+    unlabelled: tuple[str, ...] = ()
+    validation: bool = False
+
+
+def iterate_tree(
+    root: DataPath,
+    categories: Sequence[str] | None,
+    note: Note,
+    tree: Tree,
+    format: str,
+    found: Sequence[str] | None = None,
+) -> Iterator[ImageRecord]:
+    """Yield the records of a data set in folders.
+
+    Args:
+        root: of the data set.
+        categories: to read, in this order; None or empty for all, by name.
+        note: is told of images that are left out.
+        tree: the layout.
+        format: its name, for messages.
+        found: the names of the categories' folders, if they are known.
+
+    Raises:
+        DataError: nothing there has this layout, or something in it is at odds.
+    """
+    if tree.single and has_split(root, tree):
+        name = root.resolve().name
+        check_category(name, str(root))
+        choose_categories([name], categories, root)
+        _refuse_ad_2(root, tree)
+        yield from _category(root, "", name, tree, note)
+        return
+    found = category_folders(root, tree) if found is None else found
+    if not found:
+        where = "neither it nor a folder in it has" if tree.single else "no folder in it has"
+        expected = LAYOUT.replace("ground_truth", tree.truth).replace("test/", f"{tree.test}/")
+        raise DataError(
+            f"{root}: {where} train/ or {tree.test}/; format {format} expects {expected}, "
+            f"{'directly or ' if tree.single else ''}in a folder for each category"
+        )
+    chosen = choose_categories(found, categories, root)
+    for name in found:
+        if name not in chosen:
+            note(f"{name}/", OTHER_CATEGORY)
+    for name in chosen:
+        _refuse_ad_2(root / name, tree)
+        yield from _category(root, f"{name}/", name, tree, note)
+
+
+def _refuse_ad_2(folder: DataPath, tree: Tree) -> None:
+    """Refuse MVTec AD 2 in another format, which would find none of its test images."""
+    if tree.test != AD_2_TEST and (folder / AD_2_TEST).is_dir():
+        raise DataError(
+            f"{folder / AD_2_TEST}: this is the layout of MVTec AD 2; set dataset.format to mvtec-ad-2"
+        )
+
+
+def category_folders(root: DataPath, tree: Tree = Tree()) -> list[str]:
     """Return the names of a data set's categories: folders with train/ or test/ in them."""
     require_folder(root)
-    found = [name for name in list_folder(root)[1] if has_split(root / name)]
+    found = [name for name in list_folder(root)[1] if has_split(root / name, tree)]
     for name in found:
         check_category(name, str(root / name))
     return found
 
 
-def has_split(folder: DataPath) -> bool:
+def has_split(folder: DataPath, tree: Tree = Tree()) -> bool:
     """Tell whether a folder has train/ or test/ in it."""
-    return (folder / "train").is_dir() or (folder / "test").is_dir()
+    return (folder / "train").is_dir() or (folder / tree.test).is_dir()
 
 
-def iterate_category(
-    root: DataPath, prefix: str, category: str, *, loose_train: bool = False
+def _category(
+    root: DataPath, prefix: str, category: str, tree: Tree, note: Note
 ) -> Iterator[ImageRecord]:
     """Yield the records of the category whose folder is ``root / prefix``."""
     folder = root / prefix
     empty = True
-    train = _train_images(folder / "train", loose_train)
-    for record in refuse_same_names(
-        image_record(f"{prefix}{path}", category, "train", GOOD) for path in train
-    ):
+    train = _train_images(folder / "train", tree.loose_train, f"{prefix}train", note)
+    for record in refuse_same_names(image_record(path, category, "train", GOOD) for path in train):
         empty = False
         yield record
-    stray, defects = list_folder(folder / "test") if (folder / "test").is_dir() else ([], [])
-    if stray:
-        raise DataError(
-            f"{folder / 'test' / stray[0]} lies in no defect's folder; "
-            f"move it to test/{GOOD} or test/<defect>"
-        )
-    for defect in defects:
-        images = list_folder(folder / "test" / defect)[0]
-        masks = _masks(folder / "ground_truth" / defect)
-        truth = f"{prefix}ground_truth/{defect}"
+    for kind in _test_folders(folder, tree):
+        defect = GOOD if meaning(kind) == "good" else kind
+        images = _images_of(folder / tree.test / kind)
+        masks = _masks(folder / tree.truth / kind, images)
+        truth = f"{prefix}{tree.truth}/{kind}"
         _refuse_shared(masks, images, truth)
         for record in refuse_same_names(
             image_record(
-                f"{prefix}test/{defect}/{file}",
+                f"{prefix}{tree.test}/{kind}/{file}",
                 category,
                 "test",
                 defect,
@@ -65,33 +144,120 @@ def iterate_category(
             yield record
     if empty:
         raise DataError(
-            f"{folder}: no image in train/{GOOD} or test/<defect>; "
+            f"{folder}: no image in train/{GOOD} or {tree.test}/<defect>; "
             f"known suffixes are {known_suffixes()}"
+        )
+    _note_others(folder, prefix, tree, note)
+
+
+def _test_folders(folder: DataPath, tree: Tree) -> list[str]:
+    """Return the folders of test images, by name, all of whose names say good or a defect."""
+    test = folder / tree.test
+    stray, folders = list_folder(test) if test.is_dir() else ([], [])
+    if stray:
+        raise DataError(
+            f"{test / stray[0]} lies in no defect's folder; "
+            f"move it to {tree.test}/{GOOD} or {tree.test}/<defect>"
+        )
+    folders = [name for name in folders if f"{tree.test}/{name}" != tree.truth]
+    for name in folders:
+        _refuse_unclear(test, name, folders)
+    return folders
+
+
+def _refuse_unclear(parent: DataPath, name: str, beside: Sequence[str]) -> None:
+    """Refuse a folder that one person takes for good images and the next for a defect."""
+    unclear = meaning(name) == "unclear"
+    if name == "0":  # good beside 1, but a defect's number beside 2 or good
+        others = [other for other in beside if other not in ("0", "1")]
+        unclear = any(meaning(other) == "good" or other.isdecimal() for other in others)
+    if unclear:
+        raise DataError(
+            f"{parent / name}: the name does not say whether its images are good; rename the folder "
+            f"to {GOOD}, or to the defect's name"
         )
 
 
-def _train_images(train: DataPath, loose: bool) -> list[str]:
-    """Return the good training images as paths that start with ``train/``."""
+def _images_of(folder: DataPath) -> list[str]:
+    """Return the names of a folder's images; refuse one whose images all lie deeper."""
+    images, folders = list_folder(folder)
+    if not images:
+        for name in folders:
+            if _images_below(folder / name):
+                raise DataError(
+                    f"{folder} has no image itself, but folders with images, such as {name}, where "
+                    "nobody looks; move them up, or list them in a CSV file (format csv)"
+                )
+    return images
+
+
+def _images_below(folder: DataPath) -> bool:
+    images, folders = list_folder(folder)
+    return bool(images) or any(_images_below(folder / name) for name in folders)
+
+
+def _train_images(train: DataPath, loose: bool, prefix: str, note: Note) -> list[str]:
+    """Return the good training images as paths that start with ``prefix``, by folder and name."""
     if not train.is_dir():
         return []
     files, folders = list_folder(train)
-    if GOOD in folders:
-        return [f"train/{GOOD}/{file}" for file in list_folder(train / GOOD)[0]]
-    if files and loose:
-        return [f"train/{file}" for file in files]
-    if files or folders:
+    for name in folders:
+        _refuse_unclear(train, name, folders)
+    good = [name for name in folders if meaning(name) == "good"]
+    found = [f"{prefix}/{name}/{file}" for name in good for file in _images_of(train / name)]
+    if not good and files and loose:
+        found = [f"{prefix}/{file}" for file in files]
+        refuse_masks_beside(train, files)
+    elif not good and (files or folders):
         what = "its images directly" if files else f"only {few(folders)}"
         raise DataError(f"{train} has {what} but no folder {GOOD}; put good images in it")
-    return []
+    for name in folders:
+        if name not in good:
+            for file in list_folder(train / name)[0]:
+                note(f"{prefix}/{name}/{file}", DEFECT_IN_TRAINING)
+    return found
 
 
-def _masks(folder: DataPath) -> dict[str, str]:
-    """Return the mask's file name for each image name that the folder has a mask for."""
+def refuse_masks_beside(folder: DataPath, files: Sequence[str]) -> None:
+    """Refuse masks among good training images, as KolektorSDD2 has them."""
+    stems = {os.path.splitext(file)[0] for file in files}
+    for file in files:
+        stem = os.path.splitext(file)[0]
+        for ending in ("_GT", "_gt", "_mask", "_label"):
+            if stem.endswith(ending) and stem.removesuffix(ending) in stems:
+                raise DataError(
+                    f"{folder / file} looks like the mask of an image beside it; move masks to "
+                    "ground_truth/<defect>/, or set dataset.format to ksdd2 if this is KolektorSDD2"
+                )
+
+
+def _note_others(folder: DataPath, prefix: str, tree: Tree, note: Note) -> None:
+    """Tell of the images in folders that are known, but not used."""
+    for name in tree.unlabelled:
+        if (folder / name).is_dir():
+            for file in list_folder(folder / name)[0]:
+                note(f"{prefix}{name}/{file}", NO_LABEL)
+    if tree.validation and (folder / "validation").is_dir():
+        loose, folders = list_folder(folder / "validation")
+        for file in loose:
+            note(f"{prefix}validation/{file}", VALIDATION)
+        for name in folders:
+            for file in list_folder(folder / "validation" / name)[0]:
+                note(f"{prefix}validation/{name}/{file}", VALIDATION)
+
+
+def _masks(folder: DataPath, images: Sequence[str]) -> dict[str, str]:
+    """Return the mask for each image name that the folder has one for.
+
+    It is a file's name, or ``name/`` for a folder of several files that together are the mask of
+    the image of that name, as MVTec LOCO has it.
+    """
     if not folder.is_dir():
         return {}
     plain: dict[str, str] = {}
     marked: dict[str, str] = {}
-    for file in list_folder(folder)[0]:
+    files, folders = list_folder(folder)
+    for file in files:
         stem = os.path.splitext(file)[0]
         if stem in plain:
             raise DataError(
@@ -100,7 +266,18 @@ def _masks(folder: DataPath) -> dict[str, str]:
         plain[stem] = file
         if stem.endswith("_mask"):
             marked[stem.removesuffix("_mask")] = file
-    return plain | marked
+    found = plain | marked
+    if folders:
+        stems = {os.path.splitext(file)[0] for file in images}
+        for name in (name for name in folders if name in stems):
+            parts = list_folder(folder / name)[0]
+            if parts and name in found:
+                raise DataError(
+                    f"{folder}: {found[name]} and {name}/ are masks of the same image; keep one"
+                )
+            if parts:
+                found[name] = f"{name}/{parts[0]}" if len(parts) == 1 else f"{name}/"
+    return found
 
 
 def _refuse_shared(masks: dict[str, str], images: Sequence[str], truth: str) -> None:

@@ -1,16 +1,24 @@
-"""VisA: images that a table of five columns lists."""
+"""VisA: images that a table of five columns lists, one table for each split."""
 
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
+from fade.datasets.labels import ANOMALY
+from fade.datasets.left_out import DEFECT_IN_TRAINING, Note, ignore
 from fade.datasets.listing import require_folder
-from fade.datasets.names import ANOMALY
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, check_width, table_record, table_rows
 from fade.errors import DataError
 from fade.types import GOOD, DataPath, ImageRecord, Split
 
-VISA_TABLE = "split_csv/1cls.csv"
+VISA_TABLES = {
+    "visa": "split_csv/1cls.csv",
+    "visa-2cls-highshot": "split_csv/2cls_highshot.csv",
+    "visa-2cls-fewshot": "split_csv/2cls_fewshot.csv",
+}
+"""The table of each format."""
+
+VISA_TABLE = VISA_TABLES["visa"]
 
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
@@ -27,12 +35,20 @@ def read_visa(root: DataPath, categories: Sequence[str] | None = None) -> list[I
     return list(iterate_visa(root, categories))
 
 
-def iterate_visa(root: DataPath, categories: Sequence[str] | None) -> Iterator[ImageRecord]:
-    """Yield what :func:`read_visa` returns."""
+def iterate_visa(
+    root: DataPath, categories: Sequence[str] | None, note: Note = ignore, format: str = "visa"
+) -> Iterator[ImageRecord]:
+    """Yield what :func:`read_visa` returns, of the split of a format of :data:`VISA_TABLES`.
+
+    ``note`` is told of images that are left out: in splits of two classes training images with a
+    defect.
+    """
     require_folder(root)
-    table = root / VISA_TABLE
+    table = root / VISA_TABLES[format]
     if not table.is_file():
-        raise DataError(f"{table} does not exist; format visa needs it: check the path")
+        others = [other for other, path in VISA_TABLES.items() if (root / path).is_file()]
+        hint = f"set dataset.format to {' or '.join(others)}" if others else "check the path"
+        raise DataError(f"{table} does not exist; format {format} needs it: {hint}")
     rows = table_rows(table)
     _, header = next(rows, (1, []))
     if len(header) != len(VISA_COLUMNS) or header[1].lower() in get_args(Split):
@@ -51,5 +67,9 @@ def iterate_visa(root: DataPath, categories: Sequence[str] | None) -> Iterator[I
                 f"{where}: label is {label!r}, but it must be {' or '.join(VISA_LABELS)}"
             )
         defect = ANOMALY if label.lower() == ANOMALY else GOOD
+        if format != "visa" and split.lower() == "train" and defect != GOOD:
+            for path in filter(None, (image, mask)):
+                note(paths.check(path, f"{where}: image"), DEFECT_IN_TRAINING)
+            continue
         records.append(table_record(paths, where, category, split, label, defect, image, mask))
-    yield from records.chosen(categories, table)
+    yield from records.chosen(categories, table, note)

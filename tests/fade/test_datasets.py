@@ -206,7 +206,7 @@ def test_folder_without_training_images_or_without_test_images(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["c/train/ok/0.png"], "has only ok but no folder good"),
+        (["c/train/fine/0.png"], "has only fine but no folder good"),
         (["c/train/good/0.png", "c/test/1.png"], r"test/1\.png lies in no defect's folder"),
         (["c/train/good/0.txt"], "no image in train/good.*png"),
         (["Mean/train/good/0.png"], "'Mean' is the name of the averages"),
@@ -253,7 +253,7 @@ def test_links_inside_a_tree_are_followed(tmp_path: Path) -> None:
     ("format", "expected"),
     [
         ("mvtec", "MVTec layout"),
-        ("folder", "expected train/good/"),
+        ("folder", "expects train/good/"),
         ("visa", "1cls.csv does not exist"),
         ("csv", "with manifest.csv"),
     ],
@@ -321,11 +321,11 @@ def test_what_is_not_read(tmp_path: Path) -> None:
         tmp_path,
         "a/train/good/0.png", "a/train/good/1.heic", "a/train/good/.hidden.heic", "a/train/2.HEIC",
         "a/test/cut/0.png", "a/test/cut/1.avif", "a/test/cut/notes.txt", "a/Ground-Truth /cut/0.png",
-        "b/test/cut/0.png", "b/ground_truth/cut/1.jfif", "b/Train/good/0.png", "b/elsewhere/0.heic",
+        "b/test/cut/0.png", "b/ground_truth/cut/1.tga", "b/Train/good/0.png", "b/elsewhere/0.heic",
         "c/test/cut/3.avif",
     )  # fmt: skip
     suffixes, misnamed = unread(tmp_path, ["a", "b"])
-    assert suffixes == {".avif": 1, ".heic": 2, ".jfif": 1}
+    assert suffixes == {".avif": 1, ".heic": 2, ".tga": 1}
     assert misnamed == ["a/Ground-Truth ", "b/Train"]
     assert unread(tmp_path / "a", ["a"]) == ({".avif": 1, ".heic": 2}, ["Ground-Truth "])
 
