@@ -94,12 +94,18 @@ def _is_lock(data: bytes) -> bool:
     return isinstance(stages, dict) and all(map(_is_entry, stages.values()))
 
 
+_PARTS: tuple[tuple[str, Any], ...] = (("deps", []), ("outs", []), ("params", {}))
+"""Of an entry, each with what a missing one stands for."""
+
+
 def _is_entry(entry: Any) -> bool:
     """Whether this is a stage's entry: a command, dependencies and outputs with paths, parameters."""
     if not isinstance(entry, dict) or not isinstance(entry.get("cmd"), str | list):
         return False
-    files = [*(entry.get("deps", ()) or (None,)), *(entry.get("outs", ()) or (None,))]
-    params = entry.get("params", {})
+    deps, outs, params = (entry.get(name, empty) for name, empty in _PARTS)
+    if not isinstance(deps, list) or not isinstance(outs, list):
+        return False
+    files = [*deps, *outs]
     return (
         all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in files)
         and isinstance(params, dict)

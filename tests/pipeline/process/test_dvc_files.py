@@ -49,6 +49,14 @@ def test_sound_files_stay(project: Path) -> None:
     assert LOCK.read_text() == SOUND
 
 
+def test_a_stage_without_dependencies_is_sound() -> None:
+    """Such as the demo's images."""
+    LOCK.write_text(
+        "schema: '2.0'\nstages:\n  images:\n    cmd: x\n    outs:\n    - path: data/demo\n"
+    )
+    assert cut_short() == []
+
+
 def test_no_files_are_no_damage() -> None:
     keep_locks()
     assert (cut_short(), heal()) == ([], [])
