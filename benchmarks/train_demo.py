@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import FadeError, ParameterError
+from fade.files import whole
 from pipeline.demo.defects import DEFECTS, TRAIN_DEFECTS
 from pipeline.demo.families import FAMILIES, TRAIN_FAMILIES
 from pipeline.demo.generate import GOOD_PHRASES, Nuisance, style_of
@@ -91,14 +92,17 @@ def draw_pool(folder: Path, products: int, seed: int, workers: int) -> None:
     tasks = [(seed, p, n) for p in range(len(TRAIN_FAMILIES)) for n in range(products)]
     shape = (len(tasks), PIECES, VERSIONS, SIDE, SIDE)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [folder / f"{name}.part" for name in POOL_FILES]
-    images = np.lib.format.open_memmap(parts[0], "w+", np.uint8, (*shape, 3))
-    covers = np.lib.format.open_memmap(parts[1], "w+", np.bool_, shape)
-    with multiprocessing.get_context("spawn").Pool(workers) as processes:
+    with (
+        whole(folder / POOL_FILES[0]) as images_file,
+        whole(folder / POOL_FILES[1]) as covers_file,
+        multiprocessing.get_context("spawn").Pool(workers) as processes,
+    ):
+        images = np.lib.format.open_memmap(images_file, "w+", np.uint8, (*shape, 3))
+        covers = np.lib.format.open_memmap(covers_file, "w+", np.bool_, shape)
         for row, drawn in enumerate(processes.imap(draw_product, tasks, chunksize=4)):
             images[row], covers[row] = drawn
-    for part, name in zip(parts, POOL_FILES, strict=True):
-        part.replace(folder / name)
+        images.flush()
+        covers.flush()
 
 
 POOL_FILES = ("images.npy", "covers.npy")
@@ -640,17 +644,16 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
             minutes = (time.monotonic() - began) / 60
             print(f"step {done} {minutes:.1f} min {said}", file=sys.stderr, flush=True)
         if rank == 0 and done % recipe.saving == 0 and done < recipe.steps:
-            part = kept.with_suffix(".part")
-            torch.save(
-                {
-                    "step": done,
-                    "model": model.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                },
-                part,
-            )
-            part.replace(kept)
+            with whole(kept) as part:
+                torch.save(
+                    {
+                        "step": done,
+                        "model": model.state_dict(),
+                        "average": average.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                    },
+                    part,
+                )
             write_weights(average, out)
     if rank == 0:
         write_weights(average, out)
@@ -667,9 +670,8 @@ def write_weights(model: nn.Module, out: Path) -> None:
 
     state = {name: tensor.detach().to(torch.float16).contiguous()
              for name, tensor in model.state_dict().items()}  # fmt: skip
-    part = out.with_name(f".{out.name}.part")
-    save_file(state, part)
-    part.replace(out)
+    with whole(out) as part:
+        save_file(state, part)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

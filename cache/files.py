@@ -9,8 +9,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISREG
 from typing import BinaryIO, NamedTuple, Protocol, TypeVar
+
+from fade.files import open_plain
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,7 +47,7 @@ class Files(Protocol):
     """Files below a place. Names are relative to it, with slashes, and never come from data.
 
     Every method raises OSError (FileNotFoundError for what is not there) whose ``strerror`` says in
-    one line what is wrong, without credentials.
+    one line what is wrong, without credentials. What is no plain file, such as a pipe, is not read.
     """
 
     place: Place
@@ -74,7 +76,7 @@ class Files(Protocol):
         """All files below a folder, in the order of their names."""
 
     def sizes(self, folder: str, names: Sequence[str]) -> Sequence[int]:
-        """Bytes of files below a folder; -1 for each that is not there."""
+        """Bytes of files below a folder; -1 for each that is not there, or no plain file."""
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files, in this order, also such as are gone already, and folders left empty."""
@@ -95,7 +97,7 @@ class LocalFiles:
 
     def read(self, name: str, most: int) -> bytes:
         """See :class:`Files`."""
-        with (self.root / name).open("rb") as stream:
+        with open_plain(self.root / name) as stream:
             data = stream.read(most + 1)
         if len(data) > most:
             raise ValueError(f"it is larger than {most:,} bytes")
@@ -103,7 +105,7 @@ class LocalFiles:
 
     def read_into(self, name: str, pieces: Sequence[tuple[int, memoryview]]) -> None:
         """See :class:`Files`."""
-        with (self.root / name).open("rb") as stream:
+        with open_plain(self.root / name) as stream:
             for offset, buffer in pieces:
                 stream.seek(offset)
                 if stream.readinto(buffer) != buffer.nbytes:
@@ -168,7 +170,7 @@ class LocalFiles:
                 stat = os.stat(self.root / folder / name)
             except (FileNotFoundError, NotADirectoryError):
                 return -1
-            return -1 if S_ISDIR(stat.st_mode) else stat.st_size
+            return stat.st_size if S_ISREG(stat.st_mode) else -1
 
         return [size(name) for name in names]
 

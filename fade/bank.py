@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fade.errors import ParameterError, StoreError
+from fade.files import whole
 
 if TYPE_CHECKING:
     import faiss
@@ -151,20 +152,16 @@ def write_index(index: faiss.Index, path: Path) -> None:
     """
     import faiss
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     try:
-        faiss.write_index(index, str(part))
-        with part.open("rb+") as file:
-            digest = _digest(file, part.stat().st_size)
-            file.seek(0, os.SEEK_END)
-            file.write(SEAL + digest)
-        part.replace(path)
+        with whole(path) as part:
+            faiss.write_index(index, str(part))
+            with part.open("rb+") as file:
+                digest = _digest(file, part.stat().st_size)
+                file.seek(0, os.SEEK_END)
+                file.write(SEAL + digest)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[-160:]
         raise StoreError(f"the memory bank {path} cannot be written ({reason})") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def stored_digest(path: Path) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from fade.bombs import check_work
 from fade.damage import find_damage, is_cut
 from fade.depth import (
     grey_maximum,
@@ -132,6 +133,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
     """Read the header and refuse what has no one right picture in it."""
     if not data:
         raise DataError(f"{name} is empty (0 bytes); replace or remove it")
+    check_work(data, name)
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.UnidentifiedImageError:

@@ -29,6 +29,7 @@ from pipeline.artefacts.parameters import (
     write_record,
 )
 from pipeline.config.schema import PARAMS_FILE, differing, leaf, load_params, load_yaml
+from pipeline.dataset.stamps import fresh_manifest
 from pipeline.process.dvc_files import keep_locks
 from pipeline.process.dvc_watchdog import end_with_dvc
 
@@ -217,7 +218,9 @@ def run_stage(module: str) -> None:
         if by_dvc:
             keep_locks()
             check_before(stage)
-        importlib.import_module(module).run(params)
+        run = importlib.import_module(module).run
+        with contextlib.nullcontext() if stage == "manifest" else fresh_manifest(params.dataset):
+            run(params)
         check_unchanged(stage, used)
         if used:
             write_record(stage, used)

@@ -13,7 +13,7 @@ import numpy as np
 from cache.files import Place
 from cache.layout import Location, Space
 from cache.store import Store
-from fade.bank import build_index, coreset, unit, write_index
+from fade.bank import build_index, coreset, stored_digest, unit, write_index
 from fade.types import Trial
 from pipeline.artefacts.catalogue import BANKS, REFERENCES, SELECTION, store_root
 from pipeline.artefacts.receipts import Receipt, read_receipt
@@ -24,6 +24,7 @@ from pipeline.scoring.banks import BANK_TABLE, Bank, bank_path
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
+    import faiss
     import pandas as pd
 
 log = logging.getLogger("fade")
@@ -54,24 +55,30 @@ class Task:
     coreset: float
 
 
-def write_category(task: Task) -> int:
-    """Write a category's indexes: one a size, or one a size and trial where they cannot be shared."""
+def write_category(task: Task) -> dict[str, str]:
+    """Write a category's indexes: one a size, or one a size and trial where they cannot be shared.
+
+    Returns:
+        By path from the project's folder, the checksum of each.
+    """
     store = Store(task.store)
-    files = 0
+    files: dict[str, str] = {}
+
+    def write(index: faiss.Index, place: Path) -> None:
+        write_index(index, task.root / place)
+        files[place.as_posix()] = stored_digest(task.root / place).hex()
+
     for size, space, places in task.features:
         vectors = unit(store.read(space, places))
         if task.trials is None:
-            path = task.root / bank_path(task.category, size)
-            write_index(build_index(vectors.reshape(-1, vectors.shape[-1])), path)
-            files += 1
+            index = build_index(vectors.reshape(-1, vectors.shape[-1]))
+            write(index, bank_path(task.category, size))
             continue
         row = {key: number for number, key in enumerate(task.keys)}
         for trial, keys in task.trials:
             patches = vectors[[row[key] for key in keys]].reshape(-1, vectors.shape[-1])
             patches = np.ascontiguousarray(patches[coreset(patches, task.coreset)])
-            path = task.root / bank_path(task.category, size, trial)
-            write_index(build_index(patches, task.index), path)
-            files += 1
+            write(build_index(patches, task.index), bank_path(task.category, size, trial))
     return files
 
 
@@ -139,8 +146,9 @@ def run(params: Params) -> None:
         )
     table = selection[["category", "hash"]].drop_duplicates(ignore_index=True)
     table["position"] = table.groupby("category", sort=False).cumcount()
-    write_table(table, BANK_TABLE)
-    log.info("%d indexes for %d categories", sum(files), len(tasks))
+    indexes = {path: digest for found in files for path, digest in found.items()}
+    write_table(table, BANK_TABLE, indexes=indexes)
+    log.info("%d indexes for %d categories", len(indexes), len(tasks))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ def run(params: Params) -> None:
         if params.threshold.source == "labels"
         else normal_thresholds(planner, calibration, selection, categories, params)
     )
-    write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path)
+    against = planner.against() if planner else {}
+    write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path, against)
     trial, decisions = choose_trial(trials), all_decisions(thresholds, scores)
     evaluation["warnings"] += decision_warnings(thresholds, decisions, trial)
     evaluation["decisions"] = [asdict(found) for found in decisions]

@@ -22,6 +22,7 @@ from pipeline.dataset.manifest import (
     listing_digest,
     spool_rows,
 )
+from pipeline.dataset.stamps import check_recorded, recorded
 from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
@@ -57,8 +58,8 @@ def run(params: Params) -> None:
     tested: dict[str, ImageRecord] = {}
     types = {"is_anomaly": pa.bool_(), **dict.fromkeys(("bytes", "width", "height"), pa.int64())}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-    with TemporaryFile("w+", encoding="utf-8") as spool:
-        rows = examined_rows(params, root, total, skipped, tested)
+    with TemporaryFile("w+", encoding="utf-8") as spool, recorded(root) as record_stamps:
+        rows = examined_rows(params, root, total, skipped, tested, record_stamps)
         kept: list[int] | None = None
         if params.features.aspect == "keep":
             # which rows stay, all of them tell
@@ -77,8 +78,9 @@ def run(params: Params) -> None:
                 )
             if not remarks.rows:
                 raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
+    # DVC hashes the data when the stage has ended, and would take it for what was read
+    check_recorded(dataset)
     if listing_digest(params) != (total, found):
-        # DVC hashes the data when the stage has ended, and would take it for what was read
         raise DataError(f"{dataset.path}: images came or went while it was read: run again")
     warnings = list(remarks.lines(MANIFEST.path))
     if dataset.format in ("mvtec", "folder"):

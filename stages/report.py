@@ -14,6 +14,7 @@ from cache.place import open_path
 from fade.datasets.read import dataset_root
 from fade.encoder import SEEDED
 from fade.errors import StoreError, summarise
+from fade.files import write_whole
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
 from fade.preprocess import decode_mask, decode_rgb
@@ -207,9 +208,9 @@ def run(params: Params) -> None:
         folder.mkdir(parents=True)
     write_json(run_of, RUN.path)
     page = REPORT.path / "index.html"
-    page.write_text(render(report), encoding="utf-8")
-    (TABLES.path / "metrics.md").write_text(markdown_table(summary), encoding="utf-8")
-    (TABLES.path / "metrics.tex").write_text(latex_table(summary), encoding="utf-8")
+    write_whole(page, render(report))
+    write_whole(TABLES.path / "metrics.md", markdown_table(summary))
+    write_whole(TABLES.path / "metrics.tex", latex_table(summary))
     curves = _curves(scores, pixels, trial)
     give_back()
     write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)

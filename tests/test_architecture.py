@@ -15,7 +15,7 @@ from tests.imports import ROOT, closure, imports, modules
 
 MAY_IMPORT = {
     "fade": {"fade"},
-    "cache": {"cache", "fade.types", "fade.errors"},
+    "cache": {"cache", "fade.types", "fade.errors", "fade.files"},
     "pipeline": {"pipeline", "cache", "fade"},
     "stages": {"pipeline", "cache", "fade"},
 }

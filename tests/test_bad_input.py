@@ -44,6 +44,9 @@ from pipeline.inference.output import find_images
 from pipeline.inference.predictor import open_picture
 from pipeline.report.paper_table import read_summary
 from pipeline.stage import one_line
+from tests.fade.test_bombs import chunk as png_chunk
+from tests.fade.test_bombs import png as png_of
+from tests.fade.test_bombs import scans
 from tests.pictures import half_copied, pack_bits, png_file, tiff_file
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 
@@ -640,6 +643,9 @@ CASES = (
         lambda folder: manifest(folder, dict.fromkeys(whole(), b""), policy="skip"),
     ),
     Case("a decompression bomb", REFUSED[3], "10,000,000,000 pixels", with_image(bomb())),
+    Case("a progressive JPEG of 1000 scans", REFUSED[3], "more than 64 scans", with_image(scans(1000))),
+    Case("a PNG of endless small chunks", REFUSED[3], "chunks, which can take minutes",
+         with_image(png_of(png_chunk(b"abCd", b"") * 20_000))),
     Case("an animated GIF", REFUSED[3], "has several frames", with_image(animated())),
     Case("floating-point pixels", REFUSED[3], "floating-point pixels", with_image(floating())),
     Case("floating-point pixels of 16 or 64 bits", REFUSED[3], "not floating-point", decoded(

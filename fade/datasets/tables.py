@@ -16,6 +16,7 @@ from fade.datasets.names import check_category
 from fade.datasets.records import choose_categories, image_record, same_name
 from fade.datasets.table_paths import TablePaths, short_hash
 from fade.errors import DataError
+from fade.files import read_data
 from fade.types import GOOD, DataPath, ImageRecord, Split
 
 
@@ -42,7 +43,7 @@ def table_rows(table: DataPath) -> Iterator[tuple[int, list[str]]]:
 def _opened(table: DataPath) -> IO[str]:
     if isinstance(table, Path):
         return table.open(encoding="utf-8-sig", newline="")
-    return io.TextIOWrapper(io.BytesIO(table.read_bytes()), encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(io.BytesIO(read_data(table)), encoding="utf-8-sig", newline="")
 
 
 def check_width(row: Sequence[str], width: int, where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -133,13 +133,9 @@ def _check_config(config: Any, name: str) -> None:
             )
 
 
-def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
-    import open_clip
-
-    if file.suffix in (".npz", ".npy"):
-        raise ModelError(
-            f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read"
-        )
+@contextmanager
+def _floating_only(model: nn.Module, label: str, source: str) -> Iterator[None]:
+    """Refuse weights of another kind than the model's while they are loaded (ModelError)."""
 
     def refuse_other_kinds(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None:
         for name, own in module.state_dict().items():
@@ -147,13 +143,40 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
             if own.is_floating_point() and not given.is_floating_point():
                 kind = str(given.dtype).removeprefix("torch.")
                 raise ModelError(
-                    f"{label}: {name} in {file} is {kind}, where the model has floating-point numbers "
+                    f"{label}: {name} in {source} is {kind}, where the model has floating-point numbers "
                     "(quantised weights lack their scale): save the weights as float32 or float16"
                 )
 
     hook = model.register_load_state_dict_pre_hook(refuse_other_kinds)
     try:
-        open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
+        yield
+    finally:
+        hook.remove()
+
+
+def _load_state(model: nn.Module, state: Mapping[str, Tensor], label: str) -> None:
+    """Load tensors that were saved from a model of the same architecture."""
+    try:
+        with _floating_only(model, label, "the weights"):
+            model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        detail = str(error).strip().splitlines()[-1].strip()[:160]
+        raise ModelError(
+            f"{label}: the weights do not fit model.name ({detail}): give the architecture that they "
+            "were made for, or other weights"
+        ) from None
+
+
+def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
+    import open_clip
+
+    if file.suffix in (".npz", ".npy"):
+        raise ModelError(
+            f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read"
+        )
+    try:
+        with _floating_only(model, label, str(file)):
+            open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
     except ModelError:
         raise
     except Exception as error:  # torch and safetensors raise many kinds on damaged files
@@ -178,8 +201,6 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
             f"{label}: {file} cannot be read as weights ({_first_line(error)}): "
             "is it complete? checkpoints must be safetensors or plain state dicts"
         ) from None
-    finally:
-        hook.remove()
 
 
 def _first_line(error: Exception) -> str:
@@ -187,13 +208,16 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
-def create_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
+def create_model(
+    name: str, pretrained: str, state: Mapping[str, Tensor] | None = None
+) -> tuple[nn.Module, Any]:
     """Build the model and its tokenizer on the CPU in float32, weights loaded."""
     import open_clip
     from open_clip.pretrained import download_pretrained_from_hf
 
     check_name(name)
-    check_weights(pretrained)
+    if state is None:
+        check_weights(pretrained)
     tags: list[str] = []
     if name.endswith(".json"):
         if not Path(name).is_file():
@@ -201,7 +225,7 @@ def create_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
         with as_local_dir(Path(name)) as local:
             model, tokenizer = _build(local, name)
     elif name.startswith(("hf-hub:", "local-dir:")):
-        own = pretrained in ("", name)
+        own = pretrained in ("", name) and state is None
         try:
             _check_config(open_clip.get_model_config(name), name)
             # open_clip would go on with random weights where it finds none
@@ -222,11 +246,13 @@ def create_model(name: str, pretrained: str) -> tuple[nn.Module, Any]:
             return model, tokenizer
     else:
         tags = open_clip.list_pretrained_tags_by_model(name)
-        if pretrained in tags:
+        if pretrained in tags and state is None:
             return _create_by_tag(name, pretrained)
         model, tokenizer = _build(name, name)
 
-    if pretrained == SEEDED:
+    if state is not None:
+        _load_state(model, state, "model.pretrained")
+    elif pretrained == SEEDED:
         fill_seeded(model)
     elif pretrained.startswith("hf-hub:"):
         check_activation(pretrained, name, is_quick_gelu(model))

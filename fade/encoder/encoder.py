@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from fade.encoder.text_tower import encode_tokens, tokenize
 from fade.errors import ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
 from fade.types import Device, Feature, Stream, Token
+from fade.weights import write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -108,13 +108,20 @@ class Encoder:
         gem: GemConfig | None = None,
         precision: Precision = "fp32",
         device: Device = "cpu",
+        state: Mapping[str, Tensor] | None = None,
     ) -> Encoder:
         """Load a model by open_clip name, hub name or config JSON, with tag, file or hub weights.
+
+        Args:
+            name: of the model.
+            pretrained: its weights.
+            gem, precision, device: how it computes.
+            state: the weights themselves, as :meth:`save_weights` wrote them, in place of ``pretrained``.
 
         Raises:
             ModelError: unknown name, missing or unfitting weights, or a tower that is no plain ViT.
         """
-        model, tokenizer = create_model(name, pretrained)
+        model, tokenizer = create_model(name, pretrained, state)
         return cls(
             model,
             tokenizer,
@@ -124,13 +131,9 @@ class Encoder:
             name=name,
         )
 
-    def save_weights(self, path: Path) -> None:
+    def save_weights(self, file: BinaryIO) -> None:
         """Write all weights as a safetensors file, which :meth:`load` takes as ``pretrained``."""
-        from safetensors.torch import save_file
-
-        # clones, as tensors that share memory are refused
-        state = self._model.state_dict()
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, path)
+        write_weights(self._model.state_dict(), file)
 
     @property
     def text_digest(self) -> str:

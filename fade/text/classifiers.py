@@ -8,7 +8,6 @@ using Large Vision-Language Model", BMVC 2024, arXiv 2409.00556, and its officia
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import DataError, ParameterError, StoreError
+from fade.files import read_plain, whole
 from fade.text.archive import read_archive
 from fade.text.methods import INTEGERS, METHODS, Method
 from fade.text.types import Arrays, Float64, Floats
@@ -106,16 +106,8 @@ def save(classifier: TextClassifier, path: Path) -> None:
         "name": np.array(classifier.name),
         **dict(sorted(classifier.arrays.items())),
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, **entries)
-        part.replace(path)
-    except OSError as error:  # a full disk does not say which file
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path) as part, part.open("wb") as file:
+        np.savez(file, **entries)
 
 
 def load(path: Path) -> TextClassifier:
@@ -125,7 +117,7 @@ def load(path: Path) -> TextClassifier:
         StoreError: the file is missing, damaged, no text classifier, or of another schema version.
     """
     try:
-        return loads(Path(path).read_bytes())
+        return loads(read_plain(path))
     except (OSError, ValueError) as error:
         raise StoreError(
             f"text classifier {path} is missing or damaged ({error}): run the text stage again"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.aspect import Aspect
 from fade.errors import StoreError
+from fade.files import whole, write_whole
 from pipeline.artefacts.csv_text import marked, unmarked
 
 if TYPE_CHECKING:
@@ -24,38 +24,6 @@ GROUP_ROWS = 1 << 14
 _KEY = b"fade"
 # arrow's own allocator keeps what it once had: 40 MB more of a manifest of 200,000 rows
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file to write that takes the name ``path`` when it is complete: nobody sees half of it.
-
-    Raises:
-        OSError: that names the file, whatever wrote it.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # two may write at once
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _tidy(path)
-        yield part
-        part.replace(path)
-    except OSError as error:  # a full disk does not say which file
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-def _tidy(path: Path) -> None:
-    """Remove what killed writers of a file left beside it."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        import psutil
-
-        writer = part.name.split(".")[-2]
-        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
-            with suppress(OSError):
-                part.unlink()
 
 
 def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
@@ -216,8 +184,7 @@ def read_remarks(path: Path) -> dict[str, Any]:
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON object together with the schema version."""
     text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False, allow_nan=False)
-    with whole(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

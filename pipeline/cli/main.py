@@ -13,6 +13,7 @@ import typer
 
 from fade import __version__
 from fade.errors import FadeError, ParameterError, StoreError, plain
+from pipeline.process.signals import end_in_order
 
 if TYPE_CHECKING:
     from cache.maintenance import SpaceCheck
@@ -86,6 +87,9 @@ BundleFile = Annotated[
 ]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="Checkpoint file for a bundle without weights.")
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the model that a bundle names, if it is not here.")
 ]
 Shots = Annotated[int | None, typer.Option("--shots", help="Which trial; default: most shots.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Which trial; default: smallest seed.")]
@@ -209,6 +213,7 @@ def init(
 
     Without options it asks for them where the terminal is one, and takes the demo's elsewhere.
     """
+    from fade.files import write_whole
     from pipeline.config.presets.catalogue import find_preset, render
     from pipeline.config.schema import PARAMS_FILE
 
@@ -218,7 +223,7 @@ def init(
         raise ParameterError(f"{PARAMS_FILE} is already here: replace it with --force")
     preset, data, weights = _answers(preset, data, weights)
     text = render(find_preset(preset), data=data, weights=weights)
-    PARAMS_FILE.write_text(text, encoding="utf-8")
+    write_whole(PARAMS_FILE.resolve(), text)  # through a link if it is one
     # where there is no pipeline yet, params.yaml alone cannot run
     then = (
         "start with `fade run`"
@@ -427,17 +432,19 @@ def table(
 
 
 def _predictor(
-    bundle: Path | None, weights: Path | None, shots: int | None, seed: int | None
+    bundle: Path | None, weights: Path | None, download: bool, shots: int | None, seed: int | None
 ) -> Predictor:
     from pipeline.inference.predictor import Predictor
 
     if bundle is None:
         if weights is not None:
             raise ParameterError("--weights goes with --bundle: a run has its own in params.yaml")
+        if download:
+            raise ParameterError("--download goes with --bundle: a run has its model already")
         return Predictor.from_run(shots=shots, seed=seed)
     if shots is not None or seed is not None:
         raise ParameterError("--shots and --seed go with runs: a bundle holds one trial")
-    return Predictor.from_bundle(bundle, weights=weights)
+    return Predictor.from_bundle(bundle, weights=weights, download=download)
 
 
 @app.command(epilog="Example: fade predict new/*.png --category cable --out predictions")
@@ -446,6 +453,7 @@ def predict(
     category: Category = None,
     bundle: BundleFile = None,
     weights: Weights = None,
+    download: Download = False,
     shots: Shots = None,
     seed: Seed = None,
     out: Annotated[
@@ -481,7 +489,7 @@ def predict(
     found = find_images(images, out)
     if out is not None:
         prepare_folder(out)  # before the model is loaded
-    predictor = _predictor(bundle, weights, shots, seed)
+    predictor = _predictor(bundle, weights, download, shots, seed)
     category = choose_category(predictor, category)
     threshold = predictor.material.thresholds[category]
     _echo(threshold_line(threshold), err=True)
@@ -547,6 +555,7 @@ def show(
     category: Category = None,
     bundle: BundleFile = None,
     weights: Weights = None,
+    download: Download = False,
     shots: Shots = None,
     seed: Seed = None,
     level: Annotated[
@@ -578,7 +587,7 @@ def show(
         raise ParameterError("the image's name is empty: give a file")
     if out is not None:
         check_picture_file(out)  # before the model is loaded
-    predictor = _predictor(bundle, weights, shots, seed)
+    predictor = _predictor(bundle, weights, download, shots, seed)
     prediction, regions = predictor.explain(
         image, choose_category(predictor, category), level=level
     )
@@ -854,6 +863,7 @@ def prune(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process; errors become a line and an exit code."""
+    end_in_order()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="fade")
     except Exception as error:

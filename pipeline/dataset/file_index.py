@@ -23,6 +23,7 @@ from fade.datasets.csv_table import MANIFEST as CSV_NAME
 from fade.datasets.read import dataset_root, iterate_dataset
 from fade.datasets.visa import VISA_TABLE
 from fade.errors import DataError, ParameterError, StoreError
+from fade.files import open_plain, read_data
 from fade.preprocess import decode_mask, image_size
 from fade.types import DataPath, DataStat
 from pipeline.artefacts.tables import table_columns, table_parts, table_writer
@@ -76,7 +77,7 @@ def look(root: DataPath, path: str, *, mask: bool = False) -> Facts:
     """
     try:
         stat = (root / path).stat()
-        data = (root / path).read_bytes()
+        data = read_data(root / path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     width = height = marked = None
@@ -152,7 +153,7 @@ def _is_listing(path: Path) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             if file.read(4) != b"PAR1":
                 return False
     except OSError:
@@ -211,6 +212,10 @@ class Scan:
     written: bool
 
 
+class _UpToDate(Exception):
+    """Leaves a listing as it is."""
+
+
 def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> Scan:
     """Bring the listing of the data set up to date; it is rewritten only if some content changed.
 
@@ -241,8 +246,8 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         )
     root = dataset_root(dataset.format, path)
     added = changed = touched = read = files = 0
-    kept = 0
-    same_order = True
+    kept = removed = 0
+    same_order, written = True, False
     schema = pa.schema(
         [
             ("path", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()),
@@ -251,11 +256,10 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         ]
     )  # fmt: skip
     total = sum(1 for _ in _files(dataset))
-    fresh = target.with_name(f"{target.name}.new")
     cluster = params.cluster
     if not cluster.distributed:
         cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
-    with table_writer(fresh, schema) as write:
+    with suppress(_UpToDate), table_writer(target, schema) as write:
         rows: list[tuple[Any, ...]] = []
         asked: deque[tuple[list[tuple[str, bool]], list[tuple[int, Facts] | None]]] = deque()
 
@@ -296,13 +300,11 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
                 rows = []
         if rows:
             write(_columns(rows))
-    removed = len(before) - kept if before else 0
-    news = before is None or bool(added or changed or removed) or not same_order
-    written = news or (refresh and touched > 0)
-    if written:
-        fresh.replace(target)
-    else:
-        fresh.unlink()
+        removed = len(before) - kept if before else 0
+        news = before is None or bool(added or changed or removed) or not same_order
+        written = news or (refresh and touched > 0)
+        if not written:
+            raise _UpToDate
     return Scan(files, added, changed, removed, touched, read, written)
 
 

@@ -13,8 +13,10 @@ from cache.keys import Keys
 from cache.layout import content_key
 from fade.aspect import Shape
 from fade.errors import DataError
+from fade.files import read_data
 from fade.preprocess import decode_rgb, resize_image
 from fade.types import DataPath
+from pipeline.dataset.stamps import AGAIN, CHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,11 @@ def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
         DataError: unreadable, or changed since the manifest was made.
     """
     try:
-        data = (root / path).read_bytes()
+        data = read_data(root / path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     if content_key(data) != key:
-        raise DataError(f"{path} changed while the pipeline ran: run `dvc repro` again")
+        raise DataError(f"{path} {CHANGED}: {AGAIN}")
     return data
 
 

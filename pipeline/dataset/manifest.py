@@ -6,22 +6,27 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import tee
+from pathlib import Path
 from typing import IO, Any
 
 from cache.layout import content_key
 from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
+from fade.datasets.csv_table import MANIFEST as CSV_TABLE
 from fade.datasets.read import iterate_dataset
+from fade.datasets.visa import VISA_TABLE
 from fade.errors import DataError, plain, summarise
+from fade.files import read_data
 from fade.inspection import Inspection, inspect_image
 from fade.preprocess import decode_mask, decode_rgb
 from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import ClusterParams, Params
 from pipeline.dataset.file_index import Facts, Listing, open_listing, pieces
+from pipeline.dataset.stamps import Entry, stamp
 
 CHUNK_FILES = 64
 """Images that one task reads."""
@@ -149,7 +154,7 @@ def _unchanged(root: DataPath, path: str, known: Facts | None) -> Facts | None:
 
 def _read(root: DataPath, path: str) -> bytes:
     try:
-        return (root / path).read_bytes()
+        return read_data(root / path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -179,12 +184,44 @@ def dataset_records(params: Params) -> Iterator[ImageRecord]:
     )  # fmt: skip
 
 
+def _files(record: ImageRecord) -> tuple[str, ...]:
+    mask = record.mask or record.unused_mask
+    return (record.path, mask) if mask else (record.path,)
+
+
+def _stamped(blocks: Iterable[Block]) -> Iterator[tuple[Block, list[int]]]:
+    """Blocks, each with stamps of its images and masks as they are before they are read."""
+    for block in blocks:
+        yield block, [stamp(block.root, path) for r in block.records for path in _files(r)]
+
+
+def _entries(
+    block: Block, stamps: list[int], outcome: Sequence[dict[str, Any] | str]
+) -> Iterator[Entry]:
+    known = iter(stamps)
+    for record, found in zip(block.records, outcome, strict=True):
+        keys = (None, None) if isinstance(found, str) else (found["hash"], found["mask_hash"])
+        for path, key in zip(_files(record), keys, strict=False):
+            yield path, next(known), key
+
+
+def _table_entry(params: Params, root: DataPath) -> Iterator[Entry]:
+    """The stamp of the table that lists the images, where there is one."""
+    path = open_path(params.dataset.path)
+    name = {"visa": VISA_TABLE, "csv": CSV_TABLE if path.is_dir() else path.name}.get(
+        params.dataset.format
+    )
+    if name is not None and isinstance(root, Path):
+        yield name, stamp(root, name), content_key(_read(root, name))
+
+
 def examined_rows(
     params: Params,
     root: DataPath,
     total: int,
     skipped: list[dict[str, str]],
     tested: dict[str, ImageRecord],
+    record_stamps: Callable[[Iterable[Entry]], None],
 ) -> Iterator[dict[str, Any]]:
     """Rows of the images that can be used, as they come.
 
@@ -194,16 +231,19 @@ def examined_rows(
         total: how many images there are.
         skipped: gets path and reason of the others.
         tested: gets a test image for each folder of categories that has some.
+        record_stamps: gets the stamps of all files.
     """
-    blocks, ahead = tee(_blocks(params, root, open_listing(params.dataset)))
+    record_stamps(_table_entry(params, root))
+    blocks, ahead = tee(_stamped(_blocks(params, root, open_listing(params.dataset))))
     cluster = params.cluster
     if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
         cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
     outcomes = iterate_tasks(
-        examine, blocks, cluster, "manifest",
+        examine, (block for block, _ in blocks), cluster, "manifest",
         weight=lambda block: len(block.records), total=total,
     )  # fmt: skip
-    for outcome, block in zip(outcomes, ahead, strict=True):
+    for outcome, (block, stamps) in zip(outcomes, ahead, strict=True):
+        record_stamps(_entries(block, stamps, outcome))
         for record, found in zip(block.records, outcome, strict=True):
             if record.split == "test":
                 tested.setdefault(record.path.rpartition("/test/")[0], record)
@@ -254,5 +294,5 @@ def listing_digest(params: Params) -> tuple[int, bytes]:
     """How many images there are, and a hash of which, masks included."""
     count, digest = 0, hashlib.blake2b(digest_size=20)
     for count, record in enumerate(dataset_records(params), 1):  # noqa: B007
-        digest.update(f"{record.path}\0{record.mask or ''}\n".encode())
+        digest.update(f"{record}\n".encode())
     return count, digest.digest()

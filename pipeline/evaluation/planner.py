@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -143,6 +143,15 @@ class Planner:
             found(vision, "vision-map", params.trials()) if params.needs_vision else None,
             vision.against.get("held-out", {}),
         )
+
+    def against(self) -> dict[str, Any]:
+        """By component, what its rows were compared with: banks and text classifiers by their hashes."""
+        parts = {
+            "language-score": self.language_score,
+            "language-map": self.language_map,
+            "vision-map": self.vision,
+        }
+        return {label: part.against for label, part in parts.items() if part is not None}
 
     def grid(self) -> Shape:
         """(rows, columns) of maps; 1 where there are none."""

@@ -190,11 +190,25 @@ def undecided(category: str, trial: Trial, reason: str) -> Threshold:
 
 
 def write_thresholds(
-    thresholds: Sequence[Threshold], fusion: Mapping[str, Any], path: Path
+    thresholds: Sequence[Threshold],
+    fusion: Mapping[str, Any],
+    path: Path,
+    against: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``thresholds.json``, with the fusion that the thresholds hold for."""
+    """Write ``thresholds.json``.
+
+    Args:
+        thresholds: of all trials.
+        fusion: that they hold for.
+        path: of the file.
+        against: which banks and text classifiers they hold for: see :class:`Receipt`'s ``against``.
+    """
     write_json(
-        {"fusion": dict(fusion), "thresholds": [asdict(threshold) for threshold in thresholds]},
+        {
+            "fusion": dict(fusion),
+            "thresholds": [asdict(threshold) for threshold in thresholds],
+            **({} if against is None else {"against": dict(against)}),
+        },
         path,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from fade.gem import GemConfig
 from pipeline.config.schema import Params
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fade.aspect import Aspect
     from fade.encoder import Encoder
     from fade.types import Device, Feature
@@ -25,8 +28,16 @@ SEGMENT_IMAGES = 256
 """How much one task of the extract stage computes at most."""
 
 
-def load_encoder(params: Params, device: Device | None = None) -> Encoder:
-    """The model of the parameters, ready on a device: by default that of ``runtime.device``."""
+def load_encoder(
+    params: Params, device: Device | None = None, *, state: Mapping[str, Tensor] | None = None
+) -> Encoder:
+    """The model of the parameters, ready on a device: by default that of ``runtime.device``.
+
+    Args:
+        params: that name model and weights.
+        device: to compute on.
+        state: the weights themselves, in place of those that are named.
+    """
     from fade.encoder import Encoder
 
     model, root = params.model, logging.getLogger()
@@ -40,6 +51,7 @@ def load_encoder(params: Params, device: Device | None = None) -> Encoder:
             gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
             precision=model.precision,
             device=device or params.runtime.device,
+            state=state,
         )
     finally:
         root.setLevel(level)

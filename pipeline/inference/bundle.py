@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
 from fade import __version__
 from fade.bank import build_index, unit
 from fade.errors import FadeError, ModelError, ParameterError, StoreError
+from fade.files import open_plain, whole
+from fade.network import wanted_network, without_network
 from fade.text import TextClassifier, loads, read_array
 from fade.types import Trial
+from fade.weights import read_weights
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.artefacts.tables import manifest_aspect
 from pipeline.config.schema import Params, parse_params
@@ -36,10 +38,13 @@ from pipeline.scoring.banks import Bank, Comparison, HeldBank
 from pipeline.scoring.texts import Use, classifier_digest, read_classifier, uses
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fade.encoder import Encoder
 
 SCHEMA = 1
 KIND = "fade-bundle"
+WEIGHTS = "weights.safetensors"
 MEND = "write it again with `fade bundle`"
 
 _BEFORE = (1980, 1, 1, 0, 0, 0)
@@ -85,18 +90,13 @@ def write_bundle(
     for name in categories or ():
         run.check_category(name)
     chosen = tuple(name for name in run.categories if not categories or name in categories)
-    part = path.with_name(f".{path.name}.part")
     prepare_folder(path.parent)
     if path.is_dir():
         raise ParameterError(
             f"{path} is a folder: name a file for the bundle, e.g. {path}/parts.fade"
         )
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            _fill(archive, run, chosen, with_weights)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        _fill(archive, run, chosen, with_weights)
     return chosen
 
 
@@ -129,14 +129,9 @@ def _fill(
     if config is not None:
         _add(archive, "model.json", config.read_bytes())
     if with_weights:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "weights.safetensors"
-            run.encoder().save_weights(file)
-            with (
-                file.open("rb") as source,
-                archive.open(_entry("weights.safetensors"), "w", force_zip64=True) as target,
-            ):
-                shutil.copyfileobj(source, target, 8 * _MIB)
+        encoder = run.encoder()
+        with archive.open(_entry(WEIGHTS), "w", force_zip64=True) as target:
+            encoder.save_weights(cast(BinaryIO, target))
     content = {
         "kind": KIND,
         "schema": SCHEMA,
@@ -210,19 +205,18 @@ class Bundle(Material):
     Args:
         path: of the file.
         weights: checkpoint file in place of the bundle's source of weights.
+        download: whether the model and weights that the bundle names may be fetched from their hub.
 
     Raises:
         StoreError: missing, damaged, no bundle, or of another schema version.
     """
 
-    def __init__(self, path: Path, weights: Path | None = None) -> None:
-        self.path, self._weights = path, weights
+    def __init__(self, path: Path, weights: Path | None = None, *, download: bool = False) -> None:
+        self.path, self._weights, self._download = path, weights, download
         self.place, self.mend = path, MEND
         try:
             with self._reading():
-                if path.exists() and not path.is_file():  # a pipe would be waited for
-                    raise ValueError("it is no plain file")
-                archive = zipfile.ZipFile(path)
+                archive = zipfile.ZipFile(open_plain(path))
         except FileNotFoundError:
             raise StoreError(
                 f"there is no bundle at {path}: write one with `fade bundle`"
@@ -310,38 +304,51 @@ class Bundle(Material):
             return content
 
     def encoder(self) -> Encoder:
-        """The model: its weights from the bundle, the file given, or their source."""
+        """The model: its weights from the bundle, the file given, or their source.
+
+        No other machine is called, unless that was asked for.
+
+        Raises:
+            ModelError: model or weights are not here, or do not fit.
+            StoreError: the bundle's weights are damaged.
+        """
         model = self.params.model
-        name, pretrained = model.name, model.pretrained
-        with tempfile.TemporaryDirectory() as folder:
+        name, pretrained, state = model.name, model.pretrained, None
+        if self._weights is not None:
+            pretrained = str(self._weights)
+        elif WEIGHTS in self._entries:
+            state = self._read_weights()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            nullcontext() if self._download else without_network(),
+        ):
             if "model.json" in self._entries and name not in SHIPPED:
-                name = self._unpack("model.json", Path(folder))
-            if self._weights is not None:
-                pretrained = str(self._weights)
-            elif "weights.safetensors" in self._entries:
-                pretrained = self._unpack("weights.safetensors", Path(folder))
+                config = Path(folder) / "model.json"
+                config.write_bytes(self._bytes("model.json"))
+                name = str(config)
             params = self.params.model_copy(
                 update={"model": model.model_copy(update={"name": name, "pretrained": pretrained})}
             )
             try:
-                return load_encoder(params)
+                return load_encoder(params, state=state)
             except ModelError as error:
-                if self._weights is None and "weights.safetensors" not in self._entries:
+                if wanted_network(error):
+                    raise ModelError(
+                        f"the bundle {self.path} needs {model.name} with weights {model.pretrained}, "
+                        "which are not all on this machine: fetch them with --download, name a file "
+                        "with --weights, or write the bundle with `fade bundle --with-weights`"
+                    ) from None
+                if self._weights is None and state is None:
                     raise ModelError(
                         f"{error} (the bundle {self.path} holds no weights: name their file, or write "
                         "it with `fade bundle --with-weights`)"
                     ) from None
                 raise
 
-    def _unpack(self, name: str, folder: Path) -> str:
-        target = folder / name  # a name of the list above, without folders
-        with (
-            self._reading(),
-            self._archive.open(self._entries[name]) as source,
-            target.open("wb") as file,
-        ):
-            shutil.copyfileobj(source, file, 8 * _MIB)
-        return str(target)
+    def _read_weights(self) -> dict[str, Tensor]:
+        entry = self._entries[WEIGHTS]
+        with self._reading(), self._archive.open(entry) as source:
+            return read_weights(source, entry.file_size)
 
     def classifier(self, use: Use, category: str) -> TextClassifier:
         """The fitted classifier of a use and category."""

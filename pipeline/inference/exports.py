@@ -24,6 +24,7 @@ from pipeline.artefacts.catalogue import (
     safe_name,
     store_root,
 )
+from pipeline.artefacts.pictures import write_picture
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.inference.run import FinishedRun
@@ -70,6 +71,8 @@ class Source:
             raise StoreError(
                 f"{receipt.path} knows no {label} of this run: run `fade run` to bring it up to date"
             ) from None
+        for category, digest in against.items():
+            run.check_same_run(label, category, digest)
         keys = [
             component_key(key, against[category])
             for key, category in zip(tests["hash"], tests["category"], strict=True)
@@ -241,7 +244,6 @@ def export_maps(
             if size == "image":
                 pixels = _resized(pixels, width, height)
             path = folder / f"{name}.{form}"
-            path.parent.mkdir(parents=True, exist_ok=True)
             _write(pixels if form == "png" else pixels.astype(dtype), path)
             progress.advance()
     return len(tests)
@@ -279,7 +281,6 @@ def export_masks(
         for name, (category, width, height), values in zip(names, rows, found, strict=True):
             above = _resized(to_levels(values), width, height) > levels[category]
             path = folder / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
             _write(above.astype(np.uint8) * np.uint8(255), path)
             progress.advance()
     return len(tests)
@@ -302,13 +303,6 @@ def _resized(pixels: NDArray, width: int, height: int) -> NDArray:
 
 def _write(pixels: NDArray, path: Path) -> None:
     try:
-        if path.suffix == ".tiff":
-            import tifffile
-
-            tifffile.imwrite(path, pixels, photometric="minisblack")
-        else:
-            from PIL import Image
-
-            Image.fromarray(pixels).save(path)
+        write_picture(pixels, path)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}") from None

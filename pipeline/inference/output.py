@@ -6,7 +6,6 @@ import csv
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 
 from fade.datasets.names import is_image
 from fade.errors import DataError, ParameterError, plain, summarise
+from fade.files import whole
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
 from pipeline.artefacts.csv_text import marked
+from pipeline.artefacts.pictures import write_picture
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.inference.prediction import Prediction, Region
@@ -159,15 +160,17 @@ def write_predictions(
     """Write each prediction as it comes, and pass it on.
 
     Into ``predictions.csv`` and ``predictions.jsonl``; of maps :data:`PICTURES`, PNG files named
-    after the images, of predictions that keep their pictures. Rows name these files.
+    after the images, of predictions that keep their pictures. Rows name these files. The tables get
+    their names when all predictions are there.
     """
     prepare_folder(folder)
     used: set[str] = set()
-    with ExitStack() as files:
-        table = files.enter_context(
-            (folder / "predictions.csv").open("w", newline="", encoding="utf-8")
-        )
-        lines = files.enter_context((folder / "predictions.jsonl").open("w", encoding="utf-8"))
+    with (
+        whole(folder / "predictions.csv") as csv_file,
+        whole(folder / "predictions.jsonl") as json_file,
+        csv_file.open("w", newline="", encoding="utf-8") as table,
+        json_file.open("w", encoding="utf-8") as lines,
+    ):
         rows = csv.DictWriter(_Rows(table), COLUMNS)
         rows.writeheader()
         for prediction in predictions:
@@ -233,10 +236,8 @@ def check_picture_file(path: Path) -> None:
 
 def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
     """Write grey (h, w) or RGB (h, w, 3) pixels."""
-    from PIL import Image
-
     prepare_folder(path.parent)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+    write_picture(pixels, path)
 
 
 def check_problems(problems: Sequence[str], done: int) -> None:

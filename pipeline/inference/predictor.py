@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cache.layout import cut
 from fade.bank import unit
 from fade.errors import DataError, ParameterError, StoreError
+from fade.files import read_plain
 from fade.maps import fuse, image_score
 from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
@@ -85,19 +86,22 @@ class Predictor:
         return cls(FinishedRun(folder, shots, seed))
 
     @classmethod
-    def from_bundle(cls, path: Path, *, weights: Path | None = None) -> Predictor:
+    def from_bundle(
+        cls, path: Path, *, weights: Path | None = None, download: bool = False
+    ) -> Predictor:
         """The predictor of a bundle that ``fade bundle`` wrote.
 
         Args:
             path: of the file.
             weights: checkpoint file, where the bundle has none and its source is not at hand.
+            download: whether model and weights may be fetched from the hub that the bundle names.
 
         Raises:
             StoreError: no sound bundle, or of another schema version.
         """
         from pipeline.inference.bundle import Bundle
 
-        return cls(Bundle(path, weights))
+        return cls(Bundle(path, weights, download=download))
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -361,7 +365,7 @@ def open_picture(
             piped = stat.S_ISFIFO(mode) and str(image).startswith(_PIPES)
             if not stat.S_ISREG(mode) and not piped:
                 raise DataError(f"{image} is no plain file; give an image file")
-            data = Path(image).read_bytes()
+            data = Path(image).read_bytes() if piped else read_plain(image)
         except (OSError, ValueError) as error:
             if os.path.islink(image) and not os.path.exists(image):
                 raise DataError(f"{image} is a link to nothing; restore or remove it") from None

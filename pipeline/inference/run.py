@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fade.bank import index_vectors, read_index
+from fade.bank import index_vectors, read_index, stored_digest
 from fade.errors import ParameterError, StoreError
 from fade.prompts import ensemble_digest, fill
 from fade.text import TextClassifier
@@ -20,14 +22,22 @@ from pipeline.artefacts.catalogue import (
     store_root,
 )
 from pipeline.artefacts.parameters import listed, misnoted
-from pipeline.artefacts.receipts import read_receipt
+from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
 from pipeline.config.schema import PARAMS_FILE, Params, differing, leaf, load_params, load_yaml
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_encoder
 from pipeline.inference.material import CategoryBank, Material, Sentences
-from pipeline.scoring.banks import BANK_TABLE, Bank, Comparison, HeldBank, bank_path, comparisons
+from pipeline.scoring.banks import (
+    BANK_TABLE,
+    Bank,
+    Comparison,
+    HeldBank,
+    bank_path,
+    comparison_digest,
+    comparisons,
+)
 from pipeline.scoring.texts import TextIndex, Use, classifier_path, ensembles, read_classifier, word
 
 if TYPE_CHECKING:
@@ -37,8 +47,29 @@ if TYPE_CHECKING:
 
 
 LOCK = "dvc.lock"
+COMPONENTS: Mapping[Use, str] = {"classification": "language-score", "segmentation": "language-map"}
+"""The score component that comes of a use of text."""
 WHICH_IMAGES = ("dataset.categories", "dataset.limit")
 """Parameters that choose test images and change nothing that new images meet."""
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What a trial compares a category's images with.
+
+    Attributes:
+        comparison: with positions in the bank.
+        keys: hashes of its references.
+        references: paths of all references, by position.
+        receipt: of the references' features.
+        indexes: by path, the checksums of the bank's files.
+    """
+
+    comparison: Comparison
+    keys: list[str]
+    references: tuple[str, ...]
+    receipt: Receipt
+    indexes: Mapping[str, str]
 
 
 class FinishedRun(Material):
@@ -56,6 +87,7 @@ class FinishedRun(Material):
         self, folder: Path = Path(), shots: int | None = None, seed: int | None = None
     ) -> None:
         self.folder = self.place = folder
+        before = _state(folder)
         self.mend = "run `dvc repro --force text bank`"
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
         self.trial = choose_trial(self.params.trials(), shots, seed)
@@ -66,13 +98,19 @@ class FinishedRun(Material):
             feature.label: receipt.space(feature.label).fingerprint
             for feature in self.params.test_features()
         }
-        self.thresholds = self._thresholds()
+        content = read_json(folder / THRESHOLDS.path)
+        self.thresholds = self._thresholds(content)
+        self._against: Mapping[str, Any] = content.get("against") or {}
         kept = self.params.features.aspect == "keep"
         self.aspect = manifest_aspect(read_table(folder / MANIFEST.path)[1]) if kept else None
+        if _state(folder) != before:
+            raise StoreError(
+                f"{folder / PARAMS_FILE}, {LOCK} or {THRESHOLDS.path} changed while they were read: "
+                "wait until `fade run` has ended, and start again"
+            )
 
-    def _thresholds(self) -> dict[str, Threshold]:
+    def _thresholds(self, content: Mapping[str, Any]) -> dict[str, Threshold]:
         path = self.folder / THRESHOLDS.path
-        content = read_json(path)
         found = {
             threshold.category: threshold
             for threshold in parse_thresholds(content, str(path))
@@ -95,6 +133,32 @@ class FinishedRun(Material):
             )
         return found
 
+    def check_same_run(self, label: str, category: str, digest: str) -> None:
+        """Refuse a bank or text classifier that the thresholds do not hold for.
+
+        The project may run, or may have run again, since the thresholds were read.
+
+        Args:
+            label: of the score component that comes of it.
+            category: whose.
+            digest: of what images are compared with, as the component's receipt has it.
+
+        Raises:
+            StoreError: the thresholds were made with another one.
+        """
+        try:
+            made_with = self._against[label][category]
+            made_with = made_with[self.trial.label] if label == "vision-map" else made_with
+        except (KeyError, TypeError):  # an older version's thresholds, or no images of the category
+            return
+        if made_with != digest:
+            what = "bank" if label == "vision-map" else "text classifier"
+            raise StoreError(
+                f"{self.folder / THRESHOLDS.path}: the thresholds were made with another {what} of "
+                f"{category} than the one that is there now, since the project runs or ran again: wait "
+                "until `fade run` has ended, and start again"
+            )
+
     def encoder(self) -> Encoder:
         """The model of the parameters."""
         return load_encoder(self.params)
@@ -110,29 +174,37 @@ class FinishedRun(Material):
     def classifier_file(self, use: Use, category: str) -> Path:
         """The file of a classifier."""
         try:
-            return self.folder / classifier_path(self._text.classifiers[use][category])
+            digest = self._text.classifiers[use][category]
         except KeyError:
             raise StoreError(
                 f"the text stage knows no classifier of {category} for {use}: run `fade run`"
             ) from None
+        self.check_same_run(COMPONENTS[use], category, digest)
+        return self.folder / classifier_path(digest)
 
     def bank(self, category: str) -> CategoryBank:
         """The bank that the bank stage built."""
-        comparison, keys, references = self._comparison(category)
+        found = self._chosen(category)
         sizes = tuple(feature.size for feature in self.params.vision_features())
         shared = Bank.shared(self.params)
         trial = None if shared else self.trial
-        indexes = (
-            {size: read_index(self.folder / bank_path(category, size, trial)) for size in sizes}
-            if keys
-            else {}
-        )
-        return CategoryBank(HeldBank(category, sizes, shared, indexes), comparison, references)
+        paths = {size: bank_path(category, size, trial) for size in sizes if found.keys}
+        indexes = {size: read_index(self.folder / path) for size, path in paths.items()}
+        for path in paths.values():
+            written = found.indexes.get(path.as_posix())
+            if written and stored_digest(self.folder / path).hex() != written:
+                raise StoreError(
+                    f"{self.folder / path} is of another run than {BANK_TABLE}: wait until `fade run` "
+                    "has ended, and start again; if none runs, run `dvc repro --force bank`"
+                )
+        held = HeldBank(category, sizes, shared, indexes)
+        return CategoryBank(held, found.comparison, found.references)
 
-    def _comparison(self, category: str) -> tuple[Comparison, list[str], tuple[str, ...]]:
-        """What the trial compares with, the hashes of its references, and paths by position."""
+    def _chosen(self, category: str) -> _Chosen:
+        """What the trial compares a category's images with; held against its thresholds."""
         selection, _ = read_table(self.folder / SELECTION.path)
-        table, _ = read_table(self.folder / BANK_TABLE)
+        table, remarks = read_table(self.folder / BANK_TABLE)
+        receipt = read_receipt(REFERENCES, self.folder)
         own = selection[selection["category"] == category]
         rows = table[table["category"] == category]
         positions = dict(zip(rows["hash"], rows["position"].astype(int), strict=True))
@@ -145,6 +217,8 @@ class FinishedRun(Material):
             references = tuple(
                 str(paths[key]) for key in sorted(positions, key=positions.__getitem__)
             )
+            labels = [feature.label for feature in self.params.vision_features()]
+            digest = comparison_digest(comparison, keys, receipt, labels, self.params)
         except KeyError:
             raise StoreError(
                 f"the banks of {category} are of other parameters: run `fade run`"
@@ -154,7 +228,8 @@ class FinishedRun(Material):
                 f"the selection holds fewer than {self.trial.shots} references of {category}: run "
                 "`fade run`"
             )
-        return comparison, keys, references
+        self.check_same_run("vision-map", category, digest)
+        return _Chosen(comparison, keys, references, receipt, remarks.get("indexes") or {})
 
     def bank_rows(self, category: str) -> tuple[dict[int, np.ndarray], list[str]]:
         """The trial's bank as vectors by size, and the paths of its references.
@@ -170,9 +245,9 @@ class FinishedRun(Material):
             raise ParameterError(
                 f"vision.index {params.vision.index} cannot be taken along: set it to flat"
             )
-        comparison, keys, references = self._comparison(category)
-        paths = [references[position] for position in comparison.references]
-        if not keys:
+        chosen = self._chosen(category)
+        paths = [chosen.references[position] for position in chosen.comparison.references]
+        if not chosen.keys:
             return {}, paths
         found = {}
         if not Bank.shared(params):
@@ -183,16 +258,16 @@ class FinishedRun(Material):
         from cache.store import Store
 
         store = Store(store_root(params.features.store, self.folder))
-        receipt = read_receipt(REFERENCES, self.folder)
         for feature in params.vision_features():
-            places = receipt.locate(store, feature.label, keys)
+            places = chosen.receipt.locate(store, feature.label, chosen.keys)
             found[feature.size] = store.read(
-                receipt.space(feature.label), [places[key] for key in keys]
+                chosen.receipt.space(feature.label), [places[key] for key in chosen.keys]
             )
         return found, paths
 
     def sentences(self, use: Use, category: str) -> Sentences:
         """The prompts by the parameters, if they are still those that were fitted."""
+        self.classifier_file(use, category)  # of the same run
         chosen = ensembles(self.params, use, category, self.folder)
         if ensemble_digest(chosen) != self._text.prompts[use].get(category):
             raise StoreError(
@@ -201,6 +276,12 @@ class FinishedRun(Material):
             )
         texts, labels = fill(chosen, word(self.params, use, category), self.params.text.template)
         return Sentences(tuple(texts), tuple(bool(label) for label in labels))
+
+
+def _state(folder: Path) -> list[bytes]:
+    """The files that say which run this is; nothing for those that are not there."""
+    files = (folder / PARAMS_FILE, folder / LOCK, folder / THRESHOLDS.path)
+    return [file.read_bytes() if file.is_file() else b"" for file in files]
 
 
 def _check_lock(folder: Path) -> None:

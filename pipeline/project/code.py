@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from fade.files import write_whole
 from pipeline.config.originals import PACKAGES, ROOT
 
 CODE_FILE = Path("code.json")
@@ -137,9 +138,9 @@ def refresh_code(folder: Path = Path()) -> bool:
     text = code_text()
     if file.read_text(encoding="utf-8") == text:
         return False
-    file.write_text(text, encoding="utf-8")
+    write_whole(file, text)
     return True
 
 
 if __name__ == "__main__":
-    CODE_FILE.write_text(code_text(), encoding="utf-8")
+    write_whole(CODE_FILE, code_text())

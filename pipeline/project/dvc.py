@@ -23,6 +23,7 @@ import yaml
 from fade.errors import ParameterError, plain
 from pipeline.artefacts.parameters import listed, misnoted, stages_before, withdraw
 from pipeline.config.schema import PARAMS_FILE
+from pipeline.dataset.stamps import check_fresh
 from pipeline.process import run_dvc
 from pipeline.process.dvc_files import heal, keep_locks
 from pipeline.process.dvc_watchdog import STARTED_BY_RUN, named
@@ -103,6 +104,8 @@ def repro(
             f"{PARAMS_FILE} changed just when a stage ended ({wrong}): run again; that stage then runs "
             "with the new values"
         )
+    if not code:
+        check_fresh(params.dataset)
     path = Path(log.name) if log else None
     return Ended(code, _ran(path), path)
 

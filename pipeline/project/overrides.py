@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from fade.errors import ParameterError
+from fade.files import whole
 from pipeline.config.schema import (
     PARAMS_FILE,
     Params,
@@ -165,8 +166,7 @@ def _reader(first: str) -> int | None:
 def _replace(file: Path, data: bytes) -> None:
     """Write a file in one step, through a link if it is one."""
     target = file.resolve()
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    if target.exists():
-        part.chmod(target.stat().st_mode)
-    os.replace(part, target)
+    with whole(target) as part:
+        part.write_bytes(data)
+        if target.exists():
+            part.chmod(target.stat().st_mode)

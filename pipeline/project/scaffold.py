@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from fade.errors import ParameterError
+from fade.files import write_whole
 from pipeline.config.originals import original
 from pipeline.config.schema import PARAMS_FILE
 from pipeline.project.code import CODE_FILE, code_text
@@ -118,8 +119,7 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
         del files[PARAMS_FILE]
     try:
         for path, text in files.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text, encoding="utf-8")
+            write_whole(folder / path, text)
         if scm and not _in_git(folder):
             subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     except (OSError, subprocess.CalledProcessError) as error:

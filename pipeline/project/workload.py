@@ -17,6 +17,7 @@ from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
 from fade.datasets.read import dataset_root, iterate_dataset
 from fade.errors import DataError, StoreError
+from fade.files import read_data
 from fade.preprocess import image_size
 from fade.types import DataPath, ImageRecord
 from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
@@ -215,7 +216,7 @@ def read_image(path: DataPath) -> bytes:
         DataError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_data(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.files import whole
 from fade.metrics import (
     LEVELS,
     METRICS,
@@ -315,7 +316,8 @@ def write_plots(
         names = ("metrics_by_shots.png", "metrics_by_category.png", "curves.png")
         paths = tuple(folder / name for name in names)
         for figure, path in zip(figures, paths, strict=True):
-            figure.savefig(path, dpi=130, metadata={"Software": None})
+            with whole(path) as part:
+                figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
     return paths
 
 

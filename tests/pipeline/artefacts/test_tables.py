@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,10 @@ from pipeline.artefacts.tables import (
     read_csv,
     read_json,
     read_table,
-    whole,
     write_csv,
     write_json,
     write_table,
 )
-from tests.projects import ROOT
 
 FRAME = pd.DataFrame(
     {
@@ -46,25 +41,6 @@ def test_parquet_comes_back(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(frame, FRAME, check_dtype=False)
     assert frame["crc"].dtype == "uint32"
     assert remarks == {"schema": 1, "remark": {"x": [1, None, "ä"]}}
-
-
-def test_two_may_write_a_file_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "a[b].json"
-    dead, alive = (tmp_path / f".a[b].json.{pid}.part" for pid in (2**22 + 1, os.getppid()))
-    other = tmp_path / ".a[b].json.backup.part"
-    for part in (dead, alive, other):
-        part.write_text("{")
-    with whole(path) as mine:
-        assert mine not in (dead, alive)
-        mine.write_text("1")
-        write = "from pathlib import Path; from pipeline.artefacts.tables import write_json; "
-        subprocess.run(
-            [sys.executable, "-c", f"{write}write_json({{'x': 2}}, Path({str(path)!r}))"],
-            cwd=ROOT, check=True,
-        )  # fmt: skip
-        assert read_json(path)["x"] == 2
-    assert path.read_text() == "1"
-    assert sorted(tmp_path.iterdir()) == sorted([path, alive, other])
 
 
 def test_json_comes_back(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fade.errors import DataError, ParameterError, StoreError
+from fade.files import read_data
 from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
 from pipeline.config.schema import Params, parse_params
 from pipeline.dataset.file_index import Scan, open_listing, scan
@@ -160,13 +161,12 @@ def test_the_manifest_is_the_same_and_reads_no_image(
     touched, changed_file = "weave/test/hole/000.png", "weave/test/good/000.png"
     os.utime(tmp_path / "images" / touched, ns=(1, 1))
     read: list[str] = []
-    original = Path.read_bytes
 
     def noted(path: Path) -> bytes:
         read.append(str(path))
-        return original(path)
+        return read_data(path)
 
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr("pipeline.dataset.manifest.read_data", noted)
     run_stages(tmp_path, content, "manifest")
     monkeypatch.undo()
     images = [name for name in read if name.endswith(".png")]

@@ -20,9 +20,11 @@ import yaml
 import zarr
 from PIL import Image
 
+from fade.encoder.checkpoint import create_model
 from fade.errors import DataError, ModelError, ParameterError, StoreError
 from fade.text import fit, save
 from fade.types import Trial
+from fade.weights import write_weights
 from pipeline.evaluation.trials import choose_trial
 from pipeline.inference.bundle import Bundle, write_bundle
 from pipeline.inference.output import explanation_text, predict_each, write_predictions
@@ -31,6 +33,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun, _check_lock
 from pipeline.scoring.texts import USES, classifier_digest
 from tests.projects import GOLDEN, changed, golden_params, run_stages
+from tests.webserver import counting_server
 
 Params = dict[str, Any]
 WEAVE = GOLDEN / "images" / "weave"
@@ -279,6 +282,50 @@ def test_a_stage_that_ran_alone_leaves_the_others_behind(tmp_path: Path) -> None
         _check_lock(tmp_path)
 
 
+@pytest.fixture
+def run_ahead(base: Params, folder: Path, tmp_path: Path) -> tuple[Predictor, Path]:
+    """A predictor, kept while the project's banks were made anew of other training images."""
+    project = Path(shutil.copytree(folder, tmp_path / "copy"))
+    kept = Predictor.from_run(project)
+    images = Path(shutil.copytree(WEAVE, tmp_path / "images" / "weave")).parent
+    for path in (images / "weave" / "train" / "good").iterdir():
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+    again = changed(base, dataset__path=str(images), dataset__watch=str(images))
+    run_stages(project, again, "manifest", "select", "extract", "bank")
+    return kept, project
+
+
+def test_banks_of_the_next_run_do_not_meet_the_thresholds_of_this(
+    run_ahead: tuple[Predictor, Path], noise: Path, tmp_path: Path
+) -> None:
+    """A predictor that is kept, one that is opened beside a run, and a bundle."""
+    kept, project = run_ahead
+    for use in (
+        lambda: kept.predict([noise], "weave"),
+        lambda: Predictor.from_run(project).predict([noise], "weave"),
+        lambda: write_bundle(FinishedRun(project), tmp_path / "a.fade"),
+    ):
+        with pytest.raises(StoreError, match=r"made with another bank of weave.*runs or ran again"):
+            use()
+    assert not list(tmp_path.glob("*.fade*"))
+
+
+def test_parts_of_two_runs(folder: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(folder, tmp_path / "copy"))
+    run = FinishedRun(project)
+    text = project / "artefacts" / "text" / "index.json"
+    before = text.read_text()
+    digest = json.loads(before)["classifiers"]["segmentation"]["weave"]
+    text.write_text(before.replace(digest, "0" * 40))
+    for use in (run.classifier, run.sentences):
+        with pytest.raises(StoreError, match="made with another text classifier of weave"):
+            use("segmentation", "weave")
+    small, large = sorted((project / "artefacts" / "banks" / "weave").glob("*.faiss"))
+    shutil.copy(small, large)
+    with pytest.raises(StoreError, match="is of another run than artefacts/banks"):
+        run.bank("weave")
+
+
 def test_another_model(folder: Path, bundle: Path, tmp_path: Path) -> None:
     project = Path(shutil.copytree(folder, tmp_path / "copy"))
     text = (project / "params.yaml").read_text()
@@ -315,8 +362,70 @@ def test_a_bundle_without_weights(
     assert path.stat().st_size < bundle.stat().st_size
     with pytest.raises(ModelError, match="--with-weights"):
         Predictor.from_bundle(path)
+    with zipfile.ZipFile(path) as archive:
+        assert "weights.safetensors" not in archive.namelist()
     found = Predictor.from_bundle(path, weights=golden_checkpoint)
     assert_the_runs_numbers(found, folder)
+
+
+def test_weights_are_not_copied_into_the_temporary_folder(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they would stay after a kill: a model's config alone lies there for a moment."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    most = 0
+
+    def looked(real: Callable[..., Any]) -> Callable[..., Any]:
+        def look(*args: Any, **options: Any) -> Any:
+            nonlocal most
+            sizes = [path.stat().st_size for path in scratch.rglob("*") if path.is_file()]
+            most = max(most, sum(sizes))
+            return real(*args, **options)
+
+        return look
+
+    monkeypatch.setattr("fade.encoder.encoder.create_model", looked(create_model))
+    monkeypatch.setattr("fade.encoder.encoder.write_weights", looked(write_weights))
+    Bundle(bundle).encoder()
+    assert 0 < most < 10_000
+    write_bundle(FinishedRun(folder), tmp_path / "out" / "a.fade", with_weights=True)
+    assert most < 10_000
+    assert (tmp_path / "out" / "a.fade").read_bytes() == bundle.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained"),
+    [("hf-hub:org/none", ""), (None, "hf-hub:org/none"), ("ViT-B-32", "laion2b_s34b_b79k")],
+)
+def test_a_strangers_bundle_calls_nobody(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, pretrained: str
+) -> None:
+    def elsewhere(entries: dict[str, bytes]) -> None:
+        content = json.loads(entries["bundle.json"])
+        model = content["parameters"]["model"]
+        content["parameters"]["model"] = {
+            **model,
+            "name": name or model["name"],
+            "pretrained": pretrained,
+        }
+        entries["bundle.json"] = json.dumps(content).encode()
+
+    path = rewritten(bundle, tmp_path / "a.fade", elsewhere)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with counting_server() as (url, calls):
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        with pytest.raises(ModelError, match="not all on this machine: fetch them with --download"):
+            Predictor.from_bundle(path)
+        assert not calls
+        with pytest.raises(ModelError, match="could not be"):
+            Predictor.from_bundle(path, download=True)
+        assert calls
 
 
 Change = Callable[[dict[str, bytes]], None]

@@ -1,0 +1,142 @@
+"""Refuses image files that are made to be decoded for minutes: small files, few pixels, endless work."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice, repeat, takewhile
+
+from fade.errors import DataError
+
+MOST_SCANS = 64
+"""Of a JPEG. A progressive one has about ten; each goes over all pixels, however few bytes it has."""
+MOST_COMMENTS = 1000
+"""Of a PPM. Those among numbers in plain text take a time that grows with their square."""
+FEW_PARTS, PART_BYTES = 4096, 64
+"""Parts (chunks, segments, blocks) that any file may have; more only if they are that long on average."""
+_HEADER_BYTES = 1 << 16
+
+_MARKER = re.compile(rb"\xff+([^\0\xff])")
+_BEHIND_SCAN = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_JPEG_BARE = {0x01, *range(0xD0, 0xD9)}
+"""Markers without a length."""
+_PPM_HEADER = re.compile(rb"P[1-6](?:(?:\s|#[^\r\n]*)*[0-9]+){2,3}\s")
+_RLE = (1, 2)
+"""Compressions of a BMP by runs of pixels, which take two bytes a pixel and a few a row at most."""
+
+
+def check_work(data: bytes, name: str) -> None:
+    """Refuse a file whose decoding would take far longer than its pixels and bytes do.
+
+    Nothing is decoded, and nothing that is sound in any program's files is refused. Files that are no
+    images pass.
+
+    Args:
+        data: the whole file.
+        name: stands in errors.
+
+    Raises:
+        DataError: saying what there is too much of.
+    """
+    if data.startswith(b"\xff\xd8"):
+        _check_jpeg(data, name)
+    elif data.startswith(b"\x89PNG"):
+        _check_count(_png_chunks(data), _most_parts(data), name, "chunks")
+    elif data.startswith(b"GIF8"):
+        _check_count(_gif_blocks(data), _most_parts(data), name, "blocks")
+    elif re.match(rb"P[1-6]\s", data):
+        _check_ppm(data, name)
+    elif data.startswith(b"BM"):
+        _check_bmp(data, name)
+
+
+def _check_count(parts: Iterable[object], most: int, name: str, what: str) -> None:
+    if next(islice(parts, most, None), None) is not None:
+        raise _refused(name, most, what)
+
+
+def _refused(name: str, most: int, what: str) -> DataError:
+    return DataError(
+        f"{name} has more than {most:,} {what}, which can take minutes to decode; save it again with "
+        "another program, or remove it"
+    )
+
+
+def _check_jpeg(data: bytes, name: str) -> None:
+    before = takewhile(lambda marker: marker != _JPEG_SCAN, _jpeg_markers(data))
+    _check_count(before, _most_parts(data), name, "segments")
+    if data.count(b"\xff\xda") > MOST_SCANS:  # previews in it may have scans of their own
+        scans = (marker for marker in _jpeg_markers(data) if marker == _JPEG_SCAN)
+        _check_count(scans, MOST_SCANS, name, "scans")
+
+
+def _jpeg_markers(data: bytes) -> Iterator[int]:
+    """The markers of a JPEG's first picture; one that is filled up counts as so many."""
+    at = 2
+    while found := _MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        yield from repeat(0xFF, len(found[0]) - 2)
+        yield marker
+        if marker == _JPEG_END:
+            return
+        if marker in _JPEG_BARE:
+            continue
+        at += int.from_bytes(data[at : at + 2], "big")
+        if marker == _JPEG_SCAN:
+            if (behind := _BEHIND_SCAN.search(data, at)) is None:
+                return
+            at = behind.start()
+
+
+def _most_parts(data: bytes) -> int:
+    return FEW_PARTS + len(data) // PART_BYTES
+
+
+def _png_chunks(data: bytes) -> Iterator[bytes]:
+    at = 8
+    while at + 8 <= len(data):
+        yield data[at + 4 : at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def _gif_blocks(data: bytes) -> Iterator[int]:
+    """The blocks of a GIF and the pieces that they consist of."""
+    at = 13 + _gif_colours(data, 10)
+    while at < len(data):
+        kind = data[at]
+        yield kind
+        if kind == ord("!"):
+            at += 2
+        elif kind == ord(","):
+            at += 11 + _gif_colours(data, at + 9)
+        elif kind == ord(";"):
+            return
+        else:  # Pillow passes over it
+            at += 1
+            continue
+        while at < len(data) and data[at]:
+            yield data[at]
+            at += 1 + data[at]
+        at += 1
+
+
+def _gif_colours(data: bytes, at: int) -> int:
+    """Bytes of the palette that follows the flags there."""
+    flags = data[at] if at < len(data) else 0
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _check_ppm(data: bytes, name: str) -> None:
+    start = data[:_HEADER_BYTES]
+    if b"#" in start and len(data) > _HEADER_BYTES and not _PPM_HEADER.match(start):
+        raise _refused(name, _HEADER_BYTES, "bytes of comments before its pixels")
+    if data[1:2] in b"123" and data.count(b"#") > MOST_COMMENTS:
+        raise _refused(name, MOST_COMMENTS, "comments")
+
+
+def _check_bmp(data: bytes, name: str) -> None:
+    if len(data) < 34 or int.from_bytes(data[14:18], "little") < 40:
+        return
+    width, height = (abs(int.from_bytes(data[a : a + 4], "little", signed=True)) for a in (18, 22))
+    most = 4 * width * height + 4 * height + _HEADER_BYTES
+    if int.from_bytes(data[30:34], "little") in _RLE and len(data) > most:
+        raise _refused(name, most, "bytes for its pixels")

@@ -1,0 +1,162 @@
+"""Writes files whole or not at all, and reads files from elsewhere only if they are plain."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from pathlib import Path
+from platform import node
+
+from fade.types import DataPath
+
+NO_PLAIN_FILE = "it is no plain file"
+"""What the errors of this module say of pipes, devices and sockets."""
+MOST_BYTES = 4 << 30
+"""An image, a table or a text has so many bytes at most."""
+_NAME_BYTES = 255
+_HOST = hashlib.blake2b(node().encode(), digest_size=4).hexdigest()
+_PART = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
+_DAY = 86_400
+_tidied: set[tuple[int, str]] = set()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write that takes the name ``path`` when it is complete: nobody sees half of it.
+
+    Several may write one file at once: the last one stays. What killed writers left in the folder is
+    removed.
+
+    Args:
+        path: of the file; its folder is made if it is not there.
+
+    Yields:
+        Where to write: a name beside the file that nobody else uses.
+
+    Raises:
+        OSError: that names the file, whatever wrote it; also where ``path`` is no plain file.
+    """
+    part = path.with_name(_part_name(path.name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_target(path)
+        _tidy(path.parent)
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut could leave the name without its content
+        os.replace(part, path)
+    except OSError as error:  # a full disk does not say which file
+        if error.filename in (None, str(part)):
+            error.filename = str(path)
+        raise
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write a file by :func:`whole`; text in UTF-8.
+
+    Raises:
+        OSError: that names the file.
+    """
+    with whole(path) as part:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def _part_name(name: str) -> str:
+    """The file's name, its process and a number that nobody draws twice, as long as names may be."""
+    end = f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part"
+    if len(name.encode()) + len(end) + 1 > _NAME_BYTES:
+        name = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+    return f".{name}{end}"
+
+
+def _check_target(path: Path) -> None:
+    """Refuse to put a file in place of a device or pipe; a folder is refused when it is replaced."""
+    with suppress(FileNotFoundError):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, NO_PLAIN_FILE, str(path))
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what killed writers left in a folder; looks once a process, as folders may be long.
+
+    Of writers on other machines nobody knows whether they live: theirs go after a day.
+    """
+    key = (os.getpid(), str(folder.absolute()))
+    if key in _tidied:
+        return
+    _tidied.add(key)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = _PART.fullmatch(entry.name)
+            if not found:
+                continue
+            with suppress(OSError):
+                old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY
+                if not _lives(int(found[2])) if found[1] == _HOST else old:
+                    os.unlink(entry.path)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def open_plain(path: Path | str) -> BufferedReader:
+    """Open a plain file to read. A pipe would be waited for, a device could go on for ever.
+
+    Raises:
+        OSError: it cannot be opened, or is no plain file.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    number = os.open(path, flags | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(number).st_mode
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, NO_PLAIN_FILE, str(path))
+        return os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def read_plain(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """The content of a plain file, see :func:`open_plain`.
+
+    Raises:
+        OSError: it cannot be read, is no plain file, or holds more than ``most`` bytes.
+    """
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(
+                errno.EFBIG, f"it has {size:,} bytes, at most {most:,} are read", str(path)
+            )
+        return file.read(most)
+
+
+def read_data(path: DataPath) -> bytes:
+    """The content of a data set's file; one in a folder is read by :func:`read_plain`.
+
+    Raises:
+        OSError: it cannot be read, or is no plain file.
+    """
+    return read_plain(path) if isinstance(path, Path) else path.read_bytes()

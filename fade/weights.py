@@ -1,0 +1,102 @@
+"""Weights as safetensors streams: written and read where they lie, without copies in other files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST_HEADER = 100 << 20
+"""Bytes of a header at most; safetensors itself reads no more."""
+_ALIGNED = 8
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
+    "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+
+
+class Stream(Protocol):
+    """What weights are read from: a file, or an entry of an archive."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next ``size`` bytes; fewer at the end."""
+
+
+def write_weights(state: Mapping[str, Tensor], file: BinaryIO) -> None:
+    """Write tensors as the bytes of a safetensors file, one after the other.
+
+    Args:
+        state: tensors by name; such as share memory are written once each.
+        file: to write to.
+    """
+    names = {getattr(_torch(), name): short for short, name in _DTYPES.items()}
+    order = sorted(state, key=lambda name: (-state[name].element_size(), name))
+    header: dict[str, Any] = {}
+    at = 0
+    for name in order:
+        tensor = state[name]
+        end = at + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, end],
+        }  # fmt: skip
+        at = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNED)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in order:
+        flat = state[name].detach().cpu().contiguous().reshape(-1)
+        file.write(flat.view(_torch().uint8).numpy().data if flat.numel() else b"")
+
+
+def read_weights(file: Stream, size: int) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Nothing in it is believed: each tensor's bytes must follow those of the one before and be as many as
+    its shape asks for, and the file must end with the last.
+
+    Args:
+        file: at its beginning; it is read to its end.
+        size: bytes that it has.
+
+    Raises:
+        ValueError: it is no safetensors file, or a damaged one.
+    """
+    torch = _torch()
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(size - 8, MOST_HEADER):
+        raise ValueError(f"its header tells of {length:,} bytes of names")
+    try:
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        entries = sorted((*map(int, of["data_offsets"]), name) for name, of in header.items())
+        found: dict[str, Tensor] = {}
+        at = 0
+        for begin, end, name in entries:
+            dtype: Any = getattr(torch, _DTYPES[header[name]["dtype"]])
+            shape = header[name]["shape"]
+            sound = all(type(side) is int and side >= 0 for side in shape)
+            if not sound or begin != at or end - begin != math.prod(shape) * dtype.itemsize:
+                raise ValueError(f"{name} has shape {shape} at bytes {begin} to {end}")
+            if end > size - 8 - length:
+                raise ValueError(f"{name} ends behind the file")
+            data = bytearray(file.read(end - begin))
+            if len(data) != end - begin:
+                raise ValueError(f"{name} is cut short")
+            flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+            found[name] = flat.reshape(shape)
+            at = end
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its header is none of safetensors ({type(error).__name__})") from None
+    if file.read(1):  # which also lets an archive check what was read
+        raise ValueError("it goes on behind its last tensor")
+    return found
+
+
+def _torch() -> Any:
+    import torch
+
+    return torch

@@ -1,0 +1,32 @@
+"""Pictures and maps as image files, each written whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.files import whole
+
+
+def write_picture(pixels: NDArray, path: Path) -> None:
+    """Write an image file whose suffix says the format; numbers that are no bytes as TIFF.
+
+    Args:
+        pixels: (h, w) or RGB (h, w, 3) uint8; or (h, w) floating-point numbers for a TIFF file.
+        path: of the file.
+
+    Raises:
+        OSError: that names the file.
+    """
+    with whole(path) as part:
+        if pixels.dtype != np.uint8:
+            import tifffile
+
+            tifffile.imwrite(part, pixels, photometric="minisblack")
+            return
+        from PIL import Image
+
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        image.save(part, format=Image.registered_extensions()[path.suffix.lower()])

@@ -1,0 +1,176 @@
+"""Whether the files that a manifest was made of are still those that it was made of.
+
+DVC hashes the data set when the manifest's stage has ended. A file that is replaced between its
+reading and its hashing would be noted with its new hash and used with its old content, for ever. So
+the stage keeps a stamp of each file, and looks at them again when it ends. The next stage, or the end
+of ``fade run``, looks once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cache.layout import content_key
+from fade.errors import DataError, summarise
+from fade.files import open_plain, read_plain
+from fade.types import DataPath
+from pipeline.artefacts.catalogue import MANIFEST
+from pipeline.artefacts.tables import GROUP_ROWS, read_remarks, table_parts, table_writer
+from pipeline.config.schema import DatasetParams
+
+# every stage imports this module, and runs again when one that it imports changes: so they are few
+
+CHANGED = "changed while the pipeline ran"
+AGAIN = "run `dvc repro` again"
+"""What errors say of files that are not those of the manifest, and the way out."""
+STAMPS = Path(".fade") / "stamps.parquet"
+"""Of the manifest that was made last, until the next stage has looked at them."""
+MOST_NAMED = 100
+_COLUMNS = ("path", "stamp", "hash")
+
+Entry = tuple[str, int, str | None]
+"""A file's path, its stamp, and the hash of its content; None where any change counts."""
+
+
+def stamp(root: DataPath, path: str) -> int:
+    """A number that changes when a file is replaced or written; 0 for one that is gone.
+
+    It stands for size, times in nanoseconds and inode. Files that are not on this machine have none,
+    as DVC does not hash them: theirs is 0, too.
+    """
+    if not isinstance(root, Path):
+        return 0
+    try:
+        stat = os.stat(root / path)
+    except OSError:
+        return 0
+    told = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    digest = hashlib.blake2b(repr(told).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+@contextmanager
+def recorded(root: DataPath) -> Iterator[Callable[[Iterable[Entry]], None]]:
+    """Write stamps of files below a folder as they come; their file appears when all are there.
+
+    Yields:
+        A function that takes the next entries.
+    """
+    import pyarrow as pa
+
+    kinds = (pa.string(), pa.int64(), pa.string())
+    waiting: list[Entry] = []
+    about = {"root": str(root.absolute())} if isinstance(root, Path) else {}
+    with table_writer(STAMPS, pa.schema(zip(_COLUMNS, kinds, strict=True)), **about) as write:
+
+        def flush() -> None:
+            while waiting:
+                part = waiting[:GROUP_ROWS]
+                del waiting[:GROUP_ROWS]
+                columns = map(list, zip(*part, strict=True))
+                write(dict(zip(_COLUMNS, columns, strict=True)))
+
+        def add(entries: Iterable[Entry]) -> None:
+            waiting.extend(entries)
+            if len(waiting) >= GROUP_ROWS:
+                flush()
+
+        yield add
+        flush()
+
+
+def check_recorded(dataset: DatasetParams) -> None:
+    """Refuse a manifest whose files are not those that it was made of.
+
+    A file with another stamp is read: one whose content is the same counts as the same.
+
+    Raises:
+        DataError: naming the files that were replaced.
+    """
+    place = read_remarks(STAMPS).get("root")
+    if place is None:
+        return
+    root = Path(place)
+    found: list[str] = []
+    for part in table_parts(STAMPS, _COLUMNS):
+        for path, before, key in zip(*(part[name].to_pylist() for name in _COLUMNS), strict=True):
+            if stamp(root, path) != before and not _holds(root / path, key):
+                found.append(path)
+        if len(found) >= MOST_NAMED:
+            break
+    if found:
+        raise DataError(f"{summarise(found)} {CHANGED}: {_advice(dataset)}")
+
+
+def _holds(path: Path, key: str | None) -> bool:
+    """Whether a file's content has a hash."""
+    try:
+        return key is not None and content_key(read_plain(path)) == key
+    except OSError:
+        return False
+
+
+def check_fresh(dataset: DatasetParams) -> None:
+    """Look at the stamps once more after DVC has hashed the data set; afterwards they are gone.
+
+    Raises:
+        DataError: files were replaced: the manifest was taken back, so that one more run is right.
+    """
+    if not STAMPS.is_file():
+        return
+    try:
+        check_recorded(dataset)
+    except DataError:
+        take_back()
+        raise
+    STAMPS.unlink(missing_ok=True)
+
+
+@contextmanager
+def fresh_manifest(dataset: DatasetParams) -> Iterator[None]:
+    """Run a stage on a manifest of the files that are there; else take the manifest back.
+
+    Raises:
+        DataError: of the stage, with what to do where files were replaced.
+    """
+    check_fresh(dataset)
+    try:
+        yield
+    except DataError as error:
+        if CHANGED not in str(error):
+            raise
+        take_back()
+        raise DataError(str(error).replace(AGAIN, _advice(dataset))) from None
+
+
+def _advice(dataset: DatasetParams) -> str:
+    """What to do when files were replaced; a listing has to learn of it."""
+    watch = Path(dataset.watch)
+    with suppress(OSError), open_plain(watch) as file:
+        if file.read(4) == b"PAR1":
+            return f"run `fade scan`, which brings {watch} up to date, then run again"
+    return "run again"
+
+
+def take_back() -> None:
+    """Remove the manifest, here and in DVC's cache, which would bring it back: it is made anew then."""
+    with suppress(OSError):
+        digest = hashlib.md5(MANIFEST.path.read_bytes(), usedforsecurity=False).hexdigest()
+        if cache := _dvc_cache():
+            (cache / "files" / "md5" / digest[:2] / digest[2:]).unlink(missing_ok=True)
+        MANIFEST.path.unlink()
+    with suppress(OSError):
+        STAMPS.unlink()
+
+
+def _dvc_cache() -> Path | None:
+    """The folder in which DVC keeps outputs; None without DVC."""
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Path(told.stdout.strip()) if told.returncode == 0 and told.stdout.strip() else None

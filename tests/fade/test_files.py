@@ -1,0 +1,107 @@
+"""Files appear whole, whoever writes, fails or dies meanwhile; pipes are not waited for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fade import files
+from fade.files import open_plain, read_plain, whole, write_whole
+from tests.projects import ROOT
+
+
+def test_nobody_sees_half_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.bin"
+    with whole(path) as part:
+        part.write_bytes(b"half")
+        assert not path.exists()
+        assert part.parent == path.parent
+    assert path.read_bytes() == b"half"
+    with pytest.raises(ZeroDivisionError), whole(path) as part:
+        part.write_bytes(b"%d" % (1 // 0))
+    assert path.read_bytes() == b"half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_several_writers_of_one_name(tmp_path: Path) -> None:
+    """In one process and in several: the last one's file stays, and it is whole."""
+    path = tmp_path / "a"
+    contents = {bytes([number]) * 100_000 for number in range(8)}
+    threads = [threading.Thread(target=write_whole, args=(path, c)) for c in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in contents
+    with whole(path) as part:
+        part.write_bytes(b"last")
+        code = f"from fade.files import *; write_whole(Path({str(path)!r}), b'first')"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+        assert path.read_bytes() == b"first"
+    assert path.read_bytes() == b"last"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from fade.files import *\n"
+        f"with whole(Path({str(tmp_path / 'weights')!r})) as part:\n"
+        "    part.write_bytes(b'x'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    (left,) = tmp_path.iterdir()
+    host, process, end = left.name.removeprefix(".weights.").split("-")
+    living = tmp_path / f".a.{host}-{os.getppid()}-{end}"
+    elsewhere = tmp_path / f".a.{'0' * 8}-{process}-{end}"
+    stale = tmp_path / f".b.{'0' * 8}-{process}-{end}"
+    own = tmp_path / f".a.{process}.part"
+    for file in (living, elsewhere, stale, own):
+        file.touch()
+    os.utime(stale, (time.time() - 2 * files._DAY,) * 2)
+    write_whole(tmp_path / "other", "x")
+    assert set(tmp_path.iterdir()) == {tmp_path / "other", living, elsewhere, own}
+
+
+def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 127)
+    write_whole(path, "x")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "device"])
+def test_what_is_no_plain_file_is_neither_read_nor_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a"
+    if kind == "device":
+        path = Path("/dev/null")
+    else:
+        os.mkfifo(path)
+    if kind.startswith("link"):
+        path.with_name("link").symlink_to(path)
+        path = path.with_name("link")
+    for touch in (open_plain, read_plain, lambda file: write_whole(file, "x")):
+        with pytest.raises(OSError, match="no plain file") as caught:
+            touch(path)
+        assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="directory"):
+        read_plain(tmp_path)
+
+
+def test_folders_are_not_replaced_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match="directory") as caught:
+        write_whole(tmp_path / "a", "x")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert not [path for path in tmp_path.iterdir() if path.name != "a"]
+
+
+def test_endless_files_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(files.MOST_BYTES + 1)
+    with pytest.raises(OSError, match=r"4,294,967,297 bytes, at most 4,294,967,296 are read"):
+        read_plain(tmp_path / "sparse")
