@@ -7,13 +7,19 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from cache.place import open_path
-from fade.datasets.read import dataset_root
+from fade.datasets.leftovers import Account
+from fade.datasets.read import TABLE_FORMATS, dataset_root
 from fade.errors import DataError, plain, summarise
-from fade.types import ImageRecord
 from pipeline.artefacts.catalogue import CATEGORIES, MANIFEST, SKIPPED
 from pipeline.artefacts.tables import table_writer, write_json
 from pipeline.config.schema import Params
-from pipeline.dataset.audit import Remarks, overlooked
+from pipeline.dataset.accounting import (
+    unused_files,
+    unused_rows,
+    unused_summary,
+    unused_warnings,
+)
+from pipeline.dataset.audit import Remarks, misnamed_folders
 from pipeline.dataset.file_index import pieces
 from pipeline.dataset.manifest import (
     COLUMNS,
@@ -55,11 +61,10 @@ def run(params: Params) -> None:
     total, found = listing_digest(params)  # refuses bad tables and folders before hours of work
     remarks = Remarks(dataset.exif_rotation)
     skipped: list[dict[str, str]] = []
-    tested: dict[str, ImageRecord] = {}
     types = {"is_anomaly": pa.bool_(), **dict.fromkeys(("bytes", "width", "height"), pa.int64())}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     with TemporaryFile("w+", encoding="utf-8") as spool, recorded(root) as record_stamps:
-        rows = examined_rows(params, root, total, skipped, tested, record_stamps)
+        rows = examined_rows(params, root, total, skipped, record_stamps)
         kept: list[int] | None = None
         if params.features.aspect == "keep":
             # which rows stay, all of them tell
@@ -80,18 +85,24 @@ def run(params: Params) -> None:
                 raise DataError(f"{dataset.path}: not one image can be used: {summarise(reasons)}")
     # DVC hashes the data when the stage has ended, and would take it for what was read
     check_recorded(dataset)
-    if listing_digest(params) != (total, found):
+    account = Account()
+    if listing_digest(params, account) != (total, found):
         raise DataError(f"{dataset.path}: images came or went while it was read: run again")
     warnings = list(remarks.lines(MANIFEST.path))
-    if dataset.format in ("mvtec", "folder"):
-        warnings += overlooked(path, tested.values(), list(remarks.categories))
+    unused = unused_files(dataset, account)
+    warnings += unused_warnings(dataset, unused)
+    if dataset.format not in TABLE_FORMATS:
+        warnings += misnamed_folders(path, list(remarks.categories))
     warnings = [plain(warning) for warning in warnings]
     write_json({"categories": list(remarks.categories)}, CATEGORIES.path)
-    write_json({"skipped": skipped, "warnings": warnings}, SKIPPED.path)
+    about_files = {"skipped": skipped, "warnings": warnings, "unused": unused_rows(unused)}
+    write_json(about_files, SKIPPED.path)
     if skipped:
         log.warning(
             "%d images cannot be used and are left out: %s", len(skipped), summarise(reasons)
         )
+    if unused:
+        log.info("%s", unused_summary(unused))
     for warning in warnings:
         log.warning("%s", warning)
     log.info(

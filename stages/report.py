@@ -17,7 +17,7 @@ from fade.errors import StoreError, summarise
 from fade.files import write_whole
 from fade.metrics import METRICS as METRIC_NAMES
 from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
-from fade.preprocess import decode_mask, decode_rgb
+from fade.preprocess import decode_rgb
 from fade.types import Trial
 from pipeline.artefacts.catalogue import (
     EVALUATION,
@@ -46,7 +46,9 @@ from pipeline.artefacts.tables import (
     write_json,
 )
 from pipeline.config.schema import Params
+from pipeline.dataset.accounting import unused_lines
 from pipeline.dataset.loader import read_unchanged
+from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.thresholds import read_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import DEMO_MODEL
@@ -177,8 +179,9 @@ def run(params: Params) -> None:
         listed = _listed(path)
         if listed["mask"] is None:
             return None
-        data = read_unchanged(root, listed["mask"], listed["mask_hash"])
-        return decode_mask(data, listed["mask"], exif_rotation=dataset.exif_rotation)
+        return read_unchanged_mask(
+            root, listed["mask"], listed["mask_hash"], exif_rotation=dataset.exif_rotation
+        )
 
     run_of = _run(params, evaluation)
     give_back()
@@ -202,6 +205,7 @@ def run(params: Params) -> None:
         pixels=pixels,
         pro_limit=params.evaluate.pro_limit,
         skipped=[item["reason"] for item in data["skipped"]],
+        unused=unused_lines(data.get("unused", ())),
     )
     for folder in (REPORT.path, TABLES.path, PLOTS.path):
         shutil.rmtree(folder, ignore_errors=True)

@@ -706,7 +706,7 @@ CASES = (
     Case(
         "a document among the images", TAKEN, "", with_files({"a/test/good/notes.txt": b"text"})
     ),
-    Case("a HEIC image among the images", WARNING, "files with suffix .heic are not read", with_files(
+    Case("a HEIC image among the images", WARNING, "images are of a kind that is not read", with_files(
         {"a/test/good/1.heic": b"whatever"}
     )),
     Case("an image of 1 x 1 pixels", TAKEN, "", with_image(picture(3, (1, 1)))),

@@ -4,8 +4,10 @@ Only folder listings and tables are read here; no image is opened.
 """
 
 from fade.datasets.csv_table import CSV_COLUMNS, MANIFEST, read_csv
+from fade.datasets.detect import detect_format
 from fade.datasets.folder import read_folder
 from fade.datasets.labels import ANOMALY, DEFECT_LABELS, GOOD_LABELS, meaning
+from fade.datasets.leftovers import Account, Leftover
 from fade.datasets.listing import fault_of
 from fade.datasets.mvtec import read_mvtec
 from fade.datasets.names import (
@@ -15,7 +17,7 @@ from fade.datasets.names import (
     is_text,
     plain_name,
 )
-from fade.datasets.overlooked import stray_masks, unread
+from fade.datasets.overlooked import almost_named
 from fade.datasets.read import dataset_root, iterate_dataset, read_dataset
 from fade.datasets.visa import VISA_COLUMNS, VISA_LABELS, VISA_TABLE, read_visa
 
@@ -30,7 +32,11 @@ __all__ = [
     "VISA_COLUMNS",
     "VISA_LABELS",
     "VISA_TABLE",
+    "Account",
+    "Leftover",
+    "almost_named",
     "dataset_root",
+    "detect_format",
     "fault_of",
     "is_image",
     "is_text",
@@ -42,6 +48,4 @@ __all__ = [
     "read_folder",
     "read_mvtec",
     "read_visa",
-    "stray_masks",
-    "unread",
 ]

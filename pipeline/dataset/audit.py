@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cache.keys import Keys
-from fade.datasets.names import GOOD_LABELS, plain_name
-from fade.datasets.overlooked import stray_masks, unread
+from fade.datasets.labels import meaning
+from fade.datasets.overlooked import almost_named
 from fade.errors import summarise
-from fade.types import DataPath, ImageRecord
+from fade.types import GOOD, DataPath
 from pipeline.artefacts.tables import table_parts
 from pipeline.dataset.pixel_remarks import PixelRemarks
-
-BAD_LABELS = frozenset({"anomaly", "anomalous", "bad", "defect", "defective", "ng", "not-good"})
-"""Folder names, in lower case, that say defect, beside those that :data:`GOOD_LABELS` says good."""
 
 
 class Remarks:
@@ -32,6 +29,7 @@ class Remarks:
         self._pixels = PixelRemarks(exif_rotation)
         self.rows = self.tests = self.unmasked = 0
         self.categories: dict[str, int] = {}
+        self._kinds: dict[str, dict[str, int]] = {}
         self._empty: list[str] = []
         self._filled: list[str] = []
         self._at_odds: list[str] = []
@@ -51,6 +49,9 @@ class Remarks:
             self._anomaly.append(anomaly)
             self.rows += 1
             self.tests += test
+            if test:
+                kinds = self._kinds.setdefault(category, {})
+                kinds[row["defect"]] = kinds.get(row["defect"], 0) + 1
             self.unmasked += test and anomaly and row["mask"] is None
             if anomaly and row["marked"] is False:
                 self._empty.append(row["mask"])
@@ -94,6 +95,7 @@ class Remarks:
             )
         if several:
             yield f"{len(several)} masks are given to more than one image: {told(several)}"
+        yield from _unlabelled_side(self._kinds)
         for found, what in (
             (self._empty, "defect images have a mask without a defect pixel"),
             (self._filled, "good images have a mask with defect pixels, which is not used"),
@@ -154,21 +156,26 @@ def _paths(table: Path, rows: Sequence[int]) -> dict[int, str]:
 
 def _says(name: str) -> bool | None:
     """Whether a folder's or defect's name says that there is a defect; None where it says neither."""
-    name = plain_name(name)
-    return name in BAD_LABELS if name in BAD_LABELS | GOOD_LABELS else None
+    return {"good": False, "defect": True}.get(meaning(name))
 
 
-def overlooked(
-    root: DataPath, tested: Iterable[ImageRecord], categories: Sequence[str]
-) -> Iterator[str]:
-    """What lies in a folder layout but is not used, one line for each kind."""
-    if stray := stray_masks(root, tested):
-        yield f"{len(stray)} masks belong to no image: {summarise(stray)}"
-    suffixes, misnamed = unread(root, categories)
-    for suffix, count in suffixes.items():
-        yield f"{count} files with suffix {suffix} are not read: save them as PNG, or remove them"
-    if misnamed:
+def misnamed_folders(root: DataPath, categories: Sequence[str]) -> Iterator[str]:
+    """A line for folders whose names are almost those that a layout in folders looks for."""
+    if misnamed := almost_named(root, categories):
         yield (
             f"{len(misnamed)} folders are not read, since they are called almost, but not train, test "
             f"or ground_truth: {summarise(misnamed)}"
         )
+
+
+def _unlabelled_side(tests: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """A line for each category whose test images are all good or all defects."""
+    for category, kinds in tests.items():
+        good = [kind for kind in kinds if kind == GOOD]
+        if kinds and len(good) in (0, len(kinds)):
+            lacks = "no defect" if good else "not one good"
+            names = ", ".join(map(repr, list(kinds)[:10]))
+            yield (
+                f"{category}: {lacks} test image, so that image metrics are undefined; labels are "
+                f"{names}" + ("" if good else " (if one of them means good, rename it to good)")
+            )

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from cache.keys import Keys
 from cache.layout import content_key
 from cache.place import open_path
-from fade.datasets.csv_table import MANIFEST as CSV_NAME
-from fade.datasets.read import dataset_root, iterate_dataset
-from fade.datasets.visa import VISA_TABLE
+from fade.datasets.read import TABLE_FORMATS, dataset_root, iterate_dataset, table_files
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import open_plain, read_data
 from fade.preprocess import decode_mask, image_size
@@ -29,6 +27,7 @@ from fade.types import DataPath, DataStat
 from pipeline.artefacts.tables import table_columns, table_parts, table_writer
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import ClusterParams, DatasetParams, Params
+from pipeline.dataset.masks import mask_files
 
 T = TypeVar("T")
 
@@ -328,16 +327,16 @@ def _columns(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
 
 def _files(dataset: DatasetParams) -> Iterator[tuple[str, bool]]:
     """Paths of everything that a manifest depends on, and which of them are masks."""
-    if dataset.format == "visa":
-        yield VISA_TABLE, False
-    elif dataset.format == "csv":
-        path = open_path(dataset.path)
-        yield (CSV_NAME if path.is_dir() else path.name), False
+    path = open_path(dataset.path)
+    for table in table_files(dataset.format, path):
+        yield table, False
+    root = dataset_root(dataset.format, path)
     masks: set[str] = set()  # a table may give one to several images
-    for record in iterate_dataset(dataset.format, open_path(dataset.path), dataset.categories):
+    for record in iterate_dataset(dataset.format, path, dataset.categories):
         yield record.path, False
         mask = record.mask or record.unused_mask
         if mask and mask not in masks:
-            if dataset.format in ("visa", "csv"):
+            if dataset.format in TABLE_FORMATS:
                 masks.add(mask)
-            yield mask, True
+            for file in mask_files(root, mask):
+                yield file, True

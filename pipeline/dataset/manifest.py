@@ -15,17 +15,18 @@ from typing import IO, Any
 from cache.layout import content_key
 from cache.place import open_path
 from fade.aspect import Aspect, middle_aspect
-from fade.datasets.csv_table import MANIFEST as CSV_TABLE
-from fade.datasets.read import iterate_dataset
-from fade.datasets.visa import VISA_TABLE
+from fade.datasets.left_out import Note, ignore
+from fade.datasets.leftovers import Account
+from fade.datasets.read import iterate_dataset, table_files
 from fade.errors import DataError, plain, summarise
 from fade.files import read_data
 from fade.inspection import Inspection, inspect_image
-from fade.preprocess import decode_mask, decode_rgb
+from fade.preprocess import decode_rgb
 from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import ClusterParams, Params
 from pipeline.dataset.file_index import Facts, Listing, open_listing, pieces
+from pipeline.dataset.masks import mask_files, read_mask
 from pipeline.dataset.stamps import Entry, stamp
 
 CHUNK_FILES = 64
@@ -101,11 +102,10 @@ def _row(
     if record.mask is not None:
         facts = _unchanged(root, record.mask, known[1])
         if facts is None or facts.marked is None or facts.width is None or facts.height is None:
-            mask = _read(root, record.mask)
-            pixels = decode_mask(mask, record.mask, exif_rotation=exif_rotation)
+            pixels, mask_key = read_mask(root, record.mask, exif_rotation=exif_rotation)
             mask_height, mask_width = pixels.shape
             row.update(
-                mask_hash=content_key(mask),
+                mask_hash=mask_key,
                 marked=bool(pixels.any()),
                 covered=float(pixels.mean()),
             )
@@ -121,8 +121,7 @@ def _row(
             )
     elif record.unused_mask is not None:
         with contextlib.suppress(DataError):  # whatever it is, nobody reads it
-            mask = _read(root, record.unused_mask)
-            pixels = decode_mask(mask, record.unused_mask, exif_rotation=exif_rotation)
+            pixels, _ = read_mask(root, record.unused_mask, exif_rotation=exif_rotation)
             row["marked"] = bool(pixels.any())
     return row
 
@@ -176,23 +175,32 @@ def _blocks(params: Params, root: DataPath, listing: Listing | None) -> Iterator
         )  # fmt: skip
 
 
-def dataset_records(params: Params) -> Iterator[ImageRecord]:
-    """The records of the images that a run is asked to use, as they are found."""
+def dataset_records(params: Params, note: Note = ignore) -> Iterator[ImageRecord]:
+    """The records of the images that a run is asked to use, as they are found.
+
+    Args:
+        params: of the run.
+        note: is told of what is left out, and why.
+    """
     dataset = params.dataset
     return iterate_dataset(
-        dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
-    )  # fmt: skip
+        dataset.format, open_path(dataset.path), dataset.categories, dataset.limit, note
+    )
 
 
-def _files(record: ImageRecord) -> tuple[str, ...]:
+def _files(root: DataPath, record: ImageRecord) -> list[str]:
+    """Paths of an image and of the files of its mask."""
     mask = record.mask or record.unused_mask
-    return (record.path, mask) if mask else (record.path,)
+    return [record.path, *(mask_files(root, mask) if mask else ())]
 
 
 def _stamped(blocks: Iterable[Block]) -> Iterator[tuple[Block, list[int]]]:
     """Blocks, each with stamps of its images and masks as they are before they are read."""
     for block in blocks:
-        yield block, [stamp(block.root, path) for r in block.records for path in _files(r)]
+        yield (
+            block,
+            [stamp(block.root, path) for r in block.records for path in _files(block.root, r)],
+        )
 
 
 def _entries(
@@ -201,18 +209,18 @@ def _entries(
     known = iter(stamps)
     for record, found in zip(block.records, outcome, strict=True):
         keys = (None, None) if isinstance(found, str) else (found["hash"], found["mask_hash"])
-        for path, key in zip(_files(record), keys, strict=False):
-            yield path, next(known), key
+        image, *masks = _files(block.root, record)
+        yield image, next(known), keys[0]
+        for mask in masks:  # of several files no hash is known: any change counts
+            yield mask, next(known), keys[1] if len(masks) == 1 else None
 
 
-def _table_entry(params: Params, root: DataPath) -> Iterator[Entry]:
-    """The stamp of the table that lists the images, where there is one."""
-    path = open_path(params.dataset.path)
-    name = {"visa": VISA_TABLE, "csv": CSV_TABLE if path.is_dir() else path.name}.get(
-        params.dataset.format
-    )
-    if name is not None and isinstance(root, Path):
-        yield name, stamp(root, name), content_key(_read(root, name))
+def _table_entries(params: Params, root: DataPath) -> Iterator[Entry]:
+    """Stamps of the files that list the images, where there are some."""
+    dataset = params.dataset
+    if isinstance(root, Path):
+        for name in table_files(dataset.format, open_path(dataset.path)):
+            yield name, stamp(root, name), content_key(_read(root, name))
 
 
 def examined_rows(
@@ -220,7 +228,6 @@ def examined_rows(
     root: DataPath,
     total: int,
     skipped: list[dict[str, str]],
-    tested: dict[str, ImageRecord],
     record_stamps: Callable[[Iterable[Entry]], None],
 ) -> Iterator[dict[str, Any]]:
     """Rows of the images that can be used, as they come.
@@ -230,10 +237,9 @@ def examined_rows(
         root: that paths are relative to.
         total: how many images there are.
         skipped: gets path and reason of the others.
-        tested: gets a test image for each folder of categories that has some.
         record_stamps: gets the stamps of all files.
     """
-    record_stamps(_table_entry(params, root))
+    record_stamps(_table_entries(params, root))
     blocks, ahead = tee(_stamped(_blocks(params, root, open_listing(params.dataset))))
     cluster = params.cluster
     if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
@@ -245,8 +251,6 @@ def examined_rows(
     for outcome, (block, stamps) in zip(outcomes, ahead, strict=True):
         record_stamps(_entries(block, stamps, outcome))
         for record, found in zip(block.records, outcome, strict=True):
-            if record.split == "test":
-                tested.setdefault(record.path.rpartition("/test/")[0], record)
             if isinstance(found, str):
                 skipped.append({"path": record.path, "reason": plain(found)})
             else:
@@ -290,9 +294,17 @@ def fitting_rows(
         )
 
 
-def listing_digest(params: Params) -> tuple[int, bytes]:
-    """How many images there are, and a hash of which, masks included."""
+def listing_digest(params: Params, account: Account | None = None) -> tuple[int, bytes]:
+    """How many images there are, and a hash of which, masks included.
+
+    Args:
+        params: of the run.
+        account: takes in what is used and what is left out.
+    """
     count, digest = 0, hashlib.blake2b(digest_size=20)
-    for count, record in enumerate(dataset_records(params), 1):  # noqa: B007
+    note = account.note if account else ignore
+    for count, record in enumerate(dataset_records(params, note), 1):  # noqa: B007
+        if account:
+            account.use(record)
         digest.update(f"{record}\n".encode())
     return count, digest.digest()

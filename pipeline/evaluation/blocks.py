@@ -14,10 +14,10 @@ from cache.store import Store
 from fade.aspect import Shape
 from fade.maps import fuse, image_score, resize_levels
 from fade.metrics import PixelHistogram, Regions, label_regions
-from fade.preprocess import decode_mask, resize_mask
+from fade.preprocess import resize_mask
 from fade.types import DataPath, Mode, Trial
 from pipeline.artefacts.maps import write_maps
-from pipeline.dataset.loader import read_unchanged
+from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.vanished import Vanished, find_vanished
 
 
@@ -151,8 +151,9 @@ def _regions(image: TestImage, block: Block, vanished: dict[str, Vanished]) -> R
         return Regions.none(image.size)
     if image.mask is None or image.mask_hash is None:
         return None
-    data = read_unchanged(block.root, image.mask, image.mask_hash)
-    mask = decode_mask(data, image.mask, exif_rotation=block.exif_rotation)
+    mask = read_unchanged_mask(
+        block.root, image.mask, image.mask_hash, exif_rotation=block.exif_rotation
+    )
     regions = label_regions(resize_mask(mask, image.size))
     lost = find_vanished(mask, regions)
     if lost.images or lost.regions:

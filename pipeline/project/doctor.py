@@ -238,18 +238,20 @@ def _text(file: Path) -> str:
 
 def _data(params: Params) -> Iterator[Finding]:
     from cache.place import open_path
+    from fade.datasets.leftovers import Account
     from fade.datasets.read import iterate_dataset
+    from pipeline.dataset.accounting import unused_files, unused_summary, unused_warnings
     from pipeline.project.watched import made_by_a_stage
 
     dataset = params.dataset
     found: Counter[tuple[str, str]] = Counter()
+    account = Account()
     try:
-        found.update(
-            (record.category, record.split)
-            for record in iterate_dataset(
-                dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
-            )
-        )
+        for record in iterate_dataset(
+            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit, account.note
+        ):
+            found[record.category, record.split] += 1
+            account.use(record)
     except DataError:
         if made_by_a_stage(dataset.path):
             yield warning("data", f"{dataset.path} is not there yet: `fade run` makes it")
@@ -262,6 +264,11 @@ def _data(params: Params) -> Iterator[Finding]:
         f"{dataset.path}: {len(categories)} categories, {found.total() - tests} training and {tests} "
         "test images (not opened)",
     )
+    unused = unused_files(dataset, account)
+    if unused:
+        yield ok("data", unused_summary(unused))
+    for line in unused_warnings(dataset, unused):
+        yield warning("data", line)
 
 
 def _prompts(params: Params) -> Iterator[Finding]:

@@ -105,6 +105,8 @@ def render(report: ReportInput) -> str:
         open_sections=OPEN_SECTIONS,
         skipped=list(report.skipped[:LISTED]),
         more_skipped=max(0, len(report.skipped) - LISTED),
+        unused=list(report.unused[:LISTED]),
+        more_unused=max(0, len(report.unused) - LISTED),
         scale=data_uri(colours()[None].repeat(12, axis=0)),
     )
     # names that are no valid Unicode (odd file systems) must not keep the page from being saved

@@ -43,6 +43,7 @@ class ReportInput:
         pixels: of categories and trials, the histograms of their pixels.
         pro_limit: false positive rate up to which AUPRO integrates.
         skipped: of each image that was left out, why; each reason names its image.
+        unused: of each folder with files that are not used, how many and why.
         gallery_size: images of each kind per category.
 
     A loader may raise :class:`~fade.errors.FadeError`; its message then stands in for the
@@ -65,6 +66,7 @@ class ReportInput:
     pixels: Mapping[tuple[str, Trial], PixelHistogram] = field(default_factory=dict)
     pro_limit: float = 0.3
     skipped: Sequence[str] = ()
+    unused: Sequence[str] = ()
     gallery_size: int = 4
 
     def shown_trial(self) -> Trial | None:

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.datasets import (
+    Account,
+    almost_named,
     dataset_root,
+    iterate_dataset,
     read_csv,
     read_dataset,
     read_folder,
     read_mvtec,
     read_visa,
-    stray_masks,
-    unread,
 )
 from fade.errors import DataError, ParameterError
 from fade.types import DatasetFormat, ImageRecord
@@ -45,6 +46,19 @@ def write_csv(file: Path, *rows: Sequence[str]) -> Path:
 
 def paths(records: Sequence[ImageRecord]) -> list[str]:
     return [record.path for record in records]
+
+
+KIND = "a kind of image that is not read"
+DEEPER = "in a folder that this format does not look into"
+
+
+def leftovers(
+    format: DatasetFormat, root: Path, categories: Sequence[str] | None = None
+) -> dict[tuple[str, str], int]:
+    account = Account()
+    for record in iterate_dataset(format, root, categories, note=account.note):
+        account.use(record)
+    return {(left.folder, left.reason): left.count for left in account.leftovers(root)}
 
 
 def golden_rows(run: str) -> list[tuple[str, str, bool, str]]:
@@ -324,18 +338,30 @@ def test_what_is_not_read(tmp_path: Path) -> None:
         "b/test/cut/0.png", "b/ground_truth/cut/1.tga", "b/Train/good/0.png", "b/elsewhere/0.heic",
         "c/test/cut/3.avif",
     )  # fmt: skip
-    suffixes, misnamed = unread(tmp_path, ["a", "b"])
-    assert suffixes == {".avif": 1, ".heic": 2, ".tga": 1}
-    assert misnamed == ["a/Ground-Truth ", "b/Train"]
-    assert unread(tmp_path / "a", ["a"]) == ({".avif": 1, ".heic": 2}, ["Ground-Truth "])
+    assert almost_named(tmp_path, ["a", "b"]) == ["a/Ground-Truth ", "b/Train"]
+    assert almost_named(tmp_path / "a", ["a"]) == ["Ground-Truth "]
+    assert leftovers("folder", tmp_path, ["a", "b"]) == {
+        ("a/train/good", "hidden"): 1,
+        ("a/train/good", KIND): 1,
+        ("a/train", KIND): 1,
+        ("a/test/cut", KIND): 1,
+        ("a/test/cut", "no image by the name"): 1,
+        ("a/Ground-Truth /cut", DEEPER): 1,
+        ("b/ground_truth/cut", KIND): 1,
+        ("b/Train/good", DEEPER): 1,
+        ("b/elsewhere", KIND): 1,
+        ("c/test/cut", "of a category that dataset.categories does not name"): 1,
+    }
 
 
 @pytest.mark.parametrize("single", [True, False])
 def test_masks_outside_of_a_defects_folder_are_stray(tmp_path: Path, single: bool) -> None:
     touch(tmp_path, "c/test/cut/0.png", "c/ground_truth/0_mask.png", "c/ground_truth/cut/9.png")
     root, prefix = (tmp_path / "c", "") if single else (tmp_path, "c/")
-    found = stray_masks(root, read_folder(root))
-    assert found == [f"{prefix}ground_truth/0_mask.png", f"{prefix}ground_truth/cut/9.png"]
+    stray = "a mask of no image"
+    assert leftovers("folder", root) == {
+        (f"{prefix}ground_truth", stray): 1, (f"{prefix}ground_truth/cut", stray): 1
+    }  # fmt: skip
 
 
 # Tables

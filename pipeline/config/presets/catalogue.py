@@ -11,11 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import yaml
 
+from fade.datasets.detect import detect_format
 from fade.errors import ParameterError
 from pipeline.config.originals import original
 from pipeline.config.schema import dump_yaml, load_yaml, parse_params
@@ -180,16 +182,23 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
 
     Args:
         preset: the values.
-        data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it. The demo's
-            format then becomes ``folder``, which takes what users have.
+        data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it. Its format is
+            taken from what lies there; where nothing tells, the preset's stays, or ``folder`` for
+            the demo's.
         weights: ``model.pretrained`` in place of the preset's.
 
     Raises:
         ParameterError: the parameters are refused, naming which.
     """
     given = {"dataset.path": data, "model.pretrained": weights}
-    if preset.name == DEMO and data is not None:
-        given["dataset.format"] = "folder"
+    if data is not None:
+        place = Path(data).expanduser()
+        detected = detect_format(place) if "://" not in data and place.exists() else None
+        own = "folder" if preset.name == DEMO else preset.values["dataset.format"]
+        # folder takes what mvtec does, and more
+        given["dataset.format"] = (
+            own if detected == "mvtec" and own == "folder" else detected or own
+        )
     values = {
         **preset.values, **{name: value for name, value in given.items() if value is not None}
     }  # fmt: skip
