@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import FadeError, ParameterError
-from fade.files import whole
+from fade.files import whole as whole_file
 from pipeline.demo.defects import DEFECTS, TRAIN_DEFECTS
 from pipeline.demo.families import FAMILIES, TRAIN_FAMILIES
 from pipeline.demo.generate import GOOD_PHRASES, Nuisance, style_of
@@ -93,8 +93,8 @@ def draw_pool(folder: Path, products: int, seed: int, workers: int) -> None:
     shape = (len(tasks), PIECES, VERSIONS, SIDE, SIDE)
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        whole(folder / POOL_FILES[0]) as images_file,
-        whole(folder / POOL_FILES[1]) as covers_file,
+        whole_file(folder / POOL_FILES[0]) as images_file,
+        whole_file(folder / POOL_FILES[1]) as covers_file,
         multiprocessing.get_context("spawn").Pool(workers) as processes,
     ):
         images = np.lib.format.open_memmap(images_file, "w+", np.uint8, (*shape, 3))
@@ -644,7 +644,7 @@ def train(rank: int, folder: Path, recipe: Recipe, out: Path, rendezvous: str) -
             minutes = (time.monotonic() - began) / 60
             print(f"step {done} {minutes:.1f} min {said}", file=sys.stderr, flush=True)
         if rank == 0 and done % recipe.saving == 0 and done < recipe.steps:
-            with whole(kept) as part:
+            with whole_file(kept) as part:
                 torch.save(
                     {
                         "step": done,
@@ -670,7 +670,7 @@ def write_weights(model: nn.Module, out: Path) -> None:
 
     state = {name: tensor.detach().to(torch.float16).contiguous()
              for name, tensor in model.state_dict().items()}  # fmt: skip
-    with whole(out) as part:
+    with whole_file(out) as part:
         save_file(state, part)
 
 

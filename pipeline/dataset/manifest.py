@@ -194,25 +194,30 @@ def _files(root: DataPath, record: ImageRecord) -> list[str]:
     return [record.path, *(mask_files(root, mask) if mask else ())]
 
 
-def _stamped(blocks: Iterable[Block]) -> Iterator[tuple[Block, list[int]]]:
+Stamps = list[list[tuple[str, int]]]
+"""By record: path and stamp of its image, then of the files of its mask."""
+
+
+def _stamped(blocks: Iterable[Block]) -> Iterator[tuple[Block, Stamps]]:
     """Blocks, each with stamps of its images and masks as they are before they are read."""
     for block in blocks:
         yield (
             block,
-            [stamp(block.root, path) for r in block.records for path in _files(block.root, r)],
+            [
+                [(path, stamp(block.root, path)) for path in _files(block.root, record)]
+                for record in block.records
+            ],
         )
 
 
-def _entries(
-    block: Block, stamps: list[int], outcome: Sequence[dict[str, Any] | str]
-) -> Iterator[Entry]:
-    known = iter(stamps)
-    for record, found in zip(block.records, outcome, strict=True):
-        keys = (None, None) if isinstance(found, str) else (found["hash"], found["mask_hash"])
-        image, *masks = _files(block.root, record)
-        yield image, next(known), keys[0]
+def _entries(stamps: Stamps, outcome: Sequence[dict[str, Any] | str]) -> Iterator[Entry]:
+    for (image, *masks), found in zip(stamps, outcome, strict=True):
+        key, mask_key = (
+            (None, None) if isinstance(found, str) else (found["hash"], found["mask_hash"])
+        )
+        yield *image, key
         for mask in masks:  # of several files no hash is known: any change counts
-            yield mask, next(known), keys[1] if len(masks) == 1 else None
+            yield *mask, mask_key if len(masks) == 1 else None
 
 
 def _table_entries(params: Params, root: DataPath) -> Iterator[Entry]:
@@ -249,7 +254,7 @@ def examined_rows(
         weight=lambda block: len(block.records), total=total,
     )  # fmt: skip
     for outcome, (block, stamps) in zip(outcomes, ahead, strict=True):
-        record_stamps(_entries(block, stamps, outcome))
+        record_stamps(_entries(stamps, outcome))
         for record, found in zip(block.records, outcome, strict=True):
             if isinstance(found, str):
                 skipped.append({"path": record.path, "reason": plain(found)})

@@ -113,7 +113,8 @@ def test_a_checkpoint_file_is_held_against_its_model(
         "mine.safetensors",
         Path(config).with_suffix(".safetensors").name,
     ):
-        model.save_weights(tmp_path / file)
+        with (tmp_path / file).open("wb") as written:
+            model.save_weights(written)
     with pytest.raises(ModelError, match='give a config file with "quick_gelu": true'):
         Encoder.load(config, str(tmp_path / "openai.safetensors"), gem=gem)
     with caplog.at_level(logging.INFO, "fade"):

@@ -44,7 +44,7 @@ def mask(*, inverted: bool = False) -> np.ndarray:
 def warnings(
     golden_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> Callable[..., list[str]]:
-    """What the manifest says of a data set of ten images, some of which are replaced."""
+    """What the manifest says of a data set of eleven images, some of which are replaced."""
 
     def run(
         images: dict[int, bytes] | None = None,
@@ -54,12 +54,12 @@ def warnings(
         **leaves: Any,
     ) -> list[str]:
         data = tmp_path / "data"
-        for number in range(10):
-            part = "train/good" if number < 5 else "test/hole"
+        for number in range(11):
+            part = "train/good" if number < 5 else "test/hole" if number < 10 else "test/good"
             file = data / "part" / part / f"{number}{suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes((images or {}).get(number) or encode(scene(number)))
-            if number >= 5:
+            if 5 <= number < 10:
                 truth = data / "part" / "ground_truth" / "hole" / f"{number}_mask.png"
                 truth.parent.mkdir(parents=True, exist_ok=True)
                 truth.write_bytes(masks or encode(mask()))
