@@ -222,6 +222,7 @@ def init(
     if PARAMS_FILE.exists() and not force:
         raise ParameterError(f"{PARAMS_FILE} is already here: replace it with --force")
     preset, data, weights = _answers(preset, data, weights)
+    data = os.path.expanduser(data) if data else data
     text = render(find_preset(preset), data=data, weights=weights)
     write_whole(PARAMS_FILE.resolve(), text)  # through a link if it is one
     # where there is no pipeline yet, params.yaml alone cannot run
@@ -476,6 +477,7 @@ def predict(
         check_problems,
         choose_category,
         find_images,
+        others_line,
         predict_each,
         record,
         score_line,
@@ -486,7 +488,10 @@ def predict(
     from pipeline.process.progress import Progress
     from pipeline.stage import json_text
 
-    found = find_images(images, out)
+    others: list[str] = []
+    found = find_images(images, out, others)
+    if others:
+        _echo(others_line(others), err=True)
     if out is not None:
         prepare_folder(out)  # before the model is loaded
     predictor = _predictor(bundle, weights, download, shots, seed)

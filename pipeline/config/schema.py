@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -98,6 +99,16 @@ class DatasetParams(Section):
                     f"YAML reads one of the names as {_shown(name)}, which is no text: put names that "
                     'look like numbers, dates, true or false in quotes, as in ["01"]'
                 )
+        return value
+
+    @field_validator("path", "watch")
+    @classmethod
+    def _whole(cls, value: str) -> str:
+        """Neither DVC nor the stages know whose home ``~`` is."""
+        if value.startswith("~"):
+            raise ValueError(
+                f"~ is not read as your home folder: write {os.path.expanduser(value)}"
+            )
         return value
 
 

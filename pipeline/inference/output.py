@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.datasets.names import is_image
+from fade.datasets.names import is_image, looks_like_image
 from fade.errors import DataError, ParameterError, plain, summarise
 from fade.files import whole
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
@@ -38,15 +38,19 @@ PICTURES = ("heatmaps", "overlays", "masks")
 DECISIONS = {True: "anomalous", False: "normal", None: ""}
 
 
-def find_images(names: Sequence[str], out: Path | None = None) -> list[str]:
+def find_images(
+    names: Sequence[str], out: Path | None = None, others: list[str] | None = None
+) -> list[str]:
     """The images that files, folders (all below them) and globs name, each once, in order.
 
-    Of a folder those with an image's suffix, hidden ones left out. Whether they can be read shows
+    Of a folder those with an image's suffix, hidden ones left out. Images of a kind that is not read
+    are among them, so that they are refused and not passed over. Whether the others can be read shows
     when they are.
 
     Args:
         names: of files and folders, or globs.
         out: folder of an earlier run's predictions: its own pictures are left out.
+        others: takes the files of folders that are no images by their names, or hidden.
 
     Raises:
         DataError: a name leads to no image.
@@ -57,12 +61,12 @@ def find_images(names: Sequence[str], out: Path | None = None) -> list[str]:
         if not name:
             raise ParameterError("an image's name is empty: give files, folders or globs")
         if os.path.isdir(name):
-            here = sorted(
-                str(Path(folder, file))
-                for folder, _, files in os.walk(name)
-                for file in files
-                if is_image(file) and not file.startswith(".")
+            below = sorted(
+                str(Path(folder, file)) for folder, _, files in os.walk(name) for file in files
             )
+            here = [file for file in below if _is_meant(file)]
+            if others is not None:
+                others += [file for file in below if not _is_meant(file)]
         elif os.path.lexists(name):
             here = [name]
         else:
@@ -75,6 +79,9 @@ def find_images(names: Sequence[str], out: Path | None = None) -> list[str]:
         found += here
     if out is None:
         return list(dict.fromkeys(found))
+    if others is not None:  # the tables of an earlier run
+        place = os.path.realpath(out)
+        others[:] = [file for file in others if os.path.dirname(os.path.realpath(file)) != place]
     own = {os.path.realpath(out / kind) for kind in PICTURES}
     is_own = {
         folder: os.path.realpath(folder) in own for folder in {os.path.dirname(f) for f in found}
@@ -83,6 +90,24 @@ def find_images(names: Sequence[str], out: Path | None = None) -> list[str]:
     if not others:
         raise DataError(f"there are only pictures that were written into {out}: name another --out")
     return others
+
+
+def _is_meant(file: str) -> bool:
+    """Whether a file of a folder looks like an image that a person wants an answer for."""
+    name = os.path.basename(file)
+    return looks_like_image(name) and not name.startswith(".")
+
+
+def others_line(others: Sequence[str]) -> str:
+    """What was found in folders beside images, in a line.
+
+    >>> others_line(["in/a.txt", "in/.b.png"])
+    '2 files are no images by their names, or hidden, and not looked at: in/a.txt; in/.b.png'
+    """
+    return (
+        f"{len(others)} files are no images by their names, or hidden, and not looked at: "
+        f"{summarise(list(others))}"
+    )
 
 
 def choose_category(predictor: Predictor, category: str | None) -> str:

@@ -41,6 +41,11 @@ def test_files_folders_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = ["d/a.png", "d/e/b.JPG", "d/gone.png"]  # what is wrong with it shows when it is read
     assert find_images(["d"]) == find_images(["d/", "d/a.png"]) == found
     assert find_images(["*.png", "d/*.txt", "gone/../g.png"][:2]) == ["g.png", "d/f.txt"]
+    lay(Path("d/h.avif.png"))
+    Path("d/h.avif.png").rename("d/h.avif")
+    others: list[str] = []
+    assert find_images(["d"], None, others) == [*found, "d/h.avif"]
+    assert others == ["d/.c.png", "d/f.txt"]
     assert find_images(["d/gone.png"]) == ["d/gone.png"]
     for name in ("none.png", "*.gif", "n" * 300, "n/" * 3000, "e*"):
         with pytest.raises(DataError, match="leads to no image"):
