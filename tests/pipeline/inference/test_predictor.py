@@ -404,12 +404,10 @@ def test_a_strangers_bundle_calls_nobody(
 ) -> None:
     def elsewhere(entries: dict[str, bytes]) -> None:
         content = json.loads(entries["bundle.json"])
-        model = content["parameters"]["model"]
-        content["parameters"]["model"] = {
-            **model,
-            "name": name or model["name"],
-            "pretrained": pretrained,
-        }
+        content["parameters"]["model"]["pretrained"] = pretrained
+        if name:
+            content["parameters"]["model"]["name"] = name
+            del entries["model.json"]
         entries["bundle.json"] = json.dumps(content).encode()
 
     path = rewritten(bundle, tmp_path / "a.fade", elsewhere)
