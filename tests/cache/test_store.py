@@ -529,7 +529,7 @@ def test_an_index_that_cannot_be_read_is_no_empty_index(
     def refused(path: Path, *args: Any, **options: Any) -> str:
         raise OSError(code, os.strerror(code), str(path))
 
-    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr("cache.files.open_plain", refused)
     with pytest.raises(StoreError, match="index cannot be read"):
         store.index(SPACE)
 
@@ -545,7 +545,7 @@ def test_a_segment_that_cannot_be_read_now_stays_in_the_index(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", refused)
+        patch.setattr("cache.files.open_plain", refused)
         with pytest.raises(StoreError, match="cannot be read") as error:
             store.read(SPACE, [place])
     assert not isinstance(error.value, DamagedSegmentError)
@@ -682,3 +682,15 @@ def test_the_store_is_plain_files(tmp_path: Path) -> None:
         f"segments/{segment}/c/0/0",
     }  # fmt: skip
     assert json.loads((tmp_path / "store.json").read_text())["schema"] == cache.store.SCHEMA
+
+
+@pytest.mark.parametrize("kind", ["index", "segments"])
+def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    store = filled(tmp_path, ["a"])
+    place = store.index(SPACE)["a"]
+    for path in (tmp_path / store.folder(SPACE) / kind).rglob("*"):
+        if path.is_file():
+            path.unlink()
+            os.mkfifo(path)
+    with pytest.raises(StoreError, match=r"no plain file|damaged"):
+        read(store, ["a"]) if kind == "index" else store.read(SPACE, [place])
