@@ -28,6 +28,7 @@ from pipeline.dataset.manifest import (
     listing_digest,
     spool_rows,
 )
+from pipeline.dataset.stamps import check_recorded, recorded
 from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")

@@ -11,6 +11,7 @@ from fade.datasets.listing import list_folder, require_folder
 from fade.datasets.names import check_category
 from fade.datasets.records import choose_categories, image_record, refuse_same_names
 from fade.errors import DataError
+from fade.files import read_data
 from fade.preprocess import decode_mask
 from fade.types import GOOD, DataPath, ImageRecord, Split
 
@@ -70,7 +71,7 @@ def _stem(file: str) -> str:
 def _is_marked(mask: Hashable, size: int, time: int) -> bool:
     """Whether a mask marks a pixel; size and time tell whether it was looked at already."""
     try:
-        data = cast(DataPath, mask).read_bytes()
+        data = read_data(cast(DataPath, mask))
     except OSError as error:
         raise DataError(f"{mask} cannot be read: {error.strerror or error}") from None
     return bool(decode_mask(data, str(mask)).any())

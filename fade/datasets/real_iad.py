@@ -9,6 +9,7 @@ from fade.datasets.listing import list_files, require_folder
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, table_record
 from fade.errors import DataError
+from fade.files import read_data
 from fade.types import GOOD, DataPath, ImageRecord, Split
 
 REAL_IAD_SPLITS = {"real-iad": "realiad_jsons", "real-iad-sv": "realiad_jsons_sv"}
@@ -91,7 +92,7 @@ def _category(
 
 def _content(table: DataPath) -> Mapping[str, Any]:
     try:
-        content = json.loads(table.read_bytes())
+        content = json.loads(read_data(table))
     except OSError as error:
         raise DataError(f"{table} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
