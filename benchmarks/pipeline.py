@@ -19,7 +19,8 @@ from cache.store import Store
 from fade.encoder import Encoder
 from fade.preprocess import decode_rgb, resize_square
 from fade.types import Feature, Stream, Token
-from pipeline.config.schema import Params, parse_params
+from pipeline.config.load import parse_params
+from pipeline.config.schema import Params
 from pipeline.dataset.loader import Source
 from pipeline.features.extraction import Extraction
 from pipeline.features.models import feature_space

@@ -33,7 +33,8 @@ from fade.prompts import fill
 from pipeline.artefacts.catalogue import MANIFEST, SELECTION, TEST
 from pipeline.artefacts.tables import read_table
 from pipeline.compute.tasks import map_tasks
-from pipeline.config.schema import ClusterParams, Params, load_params
+from pipeline.config.load import load_params
+from pipeline.config.schema import ClusterParams, Params
 from pipeline.features.models import feature_space, load_encoder
 from pipeline.scoring.texts import ensembles, uses, word
 from stages.text import embed

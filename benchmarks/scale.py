@@ -29,7 +29,8 @@ from cache.store import Store
 from pipeline.artefacts.catalogue import ARTEFACTS, TEST
 from pipeline.artefacts.receipts import write_receipt
 from pipeline.compute.tasks import iterate_tasks
-from pipeline.config.schema import ClusterParams, parse_params
+from pipeline.config.load import parse_params
+from pipeline.config.schema import ClusterParams
 from pipeline.features.models import feature_space, load_encoder
 
 ROOT = Path(__file__).parent.parent
@@ -126,7 +127,7 @@ def run(folder: Path, code: str) -> Run:
 
 def stage_code(stage: str) -> str:
     """What runs a stage."""
-    load = "from pipeline.config.schema import load_params\n"
+    load = "from pipeline.config.load import load_params\n"
     if stage == "scan":
         return f"{load}from pipeline.dataset.file_index import scan\nscan(load_params())"
     return f"{load}import stages.{stage} as stage\nstage.run(load_params())"

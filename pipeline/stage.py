@@ -28,7 +28,9 @@ from pipeline.artefacts.parameters import (
     withdraw,
     write_record,
 )
-from pipeline.config.schema import PARAMS_FILE, differing, leaf, load_params, load_yaml
+from pipeline.config.load import load_params
+from pipeline.config.schema import PARAMS_FILE
+from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.dataset.stamps import fresh_manifest
 from pipeline.process.dvc_files import keep_locks
 from pipeline.process.dvc_watchdog import end_with_dvc

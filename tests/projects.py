@@ -114,7 +114,7 @@ def project(folder: Path, params: Mapping[str, Any]) -> Iterator[Path]:
 
 def run_stages(folder: Path, params: Mapping[str, Any], *stages: str) -> Path:
     """Run stages (default: all but the report) in a project folder, in this process."""
-    from pipeline.config.schema import load_params
+    from pipeline.config.load import load_params
 
     with project(folder, params):
         for stage in stages or STAGES[:-1]:

@@ -37,7 +37,7 @@ from pipeline.artefacts.catalogue import MANIFEST, SKIPPED, TEST
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_csv as read_result
 from pipeline.artefacts.tables import read_json, read_table, write_table
-from pipeline.config.schema import load_params, parse_params
+from pipeline.config.load import load_params, parse_params
 from pipeline.evaluation.thresholds import Threshold, read_thresholds
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.output import find_images
@@ -922,11 +922,11 @@ CASES = (
     Case("a factor of 1e308", REFUSED[2], "fusion.vision_multiplier", parameters(
         fusion__vision_multiplier=1e308
     )),
-    Case("a tab in params.yaml", REFUSED[2], "is no readable YAML", yaml_file(lambda _: "a:\n\tb: 1\n")),
+    Case("a tab in params.yaml", REFUSED[2], "is not valid YAML", yaml_file(lambda _: "a:\n\tb: 1\n")),
     Case("a Python object in params.yaml", REFUSED[2], "could not determine a constructor", yaml_file(
         lambda _: "dataset: !!python/object/apply:os.system ['true']\n"
     )),
-    Case("YAML nested 3,000 deep", REFUSED[2], "is no readable YAML", yaml_file(lambda _: "[" * 3000)),
+    Case("YAML nested 3,000 deep", REFUSED[2], "is not valid YAML", yaml_file(lambda _: "[" * 3000)),
     Case("a category `no` without quotes, false in YAML 1.1", TAKEN, "", yaml_file(
         lambda text: text.replace("categories: null", "categories: [no]")
     )),

@@ -36,7 +36,7 @@ from pipeline.artefacts.catalogue import TEST
 from pipeline.artefacts.receipts import read_receipt, write_receipt
 from pipeline.artefacts.tables import read_csv as read_result
 from pipeline.artefacts.tables import read_json, read_table, write_csv
-from pipeline.config.schema import load_params
+from pipeline.config.load import load_params
 from pipeline.evaluation.thresholds import (
     Threshold,
     parse_thresholds,

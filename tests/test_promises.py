@@ -20,7 +20,8 @@ import yaml
 
 from fade.errors import DataError
 from pipeline.artefacts.parameters import misnoted
-from pipeline.config.schema import leaf, load_yaml, parse_params
+from pipeline.config.load import parse_params
+from pipeline.config.yaml12 import leaf, load_yaml
 from pipeline.process.dvc_files import RWLOCK, cut_short
 from pipeline.project.scaffold import create
 from tests.projects import ROOT, changed, golden_params

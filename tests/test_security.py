@@ -31,7 +31,7 @@ from fade.text import load as load_classifier
 from pipeline.artefacts.catalogue import ARTEFACTS, BANKS, MAPS, TEXT
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_csv, read_json, read_table
-from pipeline.config.schema import load_params
+from pipeline.config.load import load_params
 from pipeline.inference.bundle import Bundle, write_bundle
 from pipeline.inference.run import FinishedRun
 from pipeline.project.scaffold import project_dvc_yaml

@@ -249,8 +249,9 @@ def new(
 
     Without options it asks for them where the terminal is one, and takes the demo's elsewhere.
     """
+    from pipeline.config.load import load_params
     from pipeline.config.presets.catalogue import DEMO, DEMO_DATA, find_preset, render
-    from pipeline.config.schema import PARAMS_FILE, load_params
+    from pipeline.config.schema import PARAMS_FILE
     from pipeline.project.scaffold import create, given_path
 
     kept = folder / PARAMS_FILE if force and (folder / PARAMS_FILE).exists() else None
@@ -288,7 +289,7 @@ def run(
     ] = None,
 ) -> None:
     """Run the pipeline of this folder (dvc repro)."""
-    from pipeline.config.schema import load_params
+    from pipeline.config.load import load_params
     from pipeline.project.dvc import repro
     from pipeline.project.overrides import described
     from pipeline.project.preflight import categories_named
@@ -330,7 +331,7 @@ def scan(
     """Bring the listing that dataset.watch names up to date with the images."""
     from dataclasses import asdict
 
-    from pipeline.config.schema import load_params
+    from pipeline.config.load import load_params
     from pipeline.dataset.file_index import scan as scan_data
 
     params = load_params()
@@ -371,7 +372,7 @@ def plan(
     """Say what a run will take: images, room in the store, time."""
     from dataclasses import asdict
 
-    from pipeline.config.schema import load_params
+    from pipeline.config.load import load_params
     from pipeline.project.plan import lines
     from pipeline.project.plan import plan as plan_run
 
@@ -677,7 +678,8 @@ def _place(given: str) -> Path | str:
 
 def _store_root(given: str | None) -> Path | str:
     from pipeline.artefacts.catalogue import store_root
-    from pipeline.config.schema import PARAMS_FILE, load_params
+    from pipeline.config.load import load_params
+    from pipeline.config.schema import PARAMS_FILE
 
     if given is not None:
         return _place(given)

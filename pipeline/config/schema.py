@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from fade.errors import ParameterError
 from fade.types import DatasetFormat, Device, Feature, Mode, Stream, Trial
 
 PARAMS_FILE = Path("params.yaml")
-MOST_VALUES = 100_000
-"""That a parameter file may hold, aliases written out."""
 
 LARGEST_SIZE = 8192
 """Pixels a side that a parameter may ask for."""
@@ -30,7 +25,7 @@ def _size_or_image(value: Any) -> Any:
     if not (known or value == "image"):
         raise ValueError(
             f"must be pixels from 8 to {LARGEST_SIZE}, or image for each image's own size, "
-            f"not {_shown(value)}"
+            f"not {shown(value)}"
         )
     return value
 
@@ -70,6 +65,12 @@ def by_shots(value: V | ByShots[V], shots: int) -> V:
     if isinstance(value, ByShots):
         return value.few_shot if shots else value.zero_shot
     return value
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _each_once(values: list[int]) -> list[int]:
@@ -253,7 +254,7 @@ class ClusterParams(Section):
         for text in [value] if isinstance(value, str) else value or []:
             if not text.strip() or "\n" in text or "\r" in text:
                 raise ValueError(
-                    f"a job script takes lines that are neither empty nor broken, not {_shown(text)}"
+                    f"a job script takes lines that are neither empty nor broken, not {shown(text)}"
                 )
         return value
 
@@ -398,7 +399,7 @@ class Params(Section):
                 )
             if "${" in place:
                 raise ParameterError(
-                    f"{name} is {_shown(place)}, and DVC would put a parameter in for ${{...}}: write "
+                    f"{name} is {shown(place)}, and DVC would put a parameter in for ${{...}}: write "
                     "the path out"
                 )
         if self.cluster.kind == "address" and not self.cluster.address:
@@ -416,213 +417,3 @@ class Params(Section):
                 f"dataset.exif_rotation is true, but images of {self.dataset.format} are never "
                 "rotated (their masks are not): set it to false, or dataset.format to folder"
             )
-
-
-def load_params(path: Path = PARAMS_FILE) -> Params:
-    """Read and check a parameter file.
-
-    Raises:
-        ParameterError: no such file, no YAML, or values that are unknown, ill-typed or at odds.
-    """
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParameterError(
-            f"no {path} here ({Path.cwd()}): run in a project folder, or make one with "
-            "`fade new DIR`"
-        ) from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
-        detail = " ".join(str(error).split())
-        raise ParameterError(f"{path} is no readable YAML: {detail}") from None
-    return parse_params(content, str(path))
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain YAML 1.2, as DVC reads it: `no` and 1:30 are text, 1e-5 and 010 (ten) are numbers."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that YAML 1.1 or 1.2 would read as something else."""
-
-
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    digits = loader.construct_scalar(node).replace("_", "")
-    return int(digits, {"0b": 2, "0o": 8, "0x": 16}.get(digits.lstrip("+-")[:2], 10))
-
-
-def _read_as_yaml_1_2() -> None:
-    tags = {kind: f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float")}
-    _Loader.yaml_implicit_resolvers = {
-        first: [(tag, form) for tag, form in known if tag not in tags.values()]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    _Loader.add_constructor(tags["int"], _integer)
-    for kind, first, form in (
-        ("bool", "tTfF", r"true|True|TRUE|false|False|FALSE"),
-        ("int", "-+0123456789", r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)"),
-        (
-            "float",
-            "-+0123456789.",
-            r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
-            r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        ),
-    ):
-        for way in (_Loader, _Dumper):
-            way.add_implicit_resolver(tags[kind], re.compile(rf"^(?:{form})$"), list(first))
-
-
-_read_as_yaml_1_2()
-
-
-def load_yaml(text: str) -> Any:
-    """Plain YAML 1.2 as DVC reads it, whatever has a meaning in YAML 1.1 alone being text.
-
-    Raises:
-        ValueError: a key is given twice, or anchors unfold without end.
-        yaml.YAMLError: it is no YAML, or holds other objects than plain ones.
-    """
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _unfolded(node, {})
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def dump_yaml(content: Any, **how: Any) -> str:
-    """Content as YAML that :func:`load_yaml` and DVC read as the same; options are those of PyYAML."""
-    text: str = yaml.dump(content, Dumper=_Dumper, **how)
-    return text
-
-
-def leaf(content: Any, name: str) -> Any:
-    """A value of nested mappings by its dotted name; None where there is none."""
-    for key in name.split("."):
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
-
-
-def differing(then: Any, now: Any, name: str = "") -> list[str]:
-    """Dotted names of the leaves in which two values differ, mappings within mappings looked into."""
-    if not (isinstance(then, dict) and isinstance(now, dict)):
-        return [] if then == now else [name]
-    keys = dict.fromkeys((*then, *now))
-    return [
-        found
-        for key in keys
-        for found in differing(then.get(key), now.get(key), f"{name}.{key}" if name else str(key))
-    ]
-
-
-def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node stands for once its aliases are written out.
-
-    Raises:
-        ValueError: more than :data:`MOST_VALUES`, or a key is given twice.
-    """
-    if id(node) in known:
-        return known[id(node)]
-    known[id(node)] = MOST_VALUES + 1  # for an alias inside of what it names
-    parts: list[yaml.Node] = []
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[str, int] = {}
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            line = key.start_mark.line + 1
-            if key.value in lines:
-                raise ValueError(
-                    f"{key.value} is given twice, in line {lines[key.value]} and again in line {line}"
-                )
-            lines[key.value] = line
-        parts = [part for pair in node.value for part in pair]
-    elif isinstance(node, yaml.SequenceNode):
-        parts = node.value
-    count = 1 + sum(_unfolded(part, known) for part in parts)
-    if count > MOST_VALUES:
-        raise ValueError(
-            f"it unfolds to more than {MOST_VALUES:,} values, line {node.start_mark.line + 1} on: "
-            "write less, or fewer *aliases"
-        )
-    known[id(node)] = count
-    return count
-
-
-def parse_params(content: Any, source: str = "params.yaml") -> Params:
-    """Check parameters that were read from YAML.
-
-    Raises:
-        ParameterError: naming each key at fault and what it takes.
-    """
-    if not isinstance(content, dict):
-        raise ParameterError(f"{source} must hold sections such as dataset: and model:")
-    try:
-        params = Params.model_validate(content)
-    except ValidationError as error:
-        lines = dict.fromkeys(map(_explain, _relevant(error.errors())))
-        raise ParameterError(f"{source}: " + "; ".join(lines)) from None
-    params.check()
-    return params
-
-
-def _keys(error: Any) -> tuple[str, ...]:
-    """The path of keys of one of pydantic's errors, without the branches of unions in it."""
-    branches = ("ByShots", "function", "ManualPrompts", "list[", "constrained")
-    parts = (str(part) for part in error["loc"])
-    return tuple(
-        part
-        for part in parts
-        if not part.startswith(branches) and part not in ("bool", "float", "int", "str")
-    )
-
-
-def _relevant(errors: Sequence[Any]) -> list[Any]:
-    """Of a value that may be one of several types, only the errors of the type that it has."""
-    by_key: dict[tuple[str, ...], list[Any]] = {}
-    for error in errors:
-        by_key.setdefault(_keys(error), []).append(error)
-    kept = []
-    for keys, group in by_key.items():
-        inside = any(other != keys and other[: len(keys)] == keys for other in by_key)
-        fitting = [e for e in group if e["type"] not in ("model_type", "model_attributes_type")]
-        if not (inside and isinstance(group[0]["input"], dict)):
-            kept += fitting or group
-    return kept
-
-
-def _explain(error: Any) -> str:
-    """One clause for one of pydantic's errors: the key, what it holds, what it takes."""
-    keys = list(_keys(error))
-    name = ".".join(keys)
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(keys[:-1])
-        close = get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        return f"unknown parameter {name} ({hint})"
-    if error["type"] == "missing":
-        return f"{name} is missing"
-    if error["type"] == "model_type":
-        return f"{name} must hold {', '.join(_known_keys(keys)) or 'keys'}, not {error['input']!r}"
-    if error["type"] == "value_error":  # our own, which names what is wrong
-        return f"{name}: {error['ctx']['error']}"
-    message = error["msg"][0].lower() + error["msg"][1:]
-    if error["type"] == "bool_type":  # yes and no were booleans in YAML 1.1
-        message += " (true or false)"
-    return f"{name}: {message}, not {_shown(error['input'])}"
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
-def _known_keys(keys: list[str]) -> list[str]:
-    section: type[Section] = Params
-    for key in keys:
-        field = section.model_fields.get(key)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
-            return []
-        section = annotation
-    return list(section.model_fields)

@@ -29,7 +29,8 @@ from fade.types import Trial
 from fade.weights import read_weights
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.artefacts.tables import manifest_aspect
-from pipeline.config.schema import Params, parse_params
+from pipeline.config.load import parse_params
+from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import SHIPPED, load_encoder
 from pipeline.inference.material import CategoryBank, Material, Sentences

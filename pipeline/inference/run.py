@@ -24,7 +24,9 @@ from pipeline.artefacts.catalogue import (
 from pipeline.artefacts.parameters import listed, misnoted
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
-from pipeline.config.schema import PARAMS_FILE, Params, differing, leaf, load_params, load_yaml
+from pipeline.config.load import load_params
+from pipeline.config.schema import PARAMS_FILE, Params
+from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_encoder

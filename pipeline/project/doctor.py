@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from fade.errors import DataError, FadeError, ModelError, ParameterError, StoreError
-from pipeline.config.schema import PARAMS_FILE, Params, load_params
+from pipeline.config.load import load_params
+from pipeline.config.schema import PARAMS_FILE, Params
 from pipeline.project.overrides import stands_in
 
 Level = Literal["ok", "warning", "problem"]

@@ -18,14 +18,9 @@ import psutil
 
 from fade.errors import ParameterError
 from fade.files import whole
-from pipeline.config.schema import (
-    PARAMS_FILE,
-    Params,
-    dump_yaml,
-    load_params,
-    load_yaml,
-    parse_params,
-)
+from pipeline.config.load import load_params, parse_params
+from pipeline.config.schema import PARAMS_FILE, Params
+from pipeline.config.yaml12 import dump_yaml, load_yaml
 from pipeline.process.dvc_watchdog import lives
 
 KEPT = Path(".dvc") / "tmp" / "fade-params.yaml"
@@ -93,7 +88,7 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Cal
     said = described(values)
     text = (
         f"# Your own file is {KEPT.as_posix()}; it comes back when the run ends, or with the next one.\n"
-        + dump_yaml(content, sort_keys=False, allow_unicode=True)
+        + dump_yaml(content)
     )
 
     def write(process: int) -> None:

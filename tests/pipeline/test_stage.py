@@ -12,7 +12,7 @@ import pytest
 
 from fade.errors import CONTROL, ParameterError, plain
 from pipeline import stage as runner
-from pipeline.config.schema import load_params
+from pipeline.config.load import load_params
 from pipeline.stage import check_unchanged, used_parameters
 from tests.projects import ROOT
 

@@ -21,7 +21,9 @@ def test_an_interrupt_gives_no_traceback(tmp_path: Path, working: bool) -> None:
     """While modules load, and while the stage works."""
     if working:
         (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-        late = "import pipeline.config.schema as p\np.load_params = lambda: __import__('interrupted')\n"
+        late = (
+            "import pipeline.config.load as p\np.load_params = lambda: __import__('interrupted')\n"
+        )
         (tmp_path / "sitecustomize.py").write_text(late)
     else:
         (tmp_path / "numpy.py").write_text(INTERRUPTED)

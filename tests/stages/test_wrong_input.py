@@ -140,7 +140,7 @@ def test_one_line(
 ) -> None:
     import importlib
 
-    from pipeline.config.schema import load_params
+    from pipeline.config.load import load_params
 
     images = tmp_path / "images"
     shutil.copytree(GOLDEN / "images", images)

@@ -15,12 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from fade.datasets.detect import detect_format
 from fade.errors import ParameterError
+from pipeline.config.load import parse_params
 from pipeline.config.originals import original
-from pipeline.config.schema import dump_yaml, load_yaml, parse_params
+from pipeline.config.yaml12 import compose_yaml, flow_yaml, load_yaml
 
 DEMO = "demo"
 """The preset that is the template as it stands."""
@@ -217,13 +216,13 @@ def substitute(text: str, values: Mapping[str, Any]) -> str:
     Raises:
         KeyError: the text has no such leaf.
     """
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = compose_yaml(text)
     spans = []
     for name, value in values.items():
         node = _leaf(root, name.split("."))
         start, end = node.start_mark.index, node.end_mark.index
         anchor = _ANCHOR.match(text, start)
-        spans.append((anchor.end() if anchor else start, end, _flow(value)))
+        spans.append((anchor.end() if anchor else start, end, flow_yaml(value)))
     # from the end, so that places found before stay true
     for start, end, new in sorted(spans, reverse=True):
         text = text[:start] + new + text[end:]
@@ -232,19 +231,6 @@ def substitute(text: str, values: Mapping[str, Any]) -> str:
 
 def _leaf(node: Any, keys: Sequence[str]) -> Any:
     for key in keys:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        pairs = node.value if isinstance(node.value, list) else ()
         node = {name.value: value for name, value in pairs}[key]
     return node
-
-
-def _flow(value: Any) -> str:
-    """A value as it may stand on one line of YAML, inside brackets too."""
-    plain = not isinstance(value, str) or value.isprintable()
-    listed = dump_yaml(
-        [value],
-        default_flow_style=True,
-        default_style=None if plain else '"',
-        allow_unicode=plain,
-        width=2**31,
-    )
-    return listed.strip()[1:-1]

@@ -25,7 +25,7 @@ from fade import __version__
 from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import stage as runner
 from pipeline.cli.main import main
-from pipeline.config.schema import load_params
+from pipeline.config.load import load_params
 from pipeline.process import run_dvc
 from pipeline.project import dvc as repro
 from pipeline.project import watched

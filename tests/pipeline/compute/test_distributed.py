@@ -250,7 +250,7 @@ def test_the_pipeline_gives_the_same_bits(
 def test_the_plan_counts_the_workers(
     machines: Machines, params: dict[str, Any], tmp_path: Path
 ) -> None:
-    from pipeline.config.schema import load_params
+    from pipeline.config.load import load_params
     from pipeline.project.plan import plan
 
     there = changed(params, cluster={"kind": "address", "address": machines.address})

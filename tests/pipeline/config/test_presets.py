@@ -11,8 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fade.errors import ParameterError
+from pipeline.config.load import parse_params
 from pipeline.config.presets.catalogue import PRESETS, find_preset, render, substitute, template
-from pipeline.config.schema import Params, load_yaml, parse_params
+from pipeline.config.schema import Params
+from pipeline.config.yaml12 import load_yaml
 from tests.projects import ROOT
 
 PAPER = [name for name in PRESETS if name.startswith(("mvtec-", "visa-"))]

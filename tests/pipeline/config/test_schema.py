@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from dvc.utils.serialize import parse_yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fade.errors import FadeError, ParameterError
 from fade.types import Feature, Trial
-from pipeline.config.schema import dump_yaml, load_params, load_yaml, parse_params
+from pipeline.config.load import load_params, parse_params
 from tests.projects import ROOT, changed
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -99,37 +97,6 @@ def test_a_walltime_need_not_be_quoted(written: str, tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text().replace('"01:00:00"', written)
     (tmp_path / "params.yaml").write_text(text)
     assert load_params(tmp_path / "params.yaml").cluster.walltime == written.strip('"')
-
-
-SCALARS: dict[str, Any] = {
-    "1e-5": 1e-5, "1e-05": 1e-5, "1e3": 1000.0, "-1.5E+3": -1500.0, "+.5": 0.5, "1.": 1.0,
-    "-.inf": -math.inf,
-    "010": 10, "08": 8, "-1_000": -1000, "0o10": 8, "0x1F": 31, "0b11": 3,
-    "1:30": "1:30", "1:30.5": "1:30.5", "1e": "1e", "e5": "e5", "0o8": "0o8",
-    "no": "no", "on": "on", "YES": "YES", "y": "y",
-    "true": True, "False": False, "null": None, "~": None,
-}  # fmt: skip
-"""What YAML 1.2 makes of them."""
-
-
-@pytest.mark.parametrize("written", SCALARS)
-def test_scalars_are_read_as_dvc_reads_them(written: str) -> None:
-    (found,) = load_yaml(f"[{written}]")
-    assert (type(found), found) == (type(SCALARS[written]), SCALARS[written])
-    assert parse_yaml(f"[{written}]", "x") == [found]
-
-
-@pytest.mark.parametrize("text", [*SCALARS, "", "=", "2020-01-01", "a: b", "# no"])
-def test_text_is_written_so_that_it_stays_text(text: str) -> None:
-    written = dump_yaml({text: [text, 1e-5, 10, True]})
-    assert load_yaml(written) == parse_yaml(written, "x") == yaml.safe_load(written)
-    assert load_yaml(written) == {text: [text, 1e-5, 10, True]}
-
-
-def test_repeated_keys_are_found_by_line(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n")
-    with pytest.raises(ParameterError, match="c is given twice, in line 3 and again in line 5"):
-        load_params(tmp_path / "params.yaml")
 
 
 def test_a_missing_section_is_named() -> None:

@@ -15,7 +15,8 @@ import pytest
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import read_data
 from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
-from pipeline.config.schema import Params, parse_params
+from pipeline.config.load import parse_params
+from pipeline.config.schema import Params
 from pipeline.dataset.file_index import Scan, open_listing, scan
 from tests.projects import GOLDEN, changed, golden_params, project, run_stages
 

@@ -18,7 +18,7 @@ from cache.layout import content_key
 from fade.errors import DataError
 from pipeline.artefacts.catalogue import MANIFEST
 from pipeline.artefacts.tables import read_table
-from pipeline.config.schema import load_params
+from pipeline.config.load import load_params
 from pipeline.dataset.stamps import AGAIN, CHANGED, STAMPS, check_fresh, fresh_manifest
 from tests.projects import GOLDEN, ROOT, changed, golden_params, project, run_stages
 

@@ -12,7 +12,8 @@ import pytest
 
 from fade.metrics import METRICS, PixelHistogram, label_regions
 from fade.types import Trial
-from pipeline.config.schema import Params, parse_params
+from pipeline.config.load import parse_params
+from pipeline.config.schema import Params
 from pipeline.evaluation.results import (
     MEAN,
     mean_counts,

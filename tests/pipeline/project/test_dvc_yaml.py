@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.artefacts.catalogue import ARTEFACTS, RECORDS
-from pipeline.config.schema import load_params
+from pipeline.config.load import load_params
 from pipeline.project.code import PACKAGES
 from tests.imports import ROOT, modules
 from tests.projects import STAGES
@@ -170,7 +170,7 @@ def recorded(
     """By stage the parameters that it read in real runs: with features kept and streamed."""
     import importlib
 
-    from pipeline.config.schema import parse_params
+    from pipeline.config.load import parse_params
     from tests.projects import changed, golden_params, project
 
     content = changed(

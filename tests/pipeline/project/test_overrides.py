@@ -14,8 +14,8 @@ import yaml
 from dvc.utils.serialize import parse_yaml
 
 from fade.errors import ParameterError
+from pipeline.config.load import load_params
 from pipeline.config.presets.catalogue import template
-from pipeline.config.schema import load_params
 from pipeline.project import overrides
 from pipeline.project.doctor import diagnose
 from pipeline.project.overrides import KEPT, overridden, restore, stands_in

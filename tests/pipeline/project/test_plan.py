@@ -16,7 +16,7 @@ from fade.errors import DataError, ParameterError
 from pipeline.artefacts.catalogue import REFERENCES, TEST
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.compute import distributed as scheduler
-from pipeline.config.schema import load_params
+from pipeline.config.load import load_params
 from pipeline.project import plan as plan_module
 from pipeline.project.plan import duration, lines
 from pipeline.project.plan import plan as plan_run

@@ -18,7 +18,7 @@ from cache.store import Store
 from fade.encoder import Encoder
 from fade.errors import DataError, ParameterError
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST, SELECTION
-from pipeline.config.schema import load_params
+from pipeline.config.load import load_params
 from pipeline.project.plan import Plan
 from pipeline.project.plan import plan as plan_run
 from tests.projects import changed, golden_params, project, run_stages

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from fade.errors import FadeError, ParameterError
-from pipeline.config.schema import load_params, parse_params
+from pipeline.config.load import load_params, parse_params
 from pipeline.project.preflight import categories_named, check
 from tests.projects import STAGES, changed, golden_params
 

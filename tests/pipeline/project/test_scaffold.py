@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from fade.errors import ParameterError
-from pipeline.config.schema import load_params, parse_params
+from pipeline.config.load import load_params, parse_params
 from pipeline.project import scaffold
 from pipeline.project.code import code_hashes, refresh_code
 from tests.projects import ROOT, changed, golden_params
