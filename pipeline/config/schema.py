@@ -14,6 +14,8 @@ from fade.errors import ParameterError
 from fade.types import DatasetFormat, Device, Feature, Mode, Stream, Trial
 
 PARAMS_FILE = Path("params.yaml")
+DEMO_MODEL = "fade-demo"
+"""Name of the small model that comes with this program, and of its weights."""
 
 LARGEST_SIZE = 8192
 """Pixels a side that a parameter may ask for."""
@@ -97,7 +99,7 @@ class DatasetParams(Section):
         for name in value if isinstance(value, list) else ():
             if not isinstance(name, str):
                 raise ValueError(
-                    f"YAML reads one of the names as {_shown(name)}, which is no text: put names that "
+                    f"YAML reads one of the names as {shown(name)}, which is no text: put names that "
                     'look like numbers, dates, true or false in quotes, as in ["01"]'
                 )
         return value
@@ -382,6 +384,12 @@ class Params(Section):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
                         "mode language"
                     )
+        if self.model.pretrained == DEMO_MODEL != self.model.name:
+            raise ParameterError(
+                f"model.pretrained is {DEMO_MODEL}, and those weights fit model.name {DEMO_MODEL} alone, not "
+                f"{self.model.name}: set both, as `fade new DIR --weights {DEMO_MODEL}` does, or name "
+                f"weights of {self.model.name}"
+            )
         if "://" in self.dataset.watch:
             raise ParameterError(
                 "dataset.watch is a URL, which DVC cannot watch: name a local file that lists what "

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from cache.layout import Space
 from fade.gem import GemConfig
-from pipeline.config.schema import Params
+from pipeline.config.schema import DEMO_MODEL, ModelParams, Params
+from pipeline.features.hub import check_remotes, quiet, remotes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from fade.types import Device, Feature
 
 _DEMO = Path(__file__).parents[1] / "demo"
-DEMO_MODEL = "fade-demo"
-"""Name of the small model that comes with this project, and of its weights."""
 SHIPPED = {DEMO_MODEL: _DEMO / "fade-demo.json"}
 SHIPPED_WEIGHTS = {DEMO_MODEL: _DEMO / "fade-demo.safetensors"}
 SEGMENT_BYTES = 64 << 20
@@ -37,24 +36,37 @@ def load_encoder(
         params: that name model and weights.
         device: to compute on.
         state: the weights themselves, in place of those that are named.
+
+    Raises:
+        ModelError: it is unknown, unfit or damaged, or lies neither here nor where it can be fetched.
     """
     from fade.encoder import Encoder
 
     model, root = params.model, logging.getLogger()
+    found = remotes(model, config_of(model))
+    if state is not None:
+        found = [remote for remote in found if remote.leaf == "model.name"]
+    check_remotes(model, found)
     # open_clip warns that models start without weights; they get them right after
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        return Encoder.load(
-            str(SHIPPED.get(model.name, model.name)),
-            str(SHIPPED_WEIGHTS.get(model.pretrained, model.pretrained)),
-            gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
-            precision=model.precision,
-            device=device or params.runtime.device,
-            state=state,
-        )
+        with quiet(found):
+            return Encoder.load(
+                config_of(model),
+                str(SHIPPED_WEIGHTS.get(model.pretrained, model.pretrained)),
+                gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
+                precision=model.precision,
+                device=device or params.runtime.device,
+                state=state,
+            )
     finally:
         root.setLevel(level)
+
+
+def config_of(model: ModelParams) -> str:
+    """What open_clip knows a model by: its name, or the config file of one that is shipped."""
+    return str(SHIPPED.get(model.name, model.name))
 
 
 def feature_space(

@@ -284,32 +284,28 @@ def _prompts(params: Params) -> Iterator[Finding]:
 
 def _model(params: Params) -> Iterator[Finding]:
     """Whether name and weights can be found, without reading them."""
-    import open_clip
-
     from fade.encoder import SEEDED
-    from pipeline.features.models import DEMO_MODEL, SHIPPED
+    from pipeline.features.hub import check_remotes, remotes
+    from pipeline.features.models import DEMO_MODEL, config_of
 
     name, weights = params.model.name, params.model.pretrained
-    config = str(SHIPPED.get(name, name))
-    if config.endswith(".json"):
-        if not Path(config).is_file():
-            raise ModelError(f"model.name: no config file at {config}")
-    elif not config.startswith(("hf-hub:", "local-dir:")):
-        if config not in open_clip.list_models():
-            raise ModelError(f"model.name: open_clip has no model {name!r}: see fade's docs/faq.md")
-        tags = open_clip.list_pretrained_tags_by_model(config)
-        if weights in tags:
-            yield _downloaded(name, weights, open_clip.get_pretrained_cfg(config, weights))
-            return
-    if weights == SEEDED:
+    config = config_of(params.model)
+    if config.endswith(".json") and not Path(config).is_file():
+        raise ModelError(f"model.name: no config file at {config}")
+    found = remotes(params.model, config)
+    check_remotes(params.model, found)
+    missing = {remote.repository: None for remote in found if remote.file is None}
+    fetched = [remote for remote in found if remote.leaf == "model.pretrained"]
+    if missing:
+        yield warning("model", f"{name}: the first run downloads {', '.join(missing)}")
+    elif fetched:
+        yield ok("model", f"{name} with {fetched[0].what} ({fetched[0].file})")
+    elif weights == SEEDED:
         yield warning("model", f"{name} with seeded weights: scores mean nothing, name real ones")
-    elif weights.startswith("hf-hub:") or (config.startswith("hf-hub:") and weights in ("", name)):
-        source = (weights or config).removeprefix("hf-hub:")
-        yield _cached_hub(name, source, None)
-    elif config.startswith("local-dir:") and weights in ("", name):
-        yield ok("model", f"{name} with its own weights")
     elif weights == DEMO_MODEL:
         yield warning("model", f"{name} with the demo's weights: trained on drawn pictures alone")
+    elif config.startswith("local-dir:") and weights in ("", name):
+        yield ok("model", f"{name} with its own weights")
     elif Path(weights).is_file():
         size = Path(weights).stat().st_size
         if not size:
@@ -320,32 +316,6 @@ def _model(params: Params) -> Iterator[Finding]:
             f"model.pretrained: {weights!r} is no file here and no tag of {name}: give a "
             "checkpoint's path, hf-hub:ORG/REPO, or a tag"
         )
-
-
-def _downloaded(name: str, tag: str, source: dict[str, str]) -> Finding:
-    hub, url = source.get("hf_hub", ""), source.get("url", "")
-    if hub:
-        repository, _, file = hub.rpartition("/")
-        return _cached_hub(f"{name} with {tag}", repository, file or None)
-    file = os.path.expanduser(f"~/.cache/clip/{os.path.basename(url)}")
-    if os.path.isfile(file):
-        return ok("model", f"{name} with {tag} ({file})")
-    return warning("model", f"{name}: weights {tag} are not here: the first run downloads {url}")
-
-
-def _cached_hub(what: str, repository: str, file: str | None) -> Finding:
-    from huggingface_hub import try_to_load_from_cache
-
-    names = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    for name in names:
-        cached = try_to_load_from_cache(repository, name)
-        if isinstance(cached, str):
-            return ok("model", f"{what} ({cached})")
-    return warning(
-        "model",
-        f"{what}: no weights of {repository} here: the first run downloads them; without internet "
-        "set model.pretrained to a checkpoint's path",
-    )
 
 
 def _store(params: Params) -> Iterator[Finding]:

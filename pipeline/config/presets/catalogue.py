@@ -19,12 +19,17 @@ from fade.datasets.detect import detect_format
 from fade.errors import ParameterError
 from pipeline.config.load import parse_params
 from pipeline.config.originals import original
+from pipeline.config.schema import DEMO_MODEL
 from pipeline.config.yaml12 import compose_yaml, flow_yaml, load_yaml
 
 DEMO = "demo"
 """The preset that is the template as it stands."""
 DEMO_DATA = "data/demo"
 """Where the demo's images are written."""
+OF_THE_MODEL = (
+    "model.name", "features.classification_size", "features.segmentation_sizes", "evaluate.size"
+)  # fmt: skip
+"""Leaves of a preset that fit its model alone."""
 SEEDS = (0, 1, 2, 3, 4)
 SHOTS = (1, 2, 4)
 _ANCHOR = re.compile(r"&\S+\s+")
@@ -184,7 +189,8 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
         data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it. Its format is
             taken from what lies there; where nothing tells, the preset's stays, or ``folder`` for
             the demo's.
-        weights: ``model.pretrained`` in place of the preset's.
+        weights: ``model.pretrained`` in place of the preset's. The demo's bring their model and its
+            sizes along.
 
     Raises:
         ParameterError: the parameters are refused, naming which.
@@ -198,9 +204,12 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
         given["dataset.format"] = (
             own if detected == "mvtec" and own == "folder" else detected or own
         )
-    values = {
-        **preset.values, **{name: value for name, value in given.items() if value is not None}
-    }  # fmt: skip
+    kept = {
+        name: value
+        for name, value in preset.values.items()
+        if weights != DEMO_MODEL or name not in OF_THE_MODEL
+    }
+    values = {**kept, **{name: value for name, value in given.items() if value is not None}}
     text = substitute(template(), values)
     parse_params(load_yaml(text), f"preset {preset.name}")
     return text

@@ -17,6 +17,7 @@ from pipeline.config.schema import Params
 from pipeline.config.yaml12 import load_yaml
 from tests.projects import ROOT
 
+TEMPLATE = load_yaml(template())
 PAPER = [name for name in PRESETS if name.startswith(("mvtec-", "visa-"))]
 # shots, query, modes, classification, segmentation and vision feature, multiplier, weight
 OFFICIAL = {
@@ -120,14 +121,14 @@ def test_data_and_weights() -> None:
     assert (own.dataset.format, own.model.name) == ("folder", "fade-demo")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.text(min_size=1, max_size=20))
 @example("1e3")
 @example("0o10")
 def test_any_path_survives(path: str) -> None:
     content = load_yaml(substitute(template(), {"dataset.path": path}))
     assert content["dataset"]["path"] == content["dataset"]["watch"] == path
-    assert {**content, "dataset": None} == {**load_yaml(template()), "dataset": None}
+    assert {**content, "dataset": None} == {**TEMPLATE, "dataset": None}
 
 
 def test_substitute_leaves_the_rest_alone() -> None:
@@ -152,3 +153,19 @@ def test_the_documentation_knows_every_preset() -> None:
     text = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in text for name in OFFICIAL)
     assert all(f"`{name}`" in text for name in PRESETS if name not in PAPER)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_weights_that_come_along_bring_their_model(name: str) -> None:
+    params = parse_params(load_yaml(render(find_preset(name), weights="fade-demo")))
+    assert (params.model.name, params.model.pretrained) == ("fade-demo", "fade-demo")
+    assert params.features.segmentation_sizes == [128, 192]
+    assert params.vision.shots == (PRESETS[name].values.get("vision.shots") or [0, 1, 4])
+
+
+def test_weights_of_the_demo_fit_no_other_model() -> None:
+    text = render(find_preset("own-fewshot")).replace("laion400m_e31", "fade-demo", 1)
+    content = load_yaml(text)
+    content["model"]["pretrained"] = "fade-demo"
+    with pytest.raises(ParameterError, match=r"fit model\.name fade-demo alone"):
+        parse_params(content)

@@ -71,7 +71,8 @@ def test_what_is_wrong(
     code: int,
     clue: str,
 ) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr("pipeline.features.hub.unreachable", lambda: None)
     found = look(tmp_path, changed(content, **leaves))
     assert (found[topic].level, found[topic].code) == (level, code)
     assert clue in found[topic].text

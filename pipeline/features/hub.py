@@ -1,0 +1,236 @@
+"""What a model takes from the Hugging Face hub, and whether it can be had from here.
+
+Without a network that is said within seconds, in one line; the hub's client would try for a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fade.errors import ModelError
+from pipeline.config.schema import ModelParams
+
+PATIENCE = 3.0
+"""Seconds that the hub has to answer."""
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+CONFIG = ("open_clip_config.json",)
+TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
+ENCODER_CONFIG = ("config.json",)
+LOGGERS = ("huggingface_hub", "urllib3", "httpx", "httpcore", "filelock")
+TRANSFORMERS = {
+    "openai/clip-vit-base-patch16": "ViT-B-16-quickgelu",
+    "openai/clip-vit-base-patch32": "ViT-B-32-quickgelu",
+    "openai/clip-vit-large-patch14": "ViT-L-14-quickgelu",
+    "openai/clip-vit-large-patch14-336": "ViT-L-14-336-quickgelu",
+}
+"""Repositories that people know, and open_clip's names for the same models."""
+ORGANISATIONS = ("openai/", "laion/", "facebook/", "google/", "timm/", "apple/")
+ON = {"1", "ON", "YES", "TRUE"}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Something that a model needs of a repository of the hub.
+
+    Attributes:
+        what: it is, in words.
+        leaf: the parameter that names it.
+        repository: ``ORG/REPO``.
+        file: where it lies on this machine, if it does.
+    """
+
+    what: str
+    leaf: str
+    repository: str
+    file: Path | None
+
+
+def remotes(model: ModelParams, config: str) -> list[Remote]:
+    """What a model needs of the hub, on this machine or not; nothing for files and shipped models.
+
+    Args:
+        model: the parameters.
+        config: a name of open_clip, a config file, ``hf-hub:ORG/REPO`` or ``local-dir:FOLDER``.
+
+    Raises:
+        ModelError: open_clip has no such model, or its image tower is of another kind.
+    """
+    import open_clip
+
+    name, weights = model.name, model.pretrained
+    found: list[Remote] = []
+    text: Any = {}
+    if config.startswith("hf-hub:"):
+        repository = config.removeprefix("hf-hub:").partition("@")[0]
+        found.append(_remote("the config", "model.name", repository, CONFIG))
+        if weights in ("", name):
+            found.append(_remote("the weights", "model.pretrained", repository, WEIGHTS))
+        path = found[0].file
+        text = _text_config(path) if path else {}
+    elif config.endswith(".json"):
+        text = _text_config(Path(config))
+    elif not config.startswith("local-dir:"):
+        if config not in open_clip.list_models():
+            raise ModelError(_unknown(name, open_clip.list_models()))
+        whole: Any = open_clip.get_model_config(config)
+        check_tower(name, whole)
+        text = whole["text_cfg"]
+        if weights in open_clip.list_pretrained_tags_by_model(config):
+            source = open_clip.get_pretrained_cfg(config, weights)
+            repository, _, file = source.get("hf_hub", "").rpartition("/")
+            files = (file,) if file else WEIGHTS
+            if repository:
+                found.append(
+                    _remote(f"the weights {weights}", "model.pretrained", repository, files)
+                )
+    if weights.startswith("hf-hub:") and weights != name:
+        repository = weights.removeprefix("hf-hub:").partition("@")[0]
+        found.append(_remote(f"the weights {weights}", "model.pretrained", repository, WEIGHTS))
+    for key, what, files in (
+        ("hf_tokenizer_name", "the tokenizer", TOKENIZER),
+        ("hf_model_name", "the text tower's config", ENCODER_CONFIG),
+    ):
+        named = text.get(key) if isinstance(text, dict) else None
+        if isinstance(named, str) and named and not Path(named).is_dir():
+            found.append(_remote(what, "model.name", named, files))
+    return found
+
+
+def check_tower(name: str, config: Any) -> None:
+    """Refuse (ModelError) a model of open_clip whose config shows another image tower than CLIP's ViT."""
+    vision = config.get("vision_cfg", {})
+    kind = vision.get("timm_model_name") or (
+        "ResNet" if isinstance(vision.get("layers"), list) else None
+    )
+    if kind:
+        raise ModelError(
+            f"model.name: {name} is no plain CLIP ViT (its image tower is {kind}, and GEM needs the "
+            "blocks of CLIP's own): choose one such as ViT-B-16-plus-240, ViT-B-16 or ViT-L-14"
+        )
+
+
+def check_remotes(model: ModelParams, found: list[Remote]) -> None:
+    """Refuse (ModelError) what is neither on this machine nor to be had from here, within seconds."""
+    missing = [remote for remote in found if remote.file is None]
+    if not missing or (reason := unreachable()) is None:
+        return
+    first = missing[0]
+    way = (
+        "set model.pretrained to a checkpoint file (`fade new DIR --weights FILE` writes it)"
+        if first.leaf == "model.pretrained"
+        else "copy the hub's cache of a machine that has it here (HF_HOME names its folder)"
+    )
+    raise ModelError(
+        f"{first.leaf}: {first.what} of {model.name} (hf-hub:{first.repository}) cannot be fetched, "
+        f"{reason}: {way}; `fade new DIR --weights fade-demo` takes a small model that needs no download"
+    )
+
+
+def unreachable() -> str | None:
+    """Why the hub cannot be asked; None if it answers. Takes :data:`PATIENCE` seconds at most."""
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(variable, "").upper() in ON:
+            return f"{variable} is set"
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    host, port = endpoint.hostname or "", endpoint.port or _port(endpoint.scheme)
+    asked = host
+    proxy = urllib.request.getproxies().get(endpoint.scheme)
+    if proxy and not urllib.request.proxy_bypass(host):
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = address.hostname or "", address.port or _port(address.scheme)
+        asked = f"the proxy {host}"
+    answers: list[str | None] = []
+    # a resolver may take long over a name, and knows no time limit
+    asking = threading.Thread(
+        target=lambda: answers.append(_connection_fault(host, port)), daemon=True
+    )
+    asking.start()
+    asking.join(PATIENCE)
+    fault = answers[0] if answers else f"no answer within {PATIENCE:.0f} seconds"
+    return f"{asked} cannot be reached ({fault})" if fault else None
+
+
+@contextlib.contextmanager
+def quiet(found: list[Remote]) -> Iterator[None]:
+    """Load what was found: without a word of the hub's, and without asking it for what is here."""
+    import huggingface_hub.constants as hub
+
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    offline = hub.HF_HUB_OFFLINE
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if all(remote.file is not None for remote in found):
+        hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = offline
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _remote(what: str, leaf: str, repository: str, names: tuple[str, ...]) -> Remote:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = (try_to_load_from_cache(repository, name) for name in names)
+        file = next((Path(path) for path in cached if isinstance(path, str)), None)
+    except HFValidationError:
+        raise ModelError(
+            f"{leaf}: {repository!r} is no repository of the hub: write hf-hub:ORG/REPO"
+        ) from None
+    return Remote(what, leaf, repository, file)
+
+
+def _text_config(file: Path) -> Any:
+    """What a config file says of the text tower; whoever loads it says what is wrong with it."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return content.get("model_cfg", content).get("text_cfg", {})
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return {}
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    """Why a name is no model, and what to write."""
+    if name.lower().startswith(ORGANISATIONS):
+        hint = (
+            "it reads like a repository of the hub: write hf-hub:ORG/REPO if it holds an open_clip "
+            "model (open_clip_config.json)"
+        )
+        if name in TRANSFORMERS:
+            hint = (
+                "it is in the format of transformers. The same model is model.name "
+                f"{TRANSFORMERS[name]} with model.pretrained openai"
+            )
+        return f"model.name: open_clip has no model {name!r}: {hint}"
+    by_case = {entry.lower(): entry for entry in known}
+    plain = name.lower().replace("/", "-").replace("_", "-")
+    close = [by_case[match] for match in get_close_matches(plain, by_case, n=3, cutoff=0.5)]
+    hint = f"did you mean {', '.join(close)}?" if close else "see docs/faq.md"
+    return f"model.name: open_clip has no model {name!r}: {hint}"
+
+
+def _port(scheme: str) -> int:
+    return 80 if scheme == "http" else 443
+
+
+def _connection_fault(host: str, port: int) -> str | None:
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE).close()
+    except OSError as error:
+        return error.strerror or str(error) or type(error).__name__
+    return None

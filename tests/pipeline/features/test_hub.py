@@ -1,0 +1,143 @@
+"""What a model takes from the hub, and what is said where it cannot be had."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from fade.errors import ModelError
+from pipeline.config.load import parse_params
+from pipeline.config.presets.catalogue import find_preset, render
+from pipeline.config.schema import ModelParams
+from pipeline.config.yaml12 import load_yaml
+from pipeline.features import hub
+from pipeline.features.models import load_encoder
+
+REAL = ModelParams(name="ViT-B-16-plus-240", pretrained="laion400m_e31")
+REPOSITORY = "timm/vit_base_patch16_plus_clip_240.laion400m_e31"
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY",
+                 "http_proxy", "ALL_PROXY", "all_proxy"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+
+
+def cache(folder: Path, repository: str, file: str) -> Path:
+    """A file as the hub's client keeps it."""
+    place = folder / "hub" / f"models--{repository.replace('/', '--')}"
+    path = place / "snapshots" / "abc" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    (place / "refs").mkdir(exist_ok=True)
+    (place / "refs" / "main").write_text("abc")
+    return path
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def wanted(name: str, weights: str) -> list[tuple[str, str]]:
+    model = ModelParams(name=name, pretrained=weights)
+    return [(remote.repository, remote.leaf) for remote in hub.remotes(model, name)]
+
+
+def test_what_is_needed_of_the_hub(tmp_path: Path) -> None:
+    assert wanted("ViT-B-16-plus-240", "laion400m_e31") == [(REPOSITORY, "model.pretrained")]
+    assert wanted("ViT-B-16-plus-240", "some/file.pt") == []
+    assert wanted("ViT-B-16-plus-240", "seeded") == []
+    assert wanted("ViT-B-16", "hf-hub:a/b") == [("a/b", "model.pretrained")]
+    assert wanted("hf-hub:a/b", "") == [("a/b", "model.name"), ("a/b", "model.pretrained")]
+    assert wanted("hf-hub:a/b@main", "w.pt") == [("a/b", "model.name")]
+    assert wanted("ViT-L-14-CLIPA", "w.pt") == [("bert-base-uncased", "model.name")]
+    (tmp_path / "c.json").write_text('{"text_cfg": {"hf_tokenizer_name": "x/y"}}')
+    assert wanted(str(tmp_path / "c.json"), "w.pt") == [("x/y", "model.name")]
+
+
+def test_what_is_on_this_machine_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cache(tmp_path, REPOSITORY, hub.WEIGHTS[1])
+    found = hub.remotes(REAL, REAL.name)
+    assert [remote.file for remote in found] == [file]
+    monkeypatch.setattr(hub, "unreachable", lambda: pytest.fail("asked"))
+    hub.check_remotes(REAL, found)
+    with hub.quiet(found):
+        assert huggingface_hub.constants.HF_HUB_OFFLINE
+        assert not logging.getLogger("huggingface_hub").isEnabledFor(logging.ERROR)
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_without_a_network_the_ways_out_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed_port()}")
+    found = hub.remotes(REAL, REAL.name)
+    start = time.monotonic()
+    with pytest.raises(ModelError) as caught:
+        hub.check_remotes(REAL, found)
+    assert time.monotonic() - start < hub.PATIENCE
+    for clue in (
+        "model.pretrained: the weights laion400m_e31 of ViT-B-16-plus-240",
+        REPOSITORY, "127.0.0.1 cannot be reached (Connection refused)", "--weights FILE",
+        "--weights fade-demo",
+    ):  # fmt: skip
+        assert clue in str(caught.value)
+
+
+def test_a_name_server_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "PATIENCE", 0.1)
+    monkeypatch.setattr(hub, "_connection_fault", lambda host, port: time.sleep(5))
+    assert "no answer" in (hub.unreachable() or "")
+
+
+def test_offline_by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert hub.unreachable() == "HF_HUB_OFFLINE is set"
+
+
+def test_behind_a_proxy_the_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert hub.unreachable() is None
+    assert "the proxy 127.0.0.1 cannot be reached" in (hub.unreachable() or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "clues"),
+    [
+        ("openai/clip-vit-base-patch32", ("transformers", "ViT-B-32-quickgelu", "pretrained openai")),
+        ("laion/CLIP-ViT-H", ("hf-hub:ORG/REPO",)),
+        ("ViT-B-16-SigLIP", ("no plain CLIP ViT", "vit_base_patch16_siglip_224", "ViT-B-16-plus-240")),
+        ("RN50", ("no plain CLIP ViT", "ResNet")),
+        ("vit-b-16-plus-240", ("did you mean ViT-B-16-plus-240",)),
+        ("ViT-B/16", ("did you mean ViT-B-16,",)),
+        ("zzzzzzzzzz", ("docs/faq.md",)),
+        ("hf-hub:a/b/c", ("hf-hub:ORG/REPO",)),
+    ],
+)  # fmt: skip
+def test_names_that_are_no_model_here(name: str, clues: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError) as caught:
+        wanted(name, "x")
+    for clue in clues:
+        assert clue in str(caught.value)
+
+
+def test_loading_says_one_line_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed_port()}")
+    params = parse_params(load_yaml(render(find_preset("own-fewshot"))))
+    with pytest.raises(ModelError, match="--weights FILE"):
+        load_encoder(params)
+    assert capfd.readouterr() == ("", "")
