@@ -112,6 +112,21 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
     return built
 
 
+def check_index(index: str, dimension: int) -> None:
+    """Refuse (ParameterError) a factory string that FAISS does not know; nothing is trained."""
+    import faiss
+
+    _check_numbers(index)
+    try:
+        faiss.index_factory(dimension, index, faiss.METRIC_INNER_PRODUCT)
+    except (RuntimeError, MemoryError) as error:
+        detail = (str(error).strip().splitlines() or ["not enough memory"])[0][-160:]
+        raise ParameterError(
+            f"vision.index {index!r} is no index of {dimension} dimensions that FAISS knows ({detail}): "
+            "use 'flat' or another FAISS factory string"
+        ) from None
+
+
 def _check_numbers(index: str) -> None:
     """Refuse lists and links with which FAISS finds nothing, ends the process or fills the memory."""
     for kind, number in re.findall(r"(IVF|HNSW)(\d+)", index):

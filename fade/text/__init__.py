@@ -1,7 +1,17 @@
 """Nine text classifiers: from embedded prompts to P(normal) and P(abnormal) of image embeddings."""
 
 from fade.text.archive import read_array
-from fade.text.classifiers import TextClassifier, digest, fit, load, loads, save
+from fade.text.classifiers import TextClassifier, digest, fit, least_prompts, load, loads, save
 from fade.text.methods import CLASSIFIERS
 
-__all__ = ["CLASSIFIERS", "TextClassifier", "digest", "fit", "load", "loads", "read_array", "save"]
+__all__ = [
+    "CLASSIFIERS",
+    "TextClassifier",
+    "digest",
+    "fit",
+    "least_prompts",
+    "load",
+    "loads",
+    "read_array",
+    "save",
+]

@@ -176,6 +176,15 @@ def digest(classifier: TextClassifier) -> str:
     return content.hexdigest()
 
 
+def least_prompts(name: str) -> tuple[int, int]:
+    """How many prompts a classifier needs in all, and of each label.
+
+    >>> least_prompts("average")
+    (2, 1)
+    """
+    return METHODS[name].least
+
+
 def _checked_prompts(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Float64, NDArray[np.int64]]:
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim != 2 or 0 in x.shape or x.dtype.kind != "f" or y.shape != x.shape[:1]:

@@ -386,9 +386,9 @@ class Params(Section):
                     )
         if self.model.pretrained == DEMO_MODEL != self.model.name:
             raise ParameterError(
-                f"model.pretrained is {DEMO_MODEL}, and those weights fit model.name {DEMO_MODEL} alone, not "
-                f"{self.model.name}: set both, as `fade new DIR --weights {DEMO_MODEL}` does, or name "
-                f"weights of {self.model.name}"
+                f"model.pretrained is {DEMO_MODEL}, and those weights fit model.name {DEMO_MODEL} "
+                f"alone, not {self.model.name}: set both, as `fade new DIR --weights {DEMO_MODEL}` does, or "
+                f"name weights of {self.model.name}"
             )
         if "://" in self.dataset.watch:
             raise ParameterError(

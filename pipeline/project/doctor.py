@@ -6,19 +6,22 @@ import os
 import platform
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from fade.errors import DataError, FadeError, ModelError, ParameterError, StoreError
+from fade.errors import FadeError, ParameterError, StoreError
 from pipeline.config.load import load_params
 from pipeline.config.schema import PARAMS_FILE, Params
+from pipeline.project.check_cluster import check_threads
+from pipeline.project.check_data import Counts, check_data
+from pipeline.project.check_model import check_index, check_model, check_prompts, patch_and_width
+from pipeline.project.findings import Finding, ok, problem, warning
 from pipeline.project.overrides import stands_in
 
-Level = Literal["ok", "warning", "problem"]
+if TYPE_CHECKING:
+    from fade.types import Feature
 
 PACKAGES = (
     "torch", "torchvision", "open_clip_torch", "numpy", "pillow", "opencv-python-headless",
@@ -28,42 +31,11 @@ LOW_DISK = 2 << 30
 """Bytes below which a disk is called nearly full."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        topic: what it is about.
-        level: ``problem`` where a run would fail.
-        text: what was found, and for warnings and problems what to do.
-        code: a problem's exit code, that of the run it would end.
-    """
-
-    topic: str
-    level: Level
-    text: str
-    code: int = 0
-
-
-def ok(topic: str, text: str) -> Finding:
-    """All is well."""
-    return Finding(topic, "ok", text)
-
-
-def warning(topic: str, text: str) -> Finding:
-    """A run would go on."""
-    return Finding(topic, "warning", text)
-
-
-def problem(topic: str, error: FadeError) -> Finding:
-    """A run would end."""
-    return Finding(topic, "problem", str(error), error.exit_code)
-
-
 def diagnose() -> list[Finding]:
     """Look at this machine and at the project in the working directory.
 
-    Nothing is loaded, downloaded or written.
+    Nothing is loaded, downloaded or written; a hub or a scheduler that the parameters name is asked
+    whether it is there.
     """
     findings = [*_packages(), *_faiss()]
     try:
@@ -78,9 +50,19 @@ def diagnose() -> list[Finding]:
         findings.append(warning("parameters", text))
     else:
         findings.append(ok("parameters", f"{PARAMS_FILE} is in order"))
+    counts: list[Counts | None] = []
+
+    def data(params: Params) -> Iterator[Finding]:
+        known, found = check_data(params)
+        counts.append(known)
+        yield from found
+
+    def store(params: Params) -> Iterator[Finding]:
+        yield from _store(params, counts[0] if counts else None)
+
     checks: tuple[tuple[str, Callable[[Params], Iterator[Finding]]], ...] = (
-        ("device", _device), ("threads", _threads), ("project", _project), ("data", _data),
-        ("prompts", _prompts), ("model", _model), ("store", _store),
+        ("device", _device), ("threads", check_threads), ("project", _project), ("data", data),
+        ("prompts", check_prompts), ("model", check_model), ("index", check_index), ("store", store),
     )  # fmt: skip
     for topic, check in checks:
         try:
@@ -172,30 +154,6 @@ def _device(params: Params) -> Iterator[Finding]:
         yield ok("precision", precision)
 
 
-def _threads(params: Params) -> Iterator[Finding]:
-    cores = _cores()
-    cluster = params.cluster
-    if cluster.distributed:
-        yield ok("threads", f"{cores} cores here; cluster {cluster.kind}: workers compute")
-        return
-    one = cluster.kind == "synchronous"
-    wanted = (1 if one else cluster.workers) * cluster.threads_per_worker
-    text = (
-        f"{cores} cores; runtime.loader_workers {params.runtime.loader_workers}, cluster "
-        f"{cluster.kind}, {wanted} scoring threads"
-    )
-    if max(wanted, params.runtime.loader_workers) > cores:
-        yield warning("threads", f"{text}: more threads than cores only cost time and memory")
-    else:
-        yield ok("threads", text)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _project(params: Params) -> Iterator[Finding]:
     from pipeline.artefacts.catalogue import project_root
     from pipeline.process.dvc_files import cut_short
@@ -221,13 +179,23 @@ def _project(params: Params) -> Iterator[Finding]:
         text = f"{root} is no git repository, and DVC needs one: run `git init` there"
         yield problem("project", ParameterError(text))
     else:
-        yield ok("project", f"{root}" + ("" if in_git else ", without git: no experiments"))
+        note = ", without git: no experiments"
+        if in_git:
+            first = "git add . && git commit -m start"
+            note = "" if _commits() else f", no commit yet: before `dvc exp run`, {first}"
+        yield ok("project", f"{root}{note}")
     if CODE_FILE.is_file() and _text(DVC_FILE) != project_dvc_yaml():
         yield warning(
             "project",
             f"{DVC_FILE} is not the one that this version writes: unless you changed it yourself, "
             "renew it with `fade new . --force` (params.yaml is kept)",
         )
+
+
+def _commits() -> bool:
+    """Whether git has a commit here, which DVC's experiments start from."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _text(file: Path) -> str:
@@ -237,88 +205,7 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _data(params: Params) -> Iterator[Finding]:
-    from cache.place import open_path
-    from fade.datasets.leftovers import Account
-    from fade.datasets.read import iterate_dataset
-    from pipeline.dataset.accounting import unused_files, unused_summary, unused_warnings
-    from pipeline.project.watched import made_by_a_stage
-
-    dataset = params.dataset
-    found: Counter[tuple[str, str]] = Counter()
-    account = Account()
-    try:
-        for record in iterate_dataset(
-            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit, account.note
-        ):
-            found[record.category, record.split] += 1
-            account.use(record)
-    except DataError:
-        if made_by_a_stage(dataset.path):
-            yield warning("data", f"{dataset.path} is not there yet: `fade run` makes it")
-            return
-        raise
-    categories = {category for category, _ in found}
-    tests = sum(count for (_, split), count in found.items() if split == "test")
-    yield ok(
-        "data",
-        f"{dataset.path}: {len(categories)} categories, {found.total() - tests} training and {tests} "
-        "test images (not opened)",
-    )
-    unused = unused_files(dataset, account)
-    if unused:
-        yield ok("data", unused_summary(unused))
-    for line in unused_warnings(dataset, unused):
-        yield warning("data", line)
-
-
-def _prompts(params: Params) -> Iterator[Finding]:
-    from pipeline.scoring.texts import ensembles, uses
-
-    found = uses(params)
-    for use in found:
-        for category in ("", *params.text.overrides):
-            ensembles(params, use, category)
-    yield ok("prompts", f"for {' and '.join(found)}" if found else "not needed")
-
-
-def _model(params: Params) -> Iterator[Finding]:
-    """Whether name and weights can be found, without reading them."""
-    from fade.encoder import SEEDED
-    from pipeline.features.hub import check_remotes, remotes
-    from pipeline.features.models import DEMO_MODEL, config_of
-
-    name, weights = params.model.name, params.model.pretrained
-    config = config_of(params.model)
-    if config.endswith(".json") and not Path(config).is_file():
-        raise ModelError(f"model.name: no config file at {config}")
-    found = remotes(params.model, config)
-    check_remotes(params.model, found)
-    missing = {remote.repository: None for remote in found if remote.file is None}
-    fetched = [remote for remote in found if remote.leaf == "model.pretrained"]
-    if missing:
-        yield warning("model", f"{name}: the first run downloads {', '.join(missing)}")
-    elif fetched:
-        yield ok("model", f"{name} with {fetched[0].what} ({fetched[0].file})")
-    elif weights == SEEDED:
-        yield warning("model", f"{name} with seeded weights: scores mean nothing, name real ones")
-    elif weights == DEMO_MODEL:
-        yield warning("model", f"{name} with the demo's weights: trained on drawn pictures alone")
-    elif config.startswith("local-dir:") and weights in ("", name):
-        yield ok("model", f"{name} with its own weights")
-    elif Path(weights).is_file():
-        size = Path(weights).stat().st_size
-        if not size:
-            raise ModelError(f"model.pretrained: {weights} is empty: copy the weights again")
-        yield ok("model", f"{name} with {weights} ({size:,} bytes, not read)")
-    else:
-        raise ModelError(
-            f"model.pretrained: {weights!r} is no file here and no tag of {name}: give a "
-            "checkpoint's path, hf-hub:ORG/REPO, or a tag"
-        )
-
-
-def _store(params: Params) -> Iterator[Finding]:
+def _store(params: Params, counts: Counts | None) -> Iterator[Finding]:
     from cache.maintenance import describe
     from pipeline.artefacts.catalogue import store_root
 
@@ -347,11 +234,39 @@ def _store(params: Params) -> Iterator[Finding]:
         yield ok("store", f"{root}: {len(spaces)} spaces, {rows:,} rows, {size:,} bytes; {room}")
     else:
         yield ok("store", f"{root} is made by the first run; {room}")
-    if free < LOW_DISK:
+    needed = feature_bytes(params, counts) if counts else 0
+    if needed > free:
+        yield warning(
+            "store", f"features of all images take {needed:,} bytes, and {place} has {room}: free some, "
+            "set features.store to another disk, or features.keep to false (`fade plan` says more)",
+        )  # fmt: skip
+    elif free < LOW_DISK:
         yield warning(
             "store", f"only {room} at {place}: see `fade plan` for what a run needs, free some, or "
             "set features.store to another disk",
         )  # fmt: skip
+
+
+def feature_bytes(params: Params, counts: Counts) -> int:
+    """How much the features of all images take in the store, none of them being there."""
+    known = patch_and_width(params)
+    if known is None:
+        return 0
+    patch, width = known
+    one = width * (2 if params.features.dtype == "float16" else 4)
+
+    def size(features: list[Feature]) -> int:
+        return sum(one * ((f.size // patch) ** 2 if f.token == "patch" else 1) for f in features)
+
+    calibration = sum(
+        min(count, params.threshold.images) for count in counts.training.values()
+    )  # fmt: skip
+    shots = params.max_shots if params.needs_vision else 0
+    references = sum(
+        min(count, shots * len(params.vision.seeds)) for count in counts.training.values()
+    )
+    scored = counts.tests + calibration if params.features.keep else 0
+    return scored * size(params.test_features()) + references * size(params.reference_features())
 
 
 def _store_url(url: str) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.cli.main import main
 from pipeline.project import doctor, scaffold
-from tests.projects import ROOT, changed, golden_params, project
+from tests.projects import GOLDEN, ROOT, changed, golden_params, project
 
 
 @pytest.fixture
@@ -59,6 +60,34 @@ def test_all_is_well(tmp_path: Path, content: dict[str, Any]) -> None:
         ("parameters", {"vision__shot": 1}, "problem", 2, "did you mean shots"),
         ("threads", {"cluster": {"kind": "processes", "workers": 4096}}, "warning", 0, "more threads"),
         ("store", {"features__store": "ftp://bucket"}, "problem", 2, "starts with none of"),
+        ("shots", {"vision__shots": [100]}, "problem", 2, "has only 8 training images"),
+        ("shots", {"vision__shots": [9, 1]}, "problem", 2, "asks for 9"),
+        ("thresholds", {"vision__shots": [8], "threshold__images": 50}, "warning", 0, "all training"),
+        ("thresholds", {"threshold__images": 0}, "warning", 0, "no decisions"),
+        ("sizes", {"features__classification_size": 100}, "problem", 2, "use 96 or 112"),
+        ("sizes", {"features__segmentation_sizes": [96, 101]}, "problem", 2, "segmentation_sizes: 101"),
+        ("gem", {"model__gem__depth": 40}, "problem", 2, "model.gem.depth is 40"),
+        ("prompts", {"text__overrides": {"plaet": {}}, "dataset__categories": None}, "problem", 2, "did you mean plate?"),
+        (
+            "prompts",
+            {
+                "text__segmentation__classifier": "mlp",
+                "text__segmentation__prompts": [{"normal": ["a"], "abnormal": ["b"]}],
+            },
+            "problem", 3, "1 normal and 1 abnormal",
+        ),
+        ("data", {"dataset__categories": ["plaet"]}, "problem", 3, "plaet"),
+        ("data", {"dataset__watch": "lost.csv"}, "problem", 3, "lost.csv does not exist"),
+        ("index", {"vision__index": "IVX12,Flat"}, "problem", 2, "IVX12"),
+        ("index", {"vision__index": "IVF0,Flat"}, "problem", 2, "IVF0"),
+        ("device", {"runtime__device": "cuda"}, "problem", 2, "finds no GPU"),
+        (
+            "cluster",
+            {"cluster": {"kind": "address", "address": "tcp://127.0.0.1:9"}},
+            "problem", 2, "nothing answers at tcp://127.0.0.1:9",
+        ),
+        ("cluster", {"cluster": {"kind": "address", "address": "nowhere"}}, "problem", 2, "no host"),
+        ("cluster", {"cluster": {"kind": "slurm", "memory": "8GiB"}}, "problem", 2, "sbatch"),
     ],
 )  # fmt: skip
 def test_what_is_wrong(
@@ -76,6 +105,51 @@ def test_what_is_wrong(
     found = look(tmp_path, changed(content, **leaves))
     assert (found[topic].level, found[topic].code) == (level, code)
     assert clue in found[topic].text
+
+
+def test_a_hub_that_cannot_be_reached(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr("pipeline.features.hub.unreachable", lambda: "the hub is far")
+    leaves = {"model__name": "ViT-B-16", "model__pretrained": "laion2b_s34b_b88k"}
+    found = look(tmp_path, changed(content, **leaves))["model"]
+    assert (found.level, found.code) == ("problem", 4)
+    assert "the hub is far" in found.text
+
+
+def test_what_is_there_is_said(tmp_path: Path, content: dict[str, Any]) -> None:
+    found = look(tmp_path, content)
+    assert found["shots"].text == "up to 1; the smallest category has 8 training images"
+    assert found["masks"].text == "all 20 defect images have one"
+    assert "multiples of the patch size" in found["sizes"].text
+
+
+def test_images_that_lack(tmp_path: Path, content: dict[str, Any]) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(GOLDEN / "images", data)
+    shutil.rmtree(data / "plate" / "test" / "good")
+    shutil.rmtree(data / "weave" / "ground_truth" / "hole")
+    found = look(
+        tmp_path / "p", changed(content, dataset__path=str(data), dataset__watch=str(data))
+    )
+    assert found["test images"].text.startswith("no good test images in plate")
+    assert found["masks"].text.startswith("5 defect images have none (weave)")
+    shutil.rmtree(data / "plate" / "train")
+    found = look(
+        tmp_path / "p", changed(content, dataset__path=str(data), dataset__watch=str(data))
+    )
+    assert (found["shots"].level, found["shots"].code) == ("problem", 3)
+
+
+def test_features_that_do_not_fit_on_the_disk(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
+    text = look(tmp_path, content)["store"].text
+    assert "features of all images take" in text
+    assert "100,000 bytes free" in text
 
 
 def test_a_file_in_the_place_of_the_store(tmp_path: Path, content: dict[str, Any]) -> None:

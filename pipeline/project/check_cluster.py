@@ -1,0 +1,95 @@
+"""Looks at threads and clusters before a run: is there what would compute?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from fade.errors import FadeError, ParameterError
+from pipeline.config.schema import ClusterParams, Params
+from pipeline.project.findings import Finding, ok, problem, warning
+
+PATIENCE = 3.0
+"""Seconds that a scheduler has to answer."""
+
+
+def check_threads(params: Params) -> Iterator[Finding]:
+    """Whether more is asked of this machine than it has, or of a cluster that is not there."""
+    cores = _cores()
+    cluster = params.cluster
+    if cluster.distributed:
+        yield ok("threads", f"{cores} cores here; cluster {cluster.kind}: workers compute")
+        try:
+            yield ok("cluster", _cluster(cluster))
+        except FadeError as error:
+            yield problem("cluster", error)
+        return
+    one = cluster.kind == "synchronous"
+    wanted = (1 if one else cluster.workers) * cluster.threads_per_worker
+    text = (
+        f"{cores} cores; runtime.loader_workers {params.runtime.loader_workers}, cluster "
+        f"{cluster.kind}, {wanted} scoring threads"
+    )
+    if max(wanted, params.runtime.loader_workers) > cores:
+        yield warning("threads", f"{text}: more threads than cores only cost time and memory")
+    else:
+        yield ok("threads", text)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cluster(cluster: ClusterParams) -> str:
+    """What was found of a cluster, in words.
+
+    Raises:
+        ParameterError: it is not there, or a package or program that it needs is not.
+    """
+    if find_spec("distributed") is None:
+        raise ParameterError(
+            f"cluster.kind {cluster.kind} needs dask.distributed: pip install 'dask[distributed]'"
+        )
+    if cluster.kind == "address":
+        return _answering(cluster.address or "")
+    if cluster.kind == "slurm":
+        if find_spec("dask_jobqueue") is None:
+            raise ParameterError(
+                "cluster.kind slurm needs dask-jobqueue: pip install 'fade-pipeline[slurm]'"
+            )
+        if shutil.which("sbatch") is None:
+            raise ParameterError(
+                "cluster.kind is slurm, but there is no sbatch here: run where jobs can be submitted, or "
+                "choose another cluster.kind"
+            )
+        return f"sbatch is here; {cluster.workers} jobs of {cluster.memory}"
+    from pipeline.compute.distributed import visible_gpus
+
+    return f"{len(visible_gpus(cluster))} GPUs"
+
+
+def _answering(address: str) -> str:
+    place = urlsplit(address if "://" in address else f"tcp://{address}")
+    try:
+        host, port = place.hostname or "", place.port
+    except ValueError:
+        host, port = "", None
+    if not host or port is None:
+        raise ParameterError(
+            f"cluster.address {address!r} names no host and port: give tcp://10.0.0.1:8786 or the like"
+        )
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE).close()
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise ParameterError(
+            f"cluster.address: nothing answers at {address} ({reason}): start a dask scheduler there, or "
+            "look at address and network"
+        ) from None
+    return f"something answers at {address}"

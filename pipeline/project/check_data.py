@@ -1,0 +1,193 @@
+"""Looks at a data set's names, before a run: enough images for what the parameters ask of them?
+
+No image is opened.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from fade.errors import DataError, FadeError, ParameterError
+from pipeline.config.schema import Params
+from pipeline.dataset.selection import check_shots
+from pipeline.project.findings import Finding, ok, problem, warning
+
+NAMED = 5
+"""Categories that one line names, at most."""
+
+
+@dataclass
+class Counts:
+    """How many images of each kind a data set lists.
+
+    Attributes:
+        training, good, defects, masks: by category; test images are good or defects, and masks are
+            those of defects.
+    """
+
+    training: Counter[str] = field(default_factory=Counter)
+    good: Counter[str] = field(default_factory=Counter)
+    defects: Counter[str] = field(default_factory=Counter)
+    masks: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def categories(self) -> list[str]:
+        """All of them, in the order in which they were met."""
+        return list(dict.fromkeys([*self.training, *self.good, *self.defects]))
+
+    @property
+    def tests(self) -> int:
+        """Test images, good or not."""
+        return self.good.total() + self.defects.total()
+
+
+def check_data(params: Params) -> tuple[Counts | None, list[Finding]]:
+    """The images that a run would use, and what of the parameters they do not suffice for.
+
+    Raises:
+        FadeError: the data set cannot be read.
+    """
+    from cache.place import open_path
+    from fade.datasets.leftovers import Account
+    from fade.datasets.read import iterate_dataset
+    from pipeline.dataset.accounting import unused_files, unused_summary, unused_warnings
+    from pipeline.project.watched import check_watched, made_by_a_stage
+
+    dataset = params.dataset
+    counts = Counts()
+    account = Account()
+    try:
+        check_watched(dataset)
+        for record in iterate_dataset(
+            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit, account.note
+        ):
+            account.use(record)
+            if record.split == "train":
+                counts.training[record.category] += 1
+            elif record.is_anomaly:
+                counts.defects[record.category] += 1
+                counts.masks[record.category] += record.mask is not None
+            else:
+                counts.good[record.category] += 1
+    except DataError:
+        if made_by_a_stage(dataset.path):
+            text = f"{dataset.path} is not there yet: `fade run` makes it"
+            return None, [warning("data", text)]
+        raise
+    line = (
+        f"{dataset.path}: {len(counts.categories)} categories, {counts.training.total()} training and "
+        f"{counts.tests} test images (not opened)"
+    )
+    unused = unused_files(dataset, account)
+    found = [ok("data", line)]
+    if unused:
+        found.append(ok("data", unused_summary(unused)))
+    found += [warning("data", text) for text in unused_warnings(dataset, unused)]
+    found += [*_shots(params, counts), *_tests(params, counts)]
+    return counts, [*found, *_thresholds(params, counts), *_overrides(params, counts)]
+
+
+def _shots(params: Params, counts: Counts) -> Iterator[Finding]:
+    shots = params.max_shots if params.needs_vision else 0
+    try:
+        for category in counts.categories if shots else ():
+            check_shots(category, counts.training[category], shots)
+    except FadeError as error:
+        yield problem("shots", error)
+        return
+    if shots:
+        least = min(counts.training[category] for category in counts.categories)
+        yield ok("shots", f"up to {shots}; the smallest category has {least} training images")
+
+
+def _tests(params: Params, counts: Counts) -> Iterator[Finding]:
+    if not counts.tests:
+        if not params.threshold.images or not counts.training:
+            yield problem(
+                "test images",
+                DataError(
+                    f"{params.dataset.path} has no test images and threshold.images is "
+                    f"{params.threshold.images}: nothing would be scored"
+                ),
+            )
+        else:
+            yield warning("test images", "there are none: thresholds alone are made, no metric")
+        return
+    categories = counts.categories
+    reasons = {
+        "no defect images": [c for c in categories if not counts.defects[c]],
+        "no good test images": [c for c in categories if not counts.good[c]],
+    }
+    for reason, names in reasons.items():
+        if names:
+            yield warning(
+                "test images", f"{reason} in {_few(names)}: its image metrics are undefined"
+            )
+    bare = [c for c in categories if counts.defects[c] and not counts.masks[c]]
+    part = [c for c in categories if 0 < counts.masks[c] < counts.defects[c]]
+    if bare:
+        yield warning("masks", f"none in {_few(bare)}: pixel metrics are undefined there")
+    if part:
+        lacking = counts.defects.total() - counts.masks.total()
+        text = (
+            f"{lacking} defect images have none ({_few(part)}): they count for image metrics alone"
+        )
+        yield warning("masks", text)
+    if not bare and not part and counts.defects:
+        yield ok("masks", f"all {counts.defects.total()} defect images have one")
+
+
+def _thresholds(params: Params, counts: Counts) -> Iterator[Finding]:
+    threshold = params.threshold
+    if threshold.source == "labels":
+        unfit = [c for c in counts.categories if not (counts.good[c] and counts.defects[c])]
+        if unfit:
+            text = (
+                f"threshold.source is labels, and {_few(unfit)} lacks good or defect images: there is "
+                "no decision; set it to normal"
+            )
+            yield warning("thresholds", text)
+        else:
+            yield ok("thresholds", "from labels, which is optimistic on the same images")
+        return
+    if not threshold.images:
+        yield warning("thresholds", "threshold.images is 0: there are scores, but no decisions")
+        return
+    none = [c for c in counts.categories if not counts.training[c]]
+    if none:
+        yield warning("thresholds", f"no training images in {_few(none)}: no decisions there")
+    shots = params.max_shots if params.needs_vision else 0
+    full = [c for c in counts.categories if 0 < counts.training[c] <= shots]
+    if full and shots:
+        yield warning(
+            "thresholds",
+            f"the bank of {shots} shots takes all training images of {_few(full)}: each is held against "
+            "the others, which errs on the high side (a single one gives no decision); add good images",
+        )
+    if not none and not full:
+        spare = min(counts.training[c] - shots for c in counts.categories)
+        yield ok(
+            "thresholds", f"from at least {min(spare, threshold.images)} training images a category"
+        )
+
+
+def _overrides(params: Params, counts: Counts) -> Iterator[Finding]:
+    for name in params.text.overrides:
+        if name not in counts.categories:
+            close = get_close_matches(name, counts.categories, n=1, cutoff=0.5)
+            known = f"known: {_few(counts.categories)}"
+            hint = f"did you mean {close[0]}?" if close else known
+            text = f"text.overrides names {name!r}, which is no category of this run ({hint})"
+            # a run of some categories keeps the overrides of others
+            error = ParameterError(text)
+            yield (
+                warning("prompts", text) if params.dataset.categories else problem("prompts", error)
+            )
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} others" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,159 @@
+"""Looks at model, weights, sizes, prompts and classifiers before a run; nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fade.errors import DataError, FadeError, ModelError, ParameterError
+from fade.gem import GemConfig
+from pipeline.config.schema import DEMO_MODEL, Params
+from pipeline.features.hub import Remote, check_remotes, remotes
+from pipeline.features.models import config_of
+from pipeline.project.findings import Finding, ok, problem, warning
+
+
+def check_model(params: Params) -> Iterator[Finding]:
+    """Whether name and weights can be found, without reading them.
+
+    Raises:
+        ModelError: they cannot, or the hub that has them cannot be reached.
+    """
+    from fade.encoder import SEEDED
+
+    name, weights = params.model.name, params.model.pretrained
+    config = config_of(params.model)
+    if config.endswith(".json") and not Path(config).is_file():
+        raise ModelError(f"model.name: no config file at {config}")
+    found = remotes(params.model, config)
+    check_remotes(params.model, found)
+    missing = {remote.repository: None for remote in found if remote.file is None}
+    fetched = [remote for remote in found if remote.leaf == "model.pretrained"]
+    if missing:
+        yield warning("model", f"{name}: the first run downloads {', '.join(missing)}")
+    elif fetched:
+        yield ok("model", f"{name} with {fetched[0].what} ({fetched[0].file})")
+    elif weights == SEEDED:
+        yield warning("model", f"{name} with seeded weights: scores mean nothing, name real ones")
+    elif weights == DEMO_MODEL:
+        yield warning("model", f"{name} with the demo's weights: trained on drawn pictures alone")
+    elif config.startswith("local-dir:") and weights in ("", name):
+        yield ok("model", f"{name} with its own weights")
+    elif Path(weights).is_file():
+        size = Path(weights).stat().st_size
+        if not size:
+            raise ModelError(f"model.pretrained: {weights} is empty: copy the weights again")
+        yield ok("model", f"{name} with {weights} ({size:,} bytes, not read)")
+    else:
+        raise ModelError(
+            f"model.pretrained: {weights!r} is no file here and no tag of {name}: give a "
+            "checkpoint's path, hf-hub:ORG/REPO, or a tag"
+        )
+    yield from _sizes(params, _config(config, found))
+
+
+def patch_and_width(params: Params) -> tuple[int, int] | None:
+    """A model's patch size in pixels and its features' width, by its config; None without one."""
+    config = config_of(params.model)
+    content = _config(config, remotes(params.model, config))
+    vision = content.get("vision_cfg", {})
+    patch, width = vision.get("patch_size"), content.get("embed_dim")
+    return (patch, width) if isinstance(patch, int) and isinstance(width, int) else None
+
+
+def _config(config: str, found: list[Remote]) -> dict[str, Any]:
+    """What open_clip would build: its towers' settings; empty where they are not on this machine."""
+    import open_clip
+
+    file: Path | None = None
+    if config.endswith(".json"):
+        file = Path(config)
+    elif config.startswith("local-dir:"):
+        file = Path(config.removeprefix("local-dir:")) / "open_clip_config.json"
+    elif config.startswith("hf-hub:"):
+        file = next((remote.file for remote in found if remote.what == "the config"), None)
+    else:
+        return open_clip.get_model_config(config) or {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        return dict(content.get("model_cfg", content))
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+        return {}  # loading it says more
+
+
+def _sizes(params: Params, config: dict[str, Any]) -> Iterator[Finding]:
+    vision = config.get("vision_cfg", {})
+    patch, layers = vision.get("patch_size"), vision.get("layers")
+    if not isinstance(patch, int) or not isinstance(layers, int):
+        return
+    features = params.features
+    asked = []
+    if params.needs_language_score:
+        asked.append(("features.classification_size", features.classification_size))
+    if params.needs_language_map or params.needs_vision:
+        asked += [("features.segmentation_sizes", size) for size in features.segmentation_sizes]
+    unfit = [(name, size) for name, size in asked if size < patch or size % patch]
+    for name, size in unfit:
+        low = max(size // patch, 1) * patch
+        yield problem(
+            "sizes",
+            ParameterError(
+                f"{name}: {size} is no multiple of the patch size {patch} of {params.model.name}: use "
+                f"{low} or {low + patch}"
+            ),
+        )
+    try:
+        GemConfig(depth=params.model.gem.depth).first_block(layers)
+    except FadeError as error:
+        yield problem("gem", error)
+    if asked and not unfit:
+        sizes = ", ".join(dict.fromkeys(str(size) for _, size in asked))
+        yield ok("sizes", f"{sizes} pixels are multiples of the patch size {patch}")
+
+
+def check_prompts(params: Params) -> Iterator[Finding]:
+    """Whether prompt files can be read, and hold enough for the classifiers that are named."""
+    from fade.text import least_prompts
+    from pipeline.scoring.texts import ensembles, use_params, uses
+
+    found = uses(params)
+    for use in found:
+        classifier = use_params(params, use).classifier
+        for category in ("", *params.text.overrides):
+            chosen = ensembles(params, use, category)
+            counts = (
+                sum(len(one.normal) for one in chosen), sum(len(one.abnormal) for one in chosen)
+            )  # fmt: skip
+            total, each = least_prompts(classifier)
+            if sum(counts) < total or min(counts) < each:
+                raise DataError(
+                    f"text.{use}.classifier {classifier}: {counts[0]} normal and {counts[1]} abnormal "
+                    f"prompts, it needs at least {total} in all and {each} of each: add prompts or "
+                    "choose another classifier"
+                )
+        if classifier == "xgboost" and find_spec("xgboost") is None:
+            raise ParameterError(
+                f"text.{use}.classifier xgboost needs the package xgboost: "
+                "pip install 'fade-pipeline[xgboost]'"
+            )
+    yield ok("prompts", f"for {' and '.join(found)}" if found else "not needed")
+
+
+def check_index(params: Params) -> Iterator[Finding]:
+    """Whether FAISS knows the index that is named; how many vectors it needs shows when it is built.
+
+    Raises:
+        ParameterError: it does not.
+    """
+    from fade.bank import check_index as check
+
+    if not params.needs_vision or params.vision.index == "flat":
+        return
+    width = patch_and_width(params)
+    check(params.vision.index, width[1] if width else 64)
+    yield ok(
+        "index", f"{params.vision.index} is known to FAISS; whether it fits shows when it is built"
+    )
