@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import sys
 from collections.abc import Sequence
@@ -102,7 +103,10 @@ NewWeights = Annotated[
     str | None, typer.Option("--weights", help="A checkpoint file or an open_clip tag.")
 ]
 Categories = Annotated[
-    str | None, typer.Option("--categories", help="Some of them, with commas between.")
+    str | None,
+    typer.Option(
+        "--categories", help="Some of them, with commas between; in quotes one that holds a comma."
+    ),
 ]
 ExportFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write into.")]
 ExportLayout = Annotated[
@@ -146,13 +150,20 @@ def _named_place(given: str) -> Path:
     return Path(given)
 
 
-def _split(names: str | None) -> list[str] | None:
-    """Names with commas between; spaces around them do not count."""
+def split_names(names: str | None) -> list[str] | None:
+    """Names with commas between; spaces around them do not count, quotes hold a comma."""
     if names is None:
         return None
-    found = [name.strip() for name in names.split(",")]
-    if not all(found):
-        raise ParameterError(f"--categories {names!r} holds an empty name: write a,b,c")
+    try:
+        (found,) = csv.reader([names], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        found = []
+    found = [name.strip() for name in found]
+    if not found or not all(found):
+        raise ParameterError(
+            f"--categories {names!r} is no list of names: write a,b,c, and a name that holds a comma in "
+            "double quotes: 'a,\"b, large\"'"
+        )
     return found
 
 
@@ -285,7 +296,10 @@ def run(
     ] = None,
     categories: Annotated[
         str | None,
-        typer.Option("--categories", help="This time these categories, with commas between."),
+        typer.Option(
+            "--categories",
+            help="This time these categories, with commas between; in quotes one that holds a comma.",
+        ),
     ] = None,
 ) -> None:
     """Run the pipeline of this folder (dvc repro)."""
@@ -634,7 +648,7 @@ def export_maps(
     run = FinishedRun(shots=shots, seed=seed)
     count = export_maps(
         run, folder, form=form.value, layout=layout.value, size=size.value, dtype=dtype.value,
-        categories=_split(categories), force=force,
+        categories=split_names(categories), force=force,
     )  # fmt: skip
     _say_exported(folder, count, "maps", run.trial, as_json)
 
@@ -658,7 +672,7 @@ def export_masks(
 
     run = FinishedRun(shots=shots, seed=seed)
     count = export_masks(
-        run, folder, layout=layout.value, categories=_split(categories), force=force
+        run, folder, layout=layout.value, categories=split_names(categories), force=force
     )
     _say_exported(folder, count, "masks", run.trial, as_json)
 
@@ -868,11 +882,20 @@ def prune(
     _echo(f"{total:,} bytes freed")
 
 
+def at_home(word: str) -> str:
+    """A word of the command line with ~ written out where a shell does not: --data=~/parts, '~/*.png'."""
+    option, equals, value = word.partition("=")
+    if option.startswith("--") and equals:
+        return f"{option}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process; errors become a line and an exit code."""
     end_in_order()
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="fade")
+        given = sys.argv[1:] if arguments is None else arguments
+        app(args=[at_home(word) for word in given], prog_name="fade")
     except Exception as error:
         from pipeline.process.dvc_watchdog import running_dvc
         from pipeline.stage import TRACEBACK, for_people, one_line

@@ -94,6 +94,8 @@ def _explain(error: Any) -> str:
     message = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "bool_type":  # yes and no were booleans in YAML 1.1
         message += " (true or false)"
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        message += ' (put quotes around it as it is written, such as "01")'
     return f"{name}: {message}, not {shown(error['input'])}"
 
 

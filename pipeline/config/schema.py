@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -358,6 +359,25 @@ class Params(Section):
             wanted += [f for f in self.vision_features() if f not in wanted]
         return wanted
 
+    def _paths(self) -> Iterator[tuple[str, str]]:
+        """Leaves that may name a file or folder."""
+        yield "dataset.path", self.dataset.path
+        yield "dataset.watch", self.dataset.watch
+        yield "features.store", self.features.store or ""
+        yield "model.name", self.model.name
+        yield "model.pretrained", self.model.pretrained
+        used: list[tuple[str, Prompts | None]] = [
+            ("text.classification.prompts", self.text.classification.prompts),
+            ("text.segmentation.prompts", self.text.segmentation.prompts),
+        ]
+        for category, override in self.text.overrides.items():
+            used.append((f"text.overrides.{category}.classification", override.classification))
+            used.append((f"text.overrides.{category}.segmentation", override.segmentation))
+        for name, prompts in used:
+            for prompt in prompts or ():
+                if isinstance(prompt, str):
+                    yield name, prompt
+
     def check(self) -> None:
         """Refuse combinations that contradict each other.
 
@@ -387,8 +407,8 @@ class Params(Section):
         if self.model.pretrained == DEMO_MODEL != self.model.name:
             raise ParameterError(
                 f"model.pretrained is {DEMO_MODEL}, and those weights fit model.name {DEMO_MODEL} "
-                f"alone, not {self.model.name}: set both, as `fade new DIR --weights {DEMO_MODEL}` does, or "
-                f"name weights of {self.model.name}"
+                f"alone, not {self.model.name}: set both, as `fade new DIR --weights {DEMO_MODEL}` "
+                f"does, or name weights of {self.model.name}"
             )
         if "://" in self.dataset.watch:
             raise ParameterError(
@@ -409,6 +429,12 @@ class Params(Section):
                 raise ParameterError(
                     f"{name} is {shown(place)}, and DVC would put a parameter in for ${{...}}: write "
                     "the path out"
+                )
+        for name, place in self._paths():
+            if (whole := os.path.expanduser(place)) != place:
+                raise ParameterError(
+                    f"{name} is {shown(place)}, and neither DVC nor this program puts your home folder in "
+                    f"for ~ there: write {whole}"
                 )
         if self.cluster.kind == "address" and not self.cluster.address:
             raise ParameterError(

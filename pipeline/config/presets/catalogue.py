@@ -7,6 +7,7 @@ examples of FADE's official implementation (arXiv 2409.00556).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -195,7 +196,11 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
     Raises:
         ParameterError: the parameters are refused, naming which.
     """
-    given = {"dataset.path": data, "model.pretrained": weights}
+    home = os.path.expanduser
+    given = {
+        "dataset.path": home(data) if data else data,
+        "model.pretrained": home(weights) if weights else weights,
+    }
     if data is not None:
         place = Path(data).expanduser()
         detected = detect_format(place) if "://" not in data and place.exists() else None

@@ -24,7 +24,7 @@ from cache.store import Store
 from fade import __version__
 from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import stage as runner
-from pipeline.cli.main import main
+from pipeline.cli.main import at_home, main, split_names
 from pipeline.config.load import load_params
 from pipeline.process import run_dvc
 from pipeline.project import dvc as repro
@@ -665,3 +665,26 @@ def test_a_stage_that_ends_well_leaves_none(project: Fade, monkeypatch: pytest.M
         runner.run_stage("stages.select")
     assert ended.value.code == 0
     assert not Path("left").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [("a", ["a"]), ("a, b", ["a", "b"]), ('a,"b, large"', ["a", "b, large"]), (' "x,y" ', ["x,y"])],
+)
+def test_categories_on_the_command_line(given: str, names: list[str]) -> None:
+    assert split_names(given) == names
+
+
+@pytest.mark.parametrize("given", ["", ",", "a,,b", '"a', '"a"b', "a\nb"])
+def test_categories_that_are_no_list(given: str) -> None:
+    with pytest.raises(ParameterError, match="double quotes"):
+        split_names(given)
+
+
+def test_the_home_folder_is_put_in_where_a_shell_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["new", "~/p", "--data=~/parts", "--data", "~/parts", "~/new/*.png", "a~b", "--x=a=~/b"]
+    assert [at_home(word) for word in words] == [
+        "new", "/home/me/p", "--data=/home/me/parts", "--data", "/home/me/parts", "/home/me/new/*.png",
+        "a~b", "--x=a=~/b",
+    ]  # fmt: skip

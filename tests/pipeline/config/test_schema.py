@@ -53,6 +53,20 @@ def test_the_shipped_file_is_valid() -> None:
         ({"dataset__path": "a/${x}"}, ("dataset.path is 'a/${x}'", "write the path out")),
         ({"dataset__watch": "a${dataset.format}b"}, ("dataset.watch", "write the path out")),
         ({"features__store": "${HOME}/store"}, ("features.store", "write the path out")),
+        ({"dataset__path": "~/parts"}, ("dataset.path is '~/parts'", "write /home/me/parts")),
+        ({"dataset__watch": "~/list.csv"}, ("dataset.watch", "write /home/me/list.csv")),
+        ({"features__store": "~/store"}, ("features.store", "write /home/me/store")),
+        ({"model__name": "~/m.json"}, ("model.name", "write /home/me/m.json")),
+        ({"model__pretrained": "~/w.pt"}, ("model.pretrained", "write /home/me/w.pt")),
+        (
+            {"text__segmentation__prompts": ["~/p.json"]},
+            ("text.segmentation.prompts", "/home/me/p.json"),
+        ),
+        (
+            {"text__overrides": {"a": {"classification": ["~/p.json"]}}},
+            ("text.overrides.a.classification", "/home/me/p.json"),
+        ),
+        ({"dataset__categories": [1]}, ("dataset.categories.0", 'such as "01"')),
         ({"fusion__segmentation_mode": "all"}, ("fusion.segmentation_mode", "'all'")),
         (
             {"fusion__segmentation_mode": "none", "fusion__classification_mode": "none"},
@@ -80,7 +94,10 @@ def test_the_shipped_file_is_valid() -> None:
         ({"model": None}, ("model",)),
     ],
 )
-def test_refused(leaves: dict[str, Any], clues: tuple[str, ...]) -> None:
+def test_refused(
+    leaves: dict[str, Any], clues: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
     with pytest.raises(ParameterError) as caught:
         parse_params(changed(DEFAULT, **leaves))
     message = str(caught.value)

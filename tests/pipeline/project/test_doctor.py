@@ -67,7 +67,11 @@ def test_all_is_well(tmp_path: Path, content: dict[str, Any]) -> None:
         ("sizes", {"features__classification_size": 100}, "problem", 2, "use 96 or 112"),
         ("sizes", {"features__segmentation_sizes": [96, 101]}, "problem", 2, "segmentation_sizes: 101"),
         ("gem", {"model__gem__depth": 40}, "problem", 2, "model.gem.depth is 40"),
-        ("prompts", {"text__overrides": {"plaet": {}}, "dataset__categories": None}, "problem", 2, "did you mean plate?"),
+        (
+            "prompts",
+            {"text__overrides": {"plaet": {}}, "dataset__categories": None},
+            "problem", 2, "did you mean plate?",
+        ),
         (
             "prompts",
             {
