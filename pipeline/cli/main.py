@@ -104,9 +104,7 @@ NewWeights = Annotated[
 ]
 Categories = Annotated[
     str | None,
-    typer.Option(
-        "--categories", help="Some of them, with commas between; in quotes one that holds a comma."
-    ),
+    typer.Option("--categories", help="Some of them: a,b,c; quotes hold a comma."),
 ]
 ExportFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write into.")]
 ExportLayout = Annotated[
@@ -155,7 +153,7 @@ def split_names(names: str | None) -> list[str] | None:
     if names is None:
         return None
     try:
-        (found,) = csv.reader([names], skipinitialspace=True, strict=True)
+        (found,) = csv.reader([names.strip()], skipinitialspace=True, strict=True)
     except (csv.Error, ValueError):
         found = []
     found = [name.strip() for name in found]
@@ -298,7 +296,7 @@ def run(
         str | None,
         typer.Option(
             "--categories",
-            help="This time these categories, with commas between; in quotes one that holds a comma.",
+            help="This time these categories: a,b,c; quotes hold a comma.",
         ),
     ] = None,
 ) -> None:

@@ -384,6 +384,12 @@ class Params(Section):
         Raises:
             ParameterError: with what to change.
         """
+        for name, place in self._paths():
+            if (whole := os.path.expanduser(place)) != place:
+                raise ParameterError(
+                    f"{name} is {shown(place)}, and neither DVC nor this program puts your home folder "
+                    f"in for ~ there: write {whole}"
+                )
         fusion = self.fusion
         if fusion.classification_mode == fusion.segmentation_mode == "none":
             raise ParameterError(
@@ -429,12 +435,6 @@ class Params(Section):
                 raise ParameterError(
                     f"{name} is {shown(place)}, and DVC would put a parameter in for ${{...}}: write "
                     "the path out"
-                )
-        for name, place in self._paths():
-            if (whole := os.path.expanduser(place)) != place:
-                raise ParameterError(
-                    f"{name} is {shown(place)}, and neither DVC nor this program puts your home folder in "
-                    f"for ~ there: write {whole}"
                 )
         if self.cluster.kind == "address" and not self.cluster.address:
             raise ParameterError(
