@@ -69,7 +69,7 @@ def _cluster(cluster: ClusterParams) -> str:
                 "choose another cluster.kind"
             )
         return f"sbatch is here; {cluster.workers} jobs of {cluster.memory}"
-    from pipeline.compute.distributed import visible_gpus
+    from pipeline.compute.launch import visible_gpus
 
     return f"{len(visible_gpus(cluster))} GPUs"
 
