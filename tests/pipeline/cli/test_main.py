@@ -24,7 +24,8 @@ from cache.store import Store
 from fade import __version__
 from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import stage as runner
-from pipeline.cli.main import at_home, main, split_names
+from pipeline.cli.main import at_home, main
+from pipeline.cli.options import split_names
 from pipeline.config.load import load_params
 from pipeline.process import run_dvc
 from pipeline.project import dvc as repro

@@ -1,0 +1,166 @@
+"""Options and answers that the commands of ``fade`` share."""
+
+from __future__ import annotations
+
+import csv
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fade.errors import ParameterError, plain
+
+
+class TableFormat(StrEnum):
+    """What ``fade table`` writes."""
+
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+class MapFormat(StrEnum):
+    """What ``fade export maps`` writes."""
+
+    TIFF = "tiff"
+    PNG = "png"
+
+
+class Layout(StrEnum):
+    """How ``fade export`` names files."""
+
+    MVTEC = "mvtec"
+    DATASET = "dataset"
+
+
+class MapSize(StrEnum):
+    """At which size ``fade export maps`` writes."""
+
+    IMAGE = "image"
+    MAP = "map"
+
+
+class FloatType(StrEnum):
+    """The numbers in TIFF files."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+
+
+Images = Annotated[list[str], typer.Argument(help="Files, folders, or globs in quotes.")]
+
+
+Category = Annotated[
+    str | None, typer.Option("--category", help="Their category; not needed if there is one.")
+]
+
+
+BundleFile = Annotated[
+    Path | None, typer.Option("--bundle", help="A bundle; default: the run of this folder.")
+]
+
+
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Checkpoint file for a bundle without weights.")
+]
+
+
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the model that a bundle names, if it is not here.")
+]
+
+
+Shots = Annotated[int | None, typer.Option("--shots", help="Which trial; default: most shots.")]
+
+
+Seed = Annotated[int | None, typer.Option("--seed", help="Which trial; default: smallest seed.")]
+
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="Its name, see fade presets; default: demo.")
+]
+
+
+Data = Annotated[str | None, typer.Option("--data", help="Where the data set is.")]
+
+
+NewWeights = Annotated[
+    str | None, typer.Option("--weights", help="A checkpoint file or an open_clip tag.")
+]
+
+
+Categories = Annotated[
+    str | None,
+    typer.Option("--categories", help="Some of them: a,b,c; quotes hold a comma."),
+]
+
+
+ExportFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write into.")]
+
+
+ExportLayout = Annotated[
+    Layout,
+    typer.Option("--layout", help="category/test/defect/name, or the data set's own folders."),
+]
+
+
+ExportForce = Annotated[
+    bool, typer.Option("--force", help="Write even if the folder is not empty.")
+]
+
+
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="A metric, e.g. full_image_aupr; may be repeated."),
+]
+
+
+StorePlace = Annotated[
+    str | None,
+    typer.Option("--store", help="The store's folder or URL; default: that of params.yaml."),
+]
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print a line; names in it may hold line breaks and what steers a terminal."""
+    typer.echo(plain(line), err=err)
+
+
+def echo_text(text: str) -> None:
+    """Print lines whose names were made plain already, but for what steers a terminal."""
+    for line in text.removesuffix("\n").split("\n"):
+        echo(line)
+
+
+def write_json(content: Any) -> None:
+    """Print JSON, as `--json` asks for it."""
+    from pipeline.stage import json_text
+
+    typer.echo(json_text(content, indent=1))
+
+
+def named_place(given: str) -> Path:
+    """A place to write to; an empty one, as of an unset variable, would be this folder."""
+    if not given:
+        raise ParameterError("--out is empty: name a place to write to")
+    return Path(given)
+
+
+def split_names(names: str | None) -> list[str] | None:
+    """Names with commas between; spaces around them do not count, quotes hold a comma."""
+    if names is None:
+        return None
+    try:
+        (found,) = csv.reader([names.strip()], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        found = []
+    found = [name.strip() for name in found]
+    if not found or not all(found):
+        raise ParameterError(
+            f"--categories {names!r} is no list of names: write a,b,c, and a name that holds a comma in "
+            "double quotes: 'a,\"b, large\"'"
+        )
+    return found

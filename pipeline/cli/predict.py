@@ -1,0 +1,204 @@
+"""Commands for new images: predict, bundle, show."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fade.errors import ParameterError
+from pipeline.cli.app import app
+from pipeline.cli.options import (
+    BundleFile,
+    Category,
+    Download,
+    Images,
+    Json,
+    Seed,
+    Shots,
+    Weights,
+    echo,
+    echo_text,
+    named_place,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from pipeline.inference.predictor import Predictor
+
+ANOMALOUS = 10
+"""Exit code of ``fade predict`` when an image is anomalous."""
+
+
+def _predictor(
+    bundle: Path | None, weights: Path | None, download: bool, shots: int | None, seed: int | None
+) -> Predictor:
+    from pipeline.inference.predictor import Predictor
+
+    if bundle is None:
+        if weights is not None:
+            raise ParameterError("--weights goes with --bundle: a run has its own in params.yaml")
+        if download:
+            raise ParameterError("--download goes with --bundle: a run has its model already")
+        return Predictor.from_run(shots=shots, seed=seed)
+    if shots is not None or seed is not None:
+        raise ParameterError("--shots and --seed go with runs: a bundle holds one trial")
+    return Predictor.from_bundle(bundle, weights=weights, download=download)
+
+
+@app.command(epilog="Example: fade predict new/*.png --category cable --out predictions")
+def predict(
+    images: Images,
+    category: Category = None,
+    bundle: BundleFile = None,
+    weights: Weights = None,
+    download: Download = False,
+    shots: Shots = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            parser=named_place,
+            metavar="<path>",
+            help="Folder for tables, heat maps and masks.",
+        ),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Whether --out gets PNG files.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
+) -> None:
+    """Score new images with a finished run or a bundle."""
+    from pipeline.artefacts.catalogue import prepare_folder
+    from pipeline.inference.output import (
+        check_problems,
+        choose_category,
+        find_images,
+        others_line,
+        predict_each,
+        record,
+        score_line,
+        summary_line,
+        threshold_line,
+        write_predictions,
+    )  # fmt: skip
+    from pipeline.process.progress import Progress
+    from pipeline.stage import json_text
+
+    others: list[str] = []
+    found = find_images(images, out, others)
+    if others:
+        echo(others_line(others), err=True)
+    if out is not None:
+        prepare_folder(out)  # before the model is loaded
+    predictor = _predictor(bundle, weights, download, shots, seed)
+    category = choose_category(predictor, category)
+    threshold = predictor.material.thresholds[category]
+    echo(threshold_line(threshold), err=True)
+    if threshold.warning:
+        echo(f"warning: {category}: {threshold.warning}", err=True)
+    problems: list[str] = []
+    keep = out is not None and pictures
+    predictions = predict_each(predictor, found, category, problems, keep=keep)
+    if out is not None:
+        predictions = write_predictions(predictions, out, pictures=pictures)
+    counts = {True: 0, False: 0, None: 0}
+    # on a terminal the lines show how far it is
+    quiet = 0 if sys.stdout.isatty() else len(found)
+    with Progress(quiet, "predict", say=lambda line: echo(line, err=True)) as progress:
+        for prediction in predictions:
+            counts[prediction.decision] += 1
+            echo(json_text(record(prediction)) if as_json else score_line(prediction))
+            if quiet:
+                progress.advance()
+    echo(summary_line(counts[True], counts[False], counts[None], len(problems)), err=True)
+    check_problems(problems, sum(counts.values()))
+    if counts[True]:
+        raise typer.Exit(ANOMALOUS)
+
+
+@app.command(epilog="Example: fade bundle cable.fade --with-weights")
+def bundle(
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    category: Annotated[
+        list[str] | None,
+        typer.Option("--category", help="One to take along; may be repeated; default: all."),
+    ] = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    with_weights: Annotated[
+        bool, typer.Option("--with-weights", help="Take the model's weights along.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write one file to predict with on another machine."""
+    from pipeline.inference.bundle import write_bundle
+    from pipeline.inference.run import FinishedRun
+
+    run = FinishedRun(shots=shots, seed=seed)
+    categories = write_bundle(run, path, with_weights=with_weights, categories=category)
+    if as_json:
+        write_json(
+            {
+                "bundle": str(path), "categories": list(categories), "shots": run.trial.shots,
+                "seed": run.trial.seed, "weights": with_weights, "bytes": path.stat().st_size,
+            }
+        )  # fmt: skip
+        return
+    echo(
+        f"{path}: {len(categories)} categories, {run.trial.shots} shots, seed {run.trial.seed}, "
+        f"{path.stat().st_size:,} bytes"
+    )
+
+
+@app.command(epilog="Example: fade show new/007.png --category cable --out why.png")
+def show(
+    image: Annotated[str, typer.Argument(help="The image.")],
+    category: Category = None,
+    bundle: BundleFile = None,
+    weights: Weights = None,
+    download: Download = False,
+    shots: Shots = None,
+    seed: Seed = None,
+    level: Annotated[
+        int | None,
+        typer.Option("--level", min=0, max=255, help="In place of the pixel threshold."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", parser=named_place, metavar="<path>", help="A PNG file, with numbered boxes."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Explain one image.
+
+    Its regions, for each the nearest normal patch, and the prompts most like it.
+    """
+    from pipeline.inference.output import (
+        check_picture_file,
+        choose_category,
+        draw_explanation,
+        explanation_json,
+        explanation_text,
+        write_png,
+    )  # fmt: skip
+
+    if not image:
+        raise ParameterError("the image's name is empty: give a file")
+    if out is not None:
+        check_picture_file(out)  # before the model is loaded
+    predictor = _predictor(bundle, weights, download, shots, seed)
+    prediction, regions = predictor.explain(
+        image, choose_category(predictor, category), level=level
+    )
+    if as_json:
+        write_json(explanation_json(prediction, regions))
+    else:
+        echo_text(explanation_text(prediction, regions))
+    if out is not None:
+        write_png(draw_explanation(prediction, regions), out)

@@ -1,0 +1,149 @@
+"""Commands that read what a run left: tables, comparisons, maps and masks as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fade.errors import ParameterError
+from pipeline.cli.app import app, export_app
+from pipeline.cli.options import (
+    Categories,
+    ExportFolder,
+    ExportForce,
+    ExportLayout,
+    FloatType,
+    Json,
+    Layout,
+    MapFormat,
+    MapSize,
+    Metrics,
+    Seed,
+    Shots,
+    TableFormat,
+    echo,
+    echo_text,
+    split_names,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from fade.types import Trial
+
+
+@app.command(epilog="Example: fade compare ../before/results results")
+def compare(
+    a: Annotated[Path, typer.Argument(help="A results or project folder.")],
+    b: Annotated[Path, typer.Argument(help="Another one.")],
+    metric: Metrics = None,
+    as_json: Json = False,
+) -> None:
+    """Set the metrics of two runs side by side."""
+    from pipeline.report.comparison import compare as compare_runs
+    from pipeline.report.comparison import comparison_json, comparison_markdown
+    from pipeline.report.paper_table import DEFAULT_METRICS, read_summary
+
+    differences = compare_runs(read_summary(a), read_summary(b), metric or DEFAULT_METRICS)
+    if as_json:
+        write_json(comparison_json(differences))
+    else:
+        echo_text(comparison_markdown(differences, str(a), str(b)))
+
+
+@app.command(epilog="Example: fade table --format latex --metric full_pixel_auroc > table.tex")
+def table(
+    results: Annotated[Path, typer.Argument(help="A results or project folder.")] = Path("results"),
+    form: Annotated[
+        TableFormat | None, typer.Option("--format", help="For which reader; default: markdown.")
+    ] = None,
+    metric: Metrics = None,
+    as_json: Json = False,
+) -> None:
+    """Print the results as a paper does.
+
+    Categories by shots, in percent.
+    """
+    from pipeline.report.paper_table import (
+        DEFAULT_METRICS,
+        latex_table,
+        markdown_table,
+        read_summary,
+        table_json,
+    )
+
+    if as_json:
+        if form is not None:
+            raise ParameterError("--json and --format exclude each other: give one of them")
+        write_json(table_json(read_summary(results), metric or DEFAULT_METRICS))
+        return
+    render = latex_table if form is TableFormat.LATEX else markdown_table
+    echo_text(render(read_summary(results), metric or DEFAULT_METRICS))
+
+
+@export_app.command("maps", epilog="Example: fade export maps anomaly_images --dtype float16")
+def export_maps(
+    folder: ExportFolder,
+    form: Annotated[
+        MapFormat, typer.Option("--format", help="tiff: numbers as they are; png: 256 levels.")
+    ] = MapFormat.TIFF,
+    layout: ExportLayout = Layout.MVTEC,
+    size: Annotated[
+        MapSize, typer.Option("--size", help="As large as the image, or as the map is.")
+    ] = MapSize.IMAGE,
+    dtype: Annotated[FloatType, typer.Option("--dtype", help="Of tiff files.")] = (
+        FloatType.FLOAT32
+    ),
+    categories: Categories = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    force: ExportForce = False,
+    as_json: Json = False,
+) -> None:
+    """Write the anomaly maps of the test images.
+
+    A file for each image. TIFF files hold numbers that are neither quantised nor clipped.
+    """
+    from pipeline.inference.exports import export_maps
+    from pipeline.inference.run import FinishedRun
+
+    run = FinishedRun(shots=shots, seed=seed)
+    count = export_maps(
+        run, folder, form=form.value, layout=layout.value, size=size.value, dtype=dtype.value,
+        categories=split_names(categories), force=force,
+    )  # fmt: skip
+    _say_exported(folder, count, "maps", run.trial, as_json)
+
+
+@export_app.command("masks", epilog="Example: fade export masks anomaly_images_thresholded")
+def export_masks(
+    folder: ExportFolder,
+    layout: ExportLayout = Layout.MVTEC,
+    categories: Categories = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    force: ExportForce = False,
+    as_json: Json = False,
+) -> None:
+    """Write what is above the pixel threshold.
+
+    255 on 0, a PNG file for each test image, at its size.
+    """
+    from pipeline.inference.exports import export_masks
+    from pipeline.inference.run import FinishedRun
+
+    run = FinishedRun(shots=shots, seed=seed)
+    count = export_masks(
+        run, folder, layout=layout.value, categories=split_names(categories), force=force
+    )
+    _say_exported(folder, count, "masks", run.trial, as_json)
+
+
+def _say_exported(folder: Path, count: int, what: str, trial: Trial, as_json: bool) -> None:
+    if as_json:
+        write_json(
+            {"folder": str(folder), "files": count, "shots": trial.shots, "seed": trial.seed}
+        )
+    else:
+        echo(f"{folder}: {count} {what} of {trial.shots} shots, seed {trial.seed}")
