@@ -112,8 +112,6 @@ def make_demo(folder: Path, environment: dict[str, str]) -> None:
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "activate").write_text("")
-    (folder / ".gitignore").open("a").write(
-        "/bin/\n/parts/\n/new/\n/before/\n/inspection/\n/.cache/\n"
-    )
+    (folder / ".gitignore").open("a").write("/bin/\n/parts/\n/new/\n/before/\n/.cache/\n")
     run = shell("git add . && git commit -qm start && fade run", folder, environment)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,16 +149,20 @@ def named_place(given: str) -> Path:
     return Path(given)
 
 
+_NAME = re.compile(
+    r'\s*(?:"(?P<quoted>[^"]*[^"\s][^"]*)"|(?P<plain>[^,"\s][^,]*?))\s*(?P<end>,|\Z)', re.S
+)
+
+
 def split_names(names: str | None) -> list[str] | None:
-    """Names with commas between; spaces around them do not count, quotes hold a comma."""
+    """Names with commas between; spaces around them do not count, double quotes hold a comma."""
     if names is None:
         return None
-    try:
-        (found,) = csv.reader([names.strip()], skipinitialspace=True, strict=True)
-    except (csv.Error, ValueError):
-        found = []
-    found = [name.strip() for name in found]
-    if not found or not all(found):
+    found, place, more = [], 0, True
+    while more and (match := _NAME.match(names, place)):
+        found.append(match["quoted"] or match["plain"])
+        place, more = match.end(), match["end"] == ","
+    if more:
         raise ParameterError(
             f"--categories {names!r} is no list of names: write a,b,c, and a name that holds a comma in "
             "double quotes: 'a,\"b, large\"'"

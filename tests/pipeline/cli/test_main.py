@@ -670,13 +670,19 @@ def test_a_stage_that_ends_well_leaves_none(project: Fade, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("given", "names"),
-    [("a", ["a"]), ("a, b", ["a", "b"]), ('a,"b, large"', ["a", "b, large"]), (' "x,y" ', ["x,y"])],
-)
+    [
+        ("a", ["a"]),
+        ("a, b", ["a", "b"]),
+        ('a,"b, large"', ["a", "b, large"]),
+        (' "x,y" ', ["x,y"]),
+        ("a\nb", ["a\nb"]),
+    ],
+)  # fmt: skip
 def test_categories_on_the_command_line(given: str, names: list[str]) -> None:
     assert split_names(given) == names
 
 
-@pytest.mark.parametrize("given", ["", ",", "a,,b", '"a', '"a"b', "a\nb"])
+@pytest.mark.parametrize("given", ["", ",", "a,,b", '"a', '"a"b', "a,", '""'])
 def test_categories_that_are_no_list(given: str) -> None:
     with pytest.raises(ParameterError, match="double quotes"):
         split_names(given)
