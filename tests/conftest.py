@@ -27,6 +27,7 @@ settings.load_profile("fade")
 
 
 SLOW = (
+    "test_docs",
     "test_dvc_repro",
     "test_urls",
     "test_kill",

@@ -912,6 +912,12 @@ CASES = (
     Case("a key twice in params.yaml", REFUSED[2], "dataset is given twice", yaml_file(
         lambda text: text + "\ndataset: {}\n"
     )),
+    Case("~ for the home folder in params.yaml", REFUSED[2], "for ~ there: write /", yaml_file(
+        lambda text: text.replace("data/demo", "~/parts")
+    )),
+    Case("weights fade-demo with another model", REFUSED[2], "fit model.name fade-demo alone", yaml_file(
+        lambda text: text.replace("name: fade-demo", "name: ViT-B-16")
+    )),
     Case("`no` for true or false", REFUSED[2], "valid boolean (true or false), not 'no'", yaml_file(
         lambda text: text.replace("keep: true", "keep: no")
     )),
