@@ -66,7 +66,8 @@ def test_the_shipped_file_is_valid() -> None:
             {"text__overrides": {"a": {"classification": ["~/p.json"]}}},
             ("text.overrides.a.classification", "/home/me/p.json"),
         ),
-        ({"dataset__categories": [1]}, ("dataset.categories.0", 'such as "01"')),
+        ({"dataset__categories": [1]}, ("dataset.categories", '"01"')),
+        ({"text__template": 1}, ("text.template", 'such as "01"')),
         ({"fusion__segmentation_mode": "all"}, ("fusion.segmentation_mode", "'all'")),
         (
             {"fusion__segmentation_mode": "none", "fusion__classification_mode": "none"},
