@@ -105,16 +105,6 @@ class DatasetParams(Section):
                 )
         return value
 
-    @field_validator("path", "watch")
-    @classmethod
-    def _whole(cls, value: str) -> str:
-        """Neither DVC nor the stages know whose home ``~`` is."""
-        if value.startswith("~"):
-            raise ValueError(
-                f"~ is not read as your home folder: write {os.path.expanduser(value)}"
-            )
-        return value
-
 
 class GemParams(Section):
     """How the gem stream is computed, see :class:`fade.gem.GemConfig`."""
@@ -386,10 +376,7 @@ class Params(Section):
         """
         for name, place in self._paths():
             if (whole := os.path.expanduser(place)) != place:
-                raise ParameterError(
-                    f"{name} is {shown(place)}, and neither DVC nor this program puts your home folder "
-                    f"in for ~ there: write {whole}"
-                )
+                raise ParameterError(f"{name}: ~ is not read as your home folder: write {whole}")
         fusion = self.fusion
         if fusion.classification_mode == fusion.segmentation_mode == "none":
             raise ParameterError(

@@ -53,7 +53,7 @@ def test_the_shipped_file_is_valid() -> None:
         ({"dataset__path": "a/${x}"}, ("dataset.path is 'a/${x}'", "write the path out")),
         ({"dataset__watch": "a${dataset.format}b"}, ("dataset.watch", "write the path out")),
         ({"features__store": "${HOME}/store"}, ("features.store", "write the path out")),
-        ({"dataset__path": "~/parts"}, ("dataset.path is '~/parts'", "write /home/me/parts")),
+        ({"dataset__path": "~/parts"}, ("dataset.path: ~ is not read", "write /home/me/parts")),
         ({"dataset__watch": "~/list.csv"}, ("dataset.watch", "write /home/me/list.csv")),
         ({"features__store": "~/store"}, ("features.store", "write /home/me/store")),
         ({"model__name": "~/m.json"}, ("model.name", "write /home/me/m.json")),
