@@ -912,7 +912,7 @@ CASES = (
     Case("a key twice in params.yaml", REFUSED[2], "dataset is given twice", yaml_file(
         lambda text: text + "\ndataset: {}\n"
     )),
-    Case("~ for the home folder in params.yaml", REFUSED[2], "~ is not read as your home folder", yaml_file(
+    Case("~ for the home folder in params.yaml", REFUSED[2], "~ is not read as your home", yaml_file(
         lambda text: text.replace("data/demo", "~/parts")
     )),
     Case("weights fade-demo with another model", REFUSED[2], "fit model.name fade-demo alone", yaml_file(
