@@ -95,7 +95,7 @@ class Remarks:
             )
         if several:
             yield f"{len(several)} masks are given to more than one image: {told(several)}"
-        yield from _unlabelled_side(self._kinds)
+        yield from _without_good(self._kinds)
         for found, what in (
             (self._empty, "defect images have a mask without a defect pixel"),
             (self._filled, "good images have a mask with defect pixels, which is not used"),
@@ -168,14 +168,11 @@ def misnamed_folders(root: DataPath, categories: Sequence[str]) -> Iterator[str]
         )
 
 
-def _unlabelled_side(tests: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    """A line for each category whose test images are all good or all defects."""
+def _without_good(tests: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """A line for each category with several kinds of test images, none of which is good."""
     for category, kinds in tests.items():
-        good = [kind for kind in kinds if kind == GOOD]
-        if kinds and len(good) in (0, len(kinds)):
-            lacks = "no defect" if good else "not one good"
-            names = ", ".join(map(repr, list(kinds)[:10]))
+        if len(kinds) > 1 and GOOD not in kinds:
             yield (
-                f"{category}: {lacks} test image, so that image metrics are undefined; labels are "
-                f"{names}" + ("" if good else " (if one of them means good, rename it to good)")
+                f"{category}: no test image is labelled good, so that image metrics are undefined; if "
+                f"one of {', '.join(map(repr, list(kinds)[:10]))} means good, rename it to good"
             )

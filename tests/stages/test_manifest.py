@@ -14,7 +14,7 @@ from PIL import Image
 
 from cache.layout import content_key
 from fade.errors import DataError
-from pipeline.artefacts.catalogue import CATEGORIES, MANIFEST
+from pipeline.artefacts.catalogue import CATEGORIES, MANIFEST, SKIPPED
 from pipeline.artefacts.tables import read_json, read_table
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
@@ -97,3 +97,23 @@ def test_images_that_come_while_it_runs(
         run_stages(tmp_path / "project", params, "manifest")
     monkeypatch.setattr(stages.manifest, "table_writer", real)
     run_stages(tmp_path / "project", params, "manifest")
+
+
+def test_labels_of_which_none_is_good(params: dict[str, Any], tmp_path: Path) -> None:
+    """One of them may mean good in words that nobody knows here; deeper masks and others are counted."""
+    folder = tmp_path / "part"
+    for name in ("train/good/0", "test/gut/0", "test/crack/0", "ground_truth/crack/x/0"):
+        (folder / name).parent.mkdir(parents=True)
+        Image.new("RGB", (4, 4), (len(name), 0, 0)).save(folder / f"{name}.png")
+    (folder / "readme.txt").touch()
+    own = changed(
+        params, dataset__format="folder", dataset__path=str(folder), dataset__categories=None
+    )
+    said = read_json(run_stages(tmp_path / "run", own, "manifest") / SKIPPED.path)
+    found = [line for line in said["warnings"] if "training images too" not in line]
+    assert "part: no test image is labelled good" in found[0]
+    assert "'crack', 'gut' means good" in found[0]
+    assert "1 masks belong to no image: ground_truth/crack/x/0.png" in found[1]
+    assert [(row["folder"], row["count"]) for row in said["unused"]] == [
+        ("", 1), ("ground_truth/crack/x", 1)
+    ]  # fmt: skip
