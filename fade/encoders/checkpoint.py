@@ -1,0 +1,86 @@
+"""Weight files for models of timm: read without running code, brought into timm's names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from fade.encoder import _load_checkpoint
+from fade.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    State = Mapping[str, Tensor]
+
+LITE_STEM = "_conv_stem.weight"
+"""First entry of EfficientNet-Lite's weights as lukemelas' EfficientNet-PyTorch names them."""
+
+
+def load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
+    """Fill a timm model from safetensors or a plain state dict; all weights, and no others.
+
+    Files of the official repositories (DINOv2, DINOv3) and of timm are understood, whatever
+    classifier they carry.
+
+    Args:
+        model: built without a classifier.
+        file: the weights.
+        label: what the file was chosen by, for messages.
+
+    Raises:
+        ModelError: the file is damaged, could run code, is quantised or was made for another model.
+    """
+    try:
+        _load_checkpoint(cast("nn.Module", _AsOpenClip(model)), file, label)
+    except ModelError as error:
+        raise ModelError(str(error).replace("model.name", "vision.encoder")) from None
+
+
+class _AsOpenClip:
+    """A timm model as open_clip's reader of checkpoints sees one of its own."""
+
+    logit_bias = None
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> Any:
+        return self._model.register_load_state_dict_pre_hook(hook)
+
+    def load_state_dict(self, state: dict[str, Tensor], strict: bool = True) -> Any:
+        return self._model.load_state_dict(_in_names_of(self._model, state), strict=strict)
+
+
+def _in_names_of(model: Any, state: State) -> dict[str, Tensor]:
+    """Weights under the names of a model, a classifier that it was built without left out."""
+    if LITE_STEM in state:
+        return _by_order(model, state)
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    found = dict(state if convert is None else convert(dict(state), model))
+    own = set(model.state_dict())
+    classifiers = model.pretrained_cfg.get("classifier") or ()
+    for head in (classifiers,) if isinstance(classifiers, str) else classifiers:
+        for name in (f"{head}.weight", f"{head}.bias"):
+            if name not in own:
+                found.pop(name, None)
+    return found
+
+
+def _by_order(model: Any, state: State) -> dict[str, Tensor]:
+    """Weights of EfficientNet-Lite under timm's names: both list the same layers in the same order."""
+    given = [(name, value) for name, value in state.items() if not name.startswith("_fc.")]
+    own = model.state_dict()
+    for (name, value), (target, like) in zip(given, own.items(), strict=False):
+        if name.rpartition(".")[2] != target.rpartition(".")[2] or value.shape != like.shape:
+            raise RuntimeError(
+                f"Error(s) in loading state_dict: {name} {tuple(value.shape)} stands where the model "
+                f"has {target} {tuple(like.shape)}"
+            )
+    if len(given) != len(own):
+        raise RuntimeError(
+            f"Error(s) in loading state_dict: {len(given)} entries, the model has {len(own)}"
+        )
+    return {target: value for target, (_, value) in zip(own, given, strict=True)}

@@ -1,0 +1,28 @@
+"""Linear layers that compute in half precision inside a network that stays in float32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def halve_linear_layers(module: nn.Module, dtype: torch.dtype) -> None:
+    """Let each linear layer of a module take its input and weights in ``dtype``, in place.
+
+    What it returns is of ``dtype``, too: attention and activations follow, while sums with a float32
+    residual stream and layer norms of it stay in float32.
+    """
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Half(nn.Linear):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return F.linear(tokens.to(dtype), self.weight, self.bias)
+
+    for layer in module.modules():
+        if type(layer) is nn.Linear:
+            layer.to(dtype)
+            layer.__class__ = Half

@@ -1,0 +1,147 @@
+"""Convolutional networks of timm: feature levels, each with a grid of its own.
+
+Source: Roth et al., PatchCore, CVPR 2022, arXiv 2106.08265, section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fade.aspect import Shape
+from fade.encoder import Precision
+from fade.encoders.protocol import Output, checked_grid, checked_layers
+from fade.encoders.tower import VERSION, Tower
+from fade.errors import ModelError, ParameterError
+from fade.types import Token
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TimmCNN(Tower):
+    """A network of timm with ``forward_intermediates``: ResNet, EfficientNet, ConvNeXt and others.
+
+    Level 0 is the finest; for most networks level n has cells of ``2 ** (n + 1)`` pixels.
+
+    Attributes:
+        depth: number of levels.
+        strides: pixels a side of one cell of each level.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        name: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        precision: Precision = "fp32",
+        device: str = "cpu",
+    ) -> None:
+        import torch
+
+        super().__init__(model, name=name, mean=mean, std=std, precision=precision, device=device)
+        levels = _levels(model, name)
+        self.strides = tuple(int(level["reduction"]) for level in levels)
+        self._widths = tuple(int(level["num_chs"]) for level in levels)
+        self.depth = len(levels)
+        self._model = self._model.to(self._dtype, memory_format=torch.channels_last)
+
+    @staticmethod
+    def check(model: nn.Module, name: str) -> None:
+        """Refuse models that give no feature levels (ModelError)."""
+        _levels(model, name)
+
+    def output(
+        self, layers: Collection[int], *, norm: bool = False, token: Token = "patch"
+    ) -> Output:
+        """The output of one level.
+
+        Raises:
+            ParameterError: there is no such level, several are to be averaged, or a norm is asked for.
+        """
+        found = checked_layers(layers, self.depth, self.name, "level")
+        if len(found) > 1:
+            raise ParameterError(
+                f"levels {list(found)} of {self.name} have grids of their own and cannot be averaged: "
+                "let views.layers join or keep them apart"
+            )
+        if norm:
+            raise ParameterError(f"{self.name} has no final layer norm: take levels without it")
+        return Output(found, norm, token)
+
+    def stride(self, output: Output) -> int:
+        """Pixels a side of one cell of a level."""
+        return self.strides[output.layers[0]]
+
+    def dim(self, output: Output) -> int:
+        """Channels of a level."""
+        return self._widths[output.layers[0]]
+
+    def grid(self, pixels: Shape, output: Output) -> Shape:
+        """(rows, columns) of a level for images of (height, width) pixels.
+
+        Raises:
+            ParameterError: a side is no multiple of the level's stride.
+        """
+        return checked_grid(pixels, self.stride(output), self.name)
+
+    def describe(self, output: Output, pixels: Shape) -> dict[str, Any]:
+        """All that an output's numbers depend on, besides the image."""
+        return {
+            "kind": "timm-cnn",
+            "version": VERSION,
+            "weights": self.digest,
+            "precision": self.precision,
+            "grid": list(self.grid(pixels, output)),
+            "level": output.layers[0],
+            "token": output.token,
+        }
+
+    def encode(self, pixels: np.ndarray, outputs: Collection[Output]) -> dict[Output, np.ndarray]:
+        """Raw features of a batch.
+
+        Args:
+            pixels: (B, H, W, 3) uint8 RGB, H and W multiples of the strides asked for.
+            outputs: what is wanted; levels behind the last one are not computed.
+
+        Returns:
+            For each output float32, (B, rows, columns, dim) for patches, (B, dim), their mean, for
+            ``cls``.
+
+        Raises:
+            ParameterError: other shapes or types of pixels.
+        """
+        import torch
+
+        levels = sorted({output.layers[0] for output in outputs})
+        with torch.inference_mode():
+            images = self._images(pixels)
+            for output in outputs:
+                self.grid((images.shape[2], images.shape[3]), output)
+            images = images.to(self._dtype, memory_format=torch.channels_last)
+            maps = self._model.forward_intermediates(
+                images, indices=levels, intermediates_only=True, stop_early=True
+            )
+            found = {}
+            for output in outputs:
+                level = maps[levels.index(output.layers[0])].float().permute(0, 2, 3, 1)
+                level = level.mean(dim=(1, 2)) if output.token == "cls" else level.contiguous()
+                found[output] = level.cpu().numpy()
+        return found
+
+
+def _levels(model: Any, name: str) -> list[dict[str, Any]]:
+    """What timm says of each level of a network, the finest first."""
+    forward = getattr(model, "forward_intermediates", None)
+    if forward is None or "stop_early" not in signature(forward).parameters:
+        raise ModelError(
+            f"vision.encoder: {name} ({type(model).__name__}) gives no feature levels: choose a "
+            "network such as wide_resnet50_2.tv_in1k or tf_efficientnet_lite0.in1k"
+        )
+    info = model.feature_info
+    return list(info.info if hasattr(info, "info") else info)

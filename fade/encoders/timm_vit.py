@@ -1,0 +1,233 @@
+"""Vision transformers of timm: DINOv2, with registers, DINOv3 with rotary positions, SigLIP, DeiT.
+
+Sources: Oquab et al., DINOv2, arXiv 2304.07193; Darcet et al., registers, arXiv 2309.16588; Siméoni
+et al., DINOv3, arXiv 2508.10104.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fade.aspect import Shape
+from fade.encoder import Precision
+from fade.encoders.half import halve_linear_layers
+from fade.encoders.protocol import Output, checked_grid, checked_layers
+from fade.encoders.tower import VERSION, Tower
+from fade.errors import ModelError, ParameterError
+from fade.types import Token
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class TimmViT(Tower):
+    """A ``VisionTransformer`` or ``Eva`` of timm that takes images of any size.
+
+    Residual streams and layer norms stay in float32; linear layers and attention run in
+    ``precision``.
+
+    Attributes:
+        patch_size: pixels a side of one patch.
+        native_size: pixels a side of the images that the model was made for.
+        depth: number of blocks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        name: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        precision: Precision = "fp32",
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(model, name=name, mean=mean, std=std, precision=precision, device=device)
+        embed = self._model.patch_embed
+        self.patch_size = int(embed.patch_size[0])
+        self._native: Shape = tuple(embed.grid_size)
+        self.native_size = self._native[0] * self.patch_size
+        self.depth = len(self._model.blocks)
+        self._width = int(self._model.embed_dim)
+        self._prefix = int(self._model.num_prefix_tokens)
+        self._positions: dict[Shape, tuple[Tensor | None, Any]] = {}
+        for block in self._model.blocks:
+            if hasattr(block.attn, "fused_attn"):
+                block.attn.fused_attn = True
+        if precision != "fp32":
+            halve_linear_layers(self._model.blocks, self._dtype)
+
+    @staticmethod
+    def check(model: nn.Module, name: str) -> None:
+        """Refuse models whose tokens do not stay one grid of square patches (ModelError)."""
+        _require_plain(model, name)
+
+    def output(
+        self, layers: Collection[int], *, norm: bool = False, token: Token = "patch"
+    ) -> Output:
+        """The output of these blocks, their mean where there are several.
+
+        Raises:
+            ParameterError: there is no such block, or no final norm to apply.
+        """
+        from torch import nn
+
+        found = checked_layers(layers, self.depth, self.name, "block")
+        if norm and isinstance(self._model.norm, nn.Identity):
+            raise ParameterError(
+                f"{self.name} has no layer norm behind its last block that patches go through: "
+                "take blocks before the norm"
+            )
+        return Output(found, norm, token)
+
+    def stride(self, output: Output) -> int:
+        """Pixels a side of one patch."""
+        return self.patch_size
+
+    def dim(self, output: Output) -> int:
+        """Width of the transformer."""
+        return self._width
+
+    def grid(self, pixels: Shape, output: Output) -> Shape:
+        """(rows, columns) of patches of an image of (height, width) pixels.
+
+        Raises:
+            ParameterError: a side is no multiple of the patch size.
+        """
+        return checked_grid(pixels, self.patch_size, self.name)
+
+    def describe(self, output: Output, pixels: Shape) -> dict[str, Any]:
+        """All that an output's numbers depend on, besides the image."""
+        return {
+            "kind": "timm-vit",
+            "version": VERSION,
+            "weights": self.digest,
+            "precision": self.precision,
+            "grid": list(self.grid(pixels, output)),
+            "blocks": list(output.layers),
+            "norm": output.norm,
+            "token": output.token,
+        }
+
+    def encode(self, pixels: np.ndarray, outputs: Collection[Output]) -> dict[Output, np.ndarray]:
+        """Raw tokens of a batch, class and register tokens left out of the patches.
+
+        Args:
+            pixels: (B, H, W, 3) uint8 RGB, H and W multiples of the patch size.
+            outputs: what is wanted; blocks behind the last one are not computed.
+
+        Returns:
+            For each output float32, (B, rows, columns, dim) for patches, (B, dim) for ``cls``.
+
+        Raises:
+            ParameterError: other shapes or types of pixels.
+        """
+        import torch
+
+        with torch.inference_mode():
+            images = self._images(pixels)
+            grid = checked_grid(images.shape[2:], self.patch_size, self.name)
+            wanted = {layer for output in outputs for layer in output.layers}
+            blocks = self._run(images, grid, wanted)
+            return {output: self._read(blocks, output, grid) for output in outputs}
+
+    def _run(self, images: Tensor, grid: Shape, wanted: set[int]) -> dict[int, Tensor]:
+        """Tokens (B, prefix + patches, width) behind each wanted block."""
+        model = self._model
+        tokens, rope = self._embed(images, grid)
+        tokens = model.norm_pre(tokens)
+        found = {}
+        for index, block in enumerate(model.blocks[: max(wanted, default=-1) + 1]):
+            if rope is None:
+                tokens = block(tokens)
+            else:
+                tokens = block(tokens, rope=rope[index] if self._model.rope_mixed else rope)
+            if index in wanted:
+                found[index] = tokens
+        return found
+
+    def _read(self, blocks: dict[int, Tensor], output: Output, grid: Shape) -> np.ndarray:
+        """An output from the tokens of the blocks."""
+        import torch
+
+        parts = [blocks[layer] for layer in output.layers]
+        if output.norm:
+            parts = [self._model.norm(part) for part in parts]
+        tokens = parts[0] if len(parts) == 1 else torch.stack(parts).mean(dim=0)
+        patches = tokens[:, self._prefix :]
+        if output.token == "patch":
+            found = patches.unflatten(1, grid)
+        elif getattr(self._model, "cls_token", None) is not None:
+            found = tokens[:, 0]
+        else:
+            found = patches.mean(dim=1)
+        return found.float().cpu().numpy()
+
+    def _embed(self, images: Tensor, grid: Shape) -> tuple[Tensor, Any]:
+        """Tokens with positions, (B, prefix + patches, width), and rotary positions or None."""
+        import torch
+        from torch.nn import functional as F
+
+        model = self._model
+        proj = model.patch_embed.proj
+        if images.device.type == "cuda":
+            # as a product: convolutions take TF32 there, which leaves 10 of float32's 23 bits
+            columns = F.unfold(images, self.patch_size, stride=self.patch_size).transpose(1, 2)
+            patches = F.linear(columns, proj.weight.flatten(1), proj.bias)
+        else:
+            patches = proj(images).flatten(2).transpose(1, 2)
+        patches = model.patch_embed.norm(patches)
+        position, rope = self._position(grid)
+        prefix = [
+            token.expand(len(patches), -1, -1)
+            for token in (getattr(model, "cls_token", None), getattr(model, "reg_token", None))
+            if token is not None
+        ]
+        if position is not None and model.no_embed_class:
+            patches = patches + position
+        tokens = torch.cat([*prefix, patches], dim=1) if prefix else patches
+        if position is not None and not model.no_embed_class:
+            tokens = tokens + position
+        return tokens, rope
+
+    def _position(self, grid: Shape) -> tuple[Tensor | None, Any]:
+        """Position embedding of a grid and rotary positions, computed once for each grid."""
+        from timm.layers import resample_abs_pos_embed
+
+        if grid not in self._positions:
+            model = self._model
+            position, rope = model.pos_embed, getattr(model, "rope", None)
+            if position is not None and grid != self._native:
+                prefix = 0 if model.no_embed_class else self._prefix
+                position = resample_abs_pos_embed(
+                    position, list(grid), list(self._native), num_prefix_tokens=prefix
+                )
+            rotary = None if rope is None else rope.get_embed(shape=list(grid))
+            self._positions[grid] = position, rotary
+        return self._positions[grid]
+
+
+def _require_plain(model: Any, name: str) -> None:
+    """Refuse transformers whose tokens do not stay one grid of square patches."""
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
+    reason = None
+    if type(model) not in (VisionTransformer, Eva):
+        reason = f"it is a {type(model).__name__}"
+    else:
+        embed = model.patch_embed
+        if not hasattr(embed, "proj") or not hasattr(embed, "grid_size"):
+            reason = "its patches are not cut by one convolution"
+        elif embed.patch_size[0] != embed.patch_size[1]:
+            reason = "its patches are not square"
+        elif not model.dynamic_img_size and embed.grid_size[0] != embed.grid_size[1]:
+            reason = "its native grid is not square"
+    if reason:
+        raise ModelError(
+            f"vision.encoder: {name} is no plain vision transformer ({reason}): choose one such as "
+            "vit_small_patch14_dinov2.lvd142m or vit_small_patch16_dinov3.lvd1689m"
+        )

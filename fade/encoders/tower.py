@@ -1,0 +1,69 @@
+"""What transformers and convolutional networks of timm share: pixels in, precision, address."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fade.encoder import Precision, _digest_state
+from fade.encoders.protocol import checked_pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+VERSION = 1
+"""Raised by hand when the code of this package gives other numbers; part of every address."""
+
+
+class Tower:
+    """A timm model on a device, in float32, with what its images need.
+
+    Attributes:
+        name: what people chose it by.
+        mean, std: of the channels, after pixels are divided by 255.
+        digest: hash of weights, architecture, mean and standard deviation.
+        precision: of matrix products or convolutions; the rest stays in float32.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        name: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        precision: Precision = "fp32",
+        device: str = "cpu",
+    ) -> None:
+        import torch
+
+        model.eval().requires_grad_(False)
+        self.name, self.mean, self.std = name, mean, std
+        self.precision, self.device = precision, device
+        text = f"{_digest_state(model.state_dict().items())} {_architecture(model)} {mean} {std}"
+        self.digest = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            precision
+        ]
+        self._model: Any = model.to(device)
+        self._mean, self._std = (
+            torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)
+        )
+
+    def _images(self, pixels: np.ndarray) -> Tensor:
+        """(B, 3, H, W) float32 on the device, mean and standard deviation taken out."""
+        import torch
+
+        images = torch.from_numpy(checked_pixels(pixels)).to(self.device)
+        images = images.permute(0, 3, 1, 2).float().div_(255)
+        return images.sub_(self._mean).div_(self._std)
+
+
+def _architecture(model: nn.Module) -> list[str]:
+    """Kinds and settings of all modules: weights alone do not say how many heads there are."""
+    return [
+        f"{name} {type(module).__name__} {module.extra_repr()} {getattr(module, 'num_heads', '')}"
+        for name, module in model.named_modules()
+    ]

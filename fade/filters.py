@@ -1,0 +1,120 @@
+"""Filters: a finished map at evaluation size from the scores of an image's patches."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from fade.aspect import Shape
+from fade.errors import ParameterError
+
+Resize = Literal["bilinear", "corners", "nearest"]
+Border = Literal["symmetric", "reflect"]
+
+TRUNCATE = 4.0
+"""A Gaussian ends after so many sigmas."""
+LARGEST_SIGMA = 100.0
+
+
+def resize_scores(scores: np.ndarray, shape: Shape, method: Resize = "bilinear") -> np.ndarray:
+    """Patch scores at the size of an image.
+
+    Args:
+        scores: (rows, columns) floats.
+        shape: (height, width) in pixels.
+        method: ``bilinear`` with half-pixel centres; ``corners``, bilinear with the outer centres on
+            the outer pixels (MuSc); ``nearest`` (PatchCore).
+
+    Returns:
+        (height, width) float32.
+
+    Raises:
+        ParameterError: an unknown method.
+    """
+    import cv2
+
+    values = np.ascontiguousarray(scores, np.float32)
+    height, width = shape
+    if method == "bilinear":
+        return cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    if method == "nearest":
+        rows, columns = (
+            np.arange(target) * source // target
+            for source, target in zip(values.shape, shape, strict=True)
+        )
+        return values[np.ix_(rows, columns)]
+    if method == "corners":
+        for axis, target in enumerate(shape):
+            values = _aligned(values, target, axis)
+        return values
+    raise ParameterError(f"maps are resized by {', '.join(get_args(Resize))}, not by {method!r}")
+
+
+def _aligned(values: np.ndarray, target: int, axis: int) -> np.ndarray:
+    """Linear interpolation of one axis whose ends stay where they are."""
+    source = values.shape[axis]
+    place = np.linspace(0, source - 1, target) if target > 1 else np.zeros(1)
+    low = np.minimum(np.floor(place).astype(int), max(source - 2, 0))
+    high = np.minimum(low + 1, source - 1)
+    weight = (place - low).astype(np.float32)
+    weight = weight[:, None] if axis == 0 else weight[None]
+    return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
+
+
+def check_sigma(sigma: float) -> None:
+    """Refuse a sigma below 0, or one that takes minutes for each map (ParameterError)."""
+    if not 0 <= sigma <= LARGEST_SIGMA:
+        raise ParameterError(
+            f"the Gaussian filter's sigma is 0, for none, to {LARGEST_SIGMA:g} pixels, not {sigma:g}"
+        )
+
+
+def gaussian(values: np.ndarray, sigma: float, border: Border = "symmetric") -> np.ndarray:
+    """A map smoothed by a Gaussian that ends after ``int(4 sigma + 0.5)`` pixels.
+
+    Args:
+        values: (H, W) floats.
+        sigma: in pixels of the map; 0 for none.
+        border: ``symmetric`` repeats the edge (AnomalyDINO and PatchCore: scipy's filter), ``reflect``
+            does not (SuperADD).
+
+    Returns:
+        (H, W) float32.
+
+    Raises:
+        ParameterError: sigma is out of range.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    check_sigma(sigma)
+    values = np.asarray(values, np.float32)
+    if not sigma:
+        return values
+    mode = {"symmetric": "reflect", "reflect": "mirror"}[border]
+    return gaussian_filter(values, sigma, mode=mode, truncate=TRUNCATE)
+
+
+def gaussian_small(values: np.ndarray, sigma: float, kernel: int = 3) -> np.ndarray:
+    """A map smoothed by a kernel that is cut to ``kernel`` x ``kernel`` pixels (SubspaceAD).
+
+    Args:
+        values: (H, W) floats.
+        sigma: of the Gaussian in pixels; 0 for none.
+        kernel: odd.
+
+    Returns:
+        (H, W) float32.
+
+    Raises:
+        ParameterError: sigma is out of range, or an even kernel.
+    """
+    import cv2
+
+    check_sigma(sigma)
+    if kernel < 1 or kernel % 2 == 0:
+        raise ParameterError(
+            f"a kernel of {kernel} pixels has no centre: use 3, 5 or another odd one"
+        )
+    values = np.ascontiguousarray(values, np.float32)
+    return cv2.GaussianBlur(values, (kernel, kernel), sigma) if sigma else values

@@ -1,0 +1,151 @@
+"""Distance of patches to the nearest normal ones: PatchCore, AnomalyDINO, SuperADD and FADE.
+
+References stay apart, so that a sweep over shots and seeds compares each with each image once.
+Sources: Roth et al., PatchCore, CVPR 2022, arXiv 2106.08265, equation 6; Damm et al., AnomalyDINO,
+WACV 2025, arXiv 2405.14529, equation 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fade.bank import similarity_to_references
+from fade.errors import DataError, ParameterError
+from fade.views import Metric
+
+PRODUCTS = 1 << 22
+"""Distances that exist at a time: enough for full speed, 16 MB."""
+
+
+def nearest_in_references(
+    queries: np.ndarray, bank: np.ndarray, patches: int, *, k: int = 1, metric: Metric = "cosine"
+) -> np.ndarray:
+    """Distances of each patch to the ``k`` nearest patches of each reference; exact.
+
+    Args:
+        queries: (q, dim) float32; of unit length for ``cosine``.
+        bank: (references x patches, dim) float32, one reference after the other.
+        patches: of one reference, those of its transforms included.
+        k: how many.
+        metric: ``cosine`` is 1 - cosine, ``euclidean`` the length of the difference.
+
+    Returns:
+        (references, q, k) float32, ascending along the last axis.
+
+    Raises:
+        ParameterError: ``k`` is below 1 or over the patches of a reference.
+        DataError: the bank holds no whole references.
+    """
+    check_neighbours(k, patches)
+    if not patches or len(bank) % patches or not len(bank):
+        raise DataError(f"a bank of {len(bank)} vectors holds no references of {patches} patches")
+    if metric == "cosine" and k == 1:
+        similarity = similarity_to_references(queries, bank, patches)
+        return np.maximum(1 - similarity, 0)[..., None]
+    groups = bank.reshape(-1, patches, bank.shape[1])
+    found = np.empty((len(groups), len(queries), k), np.float32)
+    rows = max(1, PRODUCTS // patches)
+    for number, group in enumerate(groups):
+        squares = np.einsum("ij,ij->i", group, group) if metric == "euclidean" else None
+        for start in range(0, len(queries), rows):
+            block = queries[start : start + rows]
+            found[number, start : start + rows] = _nearest(block, group, squares, k)
+    return found
+
+
+def check_neighbours(k: int, patches: int) -> None:
+    """Refuse a number of neighbours that no reference has (ParameterError)."""
+    if not 1 <= k <= patches:
+        raise ParameterError(
+            f"the nearest {k} of {patches} patches: choose 1 to {patches} neighbours"
+        )
+
+
+def _nearest(
+    queries: np.ndarray, group: np.ndarray, squares: np.ndarray | None, k: int
+) -> np.ndarray:
+    """(q, k) ascending distances to one group; ``squares`` of its vectors for Euclidean ones."""
+    products = queries @ group.T
+    if squares is not None:
+        products -= 0.5 * squares  # ranks as the distance does
+    best = products.argmax(axis=1)[:, None] if k == 1 else np.argpartition(products, -k)[:, -k:]
+    if squares is None:
+        distances = np.maximum(1 - np.take_along_axis(products, best, axis=1), 0)
+    else:
+        distances = _exact(queries, group, best)
+    return np.sort(distances, axis=1)
+
+
+def _exact(queries: np.ndarray, group: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Euclidean distances by the difference: a product of long vectors loses those of near ones."""
+    found = np.empty(chosen.shape, np.float32)
+    for column in range(chosen.shape[1]):
+        difference = queries - group[chosen[:, column]]
+        found[:, column] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    return found
+
+
+def mean_of_nearest(distances: np.ndarray) -> np.ndarray:
+    """The mean of the ``k`` smallest distances over all references: the score of each patch.
+
+    Args:
+        distances: (references, q, k) of :func:`nearest_in_references`, of a trial's references.
+
+    Returns:
+        (q,) float32.
+    """
+    k = distances.shape[2]
+    together = distances.transpose(1, 0, 2).reshape(distances.shape[1], -1)
+    if k == 1:
+        return together.min(axis=1)
+    return np.partition(together, k - 1, axis=1)[:, :k].mean(axis=1)
+
+
+def nearest_in_place(
+    queries: np.ndarray, bank: np.ndarray, radius: int, *, metric: Metric = "cosine"
+) -> np.ndarray:
+    """Distances to the nearest patch at about the same place: for objects that always lie alike.
+
+    Args:
+        queries: (rows, columns, dim) float32; of unit length for ``cosine``.
+        bank: (references, copies, rows, columns, dim), copies being transforms of a reference.
+        radius: patches may differ by so many rows and columns.
+        metric: as in :func:`nearest_in_references`.
+
+    Returns:
+        (references, rows x columns) float32.
+
+    Raises:
+        ParameterError: a negative radius.
+        DataError: grids differ, as those of turned rectangles do.
+    """
+    if radius < 0:
+        raise ParameterError(f"patches within {radius} cells: a radius is 0 or more")
+    rows, columns, dim = queries.shape
+    references, copies = bank.shape[:2]
+    if bank.shape[2:] != queries.shape:
+        raise DataError(
+            f"patches of {rows} x {columns} are compared by place with {bank.shape[2]} x "
+            f"{bank.shape[3]}: all grids must be the same"
+        )
+    found = np.empty((references, rows, columns), np.float32)
+    column = np.arange(columns)
+    apart = np.abs(column[:, None] - column[None]) > radius
+    for row in range(rows):
+        near = bank[:, :, max(0, row - radius) : row + radius + 1]
+        height = near.shape[2]
+        for number, group in enumerate(near):
+            flat = group.reshape(-1, dim)
+            ranks = queries[row] @ flat.T
+            if metric == "euclidean":
+                ranks -= 0.5 * np.einsum("ij,ij->i", flat, flat)
+            ranks.reshape(columns, copies * height, columns)[
+                np.broadcast_to(apart[:, None], (columns, copies * height, columns))
+            ] = -np.inf
+            chosen = ranks.argmax(axis=1)[:, None]
+            if metric == "euclidean":
+                found[number, row] = _exact(queries[row], flat, chosen)[:, 0]
+            else:
+                best = np.take_along_axis(ranks, chosen, axis=1)[:, 0]
+                found[number, row] = np.maximum(1 - best, 0)
+    return found.reshape(references, -1)

@@ -1,0 +1,121 @@
+"""Transforms of reference images, which put further normal patches into a bank.
+
+Sources: AnomalyDINO (arXiv 2405.14529), section 3: rotations; SubspaceAD (arXiv 2602.23013): random
+rotations; SuperADD (arXiv 2605.14808): brightness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from fade.errors import ParameterError
+
+Kind = Literal["none", "rotate", "turn", "mirror", "flip", "brightness"]
+
+VERSION = 1
+"""Raised by hand when a transform gives other pixels; part of every address of a transformed image."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Transform:
+    """One transform of an image, applied before it is resized.
+
+    Attributes:
+        kind: ``rotate`` by any angle with reflected borders; ``turn`` by quarters; ``mirror`` left to
+            right, then turn; ``flip`` upside down (0) or left to right (1); ``brightness`` times a
+            factor; ``none``.
+        value: degrees, axis or factor.
+    """
+
+    kind: Kind = "none"
+    value: float = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ParameterError(f"transform {self.kind!r} is none of {', '.join(get_args(Kind))}")
+        if self.kind in ("turn", "mirror") and self.value % 90:
+            raise ParameterError(f"{self.kind} by {self.value:g} degrees: use 0, 90, 180 or 270")
+        if self.kind == "flip" and self.value not in (0, 1):
+            raise ParameterError(f"flip of axis {self.value:g}: use 0 (upside down) or 1")
+        if self.kind == "brightness" and not 0 < self.value <= 10:
+            raise ParameterError(
+                f"brightness times {self.value:g}: use a factor over 0, at most 10"
+            )
+
+    @property
+    def label(self) -> str:
+        """What stands in an address and in names, e.g. ``rotate-45``."""
+        return "none" if self.kind == "none" else f"{self.kind}-{self.value:g}"
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """The transformed image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (H, W, 3) uint8, or (W, H, 3) after a turn by 90 or 270 degrees.
+        """
+        if self.kind == "rotate":
+            return rotate(image, self.value)
+        if self.kind == "turn":
+            return np.ascontiguousarray(np.rot90(image, int(self.value) // 90))
+        if self.kind == "mirror":
+            return np.ascontiguousarray(np.rot90(image[:, ::-1], int(self.value) // 90))
+        if self.kind == "flip":
+            return np.ascontiguousarray(np.flip(image, int(self.value)))
+        if self.kind == "brightness":
+            return np.rint(image * np.float64(self.value)).clip(0, 255).astype(np.uint8)
+        return image
+
+
+NONE = Transform()
+
+
+def rotations(count: int = 8) -> list[Transform]:
+    """Rotations by equal steps, the unrotated image first: 0, 45, ..., 315 degrees."""
+    if not 1 <= count <= 360:
+        raise ParameterError(f"{count} rotations: use 1 to 360")
+    return [NONE, *(Transform("rotate", 360 * i / count) for i in range(1, count))]
+
+
+def random_rotations(count: int, seed: int, most: int = 345) -> list[Transform]:
+    """The image itself and rotations by whole degrees from 0 to ``most``, drawn with a seed."""
+    angles = np.random.default_rng(seed).integers(0, most + 1, count)
+    return [NONE, *(Transform("rotate", int(angle)) for angle in angles)]
+
+
+def turns_and_mirrors() -> list[Transform]:
+    """The eight symmetries of the square: four turns of the image and four of its mirror image."""
+    turned = [Transform("turn", angle) for angle in (90, 180, 270)]
+    return [NONE, *turned, *(Transform("mirror", angle) for angle in (0, 90, 180, 270))]
+
+
+def flips() -> list[Transform]:
+    """The image, upside down, and left to right."""
+    return [NONE, Transform("flip", 0), Transform("flip", 1)]
+
+
+def brightness(low: float = 0.8, high: float = 1.2, count: int = 5) -> list[Transform]:
+    """Factors on the pixels, evenly from ``low`` to ``high``; 1 is the image itself."""
+    factors = np.linspace(low, high, count).round(6).tolist()
+    return [NONE if factor == 1 else Transform("brightness", factor) for factor in factors]
+
+
+def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
+    """Rotate counter-clockwise about (W / 2, H / 2); bilinear, borders mirrored without the edge.
+
+    Args:
+        image: (H, W, 3) uint8.
+        degrees: any.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    return cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
