@@ -76,6 +76,7 @@ def _line(radius: int, angle: float) -> np.ndarray:
     import cv2
 
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    ends = [(round(radius - x), round(radius - y)), (round(radius + x), round(radius + y))]
+    start = round(radius - x), round(radius - y)
+    end = round(radius + x), round(radius + y)
     kernel = np.zeros((2 * radius + 1,) * 2, np.uint8)
-    return cv2.line(kernel, *ends, color=1, thickness=2)
+    return cv2.line(kernel, start, end, color=1, thickness=2)

@@ -215,7 +215,7 @@ def join_layers(parts: Sequence[np.ndarray], join: Join) -> np.ndarray:
     widths = {part.shape[-1] for part in resized}
     if len(widths) > 1:
         raise DataError(f"layers of width {sorted(widths)} have no mean: join them concatenated")
-    return np.mean(resized, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(resized, axis=0, dtype=np.float32))
 
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:

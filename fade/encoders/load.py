@@ -173,6 +173,8 @@ def _read_config(folder: Path) -> tuple[str, Mapping[str, Any], Mapping[str, Any
 
 def _config(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
     """The parts of a config.json of timm that say what to build."""
+    if not isinstance(config, Mapping):
+        raise TypeError("it holds no object")
     facts = dict(config.get("pretrained_cfg") or {})
     return str(config["architecture"]), dict(config.get("model_args") or {}), facts
 

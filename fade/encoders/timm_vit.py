@@ -129,7 +129,7 @@ class TimmViT(Tower):
 
         with torch.inference_mode():
             images = self._images(pixels)
-            grid = checked_grid(images.shape[2:], self.patch_size, self.name)
+            grid = checked_grid((images.shape[2], images.shape[3]), self.patch_size, self.name)
             wanted = {layer for output in outputs for layer in output.layers}
             blocks = self._run(images, grid, wanted)
             return {output: self._read(blocks, output, grid) for output in outputs}

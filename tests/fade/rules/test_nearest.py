@@ -1,0 +1,91 @@
+"""Nearest patches against all distances by the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fade.errors import DataError, ParameterError
+from fade.rules.nearest import mean_of_nearest, nearest_in_place, nearest_in_references
+from fade.views import Metric, unit_length
+
+METRICS: list[Metric] = ["cosine", "euclidean"]
+
+
+def vectors(*shape: int, seed: int = 0, metric: Metric = "euclidean") -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return unit_length(values) if metric == "cosine" else values
+
+
+def distances(queries: np.ndarray, bank: np.ndarray, metric: Metric) -> np.ndarray:
+    wide, others = queries.astype(np.float64), bank.astype(np.float64)
+    if metric == "cosine":
+        return 1 - wide @ others.T
+    return np.linalg.norm(wide[:, None] - others, axis=-1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 2, 6])
+def test_each_reference_apart(metric: Metric, k: int) -> None:
+    queries, bank = vectors(30, 8, metric=metric), vectors(3 * 6, 8, seed=1, metric=metric)
+    found = nearest_in_references(queries, bank, 6, k=k, metric=metric)
+    assert found.shape == (3, 30, k)
+    for number in range(3):
+        part = distances(queries, bank[6 * number : 6 * number + 6], metric)
+        np.testing.assert_allclose(
+            found[number], np.sort(part, axis=1)[:, :k], rtol=1e-5, atol=1e-6
+        )
+    together = np.sort(distances(queries, bank, metric), axis=1)[:, :k].mean(axis=1)
+    np.testing.assert_allclose(mean_of_nearest(found), together, rtol=1e-5, atol=1e-6)
+
+
+def test_long_vectors_that_are_near_keep_their_distance() -> None:
+    """Products of vectors of length 1,000 are off by more than these distances."""
+    bank = 1000 + vectors(20, 8, seed=1)
+    queries = bank + np.float32(0.001) * vectors(20, 8, seed=2)
+    found = nearest_in_references(queries, bank, 20, metric="euclidean")[0, :, 0]
+    expected = np.linalg.norm(queries.astype(np.float64) - bank, axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@given(st.integers(0, 6), st.sampled_from(METRICS), st.integers(1, 2))
+def test_patches_at_about_the_same_place(radius: int, metric: Metric, copies: int) -> None:
+    rows, columns = 4, 5
+    queries = vectors(rows, columns, 3, metric=metric)
+    bank = vectors(2, copies, rows, columns, 3, seed=1, metric=metric)
+    found = nearest_in_place(queries, bank, radius, metric=metric).reshape(2, rows, columns)
+    for reference in range(2):
+        for row in range(rows):
+            for column in range(columns):
+                near = bank[
+                    reference,
+                    :,
+                    max(0, row - radius) : row + radius + 1,
+                    max(0, column - radius) : column + radius + 1,
+                ].reshape(-1, 3)
+                expected = distances(queries[row, column][None], near, metric).min()
+                assert found[reference, row, column] == pytest.approx(expected, abs=2e-6)
+
+
+def test_grids_must_be_the_same_for_places() -> None:
+    with pytest.raises(DataError, match="all grids must be the same"):
+        nearest_in_place(vectors(4, 5, 3), vectors(1, 1, 5, 4, 3), 1)
+
+
+def test_a_negative_radius() -> None:
+    with pytest.raises(ParameterError, match="within -1 cells"):
+        nearest_in_place(vectors(4, 5, 3), vectors(1, 1, 4, 5, 3), -1)
+
+
+@pytest.mark.parametrize("k", [0, 7])
+def test_neighbours_that_no_reference_has(k: int) -> None:
+    with pytest.raises(ParameterError, match="choose 1 to 6"):
+        nearest_in_references(vectors(3, 8), vectors(12, 8), 6, k=k)
+
+
+@pytest.mark.parametrize(("bank", "patches"), [(0, 6), (13, 6)])
+def test_banks_that_hold_no_whole_references(bank: int, patches: int) -> None:
+    with pytest.raises(DataError, match="holds no references"):
+        nearest_in_references(vectors(3, 8), vectors(bank, 8), patches)

@@ -1,0 +1,110 @@
+"""Filters of maps against torch's and scipy's own."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
+
+from fade.closing import closed_mask
+from fade.errors import ParameterError
+from fade.filters import gaussian, gaussian_small, resize_scores
+from fade.foreground import foreground
+
+SCORES = np.random.default_rng(0).random((6, 9)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("bilinear", {"mode": "bilinear", "align_corners": False}),
+        ("corners", {"mode": "bilinear", "align_corners": True}),
+        ("nearest", {"mode": "nearest"}),
+    ],
+)
+def test_maps_are_resized_as_torch_does(method: str, options: dict[str, object]) -> None:
+    tensor = torch.from_numpy(SCORES)[None, None]
+    for shape in ((48, 72), (50, 31), (6, 9), (1, 1)):
+        if method == "bilinear" and shape == (1, 1):
+            continue
+        expected = F.interpolate(tensor, shape, **options)[0, 0].numpy()  # type: ignore[arg-type]
+        found = resize_scores(SCORES, shape, method)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_gaussian_with_reflected_borders() -> None:
+    values = np.random.default_rng(0).random((60, 50)).astype(np.float32)
+    expected = gaussian_blur(torch.from_numpy(values)[None, None], [33, 33], [4.0, 4.0])
+    np.testing.assert_allclose(gaussian(values, 4, "reflect"), expected[0, 0].numpy(), atol=1e-5)
+    assert np.abs(gaussian(values, 4) - gaussian(values, 4, "reflect")).max() > 1e-4
+
+
+def test_a_cut_kernel() -> None:
+    expected = cv2.GaussianBlur(SCORES, (3, 3), 4.0)
+    np.testing.assert_array_equal(gaussian_small(SCORES, 4.0), expected)
+
+
+def test_sigma_0_changes_nothing() -> None:
+    np.testing.assert_array_equal(gaussian(SCORES, 0), SCORES)
+    np.testing.assert_array_equal(gaussian_small(SCORES, 0), SCORES)
+
+
+@pytest.mark.parametrize("sigma", [-1, 101, float("nan")])
+def test_sigmas_that_cannot_be(sigma: float) -> None:
+    with pytest.raises(ParameterError, match="sigma"):
+        gaussian(SCORES, sigma)
+
+
+def test_methods_and_kernels_that_cannot_be() -> None:
+    with pytest.raises(ParameterError, match="not by 'cubic'"):
+        resize_scores(SCORES, (5, 5), "cubic")  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="no centre"):
+        gaussian_small(SCORES, 4, 4)
+
+
+def test_the_object_in_the_middle_is_the_foreground() -> None:
+    patches = np.random.default_rng(0).standard_normal((20, 20, 8)).astype(np.float32)
+    patches[5:15, 5:15] += 40
+    for sign in (1, -1):
+        mask = foreground(sign * patches)
+        assert mask[4:16, 4:16].all()
+        assert mask.sum() == 144
+
+
+def test_a_broken_scratch_is_closed() -> None:
+    scores = np.zeros((40, 40), np.float32)
+    scores[20, 5:35] = 1
+    scores[20, 18:22] = 0.5
+    assert not closed_mask(scores, 0.8, radius=0)[20, 20]
+    assert closed_mask(scores, 0.8, radius=8)[20, 5:35].all()
+    assert closed_mask(scores, 0.8, radius=8, lower=0.4)[20, 18:22].all()
+    assert not closed_mask(scores, 0.8, radius=8, lower=0.7)[20, 18:22].any()
+
+
+def test_rings_are_filled_and_eroded() -> None:
+    scores = np.zeros((40, 40), np.float32)
+    cv2.circle(scores, (20, 20), 10, 1.0, 2)
+    filled = closed_mask(scores, 0.5, radius=0)
+    assert filled[20, 20]
+    assert not filled[0, 0]
+    eroded = closed_mask(scores, 0.5, radius=0, erosion=3)
+    assert eroded[20, 20]
+    assert eroded.sum() < filled.sum()
+    assert not closed_mask(np.zeros((40, 40)), 0.5, radius=3).any()
+
+
+def test_a_lone_spot_grows_little() -> None:
+    scores = np.zeros((40, 40), np.float32)
+    scores[20, 20] = 1
+    assert closed_mask(scores, 0.5, radius=8).sum() <= 9
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"radius": -1}, {"angles": 0}, {"lower": 1.2}, {"lower": -0.1}, {"erosion": -1}]
+)
+def test_closings_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(ParameterError, match="closing with"):
+        closed_mask(SCORES, 0.5, **{"radius": 2, **wrong})  # type: ignore[arg-type]
