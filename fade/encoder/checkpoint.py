@@ -167,7 +167,20 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor], label: str) -> No
         ) from None
 
 
-def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
+def load_checkpoint(
+    model: nn.Module, file: Path, label: str, architecture: str = "model.name"
+) -> None:
+    """Fill a model from a file of weights that can hold no code; all weights, and no others.
+
+    Args:
+        model: to be filled.
+        file: safetensors or a plain state dict.
+        label: the parameter that names the file, for messages.
+        architecture: the parameter that names the model, for messages.
+
+    Raises:
+        ModelError: the file is damaged, could run code, is quantised or was made for another model.
+    """
     import open_clip
 
     if file.suffix in (".npz", ".npy"):
@@ -184,7 +197,7 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
         if "loading state_dict" in str(error) or isinstance(error, AssertionError):
             detail = lines[-1].strip()[:160] if lines else "other shapes"
             raise ModelError(
-                f"{label}: {file} does not fit model.name ({detail}): "
+                f"{label}: {file} does not fit {architecture} ({detail}): "
                 "give the architecture that these weights were made for, or another file"
             ) from None
         if "TorchScript" in str(error):
@@ -198,12 +211,13 @@ def _load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
                 "because they could run code: save the model's state_dict() alone, or safetensors"
             ) from None
         raise ModelError(
-            f"{label}: {file} cannot be read as weights ({_first_line(error)}): "
+            f"{label}: {file} cannot be read as weights ({first_line(error)}): "
             "is it complete? checkpoints must be safetensors or plain state dicts"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Kind and first line of an error of another library."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
@@ -239,7 +253,7 @@ def create_model(
             raise _unbuildable(name, error) from None
         except Exception as error:
             raise ModelError(
-                f"model.name: {name} could not be loaded ({_first_line(error)}): without internet, "
+                f"model.name: {name} could not be loaded ({first_line(error)}): without internet, "
                 "put its config and weights on this machine and name the files"
             ) from None
         if own:
@@ -263,13 +277,13 @@ def create_model(
             raise
         except Exception as error:
             raise ModelError(
-                f"model.pretrained: {pretrained} could not be fetched ({_first_line(error)}): copy "
+                f"model.pretrained: {pretrained} could not be fetched ({first_line(error)}): copy "
                 "the weights to this machine and set model.pretrained to the file's path"
             ) from None
-        _load_checkpoint(model, Path(file), "model.pretrained")
+        load_checkpoint(model, Path(file), "model.pretrained")
     elif Path(pretrained).is_file():
         check_activation(pretrained, name, is_quick_gelu(model))
-        _load_checkpoint(model, Path(pretrained), "model.pretrained")
+        load_checkpoint(model, Path(pretrained), "model.pretrained")
     else:
         known = f" Tags of {name}: {', '.join(tags)}." if tags else ""
         raise ModelError(
@@ -300,7 +314,7 @@ def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
     except Exception as error:
         raise ModelError(
             f"model.pretrained: the weights {tag} of {name} are not on this machine "
-            f"and could not be downloaded ({_first_line(error)}): copy the file here and "
+            f"and could not be downloaded ({first_line(error)}): copy the file here and "
             "set model.pretrained to its path"
         ) from None
     return model, open_clip.get_tokenizer(name)
@@ -319,7 +333,7 @@ def _build(address: str, name: str) -> tuple[nn.Module, Any]:
 
 def _unbuildable(name: str, error: Exception) -> ModelError:
     return ModelError(
-        f"model.name: open_clip cannot build {name} ({_first_line(error)}): correct the config "
+        f"model.name: open_clip cannot build {name} ({first_line(error)}): correct the config "
         "or choose another model"
     )
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fade.encoder import _load_checkpoint
-from fade.errors import ModelError
+from fade.encoder import checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,10 +32,9 @@ def load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
     Raises:
         ModelError: the file is damaged, could run code, is quantised or was made for another model.
     """
-    try:
-        _load_checkpoint(cast("nn.Module", _AsOpenClip(model)), file, label)
-    except ModelError as error:
-        raise ModelError(str(error).replace("model.name", "vision.encoder")) from None
+    checkpoint.load_checkpoint(
+        cast("nn.Module", _AsOpenClip(model)), file, label, architecture="vision.encoder"
+    )
 
 
 class _AsOpenClip:

