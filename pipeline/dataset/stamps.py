@@ -59,15 +59,21 @@ def stamp(root: DataPath, path: str) -> int:
 def recorded(root: DataPath) -> Iterator[Callable[[Iterable[Entry]], None]]:
     """Write stamps of files below a folder as they come; their file appears when all are there.
 
+    Files that are not on this machine have no stamps, and nothing is written for them.
+
     Yields:
         A function that takes the next entries.
     """
     import pyarrow as pa
 
+    if not isinstance(root, Path):
+        STAMPS.unlink(missing_ok=True)  # of another data set
+        yield lambda entries: None
+        return
     kinds = (pa.string(), pa.int64(), pa.string())
     waiting: list[Entry] = []
-    about = {"root": str(root.absolute())} if isinstance(root, Path) else {}
-    with table_writer(STAMPS, pa.schema(zip(_COLUMNS, kinds, strict=True)), **about) as write:
+    schema = pa.schema(zip(_COLUMNS, kinds, strict=True))
+    with table_writer(STAMPS, schema, root=str(root.absolute())) as write:
 
         def flush() -> None:
             while waiting:
@@ -93,10 +99,9 @@ def check_recorded(dataset: DatasetParams) -> None:
     Raises:
         DataError: naming the files that were replaced.
     """
-    place = read_remarks(STAMPS).get("root")
-    if place is None:
+    if not STAMPS.is_file():
         return
-    root = Path(place)
+    root = Path(read_remarks(STAMPS)["root"])
     found: list[str] = []
     for part in table_parts(STAMPS, _COLUMNS):
         for path, before, key in zip(*(part[name].to_pylist() for name in _COLUMNS), strict=True):
@@ -122,14 +127,13 @@ def check_fresh(dataset: DatasetParams) -> None:
     Raises:
         DataError: files were replaced: the manifest was taken back, so that one more run is right.
     """
-    if not STAMPS.is_file():
-        return
     try:
         check_recorded(dataset)
     except DataError:
         take_back()
         raise
-    STAMPS.unlink(missing_ok=True)
+    with suppress(OSError):  # in a project of somebody else they stay, and are looked at again
+        STAMPS.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -303,6 +303,8 @@ def test_cache_verify(fade: Fade, store: Store) -> None:
     assert f"damaged: segment {segment} of numbers" in answer.out
     assert "1 rows are sound" in answer.out
     assert answer.err.startswith("error: 1 damaged segments")
+    assert set(store.index(SPACE)) == {"a", "b", "c"}  # a look changes nothing
+    assert fade("cache", "verify", "--repair").code == 0
     assert set(store.index(SPACE)) == {"c"}
     assert fade("cache", "verify").code == 0
 
@@ -336,6 +338,7 @@ def test_cache_verify_reads_the_rows_that_come_up(fade: Fade, store: Store) -> N
         damage(segment)
     answer = fade("cache", "verify")
     assert answer.out.count("damaged: ") == 2
+    fade("cache", "verify", "--repair")
     assert not store.index(SPACE)
 
 

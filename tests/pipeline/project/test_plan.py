@@ -15,7 +15,7 @@ from PIL import Image
 from fade.errors import DataError, ParameterError
 from pipeline.artefacts.catalogue import REFERENCES, TEST
 from pipeline.artefacts.receipts import read_receipt
-from pipeline.compute import distributed as scheduler
+from pipeline.compute import launch
 from pipeline.config.load import load_params
 from pipeline.project import plan as plan_module
 from pipeline.project.plan import duration, lines
@@ -204,7 +204,7 @@ def test_who_works(
     encoders: int,
     remark: str,
 ) -> None:
-    monkeypatch.setattr(scheduler, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(launch, "CONNECT_SECONDS", 1)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with project(tmp_path, changed(content, cluster=cluster)):
         found = plan_run(load_params(), 1000)

@@ -49,7 +49,7 @@ NASTY = (
     "<script>alert(1)</script> \"quoted\" 'single' &amp; <img src=x onerror=alert(2)> {{ 7*7 }}\n"
     "Größe 缺陷 $x_{$ --> ]]>"
 )
-GOLDEN = Path(__file__).parents[1] / "golden" / "images"
+GOLDEN = Path(__file__).parents[2] / "golden" / "images"
 REASON = "no defect image has a mask"
 
 
