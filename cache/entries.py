@@ -16,7 +16,7 @@ from fade.errors import StoreError
 SCHEMA = 2
 """Version of the store's files."""
 ENTRY_BYTES = 64 << 20
-"""What an index entry holds at most: some 500,000 keys."""
+"""Largest size of an index entry, in bytes: some 500,000 keys."""
 
 
 def check_schema(text: bytes, root: Place) -> None:

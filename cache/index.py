@@ -14,7 +14,7 @@ from cache.keys import Keys
 from cache.layout import Location
 
 Preference = Callable[[Keys, NDArray[np.uint32]], NDArray[np.bool_]]
-"""Tells of some rows, by key and checksum, which are preferred to others of the same key."""
+"""A function that tells, by key and checksum, which rows are preferred to others of the same key."""
 
 
 class Entry(NamedTuple):

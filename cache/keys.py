@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HASH_BYTES = 20
-"""Of a content key, see :func:`cache.layout.content_key`."""
+"""Bytes of a content key, see :func:`cache.layout.content_key`."""
 AT_ONCE = 1 << 14
 """Keys that are Python strings at the same time."""
 _HASH, _JOINED = 2 * HASH_BYTES, 2 * HASH_BYTES + 1

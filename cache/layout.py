@@ -25,7 +25,7 @@ DTYPES = (
 LABEL_LENGTH = 200
 DIMENSIONS = 8
 ROW_BYTES = 1 << 30
-"""What a space's description from a file may ask for at most."""
+"""Largest size of a row, in bytes, that a space's description may ask for."""
 
 
 def content_key(data: bytes) -> str:

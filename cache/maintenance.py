@@ -19,7 +19,7 @@ from fade.errors import StoreError
 DAY = 24 * 60 * 60
 """Seconds after which files that nothing names are no longer taken for a running writer's."""
 VERIFY_BYTES = 64 << 20
-"""Read at once by :func:`verify`."""
+"""Bytes of rows that :func:`verify` reads at once."""
 
 Reason = Literal["unpublished", "duplicate", "damaged", "unused"]
 Needed = Mapping[str, Sequence[Checksums]]

@@ -12,7 +12,7 @@ from cache.objects import ObjectFiles
 from fade.errors import DataError
 
 FILE_BYTES = 4 << 30
-"""An image or a table has so many bytes at most."""
+"""Largest size of an image or a table, in bytes."""
 
 
 class Stat(NamedTuple):

@@ -10,7 +10,7 @@ from fade.errors import ParameterError
 from fade.types import DataPath
 
 SCHEMES = ("s3", "gs", "az", "memory", "file")
-"""Of URLs that can be opened; memory lasts as long as the process."""
+"""Schemes of the URLs that can be opened; a store in memory lasts as long as its process."""
 
 
 def open_files(place: Place) -> Files:

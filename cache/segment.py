@@ -17,7 +17,7 @@ from fade.errors import StoreError
 TEXT_BYTES = 1 << 20
 """Largest size of store.json, space.json and zarr.json."""
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading JSON of another form raises."""
+"""Errors that reading JSON of another form raises."""
 FINITE_VALUES = 1 << 17
 """Values that are looked at for NaN and infinity at once: so many stay in the processor's cache."""
 PAGE = 4096

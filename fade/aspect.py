@@ -19,7 +19,7 @@ Shape = tuple[int, int]
 """(height, width) of an image in pixels, (rows, columns) of a grid of patches."""
 
 TOLERANCE = 1.05
-"""By which factor aspect ratios may differ and still share a grid; the image is stretched by it."""
+"""Factor by which aspect ratios may differ and still share a grid; images are stretched by up to this."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,14 +28,14 @@ QUERY_ROWS = 1024
 """Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
 BANK_COLUMNS = 4096
 WIDENED = 1 << 15
-"""Values that become float32 at a time: few enough to stay in the cache."""
+"""Values that are converted to float32 at a time: few enough to stay in the processor's cache."""
 PROBED = 32
-"""An IVF index looks into so many lists, and into one of so many where that is more; FAISS by itself
-looks into a single one, and finds 6 or 7 of 10 neighbours (docs/performance.md)."""
-MOST_LINKS = 1024
-"""Of a vector in a graph; common are 16 to 64, and FAISS reserves memory for all of them."""
+"""Least number of lists of an IVF index that a query searches; a long index searches one list in so many.
+FAISS's own default, a single list, finds 6 or 7 of 10 neighbours (docs/performance.md)."""
+MAX_LINKS = 1024
+"""Largest number of HNSW links per vector (16 to 64 is usual); FAISS reserves memory for all of them."""
 CANDIDATES = 128
-"""A graph (HNSW) is walked with so many candidates; with FAISS's 16 it misses some neighbours by far."""
+"""Candidates of a search in an HNSW graph (``efSearch``). FAISS's 16 misses some neighbours."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -130,7 +130,7 @@ def check_index(index: str, dimension: int) -> None:
 def _check_numbers(index: str) -> None:
     """Refuse lists and links with which FAISS finds nothing, ends the process or fills the memory."""
     for kind, number in re.findall(r"(IVF|HNSW)(\d+)", index):
-        least, most, what = (2, MOST_LINKS, "links") if kind == "HNSW" else (1, 10**9, "lists")
+        least, most, what = (2, MAX_LINKS, "links") if kind == "HNSW" else (1, 10**9, "lists")
         if not least <= int(number) <= most:
             raise ParameterError(
                 f"vision.index {index!r} asks for {kind}{number}: {kind} takes {least} to {most:,} {what}"

@@ -6,12 +6,12 @@ from itertools import islice, repeat, takewhile
 
 from fade.errors import DataError
 
-MOST_SCANS = 64
-"""Of a JPEG. A progressive one has about ten; each goes over all pixels, however few bytes it has."""
-MOST_COMMENTS = 1000
-"""Of a PPM. Those among numbers in plain text take a time that grows with their square."""
+MAX_SCANS = 64
+"""Largest number of scans of a JPEG. A progressive one has about ten; each goes over all pixels."""
+MAX_COMMENTS = 1000
+"""Largest number of comments of a PPM. Among numbers in plain text their cost grows with its square."""
 FEW_PARTS, PART_BYTES = 4096, 64
-"""Parts (chunks, segments, blocks) that any file may have; more only if they are that long on average."""
+"""Parts (chunks, segments, blocks) that any file may have, and the mean bytes that more must have."""
 _HEADER_BYTES = 1 << 16
 
 _MARKER = re.compile(rb"\xff+([^\0\xff])")
@@ -21,7 +21,7 @@ _JPEG_BARE = {0x01, *range(0xD0, 0xD9)}
 """Markers without a length."""
 _PPM_HEADER = re.compile(rb"P[1-6](?:(?:\s|#[^\r\n]*)*[0-9]+){2,3}\s")
 _RLE = (1, 2)
-"""Compressions of a BMP by runs of pixels, which take two bytes a pixel and a few a row at most."""
+"""Run-length compressions of a BMP, which take at most two bytes a pixel and a few a row."""
 
 
 def check_work(data: bytes, name: str) -> None:
@@ -64,9 +64,9 @@ def _refused(name: str, most: int, what: str) -> DataError:
 def _check_jpeg(data: bytes, name: str) -> None:
     before = takewhile(lambda marker: marker != _JPEG_SCAN, _jpeg_markers(data))
     _check_count(before, _most_parts(data), name, "segments")
-    if data.count(b"\xff\xda") > MOST_SCANS:  # previews in it may have scans of their own
+    if data.count(b"\xff\xda") > MAX_SCANS:  # previews in it may have scans of their own
         scans = (marker for marker in _jpeg_markers(data) if marker == _JPEG_SCAN)
-        _check_count(scans, MOST_SCANS, name, "scans")
+        _check_count(scans, MAX_SCANS, name, "scans")
 
 
 def _jpeg_markers(data: bytes) -> Iterator[int]:
@@ -129,8 +129,8 @@ def _check_ppm(data: bytes, name: str) -> None:
     start = data[:_HEADER_BYTES]
     if b"#" in start and len(data) > _HEADER_BYTES and not _PPM_HEADER.match(start):
         raise _refused(name, _HEADER_BYTES, "bytes of comments before its pixels")
-    if data[1:2] in b"123" and data.count(b"#") > MOST_COMMENTS:
-        raise _refused(name, MOST_COMMENTS, "comments")
+    if data[1:2] in b"123" and data.count(b"#") > MAX_COMMENTS:
+        raise _refused(name, MAX_COMMENTS, "comments")
 
 
 def _check_bmp(data: bytes, name: str) -> None:

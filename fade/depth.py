@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fade.errors import DataError
 
-MOST = 65535
+MAX_UINT16 = 65535
 """The highest value of 16 bits."""
 _BITS, _SIGN, _HIGHEST, _HIGHEST_BY_TYPE = 258, 339, 281, 341  # TIFF tags
 _SIGNED = 2
@@ -49,10 +49,10 @@ def grey_maximum(image: Image.Image, data: bytes, values: npt.NDArray[np.integer
     """
     declared = declared_maximum(image, data)
     if declared is None or int(values.max()) > declared:
-        return MOST
-    spare = MOST >> declared.bit_length()
+        return MAX_UINT16
+    spare = MAX_UINT16 >> declared.bit_length()
     fills_upper = image.format == "PNG" and not (values & spare).any()
-    return MOST if fills_upper else declared
+    return MAX_UINT16 if fills_upper else declared
 
 
 def declared_maximum(image: Image.Image, data: bytes) -> int | None:
@@ -73,7 +73,7 @@ def declared_maximum(image: Image.Image, data: bytes) -> int | None:
         bits = _significant_bits(data)
         return (1 << bits) - 1 if 8 < bits < 16 else None
     if image.format == "PPM" and isinstance(image, ImageFile.ImageFile):
-        return max((m for m in _maxvals(image) if m < MOST), default=None)
+        return max((m for m in _maxvals(image) if m < MAX_UINT16), default=None)
     return None
 
 
@@ -118,9 +118,9 @@ def refuse_beyond(values: npt.NDArray[np.integer], name: str) -> None:
         DataError: some are.
     """
     low, high = int(values.min()), int(values.max())
-    if low < 0 or high > MOST:
+    if low < 0 or high > MAX_UINT16:
         raise DataError(
-            f"{name} has values from {low} to {high}, beyond 0 to {MOST}; "
+            f"{name} has values from {low} to {high}, beyond 0 to {MAX_UINT16}; "
             "save it with 8 or 16 bits a channel"
         )
 

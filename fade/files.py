@@ -19,8 +19,8 @@ from fade.types import DataPath
 
 NO_PLAIN_FILE = "it is no plain file"
 """What the errors of this module say of pipes, devices and sockets."""
-MOST_BYTES = 4 << 30
-"""An image, a table or a text has so many bytes at most."""
+MAX_BYTES = 4 << 30
+"""Largest size of an image, a table or a text, in bytes."""
 _NAME_BYTES = 255
 _HOST = hashlib.blake2b(node().encode(), digest_size=4).hexdigest()
 _PART = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
@@ -138,7 +138,7 @@ def open_plain(path: Path | str) -> BufferedReader:
         raise
 
 
-def read_plain(path: Path | str, most: int = MOST_BYTES) -> bytes:
+def read_plain(path: Path | str, most: int = MAX_BYTES) -> bytes:
     """The content of a plain file, see :func:`open_plain`.
 
     Raises:

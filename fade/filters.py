@@ -13,8 +13,8 @@ Resize = Literal["bilinear", "corners", "nearest"]
 Border = Literal["symmetric", "reflect"]
 
 TRUNCATE = 4.0
-"""A Gaussian ends after so many sigmas."""
-LARGEST_SIGMA = 100.0
+"""Radius of a Gaussian's kernel, in sigmas."""
+MAX_SIGMA = 100.0
 
 
 def resize_scores(scores: np.ndarray, shape: Shape, method: Resize = "bilinear") -> np.ndarray:
@@ -64,9 +64,9 @@ def _aligned(values: np.ndarray, target: int, axis: int) -> np.ndarray:
 
 def check_sigma(sigma: float) -> None:
     """Refuse a sigma below 0, or one that takes minutes for each map (ParameterError)."""
-    if not 0 <= sigma <= LARGEST_SIGMA:
+    if not 0 <= sigma <= MAX_SIGMA:
         raise ParameterError(
-            f"the Gaussian filter's sigma is 0, for none, to {LARGEST_SIGMA:g} pixels, not {sigma:g}"
+            f"the Gaussian filter's sigma is 0, for none, to {MAX_SIGMA:g} pixels, not {sigma:g}"
         )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 THRESHOLD = 10.0
-"""Of the first principal component of raw DINOv2 tokens."""
+"""Value of the first principal component of raw DINOv2 tokens above which a token is foreground."""
 BORDER = 0.2
 """Share of each side that does not belong to the middle of an image."""
-LEAST_IN_THE_MIDDLE = 0.35
-"""If no more of the middle is foreground, foreground and background are taken for one another."""
+MIN_CENTRE_SHARE = 0.35
+"""Share of the middle that must be foreground; below it foreground and background are swapped."""
 
 
 def foreground(patches: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
@@ -35,7 +35,7 @@ def foreground(patches: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     mask = component > threshold
     rows, columns = (slice(int(n * BORDER), int(n * (1 - BORDER))) for n in grid)
     middle = mask[rows, columns]
-    if middle.sum() <= middle.size * LEAST_IN_THE_MIDDLE:
+    if middle.sum() <= middle.size * MIN_CENTRE_SHARE:
         mask = -component > threshold
     kernel = np.ones((3, 3), np.uint8)
     grown = cv2.dilate(mask.astype(np.uint8), kernel)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PANEL_ROWS = 256
-"""Of an attention matrix that exist at a time, where it is computed by panels."""
+"""Rows of an attention matrix that exist at a time, where it is computed by panels."""
 SYMMETRIC_ROWS = {4: 128, 2: 512}
-"""The same of a symmetric one, by the bytes of a value: taller panels where products are fast, since
-each has results to add up; lower ones where the square on the diagonal, computed whole, costs more."""
-LARGEST_FACTOR = 60.0
-"""Up to here ``exp(t)`` times any number of tokens is finite."""
+"""Rows of a panel of a symmetric matrix, by the bytes of a value. Panels are taller where products are
+fast, since each has results to add up, and lower where the square on the diagonal costs more."""
+MAX_FACTOR = 60.0
+"""Largest ``t`` for which ``exp(t)`` times any number of tokens is finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def self_self_attention(
     """
     import torch
 
-    if value.device.type != "cpu" or float(factor.max()) > LARGEST_FACTOR:
+    if value.device.type != "cpu" or float(factor.max()) > MAX_FACTOR:
         # all three in one batch: fewer, larger kernels
         parts, values = torch.cat([value, key, query]), torch.cat([value, value, value])
         factors = factor.repeat(3, 1, 1, 1)

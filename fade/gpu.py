@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT = 8
-"""Indexes, one a size, whose vectors stay on the device."""
+"""Number of indexes, one a size, whose vectors stay on the device."""
 _COPYING = threading.Lock()
-"""Threads that need the same index would each copy it."""
+"""Held while an index is copied: threads that need the same one would each copy it."""
 QUERY_ROWS = 4096
 BANK_COLUMNS = 1 << 15
-"""Of one product: half a gigabyte of cosines at a time, enough for full speed."""
+"""Bank vectors of one matrix product: half a gigabyte of cosines at a time, enough for full speed."""
 
 
 def placed(vectors: np.ndarray, device: str) -> Tensor:

@@ -13,7 +13,7 @@ from fade.decode import (
     stored_orientation,
     stored_size,
 )
-from fade.depth import MOST, declared_maximum, is_deep_colour
+from fade.depth import MAX_UINT16, declared_maximum, is_deep_colour
 
 DARK = (1 << 14) - 1
 """The highest value of a camera of 14 bits: a file of 16 bits that never goes beyond is doubtful."""
@@ -65,5 +65,5 @@ def inspect_image(data: bytes, name: str) -> Inspection:
             highest = int(values.max())
             if colours:  # their high bytes
                 highest = (highest << 8) + 255 if values.dtype == np.uint8 else highest
-            highest = highest if 0 < highest <= DARK < MOST else None
+            highest = highest if 0 < highest <= DARK < MAX_UINT16 else None
         return Inspection(width, height, orientation, highest, zeros)

@@ -6,8 +6,8 @@ import numpy as np
 
 from fade.errors import ParameterError
 
-MOST_IMAGES = (2**32 - 1) // 20
-"""From here on torch draws 64-bit numbers for a permutation, which nobody needs."""
+MAX_IMAGES = (2**32 - 1) // 20
+"""Smallest number of images that is refused: torch draws 64-bit numbers for permutations from here on."""
 
 
 def reference_order(images: int, seed: int) -> list[int]:
@@ -26,8 +26,8 @@ def reference_order(images: int, seed: int) -> list[int]:
     """
     if images < 0 or seed < 0:
         raise ParameterError(f"images and seed must not be negative, not {images} and {seed}")
-    if images >= MOST_IMAGES:
-        raise ParameterError(f"a category may have up to {MOST_IMAGES:,} images, not {images:,}")
+    if images >= MAX_IMAGES:
+        raise ParameterError(f"a category may have up to {MAX_IMAGES:,} images, not {images:,}")
     # the loader's base seed, then the sampler's: 64 bits each, the high half first
     words = _words(seed, 4)
     return _permutation(images, (int(words[2]) << 32 | int(words[3])) % 2**63)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fade.encoder import Encoder
 
 GENERIC_NAME = "object"
-"""Stands for the object's name in the prompts of maps."""
+"""Word in place of the object's name in the prompts of maps."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_HEADER = 100 << 20
-"""Bytes of a header at most; safetensors itself reads no more."""
+MAX_HEADER = 100 << 20
+"""Largest size of a header, in bytes; safetensors itself reads no more."""
 _ALIGNED = 8
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
@@ -67,7 +67,7 @@ def read_weights(file: Stream, size: int) -> dict[str, Tensor]:
     """
     torch = _torch()
     length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= min(size - 8, MOST_HEADER):
+    if not 2 <= length <= min(size - 8, MAX_HEADER):
         raise ValueError(f"its header tells of {length:,} bytes of names")
     try:
         header = json.loads(file.read(length))

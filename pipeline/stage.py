@@ -39,8 +39,8 @@ log = logging.getLogger("fade")
 
 TRACEBACK = "FADE_TRACEBACK"
 """Environment variable: set it to see tracebacks."""
-MOST = 4000
-"""Characters of an error's line."""
+MAX_LINE = 4000
+"""Largest number of characters of an error's line."""
 EXIT_CODE_FILE = "FADE_EXIT_CODE_FILE"
 """Environment variable: file for a failing stage's exit code, which DVC does not pass on."""
 
@@ -102,11 +102,13 @@ def json_text(content: Any, indent: int | None = None) -> str:
 def one_line(error: Exception | str) -> str:
     """An error's text as one line that steers no terminal, cut if somebody made it endless."""
     text = plain(str(error))
-    return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
+    return (
+        text if len(text) <= MAX_LINE else f"{text[: MAX_LINE // 2]} ... {text[-MAX_LINE // 2 :]}"
+    )
 
 
 _FULL_GPU = re.compile(r"OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
-"""What torch says, which may not be imported."""
+"""Errors of torch, by their text: torch may not be imported here."""
 
 
 def for_people(error: Exception) -> FadeError | None:

@@ -34,7 +34,7 @@ from pipeline.stage import run_stage
 log = logging.getLogger("fade")
 
 GROUP_IMAGES = 1 << 14
-"""Rows that are written at once."""
+"""Rows of the manifest that are written at once."""
 
 
 def _warn_unless_watched(params: Params) -> None:

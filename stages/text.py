@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fade")
 
 Filled = dict[tuple[Use, str], tuple[list[str], np.ndarray]]
-"""By use and category: sentences, and labels, 1 = abnormal."""
+"""Sentences and their labels (1 = abnormal), by use and category."""
 SEGMENT_PROMPTS = 1024
 BATCH_PROMPTS = 64
 

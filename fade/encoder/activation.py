@@ -21,7 +21,7 @@ log = logging.getLogger("fade")
 
 _SUFFIX = "-quickgelu"
 _HASHES = (re.compile(r"/([0-9a-f]{60,64})/[^/]+$"), re.compile(r"-([0-9a-f]{8})\.\w+$"))
-"""Where addresses of weights hold (the beginning of) their SHA-256."""
+"""Patterns of addresses that hold (the beginning of) the weights' SHA-256."""
 
 Known = tuple[str, str, Mapping[str, Any]]
 

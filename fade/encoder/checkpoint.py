@@ -25,12 +25,12 @@ SEEDED = "seeded"
 """``pretrained`` value for weights made from parameter names alone: for tests, means nothing."""
 
 
-MOST_WEIGHTS = 20_000_000_000
-"""In a tower: several times the largest CLIP, less than makes a machine swap for hours."""
+MAX_WEIGHTS = 20_000_000_000
+"""Largest number of weights of a tower: several times the largest CLIP's."""
 
 
 BUGS = (AttributeError, TypeError, NameError, ImportError)
-"""Errors of programs, which no network and no copied file mends: they are not reported as such."""
+"""Errors of code. They are never reported as a problem of a download or a file."""
 
 
 def digest_state(state: Iterable[tuple[str, Tensor]]) -> str:
@@ -126,10 +126,10 @@ def _check_config(config: Any, name: str) -> None:
             continue
         layers, width, words = sizes
         weights = 12 * layers * width**2 + words * width
-        if weights > MOST_WEIGHTS:
+        if weights > MAX_WEIGHTS:
             raise ModelError(
                 f"model.name: {tower} of {name} stands for {weights:.1e} weights, at most "
-                f"{MOST_WEIGHTS:.0e} are built: correct layers, width or vocab_size"
+                f"{MAX_WEIGHTS:.0e} are built: correct layers, width or vocab_size"
             )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.device import choose_device
 from fade.encoder import Precision
-from fade.encoder.checkpoint import BUGS, MOST_WEIGHTS, first_line
+from fade.encoder.checkpoint import BUGS, MAX_WEIGHTS, first_line
 from fade.encoders.checkpoint import load_checkpoint
 from fade.errors import ModelError
 from fade.types import Device
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 TRANSFORMERS = ("vision_transformer", "eva")
 """Modules of timm whose models take any image size when they are created so."""
-LARGEST_NUMBER = 1_000_000
-"""In a model's settings: more than any network has of anything, less than fills a memory."""
+MAX_NUMBER = 1_000_000
+"""Largest number in a model's settings: no network has more of anything."""
 PACKAGE = "package:"
 NAME, WEIGHTS = "vision.encoder", "vision.encoder_weights"
 
@@ -228,9 +228,9 @@ def _build(
             value.numel()
             for value in timm.create_model(architecture, device="meta", **options).parameters()
         )
-        if size > MOST_WEIGHTS:
+        if size > MAX_WEIGHTS:
             raise ModelError(
-                f"{NAME}: {name} stands for {size:.1e} weights, at most {MOST_WEIGHTS:.0e} are built: "
+                f"{NAME}: {name} stands for {size:.1e} weights, at most {MAX_WEIGHTS:.0e} are built: "
                 "choose a smaller model"
             )
         return timm.create_model(architecture, pretrained=False, **options)
@@ -246,9 +246,9 @@ def _check_settings(settings: Mapping[str, Any], name: str) -> None:
     """Refuse settings with which building a model would fill the memory or never end."""
     for key, value in settings.items():
         values = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(one, int | float) and abs(one) > LARGEST_NUMBER for one in values):
+        if any(isinstance(one, int | float) and abs(one) > MAX_NUMBER for one in values):
             raise ModelError(
-                f"{NAME}: the config of {name} sets {key} to {value}, at most {LARGEST_NUMBER:,} is "
+                f"{NAME}: the config of {name} sets {key} to {value}, at most {MAX_NUMBER:,} is "
                 "built: correct it"
             )
 

@@ -16,7 +16,7 @@ from fade.rules.pairs import check_batch
 from fade.views import Metric
 
 SHARE = 0.3
-"""Of the other images that count, the nearest ones: MuSc's interval average."""
+"""Share of the other images, the nearest ones, whose distances are averaged: MuSc's interval average."""
 
 
 def lowest_count(others: int, share: float = SHARE) -> int:

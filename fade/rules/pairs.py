@@ -11,15 +11,15 @@ import numpy as np
 
 from fade.errors import ParameterError
 
-FEWEST_IMAGES = 5
-"""Below this, the lowest share of the others is a single image or none."""
+MIN_IMAGES = 5
+"""Fewest images of a category: with less, the lowest share of the others is a single image or none."""
 
 
 def check_batch(images: int) -> None:
     """Refuse batches that are too small to score each other (ParameterError)."""
-    if images < FEWEST_IMAGES:
+    if images < MIN_IMAGES:
         raise ParameterError(
-            f"a batch of {images} images cannot score itself, at least {FEWEST_IMAGES} are needed: "
+            f"a batch of {images} images cannot score itself, at least {MIN_IMAGES} are needed: "
             "give more images, or score them against references or a stored sample of a batch"
         )
 
@@ -29,7 +29,7 @@ def disjoint_sets(images: int, largest: int, seed: int) -> list[np.ndarray]:
 
     Args:
         images: how many.
-        largest: at least :data:`FEWEST_IMAGES`.
+        largest: at least :data:`MIN_IMAGES`.
         seed: of the order that they are drawn in.
 
     Returns:
@@ -39,11 +39,11 @@ def disjoint_sets(images: int, largest: int, seed: int) -> list[np.ndarray]:
         ParameterError: too few images, or sets that are too small.
     """
     check_batch(images)
-    if largest < FEWEST_IMAGES:
-        raise ParameterError(f"sets of {largest} images: use at least {FEWEST_IMAGES}")
+    if largest < MIN_IMAGES:
+        raise ParameterError(f"sets of {largest} images: use at least {MIN_IMAGES}")
     count = -(-images // largest)
-    if images // count < FEWEST_IMAGES:
-        count = images // FEWEST_IMAGES  # a few over the limit are better than too few
+    if images // count < MIN_IMAGES:
+        count = images // MIN_IMAGES  # a few over the limit are better than too few
     order = np.random.default_rng(seed).permutation(images)
     return [np.sort(part) for part in np.array_split(order, count)]
 

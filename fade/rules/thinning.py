@@ -11,7 +11,7 @@ import numpy as np
 from fade.errors import ParameterError
 
 GROWTH = 1.1
-"""Of the radius, from one try to the next."""
+"""Factor of the radius from one try to the next."""
 
 
 def thin(

@@ -85,7 +85,7 @@ RECORDS = tuple(
 
 
 NAME_LENGTH = 200
-"""File systems take 255 bytes; the rest is left for suffixes."""
+"""Bytes of a file's name, without suffixes: file systems take 255 in all."""
 
 
 def safe_name(category: str) -> str:

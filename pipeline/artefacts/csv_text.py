@@ -7,7 +7,7 @@ name that begins with one gets an apostrophe before it. Numbers are no names: th
 from __future__ import annotations
 
 _STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""The last four are the full-width forms of the first four."""
+"""Characters that begin a formula in a spreadsheet; the last four are full-width forms of the first."""
 _MARK = "'"
 
 

@@ -17,7 +17,7 @@ PACKAGES = (
     "torch", "open_clip_torch", "faiss-cpu", "faiss-gpu", "numpy", "pillow", "scikit-learn",
     "opencv-python-headless", "zarr", "dask",
 )  # fmt: skip
-"""Those whose numbers go into results."""
+"""Packages whose numbers go into results."""
 WRITTEN_BY_DVC = (":(exclude)dvc.lock", ":(exclude)results", ":(exclude)logs")
 CHANGED = "+changes"
 """Marks a revision whose files were changed since."""

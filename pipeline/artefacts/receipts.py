@@ -24,7 +24,7 @@ _REPAIR = (
     "`fade cache verify --repair` deletes receipts whose rows are gone, then `fade run` computes "
     "them again"
 )
-"""What to do where nothing was done yet."""
+"""Remedy that errors name where nothing was repaired yet."""
 
 
 def _read_rows(path: Path, label: str) -> Checksums:

@@ -31,7 +31,7 @@ CONNECT_SECONDS = 30
 
 
 CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
-"""What dask makes of all work, besides errors of the connection, when the scheduler is lost."""
+"""Errors, besides those of the connection, that dask raises for all work when the scheduler is lost."""
 
 
 WORKER_CONFIG = {

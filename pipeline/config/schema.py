@@ -18,16 +18,16 @@ PARAMS_FILE = Path("params.yaml")
 DEMO_MODEL = "fade-demo"
 """Name of the small model that comes with this program, and of its weights."""
 
-LARGEST_SIZE = 8192
-"""Pixels a side that a parameter may ask for."""
-Size = Annotated[int, Field(ge=8, le=LARGEST_SIZE)]
+MAX_SIZE = 8192
+"""Largest side, in pixels, that a parameter may ask for."""
+Size = Annotated[int, Field(ge=8, le=MAX_SIZE)]
 
 
 def _size_or_image(value: Any) -> Any:
-    known = type(value) is int and 8 <= value <= LARGEST_SIZE
+    known = type(value) is int and 8 <= value <= MAX_SIZE
     if not (known or value == "image"):
         raise ValueError(
-            f"must be pixels from 8 to {LARGEST_SIZE}, or image for each image's own size, "
+            f"must be pixels from 8 to {MAX_SIZE}, or image for each image's own size, "
             f"not {shown(value)}"
         )
     return value

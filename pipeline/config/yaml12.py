@@ -10,8 +10,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
 
-MOST_VALUES = 100_000
-"""That a file may hold, aliases written out."""
+MAX_VALUES = 100_000
+"""Largest number of values of a file, aliases written out."""
 ONE_LINE = 2**31
 
 
@@ -126,11 +126,11 @@ def _count_values(node: Node, known: dict[int, int]) -> int:
     """How many values a node stands for once its aliases are written out.
 
     Raises:
-        ValueError: more than :data:`MOST_VALUES`, or a key is given twice.
+        ValueError: more than :data:`MAX_VALUES`, or a key is given twice.
     """
     if id(node) in known:
         return known[id(node)]
-    known[id(node)] = MOST_VALUES + 1  # for an alias inside of what it names
+    known[id(node)] = MAX_VALUES + 1  # for an alias inside of what it names
     parts: list[Node] = []
     if isinstance(node, MappingNode):
         lines: dict[str, int] = {}
@@ -145,9 +145,9 @@ def _count_values(node: Node, known: dict[int, int]) -> int:
     elif isinstance(node, SequenceNode):
         parts = node.value
     count = 1 + sum(_count_values(part, known) for part in parts)
-    if count > MOST_VALUES:
+    if count > MAX_VALUES:
         raise ValueError(
-            f"it unfolds to more than {MOST_VALUES:,} values, line {node.start_mark.line + 1} on: "
+            f"it unfolds to more than {MAX_VALUES:,} values, line {node.start_mark.line + 1} on: "
             "write less, or fewer *aliases"
         )
     known[id(node)] = count

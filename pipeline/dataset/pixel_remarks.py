@@ -12,9 +12,9 @@ from fade.errors import summarise
 from fade.inspection import inspect_image
 
 FEW = 4
-"""So few images of a category tell nothing of its background."""
-MOST_COVERED = 0.5
-"""Share of an image that the masks of a category mark at most, at the median, without a word."""
+"""Number of images up to which a category tells nothing of its background."""
+MAX_COVERED = 0.5
+"""Largest median share of an image that a category's masks may mark without a remark."""
 
 
 class PixelRemarks:
@@ -90,7 +90,7 @@ class PixelRemarks:
             if len(shares) == 1:  # one defect may well cover its image
                 continue
             middle = median(shares)
-            if middle > MOST_COVERED:
+            if middle > MAX_COVERED:
                 yield (
                     f"{category}: masks mark {100 * middle:.0f} % of their images (median of "
                     f"{len(shares)}): are they inverted? A pixel is a defect where its first channel "

@@ -28,10 +28,11 @@ from pipeline.config.schema import DatasetParams
 
 CHANGED = "changed while the pipeline ran"
 AGAIN = "run `dvc repro` again"
-"""What errors say of files that are not those of the manifest, and the way out."""
+"""Texts of errors about files that are not those of the manifest: the fault, and the remedy."""
 STAMPS = Path(".fade") / "stamps.parquet"
-"""Of the manifest that was made last, until the next stage has looked at them."""
-MOST_NAMED = 100
+"""File with the stamps of the manifest that was made last, until the next stage has checked them."""
+MAX_NAMED = 100
+"""Largest number of changed files that an error looks for."""
 _COLUMNS = ("path", "stamp", "hash")
 
 Entry = tuple[str, int, str | None]
@@ -107,7 +108,7 @@ def check_recorded(dataset: DatasetParams) -> None:
         for path, before, key in zip(*(part[name].to_pylist() for name in _COLUMNS), strict=True):
             if stamp(root, path) != before and not _holds(root / path, key):
                 found.append(path)
-        if len(found) >= MOST_NAMED:
+        if len(found) >= MAX_NAMED:
             break
     if found:
         raise DataError(f"{summarise(found)} {CHANGED}: {_advice(dataset)}")

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-"""With which the limit on false alarms holds."""
+"""Confidence with which the limit on false alarms holds."""
 FAR = 5.0
 """Scaled median absolute deviations above the others' median from which on a score is far away."""
-LEAST_SPREAD = 0.01
-"""Of scores from 0 to 1: others that are nearly equal count as spread by this much."""
-LEAST_OTHERS = 4
-"""Fewer other images do not tell how scores spread."""
+MIN_SPREAD = 0.01
+"""Smallest spread of the others' scores (0 to 1): nearly equal ones count as spread by this much."""
+MIN_OTHERS = 4
+"""Smallest number of other images that tells how scores spread."""
 
 
 def false_alarm_limit(images: int, above: int, confidence: float = CONFIDENCE) -> float:
@@ -72,8 +72,8 @@ def stands_far(scores: NDArray[np.float64], place: int) -> bool:
     False
     """
     others = np.delete(scores, place)
-    if len(others) < LEAST_OTHERS:
+    if len(others) < MIN_OTHERS:
         return False
     middle = np.median(others)
-    spread = max(1.4826 * float(np.median(np.abs(others - middle))), LEAST_SPREAD)
+    spread = max(1.4826 * float(np.median(np.abs(others - middle))), MIN_SPREAD)
     return bool(scores[place] - middle > FAR * spread)

@@ -240,7 +240,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "warning": (lambda value: isinstance(value, str), "a text"),
 }
-"""What a threshold's JSON holds: whether a value can stand there, and in words what can."""
+"""Fields of a threshold's JSON: whether a value is valid, and in words which values are."""
 _LATER = frozenset({"set_by", "false_alarm_limit", "warning"})
 """Fields that files of earlier versions lack."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fade.metrics import Regions
 from fade.preprocess import resize_mask
-from pipeline.config.schema import LARGEST_SIZE, EvaluationSize
+from pipeline.config.schema import MAX_SIZE, EvaluationSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Vanished:
         Args:
             size: the present one.
         """
-        if size == "image" or self.whole or not self.images or size * self.factor > LARGEST_SIZE:
+        if size == "image" or self.whole or not self.images or size * self.factor > MAX_SIZE:
             return "image"
         return size * self.factor
 

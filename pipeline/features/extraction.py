@@ -167,7 +167,7 @@ class Task:
 
 
 ENCODER = threading.Lock()
-"""One segment at a time in a process: the model and its threads are shared."""
+"""Held while a segment is encoded: the model and its threads are shared within a process."""
 
 
 _LOADED: dict[str, Encoder] = {}

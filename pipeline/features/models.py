@@ -24,7 +24,7 @@ SHIPPED = {DEMO_MODEL: _DEMO / "fade-demo.json"}
 SHIPPED_WEIGHTS = {DEMO_MODEL: _DEMO / "fade-demo.safetensors"}
 SEGMENT_BYTES = 64 << 20
 SEGMENT_IMAGES = 256
-"""How much one task of the extract stage computes at most."""
+"""Largest number of images of one task of the extract stage."""
 
 
 def load_encoder(

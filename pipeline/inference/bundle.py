@@ -62,7 +62,7 @@ _LIMITS: tuple[tuple[re.Pattern[str], int], ...] = (
 """Names that a bundle may hold, and how many bytes each."""
 _ENTRIES = 100_000
 _LENGTH_TOLERANCE = 1e-3
-"""By how much the length of a bank's vectors may differ from 1: twice what float16 rounds."""
+"""Largest difference from 1 of the length of a bank's vectors: twice what float16 rounds."""
 
 
 def write_bundle(

@@ -19,10 +19,10 @@ import yaml
 from pipeline.process.dvc_watchdog import running_dvc
 
 LOCKS = tuple(Path(name) for name in ("dvc.lock", "demo/dvc.lock", "pipeline/demo/dvc.lock"))
-"""What DVC notes of stages: the pipeline's, and the demo's in a project and in a clone."""
+"""Lock files of DVC: the pipeline's, and the demo's in a project and in a clone."""
 COPIES = Path(".dvc") / "tmp" / "fade-locks"
 RWLOCK = Path(".dvc") / "tmp" / "rwlock"
-"""Which processes of DVC read or write which outputs."""
+"""File in which DVC notes which of its processes read or write which outputs."""
 
 
 def keep_locks(folder: Path = Path()) -> None:
@@ -95,7 +95,7 @@ def _is_lock(data: bytes) -> bool:
 
 
 _PARTS: tuple[tuple[str, Any], ...] = (("deps", []), ("outs", []), ("params", {}))
-"""Of an entry, each with what a missing one stands for."""
+"""Parts of a lock file's entry, each with its value where it is missing."""
 
 
 def _is_entry(entry: Any) -> bool:

@@ -18,10 +18,10 @@ STARTED_BY_DVC = "DVC_STAGE"
 STARTED_BY_RUN = "FADE_RUN"
 """Environment variable: the number and start of the `fade run` that started DVC."""
 ENDING = signal.SIGUSR1
-"""Tells a stage to end as an interrupt does."""
+"""Signal that tells a stage to end as an interrupt does."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 10.0
-"""After so long a stage that was asked to end is made to."""
+"""Seconds after which a stage that was asked to end is killed."""
 _PROGRAMS = {"dvc", "run_dvc"}
 
 

@@ -19,7 +19,7 @@ ERROR_FILE = "FADE_DVC_ERROR_FILE"
 """Environment variable: file for what DVC says of its failure."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 30.0
-"""After so long a DVC that was asked to end is made to."""
+"""Seconds after which a DVC that was asked to end is killed."""
 
 
 def _gone(number: int, started: float) -> bool:
@@ -52,7 +52,7 @@ def _end_with_run() -> None:
 
 
 INTERRUPTED = 252
-"""Exit code of DVC for it."""
+"""Exit code of DVC after an interrupt."""
 
 
 class _ToLog(logging.Filter):

@@ -33,7 +33,7 @@ DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "report": ("pipeline/report/report.html.j2",),
     }
 )
-"""By stage, files and folders of the packages that it reads without importing them."""
+"""Files and folders of the packages that a stage reads without importing them, by stage."""
 OTHERS: Mapping[str, str] = MappingProxyType({"images": "pipeline.demo.__main__"})
 """Modules of the stages that do not lie in ``stages``: the demo's images."""
 

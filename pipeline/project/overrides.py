@@ -24,7 +24,7 @@ from pipeline.config.yaml12 import dump_yaml, load_yaml
 from pipeline.process.dvc_watchdog import lives
 
 KEPT = Path(".dvc") / "tmp" / "fade-params.yaml"
-"""Where the original lies meanwhile."""
+"""File that holds the original meanwhile."""
 _MARK = "# For one `fade run` alone, process "
 
 

@@ -21,8 +21,8 @@ from pipeline.config.schema import DatasetParams
 
 NEVER_HASHED = {".git", ".hg", ".dvc"}
 """Names that DVC passes over wherever they lie."""
-MOST_FAULTS = 100
-"""Of a data set that are looked for."""
+MAX_FAULTS = 100
+"""Largest number of faults of a data set that are looked for."""
 
 
 def check_watched(dataset: DatasetParams) -> None:
@@ -57,7 +57,7 @@ def check_watched(dataset: DatasetParams) -> None:
         if not stat.S_ISREG(mode):
             raise DataError(f"{watch} is no plain file; correct dataset.watch")
         return
-    faults = dict(islice(_faults(watch), MOST_FAULTS))
+    faults = dict(islice(_faults(watch), MAX_FAULTS))
     for path in _ignored_by_dvc(watch, list(faults)):
         faults.pop(path, None)
     if faults:

@@ -30,7 +30,7 @@ SAMPLE_IMAGES = 4
 _Found = tuple[Keys, NDArray[np.intp], Aspect | None]
 """Keys of images, their positions in the data set, and the aspect ratio that they keep, if any."""
 READ_BYTES = 1 << 30
-"""Of images are read at most to find equal ones, where no manifest tells."""
+"""Bytes of images that are read at most to find equal ones, where no manifest tells."""
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,9 @@ _HEADINGS: dict[str, tuple[str, str]] = {
     "anomaly_pixel_f1_max": ("F1-max", "Best F1 over all thresholds, images with defects only"),
 }
 OPEN_SECTIONS = 6
-"""Up to so many categories are shown open; of more, each opens when it is asked for."""
+"""Largest number of categories that are shown open; of more, each opens when it is asked for."""
 LISTED = 1000
-"""So many left-out images are listed; their number is always told."""
+"""Largest number of left-out images that are listed; their number is always told."""
 
 
 def render(report: ReportInput) -> str:

@@ -36,7 +36,7 @@ MEAN = "mean"
 """The ``category`` of the rows that hold the mean over categories."""
 
 UNDEFINED = "\u2013"
-"""What stands for a number that there is none of: a dash."""
+"""Text of a number that is undefined: a dash."""
 
 LABELS: dict[str, str] = {
     "full_image_auroc": "Image AUROC",

@@ -46,7 +46,7 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
 
 
 SETTERS = 24
-"""So many of the images that set thresholds are shown, those with a warning first."""
+"""Largest number of images that set thresholds which are shown, those with a warning first."""
 
 
 @dataclass(frozen=True, slots=True)

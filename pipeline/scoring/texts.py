@@ -20,7 +20,7 @@ from pipeline.config.schema import ManualPrompts, Params, TextUseParams
 Use = Literal["classification", "segmentation"]
 USES: tuple[Use, ...] = ("classification", "segmentation")
 GENERIC_NAME = "object"
-"""Stands for the category's name where prompts shall not name it."""
+"""Word in place of the category's name where prompts shall not name it."""
 
 
 def uses(params: Params) -> list[Use]:

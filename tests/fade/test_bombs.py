@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fade.bombs import FEW_PARTS, MOST_COMMENTS, MOST_SCANS, PART_BYTES, check_work
+from fade.bombs import FEW_PARTS, MAX_COMMENTS, MAX_SCANS, PART_BYTES, check_work
 from fade.errors import DataError
 from fade.preprocess import decode_mask, decode_rgb, image_size
 
@@ -93,10 +93,10 @@ def test_endless_work_is_refused_at_once(kind: str) -> None:
 
 
 def test_limits() -> None:
-    decode_rgb(scans(MOST_SCANS), "a")
+    decode_rgb(scans(MAX_SCANS), "a")
     with pytest.raises(DataError, match="more than 64 scans"):
-        decode_rgb(scans(MOST_SCANS + 1), "a")
-    comments = b"P2\n2 1\n255\n" + b"#\n" * MOST_COMMENTS + b"0 255\n"
+        decode_rgb(scans(MAX_SCANS + 1), "a")
+    comments = b"P2\n2 1\n255\n" + b"#\n" * MAX_COMMENTS + b"0 255\n"
     assert np.asarray(decode_rgb(comments, "a"))[0, 1, 0] == 255
     long = png(chunk(b"abCd", bytes(PART_BYTES)) * (FEW_PARTS + 1))
     assert decode_rgb(long, "a").size == (8, 8)

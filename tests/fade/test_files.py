@@ -102,6 +102,6 @@ def test_folders_are_not_replaced_and_named(tmp_path: Path) -> None:
 
 def test_endless_files_are_refused_before_they_are_read(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
-        file.truncate(files.MOST_BYTES + 1)
+        file.truncate(files.MAX_BYTES + 1)
     with pytest.raises(OSError, match=r"4,294,967,297 bytes, at most 4,294,967,296 are read"):
         read_plain(tmp_path / "sparse")

@@ -129,7 +129,7 @@ def test_the_way_of_a_gpu_is_the_formula(
     iterations: int, dtype: str, off: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Torch's fused attention, which other devices take at any temperature, on the CPU."""
-    monkeypatch.setattr("fade.gem.LARGEST_FACTOR", 0.0)
+    monkeypatch.setattr("fade.gem.MAX_FACTOR", 0.0)
     made = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(3, 2, 50, 16, generator=made).to(getattr(torch, dtype)) for _ in "qkv")
     factor = torch.tensor([1.0, 4.0, 9.0]).view(3, 1, 1, 1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from fade.weights import MOST_HEADER, read_weights, write_weights
+from fade.weights import MAX_HEADER, read_weights, write_weights
 
 STATE = {
     "b": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -64,7 +64,7 @@ def entry(**changes: Any) -> dict[str, Any]:
     "data",
     [
         b"", b"\x80\x04", b"PK\3\4" * 9, made(b"[]"), made(b"{"), made(b"[" * 9999), made({"a": 1}),
-        (MOST_HEADER + 1).to_bytes(8, "little"), made(entry(), b"\0" * 7), made(entry(), b"\0" * 9),
+        (MAX_HEADER + 1).to_bytes(8, "little"), made(entry(), b"\0" * 7), made(entry(), b"\0" * 9),
         made(entry(dtype="F31")), made(entry(dtype=[1])), made(entry(shape=[3])),
         made(entry(shape=[-1, -2])), made(entry(shape=[2.0])), made(entry(shape=2)),
         made(entry(data_offsets=[0])), made(entry(data_offsets=[4, 12])),

@@ -26,7 +26,7 @@ from pipeline.config.yaml12 import compose_yaml, flow_yaml, load_yaml
 DEMO = "demo"
 """The preset that is the template as it stands."""
 DEMO_DATA = "data/demo"
-"""Where the demo's images are written."""
+"""Folder into which the demo's images are written."""
 OF_THE_MODEL = (
     "model.name", "features.classification_size", "features.segmentation_sizes", "evaluate.size"
 )  # fmt: skip
@@ -136,7 +136,7 @@ def _preset(dataset: str, example: _Example) -> Preset:
 _OWN: Mapping[str, Any] = MappingProxyType(
     {"dataset.format": "folder", "dataset.path": "data/parts", "vision.seeds": [0]}
 )
-"""For images of one's own one choice of references is enough: there is nothing to compare with."""
+"""Leaves of presets for own images; one seed is enough: no published results to compare with."""
 
 
 def _own(name: str, summary: str, example: str, shots: int) -> Preset:

@@ -252,7 +252,7 @@ def test_errors_are_lines(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer.err.startswith("error: unexpected ValueError: on purpose; set FADE_TRACEBACK=1")
     long = "x\x1b" * 10_000
     answer = fade("init")
-    assert len(answer.err) < runner.MOST + 100
+    assert len(answer.err) < runner.MAX_LINE + 100
     assert "\x1b" not in answer.err
     monkeypatch.setenv(runner.TRACEBACK, "1")
     with pytest.raises(ValueError, match="purpose"):
