@@ -40,7 +40,7 @@ def main() -> int:
     for one in vulnerable:
         for problem in one["vulns"]:
             fixed = ", ".join(problem["fix_versions"]) or "no version yet"
-            print(f"audit: {one['name']} {one['version']}: {problem['id']}, mended in {fixed}")
+            print(f"audit: {one['name']} {one['version']}: {problem['id']}, fixed in {fixed}")
     print(
         f"audit: {len(checked)} of {len(found)} packages looked up, {len(vulnerable)} of them with known "
         "vulnerabilities"

@@ -55,7 +55,7 @@ def _widened(halves: np.ndarray) -> np.ndarray:
     """Finite float16 as float32, to the bit, five times as fast as numpy's own conversion.
 
     Exponent and mantissa move by the 13 bits that the longer mantissa has more, which leaves the
-    exponent 112 too small: a product with a power of two mends that, subnormal numbers included. By
+    exponent 112 too small: a product with a power of two corrects that, subnormal numbers included. By
     pieces that stay in the cache.
     """
     out = np.empty(halves.shape, np.float32)

@@ -49,7 +49,7 @@ _REFUSALS = {
 
 
 def refusal(error: OSError) -> str | None:
-    """Why the operating system refused a file, if that is for a person to mend; else None."""
+    """Why the operating system refused a file, if a person can fix that; else None."""
     return _REFUSALS.get(error.errno or 0)
 
 

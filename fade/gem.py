@@ -158,7 +158,7 @@ def _gather_head(parts: Sequence[Tensor], exponent: Tensor, iterations: int) -> 
     for part in parts:
         tokens = F.normalize(part.float(), dim=-1).to(value.dtype)
         for _ in range(iterations):
-            # the softmax's denominator is a factor of each row, which normalizing takes out
+            # the softmax's denominator is a factor of each row, which cancels in normalizing
             mixed, _ = _weigh(tokens, exponent, tokens, sums=False)
             tokens = F.normalize(mixed, dim=-1).to(value.dtype)
         mixed, sums = _weigh(tokens, exponent, value)

@@ -278,7 +278,7 @@ def _checked_side(prompts: Any, side: str, source: str, error: type[FadeError]) 
         if not isinstance(prompt, str):
             raise error(f"{where} is {json.dumps(prompt, default=repr)}: give a string")
         if not prompt.strip():
-            raise error(f"{where} is empty: write it or take it out")
+            raise error(f"{where} is empty: write it or remove it")
         if any("\ud800" <= character <= "\udfff" for character in prompt):
             raise error(f"{where} is {json.dumps(prompt)}, half a character: write it anew")
         unknown = _unknown_placeholder(prompt, CLASSNAME)

@@ -112,7 +112,7 @@ _FULL_GPU = re.compile(r"OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATU
 
 
 def for_people(error: Exception) -> FadeError | None:
-    """An error that its reader can mend, a full disk or a closed folder included; None for others."""
+    """An error that its reader can fix, a full disk or a closed folder included; None for others."""
     if isinstance(error, FadeError):
         return error
     if isinstance(error, RuntimeError) and _FULL_GPU.search(f"{type(error).__name__}: {error}"):
@@ -122,7 +122,7 @@ def for_people(error: Exception) -> FadeError | None:
         )
     if isinstance(error, OSError) and (reason := refusal(error)):
         return StoreError(
-            f"{error.filename or 'a file'}: {reason}: mend that and run again; what was finished is kept"
+            f"{error.filename or 'a file'}: {reason}: fix this and run again; what was finished is kept"
         )
     return None
 

@@ -90,7 +90,7 @@ def _check_overrides(params: Params, categories: list[str]) -> None:
         )
         line = f"text.overrides names {name!r}, which is no category of this run ({hint})"
         if params.dataset.categories is None:
-            raise ParameterError(f"{line}: correct the name or take it out")
+            raise ParameterError(f"{line}: correct the name or remove it")
         log.warning("%s", line)
 
 

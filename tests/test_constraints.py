@@ -58,7 +58,7 @@ def test_pins_follow_what_is_needed_in_turn() -> None:
         (
             '{"dependencies": [{"name": "a", "version": "1", "vulns": '
             '[{"id": "X-1", "fix_versions": []}]}]}',
-            "a 1: X-1, mended in no version yet", 1,
+            "a 1: X-1, fixed in no version yet", 1,
         ),
     ],
 )  # fmt: skip

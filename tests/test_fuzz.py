@@ -159,7 +159,7 @@ Damage = Callable[[bytes], bytes]
 
 @st.composite
 def damages(draw: st.DrawFn) -> Damage:
-    """Bytes changed, taken out, put in or cut off, most of them near the ends, where headers are."""
+    """Bytes changed, removed, put in or cut off, most of them near the ends, where headers are."""
     edits = draw(
         st.lists(
             st.tuples(
@@ -354,7 +354,7 @@ class StoreMachine(RuleBasedStateMachine):
                 continue
             assert rows.tobytes() == np.stack([row_of(key) for key in keys]).tobytes()
             return
-        raise AssertionError("a damaged store was never mended")
+        raise AssertionError("a damaged store was never repaired")
 
     @invariant()
     def no_row_is_wrong(self) -> None:

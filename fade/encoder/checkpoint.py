@@ -81,7 +81,7 @@ def as_local_dir(config_file: Path) -> Iterator[str]:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"model.name: {config_file} is no readable JSON config ({error})"
+            f"model.name: {config_file} is not a valid JSON config ({error})"
         ) from None
     if not isinstance(config, dict):
         raise ModelError(
@@ -112,7 +112,7 @@ def _check_config(config: Any, name: str) -> None:
             if part.get("trust_remote_code"):
                 raise ModelError(
                     f"model.name: the config of {name} asks for trust_remote_code, which runs code from "
-                    "elsewhere: take it out, or choose another model"
+                    "elsewhere: remove it, or choose another model"
                 )
             waiting += part.values()
         elif isinstance(part, list):

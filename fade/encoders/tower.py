@@ -54,7 +54,7 @@ class Tower:
         )
 
     def _images(self, pixels: np.ndarray) -> Tensor:
-        """(B, 3, H, W) float32 on the device, mean and standard deviation taken out."""
+        """(B, 3, H, W) float32 on the device, normalized by mean and standard deviation."""
         import torch
 
         images = torch.from_numpy(checked_pixels(pixels)).to(self.device)

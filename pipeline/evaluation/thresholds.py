@@ -246,39 +246,39 @@ _LATER = frozenset({"set_by", "false_alarm_limit", "warning"})
 
 
 def parse_thresholds(
-    content: Mapping[str, Any], source: str, mend: str = "run `dvc repro --force evaluate`"
+    content: Mapping[str, Any], source: str, remedy: str = "run `dvc repro --force evaluate`"
 ) -> list[Threshold]:
     """The thresholds of what :func:`write_thresholds` wrote.
 
     Args:
         content: of the file.
         source: its name, for errors.
-        mend: what to do about a damaged one, for errors.
+        remedy: what to do about a damaged one, for errors.
 
     Raises:
         StoreError: it is none of that, or a value cannot be what it stands for.
     """
     items = content.get("thresholds")
     if not isinstance(items, list):
-        raise StoreError(f"{source} holds no thresholds: {mend}")
+        raise StoreError(f"{source} holds no thresholds: {remedy}")
     found: dict[tuple[str, Trial], Threshold] = {}
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict) or not set(_FIELDS) - _LATER <= set(item) <= set(_FIELDS):
             raise StoreError(
-                f"{source} holds no thresholds (number {number} must have {', '.join(_FIELDS)}): {mend}"
+                f"{source} holds no thresholds (number {number} must have {', '.join(_FIELDS)}): {remedy}"
             )
         for name, (fits, needed) in _FIELDS.items():
             if name in item and not fits(item[name]):
                 value = item[name]
                 shown = type(value).__name__ if isinstance(value, list | dict) else repr(value)[:60]
                 raise StoreError(
-                    f"{source}, threshold {number}: {name} is {shown}, but must be {needed}: {mend}"
+                    f"{source}, threshold {number}: {name} is {shown}, but must be {needed}: {remedy}"
                 )
         threshold = Threshold(**item)
         if found.setdefault((threshold.category, threshold.trial), threshold) is not threshold:
             raise StoreError(
                 f"{source}, threshold {number}: there is one of {threshold.category} at "
-                f"{threshold.shots} shots, seed {threshold.seed} already: {mend}"
+                f"{threshold.shots} shots, seed {threshold.seed} already: {remedy}"
             )
     return list(found.values())
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 KIND = "fade-bundle"
 WEIGHTS = "weights.safetensors"
-MEND = "write it again with `fade bundle`"
+REMEDY = "write it again with `fade bundle`"
 
 _BEFORE = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, so that equal bundles are equal bytes."""
@@ -214,7 +214,7 @@ class Bundle(Material):
 
     def __init__(self, path: Path, weights: Path | None = None, *, download: bool = False) -> None:
         self.path, self._weights, self._download = path, weights, download
-        self.place, self.mend = path, MEND
+        self.place, self.remedy = path, REMEDY
         try:
             with self._reading():
                 archive = zipfile.ZipFile(open_plain(path))
@@ -238,7 +238,7 @@ class Bundle(Material):
             self.categories = tuple(_checked_list(content, "categories", str))
             self.features = {str(k): str(v) for k, v in content["features"].items()}
             self.aspect = manifest_aspect(content)
-            found = parse_thresholds(content, str(path), MEND)
+            found = parse_thresholds(content, str(path), REMEDY)
             self.thresholds = {threshold.category: threshold for threshold in found}
             self._texts: Mapping[str, Mapping[str, str]] = dict(content["texts"])
             self._banks: Mapping[str, Mapping[str, Any]] = dict(content["banks"])
@@ -261,7 +261,7 @@ class Bundle(Material):
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
                 NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # fmt: skip
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise StoreError(f"{self.path} is no sound bundle ({reason}): {MEND}") from None
+            raise StoreError(f"{self.path} is not a valid bundle ({reason}): {REMEDY}") from None
 
     def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         """The entries by name: only names that a bundle has, stored as they are, not too large."""
@@ -273,7 +273,7 @@ class Bundle(Material):
         if told > size:
             raise StoreError(
                 f"{self.path} is no sound bundle: its entries are {told:,} bytes long, the file "
-                f"{size:,}: {MEND}"
+                f"{size:,}: {REMEDY}"
             )
         for info in infos:
             limit = next((n for form, n in _LIMITS if form.fullmatch(info.filename)), None)

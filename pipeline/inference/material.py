@@ -55,7 +55,7 @@ class Material(ABC):
         thresholds: by category.
         aspect: the aspect ratio that images keep; None: squashed to squares.
         place: the folder or file that it lies in.
-        mend: what to do if that is damaged, for errors.
+        remedy: what to do if that is damaged, for errors.
     """
 
     params: Params
@@ -65,7 +65,7 @@ class Material(ABC):
     thresholds: Mapping[str, Threshold]
     aspect: Aspect | None
     place: Path
-    mend: str
+    remedy: str
 
     @abstractmethod
     def encoder(self) -> Encoder:

@@ -176,7 +176,7 @@ class Predictor:
         if found.dimension != dim:
             raise StoreError(
                 f"{self.material.place}: the text classifier of {category} takes embeddings of "
-                f"{found.dimension} numbers, the model gives {dim}: {self.material.mend}"
+                f"{found.dimension} numbers, the model gives {dim}: {self.material.remedy}"
             )
         return found
 
@@ -191,7 +191,7 @@ class Predictor:
                 raise StoreError(
                     f"{self.material.place}: the bank of {category} at size {size} holds "
                     f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
-                    f"references of this model have {most:,} of {dim}: {self.material.mend}"
+                    f"references of this model have {most:,} of {dim}: {self.material.remedy}"
                 )
         device: Device = "cuda" if self._encoder.device == "cuda" else "cpu"
         return replace(found, bank=replace(found.bank, grids=self._grids, device=device))

@@ -90,7 +90,7 @@ class FinishedRun(Material):
     ) -> None:
         self.folder = self.place = folder
         before = _state(folder)
-        self.mend = "run `dvc repro --force text bank`"
+        self.remedy = "run `dvc repro --force text bank`"
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
         self.trial = choose_trial(self.params.trials(), shots, seed)
         _check_lock(folder)

@@ -380,7 +380,7 @@ def test_gem_depth(depth: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "no readable JSON"),
+        ("{", "not a valid JSON"),
         ("[]", "no JSON object"),
         ("{}", "lacks embed_dim, text_cfg, vision_cfg"),
         ('{"model_cfg": 3}', "lacks embed_dim"),

@@ -1,6 +1,6 @@
 """Faults of the machine: full disks, closed folders, clocks that jump, stores copied half.
 
-Each ends in one clear line with a documented exit code, and a plain re-run on a mended machine ends
+Each ends in one clear line with a documented exit code, and a plain re-run on a repaired machine ends
 with the bytes of an undisturbed run.
 """
 

@@ -83,9 +83,7 @@ def test_overrides_of_unknown_categories(golden_checkpoint: Path, tmp_path: Path
         golden_params("zeroshot_language", golden_checkpoint),
         text__overrides=override, dataset__categories=None,
     )  # fmt: skip
-    with pytest.raises(
-        ParameterError, match=r"names 'weavee', .*did you mean weave\?.*take it out"
-    ):
+    with pytest.raises(ParameterError, match=r"names 'weavee', .*did you mean weave\?.*remove it"):
         run_stages(tmp_path, params, "manifest", "text")
     # it may be one that dataset.categories leaves out
     said = changed(params, dataset__categories=["weave"])
