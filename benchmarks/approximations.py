@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks.encoder import load as load_seeded
-from fade.bank import anomaly, build_index, coreset, similarity_to_references, unit
+from fade.bank import anomaly, build_index, coreset, normalized_float32, similarity_to_references
 from fade.datasets import read_mvtec
 from fade.encoder import Encoder
 from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
@@ -218,10 +218,10 @@ def _to_int8(vectors: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 KEPT = (
-    Kept("float32", lambda x: (x,), unit),
-    Kept("float16", lambda x: (x.astype(np.float16),), unit),
+    Kept("float32", lambda x: (x,), normalized_float32),
+    Kept("float16", lambda x: (x.astype(np.float16),), normalized_float32),
     # unit length needs no scale; who wanted the length would
-    Kept("int8, a scale each", _to_int8, lambda levels, scale: unit(levels)),
+    Kept("int8, a scale each", _to_int8, lambda levels, scale: normalized_float32(levels)),
 )
 
 

@@ -97,13 +97,13 @@ def _neighbours(name: str) -> list[Row]:
 
     references = 10
     queries, bank = vectors(PATCHES, 0), vectors(references * PATCHES, 1)
-    placed, kept = gpu.placed(queries, "cuda"), gpu.placed(bank, "cuda")
+    placed, kept = gpu.to_device(queries, "cuda"), gpu.to_device(bank, "cuda")
     found = gpu.similarity_to_references(placed, kept, PATCHES)
     expected = similarity_to_references(queries, bank, PATCHES)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
     def run() -> np.ndarray:
-        return gpu.similarity_to_references(gpu.placed(queries, "cuda"), kept, PATCHES)
+        return gpu.similarity_to_references(gpu.to_device(queries, "cuda"), kept, PATCHES)
 
     product = seconds(_finished(lambda: placed @ kept.T), 5)
     ours, share = seconds(run, 5), "its float32 matmul"

@@ -36,7 +36,7 @@ from pipeline.compute.tasks import map_tasks
 from pipeline.config.load import load_params
 from pipeline.config.schema import ClusterParams, Params
 from pipeline.features.models import feature_space, load_encoder
-from pipeline.scoring.texts import ensembles, uses, word
+from pipeline.scoring.texts import class_name, ensembles, uses
 from stages.text import embed
 
 ROOT = Path(__file__).parent.parent
@@ -150,7 +150,7 @@ def _fill(params: Params) -> None:
         text
         for use in uses(params)
         for text in fill(
-            ensembles(params, use, "thing"), word(params, use, "thing"), params.text.template
+            ensembles(params, use, "thing"), class_name(params, use, "thing"), params.text.template
         )[0]
     ]
     embed(texts, cast(Encoder, DrawnTexts(encoder)), store)

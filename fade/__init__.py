@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fade.aspect import Aspect as Aspect
+    from fade.aspect import AspectRatio as AspectRatio
     from fade.datasets import read_dataset as read_dataset
     from fade.encoder import Encoder as Encoder
     from fade.errors import DataError as DataError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _HOMES = {
     "Aspect": "fade.aspect",
+    "AspectRatio": "fade.aspect",
     "DataError": "fade.errors",
     "Detector": "fade.scoring",
     "Encoder": "fade.encoder",

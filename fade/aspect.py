@@ -23,7 +23,7 @@ TOLERANCE = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Aspect:
+class AspectRatio:
     """Width to height, reduced: 2 and 1 for an image of 512 x 256 pixels.
 
     Raises:
@@ -66,12 +66,16 @@ class Aspect:
         return 1 / TOLERANCE <= factor <= TOLERANCE
 
 
-def shape_of(size: int, aspect: Aspect | None) -> Shape:
+Aspect = AspectRatio
+"""Earlier name of :class:`AspectRatio`."""
+
+
+def shape_of(size: int, aspect: AspectRatio | None) -> Shape:
     """What a size stands for: (size, size), or a rectangle where an aspect ratio is kept."""
     return (size, size) if aspect is None else aspect.shape(size)
 
 
-def middle_aspect(sizes: Iterable[tuple[int, int]]) -> Aspect:
+def median_aspect_ratio(sizes: Iterable[tuple[int, int]]) -> AspectRatio:
     """The median aspect ratio of images of (width, height) pixels: that of one of them.
 
     Of an even number of images, the narrower one in the middle.
@@ -80,7 +84,9 @@ def middle_aspect(sizes: Iterable[tuple[int, int]]) -> Aspect:
         DataError: there is no image.
     """
     counts = Counter(sizes)  # a million images have few sizes
-    found = sorted(((Aspect(*size), n) for size, n in counts.items()), key=lambda one: one[0].ratio)
+    found = sorted(
+        ((AspectRatio(*size), n) for size, n in counts.items()), key=lambda one: one[0].ratio
+    )
     if not found:
         raise DataError("there is no image to take an aspect ratio from")
     reached = accumulate(number for _, number in found)

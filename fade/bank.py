@@ -38,11 +38,13 @@ CANDIDATES = 128
 """Candidates of a search in an HNSW graph (``efSearch``). FAISS's 16 misses some neighbours."""
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def normalized_float32(vectors: np.ndarray) -> np.ndarray:
     """Vectors of the last axis as float32; float16 ones are brought back to unit length."""
     if vectors.dtype == np.float32:
         return np.ascontiguousarray(vectors)
-    wide = _widened(vectors) if vectors.dtype == np.float16 else vectors.astype(np.float32)
+    wide = (
+        float16_to_float32(vectors) if vectors.dtype == np.float16 else vectors.astype(np.float32)
+    )
     squares = np.einsum("...i,...i->...", wide, wide)  # no copy of squares
     if squares.max(initial=0) >= 2.0**32:  # infinity and NaN become such numbers: keep them
         wide = vectors.astype(np.float32)
@@ -51,8 +53,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return wide
 
 
-def _widened(halves: np.ndarray) -> np.ndarray:
-    """Finite float16 as float32, to the bit, five times as fast as numpy's own conversion.
+def float16_to_float32(halves: np.ndarray) -> np.ndarray:
+    """Convert finite float16 to float32, to the bit, five times as fast as numpy's own conversion.
 
     Exponent and mantissa move by the 13 bits that the longer mantissa has more, which leaves the
     exponent 112 too small: a product with a power of two corrects that, subnormal numbers included. By

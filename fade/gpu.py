@@ -25,7 +25,7 @@ BANK_COLUMNS = 1 << 15
 """Bank vectors of one matrix product: half a gigabyte of cosines at a time, enough for full speed."""
 
 
-def placed(vectors: np.ndarray, device: str) -> Tensor:
+def to_device(vectors: np.ndarray, device: str) -> Tensor:
     """Float32 vectors on a device."""
     import torch
 
@@ -34,7 +34,7 @@ def placed(vectors: np.ndarray, device: str) -> Tensor:
 
 @lru_cache(maxsize=KEPT)
 def _kept(index: Any, device: str) -> Tensor:
-    return placed(cpu.index_vectors(index), device)
+    return to_device(cpu.index_vectors(index), device)
 
 
 def index_vectors(index: Any, device: str) -> Tensor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fade.aspect import Aspect, Shape
+from fade.aspect import AspectRatio, Shape
 from fade.errors import DataError, ParameterError
 from fade.maps import fuse, image_score, merge_sizes
 from fade.preprocess import resize_image
@@ -63,7 +63,7 @@ class Settings:
     query_in_bank: bool = False
     vision_multiplier: float = 3.5
     vision_weight: float = 0.85
-    aspect: Aspect | None = None
+    aspect: AspectRatio | None = None
 
     @property
     def language(self) -> bool:
@@ -260,7 +260,7 @@ def embed(
     encoder: Encoder,
     image: np.ndarray,
     features: Collection[Feature],
-    aspect: Aspect | None = None,
+    aspect: AspectRatio | None = None,
 ) -> dict[Feature, np.ndarray]:
     """Features of one image; it is encoded once a size.
 

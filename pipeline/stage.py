@@ -33,7 +33,7 @@ from pipeline.config.schema import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.dataset.stamps import fresh_manifest
 from pipeline.process.dvc_files import keep_locks
-from pipeline.process.dvc_watchdog import end_with_dvc
+from pipeline.process.dvc_watchdog import exit_when_dvc_dies
 
 log = logging.getLogger("fade")
 
@@ -111,7 +111,7 @@ _FULL_GPU = re.compile(r"OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATU
 """Errors of torch, by their text: torch may not be imported here."""
 
 
-def for_people(error: Exception) -> FadeError | None:
+def as_user_error(error: Exception) -> FadeError | None:
     """An error that its reader can fix, a full disk or a closed folder included; None for others."""
     if isinstance(error, FadeError):
         return error
@@ -216,7 +216,7 @@ def run_stage(module: str) -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # see stages/__init__.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        by_dvc = end_with_dvc()
+        by_dvc = exit_when_dvc_dies()
         used, params = used_parameters(stage), load_params()
         check_unchanged(stage, used)  # what is noted and what the stage gets are of one file
         if by_dvc:
@@ -232,7 +232,7 @@ def run_stage(module: str) -> None:
         log.error("interrupted; what was finished is kept, run again to go on")
         code = 130
     except Exception as error:
-        known = for_people(error)
+        known = as_user_error(error)
         code = known.exit_code if known else FadeError.exit_code
         if os.environ.get(TRACEBACK):
             _leave_exit_code(code)

@@ -13,7 +13,7 @@ import numpy as np
 from cache.files import Place
 from cache.layout import Location, Space
 from cache.store import Store
-from fade.bank import build_index, coreset, stored_digest, unit, write_index
+from fade.bank import build_index, coreset, normalized_float32, stored_digest, write_index
 from fade.types import Trial
 from pipeline.artefacts.catalogue import BANKS, REFERENCES, SELECTION, store_root
 from pipeline.artefacts.receipts import Receipt, read_receipt
@@ -69,7 +69,7 @@ def write_category(task: Task) -> dict[str, str]:
         files[place.as_posix()] = stored_digest(task.root / place).hex()
 
     for size, space, places in task.features:
-        vectors = unit(store.read(space, places))
+        vectors = normalized_float32(store.read(space, places))
         if task.trials is None:
             index = build_index(vectors.reshape(-1, vectors.shape[-1]))
             write(index, bank_path(task.category, size))

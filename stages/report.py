@@ -52,7 +52,7 @@ from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.thresholds import read_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import DEMO_MODEL
-from pipeline.process.memory import give_back
+from pipeline.process.memory import trim_heap
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.paper_table import latex_table, markdown_table
@@ -184,7 +184,7 @@ def run(params: Params) -> None:
         )
 
     run_of = _run(params, evaluation)
-    give_back()
+    trim_heap()
     report = ReportInput(
         title=Path(dataset.path).name,
         metrics=metrics,
@@ -216,7 +216,7 @@ def run(params: Params) -> None:
     write_whole(TABLES.path / "metrics.md", markdown_table(summary))
     write_whole(TABLES.path / "metrics.tex", latex_table(summary))
     curves = _curves(scores, pixels, trial)
-    give_back()
+    trim_heap()
     write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)
     log.info("open %s in a browser", page)
 

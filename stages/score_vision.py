@@ -9,7 +9,7 @@ from pipeline.artefacts.catalogue import TEST, VISION, store_root
 from pipeline.artefacts.receipts import check_streamed, read_receipt, write_receipt
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
-from pipeline.process.memory import give_back
+from pipeline.process.memory import trim_heap
 from pipeline.scoring.plan import score_block
 from pipeline.scoring.vision import plan_vision
 from pipeline.stage import run_stage
@@ -23,7 +23,7 @@ def run(params: Params) -> None:
     receipt = read_receipt(TEST)
     work = plan_vision(params, receipt, store.repair)
     work.prepare(store)
-    give_back()
+    trim_heap()
     if not params.features.keep and work.plans:
         check_streamed(store, work.lacking)
     with receipt.void_if_damaged(store):

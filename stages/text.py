@@ -24,12 +24,12 @@ from pipeline.scoring.texts import (
     USES,
     TextIndex,
     Use,
+    class_name,
     classifier_digest,
     classifier_path,
     ensembles,
     use_params,
     uses,
-    word,
 )
 from pipeline.stage import run_stage
 
@@ -125,7 +125,9 @@ def run(params: Params) -> None:
         for category in categories:
             chosen = ensembles(params, use, category)
             prompts.setdefault(use, {})[category] = ensemble_digest(chosen)
-            filled[use, category] = fill(chosen, word(params, use, category), params.text.template)
+            filled[use, category] = fill(
+                chosen, class_name(params, use, category), params.text.template
+            )
     sentences = [prompt for texts, _ in filled.values() for prompt in texts]
     encoder.check_prompts(unique(sentences))
     _warn_of_both_sides(filled)

@@ -35,7 +35,7 @@ from pipeline.config.load import load_params
 from pipeline.inference.bundle import Bundle, write_bundle
 from pipeline.inference.run import FinishedRun
 from pipeline.project.scaffold import project_dvc_yaml
-from pipeline.stage import for_people, one_line
+from pipeline.stage import as_user_error, one_line
 from tests.imports import ROOT, modules
 from tests.projects import GOLDEN, STAGES, changed, golden_params, project, run_stages
 
@@ -181,7 +181,7 @@ def refused(read: Callable[[], Any]) -> None:
     """It ends in one line for people."""
     with pytest.raises((FadeError, OSError)) as error:
         read()
-    known = for_people(error.value)
+    known = as_user_error(error.value)
     assert known is not None, repr(error.value)
     assert "\n" not in one_line(known)
 

@@ -29,7 +29,7 @@ MAX_WEIGHTS = 20_000_000_000
 """Largest number of weights of a tower: several times the largest CLIP's."""
 
 
-BUGS = (AttributeError, TypeError, NameError, ImportError)
+PROGRAMMING_ERRORS = (AttributeError, TypeError, NameError, ImportError)
 """Errors of code. They are never reported as a problem of a download or a file."""
 
 
@@ -249,7 +249,7 @@ def create_model(
             tokenizer = open_clip.get_tokenizer(name)
         except ModelError:
             raise
-        except BUGS as error:  # a hub's config can be wrong in any way, too
+        except PROGRAMMING_ERRORS as error:  # a hub's config can be wrong in any way, too
             raise _unbuildable(name, error) from None
         except Exception as error:
             raise ModelError(
@@ -273,7 +273,7 @@ def create_model(
         try:
             # safetensors where the repository has them
             file = download_pretrained_from_hf(pretrained.removeprefix("hf-hub:"))
-        except BUGS:
+        except PROGRAMMING_ERRORS:
             raise
         except Exception as error:
             raise ModelError(
@@ -309,7 +309,7 @@ def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
         )
     try:
         model = open_clip.create_model(name, pretrained=tag, precision="fp32", device="cpu")
-    except BUGS:
+    except PROGRAMMING_ERRORS:
         raise
     except Exception as error:
         raise ModelError(

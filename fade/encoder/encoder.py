@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from fade.aspect import Aspect, Shape, shape_of
+from fade.aspect import AspectRatio, Shape, shape_of
 from fade.device import choose_device
 from fade.encoder.block import Block
 from fade.encoder.checkpoint import create_model, digest_state, require_plain_vit
@@ -166,7 +166,7 @@ class Encoder:
             )
         return size // self.patch_size
 
-    def patch_grid(self, size: int, aspect: Aspect | None = None) -> Shape:
+    def patch_grid(self, size: int, aspect: AspectRatio | None = None) -> Shape:
         """(rows, columns) of patches that a size stands for; a square where no aspect ratio is kept.
 
         Raises:
@@ -174,19 +174,19 @@ class Encoder:
         """
         return shape_of(self.grid(size), aspect)
 
-    def grid_of(self, feature: Feature, aspect: Aspect | None = None) -> Shape:
+    def grid_of(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
         """(rows, columns) of patches that a feature is computed on.
 
         The cls token always sees a square, as it was trained to; its image is squashed.
         """
         return self.patch_grid(feature.size, aspect if feature.token == "patch" else None)
 
-    def pixels(self, feature: Feature, aspect: Aspect | None = None) -> Shape:
+    def pixels(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
         """(height, width) in pixels that an image is resized to for a feature."""
         rows, columns = self.grid_of(feature, aspect)
         return rows * self.patch_size, columns * self.patch_size
 
-    def describe(self, feature: Feature, aspect: Aspect | None = None) -> dict[str, Any]:
+    def describe(self, feature: Feature, aspect: AspectRatio | None = None) -> dict[str, Any]:
         """All that a feature's numbers depend on, besides the image: the content of its address.
 
         An aspect ratio counts only as far as it makes the grid another one than a square.
@@ -218,7 +218,7 @@ class Encoder:
             **rectangle,
         }
 
-    def shape(self, feature: Feature, aspect: Aspect | None = None) -> tuple[int, ...]:
+    def shape(self, feature: Feature, aspect: AspectRatio | None = None) -> tuple[int, ...]:
         """Shape of one image's feature: (dim,) for cls, (patches, dim) for patch."""
         rows, columns = self.grid_of(feature, aspect)
         return (self.dim,) if feature.token == "cls" else (rows * columns, self.dim)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.device import choose_device
 from fade.encoder import Precision
-from fade.encoder.checkpoint import BUGS, MAX_WEIGHTS, first_line
+from fade.encoder.checkpoint import MAX_WEIGHTS, PROGRAMMING_ERRORS, first_line
 from fade.encoders.checkpoint import load_checkpoint
 from fade.errors import ModelError
 from fade.types import Device
@@ -263,7 +263,7 @@ def _fetch(model: Any, name: str) -> Path:
         )
     try:
         return _from_hub(hub, facts.get("hf_hub_filename")) if hub else _from_url(url)
-    except BUGS:
+    except PROGRAMMING_ERRORS:
         raise
     except Exception as error:  # networks and hubs fail in many ways
         raise _no_network(name, error) from None

@@ -18,7 +18,7 @@ from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
 from pipeline.artefacts.catalogue import ARTEFACTS, STREAMED, Artefact
 from pipeline.artefacts.tables import GROUP_ROWS, table_columns, table_parts, table_writer
-from pipeline.process.memory import give_back
+from pipeline.process.memory import trim_heap
 
 _REPAIR = (
     "`fade cache verify --repair` deletes receipts whose rows are gone, then `fade run` computes "
@@ -229,7 +229,7 @@ def write_receipt(
     """
     import pyarrow as pa
 
-    give_back()  # of the work that ends here
+    trim_heap()  # of the work that ends here
     schema = pa.schema([("space", pa.string()), ("key", pa.string()), ("crc", pa.uint32())])
     spaces = sorted(needed, key=lambda space: space.label)
     described = [space.to_json() for space in spaces]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.aspect import Aspect
+from fade.aspect import AspectRatio
 from fade.errors import StoreError
 from fade.files import whole, write_whole
 from pipeline.artefacts.csv_text import marked, unmarked
@@ -166,10 +166,10 @@ def _readable(path: Path) -> Iterator[None]:
         ) from None
 
 
-def manifest_aspect(remarks: Mapping[str, Any]) -> Aspect | None:
+def manifest_aspect(remarks: Mapping[str, Any]) -> AspectRatio | None:
     """The aspect ratio that a manifest's images keep, by its remarks; None: squashed to squares."""
     found = remarks.get("aspect")
-    return None if found is None else Aspect(*found)
+    return None if found is None else AspectRatio(*found)
 
 
 def read_remarks(path: Path) -> dict[str, Any]:

@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=[at_home(word) for word in given], prog_name="fade")
     except Exception as error:
         from pipeline.process.dvc_watchdog import running_dvc
-        from pipeline.stage import TRACEBACK, for_people, one_line
+        from pipeline.stage import TRACEBACK, as_user_error, one_line
 
         if os.environ.get(TRACEBACK):
             raise
-        if known := for_people(error):
+        if known := as_user_error(error):
             line, code = one_line(known), known.exit_code
             if isinstance(known, StoreError) and (number := running_dvc()):
                 line = (

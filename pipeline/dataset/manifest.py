@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from cache.layout import content_key
 from cache.place import open_path
-from fade.aspect import Aspect, middle_aspect
+from fade.aspect import AspectRatio, median_aspect_ratio
 from fade.datasets.left_out import Note, ignore
 from fade.datasets.leftovers import Account
 from fade.datasets.read import iterate_dataset, table_files
@@ -262,17 +262,17 @@ def examined_rows(
                 yield found
 
 
-def spool_rows(rows: Iterable[dict[str, Any]], file: IO[str]) -> Aspect | None:
+def spool_rows(rows: Iterable[dict[str, Any]], file: IO[str]) -> AspectRatio | None:
     """Write rows to a file; the median aspect ratio of their images, None if there are none."""
     sizes: Counter[tuple[int, int]] = Counter()
     for row in rows:
         sizes[row["width"], row["height"]] += 1
         file.write(json.dumps(row) + "\n")
-    return middle_aspect(sizes.elements()) if sizes else None
+    return median_aspect_ratio(sizes.elements()) if sizes else None
 
 
 def fitting_rows(
-    file: IO[str], aspect: Aspect, skipped: list[dict[str, str]], params: Params
+    file: IO[str], aspect: AspectRatio, skipped: list[dict[str, str]], params: Params
 ) -> Iterator[dict[str, Any]]:
     """Rows from a file of the images that have an aspect ratio; the others are skipped or refused."""
     file.seek(0)

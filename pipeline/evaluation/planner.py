@@ -11,7 +11,7 @@ import numpy as np
 
 from cache.keys import Keys
 from cache.store import Store
-from fade.aspect import Aspect, Shape, shape_of
+from fade.aspect import AspectRatio, Shape, shape_of
 from fade.metrics import PixelHistogram
 from fade.types import DataPath, Trial
 from pipeline.artefacts.catalogue import LANGUAGE, MAPS, VISION, store_root
@@ -29,7 +29,7 @@ from pipeline.evaluation.blocks import (
     evaluate_block,
 )
 from pipeline.evaluation.vanished import Vanished
-from pipeline.process.memory import give_back
+from pipeline.process.memory import trim_heap
 from pipeline.scoring.components import component_key
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Planner:
     params: Params
     store: Store
     root: DataPath
-    aspect: Aspect | None
+    aspect: AspectRatio | None
     language_score: _Components | None
     language_map: _Components | None
     vision: _Components | None
@@ -121,7 +121,7 @@ class Planner:
 
     @classmethod
     def open(
-        cls, params: Params, store: Store, root: DataPath, aspect: Aspect | None = None
+        cls, params: Params, store: Store, root: DataPath, aspect: AspectRatio | None = None
     ) -> Planner:
         """Find all components; some receipt speaks of images."""
         language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
@@ -130,7 +130,7 @@ class Planner:
         def found(receipt: Receipt, label: str, trials: Sequence[Trial | None]) -> _Components:
             with receipt.void_if_damaged(store):
                 components = _Components(receipt, label, store, tests, calibration, trials)
-            give_back()  # what finding them took
+            trim_heap()  # what finding them took
             return components
 
         return cls(

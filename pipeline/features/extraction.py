@@ -17,7 +17,7 @@ from cache.files import Place
 from cache.layout import SegmentTask, Space, cut
 from cache.place import open_path
 from cache.store import Store
-from fade.aspect import Aspect, Shape
+from fade.aspect import AspectRatio, Shape
 from fade.datasets.read import dataset_root
 from fade.errors import DataError, ModelError
 from fade.types import Feature, Stream, Token
@@ -46,7 +46,7 @@ class Extraction:
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],
         params: Params,
-        aspect: Aspect | None = None,
+        aspect: AspectRatio | None = None,
     ) -> None:
         self.encoder, self.store, self.params = encoder, store, params
         self.features, self.sources, self.aspect = features, sources, aspect
@@ -163,7 +163,7 @@ class Task:
     segment: SegmentTask
     sources: tuple[Source, ...]
     features: tuple[tuple[Feature, Space], ...]
-    aspect: Aspect | None
+    aspect: AspectRatio | None
 
 
 ENCODER = threading.Lock()
@@ -184,7 +184,7 @@ def _load(params: Params, weights: str) -> Encoder:
 
 
 def worker_encoder(
-    params: Params, features: Iterable[tuple[Feature, Space]], aspect: Aspect | None
+    params: Params, features: Iterable[tuple[Feature, Space]], aspect: AspectRatio | None
 ) -> Encoder:
     """The model, kept by each worker, with the threads that one has; hold :data:`ENCODER`.
 
@@ -250,7 +250,7 @@ def encode_on_cluster(
     features: Mapping[str, tuple[Feature, Space]],
     sources: Mapping[str, Source],
     params: Params,
-    aspect: Aspect | None = None,
+    aspect: AspectRatio | None = None,
 ) -> list[str]:
     """Let the cluster's workers compute segments; what is wrong with images left out.
 

@@ -15,7 +15,7 @@ from pipeline.features.hub import check_remotes, quiet, remotes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fade.aspect import Aspect
+    from fade.aspect import AspectRatio
     from fade.encoder import Encoder
     from fade.types import Device, Feature
 
@@ -70,7 +70,7 @@ def config_of(model: ModelParams) -> str:
 
 
 def feature_space(
-    encoder: Encoder, feature: Feature, params: Params, aspect: Aspect | None = None
+    encoder: Encoder, feature: Feature, params: Params, aspect: AspectRatio | None = None
 ) -> Space:
     """The store's space for a feature of the model, of images that keep an aspect ratio or none."""
     description = {

@@ -17,7 +17,7 @@ from pipeline.config.schema import Params
 from pipeline.features.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space
 
 if TYPE_CHECKING:
-    from fade.aspect import Aspect
+    from fade.aspect import AspectRatio
     from fade.encoder import Encoder
 
 
@@ -151,7 +151,7 @@ class FeaturePlan:
 
 
 def feature_spaces(
-    encoder: Encoder, params: Params, aspect: Aspect | None = None
+    encoder: Encoder, params: Params, aspect: AspectRatio | None = None
 ) -> dict[Feature, Space]:
     """The store's spaces for all features that a run needs.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import numpy as np
 
 from fade import __version__
-from fade.bank import build_index, unit
+from fade.bank import build_index, normalized_float32
 from fade.errors import FadeError, ModelError, ParameterError, StoreError
 from fade.files import open_plain, whole
 from fade.network import wanted_network, without_network
@@ -407,7 +407,7 @@ class Bundle(Material):
             raise ValueError(
                 f"row {int(sound.argmin())} of {name} has length {worst:.4g}, but rows have length 1"
             )
-        return unit(array)
+        return normalized_float32(array)
 
     def sentences(self, use: Use, category: str) -> Sentences:
         """The prompts that a classifier was fitted on."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fade.aspect import Aspect
+from fade.aspect import AspectRatio
 from fade.errors import ParameterError
 from fade.text import TextClassifier
 from fade.types import Trial
@@ -63,7 +63,7 @@ class Material(ABC):
     categories: tuple[str, ...]
     features: Mapping[str, str]
     thresholds: Mapping[str, Threshold]
-    aspect: Aspect | None
+    aspect: AspectRatio | None
     place: Path
     remedy: str
 

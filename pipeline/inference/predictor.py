@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.layout import cut
-from fade.bank import unit
+from fade.bank import normalized_float32
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import read_plain
 from fade.maps import fuse, image_score
@@ -209,7 +209,7 @@ class Predictor:
             encoded = self._encoder.encode_images(pixels, {(f.stream, f.token) for f in here})
             for feature in here:
                 rows = encoded[feature.stream, feature.token]
-                rows = unit(rows.astype(self.params.features.dtype))
+                rows = normalized_float32(rows.astype(self.params.features.dtype))
                 for one, row in zip(found, rows, strict=True):
                     one[feature] = row
         return found
@@ -318,7 +318,7 @@ class Predictor:
         normal: tuple[tuple[str, float], ...] = ()
         if self.params.needs_language_map:
             patches = features[self.params.language_features()[-1]]
-            mean = unit(patches)[inside.ravel()].mean(axis=0)
+            mean = normalized_float32(patches)[inside.ravel()].mean(axis=0)
             abnormal, normal = self._similar(mean / np.linalg.norm(mean), category, prompts)
         return Region(
             box, len(rows), int(levels[row, column]), row, column, nearest, abnormal, normal

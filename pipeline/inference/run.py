@@ -40,7 +40,14 @@ from pipeline.scoring.banks import (
     comparison_digest,
     comparisons,
 )
-from pipeline.scoring.texts import TextIndex, Use, classifier_path, ensembles, read_classifier, word
+from pipeline.scoring.texts import (
+    TextIndex,
+    Use,
+    class_name,
+    classifier_path,
+    ensembles,
+    read_classifier,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -276,7 +283,9 @@ class FinishedRun(Material):
                 f"a prompt file of text.{use}.prompts changed since the run: run "
                 "`dvc repro --force text`, then `fade run`"
             )
-        texts, labels = fill(chosen, word(self.params, use, category), self.params.text.template)
+        texts, labels = fill(
+            chosen, class_name(self.params, use, category), self.params.text.template
+        )
         return Sentences(tuple(texts), tuple(bool(label) for label in labels))
 
 

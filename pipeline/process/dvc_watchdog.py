@@ -49,7 +49,7 @@ def running_dvc(folder: Path = Path()) -> int | None:
         own = set()
     for process in psutil.process_iter():
         try:
-            if process.pid not in own and _is_dvc(process) and lives(process):
+            if process.pid not in own and _is_dvc(process) and is_alive(process):
                 place = Path(process.cwd())
                 if place == here or here in place.parents:
                     return int(process.pid)
@@ -63,7 +63,7 @@ def _is_dvc(process: psutil.Process) -> bool:
     return any(Path(part).stem in _PROGRAMS for part in process.cmdline()[:4])
 
 
-def lives(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """Whether it runs: a process of its number that started at another time is not it."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -89,7 +89,7 @@ def find_run() -> tuple[psutil.Process | None, bool]:
     return (process if same else None), True
 
 
-def end_with_dvc() -> bool:
+def exit_when_dvc_dies() -> bool:
     """Interrupt this stage when the DVC that started it dies, or the `fade run` that started DVC.
 
     Another run would else find the stage still writing, and DVC take its results for those of other
@@ -126,7 +126,7 @@ def end_with_dvc() -> bool:
     def watch() -> None:
         while True:
             for name, process in watched.items():
-                if not lives(process):
+                if not is_alive(process):
                     end(name)
             time.sleep(SECONDS_BETWEEN_LOOKS)
 

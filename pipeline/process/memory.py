@@ -1,4 +1,4 @@
-"""Memory that a stage no longer needs."""
+"""Memory that a process no longer needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 from contextlib import suppress
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Give freed memory back to the system, where the C library can (glibc).
 
     It keeps freed arrays for later ones of the same thread. After a plan is made the threads of the

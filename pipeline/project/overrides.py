@@ -21,7 +21,7 @@ from fade.files import whole
 from pipeline.config.load import load_params, parse_params
 from pipeline.config.schema import PARAMS_FILE, Params
 from pipeline.config.yaml12 import dump_yaml, load_yaml
-from pipeline.process.dvc_watchdog import lives
+from pipeline.process.dvc_watchdog import is_alive
 
 KEPT = Path(".dvc") / "tmp" / "fade-params.yaml"
 """File that holds the original meanwhile."""
@@ -155,7 +155,7 @@ def _reader(first: str) -> int | None:
         same = abs(process.create_time() - float(found[2])) < 1
     except (psutil.Error, ValueError):
         return None
-    return process.pid if same and lives(process) else None
+    return process.pid if same and is_alive(process) else None
 
 
 def _replace(file: Path, data: bytes) -> None:

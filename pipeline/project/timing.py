@@ -72,7 +72,7 @@ def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Worklo
         patches, dim = spaces[feature].shape
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        placed: Any = vectors if device == "cpu" else gpu.placed(vectors, device)
+        placed: Any = vectors if device == "cpu" else gpu.to_device(vectors, device)
         if device != "cpu":
             search.similarity_to_others(placed)  # the first product also starts the device
         if references and params.max_shots:

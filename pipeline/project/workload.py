@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cache.keys import Keys
 from cache.layout import content_key
 from cache.place import open_path
-from fade.aspect import Aspect, middle_aspect
+from fade.aspect import AspectRatio, median_aspect_ratio
 from fade.datasets.read import dataset_root, iterate_dataset
 from fade.errors import DataError, StoreError
 from fade.files import read_data
@@ -27,7 +27,7 @@ from pipeline.dataset.selection import calibration_positions, check_shots, refer
 
 SAMPLE_IMAGES = 4
 """Images that are encoded to take the time."""
-_Found = tuple[Keys, NDArray[np.intp], Aspect | None]
+_Found = tuple[Keys, NDArray[np.intp], AspectRatio | None]
 """Keys of images, their positions in the data set, and the aspect ratio that they keep, if any."""
 READ_BYTES = 1 << 30
 """Bytes of images that are read at most to find equal ones, where no manifest tells."""
@@ -52,7 +52,7 @@ class Workload:
     calibration: Sequence[str]
     sample: Sequence[DataPath]
     known: bool
-    aspect: Aspect | None = None
+    aspect: AspectRatio | None = None
     remarks: Sequence[str] = ()
 
     @cached_property
@@ -178,7 +178,7 @@ class _Listed:
                 + (" and had the aspect ratio of the first ones" if keep else "")
             )
             first = [self._shape(read_image(path), path) for path in self.sample if keep]
-            return self.paths, every, middle_aspect(first) if first else None
+            return self.paths, every, median_aspect_ratio(first) if first else None
         data = self.paths.data.copy()
         shapes = np.zeros((len(every), 2), np.int64)
         for at, record in enumerate(self._records() if read.any() else ()):
@@ -243,7 +243,7 @@ class _Manifest:
     hashes: Keys
     shapes: NDArray[np.int64]
     left_out: Keys
-    aspect: Aspect | None
+    aspect: AspectRatio | None
     keep: bool
     skip: bool
 
@@ -307,7 +307,7 @@ def _of_one_aspect(
     """Of some images those that have the median aspect ratio; all of them where none is left out."""
     if not len(keys):
         return keys, kept, None
-    aspect = middle_aspect((int(width), int(height)) for width, height in shapes)
+    aspect = median_aspect_ratio((int(width), int(height)) for width, height in shapes)
     if skip:
         fits = np.array([aspect.fits(int(width), int(height)) for width, height in shapes])
         keys, kept = keys.take(fits), kept[fits]

@@ -112,7 +112,7 @@ class Bank:
     ) -> list[np.ndarray]:
         device = choose_device(self.device)
         search = cpu if device == "cpu" else gpu
-        placed: Any = query if device == "cpu" else gpu.placed(query, device)
+        placed: Any = query if device == "cpu" else gpu.to_device(query, device)
         needed = sorted({position for c in comparisons for position in c.references})
         to_reference: dict[int, np.ndarray] = {}
         if self.exact and needed:

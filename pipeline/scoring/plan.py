@@ -16,7 +16,7 @@ from cache.index import Index
 from cache.keys import Keys
 from cache.layout import Group, Location, Space, segment_tasks
 from cache.store import Store
-from fade.bank import unit
+from fade.bank import normalized_float32
 from pipeline.artefacts.receipts import Located, Receipt
 from pipeline.scoring.components import component_key
 
@@ -107,7 +107,9 @@ def score_block(task: ComponentTask) -> int:
     """Compute and store one block; the number of images."""
     store = Store(task.store)
     pairs = zip(task.block.features, task.places, strict=True)
-    task.block.write(store, [unit(store.read(space, places)) for space, places in pairs])
+    task.block.write(
+        store, [normalized_float32(store.read(space, places)) for space, places in pairs]
+    )
     return len(task.keys)
 
 

@@ -13,8 +13,8 @@ from cache.files import Place
 from cache.keys import Keys
 from cache.layout import Group, SegmentTask, Space
 from cache.store import Store
-from fade.aspect import Aspect
-from fade.bank import unit
+from fade.aspect import AspectRatio
+from fade.bank import normalized_float32
 from fade.types import Feature
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import Source
@@ -44,7 +44,7 @@ class StreamTask:
     segment: SegmentTask
     sources: tuple[Source, ...]
     features: tuple[tuple[Feature, Space], ...]
-    aspect: Aspect | None
+    aspect: AspectRatio | None
     blocks: tuple[ComponentBlock, ...]
 
 
@@ -59,7 +59,7 @@ class _Held:
 
     def vectors(self, space: Space, keys: Sequence[str]) -> np.ndarray:
         numbers, rows = self._rows[space.fingerprint]
-        return unit(rows[[numbers[key] for key in keys]])
+        return normalized_float32(rows[[numbers[key] for key in keys]])
 
     def of(self, keys: Sequence[str]) -> tuple[str, ...]:
         """Those of the keys that could be encoded."""
@@ -153,7 +153,7 @@ class Streaming:
         params: Params,
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],
-        aspect: Aspect | None,
+        aspect: AspectRatio | None,
     ) -> Iterator[StreamTask]:
         """Tasks, each made when it is asked for.
 

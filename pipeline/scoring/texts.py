@@ -62,7 +62,7 @@ def _ensemble(prompts: str | ManualPrompts, base: Path | None) -> Ensemble:
     return load_ensemble(prompts, base)
 
 
-def word(params: Params, use: Use, category: str) -> str:
+def class_name(params: Params, use: Use, category: str) -> str:
     """What ``{classname}`` in a prompt becomes."""
     return category if use_params(params, use).use_classname else GENERIC_NAME
 

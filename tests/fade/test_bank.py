@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 import fade.bank as bank_module
 from fade.bank import (
-    _widened,
     anomaly,
     build_index,
     coreset,
+    float16_to_float32,
     index_vectors,
+    normalized_float32,
     read_index,
     similarity_by_index,
     similarity_to_others,
     similarity_to_references,
     stored_digest,
-    unit,
     write_index,
 )
 from fade.errors import ParameterError, StoreError
@@ -107,8 +107,8 @@ def test_anomaly_spans_0_to_1_and_passes_nan_on() -> None:
 
 def test_float16_is_brought_to_unit_length() -> None:
     exact = vectors(50, 64)
-    np.testing.assert_array_equal(unit(exact), exact)
-    half = unit(exact.astype(np.float16))
+    np.testing.assert_array_equal(normalized_float32(exact), exact)
+    half = normalized_float32(exact.astype(np.float16))
     assert half.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(half, exact, atol=1e-3)
@@ -117,16 +117,16 @@ def test_float16_is_brought_to_unit_length() -> None:
 def test_every_float16_widens_to_the_bit() -> None:
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = halves[np.isfinite(halves)]
-    found = _widened(np.tile(finite, 2))  # more than one piece
+    found = float16_to_float32(np.tile(finite, 2))  # more than one piece
     expected = np.tile(finite, 2).astype(np.float32)
     np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
     rows = np.ascontiguousarray(halves.reshape(-1, 8, 2)[:, ::2])
     with np.errstate(all="ignore"):
         wide = rows.astype(np.float32)
         wide /= np.sqrt(np.einsum("...i,...i->...", wide, wide))[..., None]
-        np.testing.assert_array_equal(unit(rows), wide)  # infinity and NaN included
-        np.testing.assert_array_equal(unit(rows[:, 0]), wide[:, 0])
-    assert unit(np.zeros((0, 4), np.float16)).shape == (0, 4)
+        np.testing.assert_array_equal(normalized_float32(rows), wide)  # infinity and NaN included
+        np.testing.assert_array_equal(normalized_float32(rows[:, 0]), wide[:, 0])
+    assert normalized_float32(np.zeros((0, 4), np.float16)).shape == (0, 4)
 
 
 def test_flat_file_round_trip(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fade.aspect import Aspect
+from fade.aspect import AspectRatio
 from fade.encoder import Encoder, fill_seeded
 from fade.encoder.checkpoint import as_local_dir
 from fade.errors import FadeError, ModelError, ParameterError
@@ -311,13 +311,13 @@ def test_only_a_rectangle_has_another_address(tiny: Encoder) -> None:
     feature = Feature(32, "gem", "patch")
     plain = tiny.describe(feature)
     assert "grid" not in plain
-    for square in (None, Aspect(7, 7), Aspect(101, 100)):
+    for square in (None, AspectRatio(7, 7), AspectRatio(101, 100)):
         assert tiny.describe(feature, square) == plain
         assert tiny.shape(feature, square) == (16, 16)
         assert tiny.pixels(feature, square) == (32, 32)
-    wide, tall = Aspect(2, 1), Aspect(1, 2)
+    wide, tall = AspectRatio(2, 1), AspectRatio(1, 2)
     assert tiny.describe(feature, wide)["grid"] == [3, 6]
-    assert tiny.describe(feature, wide) == tiny.describe(feature, Aspect(204, 100))
+    assert tiny.describe(feature, wide) == tiny.describe(feature, AspectRatio(204, 100))
     assert tiny.describe(feature, wide) != tiny.describe(feature, tall)
     assert tiny.pixels(feature, wide) == (24, 48)
     assert tiny.shape(feature, wide) == tiny.shape(feature, tall) == (18, 16)

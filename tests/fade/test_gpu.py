@@ -44,7 +44,7 @@ def test_search_is_that_of_the_cpu(
     references: int, patches: int, queries: int, rows: int, columns: int
 ) -> None:
     query, kept = vectors(queries, 1), vectors(references * patches, 2)
-    on_device = [gpu.placed(x, HERE) for x in (query, kept)]
+    on_device = [gpu.to_device(x, HERE) for x in (query, kept)]
     with mock.patch.multiple(gpu, QUERY_ROWS=rows, BANK_COLUMNS=columns):
         found = gpu.similarity_to_references(on_device[0], on_device[1], patches)
         others = gpu.similarity_to_others(on_device[0])
@@ -57,7 +57,7 @@ def test_search_is_that_of_the_cpu(
 
 def test_single_patch_has_no_others() -> None:
     with pytest.raises(ParameterError, match="single patch"):
-        gpu.similarity_to_others(gpu.placed(vectors(1, 0), HERE))
+        gpu.similarity_to_others(gpu.to_device(vectors(1, 0), HERE))
 
 
 def test_index_is_placed_once() -> None:

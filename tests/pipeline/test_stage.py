@@ -59,7 +59,9 @@ def test_a_name_makes_no_second_line(
 
 def test_full_memory_of_a_gpu_says_what_to_do() -> None:
     torch = pytest.importorskip("torch")
-    known = runner.for_people(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    known = runner.as_user_error(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    )
     assert known is not None
     assert known.exit_code == 2
     assert "runtime.batch_size" in str(known)

@@ -15,7 +15,7 @@ import zarr
 from PIL import Image
 
 from benchmarks.nonsquare import parameters, write_cropped
-from fade.aspect import Aspect
+from fade.aspect import AspectRatio
 from fade.encoder import Encoder
 from fade.errors import DataError
 from fade.scoring import Detector, Settings
@@ -161,7 +161,7 @@ def test_the_library_says_the_same(finished: Path, data: tuple[Path, tuple[int, 
         segmentation_sizes=(96, 128),
         score_prompts=(str(prompts),),
         map_prompts=(str(prompts),),
-        aspect=Aspect(width, height),
+        aspect=AspectRatio(width, height),
     )
     detector = Detector.prepare(
         Encoder.load(str(SHIPPED[DEMO_MODEL]), str(SHIPPED_WEIGHTS[DEMO_MODEL])),

@@ -10,16 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.process.dvc_watchdog import STARTED_BY_DVC, find_dvc, lives
+from pipeline.process.dvc_watchdog import STARTED_BY_DVC, find_dvc, is_alive
 from tests.projects import ROOT
 
 STAGE = """
 import sys, time, logging, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background
 sys.path.insert(0, {root!r})
-from pipeline.process.dvc_watchdog import end_with_dvc
+from pipeline.process.dvc_watchdog import exit_when_dvc_dies
 logging.basicConfig()
-end_with_dvc()
+exit_when_dvc_dies()
 open("ready", "w").write("")
 try:
     time.sleep(60)
@@ -52,13 +52,13 @@ def test_a_stage_ends_with_its_dvc(tmp_path: Path, by_dvc: bool) -> None:
         if by_dvc:
             _await(ended)
             psutil.wait_procs(stage, timeout=20)
-            assert not any(map(lives, stage))
+            assert not any(map(is_alive, stage))
         else:
             psutil.wait_procs(stage, timeout=1.5)
-            assert any(map(lives, stage))
+            assert any(map(is_alive, stage))
     finally:
         for process in stage:
-            if lives(process):
+            if is_alive(process):
                 process.kill()
 
 

@@ -12,7 +12,13 @@ import psutil
 import pytest
 
 from pipeline.process import run_dvc
-from pipeline.process.dvc_watchdog import STARTED_BY_RUN, end_with_dvc, find_run, lives, named
+from pipeline.process.dvc_watchdog import (
+    STARTED_BY_RUN,
+    exit_when_dvc_dies,
+    find_run,
+    is_alive,
+    named,
+)
 from tests.projects import ROOT
 
 RUN = """
@@ -24,8 +30,8 @@ sys.exit(subprocess.call(command, stdout=open("log", "w"), stderr=open("err", "w
 """
 STAGE = """
 import time
-from pipeline.process.dvc_watchdog import end_with_dvc
-end_with_dvc()
+from pipeline.process.dvc_watchdog import exit_when_dvc_dies
+exit_when_dvc_dies()
 open("ready", "w").write("")
 try:
     time.sleep(60)
@@ -65,11 +71,11 @@ def test_all_ends_with_a_run_that_is_killed_alone(folder: Path) -> None:
         run.kill()
         run.wait()
         psutil.wait_procs(below, timeout=20)
-        assert not any(map(lives, below))
+        assert not any(map(is_alive, below))
         assert (folder / "ended").exists()
     finally:
         for process in below:
-            if lives(process):
+            if is_alive(process):
                 process.kill()
 
 
@@ -92,4 +98,4 @@ def test_a_run_is_known_by_number_and_start(monkeypatch: pytest.MonkeyPatch) -> 
     assert find_run() == (own, True)
     monkeypatch.setenv(STARTED_BY_RUN, f"{own.pid} 12.50")  # its number belongs to another by now
     assert find_run() == (None, True)
-    assert not end_with_dvc()  # no DVC started this process
+    assert not exit_when_dvc_dies()  # no DVC started this process
