@@ -38,7 +38,7 @@ _UNKNOWN = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FileInfo:
     """What is known of a file.
 
     Attributes:
@@ -46,8 +46,8 @@ class Facts:
         mtime: nanoseconds, of the last change when the content was read.
         hash: of the content.
         width, height: pixels as stored; None where it is no sound image.
-        turned: whether the camera's rotation swaps the two.
-        marked: of masks, whether any pixel is a defect.
+        exif_swaps_sides: whether the camera's rotation swaps the two; the column ``turned``.
+        has_defect_pixels: of masks, whether any pixel is a defect; the column ``marked``.
     """
 
     size: int
@@ -55,20 +55,20 @@ class Facts:
     hash: str
     width: int | None = None
     height: int | None = None
-    turned: bool = False
-    marked: bool | None = None
+    exif_swaps_sides: bool = False
+    has_defect_pixels: bool | None = None
 
     def shown(self, exif_rotation: bool) -> tuple[int, int]:
         """(width, height) of a sound image, turned as the camera says or as stored."""
         size = (self.width or 0, self.height or 0)
-        return size[::-1] if exif_rotation and self.turned else size
+        return size[::-1] if exif_rotation and self.exif_swaps_sides else size
 
     def fits(self, stat: DataStat) -> bool:
         """Whether a file still has this size and time."""
         return (self.size, self.mtime) == (stat.st_size, stat.st_mtime_ns)
 
 
-def look(root: DataPath, path: str, *, mask: bool = False) -> Facts:
+def inspect(root: DataPath, path: str, *, mask: bool = False) -> FileInfo:
     """Read a file and find out what there is to know of it.
 
     Raises:
@@ -79,20 +79,20 @@ def look(root: DataPath, path: str, *, mask: bool = False) -> Facts:
         data = read_data(root / path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    width = height = marked = None
-    turned = False
+    width = height = has_defects = None
+    swaps_sides = False
     with suppress(DataError):
         width, height = image_size(data, path)
         if mask:
-            marked = bool(decode_mask(data, path).any())
-        turned = image_size(data, path, exif_rotation=True) != (width, height)
-    return Facts(
-        len(data), stat.st_mtime_ns, content_key(data), width, height, turned, marked
+            has_defects = bool(decode_mask(data, path).any())
+        swaps_sides = image_size(data, path, exif_rotation=True) != (width, height)
+    return FileInfo(
+        len(data), stat.st_mtime_ns, content_key(data), width, height, swaps_sides, has_defects
     )  # fmt: skip
 
 
-class Listing:
-    """A listing in memory, some ninety bytes a file."""
+class FileIndex:
+    """The listing in memory, some ninety bytes a file."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -119,32 +119,32 @@ class Listing:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, paths: list[str]) -> list[tuple[int, Facts] | None]:
-        """For each path its place in the listing and what is known of it, if it is there."""
-        found: list[tuple[int, Facts] | None] = []
+    def find(self, paths: list[str]) -> list[tuple[int, FileInfo] | None]:
+        """For each path its position in the listing and what is known of it, if it is there."""
+        found: list[tuple[int, FileInfo] | None] = []
         for at in Keys.of(content_key(path.encode()) for path in paths).places_in(self._sorted):
-            found.append(None if at < 0 else self._facts(int(self._order[at])))
+            found.append(None if at < 0 else self._info(int(self._order[at])))
         return found
 
-    def _facts(self, row: int) -> tuple[int, Facts]:
+    def _info(self, row: int) -> tuple[int, FileInfo]:
         size, mtime, width, height, turned, marked = (
             int(self._numbers[name][row]) for name in self._numbers
         )
-        return row, Facts(
+        return row, FileInfo(
             size, mtime, self._hashes[row],
             None if width == _UNKNOWN else width, None if height == _UNKNOWN else height,
             turned == 1, None if marked == _UNKNOWN else marked == 1,
         )  # fmt: skip
 
 
-def open_listing(dataset: DatasetParams) -> Listing | None:
+def open_file_index(dataset: DatasetParams) -> FileIndex | None:
     """The listing that ``dataset.watch`` names, if it is one: it may be a list of somebody's own.
 
     Raises:
         StoreError: it is damaged or of another schema version.
     """
     path = Path(dataset.watch)
-    return Listing(path) if _is_listing(path) else None
+    return FileIndex(path) if _is_listing(path) else None
 
 
 def _is_listing(path: Path) -> bool:
@@ -167,17 +167,17 @@ def _is_listing(path: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class _ScanBlock:
     """Files that one task looks at, each with what the listing said of it."""
 
     root: DataPath
-    files: tuple[tuple[str, bool, Facts | None], ...]
+    files: tuple[tuple[str, bool, FileInfo | None], ...]
     everything: bool
 
 
-def _look_at(block: _Block) -> list[tuple[Facts, bool]]:
-    """Facts of each file, and whether its content had to be read."""
-    found: list[tuple[Facts, bool]] = []
+def _inspect_block(block: _ScanBlock) -> list[tuple[FileInfo, bool]]:
+    """What is known of each file, and whether its content had to be read."""
+    found: list[tuple[FileInfo, bool]] = []
     for path, mask, known in block.files:
         try:
             stat = (block.root / path).stat()
@@ -186,7 +186,7 @@ def _look_at(block: _Block) -> list[tuple[Facts, bool]]:
         if known is not None and known.fits(stat) and not block.everything:
             found.append((known, False))
         else:
-            found.append((look(block.root, path, mask=mask), True))
+            found.append((inspect(block.root, path, mask=mask), True))
     return found
 
 
@@ -237,7 +237,7 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
             f"dataset.watch is {dataset.watch}, which holds the data: name a file for the listing "
             "there, such as listing.parquet, and run `fade scan` again"
         )
-    before = open_listing(dataset)
+    before = open_file_index(dataset)
     if before is None and target.exists():
         raise ParameterError(
             f"dataset.watch is {dataset.watch}, which `fade scan` did not write and leaves alone: a list "
@@ -260,40 +260,40 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
     with suppress(_UpToDate), table_writer(target, schema) as write:
         rows: list[tuple[Any, ...]] = []
-        asked: deque[tuple[list[tuple[str, bool]], list[tuple[int, Facts] | None]]] = deque()
+        asked: deque[tuple[list[tuple[str, bool]], list[tuple[int, FileInfo] | None]]] = deque()
 
-        def blocks() -> Iterator[_Block]:
+        def blocks() -> Iterator[_ScanBlock]:
             for part in pieces(_files(dataset), BLOCK_FILES):
-                known: list[tuple[int, Facts] | None] = [None] * len(part)
+                known: list[tuple[int, FileInfo] | None] = [None] * len(part)
                 if before is not None:
                     known = before.find([name for name, _ in part])
                 asked.append((part, known))
                 entries = zip(part, known, strict=True)
-                yield _Block(
+                yield _ScanBlock(
                     root.absolute(),
                     tuple((name, mask, old[1] if old else None) for (name, mask), old in entries),
                     everything,
                 )
 
         outcomes = iterate_tasks(
-            _look_at, blocks(), cluster, "scan",
+            _inspect_block, blocks(), cluster, "scan",
             weight=lambda block: len(block.files), unit="file", total=total,
         )  # fmt: skip
         for outcome in outcomes:
             part, known = asked.popleft()
-            for (name, _), (facts, was_read), old in zip(part, outcome, known, strict=True):
+            for (name, _), (info, was_read), old in zip(part, outcome, known, strict=True):
                 read += was_read
                 if old is None:
                     added += 1
                 else:
                     kept += 1
                     same_order &= old[0] == files
-                    if old[1].hash != facts.hash:
+                    if old[1].hash != info.hash:
                         changed += 1
-                    elif old[1].mtime != facts.mtime:
+                    elif old[1].mtime != info.mtime:
                         touched += 1
                 files += 1
-                rows.append(_row(name, facts))
+                rows.append(_row(name, info))
             if len(rows) >= 1 << 14:
                 write(_columns(rows))
                 rows = []
@@ -314,10 +314,10 @@ def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield piece
 
 
-def _row(path: str, facts: Facts) -> tuple[Any, ...]:
+def _row(path: str, info: FileInfo) -> tuple[Any, ...]:
     return (
-        path, facts.size, facts.mtime, facts.hash, facts.width, facts.height, facts.turned,
-        facts.marked,
+        path, info.size, info.mtime, info.hash, info.width, info.height, info.exif_swaps_sides,
+        info.has_defect_pixels,
     )  # fmt: skip
 
 

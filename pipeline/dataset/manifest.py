@@ -25,7 +25,7 @@ from fade.preprocess import decode_rgb
 from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import ClusterParams, Params
-from pipeline.dataset.file_index import Facts, Listing, open_listing, pieces
+from pipeline.dataset.file_index import FileIndex, FileInfo, open_file_index, pieces
 from pipeline.dataset.masks import mask_files, read_mask
 from pipeline.dataset.stamps import Entry, stamp
 
@@ -51,7 +51,7 @@ class Block:
 
     root: DataPath
     records: tuple[ImageRecord, ...]
-    known: tuple[tuple[Facts | None, Facts | None], ...]
+    known: tuple[tuple[FileInfo | None, FileInfo | None], ...]
     exif_rotation: bool
     decode: bool
 
@@ -68,13 +68,13 @@ def examine(block: Block) -> list[dict[str, Any] | str]:
 
 
 def _row(
-    record: ImageRecord, known: tuple[Facts | None, Facts | None], block: Block
+    record: ImageRecord, known: tuple[FileInfo | None, FileInfo | None], block: Block
 ) -> dict[str, Any]:
     """A manifest row; checks that mask and image agree, and that the files can be opened."""
     root, exif_rotation = block.root, block.exif_rotation
-    facts = _unchanged(root, record.path, known[0])
+    info = _unchanged(root, record.path, known[0])
     inspection: dict[str, Any] | None = None
-    if facts is None or facts.width is None or facts.height is None or block.decode:
+    if info is None or info.width is None or info.height is None or block.decode:
         data = _read(root, record.path)
         found = inspect_image(data, record.path)
         width, height = found.shown(exif_rotation)
@@ -83,11 +83,11 @@ def _row(
         key, size = content_key(data), len(data)
         inspection = asdict(found)
     else:
-        key, size = facts.hash, facts.size
-        width, height = facts.shown(exif_rotation)
-        if facts.turned:
+        key, size = info.hash, info.size
+        width, height = info.shown(exif_rotation)
+        if info.exif_swaps_sides:
             # or another that swaps the sides
-            inspection = asdict(Inspection(facts.width, facts.height, orientation=6))
+            inspection = asdict(Inspection(info.width, info.height, orientation=6))
     row = {
         **asdict(record),
         "hash": key,
@@ -100,8 +100,13 @@ def _row(
         "inspection": inspection,
     }
     if record.mask is not None:
-        facts = _unchanged(root, record.mask, known[1])
-        if facts is None or facts.marked is None or facts.width is None or facts.height is None:
+        info = _unchanged(root, record.mask, known[1])
+        if (
+            info is None
+            or info.has_defect_pixels is None
+            or info.width is None
+            or info.height is None
+        ):
             pixels, mask_key = read_mask(root, record.mask, exif_rotation=exif_rotation)
             mask_height, mask_width = pixels.shape
             row.update(
@@ -110,8 +115,8 @@ def _row(
                 covered=float(pixels.mean()),
             )
         else:
-            mask_width, mask_height = facts.shown(exif_rotation)
-            row.update(mask_hash=facts.hash, marked=facts.marked)
+            mask_width, mask_height = info.shown(exif_rotation)
+            row.update(mask_hash=info.hash, marked=info.has_defect_pixels)
         if (mask_height, mask_width) != (height, width):
             swapped = (mask_height, mask_width) == (width, height)
             raise DataError(
@@ -141,7 +146,7 @@ def _exif_advice(exif_rotation: bool, inspection: Mapping[str, Any] | None) -> s
     return ""
 
 
-def _unchanged(root: DataPath, path: str, known: Facts | None) -> Facts | None:
+def _unchanged(root: DataPath, path: str, known: FileInfo | None) -> FileInfo | None:
     """What is known of a file, if that still holds."""
     if known is None:
         return None
@@ -158,10 +163,10 @@ def _read(root: DataPath, path: str) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _blocks(params: Params, root: DataPath, listing: Listing | None) -> Iterator[Block]:
+def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterator[Block]:
     dataset = params.dataset
     for records in pieces(dataset_records(params), CHUNK_FILES):
-        known: list[tuple[Facts | None, Facts | None]] = [(None, None)] * len(records)
+        known: list[tuple[FileInfo | None, FileInfo | None]] = [(None, None)] * len(records)
         if listing is not None:
             images = listing.find([record.path for record in records])
             masks = listing.find([record.mask or record.path for record in records])
@@ -245,7 +250,7 @@ def examined_rows(
         record_stamps: gets the stamps of all files.
     """
     record_stamps(_table_entries(params, root))
-    blocks, ahead = tee(_stamped(_blocks(params, root, open_listing(params.dataset))))
+    blocks, ahead = tee(_stamped(_blocks(params, root, open_file_index(params.dataset))))
     cluster = params.cluster
     if not cluster.distributed:  # threads do: reading and hashing leave Python's lock alone
         cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)

@@ -17,7 +17,7 @@ from fade.files import read_data
 from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
-from pipeline.dataset.file_index import Scan, open_listing, scan
+from pipeline.dataset.file_index import Scan, open_file_index, scan
 from tests.projects import GOLDEN, changed, golden_params, project, run_stages
 
 
@@ -134,7 +134,7 @@ def test_a_listing_needs_a_file_of_its_own(content: dict[str, Any], tmp_path: Pa
         for watch in ("notes.txt", "mine.parquet"):
             before = Path(watch).read_bytes()
             own = parse_params(changed(content, dataset__watch=watch))
-            assert open_listing(own.dataset) is None
+            assert open_file_index(own.dataset) is None
             told = rf"{watch}, which `fade scan` did not write and leaves alone: a list of your own"
             with pytest.raises(ParameterError, match=told):
                 scan(own)
@@ -145,7 +145,7 @@ def test_a_listing_that_is_damaged(params: Params) -> None:
     scan(params)
     listing = Path("listing.parquet")
     listing.write_bytes(listing.read_bytes()[:-9])
-    for act in (scan, lambda params: open_listing(params.dataset)):
+    for act in (scan, lambda params: open_file_index(params.dataset)):
         with pytest.raises(
             StoreError, match=r"^listing.parquet cannot be read .*`fade scan` wrote it"
         ):
@@ -182,7 +182,7 @@ def test_the_manifest_is_the_same_and_reads_no_image(
 
 
 def test_a_watched_folder_is_no_listing(params: Params) -> None:
-    assert open_listing(params.dataset) is None  # not written yet
-    assert open_listing(params.dataset.model_copy(update={"watch": "images"})) is None
+    assert open_file_index(params.dataset) is None  # not written yet
+    assert open_file_index(params.dataset.model_copy(update={"watch": "images"})) is None
     scan(params)
-    assert len(open_listing(params.dataset) or ()) == len(files(Path("images")))
+    assert len(open_file_index(params.dataset) or ()) == len(files(Path("images")))
