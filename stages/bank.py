@@ -134,7 +134,7 @@ def run(params: Params) -> None:
     receipt = read_receipt(REFERENCES)
     store = Store(store_root(params.features.store))
     shutil.rmtree(BANKS.path, ignore_errors=True)
-    with receipt.void_if_damaged(store):
+    with receipt.discard_on_damage(store):
         tasks = _plan(selection, receipt, store, params) if len(selection) else []
         files = map_tasks(
             write_category,

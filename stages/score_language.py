@@ -26,7 +26,7 @@ def run(params: Params) -> None:
     trim_heap()
     if not params.features.keep:
         check_streamed(store, work.lacking_components)
-    with receipt.void_if_damaged(store):
+    with receipt.discard_on_damage(store):
         sum(
             iterate_tasks(
                 score_block,

@@ -48,7 +48,7 @@ class Located:
         store: where the store is.
         space: of the rows.
         index: of the space.
-        sound: (n,) for each row of the index whether the receipt knows it, with the same checksum.
+        valid: (n,) for each row of the index whether the receipt has it, with the same checksum.
         lost: rows of the receipt that the index does not have so.
     """
 
@@ -56,14 +56,14 @@ class Located:
     store: Path | str
     space: Space
     index: Index
-    sound: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
     lost: int
 
-    def vouched(self, keys: Iterable[str]) -> NDArray[np.bool_]:
+    def is_covered(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether the receipt knows its row and the store has it."""
         at = Keys.of(keys).places_in(self.index.keys_sorted)
         known = at >= 0
-        known[known] = self.sound[at[known]]
+        known[known] = self.valid[at[known]]
         return known
 
     def places(self, keys: Iterable[str]) -> Places:
@@ -74,7 +74,7 @@ class Located:
         """
         keys = Keys.of(keys)
         at = keys.places_in(self.index.keys_sorted)
-        gone = ~self.vouched(keys)
+        gone = ~self.is_covered(keys)
         if gone.any():
             raise self._gone(np.count_nonzero(gone), len(at))
         return self.index.places.take(at)
@@ -86,7 +86,7 @@ class Located:
             DamagedSegmentError: some are.
         """
         if self.lost:
-            raise self._gone(self.lost, self.lost + np.count_nonzero(self.sound))
+            raise self._gone(self.lost, self.lost + np.count_nonzero(self.valid))
         return self
 
     def _gone(self, lost: int | np.integer, total: int | np.integer) -> DamagedSegmentError:
@@ -126,7 +126,7 @@ class Receipt:
         root: of its project.
         spaces: by label.
         rows: for each label, checksum by key.
-        against: of score components: by label and category (and trial), what the images were
+        compared_with: of score components: by label and category (and trial), what the images were
             compared with, the second part of their keys.
     """
 
@@ -134,7 +134,7 @@ class Receipt:
     root: Path
     spaces: Mapping[str, Space]
     rows: Mapping[str, Checksums]
-    against: Mapping[str, Any]
+    compared_with: Mapping[str, Any]
 
     def space(self, label: str) -> Space:
         """The space of a label.
@@ -158,15 +158,15 @@ class Receipt:
         """
         space = self.space(label)
         index = store.index(space, self._knows(label), without)
-        sound = np.zeros(len(index), bool)
+        valid = np.zeros(len(index), bool)
         lost = 0
         for keys, crcs in _read_parts(self.path, label):
             at = keys.places_in(index.keys_sorted)
             there = at >= 0
             there[there] = index.places.crcs[at[there]] == crcs[there]
-            sound[at[there]] = True
+            valid[at[there]] = True
             lost += int(np.count_nonzero(~there))
-        return Located(self.path, store.root, space, index, sound, lost)
+        return Located(self.path, store.root, space, index, valid, lost)
 
     def _knows(self, label: str) -> Preference:
         """Whether rows of a label are those of the receipt; it is read again when that is asked."""
@@ -190,7 +190,7 @@ class Receipt:
         return dict(zip(distinct, self.located(store, label).places(distinct), strict=True))
 
     @contextmanager
-    def void_if_damaged(self, store: Store) -> Iterator[None]:
+    def discard_on_damage(self, store: Store) -> Iterator[None]:
         """Remove the receipt when its rows prove lost, so that ``dvc repro`` computes them again.
 
         A segment that proved damaged leaves the index. Other receipts whose rows are lost are removed
@@ -203,7 +203,7 @@ class Receipt:
         except DamagedSegmentError as error:
             self.path.unlink(missing_ok=True)
             with suppress(StoreError):
-                void_receipts(store, self.root)
+                discard_receipts(store, self.root)
             if error.advice == _REPAIR:
                 advice = "run `dvc repro` again and they are computed anew"
                 raise DamagedSegmentError(error.fault, advice) from None
@@ -214,7 +214,7 @@ def write_receipt(
     artefact: Artefact,
     store: Store,
     needed: Mapping[Space, Iterable[str] | Callable[[], Iterable[str]]],
-    against: Mapping[str, Any] | None = None,
+    compared_with: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the receipt of a stage, in an order that depends on nothing but its content.
 
@@ -222,7 +222,7 @@ def write_receipt(
         artefact: the receipt.
         store: where the rows lie.
         needed: keys of each space, or what makes them when it is their turn.
-        against: see :class:`Receipt`.
+        compared_with: see :class:`Receipt`.
 
     Raises:
         StoreError: a row is not there.
@@ -233,7 +233,7 @@ def write_receipt(
     schema = pa.schema([("space", pa.string()), ("key", pa.string()), ("crc", pa.uint32())])
     spaces = sorted(needed, key=lambda space: space.label)
     described = [space.to_json() for space in spaces]
-    remarks = {"spaces": described, "against": dict(against or {})}
+    remarks = {"spaces": described, "against": dict(compared_with or {})}
     with table_writer(artefact.path, schema, **remarks) as write:
         for space in spaces:
             given = needed[space]
@@ -316,7 +316,7 @@ def _receipts(root: Path) -> Iterator[Receipt]:
             yield read_receipt(artefact, root)
 
 
-def void_receipts(store: Store, root: Path = Path()) -> list[Path]:
+def discard_receipts(store: Store, root: Path = Path()) -> list[Path]:
     """Delete receipts of a project whose rows are not in the store; which ones.
 
     ``dvc repro`` then computes these rows again. Segments that are gone or truncated leave the index.
@@ -327,10 +327,10 @@ def void_receipts(store: Store, root: Path = Path()) -> list[Path]:
     for receipt in _receipts(root):
         for space in receipt.spaces.values():
             store.repair(space)
-    voided = list(dict.fromkeys(path for path, _ in lost_rows(store, root)))
-    for path in voided:
+    discarded = list(dict.fromkeys(path for path, _ in lost_rows(store, root)))
+    for path in discarded:
         path.unlink()
-    return voided
+    return discarded
 
 
 def check_streamed(store: Store, lacking: int) -> None:
@@ -339,7 +339,7 @@ def check_streamed(store: Store, lacking: int) -> None:
     Raises:
         DamagedSegmentError: some are lacking; the receipt of the stream stage is then removed.
     """
-    with read_receipt(STREAMED).void_if_damaged(store):
+    with read_receipt(STREAMED).discard_on_damage(store):
         if lacking:
             raise DamagedSegmentError(
                 f"{lacking} components are gone from the store, and with features.keep false no "

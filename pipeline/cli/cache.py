@@ -70,7 +70,7 @@ def verify(
 
     from cache.maintenance import open_store, undescribed, withdraw_damaged
     from cache.maintenance import verify as verify_space
-    from pipeline.artefacts.receipts import lost_rows, void_receipts
+    from pipeline.artefacts.receipts import discard_receipts, lost_rows
 
     opened = open_store(_store_root(store))
     checks = []
@@ -83,7 +83,7 @@ def verify(
     lost = lost_rows(opened, damaged={check.fingerprint: check.damaged for check in checks})
     if repair:
         withdraw_damaged(opened, checks)
-        void_receipts(opened)
+        discard_receipts(opened)
     if as_json:
         write_json(
             {
@@ -175,7 +175,7 @@ def prune(
 ) -> None:
     """Delete leftovers of killed runs, and duplicates."""
     from cache.maintenance import find_removable, open_store, remove
-    from pipeline.artefacts.receipts import needed_rows, void_receipts
+    from pipeline.artefacts.receipts import discard_receipts, needed_rows
 
     opened = open_store(_store_root(store))
     needed = needed_rows([Path(), *(keep or ())]) if unused else None
@@ -187,7 +187,7 @@ def prune(
     receipts: list[Path] = []
     if not dry_run:
         remove(opened, removals)
-        receipts = void_receipts(opened)
+        receipts = discard_receipts(opened)
     if as_json:
         write_json(
             {

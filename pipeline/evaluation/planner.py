@@ -62,7 +62,7 @@ class _Components:
         trials: Sequence[Trial | None],
     ) -> None:
         self.space = receipt.space(label)
-        self.against = receipt.against[label]
+        self.against = receipt.compared_with[label]
         located = receipt.located(store, label).check()
         self._tests = {
             trial: located.places(
@@ -70,7 +70,7 @@ class _Components:
             )
             for trial in trials
         }
-        held_out = receipt.against.get("held-out", {})
+        held_out = receipt.compared_with.get("held-out", {})
         few = {
             component_key(key, digest)
             for category, keys in calibration
@@ -81,7 +81,7 @@ class _Components:
             )
         }  # fmt: skip
         keys = Keys.of(sorted(few))
-        keys = keys.take(located.vouched(keys))  # trials differ in the images that they need
+        keys = keys.take(located.is_covered(keys))  # trials differ in the images that they need
         self._few = dict(zip(keys, located.places(keys), strict=True))
 
     def _digest(self, category: str, trial: Trial | None) -> str:
@@ -128,7 +128,7 @@ class Planner:
         tests, calibration = test_images(), calibration_images()
 
         def found(receipt: Receipt, label: str, trials: Sequence[Trial | None]) -> _Components:
-            with receipt.void_if_damaged(store):
+            with receipt.discard_on_damage(store):
                 components = _Components(receipt, label, store, tests, calibration, trials)
             trim_heap()  # what finding them took
             return components
@@ -141,7 +141,7 @@ class Planner:
             found(language, "language-score", [None]) if params.needs_language_score else None,
             found(language, "language-map", [None]) if params.needs_language_map else None,
             found(vision, "vision-map", params.trials()) if params.needs_vision else None,
-            vision.against.get("held-out", {}),
+            vision.compared_with.get("held-out", {}),
         )
 
     def against(self) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def evaluate_blocks(
     store = Store(store_root(params.features.store))
     # a damaged row may be of either: both are cheap to make again
     language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
-    with language.void_if_damaged(store), vision.void_if_damaged(store):
+    with language.discard_on_damage(store), vision.discard_on_damage(store):
         yield from iterate_tasks(
             evaluate_block,
             blocks,

@@ -201,7 +201,7 @@ def write_thresholds(
         thresholds: of all trials.
         fusion: that they hold for.
         path: of the file.
-        against: which banks and text classifiers they hold for: see :class:`Receipt`'s ``against``.
+        against: which banks and text classifiers they hold for: ``compared_with`` of :class:`Receipt`.
     """
     write_json(
         {

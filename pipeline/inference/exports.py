@@ -61,7 +61,7 @@ class Source:
         """
         receipt = read_receipt(artefact, run.folder)
         try:
-            by_category = receipt.against[label]
+            by_category = receipt.compared_with[label]
             against = {
                 category: entry[run.trial.label] if label == "vision-map" else entry
                 for category in tests["category"].unique()

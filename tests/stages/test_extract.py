@@ -95,7 +95,7 @@ def test_receipts_do_not_depend_on_how_the_work_was_cut(
     assert {k: set(v) for k, v in receipts[0].rows.items()} == {
         k: set(v) for k, v in receipts[1].rows.items()
     }
-    assert json.dumps(receipts[0].against) == "{}"
+    assert json.dumps(receipts[0].compared_with) == "{}"
 
 
 def test_a_worker_loads_the_model_once(

@@ -55,7 +55,7 @@ def test_a_receipt_comes_back(store: Store, artefact: Artefact) -> None:
     receipt = read_receipt(artefact)
     assert receipt.space("a") == A
     assert receipt.space("b") == B
-    assert receipt.against == {"a": {"cable": "c1"}}
+    assert receipt.compared_with == {"a": {"cable": "c1"}}
     assert {label: list(rows) for label, rows in receipt.rows.items()} == {"a": KEYS, "b": KEYS[:4]}
     for label, space in (("a", A), ("b", B)):
         places = receipt.locate(store, label, KEYS[3::-1])
@@ -99,7 +99,7 @@ def test_rows_that_are_gone_void_the_receipt(store: Store, artefact: Artefact) -
     assert len(receipt.locate(store, "a", KEYS[:4])) == 4
     with (
         pytest.raises(DamagedSegmentError, match="2 of 6 rows of a"),
-        receipt.void_if_damaged(store),
+        receipt.discard_on_damage(store),
     ):
         receipt.locate(store, "a", KEYS)
     assert not artefact.path.exists()
@@ -125,9 +125,9 @@ def test_the_same_rows_written_anew_serve(store: Store, artefact: Artefact) -> N
 
 
 def test_other_errors_leave_the_receipt(store: Store, artefact: Artefact) -> None:
-    with pytest.raises(StoreError), read_receipt(artefact).void_if_damaged(store):
+    with pytest.raises(StoreError), read_receipt(artefact).discard_on_damage(store):
         raise StoreError("the disk is full")
-    with read_receipt(artefact).void_if_damaged(store):
+    with read_receipt(artefact).discard_on_damage(store):
         pass
     assert artefact.path.exists()
 
