@@ -43,7 +43,7 @@ class Checksums(Mapping[str, int]):
         self.sorted_keys, self.crcs = keys, crcs
 
     def __getitem__(self, key: str) -> int:
-        place = Keys.of([key]).places_in(self.sorted_keys)[0]
+        place = self.sorted_keys.get_indexer([key])[0]
         if place < 0:
             raise KeyError(key)
         return int(self.crcs[place])
@@ -127,7 +127,7 @@ class Published:
                 crcs.frombytes(entry.crcs.tobytes())
                 yield entry.keys
 
-        keys = Keys.gather(noted())
+        keys = Keys.concat_iter(noted())
         places = Places(
             tuple(names),
             np.frombuffer(segments, np.int32),
@@ -165,15 +165,15 @@ class Index(Mapping[str, Location]):
         del published  # each array goes as soon as its rows are in order
         order = np.argsort(keys.data, kind="stable")
         keys = keys.take(order)
-        again = keys.again()
-        if again.any() and prefer is not None:
-            alike = again.copy()
-            alike[:-1] |= again[1:]
+        repeated = keys.duplicated()
+        if repeated.any() and prefer is not None:
+            alike = repeated.copy()
+            alike[:-1] |= repeated[1:]
             at = np.flatnonzero(alike)
             liked = prefer(keys.take(at), places.crcs[order[at]])
-            order[at] = order[at[np.lexsort((~liked, np.cumsum(~again)[at]))]]
-        if again.any():
-            keys, order = keys.take(~again), order[~again]
+            order[at] = order[at[np.lexsort((~liked, np.cumsum(~repeated)[at]))]]
+        if repeated.any():
+            keys, order = keys.take(~repeated), order[~repeated]
         return cls(keys, places.take(order))
 
     def __getitem__(self, key: str) -> Location:
@@ -200,11 +200,11 @@ class Index(Mapping[str, Location]):
 
     def has(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether it has a row."""
-        return np.asarray(Keys.of(keys).places_in(self._keys) >= 0)
+        return np.asarray(self._keys.get_indexer(keys) >= 0)
 
     def find(self, keys: Iterable[str]) -> tuple[Places, NDArray[np.bool_]]:
         """Where the rows of some keys lie, and which of them are there; other places mean nothing."""
-        at = Keys.of(keys).places_in(self._keys)
+        at = self._keys.get_indexer(keys)
         found = at >= 0
         if not len(self):
             none = np.zeros(len(at), np.int32)

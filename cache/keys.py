@@ -53,11 +53,11 @@ class Keys(Sequence[str]):
         if len(parts) == 1:
             return parts[0]
         if len({(part.hashes, part.data.dtype) for part in parts}) > 1:
-            parts = [part.plain() for part in parts]
+            parts = [part.as_utf8() for part in parts]
         return cls(np.concatenate([part.data for part in parts]), parts[0].hashes)
 
     @classmethod
-    def gather(cls, parts: Iterable[Keys]) -> Keys:
+    def concat_iter(cls, parts: Iterable[Keys]) -> Keys:
         """Several one after the other, of which one is held at a time beside the result."""
         room, kind = bytearray(), cls.of(())
         walk = iter(parts)
@@ -76,13 +76,13 @@ class Keys(Sequence[str]):
         return len(self.data)
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, position: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> Keys: ...
-    def __getitem__(self, place: int | slice) -> str | Keys:
-        if isinstance(place, slice):
-            return Keys(self.data[place], self.hashes)
-        return next(iter(self.take([range(len(self))[place]])))
+    def __getitem__(self, position: slice) -> Keys: ...
+    def __getitem__(self, position: int | slice) -> str | Keys:
+        if isinstance(position, slice):
+            return Keys(self.data[position], self.hashes)
+        return next(iter(self.take([range(len(self))[position]])))
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), AT_ONCE):
@@ -90,15 +90,15 @@ class Keys(Sequence[str]):
             for text in (_unpack(part) if self.hashes else part).tolist():
                 yield text.decode()
 
-    def take(self, places: NDArray[np.integer] | NDArray[np.bool_] | Sequence[int]) -> Keys:
-        """The keys at some places, by position or by a mask."""
-        return Keys(self.data[np.asarray(places)], self.hashes)
+    def take(self, positions: NDArray[np.integer] | NDArray[np.bool_] | Sequence[int]) -> Keys:
+        """The keys at some positions, by position or by a mask."""
+        return Keys(self.data[np.asarray(positions)], self.hashes)
 
-    def plain(self) -> Keys:
+    def as_utf8(self) -> Keys:
         """The same keys as UTF-8."""
         return Keys(_unpack(self.data), False) if self.hashes else self
 
-    def joined(self, digest: str) -> Keys:
+    def with_suffix(self, digest: str) -> Keys:
         """Each key followed by a colon and a digest."""
         end = _pack(np.array([digest.encode()], np.bytes_))
         if not (self.hashes and end.hashes):
@@ -112,10 +112,10 @@ class Keys(Sequence[str]):
     def distinct(self) -> Keys:
         """Each key once, sorted."""
         found = Keys(np.sort(self.data), self.hashes)
-        again = found.again()
-        return found.take(~again) if again.any() else found
+        repeated = found.duplicated()
+        return found.take(~repeated) if repeated.any() else found
 
-    def again(self) -> NDArray[np.bool_]:
+    def duplicated(self) -> NDArray[np.bool_]:
         """For each of the keys, which are sorted, whether the one before is the same."""
         found = np.zeros(len(self), bool)
         for start in range(1, len(self), AT_ONCE):  # few keys are copied at once
@@ -124,37 +124,44 @@ class Keys(Sequence[str]):
         return found
 
     def first(self) -> NDArray[np.intp]:
-        """Places of the keys' first appearances, in order."""
-        return np.sort(self.numbered()[0])
+        """Positions of the keys' first appearances, in order."""
+        return np.sort(self.factorize()[1])
 
-    def numbered(self) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-        """Distinct keys as numbers, counted in the order of the keys.
+    def factorize(self) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+        """Distinct keys as codes, counted in their sorted order.
 
         Returns:
-            For each distinct key the place of its first appearance, and for each key its number.
+            For each key its code; and for each code the position of its key's first appearance.
         """
         order = np.argsort(self.data, kind="stable")
-        again = np.zeros(len(self), bool)
+        repeated = np.zeros(len(self), bool)
         for start in range(1, len(self), AT_ONCE):  # few keys are copied at once
             part = self.data[order[start - 1 : start + AT_ONCE]]
-            again[start : start + AT_ONCE] = part[1:] == part[:-1]
-        numbers = np.empty(len(self), np.int32)
-        numbers[order] = np.cumsum(~again, dtype=np.int32) - 1
-        return order[~again], numbers
+            repeated[start : start + AT_ONCE] = part[1:] == part[:-1]
+        codes = np.empty(len(self), np.int32)
+        codes[order] = np.cumsum(~repeated, dtype=np.int32) - 1
+        return codes, order[~repeated]
 
-    def places_in(self, ordered: Keys) -> NDArray[np.intp]:
-        """For each key its place among distinct sorted keys; -1 where it is not among them."""
-        if not len(ordered):
-            return np.full(len(self), -1)
-        mine, theirs = self, ordered
-        if (mine.hashes, mine.data.dtype) != (theirs.hashes, theirs.data.dtype):
-            mine, theirs = mine.plain(), theirs.plain()
-        places = np.searchsorted(theirs.data, mine.data)
-        places[places == len(theirs)] = 0
-        for start in range(0, len(mine), AT_ONCE):  # few keys are copied at once
-            part = places[start : start + AT_ONCE]
-            part[theirs.data[part] != mine.data[start : start + AT_ONCE]] = -1
-        return places
+    def get_indexer(self, target: Iterable[str]) -> NDArray[np.intp]:
+        """For each key of a target its position among these keys, which are distinct and sorted.
+
+        Args:
+            target: n keys, in any order.
+
+        Returns:
+            (n,) positions; -1 for a key that is not here.
+        """
+        wanted, held = Keys.of(target), self
+        if not len(held):
+            return np.full(len(wanted), -1)
+        if (wanted.hashes, wanted.data.dtype) != (held.hashes, held.data.dtype):
+            wanted, held = wanted.as_utf8(), held.as_utf8()
+        positions = np.searchsorted(held.data, wanted.data)
+        positions[positions == len(held)] = 0
+        for start in range(0, len(wanted), AT_ONCE):  # few keys are copied at once
+            part = positions[start : start + AT_ONCE]
+            part[held.data[part] != wanted.data[start : start + AT_ONCE]] = -1
+        return positions
 
 
 def _bytes(data: NDArray[np.bytes_]) -> NDArray[np.uint8]:

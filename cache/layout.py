@@ -177,7 +177,7 @@ def group_needs(needs: Sequence[tuple[Keys, Collection[str]]]) -> list[Group]:
     if len({spaces for part, spaces in needs if len(part)}) == 1:
         same = next(spaces for part, spaces in needs if len(part))
         return [Group(keys.take(keys.first()), tuple(sorted(same)))]
-    first, number = keys.numbered()
+    number, first = keys.factorize()
     sets: list[frozenset[str]] = [frozenset()]
     known = {sets[0]: 0}
     chosen = np.zeros(len(first), np.int32)

@@ -357,14 +357,14 @@ def _factorize(
 
     Rows of other machines may differ in their last bits: only those of the same checksum are equal.
     """
-    first, key_numbers = rows.keys.numbered()
+    key_numbers, first = rows.keys.factorize()
     pairs, numbers = np.unique(_as_numbers(key_numbers, rows.places.crcs), return_inverse=True)
     if needed is None:
         return numbers, np.ones(len(pairs), bool)
     keys = rows.keys.take(first)
     wanted = np.zeros(len(pairs), bool)
     for part in needed:
-        at = part.sorted_keys.places_in(keys)
+        at = keys.get_indexer(part.sorted_keys)
         wanted |= np.isin(pairs, _as_numbers(at[at >= 0], part.crcs[at >= 0]))
     return numbers, wanted
 

@@ -61,7 +61,7 @@ class Located:
 
     def is_covered(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether the receipt knows its row and the store has it."""
-        at = Keys.of(keys).places_in(self.index.keys_sorted)
+        at = self.index.keys_sorted.get_indexer(keys)
         known = at >= 0
         known[known] = self.valid[at[known]]
         return known
@@ -73,7 +73,7 @@ class Located:
             DamagedSegmentError: rows are gone or changed.
         """
         keys = Keys.of(keys)
-        at = keys.places_in(self.index.keys_sorted)
+        at = self.index.keys_sorted.get_indexer(keys)
         gone = ~self.is_covered(keys)
         if gone.any():
             raise self._gone(np.count_nonzero(gone), len(at))
@@ -161,7 +161,7 @@ class Receipt:
         valid = np.zeros(len(index), bool)
         lost = 0
         for keys, crcs in _read_parts(self.path, label):
-            at = keys.places_in(index.keys_sorted)
+            at = index.keys_sorted.get_indexer(keys)
             there = at >= 0
             there[there] = index.places.crcs[at[there]] == crcs[there]
             valid[at[there]] = True
@@ -173,7 +173,7 @@ class Receipt:
 
         def known(keys: Keys, crcs: NDArray[np.uint32]) -> NDArray[np.bool_]:
             rows = self.rows[label]
-            at = keys.places_in(rows.sorted_keys)
+            at = rows.sorted_keys.get_indexer(keys)
             there = at >= 0
             there[there] = rows.crcs[at[there]] == crcs[there]
             return there

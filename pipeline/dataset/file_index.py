@@ -122,7 +122,7 @@ class FileIndex:
     def find(self, paths: list[str]) -> list[tuple[int, FileInfo] | None]:
         """For each path its position in the listing and what is known of it, if it is there."""
         found: list[tuple[int, FileInfo] | None] = []
-        for at in Keys.of(content_key(path.encode()) for path in paths).places_in(self._sorted):
+        for at in self._sorted.get_indexer(content_key(path.encode()) for path in paths):
             found.append(None if at < 0 else self._info(int(self._order[at])))
         return found
 

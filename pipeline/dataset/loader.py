@@ -44,7 +44,7 @@ class Sources(Mapping[str, Source]):
         self._keys, self._paths = found.take(self._rows), paths
 
     def __getitem__(self, key: str) -> Source:
-        place = Keys.of([key]).places_in(self._keys)[0]
+        place = self._keys.get_indexer([key])[0]
         if place < 0:
             raise KeyError(key)
         return Source(key, str(self._paths[int(self._rows[place])]))

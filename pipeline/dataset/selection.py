@@ -63,7 +63,7 @@ def calibration_positions(keys: Keys, seeds: Sequence[int], limit: int) -> NDArr
         order = reference_order(len(keys), seed)
         ranks[order] = np.minimum(ranks[order], np.arange(len(order)))
     # a bank holds a content, under whichever name
-    first, number = keys.numbered()
+    number, first = keys.factorize()
     lowest = np.full(len(first), len(keys))
     np.minimum.at(lowest, number, ranks)
     distinct = np.sort(first)

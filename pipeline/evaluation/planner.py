@@ -66,7 +66,7 @@ class _Components:
         located = receipt.located(store, label).check()
         self._tests = {
             trial: located.places(
-                Keys.join([keys.joined(self._digest(name, trial)) for name, keys in tests])
+                Keys.join([keys.with_suffix(self._digest(name, trial)) for name, keys in tests])
             )
             for trial in trials
         }

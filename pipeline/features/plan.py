@@ -69,7 +69,7 @@ class FeaturePlan:
         """
         for_references = [spaces[f].fingerprint for f in params.reference_features()]
         for_tests = [spaces[f].fingerprint for f in params.test_features()]
-        is_reference = scored.places_in(references.distinct()) >= 0
+        is_reference = references.distinct().get_indexer(scored) >= 0
         groups = [
             *group_needs([(references, for_references), (scored.take(is_reference), for_tests)]),
             *group_needs([(scored.take(~is_reference), for_tests)]),
@@ -111,7 +111,7 @@ class FeaturePlan:
     def _are_references(self, group: Group) -> bool:
         """Whether a group holds references: then all of it are."""
         return bool(
-            len(group.keys) and group.keys[:1].places_in(self.references.distinct())[0] >= 0
+            len(group.keys) and self.references.distinct().get_indexer(group.keys[:1])[0] >= 0
         )
 
     def _changed(

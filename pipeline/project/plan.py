@@ -99,7 +99,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     parts = [stored]
     if not params.features.keep:
         remarks.append("features.keep is false: as if no test image had been scored yet")
-        parts.append(features.streamed(lambda keys: keys.places_in(work.scored.distinct()) >= 0))
+        parts.append(features.streamed(lambda keys: work.scored.distinct().get_indexer(keys) >= 0))
     tasks = sum(1 for part in parts for _ in part.tasks())
     to_encode = sum(part.to_encode for part in parts)
     feature_bytes = sum(space.row_bytes * count for space, count in stored.rows().items())

@@ -283,8 +283,8 @@ class _Manifest:
 
     def find(self, paths: Keys) -> _Found | None:
         """Contents of images, in their order; None unless all are known."""
-        places = paths.places_in(self.paths)
-        left_out = paths.places_in(self.left_out) >= 0
+        places = self.paths.get_indexer(paths)
+        left_out = self.left_out.get_indexer(paths) >= 0
         if not len(paths) or not ((places >= 0) | left_out).all():
             return None
         if self.aspect and not self.keep and left_out.any():

@@ -155,7 +155,7 @@ class ComponentPlan(ABC):
     def keys(self) -> Keys:
         """Keys of all components."""
         return Keys.join(
-            [group.keys.joined(digest) for group in self.groups for digest in group.spaces]
+            [group.keys.with_suffix(digest) for group in self.groups for digest in group.spaces]
         )
 
     def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
@@ -241,6 +241,6 @@ class ComponentWork:
 def missing_components(groups: Sequence[Group], index: Index) -> list[NDArray[np.bool_]]:
     """For each group (images, digests), whether an index lacks the component."""
     return [
-        np.stack([~index.has(group.keys.joined(digest)) for digest in group.spaces], axis=1)
+        np.stack([~index.has(group.keys.with_suffix(digest)) for digest in group.spaces], axis=1)
         for group in groups
     ]

@@ -112,7 +112,7 @@ class Wanted:
         """For each key whether it lacks something."""
         found = np.zeros(len(keys), bool)
         for ordered, order, _, lacks in self._parts:
-            at = keys.places_in(ordered)
+            at = ordered.get_indexer(keys)
             found[at >= 0] |= lacks[order[at[at >= 0]]].any(axis=1)
         return found
 
@@ -120,7 +120,7 @@ class Wanted:
         """Keys by what they lack, those that lack nothing left out."""
         found: dict[tuple[str, ...], list[str]] = {}
         for ordered, order, spaces, lacks in self._parts:
-            for number, at in enumerate(keys.places_in(ordered)):
+            for number, at in enumerate(ordered.get_indexer(keys)):
                 if at >= 0:
                     row = lacks[order[at]]
                     lacked = tuple(

@@ -35,39 +35,39 @@ def test_they_come_back_and_sort_as_strings_do(texts: list[str]) -> None:
     assert list(found[1:]) == texts[1:]
     assert list(found.distinct()) == sorted(set(texts))
     assert list(found.take(found.first())) == list(dict.fromkeys(texts))
-    assert list(found.plain()) == texts
+    assert list(found.as_utf8()) == texts
 
 
 @given(ANY)
 @settings(max_examples=100, deadline=None)
-def test_numbered(texts: list[str]) -> None:
+def test_factorize(texts: list[str]) -> None:
     ordered = sorted(set(texts))
-    first, numbers = Keys.of(texts).numbered()
+    codes, first = Keys.of(texts).factorize()
     assert first.tolist() == [texts.index(key) for key in ordered]
-    assert [ordered[number] for number in numbers] == texts
+    assert [ordered[code] for code in codes] == texts
 
 
 @given(ANY, ANY)
 @settings(max_examples=200, deadline=None)
-def test_places(texts: list[str], others: list[str]) -> None:
+def test_get_indexer(texts: list[str], others: list[str]) -> None:
     ordered = Keys.of(others).distinct()
-    places = {key: place for place, key in enumerate(ordered)}
-    expected = [places.get(key, -1) for key in texts]
-    assert Keys.of(texts).places_in(ordered).tolist() == expected
+    positions = {key: position for position, key in enumerate(ordered)}
+    expected = [positions.get(key, -1) for key in texts]
+    assert ordered.get_indexer(texts).tolist() == expected
 
 
 @given(ANY, st.one_of(HASHES, st.just("x")))
 @settings(max_examples=100, deadline=None)
 def test_joined(texts: list[str], digest: str) -> None:
-    assert list(Keys.of(texts).joined(digest)) == [f"{key}:{digest}" for key in texts]
+    assert list(Keys.of(texts).with_suffix(digest)) == [f"{key}:{digest}" for key in texts]
     assert list(Keys.join([Keys.of(texts), Keys.of([digest])])) == [*texts, digest]
 
 
 @given(st.lists(ANY, max_size=4))
 @settings(max_examples=200, deadline=None)
-def test_gathered_are_joined(parts: list[list[str]]) -> None:
+def test_concat_iter(parts: list[list[str]]) -> None:
     keys = [Keys.of(texts) for texts in parts]
-    found = Keys.gather(iter(keys))
+    found = Keys.concat_iter(iter(keys))
     assert list(found) == [key for texts in parts for key in texts]
     assert found.hashes == Keys.join(keys).hashes
 
@@ -77,13 +77,13 @@ def test_gathered_are_joined(parts: list[list[str]]) -> None:
 def test_again(texts: list[str]) -> None:
     ordered = sorted(texts)
     expected = [n > 0 and ordered[n - 1] == key for n, key in enumerate(ordered)]
-    assert Keys.of(ordered).again().tolist() == expected
+    assert Keys.of(ordered).duplicated().tolist() == expected
 
 
 def test_room() -> None:
     found = Keys.of(content_key(str(number).encode()) for number in range(1000))
     assert found.data.nbytes == 20_000
-    assert found.joined(content_key(b"")).data.nbytes == 40_000
+    assert found.with_suffix(content_key(b"")).data.nbytes == 40_000
 
 
 def test_no_such_place() -> None:
