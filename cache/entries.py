@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cache.files import Place
+from cache.files import Location
 from cache.index import Entry
 from cache.keys import Keys
 from cache.layout import fingerprint
@@ -19,7 +19,7 @@ ENTRY_BYTES = 64 << 20
 """Largest size of an index entry, in bytes: some 500,000 keys."""
 
 
-def check_schema(text: bytes, root: Place) -> None:
+def check_schema(text: bytes, root: Location) -> None:
     """Refuse the ``store.json`` of a store of another version.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files by name below a place, a folder or a URL: written whole or not at all, read in part."""
+"""Files by name below a location, a folder or a URL: written whole or not at all, read in part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fade.files import open_plain
 T = TypeVar("T")
 R = TypeVar("R")
 
-Place = Path | str
+Location = Path | str
 """A folder, or a URL such as ``s3://bucket/prefix``; small, and opens again in another process."""
 
 
@@ -26,7 +26,7 @@ class Listed:
     """A file that :meth:`Files.list` found.
 
     Attributes:
-        name: below the place, with slashes; of a folder without files it ends with one.
+        name: below the location, with slashes; of a folder without files it ends with one.
         bytes: its size.
         changed: when it was last written, in seconds since the epoch.
     """
@@ -44,13 +44,13 @@ class Names(NamedTuple):
 
 
 class Files(Protocol):
-    """Files below a place. Names are relative to it, with slashes, and never come from data.
+    """Files below a location. Names are relative to it, with slashes, and never come from data.
 
     Every method raises OSError (FileNotFoundError for what is not there) whose ``strerror`` says in
     one line what is wrong, without credentials. What is no plain file, such as a pipe, is not read.
     """
 
-    place: Place
+    location: Location
     """Opens the same files in another process."""
     remote: bool
     """Whether each call takes the time of a request."""
@@ -93,7 +93,7 @@ class LocalFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()  # another process may work elsewhere
-        self.place: Place = self.root
+        self.location: Location = self.root
 
     def read(self, name: str, most: int) -> bytes:
         """See :class:`Files`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.keys import Keys
-from cache.layout import Location
+from cache.layout import RowLocation
 
 Preference = Callable[[Keys, NDArray[np.uint32]], NDArray[np.bool_]]
 """A function that tells, by key and checksum, which rows are preferred to others of the same key."""
@@ -43,10 +43,10 @@ class Checksums(Mapping[str, int]):
         self.sorted_keys, self.crcs = keys, crcs
 
     def __getitem__(self, key: str) -> int:
-        place = self.sorted_keys.get_indexer([key])[0]
-        if place < 0:
+        position = self.sorted_keys.get_indexer([key])[0]
+        if position < 0:
             raise KeyError(key)
-        return int(self.crcs[place])
+        return int(self.crcs[position])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.sorted_keys)
@@ -56,7 +56,7 @@ class Checksums(Mapping[str, int]):
 
 
 @dataclass(frozen=True, eq=False)
-class Places(Sequence[Location]):
+class RowLocations(Sequence[RowLocation]):
     """Locations of n rows, in an order.
 
     Attributes:
@@ -75,30 +75,34 @@ class Places(Sequence[Location]):
         return len(self.rows)
 
     @overload
-    def __getitem__(self, place: int) -> Location: ...
+    def __getitem__(self, position: int) -> RowLocation: ...
     @overload
-    def __getitem__(self, place: slice) -> Places: ...
-    def __getitem__(self, place: int | slice) -> Location | Places:
-        if isinstance(place, slice):
-            return Places(self.names, self.segments[place], self.rows[place], self.crcs[place])
-        return Location(
-            self.names[self.segments[place]], int(self.rows[place]), int(self.crcs[place])
+    def __getitem__(self, position: slice) -> RowLocations: ...
+    def __getitem__(self, position: int | slice) -> RowLocation | RowLocations:
+        if isinstance(position, slice):
+            return RowLocations(
+                self.names, self.segments[position], self.rows[position], self.crcs[position]
+            )
+        return RowLocation(
+            self.names[self.segments[position]], int(self.rows[position]), int(self.crcs[position])
         )
 
-    def take(self, places: NDArray[np.integer] | NDArray[np.bool_]) -> Places:
+    def take(self, positions: NDArray[np.integer] | NDArray[np.bool_]) -> RowLocations:
         """Some of them, by position or by a mask; still with the names of all segments."""
-        return Places(self.names, self.segments[places], self.rows[places], self.crcs[places])
+        return RowLocations(
+            self.names, self.segments[positions], self.rows[positions], self.crcs[positions]
+        )
 
     def in_segments(self, names: Collection[str]) -> NDArray[np.bool_]:
         """For each of them whether its segment is one of some."""
         numbers = [number for number, name in enumerate(self.names) if name in names]
         return np.isin(self.segments, numbers)
 
-    def narrowed(self) -> Places:
+    def narrowed(self) -> RowLocations:
         """The same with the names of their own segments alone, to be sent to a worker."""
         used, segments = np.unique(self.segments, return_inverse=True)
         names = tuple(self.names[number] for number in used)
-        return Places(names, segments.astype(np.int32), self.rows, self.crcs)
+        return RowLocations(names, segments.astype(np.int32), self.rows, self.crcs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +111,11 @@ class Published:
 
     Attributes:
         keys: of n rows.
-        places: of these rows, segment after segment.
+        locations: of these rows, segment after segment.
     """
 
     keys: Keys
-    places: Places
+    locations: RowLocations
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Published:
@@ -128,30 +132,32 @@ class Published:
                 yield entry.keys
 
         keys = Keys.concat_iter(noted())
-        places = Places(
+        locations = RowLocations(
             tuple(names),
             np.frombuffer(segments, np.int32),
             np.frombuffer(rows, np.int32),
             np.frombuffer(crcs, np.uint32),
         )
-        return cls(keys, places)
+        return cls(keys, locations)
 
-    def take(self, places: NDArray[np.integer]) -> Published:
+    def take(self, positions: NDArray[np.integer]) -> Published:
         """Some of the rows, by position, in this order; still with the names of all segments."""
-        return Published(self.keys.take(places), self.places.take(places))
+        return Published(self.keys.take(positions), self.locations.take(positions))
 
     def segments(self) -> Iterator[tuple[str, slice]]:
         """Each segment's name, and where its rows are among these."""
-        ends = np.searchsorted(self.places.segments, np.arange(len(self.places.names) + 1)).tolist()
-        for name, start, stop in zip(self.places.names, ends, ends[1:], strict=False):
+        ends = np.searchsorted(
+            self.locations.segments, np.arange(len(self.locations.names) + 1)
+        ).tolist()
+        for name, start, stop in zip(self.locations.names, ends, ends[1:], strict=False):
             yield name, slice(start, stop)
 
 
-class Index(Mapping[str, Location]):
+class Index(Mapping[str, RowLocation]):
     """All published rows of a space by key, keys sorted; see :meth:`build`."""
 
-    def __init__(self, keys: Keys, places: Places) -> None:
-        self._keys, self._places = keys, places
+    def __init__(self, keys: Keys, locations: RowLocations) -> None:
+        self._keys, self._places = keys, locations
 
     @classmethod
     def build(cls, entries: Iterable[Entry], prefer: Preference | None = None) -> Index:
@@ -161,7 +167,7 @@ class Index(Mapping[str, Location]):
         only about those.
         """
         published = Published.of(entries)
-        keys, places = published.keys, published.places
+        keys, locations = published.keys, published.locations
         del published  # each array goes as soon as its rows are in order
         order = np.argsort(keys.data, kind="stable")
         keys = keys.take(order)
@@ -170,17 +176,17 @@ class Index(Mapping[str, Location]):
             alike = repeated.copy()
             alike[:-1] |= repeated[1:]
             at = np.flatnonzero(alike)
-            liked = prefer(keys.take(at), places.crcs[order[at]])
+            liked = prefer(keys.take(at), locations.crcs[order[at]])
             order[at] = order[at[np.lexsort((~liked, np.cumsum(~repeated)[at]))]]
         if repeated.any():
             keys, order = keys.take(~repeated), order[~repeated]
-        return cls(keys, places.take(order))
+        return cls(keys, locations.take(order))
 
-    def __getitem__(self, key: str) -> Location:
-        places, found = self.find([key])
+    def __getitem__(self, key: str) -> RowLocation:
+        locations, found = self.find([key])
         if not found[0]:
             raise KeyError(key)
-        return places[0]
+        return locations[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
@@ -194,19 +200,19 @@ class Index(Mapping[str, Location]):
         return self._keys
 
     @property
-    def places(self) -> Places:
-        """All places, in the order of the keys."""
+    def locations(self) -> RowLocations:
+        """All locations, in the order of the keys."""
         return self._places
 
     def has(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether it has a row."""
         return np.asarray(self._keys.get_indexer(keys) >= 0)
 
-    def find(self, keys: Iterable[str]) -> tuple[Places, NDArray[np.bool_]]:
-        """Where the rows of some keys lie, and which of them are there; other places mean nothing."""
+    def find(self, keys: Iterable[str]) -> tuple[RowLocations, NDArray[np.bool_]]:
+        """Where the rows of some keys lie, and which of them are there; other locations mean nothing."""
         at = self._keys.get_indexer(keys)
         found = at >= 0
         if not len(self):
             none = np.zeros(len(at), np.int32)
-            return Places((), none, none, none.view(np.uint32)), found
+            return RowLocations((), none, none, none.view(np.uint32)), found
         return self._places.take(at), found

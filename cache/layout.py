@@ -109,7 +109,7 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class RowLocation:
     """Where a row lies: a segment of its space, the row in it, and the row's checksum."""
 
     segment: str
@@ -192,9 +192,9 @@ def group_needs(needs: Sequence[tuple[Keys, Collection[str]]]) -> list[Group]:
                 known[union] = len(sets)
                 sets.append(union)
             chosen[mine[before == one]] = known[union]
-    places = [np.sort(first[chosen == one]) for one in range(len(sets))]
-    order = sorted((int(found[0]), one) for one, found in enumerate(places) if len(found))
-    return [Group(keys.take(places[one]), tuple(sorted(sets[one]))) for _, one in order]
+    positions = [np.sort(first[chosen == one]) for one in range(len(sets))]
+    order = sorted((int(found[0]), one) for one, found in enumerate(positions) if len(found))
+    return [Group(keys.take(positions[one]), tuple(sorted(sets[one]))) for _, one in order]
 
 
 def segment_tasks(
@@ -243,9 +243,9 @@ def segment_tasks(
 
 
 def plan_reads(
-    locations: Sequence[Location], row_bytes: int, at_once: int
+    locations: Sequence[RowLocation], row_bytes: int, at_once: int
 ) -> list[tuple[int, int]]:
-    """Cut a list of places into pieces that are read in one call each.
+    """Cut a list of locations into pieces that are read in one call each.
 
     Args:
         locations: in the order in which rows are wanted.
@@ -268,7 +268,7 @@ def plan_reads(
     return pieces
 
 
-def neighbours(locations: Sequence[Location]) -> Iterator[tuple[int, int]]:
+def neighbours(locations: Sequence[RowLocation]) -> Iterator[tuple[int, int]]:
     """(start, stop) positions of rows of one segment that lie one after the other."""
     start = 0
     while start < len(locations):

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.files import Listed, Place, reason
-from cache.index import Checksums, Places, Published
+from cache.files import Listed, Location, reason
+from cache.index import Checksums, Published, RowLocations
 from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
@@ -68,8 +68,8 @@ class SpaceCheck:
     unrecognized: tuple[str, ...]
 
 
-def open_store(root: Place) -> Store:
-    """The store at a place where one must be.
+def open_store(root: Location) -> Store:
+    """The store at a location where one must be.
 
     Raises:
         StoreError: there is none, it cannot be reached, or it is of another schema version.
@@ -99,13 +99,13 @@ def describe(store: Store) -> list[SpaceInfo]:
     """
     found = []
     for space in store.spaces():
-        places = store.index(space).places
+        locations = store.index(space).locations
         found.append(
             SpaceInfo(
                 space.label,
                 space.fingerprint,
-                len(places),
-                len(np.unique(places.segments)),
+                len(locations),
+                len(np.unique(locations.segments)),
                 sum(file.bytes for file in _list(store, store.folder(space))),
             )
         )
@@ -122,14 +122,14 @@ def verify(store: Store, space: Space) -> SpaceCheck:
     # segments before entries: what is published in between then counts as published
     segments = {file.name.split("/")[3] for file in _list(store, f"{folder}/segments")} - {""}
     rows = Published.of(store.entries(space))
-    published = set(rows.places.names)
+    published = set(rows.locations.names)
     index = {file.name.rpartition("/")[2] for file in _list(store, f"{folder}/index")} - {""}
     sound = np.ones(len(rows.keys), bool)
     damaged: dict[str, str] = {}
     for name, segment in rows.segments():
         try:
             for piece in _pieces(space, segment):
-                store.read(space, rows.places[piece])
+                store.read(space, rows.locations[piece])
         except DamagedSegmentError as error:
             damaged[name] = error.fault
             sound[segment] = False
@@ -200,7 +200,7 @@ def copy(source: Store, target: Store) -> Iterator[Copied]:
         copied = 0
         have = target.repair(space)
         while True:
-            lacking = np.flatnonzero(~have.has(rows.keys) & ~rows.places.in_segments(damaged))
+            lacking = np.flatnonzero(~have.has(rows.keys) & ~rows.locations.in_segments(damaged))
             if not len(lacking):
                 break
             wanted = rows.take(lacking[rows.keys.take(lacking).first()])
@@ -208,7 +208,7 @@ def copy(source: Store, target: Store) -> Iterator[Copied]:
             for name, segment in wanted.segments():
                 try:
                     for piece in _pieces(space, segment):
-                        read = source.read(space, wanted.places[piece])
+                        read = source.read(space, wanted.locations[piece])
                         target.write(space, wanted.keys[piece], read)
                         copied += len(read)
                 except DamagedSegmentError as error:
@@ -322,7 +322,7 @@ def _find_removable(
         new = mine[~served[mine]]
         if not wanted[new].any():
             yield space.label, "unused" if len(new) else "duplicate", group
-        elif _is_sound(store, space, rows.places[part].take(repeated[mine] & ~served[mine])):
+        elif _is_sound(store, space, rows.locations[part].take(repeated[mine] & ~served[mine])):
             served[mine] = True
         else:
             damaged.append((mine, group))
@@ -340,11 +340,11 @@ def _is_whole(space: Space, files: Iterable[Listed], rows: int) -> bool:
     return described > 0 and max(sizes.values(), default=0) >= rows * space.row_bytes
 
 
-def _is_sound(store: Store, space: Space, places: Places) -> bool:
+def _is_sound(store: Store, space: Space, locations: RowLocations) -> bool:
     """Whether rows of one segment have their checksums."""
     try:
-        for piece in _pieces(space, slice(0, len(places))):
-            store.read(space, places[piece])
+        for piece in _pieces(space, slice(0, len(locations))):
+            store.read(space, locations[piece])
     except DamagedSegmentError:
         return False
     return True
@@ -358,7 +358,7 @@ def _factorize(
     Rows of other machines may differ in their last bits: only those of the same checksum are equal.
     """
     key_numbers, first = rows.keys.factorize()
-    pairs, numbers = np.unique(_as_numbers(key_numbers, rows.places.crcs), return_inverse=True)
+    pairs, numbers = np.unique(_as_numbers(key_numbers, rows.locations.crcs), return_inverse=True)
     if needed is None:
         return numbers, np.ones(len(pairs), bool)
     keys = rows.keys.take(first)

@@ -14,7 +14,7 @@ from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from cache.files import Listed, Names, Place
+from cache.files import Listed, Location, Names
 from fade.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ObjectFiles:
             raise ParameterError(
                 f"{url} needs the package obstore: pip install 'fade-pipeline[cloud]'"
             )
-        self.place: Place = url
+        self.location: Location = url
         self._url = url
 
     @property

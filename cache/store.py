@@ -28,10 +28,10 @@ import numpy as np
 
 from cache.damage import DamagedSegmentError
 from cache.entries import ENTRY_BYTES, SCHEMA, check_schema, decode_entry, encode_entry
-from cache.files import Place, reason
+from cache.files import Location, reason
 from cache.index import Entry, Index, Preference
-from cache.layout import Location, Space, neighbours, plan_reads
-from cache.place import open_files
+from cache.layout import RowLocation, Space, neighbours, plan_reads
+from cache.location import open_files
 from cache.segment import (
     MALFORMED,
     TEXT_BYTES,
@@ -60,9 +60,9 @@ class Store:
         ParameterError: a URL that cannot be opened.
     """
 
-    def __init__(self, root: Place) -> None:
+    def __init__(self, root: Location) -> None:
         self.files = open_files(root)
-        self.root = self.files.place
+        self.root = self.files.location
         self._read_entries: dict[str, Entry] = {}
         try:
             check_schema(self.files.read("store.json", TEXT_BYTES), self.root)
@@ -244,7 +244,7 @@ class Store:
             self._read_entries[name] = found
         return found
 
-    def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[Location]:
+    def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> list[RowLocation]:
         """Write one segment and publish it.
 
         Args:
@@ -268,14 +268,14 @@ class Store:
             self.files.write(f"{folder}/{data_name(data.ndim)}", as_bytes(data))
             self.files.write(f"{folder}/zarr.json", metadata)
             locations = [
-                Location(segment, row, checksum(values)) for row, values in enumerate(data)
+                RowLocation(segment, row, checksum(values)) for row, values in enumerate(data)
             ]
             entry = encode_entry(segment, keys, [location.crc for location in locations])
             self.files.write(f"{self.folder(space)}/index/{segment}.json", entry)
         return locations
 
-    def read(self, space: Space, locations: Sequence[Location]) -> np.ndarray:
-        """Rows at the given places, in their order: (len(locations), *shape) of the space's type.
+    def read(self, space: Space, locations: Sequence[RowLocation]) -> np.ndarray:
+        """Rows at the given locations, in their order: (len(locations), *shape) of the space's type.
 
         Neighbouring rows of a segment are read together.
 
@@ -285,8 +285,8 @@ class Store:
         """
         out = aligned_empty((len(locations), *space.shape), np.dtype(space.dtype))
         rows: dict[str, int] = {}
-        for place in locations:
-            rows[place.segment] = max(rows.get(place.segment, 0), place.row + 1)
+        for location in locations:
+            rows[location.segment] = max(rows.get(location.segment, 0), location.row + 1)
 
         def check(segment: str) -> None:
             with self._damage_named(space, segment):
@@ -303,19 +303,19 @@ class Store:
             pass
         return out
 
-    def _read_piece(self, space: Space, places: Sequence[Location], out: np.ndarray) -> None:
+    def _read_piece(self, space: Space, locations: Sequence[RowLocation], out: np.ndarray) -> None:
         """Rows of one segment into ``out``, checked while they are still in the cache."""
-        segment = places[0].segment
+        segment = locations[0].segment
         pieces = [
-            (places[start].row * space.row_bytes, as_bytes(out[start:stop]))
-            for start, stop in neighbours(places)
+            (locations[start].row * space.row_bytes, as_bytes(out[start:stop]))
+            for start, stop in neighbours(locations)
         ]
         file = f"{self.folder(space)}/segments/{segment}/{data_name(out.ndim)}"
         with self._damage_named(space, segment):
             self.files.read_into(file, pieces)
-            for row, place in zip(out, places, strict=True):
-                if checksum(row) != place.crc:
-                    raise ValueError(f"row {place.row} has another checksum")
+            for row, location in zip(out, locations, strict=True):
+                if checksum(row) != location.crc:
+                    raise ValueError(f"row {location.row} has another checksum")
 
     @contextmanager
     def _damage_named(self, space: Space, segment: str) -> Iterator[None]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.files import Place
-from cache.layout import Location, Space
+from cache.files import Location
+from cache.layout import RowLocation, Space
 from cache.store import Store
 from fade.bank import build_index, coreset, normalized_float32, stored_digest, write_index
 from fade.types import Trial
@@ -47,9 +47,9 @@ class Task:
 
     category: str
     root: Path
-    store: Place
+    store: Location
     keys: tuple[str, ...]
-    features: tuple[tuple[int, Space, tuple[Location, ...]], ...]
+    features: tuple[tuple[int, Space, tuple[RowLocation, ...]], ...]
     trials: tuple[tuple[Trial, tuple[str, ...]], ...] | None
     index: str
     coreset: float

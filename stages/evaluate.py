@@ -7,7 +7,7 @@ import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from cache.place import open_path
+from cache.location import open_path
 from cache.store import Store
 from fade.datasets.read import dataset_root
 from pipeline.artefacts.catalogue import (

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from cache.place import open_path
+from cache.location import open_path
 from fade.datasets.leftovers import Account
 from fade.datasets.read import TABLE_FORMATS, dataset_root
 from fade.errors import DataError, plain, summarise

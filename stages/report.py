@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.layout import Space
-from cache.place import open_path
+from cache.location import open_path
 from fade.datasets.read import dataset_root
 from fade.encoder import SEEDED
 from fade.errors import StoreError, summarise

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.index import Checksums, Index, Places, Preference
+from cache.index import Checksums, Index, Preference, RowLocations
 from cache.keys import Keys
-from cache.layout import Location, Space
+from cache.layout import RowLocation, Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
 from pipeline.artefacts.catalogue import ARTEFACTS, STREAMED, Artefact
@@ -66,7 +66,7 @@ class Located:
         known[known] = self.valid[at[known]]
         return known
 
-    def places(self, keys: Iterable[str]) -> Places:
+    def locations(self, keys: Iterable[str]) -> RowLocations:
         """Where the rows of some keys lie, in their order.
 
         Raises:
@@ -77,7 +77,7 @@ class Located:
         gone = ~self.is_covered(keys)
         if gone.any():
             raise self._gone(np.count_nonzero(gone), len(at))
-        return self.index.places.take(at)
+        return self.index.locations.take(at)
 
     def check(self) -> Located:
         """Itself, if no row of the receipt is gone or changed.
@@ -163,7 +163,7 @@ class Receipt:
         for keys, crcs in _read_parts(self.path, label):
             at = index.keys_sorted.get_indexer(keys)
             there = at >= 0
-            there[there] = index.places.crcs[at[there]] == crcs[there]
+            there[there] = index.locations.crcs[at[there]] == crcs[there]
             valid[at[there]] = True
             lost += int(np.count_nonzero(~there))
         return Located(self.path, store.root, space, index, valid, lost)
@@ -180,14 +180,14 @@ class Receipt:
 
         return known
 
-    def locate(self, store: Store, label: str, keys: Iterable[str]) -> dict[str, Location]:
+    def locate(self, store: Store, label: str, keys: Iterable[str]) -> dict[str, RowLocation]:
         """Where the rows of a few keys lie, by key.
 
         Raises:
             DamagedSegmentError: rows are gone or changed.
         """
         distinct = list(dict.fromkeys(keys))
-        return dict(zip(distinct, self.located(store, label).places(distinct), strict=True))
+        return dict(zip(distinct, self.located(store, label).locations(distinct), strict=True))
 
     @contextmanager
     def discard_on_damage(self, store: Store) -> Iterator[None]:
@@ -238,7 +238,7 @@ def write_receipt(
         for space in spaces:
             given = needed[space]
             keys = Keys.of(given() if callable(given) else given).distinct()
-            places, found = store.index(space).find(keys)
+            locations, found = store.index(space).find(keys)
             if not found.all():
                 raise StoreError(
                     f"a row of {space.label} that was just written is not in the store at "
@@ -246,7 +246,7 @@ def write_receipt(
                 )
             for start in range(0, len(keys), GROUP_ROWS):
                 part = list(keys[start : start + GROUP_ROWS])
-                crcs = places.crcs[start : start + GROUP_ROWS]
+                crcs = locations.crcs[start : start + GROUP_ROWS]
                 write({"space": [space.label] * len(part), "key": part, "crc": crcs})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cache.place import open_path
+from cache.location import open_path
 from fade.datasets.detect import detect_format
 from fade.datasets.left_out import DEFECT_IN_TRAINING, NO_LABEL
 from fade.datasets.leftovers import (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cache.keys import Keys
 from cache.layout import content_key
-from cache.place import open_path
+from cache.location import open_path
 from fade.datasets.read import TABLE_FORMATS, dataset_root, iterate_dataset, table_files
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import open_plain, read_data

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cache.layout import content_key
-from cache.place import open_path
+from cache.location import open_path
 from fade.aspect import AspectRatio, median_aspect_ratio
 from fade.datasets.left_out import Note, ignore
 from fade.datasets.leftovers import Account

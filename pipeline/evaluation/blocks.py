@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.files import Place
-from cache.layout import Location, Space
+from cache.files import Location
+from cache.layout import RowLocation, Space
 from cache.store import Store
 from fade.aspect import Shape
 from fade.maps import fuse, image_score, resize_levels
@@ -49,7 +49,7 @@ class Component:
     """Rows of a score component for the images of a block."""
 
     space: Space
-    places: Sequence[Location]
+    places: Sequence[RowLocation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Block:
         exif_rotation: whether masks are turned as their camera says, as images are.
     """
 
-    store: Place
+    store: Location
     root: DataPath
     maps: Path | None
     first: int

@@ -65,7 +65,7 @@ class _Components:
         self.against = receipt.compared_with[label]
         located = receipt.located(store, label).check()
         self._tests = {
-            trial: located.places(
+            trial: located.locations(
                 Keys.join([keys.with_suffix(self._digest(name, trial)) for name, keys in tests])
             )
             for trial in trials
@@ -82,7 +82,7 @@ class _Components:
         }  # fmt: skip
         keys = Keys.of(sorted(few))
         keys = keys.take(located.is_covered(keys))  # trials differ in the images that they need
-        self._few = dict(zip(keys, located.places(keys), strict=True))
+        self._few = dict(zip(keys, located.locations(keys), strict=True))
 
     def _digest(self, category: str, trial: Trial | None) -> str:
         against = self.against[category]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.files import Place
+from cache.files import Location
 from cache.layout import SegmentTask, Space, cut
-from cache.place import open_path
+from cache.location import open_path
 from cache.store import Store
 from fade.aspect import AspectRatio, Shape
 from fade.datasets.read import dataset_root
@@ -158,7 +158,7 @@ class Task:
     """
 
     name: str
-    store: Place
+    store: Location
     params: Params
     segment: SegmentTask
     sources: tuple[Source, ...]

@@ -205,7 +205,7 @@ class Bundle(Material):
 
     Args:
         path: of the file.
-        weights: checkpoint file in place of the bundle's source of weights.
+        weights: checkpoint file in location of the bundle's source of weights.
         download: whether the model and weights that the bundle names may be fetched from their hub.
 
     Raises:
@@ -214,7 +214,7 @@ class Bundle(Material):
 
     def __init__(self, path: Path, weights: Path | None = None, *, download: bool = False) -> None:
         self.path, self._weights, self._download = path, weights, download
-        self.place, self.remedy = path, REMEDY
+        self.location, self.remedy = path, REMEDY
         try:
             with self._reading():
                 archive = zipfile.ZipFile(open_plain(path))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.layout import Location, Space, cut
+from cache.layout import RowLocation, Space, cut
 from cache.store import Store
 from fade.errors import DataError, ParameterError, StoreError
 from fade.maps import fuse_values, to_levels
@@ -47,7 +47,7 @@ class Source:
     """Where one component of a trial's maps is found."""
 
     space: Space
-    places: dict[str, Location]
+    locations: dict[str, RowLocation]
     against: dict[str, str]
 
     @classmethod
@@ -77,16 +77,16 @@ class Source:
             component_key(key, against[category])
             for key, category in zip(tests["hash"], tests["category"], strict=True)
         ]
-        places = receipt.locate(store, label, keys)
-        return cls(receipt.space(label), places, against)
+        locations = receipt.locate(store, label, keys)
+        return cls(receipt.space(label), locations, against)
 
     def read(self, store: Store, part: pd.DataFrame) -> NDArray[np.float32]:
         """The component of some of the images: (n, H, W)."""
-        places = [
-            self.places[component_key(key, self.against[category])]
+        locations = [
+            self.locations[component_key(key, self.against[category])]
             for key, category in zip(part["hash"], part["category"], strict=True)
         ]
-        return np.asarray(store.read(self.space, places))
+        return np.asarray(store.read(self.space, locations))
 
 
 def exported_images(run: FinishedRun, categories: Sequence[str] | None = None) -> pd.DataFrame:

@@ -54,7 +54,7 @@ class Material(ABC):
         features: by label the address that the model's features must have.
         thresholds: by category.
         aspect: the aspect ratio that images keep; None: squashed to squares.
-        place: the folder or file that it lies in.
+        location: the folder or file that it lies in.
         remedy: what to do if that is damaged, for errors.
     """
 
@@ -64,7 +64,7 @@ class Material(ABC):
     features: Mapping[str, str]
     thresholds: Mapping[str, Threshold]
     aspect: AspectRatio | None
-    place: Path
+    location: Path
     remedy: str
 
     @abstractmethod

@@ -175,7 +175,7 @@ class Predictor:
         found, dim = self.material.classifier(use, category), self._encoder.dim
         if found.dimension != dim:
             raise StoreError(
-                f"{self.material.place}: the text classifier of {category} takes embeddings of "
+                f"{self.material.location}: the text classifier of {category} takes embeddings of "
                 f"{found.dimension} numbers, the model gives {dim}: {self.material.remedy}"
             )
         return found
@@ -189,7 +189,7 @@ class Predictor:
             least = most if found.bank.exact else 1
             if index.d != dim or not least <= index.ntotal <= most:
                 raise StoreError(
-                    f"{self.material.place}: the bank of {category} at size {size} holds "
+                    f"{self.material.location}: the bank of {category} at size {size} holds "
                     f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
                     f"references of this model have {most:,} of {dim}: {self.material.remedy}"
                 )

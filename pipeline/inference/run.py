@@ -95,7 +95,7 @@ class FinishedRun(Material):
     def __init__(
         self, folder: Path = Path(), shots: int | None = None, seed: int | None = None
     ) -> None:
-        self.folder = self.place = folder
+        self.folder = self.location = folder
         before = _state(folder)
         self.remedy = "run `dvc repro --force text bank`"
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
@@ -268,9 +268,9 @@ class FinishedRun(Material):
 
         store = Store(store_root(params.features.store, self.folder))
         for feature in params.vision_features():
-            places = chosen.receipt.locate(store, feature.label, chosen.keys)
+            locations = chosen.receipt.locate(store, feature.label, chosen.keys)
             found[feature.size] = store.read(
-                chosen.receipt.space(feature.label), [places[key] for key in chosen.keys]
+                chosen.receipt.space(feature.label), [locations[key] for key in chosen.keys]
             )
         return found, paths
 

@@ -50,7 +50,7 @@ def check_data(params: Params) -> tuple[Counts | None, list[Finding]]:
     Raises:
         FadeError: the data set cannot be read.
     """
-    from cache.place import open_path
+    from cache.location import open_path
     from fade.datasets.leftovers import Account
     from fade.datasets.read import iterate_dataset
     from pipeline.dataset.accounting import unused_files, unused_summary, unused_warnings

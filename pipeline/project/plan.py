@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cache.files import Place
+from cache.files import Location
 from cache.layout import Space
 from cache.store import Store
 from fade.errors import ParameterError
@@ -164,14 +164,14 @@ def _component_bytes(params: Params, spaces: Mapping[Feature, Space], tests: int
     return size * tests
 
 
-def _free(place: Place) -> int | None:
+def _free(location: Location) -> int | None:
     """Bytes that are free there; None where there is no end to them."""
-    if isinstance(place, str):
+    if isinstance(location, str):
         return None
-    place = place.resolve()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    folder = location.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from cache.place import open_path
+from cache.location import open_path
 from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from pipeline.artefacts.catalogue import store_root

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.keys import Keys
 from cache.layout import content_key
-from cache.place import open_path
+from cache.location import open_path
 from fade.aspect import AspectRatio, median_aspect_ratio
 from fade.datasets.read import dataset_root, iterate_dataset
 from fade.errors import DataError, StoreError

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.files import Place
+from cache.files import Location
 from cache.index import Index
 from cache.keys import Keys
-from cache.layout import Group, Location, Space, segment_tasks
+from cache.layout import Group, RowLocation, Space, segment_tasks
 from cache.store import Store
 from fade.bank import normalized_float32
 from pipeline.artefacts.receipts import Located, Receipt
@@ -88,9 +88,9 @@ class ComponentTask:
         places: of each feature where the images' rows lie.
     """
 
-    store: Place
+    store: Location
     block: ComponentBlock
-    places: tuple[Sequence[Location], ...]
+    places: tuple[Sequence[RowLocation], ...]
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -234,7 +234,7 @@ class ComponentWork:
                 spaces = plan.features
                 located = [receipt.located(store, space.label).check() for space in spaces]
             for block in plan.blocks():
-                places = tuple(found.places(block.keys).narrowed() for found in located)
+                places = tuple(found.locations(block.keys).narrowed() for found in located)
                 yield ComponentTask(store.root, block, places)
 
 

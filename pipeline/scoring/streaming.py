@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.files import Place
+from cache.files import Location
 from cache.keys import Keys
 from cache.layout import Group, SegmentTask, Space
 from cache.store import Store
@@ -39,7 +39,7 @@ class StreamTask:
         blocks: what is to be made of the features.
     """
 
-    store: Place
+    store: Location
     params: Params
     segment: SegmentTask
     sources: tuple[Source, ...]
@@ -149,7 +149,7 @@ class Streaming:
         self,
         segments: Iterator[SegmentTask],
         wanted: Sequence[Wanted],
-        store: Place,
+        store: Location,
         params: Params,
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, Source],

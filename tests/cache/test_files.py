@@ -10,7 +10,7 @@ import pytest
 
 import cache.objects
 from cache.files import Files, LocalFiles, reason
-from cache.place import open_files
+from cache.location import open_files
 from fade.errors import ParameterError
 from tests.objectstore import SECRET, Bucket, Fault, always
 
@@ -35,7 +35,7 @@ NAMES = ("a", "b/c", "b/d e", "b/ü/x", "bb/#1%20[2]?.png")
 def test_what_was_written_is_read(files: Files) -> None:
     for name in NAMES:
         files.write(name, name.encode())
-    again = open_files(files.place)
+    again = open_files(files.location)
     for name in NAMES:
         assert again.read(name, 100) == name.encode()
         assert again.exists(name)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.index import Entry, Index, Places, Published
+from cache.index import Entry, Index, Published, RowLocations
 from cache.keys import Keys
-from cache.layout import Location, Space, content_key
+from cache.layout import RowLocation, Space, content_key
 from cache.store import Store
 
 
@@ -35,10 +35,10 @@ def entries(draw: st.DrawFn) -> list[Entry]:
 @given(entries())
 @settings(max_examples=200, deadline=None)
 def test_the_first_of_duplicates_serves(found: list[Entry]) -> None:
-    expected: dict[str, Location] = {}
+    expected: dict[str, RowLocation] = {}
     for entry in found:
         for row, (key, crc) in enumerate(zip(entry.keys, entry.crcs.tolist(), strict=True)):
-            expected.setdefault(key, Location(entry.segment, row, crc))
+            expected.setdefault(key, RowLocation(entry.segment, row, crc))
     index = Index.build(found)
     assert dict(index) == expected
     assert list(index) == sorted(expected)
@@ -58,8 +58,8 @@ def test_what_is_published_is_found_by_segment(found: list[Entry]) -> None:
     for entry in found:
         rows = by_segment[entry.segment]
         assert list(published.keys[rows]) == list(entry.keys)
-        assert list(published.places[rows]) == [
-            Location(entry.segment, row, crc) for row, crc in enumerate(entry.crcs.tolist())
+        assert list(published.locations[rows]) == [
+            RowLocation(entry.segment, row, crc) for row, crc in enumerate(entry.crcs.tolist())
         ]
     odd = published.take(np.arange(1, len(published.keys), 2))
     assert [key for _, rows in odd.segments() for key in odd.keys[rows]] == list(published.keys)[
@@ -72,10 +72,10 @@ def test_places_narrow_to_their_own_segments() -> None:
     places, _ = index.find(["k7", "l50", "l7"])
     narrow = places.narrowed()
     assert list(narrow) == list(places) == list(places[:]) == [
-        Location("s7", 0, 7), Location("s50", 1, 51), Location("s7", 1, 8),
+        RowLocation("s7", 0, 7), RowLocation("s50", 1, 51), RowLocation("s7", 1, 8),
     ]  # fmt: skip
     assert set(narrow.names) == {"s50", "s7"}
-    assert isinstance(narrow[1:], Places)
+    assert isinstance(narrow[1:], RowLocations)
 
 
 def test_a_missing_key_is_none() -> None:

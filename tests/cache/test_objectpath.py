@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cache.location import open_path
 from cache.objectpath import ObjectPath
-from cache.place import open_path
 from fade.datasets import Account, dataset_root, read_dataset
 from fade.errors import DataError, ParameterError
 from fade.types import DatasetFormat

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cache.store
-from cache.layout import Location, Space, fingerprint, plan_segments
+from cache.layout import RowLocation, Space, fingerprint, plan_segments
 from cache.store import DamagedSegmentError, Store, checksum
 from fade.errors import StoreError
 from tests.imports import ROOT, modules
@@ -387,14 +387,14 @@ def test_rows_are_held_against_the_checksum_asked_for(tmp_path: Path) -> None:
     store = filled(tmp_path, ["a", "b"])
     place = store.index(SPACE)["a"]
     with pytest.raises(DamagedSegmentError, match="row 0 has another checksum"):
-        store.read(SPACE, [Location(place.segment, 0, place.crc ^ 1)])
+        store.read(SPACE, [RowLocation(place.segment, 0, place.crc ^ 1)])
 
 
 def test_a_row_beyond_the_segment_is_damage(tmp_path: Path) -> None:
     store = filled(tmp_path, ["a"])
     place = store.index(SPACE)["a"]
     with pytest.raises(DamagedSegmentError, match=r"it holds \(1, 5\)"):
-        store.read(SPACE, [Location(place.segment, 1, place.crc)])
+        store.read(SPACE, [RowLocation(place.segment, 1, place.crc)])
 
 
 def test_an_entry_that_cannot_be_withdrawn_is_named(

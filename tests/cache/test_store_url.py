@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache.layout import Location, Space
+from cache.layout import RowLocation, Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
 from tests.cache.test_store import SPACE, await_ready, filled, read, rows_of, start_writer
@@ -155,7 +155,7 @@ def test_a_write_that_fails_publishes_nothing(
     ],
 )
 def test_a_store_out_of_reach_is_neither_empty_nor_damaged(
-    bucket: Bucket, url: str, fault: Fault, ask: Callable[[Store, list[Location]], object]
+    bucket: Bucket, url: str, fault: Fault, ask: Callable[[Store, list[RowLocation]], object]
 ) -> None:
     places = list(filled(url, ["a"]).index(SPACE).values())
     store = Store(url)

@@ -1,11 +1,11 @@
-"""Opens the files of a place: of a folder, or of a URL."""
+"""Opens the files of a location: of a folder, or of a URL."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from cache.files import Files, LocalFiles, Place
+from cache.files import Files, LocalFiles, Location
 from fade.errors import ParameterError
 from fade.types import DataPath
 
@@ -13,15 +13,15 @@ SCHEMES = ("s3", "gs", "az", "memory", "file")
 """Schemes of the URLs that can be opened; a store in memory lasts as long as its process."""
 
 
-def open_files(place: Place) -> Files:
+def open_files(location: Location) -> Files:
     """The files below a folder or a URL. Nothing is read or made yet.
 
     Raises:
         ParameterError: a URL that cannot be opened. It is not repeated where it may hold credentials.
     """
-    if isinstance(place, Path) or "://" not in place:
-        return LocalFiles(Path(place))
-    url = check_url(place)
+    if isinstance(location, Path) or "://" not in location:
+        return LocalFiles(Path(location))
+    url = check_url(location)
     parts = urlsplit(url)
     if parts.scheme == "file":
         return LocalFiles(Path(unquote(parts.path)))
@@ -30,15 +30,15 @@ def open_files(place: Place) -> Files:
     return ObjectFiles(url)
 
 
-def open_path(place: Place) -> DataPath:
+def open_path(location: Location) -> DataPath:
     """A folder or file of a data set: as ``pathlib.Path`` where it is local.
 
     Raises:
         ParameterError: a URL that cannot be opened.
     """
-    if isinstance(place, Path) or "://" not in place:
-        return Path(place)
-    parts = urlsplit(check_url(place))
+    if isinstance(location, Path) or "://" not in location:
+        return Path(location)
+    parts = urlsplit(check_url(location))
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     from cache.objectpath import ObjectPath
