@@ -54,10 +54,10 @@ def resize_scores(scores: np.ndarray, shape: Shape, method: Resize = "bilinear")
 def _aligned(values: np.ndarray, target: int, axis: int) -> np.ndarray:
     """Linear interpolation of one axis whose ends stay where they are."""
     source = values.shape[axis]
-    place = np.linspace(0, source - 1, target) if target > 1 else np.zeros(1)
-    low = np.minimum(np.floor(place).astype(int), max(source - 2, 0))
+    position = np.linspace(0, source - 1, target) if target > 1 else np.zeros(1)
+    low = np.minimum(np.floor(position).astype(int), max(source - 2, 0))
     high = np.minimum(low + 1, source - 1)
-    weight = (place - low).astype(np.float32)
+    weight = (position - low).astype(np.float32)
     weight = weight[:, None] if axis == 0 else weight[None]
     return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
 

@@ -39,10 +39,10 @@ def _words(seed: int, count: int) -> np.ndarray:
 
 
 def _permutation(count: int, seed: int) -> list[int]:
-    """``torch.randperm``: each place swaps with itself or a later one."""
+    """``torch.randperm``: each position swaps with itself or a later one."""
     order = list(range(count))
     later = (_words(seed, max(count - 1, 0)) % np.arange(count, 1, -1)).tolist()
-    for place, step in enumerate(later):
-        other = place + step
-        order[place], order[other] = order[other], order[place]
+    for position, step in enumerate(later):
+        other = position + step
+        order[position], order[other] = order[other], order[position]
     return order

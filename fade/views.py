@@ -183,13 +183,13 @@ def resize_grid(patches: np.ndarray, grid: Shape) -> np.ndarray:
 
 def _bilinear(source: int, target: int) -> np.ndarray:
     """(target, source) float32 weights that resample one axis."""
-    place = (np.arange(target) + 0.5) * source / target - 0.5
-    place = place.clip(0, source - 1)
-    low = np.floor(place).astype(int)
+    position = (np.arange(target) + 0.5) * source / target - 0.5
+    position = position.clip(0, source - 1)
+    low = np.floor(position).astype(int)
     high = np.minimum(low + 1, source - 1)
     weights = np.zeros((target, source))
-    np.add.at(weights, (np.arange(target), low), 1 - (place - low))
-    np.add.at(weights, (np.arange(target), high), place - low)
+    np.add.at(weights, (np.arange(target), low), 1 - (position - low))
+    np.add.at(weights, (np.arange(target), high), position - low)
     return weights.astype(np.float32)
 
 

@@ -110,8 +110,8 @@ class Account:
 
 
 def _has(keys: np.ndarray, key: np.uint64) -> bool:
-    place = int(np.searchsorted(keys, key))
-    return place < len(keys) and bool(keys[place] == key)
+    position = int(np.searchsorted(keys, key))
+    return position < len(keys) and bool(keys[position] == key)
 
 
 def _reason(folder: str, name: str, listed: bool) -> str:

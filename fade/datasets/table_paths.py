@@ -36,8 +36,8 @@ class TablePaths:
         if isinstance(files, str):
             raise DataError(f"{what} {value!r} {files}; correct the path")
         key = np.uint64(short_hash(file))
-        place = int(np.searchsorted(files, key))
-        if place == len(files) or files[place] != key:
+        position = int(np.searchsorted(files, key))
+        if position == len(files) or files[position] != key:
             raise DataError(f"{what} {value!r} does not exist; correct the path")
         if path in self._links and not self._inside(path):
             raise DataError(f"{what} {value!r} links to a file outside the data set; copy it")

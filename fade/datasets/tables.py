@@ -97,8 +97,8 @@ class _Texts:
         self._bytes += text.encode()
         self._ends.append(len(self._bytes))
 
-    def __getitem__(self, place: int) -> str:
-        return self._bytes[self._ends[place] : self._ends[place + 1]].decode()
+    def __getitem__(self, position: int) -> str:
+        return self._bytes[self._ends[position] : self._ends[position + 1]].decode()
 
 
 class TableRecords:
@@ -129,10 +129,10 @@ class TableRecords:
             raise DataError(f"{table} lists no images; add a row for each")
         found = sorted({category for category, _, _ in self._kinds})
         chosen = choose_categories(found, categories, table)
-        number = {name: place for place, name in enumerate(chosen)}
+        number = {name: position for position, name in enumerate(chosen)}
         kinds = list(self._kinds)
-        place = np.array([number.get(category, -1) for category, _, _ in kinds])
-        of_row = place[np.frombuffer(self._kind, np.uintc)]
+        position = np.array([number.get(category, -1) for category, _, _ in kinds])
+        of_row = position[np.frombuffer(self._kind, np.uintc)]
         rows = np.lexsort((np.frombuffer(self._order, np.uint8), of_row))
         first = int(np.searchsorted(of_row[rows], 0))
         for row in rows[:first]:

@@ -44,10 +44,10 @@ class Sources(Mapping[str, Source]):
         self._keys, self._paths = found.take(self._rows), paths
 
     def __getitem__(self, key: str) -> Source:
-        place = self._keys.get_indexer([key])[0]
-        if place < 0:
+        position = self._keys.get_indexer([key])[0]
+        if position < 0:
             raise KeyError(key)
-        return Source(key, str(self._paths[int(self._rows[place])]))
+        return Source(key, str(self._paths[int(self._rows[position])]))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)

@@ -60,7 +60,7 @@ def _at_most(count: int, images: int, rate: float) -> float:
     return float(np.exp(logarithms).sum())
 
 
-def stands_far(scores: NDArray[np.float64], place: int) -> bool:
+def stands_far(scores: NDArray[np.float64], position: int) -> bool:
     """Whether one of the scores (n,) of normal images stands far above the others.
 
     It does if it is more than 5 scaled median absolute deviations (1.4826 x MAD, a standard deviation
@@ -71,9 +71,9 @@ def stands_far(scores: NDArray[np.float64], place: int) -> bool:
     >>> stands_far(np.array([0.2, 0.22, 0.25, 0.21, 0.27]), 4)
     False
     """
-    others = np.delete(scores, place)
+    others = np.delete(scores, position)
     if len(others) < MIN_OTHERS:
         return False
     middle = np.median(others)
     spread = max(1.4826 * float(np.median(np.abs(others - middle))), MIN_SPREAD)
-    return bool(scores[place] - middle > FAR * spread)
+    return bool(scores[position] - middle > FAR * spread)

@@ -79,9 +79,9 @@ def best_threshold(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -
     """
     if is_anomaly.all() or not is_anomaly.any():
         return None
-    values, place = np.unique(scores, return_inverse=True)
-    true = np.bincount(place, is_anomaly, len(values))[::-1].cumsum()[::-1]
-    false = np.bincount(place, ~is_anomaly, len(values))[::-1].cumsum()[::-1]
+    values, position = np.unique(scores, return_inverse=True)
+    true = np.bincount(position, is_anomaly, len(values))[::-1].cumsum()[::-1]
+    false = np.bincount(position, ~is_anomaly, len(values))[::-1].cumsum()[::-1]
     f1 = 2 * true / (true + false + np.count_nonzero(is_anomaly))
     best = len(f1) - 1 - int(np.argmax(f1[::-1]))
     if not best:
@@ -133,10 +133,10 @@ def from_normal(
     if np.isfinite(scores).all():
         image = normal_threshold(scores, quantile)
         limit = false_alarm_limit(count, count - threshold_rank(count, quantile))
-        place = int(np.flatnonzero(scores == image)[0])
-        set_by = None if paths is None else paths[place]
-        if stands_far(scores, place):
-            warning = _far_away(scores, place, set_by, quantile)
+        position = int(np.flatnonzero(scores == image)[0])
+        set_by = None if paths is None else paths[position]
+        if stands_far(scores, position):
+            warning = _far_away(scores, position, set_by, quantile)
     known = histogram is not None and histogram.normal.any()
     pixel = normal_level(histogram.normal, quantile) if histogram and known else None
     if held_out:
@@ -154,11 +154,11 @@ def from_normal(
     )  # fmt: skip
 
 
-def _far_away(scores: NDArray[np.float64], place: int, path: str | None, quantile: float) -> str:
+def _far_away(scores: NDArray[np.float64], position: int, path: str | None, quantile: float) -> str:
     """Why to look at the image that sets a threshold."""
-    others = np.delete(scores, place)
+    others = np.delete(scores, position)
     return (
-        f"{path or 'one image'} sets the threshold {scores[place]:.3f}, far above the other "
+        f"{path or 'one image'} sets the threshold {scores[position]:.3f}, far above the other "
         f"{len(others)} images (their median is {np.median(others):.3f}; without it the threshold is "
         f"{normal_threshold(others, quantile):.3f}): look at it, and remove it from the training images "
         "if it is not good"

@@ -19,9 +19,9 @@ def patch_groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_
     return sorted(groups, key=lambda group: (-int(levels[group].max()), -int(group.sum())))
 
 
-def nearest_patch(patches: np.ndarray, place: int, held: CategoryBank) -> Nearest:
+def nearest_patch(patches: np.ndarray, position: int, held: CategoryBank) -> Nearest:
     """The normal patch nearest to one patch of an image, at the largest size."""
-    query = patches[place : place + 1]
+    query = patches[position : position + 1]
     size, count = held.bank.sizes[-1], len(patches)
     found: list[tuple[float, str | None, int | None]] = []
     if held.comparison.references and held.bank.exact:
@@ -36,7 +36,7 @@ def nearest_patch(patches: np.ndarray, place: int, held: CategoryBank) -> Neares
         found.append((float(cosine[0, 0]), None, None))
     if held.comparison.query:
         cosines = patches @ query[0]
-        cosines[place] = -np.inf
+        cosines[position] = -np.inf
         best = int(np.argmax(cosines))
         found.append((float(cosines[best]), None, best))
     cosine, reference, best_place = max(found, key=lambda item: item[0])

@@ -25,7 +25,7 @@ class Prediction:
     """What a predictor says of an image.
 
     Attributes:
-        name: the path, or its place in the sequence.
+        name: the path, or its position in the sequence.
         category: whose bank and prompts it was held against.
         score: in [0, 1]; None where fusion.classification_mode is none.
         threshold: scores above it are anomalous; None where nothing was calibrated.

@@ -350,7 +350,7 @@ def open_picture(
 
     Args:
         image: a path, a PIL image or uint8 RGB (height, width, 3).
-        number: its place, for a name where it has none.
+        number: its position, for a name where it has none.
         exif_rotation: whether a file is turned as its camera says.
         remarks: takes what is odd about a file.
 

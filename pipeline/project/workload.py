@@ -283,17 +283,17 @@ class _Manifest:
 
     def find(self, paths: Keys) -> _Found | None:
         """Contents of images, in their order; None unless all are known."""
-        places = self.paths.get_indexer(paths)
+        positions = self.paths.get_indexer(paths)
         left_out = self.left_out.get_indexer(paths) >= 0
-        if not len(paths) or not ((places >= 0) | left_out).all():
+        if not len(paths) or not ((positions >= 0) | left_out).all():
             return None
         if self.aspect and not self.keep and left_out.any():
             return None  # some were left out for their aspect ratio, perhaps
-        kept = np.flatnonzero(places >= 0)
-        found = self.hashes.take(places[kept])
+        kept = np.flatnonzero(positions >= 0)
+        found = self.hashes.take(positions[kept])
         if not self.keep or self.aspect:
             return found, kept, self.aspect if self.keep else None
-        return _of_one_aspect(found, kept, self.shapes[places[kept]], self.skip)
+        return _of_one_aspect(found, kept, self.shapes[positions[kept]], self.skip)
 
 
 def _hashed(paths: Iterable[str]) -> Keys:
