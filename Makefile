@@ -9,7 +9,7 @@ READY = $(VENV)/.ready-$(FAISS)
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-kill test-slurm lint bench audit constraints clean
+.PHONY: demo test test-kill test-slurm lint bench docs audit constraints clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
@@ -30,6 +30,10 @@ lint: $(READY) ## style and types
 
 bench: $(READY) ## measure; writes benchmarks/results.md
 	python -m benchmarks
+
+docs: $(READY) ## check all links and build the site in build/docs/html
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	python -m docs.site
 
 audit: $(READY) ## look the pinned versions up among known vulnerabilities; says so where it cannot
 	$(BIN)/python -m pip install --quiet --editable '.[audit]'

@@ -37,7 +37,9 @@ def main() -> int:
         return 1
     write_sources()
     action = ["serve"] if serve else ["build", "--strict", "--clean"]
-    done = subprocess.run([sys.executable, "-m", "zensical", *action, "-f", str(BUILD / "mkdocs.yml")])
+    done = subprocess.run(
+        [sys.executable, "-m", "zensical", *action, "-f", str(BUILD / "mkdocs.yml")]
+    )
     if not done.returncode and not serve:
         print(f"site: {BUILD / 'html' / 'index.html'}")
     return done.returncode

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
-from docs.site import commands, parameters
+from docs.site import artefacts, commands, parameters
 
 ROOT = parameters.ROOT
 ELSEWHERE = {
@@ -21,6 +21,7 @@ ELSEWHERE = {
 }
 """Pages whose files lie outside docs/, and their names on the site."""
 GENERATED: Mapping[str, Callable[[], str]] = {
+    "artefacts": artefacts.markdown,
     "parameters": parameters.markdown,
     "commands": commands.markdown,
 }
@@ -102,9 +103,7 @@ def slugify(title: str, separator: str = "-") -> str:
     return re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", separator)
 
 
-def _outside_fences(
-    text: str, change: Callable[[str], str], fence: str | None = None
-) -> str:
+def _outside_fences(text: str, change: Callable[[str], str], fence: str | None = None) -> str:
     """A text whose parts outside fenced blocks are changed; the blocks stay, or become ``fence``."""
     parts, end = [], 0
     for found in _FENCE.finditer(text):

@@ -224,13 +224,20 @@ def _phrase(part: Mapping[str, Any]) -> str:
 
 def _limits(part: Mapping[str, Any]) -> str:
     limits = [
-        f"{words} {part[name]:g}" if abs(part[name]) < 1e6 else f"{words} {part[name]:.3g}"
+        f"{words} {_number(part[name])}"
         for name, words in (
             ("minimum", "at least"), ("exclusiveMinimum", "above"),
             ("maximum", "at most"), ("exclusiveMaximum", "below"),
         ) if name in part
     ]  # fmt: skip
     return " " + " and ".join(limits) if limits else ""
+
+
+def _number(value: float) -> str:
+    if value != int(value):
+        return f"{value:g}"
+    whole = int(value)
+    return f"{whole:,}" if whole < 10**9 else f"2^{whole.bit_length() - 1}"
 
 
 def _value(content: Any, name: str) -> Any:

@@ -115,7 +115,9 @@ class Encoder:
         Args:
             name: of the model.
             pretrained: its weights.
-            gem, precision, device: how it computes.
+            gem: how the gem stream is computed; None for the published settings.
+            precision: of matrix products and attention.
+            device: where it computes; auto takes a GPU if there is one.
             state: the weights themselves, as :meth:`save_weights` wrote them, in place of ``pretrained``.
 
         Raises:

@@ -77,7 +77,8 @@ class Predictor:
 
         Args:
             folder: of the project.
-            shots, seed: which trial; by default most shots, of those the smallest seed.
+            shots: which trial; by default the one with most shots.
+            seed: which trial; by default the smallest seed.
 
         Raises:
             StoreError: something is missing, damaged or of other parameters.
