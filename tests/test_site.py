@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from docs.site.commands import commands
+from docs.site.docstrings import readable
 from docs.site.pages import ROOT, broken_links, headings, pages, relinked, sources
 from docs.site.parameters import UNITS, UNWATCHED, Leaf, leaves, questions
 from fade.metrics import METRICS
@@ -46,7 +47,8 @@ def test_every_leaf_has_a_row(reference: dict[str, Leaf], texts: dict[str, str])
     page = texts["parameters.md"]
     for name in names:
         (part,) = re.findall(rf"^### {re.escape(name)} (?s:.*?)(?=^##|\Z)", page, re.M)
-        assert part.count("\n|") == 3, f"{name} has no row"
+        for row in ("Type", "Default", "Demo", "Runs again"):
+            assert f"\n| {row} | " in part, f"{name} has no row {row}"
 
 
 def test_a_row_says_type_default_unit_and_stages(reference: dict[str, Leaf]) -> None:
@@ -56,6 +58,8 @@ def test_a_row_says_type_default_unit_and_stages(reference: dict[str, Leaf]) -> 
     assert weight.stages == ("evaluate", "report")
     size = reference["features.classification_size"]
     assert size.type == "whole number at least 8 and at most 8,192"
+    assert reference["cluster.walltime"].default == '"01:00:00"'
+    assert reference["dataset.format"].demo == "mvtec"
     assert (size.default, size.demo, size.unit) == (None, "128", "pixels a side")
     assert {"extract", "stream", "score_language"} <= set(size.stages)
     assert "bank" not in size.stages
@@ -162,3 +166,13 @@ def test_guides_hold_phrases_in_tables(texts: dict[str, str]) -> None:
             if line.startswith("|"):
                 longest = max(len(cell.split()) for cell in line.split("|"))
                 assert longest <= 20, f"{name}: {line}"
+
+
+def test_docstrings_lose_roles_and_shared_entries() -> None:
+    text = "See :meth:`a.b`.\n\nArgs:\n    x, y: where,\n        in ``px``.\n    z: depth.\n"
+    expected = (
+        "See `a.b`.\n\nArgs:\n    x: where,\n        in `px`.\n    y: where,\n        in `px`.\n"
+        "    z: depth.\n"
+    )
+    assert readable(text) == expected
+    assert readable("One, two: words.\n") == "One, two: words.\n"

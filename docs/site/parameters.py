@@ -160,18 +160,12 @@ def _leaf_markdown(leaf: Leaf) -> str:
         again = ", ".join(f"`{stage}`" for stage in leaf.stages)
     default = "must be given" if leaf.default is None else f"`{leaf.default}`"
     question = re.sub(r"\bdocs/(\w[\w-]*\.md)", r"[\1](\1)", _escaped(leaf.question))
-    head = ["Type", "Default", "Demo"]
-    cells = [leaf.type, default, f"`{leaf.demo}`"]
+    rows = {"Type": leaf.type, "Default": default, "Demo": f"`{leaf.demo}`"}
     if leaf.unit:
-        head.append("Unit")
-        cells.append(leaf.unit)
-    head.append("Runs again")
-    cells.append(again)
-    row = " | ".join(cell.replace("|", "\\|") for cell in cells)
-    return (
-        f"### {leaf.name} {{#{leaf.name}}}\n\n{question}\n\n"
-        f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n| {row} |\n"
-    )
+        rows["Unit"] = leaf.unit
+    rows["Runs again"] = again
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"### {leaf.name} {{#{leaf.name}}}\n\n{question}\n\n| | |\n|---|---|\n{table}\n"
 
 
 def _escaped(text: str) -> str:
@@ -247,4 +241,7 @@ def _value(content: Any, name: str) -> Any:
 
 
 def _shown(value: Any) -> str:
+    """A value as params.yaml may hold it: words bare, other text in quotes."""
+    if isinstance(value, str) and value[:1].isalpha() and yaml.safe_load(value) == value:
+        return value
     return json.dumps(value, ensure_ascii=False)
