@@ -41,7 +41,7 @@ class Run:
         kill_after: its process group is killed after so many seconds; None lets it live.
         kill_at: the child kills itself right before this write (file opened to write, renamed or
             removed, folder made or removed), counted from 1; 0 lets it live.
-        small: how many images or prompts a segment or block takes.
+        small: how many images or prompts a segment or block takes; 0 leaves it as it is.
         nobody: whether to run as a user without rights.
         environment: additions to it.
     """
@@ -172,7 +172,7 @@ def _child(run: Run, files: Mapping[str, Path]) -> NoReturn:
     ours = [m for n, m in sys.modules.items() if n.startswith(("pipeline.", "stages."))]
     for name in ("SEGMENT_IMAGES", "BLOCK_IMAGES", "SEGMENT_PROMPTS"):
         for one in ours:  # whoever planned or imported it
-            if hasattr(one, name):
+            if run.small and hasattr(one, name):
                 setattr(one, name, run.small)
     _count_work(module, lambda count: os.write(work, b"%d\n" % count))
     seen = _count_writes(run)
@@ -181,6 +181,8 @@ def _child(run: Run, files: Mapping[str, Path]) -> NoReturn:
         importlib.import_module("pipeline.stage").run_stage(f"stages.{run.stage}")
     except SystemExit as end:
         code = int(end.code or 0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         os.write(writes, b"%d" % len(seen))
         sys.stdout.flush()
