@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 
 from pipeline.config.load import load_params
-from pipeline.config.schema import PARAMS_FILE
+from pipeline.config.values import PARAMS_FILE
 from pipeline.demo.defects import DEFECTS
 from pipeline.demo.families import FAMILIES
 from pipeline.demo.generate import DEMO_CATEGORIES, Sample, generate_image, style_of

@@ -33,11 +33,12 @@ from fade.prompts import fill
 from pipeline.artefacts.catalogue import MANIFEST, SELECTION, TEST
 from pipeline.artefacts.tables import read_table
 from pipeline.compute.tasks import map_tasks
+from pipeline.config.cluster import ClusterParams
 from pipeline.config.load import load_params
-from pipeline.config.schema import ClusterParams, Params
+from pipeline.config.schema import Params
 from pipeline.features.models import feature_space, load_encoder
+from pipeline.scoring.prompt_embeddings import embed
 from pipeline.scoring.texts import class_name, ensembles, uses
-from stages.text import embed
 
 ROOT = Path(__file__).parent.parent
 CATEGORIES, TESTS, SIDE, SIZE = 15, 115, 256, 896

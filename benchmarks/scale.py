@@ -29,8 +29,8 @@ from cache.store import Store
 from pipeline.artefacts.catalogue import ARTEFACTS, TEST
 from pipeline.artefacts.receipts import write_receipt
 from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.cluster import ClusterParams
 from pipeline.config.load import parse_params
-from pipeline.config.schema import ClusterParams
 from pipeline.features.models import feature_space, load_encoder
 
 ROOT = Path(__file__).parent.parent

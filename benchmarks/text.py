@@ -10,7 +10,7 @@ from benchmarks.machine import Machine
 from benchmarks.table import Row, alternate
 from cache.layout import cut
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
-from stages.text import BATCH_PROMPTS
+from pipeline.scoring.prompt_embeddings import BATCH_PROMPTS
 
 PROMPTS = 1500
 ENSEMBLES = ("winclip", "descriptions_1", "descriptions_2", "descriptions_3")

@@ -29,7 +29,7 @@ from pipeline.artefacts.parameters import (
     write_record,
 )
 from pipeline.config.load import load_params
-from pipeline.config.schema import PARAMS_FILE
+from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.dataset.stamps import fresh_manifest
 from pipeline.process.dvc_files import keep_locks

@@ -4,128 +4,22 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cache.files import Location
-from cache.layout import RowLocation, Space
 from cache.store import Store
-from fade.bank import build_index, coreset, normalized_float32, stored_digest, write_index
-from fade.types import Trial
 from pipeline.artefacts.catalogue import BANKS, REFERENCES, SELECTION, store_root
-from pipeline.artefacts.receipts import Receipt, read_receipt
+from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table, write_table
 from pipeline.compute.tasks import map_tasks
 from pipeline.config.schema import Params
-from pipeline.scoring.banks import BANK_TABLE, Bank, bank_path
+from pipeline.scoring.bank_tasks import bank_tasks, write_category
+from pipeline.scoring.banks import BANK_TABLE
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
-    import faiss
-    import pandas as pd
+    pass
 
 log = logging.getLogger("fade")
-
-
-@dataclass(frozen=True)
-class Task:
-    """The bank of one category; paths are absolute, as workers run in folders of their own.
-
-    Attributes:
-        category: its name.
-        root: folder of the project.
-        store: where the features are.
-        keys: the category's distinct references.
-        features: by size, ascending, where the features of each of them lie.
-        trials: where trials cannot share an index, the references of each.
-        index: kind of these.
-        coreset: share of the patches that these keep.
-    """
-
-    category: str
-    root: Path
-    store: Location
-    keys: tuple[str, ...]
-    features: tuple[tuple[int, Space, tuple[RowLocation, ...]], ...]
-    trials: tuple[tuple[Trial, tuple[str, ...]], ...] | None
-    index: str
-    coreset: float
-
-
-def write_category(task: Task) -> dict[str, str]:
-    """Write a category's indexes: one a size, or one a size and trial where they cannot be shared.
-
-    Returns:
-        By path from the project's folder, the checksum of each.
-    """
-    store = Store(task.store)
-    files: dict[str, str] = {}
-
-    def write(index: faiss.Index, place: Path) -> None:
-        write_index(index, task.root / place)
-        files[place.as_posix()] = stored_digest(task.root / place).hex()
-
-    for size, space, places in task.features:
-        vectors = normalized_float32(store.read(space, places))
-        if task.trials is None:
-            index = build_index(vectors.reshape(-1, vectors.shape[-1]))
-            write(index, bank_path(task.category, size))
-            continue
-        row = {key: number for number, key in enumerate(task.keys)}
-        for trial, keys in task.trials:
-            patches = vectors[[row[key] for key in keys]].reshape(-1, vectors.shape[-1])
-            patches = np.ascontiguousarray(patches[coreset(patches, task.coreset)])
-            write(build_index(patches, task.index), bank_path(task.category, size, trial))
-    return files
-
-
-def _plan(selection: pd.DataFrame, receipt: Receipt, store: Store, params: Params) -> list[Task]:
-    """A task for each category."""
-    features = [
-        (
-            feature.size,
-            receipt.space(feature.label),
-            receipt.locate(store, feature.label, selection["hash"]),
-        )
-        for feature in params.vision_features()
-    ]
-    tasks = []
-    for category, part in selection.groupby("category", sort=False):
-        distinct = tuple(dict.fromkeys(part["hash"]))
-        # equal images count once, as in a shared bank
-        trials = tuple(
-            (
-                trial,
-                tuple(
-                    dict.fromkeys(
-                        part.loc[
-                            (part["seed"] == trial.seed) & (part["rank"] < trial.shots), "hash"
-                        ]
-                    )
-                ),
-            )
-            for trial in params.trials()
-            if trial.shots
-        )
-        tasks.append(
-            Task(
-                str(category),
-                Path.cwd(),
-                store.root,
-                distinct,
-                tuple(
-                    (size, space, tuple(places[key] for key in distinct))
-                    for size, space, places in features
-                ),
-                None if Bank.shared(params) else trials,
-                params.vision.index,
-                params.vision.coreset,
-            )
-        )
-    return tasks
 
 
 def run(params: Params) -> None:
@@ -135,7 +29,7 @@ def run(params: Params) -> None:
     store = Store(store_root(params.features.store))
     shutil.rmtree(BANKS.path, ignore_errors=True)
     with receipt.discard_on_damage(store):
-        tasks = _plan(selection, receipt, store, params) if len(selection) else []
+        tasks = bank_tasks(selection, receipt, store, params) if len(selection) else []
         files = map_tasks(
             write_category,
             tasks,

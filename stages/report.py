@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache.layout import Space
 from cache.location import open_path
 from fade.datasets.read import dataset_root
-from fade.encoder import SEEDED
-from fade.errors import StoreError, summarise
+from fade.errors import StoreError
 from fade.files import write_whole
-from fade.metrics import METRICS as METRIC_NAMES
-from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
 from fade.preprocess import decode_rgb
-from fade.types import Trial
 from pipeline.artefacts.catalogue import (
     EVALUATION,
     MANIFEST,
@@ -31,16 +26,13 @@ from pipeline.artefacts.catalogue import (
     SKIPPED,
     SUMMARY,
     TABLES,
-    TEST,
     THRESHOLDS,
 )
 from pipeline.artefacts.maps import map_loader
-from pipeline.artefacts.pixel_histograms import PixelHistograms, read_pixels
-from pipeline.artefacts.provenance import data_fingerprint, flattened
+from pipeline.artefacts.pixel_histograms import read_pixels
 from pipeline.artefacts.tables import (
     read_csv,
     read_json,
-    read_remarks,
     read_table,
     table_parts,
     write_json,
@@ -51,104 +43,19 @@ from pipeline.dataset.loader import read_unchanged
 from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.thresholds import read_thresholds
 from pipeline.evaluation.trials import choose_trial
-from pipeline.features.models import DEMO_MODEL
 from pipeline.process.memory import trim_heap
+from pipeline.report.about import provenance_lines, reader_warnings, run_facts
+from pipeline.report.curves import category_curves
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.paper_table import latex_table, markdown_table
-from pipeline.report.plots import CURVES, write_plots
+from pipeline.report.plots import write_plots
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 log = logging.getLogger("fade")
-
-
-def _warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
-    """What a reader of the numbers must know."""
-    found = []
-    if params.model.pretrained == SEEDED:
-        found.append("The weights are seeded, not trained: the numbers mean nothing.")
-    elif params.model.pretrained == DEMO_MODEL:
-        found.append(
-            "The model is the demo's, trained on drawn pictures alone: on other images its numbers "
-            "say nothing about what a real CLIP would do."
-        )
-    limit = params.dataset.limit
-    if limit is not None:
-        found.append(
-            f"Only the first {limit} test images of each defect and of good were scored "
-            "(dataset.limit)."
-        )
-    skipped = [item["reason"] for item in data["skipped"]]
-    if skipped:
-        found.append(
-            f"{len(skipped)} images could not be used and are left out: {summarise(skipped)}."
-        )
-    found += data["warnings"]
-    for category, count in evaluation["without_mask"].items():
-        found.append(
-            f"{category}: {count} defect images have no mask and are left out of pixel metrics."
-        )
-    found += evaluation["warnings"]
-    total = evaluation["categories"]
-    for metric in METRIC_NAMES:
-        known = evaluation["mean_over"][metric]
-        if 0 < known < total:
-            found.append(f"The mean of {metric} runs over {known} of {total} categories.")
-    return found
-
-
-def _run(params: Params, evaluation: dict[str, Any]) -> dict[str, Any]:
-    """What the results come from: data, features, parameters, and what computed them."""
-    images = (
-        (path, key)
-        for part in table_parts(MANIFEST.path, ("path", "hash"))
-        for path, key in zip(part["path"].to_pylist(), part["hash"].to_pylist(), strict=True)
-    )
-    spaces = [Space.from_json(content) for content in read_remarks(TEST.path)["spaces"]]
-    return {
-        "made_with": evaluation["made_with"],
-        "manifest": data_fingerprint(images),
-        "features": {
-            space.label: {"fingerprint": space.fingerprint, "description": space.description}
-            for space in spaces
-        },
-        "parameters": params.model_dump(mode="json", exclude={"runtime", "cluster"}),
-    }
-
-
-def _provenance(run: dict[str, Any]) -> dict[str, str]:
-    """The same in lines, without the parameters, which the page lists by themselves."""
-    return {
-        **flattened(run["made_with"]),
-        "manifest": run["manifest"],
-        **{label: feature["fingerprint"] for label, feature in run["features"].items()},
-    }
-
-
-def _curves(
-    scores: pd.DataFrame, pixels: PixelHistograms, trial: Trial
-) -> dict[str, dict[str, Curve]]:
-    """By category, the curves of one trial that its images define."""
-    found: dict[str, dict[str, Curve]] = {}
-    chosen = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)]
-    for name, own in chosen.groupby("category", sort=False):
-        values, labels = own["score"].to_numpy(), own["is_anomaly"].to_numpy(dtype=bool)
-        scored = np.isfinite(values).all()
-        histogram = pixels.get((str(name), trial))
-        curves = (
-            roc_curve(values, labels) if scored else None,
-            recall_curve(values, labels) if scored else None,
-            pro_curve(histogram) if histogram else None,
-        )
-        found[str(name)] = {
-            title: curve
-            for (title, _, _), curve in zip(CURVES, curves, strict=True)
-            if curve is not None
-        }
-    return found
 
 
 def _listed(path: str) -> dict[str, Any]:
@@ -183,7 +90,7 @@ def run(params: Params) -> None:
             root, listed["mask"], listed["mask_hash"], exif_rotation=dataset.exif_rotation
         )
 
-    run_of = _run(params, evaluation)
+    run_of = run_facts(params, evaluation)
     trim_heap()
     report = ReportInput(
         title=Path(dataset.path).name,
@@ -198,8 +105,8 @@ def run(params: Params) -> None:
             for item in evaluation["undefined"]
         },
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
-        provenance=_provenance(run_of),
-        warnings=_warnings(params, evaluation, data),
+        provenance=provenance_lines(run_of),
+        warnings=reader_warnings(params, evaluation, data),
         trial=trial,
         thresholds=read_thresholds(THRESHOLDS.path),
         pixels=pixels,
@@ -215,7 +122,7 @@ def run(params: Params) -> None:
     write_whole(page, render(report))
     write_whole(TABLES.path / "metrics.md", markdown_table(summary))
     write_whole(TABLES.path / "metrics.tex", latex_table(summary))
-    curves = _curves(scores, pixels, trial)
+    curves = category_curves(scores, pixels, trial)
     trim_heap()
     write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)
     log.info("open %s in a browser", page)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.layout import Space, cut, unique
+from cache.layout import unique
 from cache.store import Store
-from fade.errors import ParameterError, summarise
 from fade.prompts import ensemble_digest, fill
 from fade.text import fit, save
 from pipeline.artefacts.catalogue import CATEGORIES, TEXT, store_root
 from pipeline.artefacts.tables import read_json
 from pipeline.config.schema import Params
 from pipeline.features.models import load_encoder
-from pipeline.process.progress import Progress
+from pipeline.scoring.prompt_checks import Filled, check_overrides, warn_of_both_sides
+from pipeline.scoring.prompt_embeddings import embed
 from pipeline.scoring.texts import (
-    USES,
     TextIndex,
     Use,
     class_name,
@@ -34,90 +31,15 @@ from pipeline.scoring.texts import (
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoder
+    pass
 
 log = logging.getLogger("fade")
-
-Filled = dict[tuple[Use, str], tuple[list[str], np.ndarray]]
-"""Sentences and their labels (1 = abnormal), by use and category."""
-SEGMENT_PROMPTS = 1024
-BATCH_PROMPTS = 64
-
-
-def _key(prompt: str) -> str:
-    return hashlib.blake2b(prompt.encode(), digest_size=20).hexdigest()
-
-
-def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.ndarray]:
-    """Embedding of each prompt, from the store or into it; every distinct one is encoded once."""
-    space = Space(
-        "text",
-        {"kind": "text", "version": 1, "weights": encoder.text_digest},
-        (encoder.dim,),
-        "float32",
-    )
-    index = dict(store.repair(space))
-    distinct = unique(prompts)
-    # a batch takes the time of its longest
-    missing = sorted((prompt for prompt in distinct if _key(prompt) not in index), key=len)
-    store.prepare({space: len(missing)})
-    with Progress(len(missing), "prompts", "prompt") as progress:
-        for piece in cut(missing, SEGMENT_PROMPTS):
-            rows = []
-            for batch in cut(piece, BATCH_PROMPTS):
-                rows.append(encoder.encode_texts(batch))
-                progress.advance(len(batch))
-            keys = [_key(prompt) for prompt in piece]
-            written = store.write(space, keys, np.concatenate(rows))
-            index.update(zip(keys, written, strict=True))
-    log.info("%d prompts, %d of them encoded now", len(distinct), len(missing))
-    with store.repairing():
-        vectors = store.read(space, [index[_key(prompt)] for prompt in distinct])
-    return dict(zip(distinct, vectors, strict=True))
-
-
-def _check_overrides(params: Params, categories: list[str]) -> None:
-    """Refuse overrides for a category that does not exist, which would do nothing.
-
-    Where ``dataset.categories`` leaves some out, nobody knows here which others exist: a warning.
-    """
-    for name in params.text.overrides:
-        if name in categories:
-            continue
-        close = get_close_matches(name, categories, n=3)
-        hint = (
-            f"did you mean {', '.join(close)}?" if close else f"there are {summarise(categories)}"
-        )
-        line = f"text.overrides names {name!r}, which is no category of this run ({hint})"
-        if params.dataset.categories is None:
-            raise ParameterError(f"{line}: correct the name or remove it")
-        log.warning("%s", line)
-
-
-def _warn_of_both_sides(filled: Filled) -> None:
-    """Sentences that are normal and abnormal tell nothing."""
-    for use in USES:
-        found = []
-        for (of, category), (texts, labels) in filled.items():
-            sides = [
-                {text for text, side in zip(texts, labels, strict=True) if side == label}
-                for label in (0, 1)
-            ]
-            both = sides[0] & sides[1] if of == use else ()
-            if both:
-                share = "all of them" if sides[0] == sides[1] else repr(min(both)[:100])
-                found.append(f"{category}: {share}")
-        if found:
-            log.warning(
-                "text.%s: sentences that are both normal and abnormal tell nothing: %s; look at "
-                "text.template and the prompts", use, summarise(found),
-            )  # fmt: skip
 
 
 def run(params: Params) -> None:
     """Write the classifiers and their index."""
     categories = read_json(CATEGORIES.path)["categories"]
-    _check_overrides(params, categories)
+    check_overrides(params, categories)
     encoder = load_encoder(params)
     filled: Filled = {}
     prompts: dict[Use, dict[str, str]] = {}
@@ -130,7 +52,7 @@ def run(params: Params) -> None:
             )
     sentences = [prompt for texts, _ in filled.values() for prompt in texts]
     encoder.check_prompts(unique(sentences))
-    _warn_of_both_sides(filled)
+    warn_of_both_sides(filled)
     store = Store(store_root(params.features.store))
     vectors = embed(sentences, encoder, store)
     shutil.rmtree(TEXT.path, ignore_errors=True)

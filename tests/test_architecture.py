@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "stages": {"pipeline", "cache", "fade"},
 }
 ROOMS = (
-    "process", "config", "artefacts", "inventory", "compute", "dataset", "features", "scoring",
+    "process", "config", "artefacts", "compute", "dataset", "features", "scoring",
     "evaluation", "report", "stage", "inference", "project", "cli",
 )  # fmt: skip
 """Of ``pipeline``: each may import those before it. ``demo`` stands apart and imports none."""

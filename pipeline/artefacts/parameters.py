@@ -19,7 +19,7 @@ import yaml
 from fade.errors import StoreError
 from pipeline.artefacts.catalogue import RECORDS, Artefact
 from pipeline.artefacts.tables import read_json, write_json
-from pipeline.config.schema import PARAMS_FILE
+from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 
 LOCK_FILE = Path("dvc.lock")

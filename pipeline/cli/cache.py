@@ -22,7 +22,7 @@ def _place(given: str) -> Path | str:
 def _store_root(given: str | None) -> Path | str:
     from pipeline.artefacts.catalogue import store_root
     from pipeline.config.load import load_params
-    from pipeline.config.schema import PARAMS_FILE
+    from pipeline.config.values import PARAMS_FILE
 
     if given is not None:
         return _place(given)

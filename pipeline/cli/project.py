@@ -54,7 +54,7 @@ def init(
     """
     from fade.files import write_whole
     from pipeline.config.presets.catalogue import find_preset, render
-    from pipeline.config.schema import PARAMS_FILE
+    from pipeline.config.values import PARAMS_FILE
 
     if preset is not None:
         find_preset(preset)
@@ -90,7 +90,7 @@ def new(
     """
     from pipeline.config.load import load_params
     from pipeline.config.presets.catalogue import DEMO, DEMO_DATA, find_preset, render
-    from pipeline.config.schema import PARAMS_FILE
+    from pipeline.config.values import PARAMS_FILE
     from pipeline.project.scaffold import create, given_path
 
     kept = folder / PARAMS_FILE if force and (folder / PARAMS_FILE).exists() else None

@@ -14,8 +14,8 @@ from typing import Any
 from fade.errors import FadeError, ModelError, ParameterError
 from pipeline.compute.jobs import Job, R
 from pipeline.compute.launch import CANCELLED, first_line, log, open_session, task_name
+from pipeline.config.cluster import ClusterParams
 from pipeline.config.originals import PACKAGES, ROOT
-from pipeline.config.schema import ClusterParams
 
 QUEUED = 2
 """Tasks that are handed out for each thread of the workers: one that runs, one that waits."""

@@ -22,7 +22,7 @@ from typing import Any, cast
 from fade.errors import ParameterError
 from pipeline.artefacts.catalogue import project_root
 from pipeline.compute.jobs import R
-from pipeline.config.schema import ClusterParams
+from pipeline.config.cluster import ClusterParams
 
 log = logging.getLogger("fade")
 

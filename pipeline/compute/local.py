@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fade.errors import FadeError
 from pipeline.compute.jobs import Job, R
-from pipeline.config.schema import ClusterParams
+from pipeline.config.cluster import ClusterParams
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future

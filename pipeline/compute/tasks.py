@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pipeline.compute.jobs import Job, R
 from pipeline.compute.local import run_local
-from pipeline.config.schema import ClusterParams
+from pipeline.config.cluster import ClusterParams
 from pipeline.process.progress import Progress
 
 T = TypeVar("T")

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from fade.errors import ParameterError
-from pipeline.config.schema import PARAMS_FILE, Params, Section, shown
+from pipeline.config.schema import Params
+from pipeline.config.values import PARAMS_FILE, Section, shown
 from pipeline.config.yaml12 import load_yaml
 
 

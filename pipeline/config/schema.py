@@ -4,83 +4,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from fade.errors import ParameterError
 from fade.types import DatasetFormat, Device, Feature, Mode, Stream, Trial
-
-PARAMS_FILE = Path("params.yaml")
-DEMO_MODEL = "fade-demo"
-"""Name of the small model that comes with this program, and of its weights."""
-
-MAX_SIZE = 8192
-"""Largest side, in pixels, that a parameter may ask for."""
-Size = Annotated[int, Field(ge=8, le=MAX_SIZE)]
-
-
-def _size_or_image(value: Any) -> Any:
-    known = type(value) is int and 8 <= value <= MAX_SIZE
-    if not (known or value == "image"):
-        raise ValueError(
-            f"must be pixels from 8 to {MAX_SIZE}, or image for each image's own size, "
-            f"not {shown(value)}"
-        )
-    return value
-
-
-EvaluationSize = Annotated[Size | Literal["image"], BeforeValidator(_size_or_image)]
-"""Pixels a side, or each image's own size."""
-Weight = Annotated[float, Field(ge=0, le=1)]
-Multiplier = Annotated[float, Field(gt=0, le=1e6)]
-Classifier = Literal["average", "softmax", "max", "lr", "mlp", "knn", "rf", "xgboost", "gmm"]
-V = TypeVar("V")
-
-
-class Section(BaseModel):
-    """A section of params.yaml: unknown keys and ill-typed values are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @field_validator("*")
-    @classmethod
-    def _no_nul(cls, value: Any) -> Any:
-        """Text that no file name or sentence can hold."""
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and "\0" in text:
-                raise ValueError("text must not hold a NUL character")
-        return value
-
-
-class ByShots(Section, Generic[V]):
-    """A value that differs between zero shots and some."""
-
-    zero_shot: V
-    few_shot: V
-
-
-def by_shots(value: V | ByShots[V], shots: int) -> V:
-    """The value that holds for so many shots."""
-    if isinstance(value, ByShots):
-        return value.few_shot if shots else value.zero_shot
-    return value
-
-
-def shown(value: Any) -> str:
-    """A value as a message shows it, cut if it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _each_once(values: list[int]) -> list[int]:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]} is given twice: take one out")
-    return values
+from pipeline.config.cluster import ClusterParams
+from pipeline.config.values import (
+    DEMO_MODEL,
+    ByShots,
+    Classifier,
+    EvaluationSize,
+    Multiplier,
+    Section,
+    Size,
+    Weight,
+    by_shots,
+    each_once,
+    shown,
+)
 
 
 class DatasetParams(Section):
@@ -136,7 +80,7 @@ class FeatureParams(Section):
     @field_validator("segmentation_sizes")
     @classmethod
     def _distinct(cls, sizes: list[int]) -> list[int]:
-        return _each_once(sizes)
+        return each_once(sizes)
 
 
 class ManualPrompts(Section):
@@ -171,7 +115,7 @@ class TextParams(Section):
     template: str = "a photo of a {prompt}."
     classification: TextUseParams
     segmentation: TextUseParams
-    overrides: dict[str, OverrideParams] = {}
+    overrides: dict[str, OverrideParams] = Field(default_factory=dict)
 
 
 class VisionParams(Section):
@@ -187,7 +131,7 @@ class VisionParams(Section):
     @field_validator("shots", "seeds")
     @classmethod
     def _distinct(cls, values: list[int]) -> list[int]:
-        return _each_once(values)
+        return each_once(values)
 
 
 class FusionParams(Section):
@@ -221,40 +165,6 @@ class RuntimeParams(Section):
     device: Device = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 8
     loader_workers: Annotated[int, Field(ge=1)] = 2
-
-
-class ClusterParams(Section):
-    """Who computes what is wide; changes no result, so never a DVC parameter."""
-
-    kind: Literal["synchronous", "threads", "processes", "address", "slurm", "gpu"] = "threads"
-    workers: Annotated[int, Field(ge=1)] = 2
-    threads_per_worker: Annotated[int, Field(ge=1)] = 1
-    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")] | None = None
-    address: Annotated[str, Field(min_length=1)] | None = None
-    gpus: Annotated[int, Field(ge=1)] | None = None
-    walltime: str = "01:00:00"
-    queue: str | None = None
-    account: str | None = None
-    directives: list[str] = []
-    prologue: list[str] = []
-    interface: str | None = None
-    dashboard: Annotated[int, Field(ge=0, lt=2**16)] = 0
-    wait: Annotated[int, Field(ge=1)] = 3600
-
-    @field_validator("directives", "prologue", "walltime", "queue", "account", "interface")
-    @classmethod
-    def _single_lines(cls, value: Any) -> Any:
-        for text in [value] if isinstance(value, str) else value or []:
-            if not text.strip() or "\n" in text or "\r" in text:
-                raise ValueError(
-                    f"a job script takes lines that are neither empty nor broken, not {shown(text)}"
-                )
-        return value
-
-    @property
-    def distributed(self) -> bool:
-        """Whether workers are those of a dask.distributed scheduler."""
-        return self.kind in ("address", "slurm", "gpu")
 
 
 class Params(Section):

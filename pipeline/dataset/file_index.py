@@ -26,7 +26,8 @@ from fade.preprocess import decode_mask, image_size
 from fade.types import DataPath, DataStat
 from pipeline.artefacts.tables import table_columns, table_parts, table_writer
 from pipeline.compute.tasks import iterate_tasks
-from pipeline.config.schema import ClusterParams, DatasetParams, Params
+from pipeline.config.cluster import ClusterParams
+from pipeline.config.schema import DatasetParams, Params
 from pipeline.dataset.masks import mask_files
 
 T = TypeVar("T")

@@ -24,7 +24,8 @@ from fade.inspection import Inspection, inspect_image
 from fade.preprocess import decode_rgb
 from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
-from pipeline.config.schema import ClusterParams, Params
+from pipeline.config.cluster import ClusterParams
+from pipeline.config.schema import Params
 from pipeline.dataset.file_index import FileIndex, FileInfo, open_file_index, pieces
 from pipeline.dataset.masks import mask_files, read_mask
 from pipeline.dataset.stamps import Entry, stamp

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fade.metrics import Regions
 from fade.preprocess import resize_mask
-from pipeline.config.schema import MAX_SIZE, EvaluationSize
+from pipeline.config.values import MAX_SIZE, EvaluationSize
 
 
 @dataclass(frozen=True, slots=True)

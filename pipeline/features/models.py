@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from cache.layout import Space
 from fade.gem import GemConfig
-from pipeline.config.schema import DEMO_MODEL, ModelParams, Params
+from pipeline.config.schema import ModelParams, Params
+from pipeline.config.values import DEMO_MODEL
 from pipeline.features.hub import check_remotes, quiet, remotes
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from pipeline.artefacts.parameters import listed, misnoted
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
 from pipeline.config.load import load_params
-from pipeline.config.schema import PARAMS_FILE, Params
+from pipeline.config.schema import Params
+from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from fade.errors import FadeError, ParameterError
-from pipeline.config.schema import ClusterParams, Params
+from pipeline.config.cluster import ClusterParams
+from pipeline.config.schema import Params
 from pipeline.project.findings import Finding, ok, problem, warning
 
 PATIENCE = 3.0

@@ -10,7 +10,8 @@ from typing import Any
 
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
-from pipeline.config.schema import DEMO_MODEL, Params
+from pipeline.config.schema import Params
+from pipeline.config.values import DEMO_MODEL
 from pipeline.features.hub import Remote, check_remotes, remotes
 from pipeline.features.models import config_of
 from pipeline.project.findings import Finding, ok, problem, warning

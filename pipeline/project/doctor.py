@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from fade.errors import FadeError, ParameterError, StoreError
 from pipeline.config.load import load_params
-from pipeline.config.schema import PARAMS_FILE, Params
+from pipeline.config.schema import Params
+from pipeline.config.values import PARAMS_FILE
 from pipeline.project.check_cluster import check_threads
 from pipeline.project.check_data import Counts, check_data
 from pipeline.project.check_model import check_index, check_model, check_prompts, patch_and_width

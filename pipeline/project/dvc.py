@@ -22,7 +22,7 @@ import yaml
 
 from fade.errors import ParameterError, plain
 from pipeline.artefacts.parameters import listed, misnoted, stages_before, withdraw
-from pipeline.config.schema import PARAMS_FILE
+from pipeline.config.values import PARAMS_FILE
 from pipeline.dataset.stamps import check_fresh
 from pipeline.process import run_dvc
 from pipeline.process.dvc_files import heal, keep_locks

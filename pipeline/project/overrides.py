@@ -19,7 +19,8 @@ import psutil
 from fade.errors import ParameterError
 from fade.files import whole
 from pipeline.config.load import load_params, parse_params
-from pipeline.config.schema import PARAMS_FILE, Params
+from pipeline.config.schema import Params
+from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import dump_yaml, load_yaml
 from pipeline.process.dvc_watchdog import is_alive
 

@@ -12,7 +12,8 @@ from cache.store import Store
 from fade.errors import ParameterError
 from fade.types import Feature
 from pipeline.artefacts.catalogue import store_root
-from pipeline.config.schema import ClusterParams, Params
+from pipeline.config.cluster import ClusterParams
+from pipeline.config.schema import Params
 from pipeline.features.models import load_encoder
 from pipeline.features.plan import FeaturePlan, feature_spaces
 from pipeline.project.timing import time_comparing, time_encoding

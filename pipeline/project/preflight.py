@@ -22,7 +22,8 @@ from cache.location import open_path
 from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from pipeline.artefacts.catalogue import store_root
-from pipeline.config.schema import PARAMS_FILE, DatasetParams, Params
+from pipeline.config.schema import DatasetParams, Params
+from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS
 from pipeline.project.watched import made_by_a_stage

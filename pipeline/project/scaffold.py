@@ -16,7 +16,7 @@ from pathlib import Path
 from fade.errors import ParameterError
 from fade.files import write_whole
 from pipeline.config.originals import original
-from pipeline.config.schema import PARAMS_FILE
+from pipeline.config.values import PARAMS_FILE
 from pipeline.project.code import CODE_FILE, code_text
 
 DVC_FILE = Path("dvc.yaml")

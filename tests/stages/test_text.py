@@ -13,8 +13,8 @@ import pytest
 from cache.store import Store
 from fade.encoder import Encoder
 from fade.errors import DataError, ParameterError, StoreError
+from pipeline.scoring.prompt_embeddings import embed
 from pipeline.scoring.texts import TextIndex
-from stages.text import embed
 from tests.projects import GOLDEN, changed, golden_params, project, run_stages
 
 

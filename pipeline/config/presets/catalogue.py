@@ -20,7 +20,7 @@ from fade.datasets.detect import detect_format
 from fade.errors import ParameterError
 from pipeline.config.load import parse_params
 from pipeline.config.originals import original
-from pipeline.config.schema import DEMO_MODEL
+from pipeline.config.values import DEMO_MODEL
 from pipeline.config.yaml12 import compose_yaml, flow_yaml, load_yaml
 
 DEMO = "demo"

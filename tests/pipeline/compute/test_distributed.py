@@ -20,7 +20,7 @@ from cache.store import Store
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from pipeline.compute.launch import close_sessions, start_local, visible_gpus
 from pipeline.compute.tasks import iterate_tasks, map_tasks
-from pipeline.config.schema import ClusterParams
+from pipeline.config.cluster import ClusterParams
 from tests.machines import Machines
 from tests.projects import changed, golden_params, project, run_stages
 

@@ -15,7 +15,7 @@ CODE = """
 import os, sys, time
 from pathlib import Path
 from pipeline.compute.tasks import map_tasks
-from pipeline.config.schema import ClusterParams
+from pipeline.config.cluster import ClusterParams
 
 def note(number):
     Path(sys.argv[1], str(os.getpid())).touch()

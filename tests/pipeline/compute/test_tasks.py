@@ -13,7 +13,7 @@ import pipeline.compute.tasks
 from fade.errors import DataError, FadeError
 from pipeline.compute.local import IN_FLIGHT
 from pipeline.compute.tasks import iterate_tasks, map_tasks
-from pipeline.config.schema import ClusterParams
+from pipeline.config.cluster import ClusterParams
 from pipeline.process.progress import Progress, _duration, _plural
 
 kinds = pytest.mark.parametrize("kind", ["synchronous", "threads", "processes"])

@@ -1,0 +1,46 @@
+"""Where the parallel steps run: the section ``cluster`` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.config.values import (
+    Section,
+    shown,
+)
+
+
+class ClusterParams(Section):
+    """Where the parallel steps run; it changes no result, so it is never a DVC parameter."""
+
+    kind: Literal["synchronous", "threads", "processes", "address", "slurm", "gpu"] = "threads"
+    workers: Annotated[int, Field(ge=1)] = 2
+    threads_per_worker: Annotated[int, Field(ge=1)] = 1
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")] | None = None
+    address: Annotated[str, Field(min_length=1)] | None = None
+    gpus: Annotated[int, Field(ge=1)] | None = None
+    walltime: str = "01:00:00"
+    queue: str | None = None
+    account: str | None = None
+    directives: list[str] = Field(default_factory=list)
+    prologue: list[str] = Field(default_factory=list)
+    interface: str | None = None
+    dashboard: Annotated[int, Field(ge=0, lt=2**16)] = 0
+    wait: Annotated[int, Field(ge=1)] = 3600
+
+    @field_validator("directives", "prologue", "walltime", "queue", "account", "interface")
+    @classmethod
+    def _single_lines(cls, value: Any) -> Any:
+        for text in [value] if isinstance(value, str) else value or []:
+            if not text.strip() or "\n" in text or "\r" in text:
+                raise ValueError(
+                    f"a job script takes lines that are neither empty nor broken, not {shown(text)}"
+                )
+        return value
+
+    @property
+    def distributed(self) -> bool:
+        """Whether workers are those of a dask.distributed scheduler."""
+        return self.kind in ("address", "slurm", "gpu")

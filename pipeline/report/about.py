@@ -1,0 +1,87 @@
+"""What a reader of the report must know, and what its numbers come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cache.layout import Space
+from fade.encoder import SEEDED
+from fade.errors import summarise
+from fade.metrics import METRICS as METRIC_NAMES
+from pipeline.artefacts.catalogue import (
+    MANIFEST,
+    TEST,
+)
+from pipeline.artefacts.provenance import data_fingerprint, flattened
+from pipeline.artefacts.tables import (
+    read_remarks,
+    table_parts,
+)
+from pipeline.config.schema import Params
+from pipeline.features.models import DEMO_MODEL
+
+if TYPE_CHECKING:
+    pass
+
+
+def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
+    """What a reader of the numbers must know."""
+    found = []
+    if params.model.pretrained == SEEDED:
+        found.append("The weights are seeded, not trained: the numbers mean nothing.")
+    elif params.model.pretrained == DEMO_MODEL:
+        found.append(
+            "The model is the demo's, trained on drawn pictures alone: on other images its numbers "
+            "say nothing about what a real CLIP would do."
+        )
+    limit = params.dataset.limit
+    if limit is not None:
+        found.append(
+            f"Only the first {limit} test images of each defect and of good were scored "
+            "(dataset.limit)."
+        )
+    skipped = [item["reason"] for item in data["skipped"]]
+    if skipped:
+        found.append(
+            f"{len(skipped)} images could not be used and are left out: {summarise(skipped)}."
+        )
+    found += data["warnings"]
+    for category, count in evaluation["without_mask"].items():
+        found.append(
+            f"{category}: {count} defect images have no mask and are left out of pixel metrics."
+        )
+    found += evaluation["warnings"]
+    total = evaluation["categories"]
+    for metric in METRIC_NAMES:
+        known = evaluation["mean_over"][metric]
+        if 0 < known < total:
+            found.append(f"The mean of {metric} runs over {known} of {total} categories.")
+    return found
+
+
+def run_facts(params: Params, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What the results come from: data, features, parameters, and what computed them."""
+    images = (
+        (path, key)
+        for part in table_parts(MANIFEST.path, ("path", "hash"))
+        for path, key in zip(part["path"].to_pylist(), part["hash"].to_pylist(), strict=True)
+    )
+    spaces = [Space.from_json(content) for content in read_remarks(TEST.path)["spaces"]]
+    return {
+        "made_with": evaluation["made_with"],
+        "manifest": data_fingerprint(images),
+        "features": {
+            space.label: {"fingerprint": space.fingerprint, "description": space.description}
+            for space in spaces
+        },
+        "parameters": params.model_dump(mode="json", exclude={"runtime", "cluster"}),
+    }
+
+
+def provenance_lines(run: dict[str, Any]) -> dict[str, str]:
+    """The same in lines, without the parameters, which the page lists by themselves."""
+    return {
+        **flattened(run["made_with"]),
+        "manifest": run["manifest"],
+        **{label: feature["fingerprint"] for label, feature in run["features"].items()},
+    }

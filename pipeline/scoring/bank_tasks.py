@@ -1,0 +1,122 @@
+"""What is to be written for a category's memory banks, and how a worker writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.files import Location
+from cache.layout import RowLocation, Space
+from cache.store import Store
+from fade.bank import build_index, coreset, normalized_float32, stored_digest, write_index
+from fade.types import Trial
+from pipeline.artefacts.receipts import Receipt
+from pipeline.config.schema import Params
+from pipeline.scoring.banks import Bank, bank_path
+
+if TYPE_CHECKING:
+    import faiss
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class BankTask:
+    """The bank of one category; paths are absolute, as workers run in folders of their own.
+
+    Attributes:
+        category: its name.
+        root: folder of the project.
+        store: where the features are.
+        keys: the category's distinct references.
+        features: by size, ascending, where the features of each of them lie.
+        trials: where trials cannot share an index, the references of each.
+        index: kind of these.
+        coreset: share of the patches that these keep.
+    """
+
+    category: str
+    root: Path
+    store: Location
+    keys: tuple[str, ...]
+    features: tuple[tuple[int, Space, tuple[RowLocation, ...]], ...]
+    trials: tuple[tuple[Trial, tuple[str, ...]], ...] | None
+    index: str
+    coreset: float
+
+
+def write_category(task: BankTask) -> dict[str, str]:
+    """Write a category's indexes: one a size, or one a size and trial where they cannot be shared.
+
+    Returns:
+        By path from the project's folder, the checksum of each.
+    """
+    store = Store(task.store)
+    files: dict[str, str] = {}
+
+    def write(index: faiss.Index, place: Path) -> None:
+        write_index(index, task.root / place)
+        files[place.as_posix()] = stored_digest(task.root / place).hex()
+
+    for size, space, places in task.features:
+        vectors = normalized_float32(store.read(space, places))
+        if task.trials is None:
+            index = build_index(vectors.reshape(-1, vectors.shape[-1]))
+            write(index, bank_path(task.category, size))
+            continue
+        row = {key: number for number, key in enumerate(task.keys)}
+        for trial, keys in task.trials:
+            patches = vectors[[row[key] for key in keys]].reshape(-1, vectors.shape[-1])
+            patches = np.ascontiguousarray(patches[coreset(patches, task.coreset)])
+            write(build_index(patches, task.index), bank_path(task.category, size, trial))
+    return files
+
+
+def bank_tasks(
+    selection: pd.DataFrame, receipt: Receipt, store: Store, params: Params
+) -> list[BankTask]:
+    """A task for each category."""
+    features = [
+        (
+            feature.size,
+            receipt.space(feature.label),
+            receipt.locate(store, feature.label, selection["hash"]),
+        )
+        for feature in params.vision_features()
+    ]
+    tasks = []
+    for category, part in selection.groupby("category", sort=False):
+        distinct = tuple(dict.fromkeys(part["hash"]))
+        # equal images count once, as in a shared bank
+        trials = tuple(
+            (
+                trial,
+                tuple(
+                    dict.fromkeys(
+                        part.loc[
+                            (part["seed"] == trial.seed) & (part["rank"] < trial.shots), "hash"
+                        ]
+                    )
+                ),
+            )
+            for trial in params.trials()
+            if trial.shots
+        )
+        tasks.append(
+            BankTask(
+                str(category),
+                Path.cwd(),
+                store.root,
+                distinct,
+                tuple(
+                    (size, space, tuple(places[key] for key in distinct))
+                    for size, space, places in features
+                ),
+                None if Bank.shared(params) else trials,
+                params.vision.index,
+                params.vision.coreset,
+            )
+        )
+    return tasks

@@ -1,0 +1,56 @@
+"""Embeddings of prompts, kept in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.layout import Space, cut, unique
+from cache.store import Store
+from pipeline.process.progress import Progress
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+
+
+log = logging.getLogger("fade")
+
+SEGMENT_PROMPTS = 1024
+
+
+BATCH_PROMPTS = 64
+
+
+def _key(prompt: str) -> str:
+    return hashlib.blake2b(prompt.encode(), digest_size=20).hexdigest()
+
+
+def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.ndarray]:
+    """Embedding of each prompt, from the store or into it; every distinct one is encoded once."""
+    space = Space(
+        "text",
+        {"kind": "text", "version": 1, "weights": encoder.text_digest},
+        (encoder.dim,),
+        "float32",
+    )
+    index = dict(store.repair(space))
+    distinct = unique(prompts)
+    # a batch takes the time of its longest
+    missing = sorted((prompt for prompt in distinct if _key(prompt) not in index), key=len)
+    store.prepare({space: len(missing)})
+    with Progress(len(missing), "prompts", "prompt") as progress:
+        for piece in cut(missing, SEGMENT_PROMPTS):
+            rows = []
+            for batch in cut(piece, BATCH_PROMPTS):
+                rows.append(encoder.encode_texts(batch))
+                progress.advance(len(batch))
+            keys = [_key(prompt) for prompt in piece]
+            written = store.write(space, keys, np.concatenate(rows))
+            index.update(zip(keys, written, strict=True))
+    log.info("%d prompts, %d of them encoded now", len(distinct), len(missing))
+    with store.repairing():
+        vectors = store.read(space, [index[_key(prompt)] for prompt in distinct])
+    return dict(zip(distinct, vectors, strict=True))
