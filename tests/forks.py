@@ -24,7 +24,8 @@ PRELOADED = (
     "cv2", "dask.callbacks", "dask.multiprocessing", "dask.threaded", "faiss", "jinja2",
     "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "open_clip", "pandas",
     "PIL.Image", "pyarrow.parquet", "scipy.ndimage", "threadpoolctl", "torch", "zarr",
-    "pipeline.report.html", "pipeline.report.plots", *(f"stages.{stage}" for stage in STAGES),
+    "pipeline.report.category_plots", "pipeline.report.html", "pipeline.report.plots",
+    *(f"stages.{stage}" for stage in STAGES),
 )  # fmt: skip
 NOBODY = 65534
 WRITES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "open"})

@@ -32,7 +32,8 @@ from pipeline.artefacts.catalogue import ARTEFACTS, BANKS, MAPS, TEXT
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_csv, read_json, read_table
 from pipeline.config.load import load_params
-from pipeline.inference.bundle import Bundle, write_bundle
+from pipeline.inference.bundle import Bundle
+from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.run import FinishedRun
 from pipeline.project.scaffold import project_dvc_yaml
 from pipeline.stage import as_user_error, one_line

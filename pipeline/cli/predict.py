@@ -135,7 +135,7 @@ def bundle(
     as_json: Json = False,
 ) -> None:
     """Write one file to predict with on another machine."""
-    from pipeline.inference.bundle import write_bundle
+    from pipeline.inference.bundle_writing import write_bundle
     from pipeline.inference.run import FinishedRun
 
     run = FinishedRun(shots=shots, seed=seed)

@@ -14,9 +14,10 @@ from fade.types import Trial
 from pipeline.evaluation.decisions import decide
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
+from pipeline.report.category_plots import Plot, pixel_plots, score_plots
 from pipeline.report.gallery import Gallery, Item, draw_tiles, select_gallery
 from pipeline.report.input import ReportInput
-from pipeline.report.plots import UNDEFINED, Plot, pixel_plots, score_plots
+from pipeline.report.plots import UNDEFINED
 
 if TYPE_CHECKING:
     import pandas as pd

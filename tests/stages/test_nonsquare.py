@@ -23,7 +23,7 @@ from pipeline.artefacts.catalogue import MANIFEST, SKIPPED, TEST
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_json, read_table
 from pipeline.features.models import DEMO_MODEL, SHIPPED, SHIPPED_WEIGHTS
-from pipeline.inference.bundle import write_bundle
+from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from tests.projects import STAGES, changed, run_stages

@@ -26,7 +26,8 @@ from fade.text import fit, save
 from fade.types import Trial
 from fade.weights import write_weights
 from pipeline.evaluation.trials import choose_trial
-from pipeline.inference.bundle import Bundle, write_bundle
+from pipeline.inference.bundle import Bundle
+from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.output import explanation_text, predict_each, write_predictions
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import Predictor

@@ -27,6 +27,7 @@ from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import choose_trial
 from pipeline.report import html
+from pipeline.report.category_plots import pixel_plots, score_plots
 from pipeline.report.gallery import (
     SIDE,
     Gallery,
@@ -42,7 +43,7 @@ from pipeline.report.gallery import (
 )
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
-from pipeline.report.plots import mean_over_categories, pixel_plots, score_plots, write_plots
+from pipeline.report.plots import mean_over_categories, write_plots
 from pipeline.report.tables import Cell, cell, runs, tables
 
 NASTY = (
