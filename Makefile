@@ -9,13 +9,21 @@ READY = $(VENV)/.ready-$(FAISS)
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-kill test-slurm lint bench docs audit constraints clean
+VERSIONS ?= 3.11 3.12 3.13
+TESTS ?= tests
+
+.PHONY: demo test test-versions test-kill test-slurm lint bench docs audit constraints clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
 
 test: $(READY) ## set up, then run the tests
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+test-versions: ## the tests under each Python of VERSIONS, all of them or those of TESTS="tests/cache ..."
+	for version in $(VERSIONS); do \
+	  $(MAKE) VENV=$(VENV)-$$version PYTHON=python$$version TESTS="$(TESTS)" test || exit 1; \
+	done
 
 test-kill: $(READY) ## each stage killed 30 times
 	FADE_KILLS=30 python -m pytest tests/stages/test_kill.py tests/test_dvc_kill.py -s
