@@ -157,7 +157,7 @@ class Index(Mapping[str, RowLocation]):
     """All published rows of a space by key, keys sorted; see :meth:`build`."""
 
     def __init__(self, keys: Keys, locations: RowLocations) -> None:
-        self._keys, self._places = keys, locations
+        self._keys, self._locations = keys, locations
 
     @classmethod
     def build(cls, entries: Iterable[Entry], prefer: Preference | None = None) -> Index:
@@ -202,7 +202,7 @@ class Index(Mapping[str, RowLocation]):
     @property
     def locations(self) -> RowLocations:
         """All locations, in the order of the keys."""
-        return self._places
+        return self._locations
 
     def has(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether it has a row."""
@@ -215,4 +215,4 @@ class Index(Mapping[str, RowLocation]):
         if not len(self):
             none = np.zeros(len(at), np.int32)
             return RowLocations((), none, none, none.view(np.uint32)), found
-        return self._places.take(at), found
+        return self._locations.take(at), found

@@ -77,7 +77,7 @@ class Bundle(Material):
 
     Args:
         path: of the file.
-        weights: checkpoint file in location of the bundle's source of weights.
+        weights: checkpoint file in place of the bundle's source of weights.
         download: whether the model and weights that the bundle names may be fetched from their hub.
 
     Raises:
