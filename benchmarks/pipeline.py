@@ -21,7 +21,7 @@ from fade.preprocess import decode_rgb, resize_square
 from fade.types import Feature, Stream, Token
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
-from pipeline.dataset.loader import Source
+from pipeline.dataset.loader import ImageSource
 from pipeline.features.extraction import Extraction
 from pipeline.features.models import feature_space
 
@@ -72,14 +72,14 @@ def extraction(
         segment: images of a segment; None for all in one.
     """
     rng = np.random.default_rng(0)
-    sources: dict[str, Source] = {}
+    sources: dict[str, ImageSource] = {}
     pixels = []
     for i in range(count):
         coarse = rng.integers(0, 256, (SIDE // 8, SIDE // 8, 3), np.uint8)
         file = folder / f"{i:03}.png"
         Image.fromarray(coarse).resize((SIDE, SIDE)).save(file)
         data = file.read_bytes()
-        sources[content_key(data)] = Source(content_key(data), file.name)
+        sources[content_key(data)] = ImageSource(content_key(data), file.name)
         picture = decode_rgb(data, file.name)
         pixels.append({size: resize_square(picture, size) for size in sizes})
     params = _params(folder, batch, workers)

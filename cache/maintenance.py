@@ -21,7 +21,7 @@ DAY = 24 * 60 * 60
 VERIFY_BYTES = 64 << 20
 """Bytes of rows that :func:`verify` reads at once."""
 
-Reason = Literal["unpublished", "duplicate", "damaged", "unused"]
+RemovalReason = Literal["unpublished", "duplicate", "damaged", "unused"]
 Needed = Mapping[str, Sequence[Checksums]]
 """Keys and checksums of rows, by the fingerprint of their space; in parts."""
 
@@ -234,7 +234,7 @@ class Removal:
     """
 
     label: str
-    reason: Reason
+    reason: RemovalReason
     names: tuple[str, ...]
     bytes: int
 
@@ -294,7 +294,7 @@ def find_removable(
 
 def _find_removable(
     store: Store, space: Space, files: Iterable[Listed], needed: Needed | None
-) -> Iterator[tuple[str, Reason, list[Listed]]]:
+) -> Iterator[tuple[str, RemovalReason, list[Listed]]]:
     """Label, reason and files of what nobody reads, whatever its age."""
     segments: dict[str, list[Listed]] = {}
     index: dict[str, list[Listed]] = {}
@@ -374,7 +374,9 @@ def _as_numbers(key_numbers: NDArray[np.integer], crcs: NDArray[np.uint32]) -> N
     return key_numbers.astype(np.int64) << 32 | crcs
 
 
-def _removals(label: str, why: Reason, files: Sequence[Listed], newest: float) -> Iterator[Removal]:
+def _removals(
+    label: str, why: RemovalReason, files: Sequence[Listed], newest: float
+) -> Iterator[Removal]:
     """The removal of some files, unless one of them is too young."""
     if files and max(file.changed for file in files) <= newest:
         names = tuple(file.name for file in files)

@@ -20,7 +20,7 @@ DARK = (1 << 14) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
+class FileInspection:
     """What an image file shows.
 
     Attributes:
@@ -43,7 +43,7 @@ class Inspection:
         return (self.height, self.width) if swapped else (self.width, self.height)
 
 
-def inspect_image(data: bytes, name: str) -> Inspection:
+def inspect_image(data: bytes, name: str) -> FileInspection:
     """Look at an image file; reads the header, and the pixels where they have 16 bits.
 
     Args:
@@ -66,4 +66,4 @@ def inspect_image(data: bytes, name: str) -> Inspection:
             if colours:  # their high bytes
                 highest = (highest << 8) + 255 if values.dtype == np.uint8 else highest
             highest = highest if 0 < highest <= DARK < MAX_UINT16 else None
-        return Inspection(width, height, orientation, highest, zeros)
+        return FileInspection(width, height, orientation, highest, zeros)

@@ -16,7 +16,7 @@ or to leave room in a GPU's memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TransformerBlock:
     """The weights of one residual attention block, the large ones in the compute precision."""
 
     ln_1: nn.Module
@@ -31,7 +31,7 @@ class Block:
     heads: int
 
     @classmethod
-    def of(cls, block: Any, dtype: torch.dtype) -> Block:
+    def of(cls, block: Any, dtype: torch.dtype) -> TransformerBlock:
         """The weights of open_clip's residual attention block."""
 
         def pair(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

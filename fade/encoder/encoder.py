@@ -11,7 +11,7 @@ import numpy as np
 
 from fade.aspect import AspectRatio, Shape, shape_of
 from fade.device import choose_device
-from fade.encoder.block import Block
+from fade.encoder.block import TransformerBlock
 from fade.encoder.checkpoint import create_model, digest_state, require_plain_vit
 from fade.encoder.text_tower import encode_tokens, tokenize
 from fade.errors import ParameterError
@@ -95,7 +95,9 @@ class Encoder:
             torch.tensor(x, device=device).view(3, 1, 1) for x in (self.mean, self.std)
         )
         self._visual = visual
-        self._blocks = [Block.of(block, self._dtype) for block in visual.transformer.resblocks]
+        self._blocks = [
+            TransformerBlock.of(block, self._dtype) for block in visual.transformer.resblocks
+        ]
         self._first_gem_block = gem.first_block(len(self._blocks))
         self._positions: dict[Shape, Tensor] = {}
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fade.errors import ParameterError
 from pipeline.config.schema import Params
-from pipeline.config.values import PARAMS_FILE, Section, shown
+from pipeline.config.values import PARAMS_FILE, ParamsSection, shown
 from pipeline.config.yaml12 import load_yaml
 
 
@@ -101,11 +101,11 @@ def _explain(error: Any) -> str:
 
 
 def _known_keys(keys: list[str]) -> list[str]:
-    section: type[Section] = Params
+    section: type[ParamsSection] = Params
     for key in keys:
         field = section.model_fields.get(key)
         annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+        if not (isinstance(annotation, type) and issubclass(annotation, ParamsSection)):
             return []
         section = annotation
     return list(section.model_fields)

@@ -18,7 +18,7 @@ from pipeline.config.values import (
     Classifier,
     EvaluationSize,
     Multiplier,
-    Section,
+    ParamsSection,
     Size,
     Weight,
     by_shots,
@@ -27,7 +27,7 @@ from pipeline.config.values import (
 )
 
 
-class DatasetParams(Section):
+class DatasetParams(ParamsSection):
     """Which images."""
 
     format: DatasetFormat
@@ -50,7 +50,7 @@ class DatasetParams(Section):
         return value
 
 
-class GemParams(Section):
+class GemParams(ParamsSection):
     """How the gem stream is computed, see :class:`fade.gem.GemConfig`."""
 
     depth: Annotated[int, Field(ge=2)] = 7
@@ -58,7 +58,7 @@ class GemParams(Section):
     temperature: Annotated[float, Field(gt=0, le=1e4)] | None = None  # finite in float16, too
 
 
-class ModelParams(Section):
+class ModelParams(ParamsSection):
     """Which CLIP model."""
 
     name: str = Field(min_length=1)
@@ -67,7 +67,7 @@ class ModelParams(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
-class FeatureParams(Section):
+class FeatureParams(ParamsSection):
     """At which sizes images are encoded, and how features are kept."""
 
     classification_size: Size
@@ -83,7 +83,7 @@ class FeatureParams(Section):
         return each_once(sizes)
 
 
-class ManualPrompts(Section):
+class ManualPrompts(ParamsSection):
     """Prompts written into the parameters themselves."""
 
     normal: Annotated[list[str], Field(min_length=1)]
@@ -93,7 +93,7 @@ class ManualPrompts(Section):
 Prompts = Annotated[list[str | ManualPrompts], Field(min_length=1)]
 
 
-class TextUseParams(Section):
+class TextUseParams(ParamsSection):
     """Prompts, classifier and image feature for one use of text."""
 
     prompts: Prompts
@@ -102,14 +102,14 @@ class TextUseParams(Section):
     feature: Stream
 
 
-class OverrideParams(Section):
+class OverrideParams(ParamsSection):
     """Other prompts for one category."""
 
     classification: Prompts | None = None
     segmentation: Prompts | None = None
 
 
-class TextParams(Section):
+class TextParams(ParamsSection):
     """How text tells normal from abnormal."""
 
     template: str = "a photo of a {prompt}."
@@ -118,7 +118,7 @@ class TextParams(Section):
     overrides: dict[str, OverrideParams] = Field(default_factory=dict)
 
 
-class VisionParams(Section):
+class VisionParams(ParamsSection):
     """How reference images tell normal from abnormal."""
 
     feature: Stream
@@ -134,7 +134,7 @@ class VisionParams(Section):
         return each_once(values)
 
 
-class FusionParams(Section):
+class FusionParams(ParamsSection):
     """How language and vision are put together."""
 
     classification_mode: Mode
@@ -144,14 +144,14 @@ class FusionParams(Section):
     normalize: bool = False
 
 
-class EvaluateParams(Section):
+class EvaluateParams(ParamsSection):
     """How maps are measured."""
 
     size: EvaluationSize
     pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
 
 
-class ThresholdParams(Section):
+class ThresholdParams(ParamsSection):
     """What makes a score or a pixel anomalous."""
 
     source: Literal["normal", "labels"] = "normal"
@@ -159,7 +159,7 @@ class ThresholdParams(Section):
     images: Annotated[int, Field(ge=0)] = 50
 
 
-class RuntimeParams(Section):
+class RuntimeParams(ParamsSection):
     """How this machine computes; changes no result, so never a DVC parameter."""
 
     device: Device = "auto"
@@ -167,7 +167,7 @@ class RuntimeParams(Section):
     loader_workers: Annotated[int, Field(ge=1)] = 2
 
 
-class Params(Section):
+class Params(ParamsSection):
     """All parameters of a run, and what follows from them."""
 
     dataset: DatasetParams

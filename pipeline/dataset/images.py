@@ -10,7 +10,7 @@ from typing import Any
 from cache.keys import Keys
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST
 from pipeline.artefacts.tables import read_table, table_parts
-from pipeline.dataset.loader import Sources
+from pipeline.dataset.loader import ImageSources
 
 
 def scored_images() -> Keys:
@@ -68,11 +68,11 @@ def _runs(parts: Iterable[Mapping[str, Any]]) -> list[tuple[str, Keys]]:
     ]
 
 
-def image_sources() -> Sources:
+def image_sources() -> ImageSources:
     """The file of each image of the manifest.
 
     Raises:
         StoreError: the manifest is missing or damaged.
     """
     manifest, _ = read_table(MANIFEST.path, ("hash", "path"))
-    return Sources(manifest["hash"], manifest["path"].array)
+    return ImageSources(manifest["hash"], manifest["path"].array)

@@ -20,14 +20,14 @@ from pipeline.dataset.stamps import AGAIN, CHANGED
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageSource:
     """An image file and the content that the manifest saw in it."""
 
     key: str
     path: str
 
 
-class Sources(Mapping[str, Source]):
+class ImageSources(Mapping[str, ImageSource]):
     """Sources by key; of equal contents one file serves.
 
     Args:
@@ -43,11 +43,11 @@ class Sources(Mapping[str, Source]):
         self._rows = order[last]
         self._keys, self._paths = found.take(self._rows), paths
 
-    def __getitem__(self, key: str) -> Source:
+    def __getitem__(self, key: str) -> ImageSource:
         position = self._keys.get_indexer([key])[0]
         if position < 0:
             raise KeyError(key)
-        return Source(key, str(self._paths[int(self._rows[position])]))
+        return ImageSource(key, str(self._paths[int(self._rows[position])]))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
@@ -78,7 +78,7 @@ def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
 
 
 def load_pixels(
-    source: Source, root: DataPath, sizes: Sequence[Size], exif_rotation: bool
+    source: ImageSource, root: DataPath, sizes: Sequence[Size], exif_rotation: bool
 ) -> Pixels:
     """Decode one image and resize it to each size.
 
@@ -93,7 +93,7 @@ def load_pixels(
 
 
 def prefetch(
-    work: Iterable[tuple[Source, Sequence[Size]]],
+    work: Iterable[tuple[ImageSource, Sequence[Size]]],
     root: DataPath,
     *,
     exif_rotation: bool,
@@ -110,7 +110,7 @@ def prefetch(
         ahead: how many images may wait, which bounds the memory.
     """
 
-    def attempt(source: Source, sizes: Sequence[Size]) -> Pixels | DataError:
+    def attempt(source: ImageSource, sizes: Sequence[Size]) -> Pixels | DataError:
         try:
             return load_pixels(source, root, sizes, exif_rotation)
         except DataError as error:

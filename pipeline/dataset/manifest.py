@@ -20,7 +20,7 @@ from fade.datasets.leftovers import Account
 from fade.datasets.read import iterate_dataset, table_files
 from fade.errors import DataError, plain, summarise
 from fade.files import read_data
-from fade.inspection import Inspection, inspect_image
+from fade.inspection import FileInspection, inspect_image
 from fade.preprocess import decode_rgb
 from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
@@ -39,7 +39,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ManifestBlock:
     """Images that one task looks at.
 
     Attributes:
@@ -57,7 +57,7 @@ class Block:
     decode: bool
 
 
-def examine(block: Block) -> list[dict[str, Any] | str]:
+def examine(block: ManifestBlock) -> list[dict[str, Any] | str]:
     """Manifest rows of the images that can be used; of the others the reason."""
     found: list[dict[str, Any] | str] = []
     for record, known in zip(block.records, block.known, strict=True):
@@ -69,7 +69,7 @@ def examine(block: Block) -> list[dict[str, Any] | str]:
 
 
 def _row(
-    record: ImageRecord, known: tuple[FileInfo | None, FileInfo | None], block: Block
+    record: ImageRecord, known: tuple[FileInfo | None, FileInfo | None], block: ManifestBlock
 ) -> dict[str, Any]:
     """A manifest row; checks that mask and image agree, and that the files can be opened."""
     root, exif_rotation = block.root, block.exif_rotation
@@ -88,7 +88,7 @@ def _row(
         width, height = info.shown(exif_rotation)
         if info.exif_swaps_sides:
             # or another that swaps the sides
-            inspection = asdict(Inspection(info.width, info.height, orientation=6))
+            inspection = asdict(FileInspection(info.width, info.height, orientation=6))
     row = {
         **asdict(record),
         "hash": key,
@@ -164,7 +164,7 @@ def _read(root: DataPath, path: str) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterator[Block]:
+def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterator[ManifestBlock]:
     dataset = params.dataset
     for records in pieces(dataset_records(params), CHUNK_FILES):
         known: list[tuple[FileInfo | None, FileInfo | None]] = [(None, None)] * len(records)
@@ -175,7 +175,7 @@ def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterat
                 (image[1] if image else None, mask[1] if mask else None)
                 for image, mask in zip(images, masks, strict=True)
             ]
-        yield Block(
+        yield ManifestBlock(
             root.absolute(), tuple(records), tuple(known), dataset.exif_rotation,
             dataset.on_bad_image == "skip",
         )  # fmt: skip
@@ -204,7 +204,7 @@ Stamps = list[list[tuple[str, int]]]
 """By record: path and stamp of its image, then of the files of its mask."""
 
 
-def _stamped(blocks: Iterable[Block]) -> Iterator[tuple[Block, Stamps]]:
+def _stamped(blocks: Iterable[ManifestBlock]) -> Iterator[tuple[ManifestBlock, Stamps]]:
     """Blocks, each with stamps of its images and masks as they are before they are read."""
     for block in blocks:
         yield (

@@ -41,7 +41,7 @@ class PixelRemarks:
     def add(self, row: Mapping[str, Any]) -> None:
         """Take a row in: ``path``, ``category``, ``mask``, ``inspection`` and ``covered``.
 
-        ``inspection`` holds the attributes of a :class:`fade.inspection.Inspection`, ``covered`` the
+        ``inspection`` holds the attributes of a :class:`fade.inspection.FileInspection`, ``covered`` the
         share of the image that its mask marks; None where nobody looked.
         """
         path, category = row["path"], row["category"]

@@ -53,7 +53,7 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class EvaluationBlock:
     """A run of test images to be evaluated by one task.
 
     Attributes:
@@ -94,7 +94,7 @@ class Outcome:
     vanished: dict[str, Vanished] = field(default_factory=dict)
 
 
-def evaluate_block(block: Block) -> Outcome:
+def evaluate_block(block: EvaluationBlock) -> Outcome:
     """Fuse, score and measure the images of a block; fused maps may go into ``maps.zarr``."""
     store = Store(block.store)
     language_score = _read(store, block.language_score)
@@ -143,7 +143,9 @@ def _read(store: Store, component: Component | None) -> np.ndarray | None:
     return None if component is None else store.read(component.space, component.places)
 
 
-def _regions(image: TestImage, block: Block, vanished: dict[str, Vanished]) -> Regions | None:
+def _regions(
+    image: TestImage, block: EvaluationBlock, vanished: dict[str, Vanished]
+) -> Regions | None:
     """Defect regions at evaluation size; None where nobody knows them, or where none is left."""
     if block.segmentation_mode == "none":
         return None

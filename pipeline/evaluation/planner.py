@@ -20,8 +20,8 @@ from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
 from pipeline.dataset.images import calibration_images, test_images
 from pipeline.evaluation.blocks import (
-    Block,
     Component,
+    EvaluationBlock,
     Fusion,
     Outcome,
     TestImage,
@@ -171,7 +171,7 @@ class Planner:
         *,
         maps: Path | None = None,
         held_out: Mapping[str, str] | None = None,
-    ) -> Iterator[Block]:
+    ) -> Iterator[EvaluationBlock]:
         """Blocks of some images, in their order, each made when it is asked for.
 
         Args:
@@ -210,7 +210,7 @@ class Planner:
                 return components.of(part, trial, (held_out or {}) if trial else {})
 
             visions = (rows(self.vision, fusion.trial) for fusion in fusions)
-            yield Block(
+            yield EvaluationBlock(
                 self.store.root,
                 self.root.absolute(),
                 maps and maps.absolute(),
@@ -228,7 +228,7 @@ class Planner:
 
 
 def evaluate_blocks(
-    blocks: Iterable[Block], images: int, params: Params, label: str
+    blocks: Iterable[EvaluationBlock], images: int, params: Params, label: str
 ) -> Iterator[Outcome]:
     """Outcomes of blocks of so many images, in their order, as they come."""
     store = Store(store_root(params.features.store))

@@ -24,7 +24,8 @@ MEAN = "mean"
 """Category of the rows that hold means over categories."""
 IMAGE_METRICS, PIXEL_METRICS = METRICS[:3], METRICS[3:]
 
-Reason = dict[str, Any]
+UndefinedMetric = dict[str, Any]
+"""Category, shots, seed and name of a metric that is undefined, and the reason."""
 
 
 def metrics_table(
@@ -34,7 +35,7 @@ def metrics_table(
     trials: Sequence[Trial],
     params: Params,
     vanished: Mapping[str, Vanished] = MappingProxyType({}),
-) -> tuple[pd.DataFrame, list[Reason]]:
+) -> tuple[pd.DataFrame, list[UndefinedMetric]]:
     """The rows of metrics.csv, and why the undefined ones among them are empty.
 
     The mean of a metric runs over the categories that have it.
@@ -50,7 +51,7 @@ def metrics_table(
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    reasons: list[Reason] = []
+    reasons: list[UndefinedMetric] = []
     rows_of = score_rows(scores)
     for trial in trials:
         of_trial: list[dict[str, Any]] = []
@@ -146,7 +147,7 @@ def mean_counts(metrics: pd.DataFrame) -> dict[str, int]:
 def evaluation_remarks(
     tests: pd.DataFrame,
     metrics: pd.DataFrame,
-    reasons: Sequence[Reason],
+    reasons: Sequence[UndefinedMetric],
     categories: Sequence[str],
     vanished: Mapping[str, Vanished],
     params: Params,

@@ -16,7 +16,7 @@ from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json
 from pipeline.evaluation.guarantee import false_alarm_limit, stands_far
 
-Source = Literal["training", "references", "labels", "none"]
+ThresholdSource = Literal["training", "references", "labels", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Threshold:
     seed: int
     image: float | None
     pixel: int | None
-    source: Source
+    source: ThresholdSource
     images: int
     remark: str
     set_by: str | None = None
@@ -230,7 +230,10 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or _is_count(value, LEVELS - 1),
         f"a level from 0 to {LEVELS - 1} or null",
     ),
-    "source": (lambda value: value in get_args(Source), f"one of {', '.join(get_args(Source))}"),
+    "source": (
+        lambda value: value in get_args(ThresholdSource),
+        f"one of {', '.join(get_args(ThresholdSource))}",
+    ),
     "images": (_is_count, "a whole number from 0"),
     "remark": (lambda value: isinstance(value, str), "a text"),
     "set_by": (lambda value: value is None or isinstance(value, str), "a path or null"),

@@ -23,7 +23,7 @@ from fade.errors import DataError, ModelError
 from fade.types import Feature, Stream, Token
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
-from pipeline.dataset.loader import Pixels, Source, prefetch
+from pipeline.dataset.loader import ImageSource, Pixels, prefetch
 from pipeline.features.models import feature_space, load_encoder
 from pipeline.process.progress import Progress
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WRITERS = {"cuda": 3}
 """Segments that are written at once, elsewhere one: a GPU fills one faster than a file takes it."""
-Wanted = Mapping[tuple[Stream, Token], str]
+Fingerprints = Mapping[tuple[Stream, Token], str]
 """Fingerprints of spaces by what is encoded for them."""
 
 
@@ -44,7 +44,7 @@ class Extraction:
         encoder: Encoder,
         store: Store,
         features: Mapping[str, tuple[Feature, Space]],
-        sources: Mapping[str, Source],
+        sources: Mapping[str, ImageSource],
         params: Params,
         aspect: AspectRatio | None = None,
     ) -> None:
@@ -88,10 +88,10 @@ class Extraction:
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
-    ) -> tuple[list[str], list[tuple[Wanted, Encoding]]]:
+    ) -> tuple[list[str], list[tuple[Fingerprints, Encoding]]]:
         """Keys that could be encoded, and what their batches have of which spaces."""
         good: list[str] = []
-        encodings: list[tuple[Wanted, Encoding]] = []
+        encodings: list[tuple[Fingerprints, Encoding]] = []
         for batch in cut(task.keys, self.params.runtime.batch_size):
             loaded: list[Pixels] = []
             for key in batch:
@@ -102,7 +102,7 @@ class Extraction:
                     good.append(key)
                     loaded.append(result)
             for shape in self._shapes(task) if loaded else ():
-                wanted: Wanted = {
+                wanted: Fingerprints = {
                     (feature.stream, feature.token): space
                     for space, (feature, _) in self.features.items()
                     if space in task.spaces and self.shapes[space] == shape
@@ -133,7 +133,7 @@ class Extraction:
         )
         return [patch] if cls in wanted and patch not in wanted and asked else []
 
-    def _write(self, keys: list[str], encodings: Iterable[tuple[Wanted, Encoding]]) -> None:
+    def _write(self, keys: list[str], encodings: Iterable[tuple[Fingerprints, Encoding]]) -> None:
         rows: dict[str, list[np.ndarray]] = {}
         for wanted, encoding in encodings:
             found = encoding.arrays()
@@ -144,7 +144,7 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class Task:
+class EncodeTask:
     """A segment to be computed by a worker that may be another machine.
 
     Attributes:
@@ -161,7 +161,7 @@ class Task:
     store: Location
     params: Params
     segment: SegmentTask
-    sources: tuple[Source, ...]
+    sources: tuple[ImageSource, ...]
     features: tuple[tuple[Feature, Space], ...]
     aspect: AspectRatio | None
 
@@ -205,7 +205,7 @@ def worker_encoder(
     return encoder
 
 
-def encode_segment(task: Task) -> list[str]:
+def encode_segment(task: EncodeTask) -> list[str]:
     """Compute and store one segment on a worker; what is wrong with images that were left out.
 
     Raises:
@@ -248,7 +248,7 @@ def encode_on_cluster(
     total: int,
     store: Store,
     features: Mapping[str, tuple[Feature, Space]],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, ImageSource],
     params: Params,
     aspect: AspectRatio | None = None,
 ) -> list[str]:
@@ -265,12 +265,12 @@ def encode_on_cluster(
     """
     there = with_absolute_paths(params)
 
-    def made() -> Iterator[Task]:
+    def made() -> Iterator[EncodeTask]:
         for task in tasks:
             found = tuple(sources[key] for key in task.keys)
             spaces = tuple(features[space] for space in task.spaces)
             folder = found[0].path.partition("/")[0]  # the category, in the usual layouts
-            yield Task(folder, store.root, there, task, found, spaces, aspect)
+            yield EncodeTask(folder, store.root, there, task, found, spaces, aspect)
 
     outcomes = iterate_tasks(
         encode_segment,

@@ -43,7 +43,7 @@ BLOCK_IMAGES = 64
 
 
 @dataclass(frozen=True)
-class Source:
+class ComponentSource:
     """Where one component of a trial's maps is found."""
 
     space: Space
@@ -53,7 +53,7 @@ class Source:
     @classmethod
     def open(
         cls, run: FinishedRun, store: Store, artefact: Artefact, label: str, tests: pd.DataFrame
-    ) -> Source:
+    ) -> ComponentSource:
         """Find a component of some test images.
 
         Raises:
@@ -178,9 +178,9 @@ def maps(run: FinishedRun, tests: pd.DataFrame) -> Iterator[NDArray[np.float64]]
     store = Store(store_root(params.features.store, run.folder))
     language = vision = None
     if mode in ("language", "both"):
-        language = Source.open(run, store, LANGUAGE, "language-map", tests)
+        language = ComponentSource.open(run, store, LANGUAGE, "language-map", tests)
     if mode in ("vision", "both"):
-        vision = Source.open(run, store, VISION, "vision-map", tests)
+        vision = ComponentSource.open(run, store, VISION, "vision-map", tests)
     return _fused(run, store, tests, language, vision)
 
 
@@ -188,8 +188,8 @@ def _fused(
     run: FinishedRun,
     store: Store,
     tests: pd.DataFrame,
-    language: Source | None,
-    vision: Source | None,
+    language: ComponentSource | None,
+    vision: ComponentSource | None,
 ) -> Iterator[NDArray[np.float64]]:
     params = run.params
     multiplier = np.float32(params.vision_multiplier(run.trial))

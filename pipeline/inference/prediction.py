@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.types import Trial
-from pipeline.evaluation.thresholds import Source
+from pipeline.evaluation.thresholds import ThresholdSource
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,7 +52,7 @@ class Prediction:
     decision: bool | None
     levels: NDArray[np.uint8] | None
     pixel_threshold: int | None
-    source: Source
+    source: ThresholdSource
     images: int
     remark: str
     size: tuple[int, int]

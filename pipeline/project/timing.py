@@ -16,7 +16,7 @@ from fade.aspect import Shape
 from fade.device import choose_device
 from fade.types import DataPath, Feature
 from pipeline.config.schema import Params
-from pipeline.dataset.loader import Pixels, Source, load_pixels
+from pipeline.dataset.loader import ImageSource, Pixels, load_pixels
 from pipeline.project.workload import Workload, read_image
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def time_encoding(
 
 
 def _load(path: DataPath, shapes: Sequence[Shape], params: Params) -> Pixels:
-    source = Source(content_key(read_image(path)), path.name)
+    source = ImageSource(content_key(read_image(path)), path.name)
     return load_pixels(source, path.parent, shapes, params.dataset.exif_rotation)
 
 

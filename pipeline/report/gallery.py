@@ -47,7 +47,7 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class Picture:
     """One picture of an item as a data URI, or in its place a message."""
 
     label: str
@@ -65,7 +65,7 @@ class Item:
     defect: str
     is_anomaly: bool
     score: float
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Picture, ...]
 
 
 def select_gallery(scores: pd.DataFrame, category: str, k: int) -> Gallery:
@@ -210,20 +210,20 @@ def draw_tiles(
     load_mask: Callable[[], Mask | None],
     load_map: Callable[[], Pixels | None],
     is_anomaly: bool,
-) -> tuple[Tile, ...]:
+) -> tuple[Picture, ...]:
     """Draw an image, its outlined mask, its heat map and both in one.
 
     What cannot be loaded or drawn becomes a message. Without a map its two tiles are left out. The
     mask of a good image is not asked for.
     """
     image = _attempt("Image", lambda: thumbnail(load_image()))
-    height, width = (SIDE, SIDE) if isinstance(image, Tile) else image.shape[:2]
+    height, width = (SIDE, SIDE) if isinstance(image, Picture) else image.shape[:2]
 
-    def drawn_mask() -> Pixels | Tile:
+    def drawn_mask() -> Pixels | Picture:
         mask = load_mask() if is_anomaly else None
         if mask is None:
-            return Tile("Mask", message="no mask" if is_anomaly else "good: no defect")
-        ground = np.zeros((height, width, 3), np.uint8) if isinstance(image, Tile) else image
+            return Picture("Mask", message="no mask" if is_anomaly else "good: no defect")
+        ground = np.zeros((height, width, 3), np.uint8) if isinstance(image, Picture) else image
         return outline(ground, mask)
 
     def scaled_map() -> Pixels | None:
@@ -232,25 +232,25 @@ def draw_tiles(
 
     tiles = [_tile("Image", image), _tile("Mask", _attempt("Mask", drawn_mask))]
     levels = _attempt("Heat map", scaled_map)
-    if isinstance(levels, Tile):
-        tiles += [levels, Tile("Overlay", message="no heat map to lay over the image")]
+    if isinstance(levels, Picture):
+        tiles += [levels, Picture("Overlay", message="no heat map to lay over the image")]
     elif levels is not None:
         tiles.append(_tile("Heat map", heat(levels)))
-        if isinstance(image, Tile):
-            tiles.append(Tile("Overlay", message="no image to lay the heat map over"))
+        if isinstance(image, Picture):
+            tiles.append(Picture("Overlay", message="no image to lay the heat map over"))
         else:
             tiles.append(_tile("Overlay", overlay(image, levels)))
     return tuple(tiles)
 
 
-def _attempt(label: str, make: Callable[[], T]) -> T | Tile:
+def _attempt(label: str, make: Callable[[], T]) -> T | Picture:
     try:
         return make()
     except FadeError as error:
-        return Tile(label, message=str(error))
+        return Picture(label, message=str(error))
 
 
-def _tile(label: str, drawn: Pixels | Tile) -> Tile:
-    if isinstance(drawn, Tile):
+def _tile(label: str, drawn: Pixels | Picture) -> Picture:
+    if isinstance(drawn, Picture):
         return drawn
-    return Tile(label, data_uri(drawn), drawn.shape[1], drawn.shape[0])
+    return Picture(label, data_uri(drawn), drawn.shape[1], drawn.shape[0])

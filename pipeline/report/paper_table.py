@@ -31,7 +31,7 @@ _MARKDOWN = re.compile(r"[\\`*|<~\[]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 
 
 @dataclass(frozen=True)
-class Cell:
+class PaperCell:
     """A metric's mean over seeds and its deviation, in percent; None where undefined or one seed."""
 
     mean: float | None
@@ -50,7 +50,7 @@ class MetricTable:
 
     metric: str
     shots: tuple[int, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    rows: tuple[tuple[str, tuple[PaperCell, ...]], ...]
 
 
 def read_summary(place: Path) -> pd.DataFrame:
@@ -139,7 +139,7 @@ def metric_tables(summary: pd.DataFrame, metrics: Sequence[str]) -> list[MetricT
     tables = []
     for metric in metrics:
         cells = {
-            (str(category), int(count)): Cell(
+            (str(category), int(count)): PaperCell(
                 _percent(mean), _percent(deviation) if spread[int(count)] else None
             )
             for category, count, mean, deviation in zip(
@@ -148,7 +148,7 @@ def metric_tables(summary: pd.DataFrame, metrics: Sequence[str]) -> list[MetricT
             )
         }  # fmt: skip
         rows = tuple(
-            (name, tuple(cells.get((name, count), Cell(None)) for count in shots))
+            (name, tuple(cells.get((name, count), PaperCell(None)) for count in shots))
             for name in (*categories, MEAN)
         )
         tables.append(MetricTable(metric, shots, rows))
@@ -248,11 +248,11 @@ def _headings(table: MetricTable) -> list[str]:
     return [f"{count}-shot" for count in table.shots]
 
 
-def _texts(cells: Sequence[Cell], plus_minus: str, undefined: str = UNDEFINED) -> list[str]:
+def _texts(cells: Sequence[PaperCell], plus_minus: str, undefined: str = UNDEFINED) -> list[str]:
     return [_text(cell, plus_minus, undefined) for cell in cells]
 
 
-def _text(cell: Cell, plus_minus: str, undefined: str) -> str:
+def _text(cell: PaperCell, plus_minus: str, undefined: str) -> str:
     if cell.mean is None:
         return undefined
     if cell.deviation is None:

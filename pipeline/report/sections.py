@@ -73,7 +73,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ReportSection:
     """What the page shows of one category.
 
     Attributes:
@@ -98,7 +98,7 @@ class Section:
     groups: tuple[tuple[str, str, tuple[Item, ...]], ...]
 
 
-def sections(report: ReportInput, trial: Trial) -> list[Section]:
+def sections(report: ReportInput, trial: Trial) -> list[ReportSection]:
     """The section of each category that has test images, in their order, in one trial."""
     chosen = report.scores
     of_trial = (chosen["shots"] == trial.shots) & (chosen["seed"] == trial.seed)
@@ -113,7 +113,7 @@ def sections(report: ReportInput, trial: Trial) -> list[Section]:
 
 def _section(
     report: ReportInput, trial: Trial, chosen: pd.DataFrame, name: str, anchor: str
-) -> Section:
+) -> ReportSection:
     gallery = select_gallery(chosen, name, report.gallery_size)
     own = chosen[chosen["category"].astype(str) == name]
     values = own["score"].to_numpy(dtype=np.float64)
@@ -140,7 +140,7 @@ def _section(
             f"At the threshold {threshold.image:.3f} ({trial_words(trial)}): "
             f"{decide(threshold, values, is_anomaly)}."
         )
-    return Section(
+    return ReportSection(
         anchor, name, good, anomalous, scored, _figures(report, trial, name),
         tuple((plot.title, _svg_uri(plot)) for plot in plots), decisions, groups,
     )  # fmt: skip

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ReportCell:
     """One number of a table as text; ``value`` sorts, empty where undefined; ``note`` explains."""
 
     text: str
@@ -30,7 +30,7 @@ class Row:
     """One line of a table of metrics."""
 
     label: str
-    cells: tuple[Cell, ...]
+    cells: tuple[ReportCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Run:
     category: str
     shots: int
     seed: int
-    cells: tuple[Cell, ...]
+    cells: tuple[ReportCell, ...]
 
 
 def tables(report: ReportInput) -> tuple[Table, ...]:
@@ -112,15 +112,15 @@ def runs(report: ReportInput) -> tuple[Run, ...]:
     return tuple(found)
 
 
-def cell(mean: float, std: float, seeds: int, note: str = "") -> Cell:
+def cell(mean: float, std: float, seeds: int, note: str = "") -> ReportCell:
     """Return a fraction as a percentage with one decimal, with its spread if there are more seeds.
 
     >>> cell(0.8765, 0.012, 3)
-    Cell(text='87.6', spread='1.2', value='0.8765', note='')
+    ReportCell(text='87.6', spread='1.2', value='0.8765', note='')
     >>> cell(float("nan"), float("nan"), 3, "no good images")
-    Cell(text='–', spread='', value='', note='no good images')
+    ReportCell(text='–', spread='', value='', note='no good images')
     """
     if not math.isfinite(mean):
-        return Cell(UNDEFINED, note=note or "undefined")
+        return ReportCell(UNDEFINED, note=note or "undefined")
     spread = f"{100 * std:.1f}" if seeds > 1 and math.isfinite(std) else ""
-    return Cell(f"{100 * mean:.1f}", spread, repr(float(mean)), note)
+    return ReportCell(f"{100 * mean:.1f}", spread, repr(float(mean)), note)

@@ -17,7 +17,7 @@ from fade.aspect import AspectRatio
 from fade.bank import normalized_float32
 from fade.types import Feature
 from pipeline.config.schema import Params
-from pipeline.dataset.loader import Source
+from pipeline.dataset.loader import ImageSource
 from pipeline.features.extraction import ENCODER, Extraction, worker_encoder
 from pipeline.scoring.plan import ComponentBlock, ComponentPlan
 
@@ -42,7 +42,7 @@ class StreamTask:
     store: Location
     params: Params
     segment: SegmentTask
-    sources: tuple[Source, ...]
+    sources: tuple[ImageSource, ...]
     features: tuple[tuple[Feature, Space], ...]
     aspect: AspectRatio | None
     blocks: tuple[ComponentBlock, ...]
@@ -99,7 +99,7 @@ def stream_block(task: StreamTask, encoder: Encoder | None = None) -> list[str]:
     return extraction.problems
 
 
-class Wanted:
+class Lacking:
     """What some images lack, found by key."""
 
     def __init__(self, groups: Sequence[Group], missing: Sequence[NDArray[np.bool_]]) -> None:
@@ -141,18 +141,18 @@ class Streaming:
 
     plans: Sequence[ComponentPlan]
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[Lacking]:
         """What images lack of each plan."""
-        return [Wanted(plan.groups, plan.missing) for plan in self.plans]
+        return [Lacking(plan.groups, plan.missing) for plan in self.plans]
 
     def tasks(
         self,
         segments: Iterator[SegmentTask],
-        wanted: Sequence[Wanted],
+        wanted: Sequence[Lacking],
         store: Location,
         params: Params,
         features: Mapping[str, tuple[Feature, Space]],
-        sources: Mapping[str, Source],
+        sources: Mapping[str, ImageSource],
         aspect: AspectRatio | None,
     ) -> Iterator[StreamTask]:
         """Tasks, each made when it is asked for.

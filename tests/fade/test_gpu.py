@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from fade import bank, gpu
 from fade.encoder import Encoder, Precision
-from fade.encoder.block import Block
+from fade.encoder.block import TransformerBlock
 from fade.errors import ParameterError
 from fade.gem import GemConfig
 from tests.fade.test_encoder import ALL, write_config
@@ -132,5 +132,5 @@ def _move(made: Encoder) -> None:
                 there = torch.empty(tensor.shape, device="cuda")
                 module._parameters[name] = torch.nn.Parameter(there, requires_grad=False)
     blocks = made._visual.transformer.resblocks
-    made._blocks = [Block.of(block, made._dtype) for block in blocks]
+    made._blocks = [TransformerBlock.of(block, made._dtype) for block in blocks]
     made._mean, made._std = (torch.empty(3, 1, 1, device="cuda") for _ in range(2))

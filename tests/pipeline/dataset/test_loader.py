@@ -13,25 +13,25 @@ from PIL import Image
 from cache.layout import content_key
 from fade.errors import DataError
 from fade.preprocess import decode_rgb, resize_image
-from pipeline.dataset.loader import Pixels, Source, load_pixels, prefetch
+from pipeline.dataset.loader import ImageSource, Pixels, load_pixels, prefetch
 
 COUNT = 12
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> list[Source]:
+def images(tmp_path: Path) -> list[ImageSource]:
     sources = []
     for i in range(COUNT):
         # the first is the largest: it is finished last when nobody waits for it
         side = 600 if i == 0 else 16 + i
         path = tmp_path / f"{i}.png"
         Image.new("RGB", (side, side + 3), (20 * i, 255 - 20 * i, 7)).save(path)
-        sources.append(Source(content_key(path.read_bytes()), path.name))
+        sources.append(ImageSource(content_key(path.read_bytes()), path.name))
     return sources
 
 
 def load(
-    sources: list[Source],
+    sources: list[ImageSource],
     root: Path,
     sizes: tuple[int, ...] = (8,),
     workers: int = 3,
@@ -44,7 +44,7 @@ def load(
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("ahead", [0, 1, 100])
 def test_images_come_in_order(
-    images: list[Source], tmp_path: Path, workers: int, ahead: int
+    images: list[ImageSource], tmp_path: Path, workers: int, ahead: int
 ) -> None:
     loaded = load(images, tmp_path, (8,), workers, ahead)
     assert len(loaded) == COUNT
@@ -53,7 +53,7 @@ def test_images_come_in_order(
         assert (pixels[8] == (20 * i, 255 - 20 * i, 7)).all()
 
 
-def test_each_size_is_made_from_the_original(images: list[Source], tmp_path: Path) -> None:
+def test_each_size_is_made_from_the_original(images: list[ImageSource], tmp_path: Path) -> None:
     pixels = load_pixels(images[3], tmp_path, (8, 32, (8, 24)), exif_rotation=False)
     whole = decode_rgb((tmp_path / images[3].path).read_bytes(), "x")
     assert list(pixels) == [8, 32, (8, 24)]
@@ -64,19 +64,19 @@ def test_each_size_is_made_from_the_original(images: list[Source], tmp_path: Pat
         assert np.array_equal(array, resize_image(whole, shape))
 
 
-def test_sizes_may_differ_between_images(images: list[Source], tmp_path: Path) -> None:
+def test_sizes_may_differ_between_images(images: list[ImageSource], tmp_path: Path) -> None:
     work = [(images[0], (8,)), (images[1], (9, 10)), (images[0], ())]
     loaded = list(prefetch(work, tmp_path, exif_rotation=False, workers=2, ahead=2))
     assert [sorted(pixels) for pixels in loaded if isinstance(pixels, dict)] == [[8], [9, 10], []]
 
 
-def test_errors_take_the_place_of_their_images(images: list[Source], tmp_path: Path) -> None:
+def test_errors_take_the_place_of_their_images(images: list[ImageSource], tmp_path: Path) -> None:
     (tmp_path / "2.png").unlink()
     with (tmp_path / "5.png").open("ab") as file:
         file.write(b"\0")
     broken = b"no image at all"
     (tmp_path / "7.png").write_bytes(broken)
-    images[7] = Source(content_key(broken), "7.png")
+    images[7] = ImageSource(content_key(broken), "7.png")
     (tmp_path / "9.png").unlink()
     (tmp_path / "9.png").mkdir()
     loaded = load(images, tmp_path)
@@ -89,7 +89,9 @@ def test_errors_take_the_place_of_their_images(images: list[Source], tmp_path: P
     assert all(isinstance(loaded[i], dict) for i in set(range(COUNT)) - set(errors))
 
 
-def test_another_image_of_the_same_size_is_noticed(images: list[Source], tmp_path: Path) -> None:
+def test_another_image_of_the_same_size_is_noticed(
+    images: list[ImageSource], tmp_path: Path
+) -> None:
     data = bytearray((tmp_path / "4.png").read_bytes())
     data[-20] ^= 1
     (tmp_path / "4.png").write_bytes(data)
@@ -97,10 +99,10 @@ def test_another_image_of_the_same_size_is_noticed(images: list[Source], tmp_pat
         load_pixels(images[4], tmp_path, (8,), exif_rotation=False)
 
 
-def test_no_more_images_wait_than_allowed(images: list[Source], tmp_path: Path) -> None:
+def test_no_more_images_wait_than_allowed(images: list[ImageSource], tmp_path: Path) -> None:
     taken = 0
 
-    def work() -> Iterator[tuple[Source, tuple[int, ...]]]:
+    def work() -> Iterator[tuple[ImageSource, tuple[int, ...]]]:
         nonlocal taken
         for source in images:
             taken += 1
@@ -112,7 +114,7 @@ def test_no_more_images_wait_than_allowed(images: list[Source], tmp_path: Path) 
         assert taken == min(COUNT, given + 3)
 
 
-def test_a_reader_that_stops_leaves_no_threads(images: list[Source], tmp_path: Path) -> None:
+def test_a_reader_that_stops_leaves_no_threads(images: list[ImageSource], tmp_path: Path) -> None:
     work = ((source, (8,)) for source in images)
     results = prefetch(work, tmp_path, exif_rotation=False, workers=3, ahead=5)
     next(results)

@@ -16,8 +16,8 @@ from fade.errors import DataError
 from fade.types import Trial
 from pipeline.artefacts.maps import create_maps
 from pipeline.evaluation.blocks import (
-    Block,
     Component,
+    EvaluationBlock,
     Fusion,
     Outcome,
     TestImage,
@@ -29,7 +29,7 @@ TRIAL = Trial(1, 0)
 
 
 @pytest.fixture
-def block(tmp_path: Path) -> Block:
+def block(tmp_path: Path) -> EvaluationBlock:
     """Three images of a 2x2 language map and a vision map: good, masked, and without a mask."""
     store = Store(tmp_path / "store")
     rng = np.random.default_rng(0)
@@ -59,14 +59,14 @@ def block(tmp_path: Path) -> Block:
         TestImage("b", "3.png", True, None, None, (8, 8)),
     )
     create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64, 1)
-    return Block(
+    return EvaluationBlock(
         store.root, tmp_path, tmp_path / "maps.zarr", 0, images, (Fusion(TRIAL, 0.25, 2.0),),
         "both", "both", False,
         parts["score"], parts["language"], (parts["vision"],),
     )  # fmt: skip
 
 
-def read(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read(block: EvaluationBlock) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     store = Store(block.store)
     assert block.language_score
     assert block.language_map
@@ -75,7 +75,7 @@ def read(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return score, language, vision
 
 
-def test_block(block: Block) -> None:
+def test_block(block: EvaluationBlock) -> None:
     outcome = evaluate_block(block)
     score, language, vision = read(block)
     expected = np.clip(0.5 * (score + 2 * vision.max(axis=(1, 2))), 0, 1)
@@ -85,7 +85,7 @@ def test_block(block: Block) -> None:
     np.testing.assert_array_equal(maps, (fused * 255).astype(np.uint8))
 
 
-def test_image_without_mask_has_a_score_but_no_pixels(block: Block) -> None:
+def test_image_without_mask_has_a_score_but_no_pixels(block: EvaluationBlock) -> None:
     outcome = evaluate_block(block)
     assert set(outcome.histograms) == {("a", TRIAL)}
     histogram = outcome.histograms["a", TRIAL]
@@ -94,7 +94,7 @@ def test_image_without_mask_has_a_score_but_no_pixels(block: Block) -> None:
     assert np.isfinite(outcome.scores).all()
 
 
-def test_blocks_sum_to_the_whole(block: Block) -> None:
+def test_blocks_sum_to_the_whole(block: EvaluationBlock) -> None:
     whole = evaluate_block(block)
     before = zarr.open_group(block.maps, mode="r")[TRIAL.label][:]
     parts = []
@@ -121,7 +121,7 @@ def test_blocks_sum_to_the_whole(block: Block) -> None:
     np.testing.assert_array_equal(zarr.open_group(block.maps, mode="r")[TRIAL.label][:], before)
 
 
-def test_one_side_without_a_mode(block: Block) -> None:
+def test_one_side_without_a_mode(block: EvaluationBlock) -> None:
     no_score = evaluate_block(replace(block, classification_mode="none", language_score=None))
     assert np.isnan(no_score.scores).all()
     assert no_score.histograms
@@ -130,13 +130,13 @@ def test_one_side_without_a_mode(block: Block) -> None:
     assert np.isfinite(no_map.scores).all()
 
 
-def test_mask_that_is_gone(block: Block) -> None:
+def test_mask_that_is_gone(block: EvaluationBlock) -> None:
     Path(str(block.root), "mask.png").unlink()
     with pytest.raises(DataError, match=r"^mask\.png cannot be read"):
         evaluate_block(block)
 
 
-def test_mask_that_changed(block: Block) -> None:
+def test_mask_that_changed(block: EvaluationBlock) -> None:
     Image.new("L", (8, 8), 255).save(Path(str(block.root), "mask.png"))
     with pytest.raises(
         DataError, match=r"^mask\.png changed while the pipeline ran: run `dvc repro`"
@@ -144,7 +144,7 @@ def test_mask_that_changed(block: Block) -> None:
         evaluate_block(block)
 
 
-def test_endless_multiplier_is_refused(block: Block) -> None:
+def test_endless_multiplier_is_refused(block: EvaluationBlock) -> None:
     with pytest.raises(DataError, match="check weights"):
         evaluate_block(replace(block, fusions=(Fusion(TRIAL, 0.5, 1e39),)))
 

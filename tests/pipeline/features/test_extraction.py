@@ -12,7 +12,7 @@ from benchmarks.pipeline import _params
 from cache.layout import SegmentTask, content_key
 from cache.store import Store
 from fade.types import Feature
-from pipeline.dataset.loader import Source
+from pipeline.dataset.loader import ImageSource
 from pipeline.features import extraction
 from pipeline.features.extraction import Extraction
 from pipeline.features.models import feature_space
@@ -31,7 +31,9 @@ def test_all_segments_are_written(
     for number, pixels in enumerate(noise(11, 64)):
         path = tmp_path / f"{number}.png"
         Image.fromarray(pixels).save(path)
-        sources[content_key(path.read_bytes())] = Source(content_key(path.read_bytes()), path.name)
+        sources[content_key(path.read_bytes())] = ImageSource(
+            content_key(path.read_bytes()), path.name
+        )
     features = {
         space.fingerprint: (feature, space)
         for feature in FEATURES

@@ -44,7 +44,7 @@ from pipeline.report.gallery import (
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.plots import mean_over_categories, write_plots
-from pipeline.report.tables import Cell, cell, runs, tables
+from pipeline.report.tables import ReportCell, cell, runs, tables
 
 NASTY = (
     "<script>alert(1)</script> \"quoted\" 'single' &amp; <img src=x onerror=alert(2)> {{ 7*7 }}\n"
@@ -446,7 +446,7 @@ def test_a_metric_undefined_for_some_seeds_says_for_which() -> None:
 
 def test_one_seed_has_no_spread() -> None:
     assert cell(0.5, 0.0, 1).spread == ""
-    assert cell(0.99949, 0.0, 2) == Cell("99.9", "0.0", "0.99949")
+    assert cell(0.99949, 0.0, 2) == ReportCell("99.9", "0.0", "0.99949")
 
 
 def test_means_come_from_the_summary_or_else_from_the_metrics() -> None:
