@@ -13,7 +13,7 @@ from cache.keys import Keys
 from cache.layout import fingerprint
 from fade.errors import StoreError
 
-SCHEMA = 2
+STORE_SCHEMA = 2
 """Version of the store's files."""
 ENTRY_BYTES = 64 << 20
 """Largest size of an index entry, in bytes: some 500,000 keys."""
@@ -27,10 +27,10 @@ def check_schema(text: bytes, root: Location) -> None:
         ValueError, AttributeError: it is no such file.
     """
     found = json.loads(text).get("schema")
-    if found != SCHEMA:
+    if found != STORE_SCHEMA:
         raise StoreError(
             f"the store at {root} has schema version {found}, this program reads "
-            f"{SCHEMA}: set features.store to another folder or install the matching version"
+            f"{STORE_SCHEMA}: set features.store to another folder or install the matching version"
         )
 
 
@@ -42,7 +42,7 @@ def encode_entry(segment: str, keys: Sequence[str], crcs: Sequence[int]) -> byte
         keys: of its rows.
         crcs: checksums of the rows, see :func:`cache.segment.checksum`.
     """
-    entry = {"schema": SCHEMA, "segment": segment, "keys": list(keys), "crc": list(crcs)}
+    entry = {"schema": STORE_SCHEMA, "segment": segment, "keys": list(keys), "crc": list(crcs)}
     return json.dumps({**entry, "digest": fingerprint(entry)}, separators=(",", ":")).encode()
 
 
@@ -54,7 +54,7 @@ def decode_entry(text: bytes) -> Entry:
     """
     entry = json.loads(text)
     digest = entry.pop("digest")
-    if entry["schema"] != SCHEMA or digest != fingerprint(entry):
+    if entry["schema"] != STORE_SCHEMA or digest != fingerprint(entry):
         raise ValueError("it is truncated, or of another schema version")
     keys, crcs = entry["keys"], entry["crc"]
     if not (

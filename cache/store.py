@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from cache.damage import DamagedSegmentError
-from cache.entries import ENTRY_BYTES, SCHEMA, check_schema, decode_entry, encode_entry
+from cache.entries import ENTRY_BYTES, STORE_SCHEMA, check_schema, decode_entry, encode_entry
 from cache.files import Location, reason
 from cache.index import Entry, Index, Preference
 from cache.layout import RowLocation, Space, neighbours, plan_reads
@@ -84,7 +84,7 @@ class Store:
         described = f"{self.folder(space)}/space.json"
         with self._writing():
             if not self.files.exists("store.json"):
-                self._write_json("store.json", {"schema": SCHEMA})
+                self._write_json("store.json", {"schema": STORE_SCHEMA})
             if not self.files.exists(described):
                 self._write_json(described, space.to_json(), indent=1)
 

@@ -17,7 +17,7 @@ from fade.errors import DataError, ParameterError
 LEVELS = 256
 """Levels of a uint8 map."""
 
-METRICS: tuple[str, ...] = (
+METRIC_NAMES: tuple[str, ...] = (
     "full_image_auroc",
     "full_image_aupr",
     "full_image_f1_max",

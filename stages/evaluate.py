@@ -28,7 +28,7 @@ from pipeline.artefacts.maps import create_maps
 from pipeline.artefacts.pixel_histograms import pixel_table
 from pipeline.artefacts.provenance import made_with
 from pipeline.artefacts.tables import (
-    SCHEMA,
+    TABLE_SCHEMA,
     manifest_aspect,
     read_json,
     read_table,
@@ -83,7 +83,7 @@ def run(params: Params) -> None:
         len(tests),
         planner.grid() if planner else (1, 1),
         BLOCK_IMAGES,
-        SCHEMA,
+        TABLE_SCHEMA,
     )
     measured = evaluate_tests(planner, tests, trials, params)
     histograms = measured.histograms

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import zarr
 
-from fade.metrics import METRICS
+from fade.metrics import METRIC_NAMES
 from tests.projects import GOLDEN, golden_params, run_stages
 
 RUNS = sorted(path.name for path in (GOLDEN / "runs").iterdir())
@@ -43,7 +43,7 @@ def test_run(run: str, store: Path, golden_checkpoint: Path, tmp_path: Path) -> 
     table = pd.read_csv(golden / "evaluation_results.csv").set_index("object_name")
     metrics = pd.read_csv(results / "metrics.csv").set_index("category")
     assert set(metrics.index) == set(table.index)
-    for metric in METRICS:
+    for metric in METRIC_NAMES:
         np.testing.assert_allclose(
             metrics[metric], table.loc[metrics.index, metric], atol=2e-3, rtol=0, err_msg=metric
         )

@@ -14,7 +14,7 @@ from docs.site.commands import commands
 from docs.site.docstrings import readable
 from docs.site.pages import ROOT, broken_links, headings, pages, relinked, sources
 from docs.site.parameters import UNITS, UNWATCHED, Leaf, leaves, questions
-from fade.metrics import METRICS
+from fade.metrics import METRIC_NAMES
 from pipeline.artefacts.catalogue import ARTEFACTS
 from pipeline.artefacts.pixel_histograms import COUNTS
 from pipeline.evaluation.thresholds import Threshold
@@ -154,7 +154,7 @@ def test_names_of_pages_in_code_and_errors_are_pages() -> None:
 
 def test_the_page_of_files_names_every_file_column_and_key(texts: dict[str, str]) -> None:
     page = texts["formats.md"]
-    names = [*METRICS, *COLUMNS, *COUNTS, *(one.name for one in fields(Threshold))]
+    names = [*METRIC_NAMES, *COLUMNS, *COUNTS, *(one.name for one in fields(Threshold))]
     assert not [name for name in names if f"`{name}`" not in page]
     for artefact in ARTEFACTS:
         assert f"| `{artefact.path.as_posix()}` | `{artefact.stage}` |" in page

@@ -3,7 +3,7 @@
 Only folder listings and tables are read here; no image is opened.
 """
 
-from fade.datasets.csv_table import CSV_COLUMNS, MANIFEST, read_csv
+from fade.datasets.csv_table import CSV_COLUMNS, CSV_MANIFEST, read_csv
 from fade.datasets.detect import detect_format
 from fade.datasets.folder import read_folder
 from fade.datasets.labels import ANOMALY, DEFECT_LABELS, GOOD_LABELS, meaning
@@ -24,10 +24,10 @@ from fade.datasets.visa import VISA_COLUMNS, VISA_LABELS, VISA_TABLE, read_visa
 __all__ = [
     "ANOMALY",
     "CSV_COLUMNS",
+    "CSV_MANIFEST",
     "DEFECT_LABELS",
     "GOOD_LABELS",
     "IMAGE_SUFFIXES",
-    "MANIFEST",
     "UNREAD_SUFFIXES",
     "VISA_COLUMNS",
     "VISA_LABELS",

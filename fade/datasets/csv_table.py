@@ -11,7 +11,7 @@ from fade.datasets.tables import TableRecords, check_width, table_record, table_
 from fade.errors import DataError
 from fade.types import GOOD, DataPath, ImageRecord
 
-MANIFEST = "manifest.csv"
+CSV_MANIFEST = "manifest.csv"
 
 CSV_COLUMNS = ("image", "category", "split", "label", "mask")
 
@@ -33,10 +33,10 @@ def iterate_csv(
     root: DataPath, categories: Sequence[str] | None, note: Note = ignore
 ) -> Iterator[ImageRecord]:
     """Yield what :func:`read_csv` returns; ``note`` is told of images that are left out."""
-    table = root / MANIFEST if root.is_dir() else root
+    table = root / CSV_MANIFEST if root.is_dir() else root
     if not table.is_file():
         raise DataError(
-            f"{table} does not exist; format csv needs a CSV file, or a folder with {MANIFEST}"
+            f"{table} does not exist; format csv needs a CSV file, or a folder with {CSV_MANIFEST}"
         )
     rows = table_rows(table)
     _, header = next(rows, (1, []))

@@ -1,6 +1,6 @@
 """Which format the files of a folder have."""
 
-from fade.datasets.csv_table import MANIFEST
+from fade.datasets.csv_table import CSV_MANIFEST
 from fade.datasets.ksdd2 import MASK_ENDING
 from fade.datasets.labels import meaning
 from fade.datasets.listing import list_files, list_folder
@@ -20,7 +20,7 @@ def detect_format(path: DataPath) -> DatasetFormat | None:
         return "csv" if path.name.lower().endswith(".csv") else None
     if not path.is_dir():
         return None
-    if (path / MANIFEST).is_file():
+    if (path / CSV_MANIFEST).is_file():
         return "csv"
     tables: tuple[tuple[DatasetFormat, str], ...] = (
         ("visa", VISA_TABLES["visa"]),

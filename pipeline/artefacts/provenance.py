@@ -13,7 +13,7 @@ from typing import Any
 
 from fade import __version__
 
-PACKAGES = (
+NUMERIC_PACKAGES = (
     "torch", "open_clip_torch", "faiss-cpu", "faiss-gpu", "numpy", "pillow", "scikit-learn",
     "opencv-python-headless", "zarr", "dask",
 )  # fmt: skip
@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-    for package in PACKAGES:
+    for package in NUMERIC_PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA = 1
+TABLE_SCHEMA = 1
 GROUP_ROWS = 1 << 14
 """Rows of a long table that are in memory at once while it is written or read in parts."""
 _KEY = b"fade"
@@ -32,7 +32,7 @@ def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    remarks = json.dumps({"schema": SCHEMA, **extra}, sort_keys=True).encode()
+    remarks = json.dumps({"schema": TABLE_SCHEMA, **extra}, sort_keys=True).encode()
     with whole(path) as part:
         pq.write_table(
             table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}),
@@ -87,7 +87,7 @@ def table_writer(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    remarks = json.dumps({"schema": SCHEMA, **extra}, sort_keys=True).encode()
+    remarks = json.dumps({"schema": TABLE_SCHEMA, **extra}, sort_keys=True).encode()
     with (
         whole(path) as part,
         pq.ParquetWriter(
@@ -183,7 +183,9 @@ def read_remarks(path: Path) -> dict[str, Any]:
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON object together with the schema version."""
-    text = json.dumps({"schema": SCHEMA, **content}, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        {"schema": TABLE_SCHEMA, **content}, indent=1, ensure_ascii=False, allow_nan=False
+    )
     write_whole(path, text + "\n")
 
 
@@ -212,7 +214,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     if "category" in frame:
         frame = frame.assign(category=[marked(str(name)) for name in frame["category"]])
     with whole(path) as part:
-        frame.assign(schema=SCHEMA).to_csv(part, index=False, lineterminator="\n")
+        frame.assign(schema=TABLE_SCHEMA).to_csv(part, index=False, lineterminator="\n")
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -252,8 +254,8 @@ def check_schema(remarks: Mapping[str, Any], path: Path) -> None:
     Raises:
         StoreError: naming both versions.
     """
-    if remarks.get("schema") != SCHEMA:
+    if remarks.get("schema") != TABLE_SCHEMA:
         raise StoreError(
-            f"{path} has schema version {remarks.get('schema')}, this program reads {SCHEMA}: "
+            f"{path} has schema version {remarks.get('schema')}, this program reads {TABLE_SCHEMA}: "
             "run `dvc repro` with this version, or install the one that wrote it"
         )

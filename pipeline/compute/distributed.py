@@ -15,7 +15,7 @@ from fade.errors import FadeError, ModelError, ParameterError
 from pipeline.compute.jobs import Job, R
 from pipeline.compute.launch import CANCELLED, first_line, log, open_session, task_name
 from pipeline.config.cluster import ClusterParams
-from pipeline.config.originals import PACKAGES, ROOT
+from pipeline.config.originals import OWN_PACKAGES, ROOT
 
 QUEUED = 2
 """Tasks that are handed out for each thread of the workers: one that runs, one that waits."""
@@ -27,7 +27,7 @@ SECONDS_BETWEEN_LINES = 60.0
 def code_digest() -> str:
     """Hash of this project's installed code, by which a worker with other code is found out."""
     digest = hashlib.blake2b(digest_size=20)
-    for package in PACKAGES:
+    for package in OWN_PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode())
             digest.update(path.read_bytes())

@@ -8,7 +8,7 @@ from typing import Literal
 _HERE = Path(__file__).parent
 ROOT = _HERE.parents[1]
 """The folder that holds the packages: a clone, or an environment's site-packages."""
-PACKAGES = ("cache", "fade", "pipeline", "stages")
+OWN_PACKAGES = ("cache", "fade", "pipeline", "stages")
 """The packages of this project, in :data:`ROOT`."""
 
 Original = Literal["dvc.yaml", "params.yaml"]

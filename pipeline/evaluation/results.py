@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.metrics import METRICS, PixelHistogram, image_metrics, pixel_metrics
+from fade.metrics import METRIC_NAMES, PixelHistogram, image_metrics, pixel_metrics
 from fade.types import Trial
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MEAN = "mean"
 """Category of the rows that hold means over categories."""
-IMAGE_METRICS, PIXEL_METRICS = METRICS[:3], METRICS[3:]
+IMAGE_METRICS, PIXEL_METRICS = METRIC_NAMES[:3], METRIC_NAMES[3:]
 
 UndefinedMetric = dict[str, Any]
 """Category, shots, seed and name of a metric that is undefined, and the reason."""
@@ -73,14 +73,14 @@ def metrics_table(
                     "category": category, "shots": trial.shots, "seed": trial.seed,
                     "metric": metric, "reason": undefined[metric],
                 }
-                for metric in METRICS if metric in undefined
+                for metric in METRIC_NAMES if metric in undefined
             ]  # fmt: skip
         mean: dict[str, Any] = {"category": MEAN, "shots": trial.shots, "seed": trial.seed}
-        for metric in METRICS:
+        for metric in METRIC_NAMES:
             known = [row[metric] for row in of_trial if np.isfinite(row[metric])]
             mean[metric] = float(np.mean(known)) if known else float("nan")
         rows += [*of_trial, mean]
-    return pd.DataFrame(rows, columns=["category", "shots", "seed", *METRICS]), reasons
+    return pd.DataFrame(rows, columns=["category", "shots", "seed", *METRIC_NAMES]), reasons
 
 
 def score_rows(scores: pd.DataFrame) -> dict[tuple[str, Trial], NDArray[np.intp]]:
@@ -115,10 +115,10 @@ def _undefined(metrics: Sequence[str], reason: str) -> tuple[dict[str, float], d
 
 def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Mean and (population) standard deviation over seeds, by category and shots."""
-    groups = metrics.groupby(["category", "shots"], sort=False)[list(METRICS)]
+    groups = metrics.groupby(["category", "shots"], sort=False)[list(METRIC_NAMES)]
     mean, std = groups.mean(), groups.std(ddof=0)
     columns = {}
-    for metric in METRICS:
+    for metric in METRIC_NAMES:
         columns[f"{metric}_mean"] = mean[metric]
         columns[f"{metric}_std"] = std[metric]
     import pandas as pd
@@ -130,7 +130,7 @@ def mean_metrics(summary: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The means over categories and seeds by shots, for ``dvc metrics``; undefined ones left out."""
     means: dict[str, dict[str, float]] = {}
     for row in summary[summary["category"] == MEAN].to_dict("records"):
-        values = {metric: float(row[f"{metric}_mean"]) for metric in METRICS}
+        values = {metric: float(row[f"{metric}_mean"]) for metric in METRIC_NAMES}
         means[f"shots{row['shots']}"] = {m: v for m, v in values.items() if np.isfinite(v)}
     return means
 
@@ -139,9 +139,9 @@ def mean_counts(metrics: pd.DataFrame) -> dict[str, int]:
     """Over how many categories the mean of each metric runs, in the trial where they are fewest."""
     rows = metrics[metrics["category"] != MEAN]
     if rows.empty:
-        return dict.fromkeys(METRICS, 0)
-    counts = rows.groupby(["shots", "seed"])[list(METRICS)].count().min()
-    return {metric: int(counts[metric]) for metric in METRICS}
+        return dict.fromkeys(METRIC_NAMES, 0)
+    counts = rows.groupby(["shots", "seed"])[list(METRIC_NAMES)].count().min()
+    return {metric: int(counts[metric]) for metric in METRIC_NAMES}
 
 
 def evaluation_remarks(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from fade.encoder import Encoder
 
-SCHEMA = 1
+BUNDLE_SCHEMA = 1
 KIND = "fade-bundle"
 WEIGHTS = "weights.safetensors"
 REMEDY = "write it again with `fade bundle`"
@@ -99,9 +99,9 @@ class Bundle(Material):
         content = self._json("bundle.json")
         if content.get("kind") != KIND:
             raise StoreError(f"{path} is no bundle: write one with `fade bundle`")
-        if content.get("schema") != SCHEMA:
+        if content.get("schema") != BUNDLE_SCHEMA:
             raise StoreError(
-                f"{path} has schema version {content.get('schema')}, this program reads {SCHEMA}: "
+                f"{path} has schema version {content.get('schema')}, this program reads {BUNDLE_SCHEMA}: "
                 "write it again with this version, or install the one that wrote it"
             )
         with self._reading():

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fade.files import write_whole
-from pipeline.config.originals import PACKAGES, ROOT
+from pipeline.config.originals import OWN_PACKAGES, ROOT
 
 CODE_FILE = Path("code.json")
 _DEMO_MODEL = ("pipeline/demo/fade-demo.json", "pipeline/demo/fade-demo.safetensors")
@@ -41,7 +41,7 @@ OTHERS: Mapping[str, str] = MappingProxyType({"images": "pipeline.demo.__main__"
 def modules(root: Path = ROOT) -> dict[str, Path]:
     """All modules of the packages by name; a package stands for its ``__init__``."""
     found = {}
-    for package in PACKAGES:
+    for package in OWN_PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path

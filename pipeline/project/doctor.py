@@ -24,7 +24,7 @@ from pipeline.project.overrides import stands_in
 if TYPE_CHECKING:
     from fade.types import Feature
 
-PACKAGES = (
+CHECKED_PACKAGES = (
     "torch", "torchvision", "open_clip_torch", "numpy", "pillow", "opencv-python-headless",
     "zarr", "google-crc32c", "dask", "pandas", "pyarrow", "scikit-learn", "pydantic", "dvc", "typer",
 )  # fmt: skip
@@ -83,7 +83,7 @@ def exit_code(findings: list[Finding]) -> int:
 
 def _packages() -> Iterator[Finding]:
     found, missing = [f"python {platform.python_version()}"], []
-    for name in PACKAGES:
+    for name in CHECKED_PACKAGES:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

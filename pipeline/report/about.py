@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cache.layout import Space
 from fade.encoder import SEEDED
 from fade.errors import summarise
-from fade.metrics import METRICS as METRIC_NAMES
+from fade.metrics import METRIC_NAMES
 from pipeline.artefacts.catalogue import (
     MANIFEST,
     TEST,

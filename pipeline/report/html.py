@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import StoreError
-from fade.metrics import METRICS
+from fade.metrics import METRIC_NAMES
 from pipeline.report.gallery import (
     colours,
     data_uri,
@@ -95,7 +95,7 @@ def render(report: ReportInput) -> str:
         provenance=list(report.provenance.items()),
         warnings=list(report.warnings),
         groups=_GROUPS,
-        headings=[_HEADINGS[name] for name in METRICS],
+        headings=[_HEADINGS[name] for name in METRIC_NAMES],
         tables=tables(report),
         runs=runs(report),
         trial=trial,
@@ -141,9 +141,9 @@ def _readable(value: Any) -> str:
 
 
 def _check_tables(report: ReportInput) -> None:
-    both = [f"{name}_{kind}" for name in METRICS for kind in ("mean", "std")]
+    both = [f"{name}_{kind}" for name in METRIC_NAMES for kind in ("mean", "std")]
     for name, frame, columns in (
-        ("metrics", report.metrics, ["category", "shots", "seed", *METRICS]),
+        ("metrics", report.metrics, ["category", "shots", "seed", *METRIC_NAMES]),
         ("summary", report.summary, ["category", "shots", *both]),
         ("scores", report.scores, list(_SCORE_COLUMNS)),
     ):

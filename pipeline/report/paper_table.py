@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import ParameterError, StoreError, plain
-from fade.metrics import METRICS
+from fade.metrics import METRIC_NAMES
 from pipeline.artefacts.catalogue import SUMMARY
 from pipeline.artefacts.tables import read_csv
 from pipeline.report.plots import LABELS, MEAN, UNDEFINED
@@ -76,7 +76,7 @@ def _check_cells(summary: pd.DataFrame, path: Path) -> None:
     """Refuse cells that hold something else than their column (StoreError); metrics may be empty."""
     import pandas as pd
 
-    metrics = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")]
+    metrics = [f"{metric}_{part}" for metric in METRIC_NAMES for part in ("mean", "std")]
     for name in summary.columns.intersection(["category", "shots", *metrics]):
         column = summary[name]
         # by their texts, as True is no number here
@@ -101,9 +101,9 @@ def _check_cells(summary: pd.DataFrame, path: Path) -> None:
 def check_metrics(summary: pd.DataFrame, metrics: Sequence[str]) -> None:
     """Refuse unknown metrics (ParameterError) and a summary without their columns (StoreError)."""
     for metric in metrics:
-        if metric not in METRICS:
-            close = get_close_matches(metric, METRICS, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(METRICS)}"
+        if metric not in METRIC_NAMES:
+            close = get_close_matches(metric, METRIC_NAMES, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(METRIC_NAMES)}"
             raise ParameterError(f"there is no metric {metric!r} ({hint})")
         for column in ("category", "shots", f"{metric}_mean", f"{metric}_std"):
             if column not in summary:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fade.files import whole
 from fade.metrics import (
-    METRICS,
+    METRIC_NAMES,
     Curve,
 )
 from pipeline.report.drawing import COLOURS, new_figure, own_style, unit_square, write_in_middle
@@ -54,7 +54,7 @@ def mean_over_categories(summary: pd.DataFrame, metrics: pd.DataFrame) -> pd.Dat
     rows = summary[summary["category"].astype(str) == MEAN]
     if rows.empty:
         means = metrics[metrics["category"].astype(str) == MEAN]
-        grouped = means.groupby("shots")[list(METRICS)]
+        grouped = means.groupby("shots")[list(METRIC_NAMES)]
         rows = grouped.mean().add_suffix("_mean").join(grouped.std().add_suffix("_std"))
         rows = rows.reset_index()
     return rows.sort_values("shots", kind="stable").reset_index(drop=True)
@@ -136,7 +136,7 @@ def _by_shots(means: pd.DataFrame) -> Figure:
     shots = [int(k) for k in means["shots"]]
     figure = new_figure(9.6, 4.2)
     for axes, level in zip(figure.subplots(1, 2, sharey=True), ("image", "pixel"), strict=True):
-        names = [name for name in METRICS if f"_{level}_" in name]
+        names = [name for name in METRIC_NAMES if f"_{level}_" in name]
         for i, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
             at = np.arange(len(shots)) + (i - (len(names) - 1) / 2) * 0.06
             axes.errorbar(
@@ -164,7 +164,7 @@ def _by_category(summary: pd.DataFrame) -> Figure:
     shots = int(summary["shots"].max())
     rows = summary[summary["shots"] == shots]
     categories = [_tick(name) for name in rows["category"].astype(str)]
-    values = 100 * rows[[f"{name}_mean" for name in METRICS]].to_numpy(dtype=np.float64)
+    values = 100 * rows[[f"{name}_mean" for name in METRIC_NAMES]].to_numpy(dtype=np.float64)
     figure = new_figure(9.6, 1.7 + 0.32 * len(categories))
     axes = figure.subplots()
     axes.grid(False)
@@ -173,7 +173,8 @@ def _by_category(summary: pd.DataFrame) -> Figure:
     # the scale goes on beyond 100, so that dark ink can be read on the deepest colour in use
     axes.imshow(values, cmap="GnBu", vmin=20, vmax=170, aspect="auto")
     axes.set_xticks(
-        range(len(METRICS)), [LABELS[n].replace(" ", "\n", 1).replace(", ", ",\n") for n in METRICS]
+        range(len(METRIC_NAMES)),
+        [LABELS[n].replace(" ", "\n", 1).replace(", ", ",\n") for n in METRIC_NAMES],
     )
     axes.set_yticks(range(len(categories)), categories)
     for (row, column), value in np.ndenumerate(values):

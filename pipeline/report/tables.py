@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fade.metrics import METRICS
+from fade.metrics import METRIC_NAMES
 from pipeline.report.input import ReportInput
 from pipeline.report.plots import MEAN, UNDEFINED, mean_over_categories
 
@@ -80,20 +80,20 @@ def _table(report: ReportInput, shots: int, means: pd.DataFrame) -> Table:
     def row(category: str, values: Mapping[Any, Any], notes: list[str]) -> Row:
         cells = [
             cell(values[f"{name}_mean"], values[f"{name}_std"], len(seeds), text)
-            for name, text in zip(METRICS, notes, strict=True)
+            for name, text in zip(METRIC_NAMES, notes, strict=True)
         ]
         return Row(category, tuple(cells))
 
     rows = []
     for values in summary.to_dict("records"):
         category = str(values["category"])
-        rows.append(row(category, values, [note(category, name) for name in METRICS]))
-    defined = [sum(r.cells[i].value != "" for r in rows) for i in range(len(METRICS))]
+        rows.append(row(category, values, [note(category, name) for name in METRIC_NAMES]))
+    defined = [sum(r.cells[i].value != "" for r in rows) for i in range(len(METRIC_NAMES))]
     notes = [
         f"mean over {n} of {len(rows)} categories" if 0 < n < len(rows) else note(MEAN, name)
-        for n, name in zip(defined, METRICS, strict=True)
+        for n, name in zip(defined, METRIC_NAMES, strict=True)
     ]
-    blank = {f"{name}_{kind}": math.nan for name in METRICS for kind in ("mean", "std")}
+    blank = {f"{name}_{kind}": math.nan for name in METRIC_NAMES for kind in ("mean", "std")}
     return Table(
         shots, seeds, tuple(rows), row(MEAN, next(iter(means.to_dict("records")), blank), notes)
     )
@@ -106,7 +106,7 @@ def runs(report: ReportInput) -> tuple[Run, ...]:
         category, shots, seed = str(row["category"]), int(row["shots"]), int(row["seed"])
         cells = tuple(
             cell(row[name], math.nan, 1, report.reasons.get((category, shots, seed, name), ""))
-            for name in METRICS
+            for name in METRIC_NAMES
         )
         found.append(Run(category, shots, seed, cells))
     return tuple(found)

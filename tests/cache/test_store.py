@@ -681,7 +681,7 @@ def test_the_store_is_plain_files(tmp_path: Path) -> None:
         "space.json", f"index/{segment}.json", f"segments/{segment}/zarr.json",
         f"segments/{segment}/c/0/0",
     }  # fmt: skip
-    assert json.loads((tmp_path / "store.json").read_text())["schema"] == cache.store.SCHEMA
+    assert json.loads((tmp_path / "store.json").read_text())["schema"] == cache.store.STORE_SCHEMA
 
 
 @pytest.mark.parametrize("kind", ["index", "segments"])

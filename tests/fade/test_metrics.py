@@ -17,7 +17,7 @@ from PIL import Image
 from fade.errors import DataError, ParameterError
 from fade.metrics import (
     LEVELS,
-    METRICS,
+    METRIC_NAMES,
     PixelHistogram,
     Regions,
     image_metrics,
@@ -112,7 +112,7 @@ def test_image_metrics_equal_sklearn(seed: int, images: int) -> None:
     values, reasons = image_metrics(scores, truth)
     reference = reference_curves(scores, truth)
     assert reasons == {}
-    assert tuple(values) == METRICS[:3]
+    assert tuple(values) == METRIC_NAMES[:3]
     for name, value in values.items():
         assert value == pytest.approx(reference[name.removeprefix("full_image_")], abs=1e-12)
 
@@ -146,8 +146,8 @@ def test_only_anomalous_images() -> None:
 )
 def test_no_anomalous_images(images: int, reason: str) -> None:
     values, reasons = image_metrics(np.arange(float(images)), np.zeros(images, bool))
-    assert reasons == dict.fromkeys(METRICS[:3], reason)
-    assert tuple(values) == METRICS[:3]
+    assert reasons == dict.fromkeys(METRIC_NAMES[:3], reason)
+    assert tuple(values) == METRIC_NAMES[:3]
     assert np.isnan(list(values.values())).all()
 
 
@@ -180,7 +180,7 @@ def test_pixel_metrics_equal_sklearn_and_loops(seed: int, limit: float) -> None:
     samples = random_samples(seed)
     values, reasons = pixel_metrics(histogram_of(samples), limit)
     assert reasons == {}
-    assert tuple(values) == METRICS[3:]
+    assert tuple(values) == METRIC_NAMES[3:]
     for prefix, chosen in (
         ("full_pixel", samples),
         ("anomaly_pixel", [s for s in samples if s[1].any()]),
@@ -273,8 +273,8 @@ ZEROS = np.zeros((4, 4), np.uint8)
 @pytest.mark.parametrize(
     ("masks", "reasons"),
     [
-        ([], dict.fromkeys(METRICS[3:], "no test image with a known mask")),
-        ([False], dict.fromkeys(METRICS[3:], "no defect pixel")),
+        ([], dict.fromkeys(METRIC_NAMES[3:], "no test image with a known mask")),
+        ([False], dict.fromkeys(METRIC_NAMES[3:], "no defect pixel")),
         (
             [True],
             {
@@ -292,7 +292,7 @@ ZEROS = np.zeros((4, 4), np.uint8)
 def test_undefined_pixel_metrics_say_why(masks: list[bool], reasons: dict[str, str]) -> None:
     values, said = pixel_metrics(histogram_of([(ZEROS, np.full((4, 4), m)) for m in masks]))
     assert said == reasons
-    assert tuple(values) == METRICS[3:]
+    assert tuple(values) == METRIC_NAMES[3:]
     assert {name for name, value in values.items() if np.isnan(value)} == set(reasons)
 
 
@@ -376,13 +376,13 @@ def test_official_metrics(run: str) -> None:
             regions = regions_at(mask_path(run, str(names[i])) if anomalous else None)
             histogram += PixelHistogram.of_image(levels, regions)
         results[category] = image_metrics(scores, is_anomaly)[0] | pixel_metrics(histogram)[0]
-        assert tuple(results[category]) == METRICS
+        assert tuple(results[category]) == METRIC_NAMES
     results["mean"] = {
-        name: float(np.mean([values[name] for values in results.values()])) for name in METRICS
+        name: float(np.mean([values[name] for values in results.values()])) for name in METRIC_NAMES
     }
     for category, values in results.items():
-        for name in METRICS:
-            tolerance = 1e-12 if name in METRICS[:3] else GOLDEN_TOLERANCE[category]
+        for name in METRIC_NAMES:
+            tolerance = 1e-12 if name in METRIC_NAMES[:3] else GOLDEN_TOLERANCE[category]
             expected = float(official[category][name])
             assert values[name] == pytest.approx(expected, rel=0, abs=tolerance), (category, name)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fade.metrics import METRICS
+from fade.metrics import METRIC_NAMES
 from pipeline.artefacts.catalogue import SUMMARY
 from pipeline.artefacts.tables import write_csv
 
@@ -19,12 +19,16 @@ def summary(values: Values) -> pd.DataFrame:
     rows = [
         {
             "category": category, "shots": shots,
-            **{f"{m}_{part}": value for m in METRICS for part, value in zip(
+            **{f"{m}_{part}": value for m in METRIC_NAMES for part, value in zip(
                 ("mean", "std"), both, strict=True)},
         }
         for (category, shots), both in values.items()
     ]  # fmt: skip
-    columns = ["category", "shots", *(f"{m}_{part}" for m in METRICS for part in ("mean", "std"))]
+    columns = [
+        "category",
+        "shots",
+        *(f"{m}_{part}" for m in METRIC_NAMES for part in ("mean", "std")),
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import zarr
 
-from fade.metrics import METRICS
+from fade.metrics import METRIC_NAMES
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 Params = dict[str, Any]
-IMAGE, PIXEL = list(METRICS[:3]), list(METRICS[3:])
+IMAGE, PIXEL = list(METRIC_NAMES[:3]), list(METRIC_NAMES[3:])
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +125,8 @@ def test_order_of_categories(base: Params, plain: Results, run: Run, tmp_path: P
     assert turned.metrics["category"].tolist() == ["plate", "weave", "mean"]
     for category in ("weave", "plate", "mean"):
         np.testing.assert_allclose(
-            turned.row(category)[list(METRICS)].astype(float),
-            plain.row(category)[list(METRICS)].astype(float), atol=1e-6, rtol=0,
+            turned.row(category)[list(METRIC_NAMES)].astype(float),
+            plain.row(category)[list(METRIC_NAMES)].astype(float), atol=1e-6, rtol=0,
         )  # fmt: skip
     merged = turned.scores.merge(plain.scores, on="path")
     np.testing.assert_allclose(merged["score_x"], merged["score_y"], atol=1e-6, rtol=0)
@@ -178,7 +178,7 @@ def test_only_good_test_images(base: Params, plain: Results, images: Path, run: 
     for defect in ("hole", "scratch"):
         shutil.rmtree(images / "plate" / "test" / defect)
     found = run("good", on(base, images))
-    assert found.row("plate")[list(METRICS)].isna().all()
+    assert found.row("plate")[list(METRIC_NAMES)].isna().all()
     assert found.row("mean")["full_image_auroc"] == plain.row("weave")["full_image_auroc"]
 
 
@@ -187,7 +187,7 @@ def test_no_test_images(base: Params, images: Path, run: Run) -> None:
         shutil.rmtree(images / category / "test")
     found = run("none", on(base, images))
     assert found.metrics.empty
-    assert set(METRICS) < set(found.metrics.columns)
+    assert set(METRIC_NAMES) < set(found.metrics.columns)
     assert found.scores.empty
     assert not found.maps
     assert json.loads((found.folder / "metrics.json").read_text()).keys() <= {"schema"}
@@ -248,5 +248,5 @@ def test_float16_store_is_close(base: Params, plain: Results, run: Run) -> None:
         assert levels.max() <= 1
         assert (levels > 0).mean() < 0.01
     np.testing.assert_allclose(
-        found.metrics[list(METRICS)], plain.metrics[list(METRICS)], atol=1e-3, rtol=0
+        found.metrics[list(METRIC_NAMES)], plain.metrics[list(METRIC_NAMES)], atol=1e-3, rtol=0
     )

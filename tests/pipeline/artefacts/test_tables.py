@@ -107,7 +107,7 @@ def test_other_versions_are_refused(
 ) -> None:
     path = tmp_path / f"t.{kind}"
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "SCHEMA", version)
+        patch.setattr(tables, "TABLE_SCHEMA", version)
         WRITERS[kind](path)
     with pytest.raises(StoreError, match=rf"schema version {version}, this program reads 1"):
         READERS[kind](path)

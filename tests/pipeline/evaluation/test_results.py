@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fade.metrics import METRICS, PixelHistogram, label_regions
+from fade.metrics import METRIC_NAMES, PixelHistogram, label_regions
 from fade.types import Trial
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
@@ -60,7 +60,7 @@ def table() -> tuple[pd.DataFrame, list[dict[str, object]]]:
 
 def test_rows_and_order(table: tuple[pd.DataFrame, list[dict[str, object]]]) -> None:
     metrics, _ = table
-    assert metrics.columns.tolist() == ["category", "shots", "seed", *METRICS]
+    assert metrics.columns.tolist() == ["category", "shots", "seed", *METRIC_NAMES]
     assert metrics["category"].tolist() == ["a", "b", "c", "d", MEAN] * 2
     assert metrics["seed"].tolist() == [0] * 5 + [1] * 5
 
@@ -90,7 +90,7 @@ def test_every_undefined_value_has_its_reason(
     empty = {
         (row["category"], row["seed"], metric)
         for row in metrics.to_dict("records")
-        for metric in METRICS
+        for metric in METRIC_NAMES
         if row["category"] != MEAN and math.isnan(row[metric])
     }
     assert told == empty
@@ -124,7 +124,10 @@ def test_json_has_no_nan(table: tuple[pd.DataFrame, list[dict[str, object]]]) ->
 
 def test_mode_none_is_a_reason() -> None:
     found = scores({("a", 0): PERFECT})
-    for leaf, chosen in (("classification_mode", METRICS[:3]), ("segmentation_mode", METRICS[3:])):
+    for leaf, chosen in (
+        ("classification_mode", METRIC_NAMES[:3]),
+        ("segmentation_mode", METRIC_NAMES[3:]),
+    ):
         metrics, reasons = metrics_table(
             found, {}, ["a"], TRIALS[:1], params(**{f"fusion__{leaf}": "none"})
         )
@@ -136,7 +139,7 @@ def test_nothing_at_all() -> None:
     metrics, reasons = metrics_table(scores({}), {}, [], TRIALS, params())
     empty = metrics.iloc[:0]
     assert not reasons
-    assert metrics[list(METRICS)].isna().all(axis=None)
+    assert metrics[list(METRIC_NAMES)].isna().all(axis=None)
     assert summary_table(empty).empty
     assert mean_metrics(summary_table(empty)) == {}
-    assert mean_counts(empty) == dict.fromkeys(METRICS, 0)
+    assert mean_counts(empty) == dict.fromkeys(METRIC_NAMES, 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.project.code import OTHERS, PACKAGES, closure, code_hashes, modules
+from pipeline.project.code import OTHERS, OWN_PACKAGES, closure, code_hashes, modules
 from tests.projects import ROOT, STAGES
 
 
@@ -15,7 +15,7 @@ from tests.projects import ROOT, STAGES
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages."""
     root = tmp_path_factory.mktemp("code")
-    for package in PACKAGES:
+    for package in OWN_PACKAGES:
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("*.pyc"))
     return root
 

@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.artefacts.catalogue import ARTEFACTS, RECORDS
 from pipeline.config.load import load_params
-from pipeline.project.code import PACKAGES
+from pipeline.project.code import OWN_PACKAGES
 from tests.imports import ROOT, modules
 from tests.projects import STAGES
 
@@ -69,7 +69,7 @@ def test_a_stage_depends_on_its_entry_of_the_code(stage: str) -> None:
 
 
 def test_the_code_stage_watches_all_packages() -> None:
-    assert set(DVC["stages"]["code"]["deps"]) == set(PACKAGES)
+    assert set(DVC["stages"]["code"]["deps"]) == set(OWN_PACKAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fade.errors import DataError, ParameterError, StoreError
-from fade.metrics import METRICS, PixelHistogram, label_regions
+from fade.metrics import METRIC_NAMES, PixelHistogram, label_regions
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import choose_trial
@@ -78,7 +78,7 @@ def make_pixels() -> PixelHistogram:
 
 
 def make_summary(metrics: pd.DataFrame) -> pd.DataFrame:
-    grouped = metrics.groupby(["category", "shots"], sort=False)[list(METRICS)]
+    grouped = metrics.groupby(["category", "shots"], sort=False)[list(METRIC_NAMES)]
     return grouped.mean().add_suffix("_mean").join(grouped.std().add_suffix("_std")).reset_index()
 
 
@@ -100,7 +100,7 @@ def make_report(
         values = {first: 0.5 + 0.1 * k + 0.02 * s, second: 0.25}
         values["mean"] = (values[first] + values[second]) / 2
         rows += [
-            {"category": c, "shots": k, "seed": s} | dict.fromkeys(METRICS, v)
+            {"category": c, "shots": k, "seed": s} | dict.fromkeys(METRIC_NAMES, v)
             for c, v in values.items()
         ]
     metrics = pd.DataFrame(rows)
@@ -432,7 +432,7 @@ def test_numbers_are_percentages_with_spread_and_reasons() -> None:
     assert [row.label for row in one.rows] == ["nut", "bolt"]
     first = one.rows[0].cells[0]
     assert (first.text, first.spread, first.note) == ("61.0", "1.4", "")
-    at = METRICS.index("full_pixel_auroc")
+    at = METRIC_NAMES.index("full_pixel_auroc")
     undefined = one.rows[1].cells[at]
     assert (undefined.text, undefined.value, undefined.note) == ("\u2013", "", f"{REASON} plain")
     assert one.mean.cells[0].text == "43.0"
@@ -440,7 +440,7 @@ def test_numbers_are_percentages_with_spread_and_reasons() -> None:
 
 
 def test_a_metric_undefined_for_some_seeds_says_for_which() -> None:
-    report = make_report(reasons={("nut", 1, 1, METRICS[0]): "no good images"})
+    report = make_report(reasons={("nut", 1, 1, METRIC_NAMES[0]): "no good images"})
     assert tables(report)[0].rows[0].cells[0].note == "seed 1: no good images"
 
 
@@ -570,7 +570,7 @@ def test_every_run_is_listed_with_its_reasons() -> None:
     ]  # fmt: skip
     assert len(found) == 12
     assert found[3].cells[0].text == "62.0"
-    assert found[1].cells[METRICS.index("full_pixel_auroc")].note == f"{REASON} plain"
+    assert found[1].cells[METRIC_NAMES.index("full_pixel_auroc")].note == f"{REASON} plain"
 
 
 def test_pixels_become_plots_of_their_category_alone() -> None:

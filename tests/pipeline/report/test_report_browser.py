@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fade.metrics import METRICS
+from fade.metrics import METRIC_NAMES
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.report.html import OPEN_SECTIONS, render
@@ -59,12 +59,12 @@ def make_large() -> ReportInput:
             share = (n * 7 % len(CATEGORIES)) / len(CATEGORIES)
             rows.append(
                 {"category": name, "shots": trial.shots, "seed": trial.seed}
-                | dict.fromkeys(METRICS, share)
+                | dict.fromkeys(METRIC_NAMES, share)
             )
-        mean = float(np.mean([row[METRICS[0]] for row in rows[-len(CATEGORIES) :]]))
+        mean = float(np.mean([row[METRIC_NAMES[0]] for row in rows[-len(CATEGORIES) :]]))
         rows.append(
             {"category": "mean", "shots": trial.shots, "seed": trial.seed}
-            | dict.fromkeys(METRICS, mean)
+            | dict.fromkeys(METRIC_NAMES, mean)
         )
     metrics = pd.DataFrame(rows)
     levels = np.add.outer(np.arange(48), np.arange(72)).astype(np.uint8)
