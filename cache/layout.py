@@ -29,7 +29,12 @@ ROW_BYTES = 1 << 30
 
 
 def content_key(data: bytes) -> str:
-    """What an image is known by: the hash of its file's bytes, 40 hexadecimal digits."""
+    """What an image is known by: the hash of its file's bytes, 40 hexadecimal digits.
+
+    Examples:
+        >>> content_key(b"an image's bytes")
+        '2ef50458e014eccc00902132ad686f7fa39d1546'
+    """
     return hashlib.blake2b(data, digest_size=20).hexdigest()
 
 
@@ -38,6 +43,10 @@ def fingerprint(content: Any) -> str:
 
     Returns:
         40 hexadecimal digits.
+
+    Examples:
+        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+        True
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
@@ -52,6 +61,13 @@ class Space:
         description: JSON-like; everything that the numbers of a row depend on besides its key.
         shape: of one row.
         dtype: numpy name of the rows' type.
+
+    Examples:
+        >>> space = Space("cls", {"model": "ViT-B-16"}, (512,), "float16")
+        >>> space.row_bytes, Space.from_json(space.to_json()) == space
+        (1024, True)
+        >>> space == Space("cls", {"model": "ViT-L-14"}, (512,), "float16")
+        False
     """
 
     label: str
@@ -151,6 +167,11 @@ def plan_segments(
 
     Returns:
         Tasks whose keys all lack the same spaces, each (key, space) that is missing exactly once.
+
+    Examples:
+        >>> needs = {key: ["s"] for key in ("a", "b", "c")}
+        >>> plan_segments(needs, {"s": {"b"}}, {"s": 10}, target_bytes=1000, max_rows=2)
+        [SegmentTask(keys=('a',), spaces=('s',)), SegmentTask(keys=('c',), spaces=('s',))]
     """
     groups: dict[tuple[str, ...], list[str]] = {}
     for key, spaces in needs.items():
@@ -171,6 +192,11 @@ def group_needs(needs: Sequence[tuple[Keys, Collection[str]]]) -> list[Group]:
 
     Returns:
         Groups, and the keys in each, by first appearance; each key is in one, once.
+
+    Examples:
+        >>> groups = group_needs([(Keys.of(["a", "b"]), ["s"]), (Keys.of(["b"]), ["t"])])
+        >>> [(list(group.keys), group.spaces) for group in groups]
+        [(['a'], ('s',)), (['b'], ('s', 't'))]
     """
     needs = [(keys, frozenset(spaces)) for keys, spaces in needs]
     keys = Keys.join([part for part, _ in needs])
@@ -218,6 +244,12 @@ def segment_tasks(
 
     Yields:
         Tasks whose keys all lack the same spaces, each (key, space) that is missing exactly once.
+
+    Examples:
+        >>> group = Group(Keys.of(["a", "b", "c", "d"]), ("s",))
+        >>> lacking = np.array([[True], [False], [True], [True]])
+        >>> [task.keys for task in segment_tasks([group], [lacking], {"s": 8}, 1000, max_rows=2)]
+        [('a',), ('c', 'd')]
     """
     for group, lacks in zip(groups, missing, strict=True):
         if not group.spaces:
@@ -254,6 +286,11 @@ def plan_reads(
 
     Returns:
         (start, stop) positions in the list, in order: each piece lies in one segment.
+
+    Examples:
+        >>> rows = [RowLocation("one", 0, 0), RowLocation("one", 7, 0), RowLocation("two", 0, 0)]
+        >>> plan_reads(rows, row_bytes=8, at_once=1000)
+        [(0, 2), (2, 3)]
     """
     most = max(1, at_once // max(1, row_bytes))
     pieces = []
@@ -269,7 +306,12 @@ def plan_reads(
 
 
 def neighbours(locations: Sequence[RowLocation]) -> Iterator[tuple[int, int]]:
-    """(start, stop) positions of rows of one segment that lie one after the other."""
+    """(start, stop) positions of rows of one segment that lie one after the other.
+
+    Examples:
+        >>> list(neighbours([RowLocation("one", row, 0) for row in (3, 4, 9)]))
+        [(0, 2), (2, 3)]
+    """
     start = 0
     while start < len(locations):
         stop = start + 1
@@ -280,12 +322,22 @@ def neighbours(locations: Sequence[RowLocation]) -> Iterator[tuple[int, int]]:
 
 
 def cut(items: Sequence[K], size: int) -> list[tuple[K, ...]]:
-    """Consecutive pieces of at most ``size`` items."""
+    """Consecutive pieces of at most ``size`` items.
+
+    Examples:
+        >>> cut([1, 2, 3, 4, 5], 2)
+        [(1, 2), (3, 4), (5,)]
+    """
     if size < 1:
         raise ValueError(f"pieces need at least one item, not {size}")
     return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def unique(items: Iterable[K]) -> list[K]:
-    """Items without repetition, in the order of their first appearance."""
+    """Items without repetition, in the order of their first appearance.
+
+    Examples:
+        >>> unique(["b", "a", "b"])
+        ['b', 'a']
+    """
     return list(dict.fromkeys(items))

@@ -28,6 +28,10 @@ class AspectRatio:
 
     Raises:
         DataError: a side is below 1.
+
+    Examples:
+        >>> AspectRatio(512, 256)
+        AspectRatio(width=2, height=1)
     """
 
     width: int
@@ -52,6 +56,10 @@ class AspectRatio:
 
         Each side is rounded, so it is off by half a cell at most; a square is met exactly. Where a
         side would vanish it is 1, and the other one ``size * size`` at most.
+
+        Examples:
+            >>> AspectRatio(4, 1).shape(16)
+            (8, 32)
         """
         stretch = sqrt(self.ratio)
         most = size * size
@@ -61,7 +69,12 @@ class AspectRatio:
         )
 
     def fits(self, width: int, height: int) -> bool:
-        """Whether an image of so many pixels has this ratio, by a factor of :data:`TOLERANCE`."""
+        """Whether an image of so many pixels has this ratio, by a factor of :data:`TOLERANCE`.
+
+        Examples:
+            >>> AspectRatio(2, 1).fits(1024, 500), AspectRatio(2, 1).fits(640, 480)
+            (True, False)
+        """
         factor = width / height / self.ratio
         return 1 / TOLERANCE <= factor <= TOLERANCE
 
@@ -71,7 +84,12 @@ Aspect = AspectRatio
 
 
 def shape_of(size: int, aspect: AspectRatio | None) -> Shape:
-    """What a size stands for: (size, size), or a rectangle where an aspect ratio is kept."""
+    """What a size stands for: (size, size), or a rectangle where an aspect ratio is kept.
+
+    Examples:
+        >>> shape_of(16, None), shape_of(16, AspectRatio(4, 1))
+        ((16, 16), (8, 32))
+    """
     return (size, size) if aspect is None else aspect.shape(size)
 
 
@@ -82,6 +100,10 @@ def median_aspect_ratio(sizes: Iterable[tuple[int, int]]) -> AspectRatio:
 
     Raises:
         DataError: there is no image.
+
+    Examples:
+        >>> median_aspect_ratio([(640, 480), (320, 240), (100, 100)])
+        AspectRatio(width=4, height=3)
     """
     counts = Counter(sizes)  # a million images have few sizes
     found = sorted(

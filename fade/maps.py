@@ -24,6 +24,11 @@ def merge_sizes(maps: Sequence[np.ndarray]) -> np.ndarray:
 
     Returns:
         (R, C) float32, the largest grid.
+
+    Examples:
+        >>> import numpy as np
+        >>> merge_sizes([np.ones((1, 1)), np.zeros((2, 2))]).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
     """
     import cv2
 
@@ -36,7 +41,12 @@ def merge_sizes(maps: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def largest_grid(grids: Sequence[tuple[int, ...]]) -> Shape:
-    """The (rows, columns) with most patches."""
+    """The (rows, columns) with most patches.
+
+    Examples:
+        >>> largest_grid([(2, 4), (3, 3)])
+        (3, 3)
+    """
     rows, columns = max(grids, key=lambda grid: (grid[0] * grid[1], grid))
     return rows, columns
 
@@ -49,12 +59,25 @@ def fuse(
     weight: float,
     normalize: bool,
 ) -> np.ndarray:
-    """The final map of one image as uint8 levels: :func:`fuse_values` by :func:`to_levels`."""
+    """The final map of one image as uint8 levels: :func:`fuse_values` by :func:`to_levels`.
+
+    Examples:
+        >>> import numpy as np
+        >>> language, vision = np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])
+        >>> fuse(language, vision, mode="both", weight=0.5, normalize=False).tolist()
+        [[63, 191]]
+    """
     return to_levels(fuse_values(language, vision, mode=mode, weight=weight, normalize=normalize))
 
 
 def to_levels(fused: np.ndarray) -> np.ndarray:
-    """A fused map clipped to [0, 1], times 255, cut: uint8."""
+    """A fused map clipped to [0, 1], times 255, cut: uint8.
+
+    Examples:
+        >>> import numpy as np
+        >>> to_levels(np.array([[-1.0, 0.5, 2.0]])).tolist()
+        [[0, 127, 255]]
+    """
     return (np.clip(fused, 0, 1) * 255).astype(np.uint8)
 
 
@@ -80,6 +103,14 @@ def fuse_values(
 
     Raises:
         DataError: a value is not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> language, vision = np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])
+        >>> fuse_values(language, vision, mode="both", weight=0.5, normalize=False).tolist()
+        [[0.25, 0.75]]
+        >>> fuse_values(language, None, mode="language", weight=0.5, normalize=True).tolist()
+        [[0.0, 1.0]]
     """
     if mode == "both" and language is not None and vision is not None:
         fused = (1 - weight) * language.astype(np.float64) + weight * vision
@@ -108,6 +139,13 @@ def image_score(
             both, except that mode both is language alone at 0 shots.
         mode: what the score is made of.
         shots: number of reference images.
+
+    Examples:
+        >>> import numpy as np
+        >>> image_score(0.25, np.array([[0.1, 0.75]]), mode="both", shots=4)
+        0.5
+        >>> image_score(0.25, None, mode="both", shots=0)
+        0.25
     """
     if language is not None and (mode == "language" or (mode == "both" and shots == 0)):
         score = language
@@ -126,6 +164,11 @@ def resize_levels(levels: np.ndarray, size: int | Shape) -> np.ndarray:
     """A uint8 map (H, W) at evaluation size, pixels a side or (height, width).
 
     By OpenCV's fixed-point bilinear filter.
+
+    Examples:
+        >>> import numpy as np
+        >>> resize_levels(np.full((2, 2), 7, np.uint8), (1, 3)).tolist()
+        [[7, 7, 7]]
     """
     import cv2
 

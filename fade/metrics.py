@@ -57,7 +57,12 @@ class Regions:
 
     @classmethod
     def none(cls, shape: tuple[int, int]) -> Regions:
-        """Return the regions of a mask of this shape (H, W) without a defect pixel."""
+        """Return the regions of a mask of this shape (H, W) without a defect pixel.
+
+        Examples:
+            >>> Regions.none((4, 4)).count
+            0
+        """
         return cls(shape, 0, np.zeros(0, np.int64), np.zeros(0))
 
 
@@ -66,6 +71,12 @@ def label_regions(mask: NDArray[np.bool_]) -> Regions:
 
     Raises:
         DataError: the mask is not bool, not two-dimensional, or empty.
+
+    Examples:
+        >>> import numpy as np
+        >>> regions = label_regions(np.array([[True, False, True], [True, False, False]]))
+        >>> regions.count, regions.pixels.tolist(), regions.weights.tolist()
+        (2, [0, 2, 3], [0.5, 1.0, 0.5])
     """
     import cv2
 
@@ -93,6 +104,14 @@ class PixelHistogram:
 
     Raises:
         DataError: an array has another shape, or a negative or non-finite entry.
+
+    Examples:
+        >>> import numpy as np
+        >>> levels = np.array([[0, 200]], np.uint8)
+        >>> one = PixelHistogram.of_image(levels, label_regions(levels > 100))
+        >>> two = one + one
+        >>> int(two.anomalous[200]), int(two.normal[0]), two.regions
+        (2, 2, 2)
     """
 
     normal: _Counts
@@ -167,6 +186,14 @@ def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -
 
     Raises:
         DataError: shapes differ, labels are not bool, or a score is not a finite number.
+
+    Examples:
+        >>> import numpy as np
+        >>> values, reasons = image_metrics(np.array([0.1, 0.4, 0.8]), np.array([False, True, True]))
+        >>> values["full_image_auroc"], values["full_image_f1_max"], reasons
+        (1.0, 1.0, {})
+        >>> image_metrics(np.array([0.1]), np.array([False]))[1]["full_image_auroc"]
+        'no anomalous test image'
     """
     if is_anomaly.dtype != np.bool_ or scores.ndim != 1 or scores.shape != is_anomaly.shape:
         raise DataError(
@@ -209,6 +236,12 @@ def roc_curve(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Cu
     """Return the ROC curve of images: false and true positive rates at falling scores.
 
     None unless there are good and anomalous images. Arguments as for :func:`image_metrics`.
+
+    Examples:
+        >>> import numpy as np
+        >>> false_rate, true_rate = roc_curve(np.array([0.1, 0.9]), np.array([False, True]))
+        >>> false_rate.tolist(), true_rate.tolist()
+        ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
     """
     true, false = _detections(scores, is_anomaly)
     return (false / false[-1], true / true[-1]) if true[-1] and false[-1] else None
@@ -218,6 +251,12 @@ def recall_curve(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) ->
     """Return recall and precision of images at falling scores, from recall 0 and precision 1.
 
     None without anomalous images. Arguments as for :func:`image_metrics`.
+
+    Examples:
+        >>> import numpy as np
+        >>> recall, precision = recall_curve(np.array([0.1, 0.9]), np.array([False, True]))
+        >>> recall.tolist(), precision.tolist()
+        ([0.0, 1.0, 1.0], [1.0, 1.0, 0.5])
     """
     true, false = _detections(scores, is_anomaly)
     return (true / true[-1], _precision(true, false)) if true[-1] else None
@@ -235,6 +274,13 @@ def pixel_metrics(histogram: PixelHistogram, pro_limit: float = 0.3) -> Evaluati
 
     Raises:
         ParameterError: ``pro_limit`` is not in (0, 1].
+
+    Examples:
+        >>> import numpy as np
+        >>> levels = np.array([[0, 10, 200]], np.uint8)
+        >>> values, _ = pixel_metrics(PixelHistogram.of_image(levels, label_regions(levels > 100)))
+        >>> values["full_pixel_auroc"], values["full_pixel_au_pro"]
+        (1.0, 1.0)
     """
     if not 0 < pro_limit <= 1:
         raise ParameterError(
@@ -299,6 +345,10 @@ def pro_curve(histogram: PixelHistogram) -> Curve | None:
 
     Its area is what AUPRO measures, see :func:`pixel_metrics`. None where there is no
     defect pixel or no normal one.
+
+    Examples:
+        >>> pro_curve(PixelHistogram.empty()) is None
+        True
     """
     false = _from_above(histogram.normal)
     if not histogram.regions or not false[-1]:

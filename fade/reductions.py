@@ -22,6 +22,12 @@ def top_mean(values: np.ndarray, share: float) -> float:
     Raises:
         ParameterError: another share.
         DataError: there is no value, or one is not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> scores = np.array([[0.0, 1.0], [2.0, 5.0]])
+        >>> top_mean(scores, 0), top_mean(scores, 0.5), top_mean(scores, 1)
+        (5.0, 3.5, 2.0)
     """
     if not 0 <= share <= 1:
         raise ParameterError(f"the share of values in an image score is 0 to 1, not {share:g}")
@@ -44,6 +50,12 @@ def reweighted(distance: float, patch: np.ndarray, bank: np.ndarray, neighbours:
         patch: (dim,) the worst patch.
         bank: (n, dim).
         neighbours: b of the paper; all where the bank has fewer. Below 2 nothing is weighed.
+
+    Examples:
+        >>> import numpy as np
+        >>> bank = np.array([[0.0, 0.0], [0.0, 0.0]])
+        >>> reweighted(2.0, np.array([2.0, 0.0]), bank)  # two equal patches: half the distance
+        1.0
     """
     if neighbours < 2:
         return float(distance)
@@ -82,6 +94,12 @@ def smooth_similar(
     Raises:
         ParameterError: a window below 1, or none.
         DataError: other numbers of scores and embeddings.
+
+    Examples:
+        >>> import numpy as np
+        >>> same = np.ones((2, 3))
+        >>> smooth_similar(np.array([0.0, 1.0]), same, windows=(2,)).tolist()
+        [0.5, 0.5]
     """
     if not windows or min(windows) < 1:
         raise ParameterError(f"windows {list(windows)}: give at least one, each 1 or more")

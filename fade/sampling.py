@@ -23,6 +23,10 @@ def reference_order(images: int, seed: int) -> list[int]:
 
     Returns:
         A permutation of ``range(images)``.
+
+    Examples:
+        >>> reference_order(6, seed=0)
+        [0, 4, 3, 5, 2, 1]
     """
     if images < 0 or seed < 0:
         raise ParameterError(f"images and seed must not be negative, not {images} and {seed}")

@@ -38,6 +38,10 @@ class View:
         layer_norm: whether an image's features of a layer get mean 0 and variance 1 first (MuSc).
         unit: whether vectors get unit length at last.
         tile, overlap: cells a side of tiles that are encoded alone, and of their overlap; 0 for none.
+
+    Examples:
+        >>> View(240, (6, 9)).join
+        'concatenated'
     """
 
     size: int
@@ -81,6 +85,12 @@ def expand_views(
 
     Raises:
         ParameterError: an unknown join, an even or repeated pooling, or nothing to look at.
+
+    Examples:
+        >>> [(view.size, view.layers) for view in expand_views([240, 448], [6, 9], join="apart")]
+        [(240, (6,)), (240, (9,)), (448, (6,)), (448, (9,))]
+        >>> [view.layers for view in expand_views([240], [6, 9], join="mean")]
+        [(6, 9)]
     """
     if join not in get_args(Join):
         raise ParameterError(f"layers are joined by {', '.join(get_args(Join))}, not by {join!r}")
@@ -118,6 +128,12 @@ def view_vectors(view: View, levels: Sequence[np.ndarray]) -> np.ndarray:
 
     Raises:
         DataError: another number of layers, or a mean of layers of different width.
+
+    Examples:
+        >>> import numpy as np
+        >>> vectors = view_vectors(View(32, (1,)), [np.array([[[3.0, 4.0]]])])
+        >>> vectors.shape, vectors.round(2).tolist()
+        ((1, 1, 2), [[[0.6000000238418579, 0.800000011920929]]])
     """
     averaged = view.join == "mean" and len(levels) == 1
     if len(levels) != len(view.layers) and not averaged:
@@ -131,14 +147,26 @@ def view_vectors(view: View, levels: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def layer_norm(patches: np.ndarray) -> np.ndarray:
-    """Patches (rows, columns, dim) with mean 0 and variance 1 over all values of the image."""
+    """Patches (rows, columns, dim) with mean 0 and variance 1 over all values of the image.
+
+    Examples:
+        >>> import numpy as np
+        >>> layer_norm(np.array([[[1.0, 3.0]]])).round(3).tolist()
+        [[[-1.0, 1.0]]]
+    """
     wide = patches.astype(np.float64)
     centred = wide - wide.mean()
     return (centred / np.sqrt(centred.var() + EPSILON)).astype(np.float32)
 
 
 def check_pooling(size: int) -> None:
-    """Refuse neighbourhoods that have no centre (ParameterError)."""
+    """Refuse neighbourhoods that have no centre (ParameterError).
+
+    Examples:
+        >>> check_pooling(4)
+        Traceback (most recent call last):
+        fade.errors.ParameterError: pooling over 4 x 4 patches has no centre: use 1, 3 or 5
+    """
     if size < 1 or size % 2 == 0:
         raise ParameterError(f"pooling over {size} x {size} patches has no centre: use 1, 3 or 5")
 
@@ -155,6 +183,11 @@ def pool(patches: np.ndarray, size: int) -> np.ndarray:
 
     Returns:
         The same shape, float32.
+
+    Examples:
+        >>> import numpy as np
+        >>> pool(np.full((3, 1, 1), 9.0, np.float32), 3).ravel().tolist()
+        [2.0, 3.0, 2.0]
     """
     check_pooling(size)
     if size == 1:
@@ -172,7 +205,13 @@ def pool(patches: np.ndarray, size: int) -> np.ndarray:
 
 
 def resize_grid(patches: np.ndarray, grid: Shape) -> np.ndarray:
-    """Patches (rows, columns, dim) on another grid: bilinear, half-pixel centres, no antialiasing."""
+    """Patches (rows, columns, dim) on another grid: bilinear, half-pixel centres, no antialiasing.
+
+    Examples:
+        >>> import numpy as np
+        >>> resize_grid(np.array([[[0.0]], [[1.0]]], np.float32), (4, 1)).ravel().tolist()
+        [0.0, 0.25, 0.75, 1.0]
+    """
     rows, columns = patches.shape[:2]
     if (rows, columns) == tuple(grid):
         return patches
@@ -205,6 +244,12 @@ def join_layers(parts: Sequence[np.ndarray], join: Join) -> np.ndarray:
 
     Raises:
         DataError: a mean of layers of different width.
+
+    Examples:
+        >>> import numpy as np
+        >>> coarse, fine = np.ones((1, 1, 2), np.float32), np.zeros((2, 2, 3), np.float32)
+        >>> join_layers([coarse, fine], "concatenated").shape
+        (2, 2, 5)
     """
     grid = largest_grid([part.shape[:2] for part in parts])
     resized = [resize_grid(part, grid) for part in parts]
@@ -219,7 +264,13 @@ def join_layers(parts: Sequence[np.ndarray], join: Join) -> np.ndarray:
 
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of the last axis with length 1, float32; those of length 0 stay."""
+    """Vectors of the last axis with length 1, float32; those of length 0 stay.
+
+    Examples:
+        >>> import numpy as np
+        >>> unit_length(np.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
+        [[0.0, 1.0], [0.0, 0.0]]
+    """
     lengths = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
     return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
 
@@ -237,6 +288,10 @@ def smaller_edge(width: int, height: int, size: int, patch: int) -> tuple[Shape,
 
     Returns:
         (height, width) to resize to, and (height, width) to crop to.
+
+    Examples:
+        >>> smaller_edge(1000, 500, size=448, patch=14)
+        ((448, 896), (448, 896))
     """
     tall, wide = max(height / width, 1), max(width / height, 1)
     shape = int(size * tall), int(size * wide)

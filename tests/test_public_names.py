@@ -6,6 +6,8 @@ import doctest
 import subprocess
 import sys
 from importlib import import_module
+from inspect import isfunction
+from pathlib import Path
 
 import pytest
 
@@ -43,8 +45,37 @@ def test_packages_import_nothing_heavy() -> None:
     assert done.stdout.strip() == "0"
 
 
-@pytest.mark.parametrize("name", ["fade"])
+def _modules_with_examples() -> list[str]:
+    """Every module of the packages whose text has an example; none is listed by hand."""
+    root = Path(fade.__file__).parents[1]
+    return [
+        ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        for package in ("cache", "fade", "pipeline", "stages")
+        for file in sorted((root / package).rglob("*.py"))
+        if ">>> " in file.read_text()
+    ]
+
+
+@pytest.mark.parametrize("name", _modules_with_examples())
 def test_examples_in_docstrings_run(name: str) -> None:
     failed, tried = doctest.testmod(import_module(name))
     assert tried
     assert not failed
+
+
+WITH_EXAMPLES = (
+    "cache.layout", "fade.aspect", "fade.maps", "fade.metrics", "fade.reductions", "fade.sampling",
+    "fade.views", "pipeline.config.yaml12",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_public_functions_have_examples(name: str) -> None:
+    module = import_module(name)
+    functions = [
+        function for function_name, function in vars(module).items()
+        if isfunction(function) and function.__module__ == name and function_name[0] != "_"
+    ]  # fmt: skip
+    assert functions
+    without = [f.__name__ for f in functions if ">>> " not in (f.__doc__ or "")]
+    assert not without

@@ -21,6 +21,13 @@ def load_yaml(text: str) -> Any:
     Raises:
         ValueError: it is not valid YAML, with the line, or holds other objects than plain ones, a key
             twice, or anchors that unfold without end.
+
+    Examples:
+        >>> load_yaml("{answer: no, ratio: 1e-5}")
+        {'answer': 'no', 'ratio': 1e-05}
+        >>> load_yaml("{a: 1, a: 2}")
+        Traceback (most recent call last):
+        ValueError: a is given twice, in line 1 and again in line 1
     """
     try:
         constructor, _ = YAML(typ="safe").get_constructor_parser(text)
@@ -63,14 +70,26 @@ def flow_yaml(value: Any) -> str:
 
 
 def leaf(content: Any, name: str) -> Any:
-    """A value of nested mappings by its dotted name; None where there is none."""
+    """A value of nested mappings by its dotted name; None where there is none.
+
+    Examples:
+        >>> leaf({"vision": {"seeds": [0, 1]}}, "vision.seeds")
+        [0, 1]
+        >>> leaf({}, "vision.seeds") is None
+        True
+    """
     for key in name.split("."):
         content = content.get(key) if isinstance(content, dict) else None
     return content
 
 
 def differing(then: Any, now: Any, name: str = "") -> list[str]:
-    """Dotted names of the leaves in which two values differ, mappings within mappings looked into."""
+    """Dotted names of the leaves in which two values differ, mappings within mappings looked into.
+
+    Examples:
+        >>> differing({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+        ['a.c']
+    """
     if not (isinstance(then, dict) and isinstance(now, dict)):
         return [] if then == now else [name]
     keys = dict.fromkeys((*then, *now))
@@ -82,7 +101,12 @@ def differing(then: Any, now: Any, name: str = "") -> list[str]:
 
 
 def compose_yaml(text: str) -> Any:
-    """The tree of nodes of a text, each with the places where it begins and ends."""
+    """The tree of nodes of a text, each with the places where it begins and ends.
+
+    Examples:
+        >>> compose_yaml("[1, 2]").value[1].start_mark.column
+        4
+    """
     return YAML(typ="safe", pure=True).compose(text)
 
 
