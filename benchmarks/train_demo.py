@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import FadeError, ParameterError
-from fade.files import whole as whole_file
+from fade.files import atomic_write as whole_file
 from pipeline.demo.defects import DEFECTS, TRAIN_DEFECTS
 from pipeline.demo.families import FAMILIES, TRAIN_FAMILIES
 from pipeline.demo.generate import GOOD_PHRASES, Nuisance, style_of

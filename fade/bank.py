@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fade.errors import ParameterError, StoreError
-from fade.files import whole
+from fade.files import atomic_write
 
 if TYPE_CHECKING:
     import faiss
@@ -170,7 +170,7 @@ def write_index(index: faiss.Index, path: Path) -> None:
     import faiss
 
     try:
-        with whole(path) as part:
+        with atomic_write(path) as part:
             faiss.write_index(index, str(part))
             with part.open("rb+") as file:
                 digest = _digest(file, part.stat().st_size)

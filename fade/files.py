@@ -29,7 +29,7 @@ _tidied: set[tuple[int, str]] = set()
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A file to write that takes the name ``path`` when it is complete: nobody sees half of it.
 
     Several may write one file at once: the last one stays. What killed writers left in the folder is
@@ -62,13 +62,13 @@ def whole(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
-    """Write a file by :func:`whole`; text in UTF-8.
+def write_file(path: Path, data: bytes | str) -> None:
+    """Write a file by :func:`atomic_write`; text in UTF-8.
 
     Raises:
         OSError: that names the file.
     """
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
 
 

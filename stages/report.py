@@ -12,7 +12,7 @@ import numpy as np
 from cache.location import open_path
 from fade.datasets.read import dataset_root
 from fade.errors import StoreError
-from fade.files import write_whole
+from fade.files import write_file
 from fade.preprocess import decode_rgb
 from pipeline.artefacts.catalogue import (
     EVALUATION,
@@ -119,9 +119,9 @@ def run(params: Params) -> None:
         folder.mkdir(parents=True)
     write_json(run_of, RUN.path)
     page = REPORT.path / "index.html"
-    write_whole(page, render(report))
-    write_whole(TABLES.path / "metrics.md", markdown_table(summary))
-    write_whole(TABLES.path / "metrics.tex", latex_table(summary))
+    write_file(page, render(report))
+    write_file(TABLES.path / "metrics.md", markdown_table(summary))
+    write_file(TABLES.path / "metrics.tex", latex_table(summary))
     curves = category_curves(scores, pixels, trial)
     trim_heap()
     write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import DataError, ParameterError, StoreError
-from fade.files import read_plain, whole
+from fade.files import atomic_write, read_plain
 from fade.text.archive import read_archive
 from fade.text.methods import INTEGERS, METHODS, Method
 from fade.text.types import Arrays, Float64, Floats
@@ -106,7 +106,7 @@ def save(classifier: TextClassifier, path: Path) -> None:
         "name": np.array(classifier.name),
         **dict(sorted(classifier.arrays.items())),
     }
-    with whole(path) as part, part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, **entries)
 
 

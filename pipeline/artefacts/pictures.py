@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.files import whole
+from fade.files import atomic_write
 
 
 def write_picture(pixels: NDArray, path: Path) -> None:
@@ -20,7 +20,7 @@ def write_picture(pixels: NDArray, path: Path) -> None:
     Raises:
         OSError: that names the file.
     """
-    with whole(path) as part:
+    with atomic_write(path) as part:
         if pixels.dtype != np.uint8:
             import tifffile
 

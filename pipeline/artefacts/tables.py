@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.aspect import AspectRatio
 from fade.errors import StoreError
-from fade.files import whole, write_whole
+from fade.files import atomic_write, write_file
 from pipeline.artefacts.csv_text import marked, unmarked
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
     remarks = json.dumps({"schema": TABLE_SCHEMA, **extra}, sort_keys=True).encode()
-    with whole(path) as part:
+    with atomic_write(path) as part:
         pq.write_table(
             table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: remarks}),
             part,
@@ -89,7 +89,7 @@ def table_writer(
 
     remarks = json.dumps({"schema": TABLE_SCHEMA, **extra}, sort_keys=True).encode()
     with (
-        whole(path) as part,
+        atomic_write(path) as part,
         pq.ParquetWriter(
             part, schema.with_metadata({_KEY: remarks}), write_page_checksum=True
         ) as writer,
@@ -186,7 +186,7 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
     text = json.dumps(
         {"schema": TABLE_SCHEMA, **content}, indent=1, ensure_ascii=False, allow_nan=False
     )
-    write_whole(path, text + "\n")
+    write_file(path, text + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a CSV file, the schema version as its last column; see :mod:`pipeline.artefacts.csv_text`."""
     if "category" in frame:
         frame = frame.assign(category=[marked(str(name)) for name in frame["category"]])
-    with whole(path) as part:
+    with atomic_write(path) as part:
         frame.assign(schema=TABLE_SCHEMA).to_csv(part, index=False, lineterminator="\n")
 
 

@@ -52,7 +52,7 @@ def init(
 
     Without options it asks for them where the terminal is one, and takes the demo's elsewhere.
     """
-    from fade.files import write_whole
+    from fade.files import write_file
     from pipeline.config.presets.catalogue import find_preset, render
     from pipeline.config.values import PARAMS_FILE
 
@@ -63,7 +63,7 @@ def init(
     preset, data, weights = _answers(preset, data, weights)
     data = os.path.expanduser(data) if data else data
     text = render(find_preset(preset), data=data, weights=weights)
-    write_whole(PARAMS_FILE.resolve(), text)  # through a link if it is one
+    write_file(PARAMS_FILE.resolve(), text)  # through a link if it is one
     # where there is no pipeline yet, params.yaml alone cannot run
     then = (
         "start with `fade run`"

@@ -29,7 +29,7 @@ from pipeline.artefacts.tables import manifest_aspect
 from pipeline.config.load import parse_params
 from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import SHIPPED, load_encoder
-from pipeline.inference.material import CategoryBank, Material, Sentences
+from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.scoring.banks import Bank, Comparison, HeldBank
 from pipeline.scoring.texts import Use, classifier_digest
 
@@ -72,7 +72,7 @@ def _checked_list(content: Mapping[str, Any], name: str, kind: type[T], count: i
     return list(found)
 
 
-class Bundle(Material):
+class Bundle(TrainedRun):
     """A bundle, opened.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fade import __version__
 from fade.errors import ParameterError
-from fade.files import whole
+from fade.files import atomic_write
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
 from pipeline.features.models import SHIPPED
@@ -56,7 +56,7 @@ def write_bundle(
         raise ParameterError(
             f"{path} is a folder: name a file for the bundle, e.g. {path}/parts.fade"
         )
-    with whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         _fill(archive, run, chosen, with_weights)
     return chosen
 

@@ -44,7 +44,7 @@ class Sentences:
     abnormal: tuple[bool, ...]
 
 
-class Material(ABC):
+class TrainedRun(ABC):
     """All that one trial needs to score new images, wherever it is kept.
 
     Attributes:

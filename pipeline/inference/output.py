@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fade.datasets.names import is_image, looks_like_image
 from fade.errors import DataError, ParameterError, plain, summarise
-from fade.files import whole
+from fade.files import atomic_write
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
 from pipeline.artefacts.csv_text import marked
 from pipeline.artefacts.pictures import write_picture
@@ -191,8 +191,8 @@ def write_predictions(
     prepare_folder(folder)
     used: set[str] = set()
     with (
-        whole(folder / "predictions.csv") as csv_file,
-        whole(folder / "predictions.jsonl") as json_file,
+        atomic_write(folder / "predictions.csv") as csv_file,
+        atomic_write(folder / "predictions.jsonl") as json_file,
         csv_file.open("w", newline="", encoding="utf-8") as table,
         json_file.open("w", encoding="utf-8") as lines,
     ):

@@ -26,7 +26,7 @@ from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.features.models import feature_space
 from pipeline.inference.explain import nearest_patch, patch_groups
-from pipeline.inference.material import CategoryBank, Material
+from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.prediction import Picture, Prediction, Region
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import Use
@@ -50,7 +50,7 @@ class Predictor:
         StoreError: the model's weights or settings are not those of the run.
     """
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: TrainedRun) -> None:
         self.material, self.params, self.trial = material, material.params, material.trial
         self._encoder = material.encoder()
         for feature in self.params.test_features():

@@ -31,7 +31,7 @@ from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_encoder
-from pipeline.inference.material import CategoryBank, Material, Sentences
+from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.scoring.banks import (
     BANK_TABLE,
     Bank,
@@ -82,7 +82,7 @@ class _Chosen:
     indexes: Mapping[str, str]
 
 
-class FinishedRun(Material):
+class FinishedRun(TrainedRun):
     """A project folder whose stages up to evaluate have run.
 
     Args:

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from fade.files import write_whole
+from fade.files import write_file
 from pipeline.config.originals import OWN_PACKAGES, ROOT
 
 CODE_FILE = Path("code.json")
@@ -138,9 +138,9 @@ def refresh_code(folder: Path = Path()) -> bool:
     text = code_text()
     if file.read_text(encoding="utf-8") == text:
         return False
-    write_whole(file, text)
+    write_file(file, text)
     return True
 
 
 if __name__ == "__main__":
-    write_whole(CODE_FILE, code_text())
+    write_file(CODE_FILE, code_text())

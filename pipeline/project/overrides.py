@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from fade.errors import ParameterError
-from fade.files import whole
+from fade.files import atomic_write
 from pipeline.config.load import load_params, parse_params
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
@@ -162,7 +162,7 @@ def _reader(first: str) -> int | None:
 def _replace(file: Path, data: bytes) -> None:
     """Write a file in one step, through a link if it is one."""
     target = file.resolve()
-    with whole(target) as part:
+    with atomic_write(target) as part:
         part.write_bytes(data)
         if target.exists():
             part.chmod(target.stat().st_mode)

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from fade.errors import ParameterError
-from fade.files import write_whole
+from fade.files import write_file
 from pipeline.config.originals import original
 from pipeline.config.values import PARAMS_FILE
 from pipeline.project.code import CODE_FILE, code_text
@@ -119,7 +119,7 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
         del files[PARAMS_FILE]
     try:
         for path, text in files.items():
-            write_whole(folder / path, text)
+            write_file(folder / path, text)
         if scm and not _in_git(folder):
             subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fade.files import whole
+from fade.files import atomic_write
 from fade.metrics import (
     METRIC_NAMES,
     Curve,
@@ -97,7 +97,7 @@ def write_plots(
         names = ("metrics_by_shots.png", "metrics_by_category.png", "curves.png")
         paths = tuple(folder / name for name in names)
         for figure, path in zip(figures, paths, strict=True):
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
     return paths
 

@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from fade import files
-from fade.files import open_plain, read_plain, whole, write_whole
+from fade.files import atomic_write, open_plain, read_plain, write_file
 from tests.projects import ROOT
 
 
 def test_nobody_sees_half_a_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.bin"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(b"half")
         assert not path.exists()
         assert part.parent == path.parent
     assert path.read_bytes() == b"half"
-    with pytest.raises(ZeroDivisionError), whole(path) as part:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as part:
         part.write_bytes(b"%d" % (1 // 0))
     assert path.read_bytes() == b"half"
     assert list(path.parent.iterdir()) == [path]
@@ -33,15 +33,15 @@ def test_several_writers_of_one_name(tmp_path: Path) -> None:
     """In one process and in several: the last one's file stays, and it is whole."""
     path = tmp_path / "a"
     contents = {bytes([number]) * 100_000 for number in range(8)}
-    threads = [threading.Thread(target=write_whole, args=(path, c)) for c in contents]
+    threads = [threading.Thread(target=write_file, args=(path, c)) for c in contents]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert path.read_bytes() in contents
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(b"last")
-        code = f"from fade.files import *; write_whole(Path({str(path)!r}), b'first')"
+        code = f"from fade.files import *; write_file(Path({str(path)!r}), b'first')"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
         assert path.read_bytes() == b"first"
     assert path.read_bytes() == b"last"
@@ -51,7 +51,7 @@ def test_several_writers_of_one_name(tmp_path: Path) -> None:
 def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
     code = (
         "import os, signal; from fade.files import *\n"
-        f"with whole(Path({str(tmp_path / 'weights')!r})) as part:\n"
+        f"with atomic_write(Path({str(tmp_path / 'weights')!r})) as part:\n"
         "    part.write_bytes(b'x'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
@@ -64,13 +64,13 @@ def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
     for file in (living, elsewhere, stale, own):
         file.touch()
     os.utime(stale, (time.time() - 2 * files._DAY,) * 2)
-    write_whole(tmp_path / "other", "x")
+    write_file(tmp_path / "other", "x")
     assert set(tmp_path.iterdir()) == {tmp_path / "other", living, elsewhere, own}
 
 
 def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
     path = tmp_path / ("ä" * 127)
-    write_whole(path, "x")
+    write_file(path, "x")
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -84,7 +84,7 @@ def test_what_is_no_plain_file_is_neither_read_nor_replaced(tmp_path: Path, kind
     if kind.startswith("link"):
         path.with_name("link").symlink_to(path)
         path = path.with_name("link")
-    for touch in (open_plain, read_plain, lambda file: write_whole(file, "x")):
+    for touch in (open_plain, read_plain, lambda file: write_file(file, "x")):
         with pytest.raises(OSError, match="no plain file") as caught:
             touch(path)
         assert caught.value.filename == str(path)
@@ -95,7 +95,7 @@ def test_what_is_no_plain_file_is_neither_read_nor_replaced(tmp_path: Path, kind
 def test_folders_are_not_replaced_and_named(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(OSError, match="directory") as caught:
-        write_whole(tmp_path / "a", "x")
+        write_file(tmp_path / "a", "x")
     assert caught.value.filename == str(tmp_path / "a")
     assert not [path for path in tmp_path.iterdir() if path.name != "a"]
 

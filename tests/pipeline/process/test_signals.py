@@ -15,10 +15,10 @@ from tests.projects import ROOT
 WRITER = """
 import os, sys, tempfile
 from pathlib import Path
-from fade.files import whole
+from fade.files import atomic_write
 from pipeline.process.signals import end_in_order
 end_in_order()
-with tempfile.TemporaryDirectory() as folder, whole(Path(sys.argv[1])) as part:
+with tempfile.TemporaryDirectory() as folder, atomic_write(Path(sys.argv[1])) as part:
     part.write_bytes(b"half")
     os.kill(os.getpid(), int(sys.argv[2]))
     part.write_bytes(b"whole")
