@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
             "\n".join(f"- {line}" for line in machine.describe()),
             markdown(rows),
             f"Taken by `python -m benchmarks` in {minutes:.1f} minutes. How to read it: "
-            "docs/performance.md.\n",
+            "benchmarks/notes.md.\n",
         ]
     )
     print(text)

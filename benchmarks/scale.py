@@ -1,6 +1,6 @@
 """``python -m benchmarks.scale``: time and memory of stages and of the store's care as the data grow.
 
-docs/scale.md has what it printed.
+benchmarks/notes.md has what it printed.
 
 Images are real files of 16 x 16 pixels, features in the store are random ones of the demo model's
 shape, so that what is measured is all that a stage does around its arithmetic.

@@ -12,12 +12,7 @@ from tests.docs import blocks, documents, environment, make_demo, make_parts, sh
 
 INSPECTION = "inspection"
 """The project that README makes, in which docs/predict.md goes on."""
-OWN_FOLDER = {
-    "README.md": "",
-    "docs/own-data.md": "own",
-    "docs/predict.md": INSPECTION,
-    "docs/demo.md": "",
-}
+OWN_FOLDER = {"README.md": "", "docs/own-data.md": "own", "docs/predict.md": INSPECTION}
 """Where the blocks of a document run, below the demo's project; README first."""
 
 
