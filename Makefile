@@ -1,5 +1,5 @@
 # Two commands to begin with: `make demo` and `make test`. `make demo VENV=path` puts the environment
-# elsewhere; PYTHON chooses the interpreter, FAISS the build (cpu or gpu).
+# elsewhere; PYTHON chooses the interpreter, FAISS the build (cpu or gpu), TESTS the tests.
 VENV ?= .venv
 PYTHON ?= python3
 FAISS ?= cpu
