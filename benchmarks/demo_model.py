@@ -1,4 +1,6 @@
-"""The figures of benchmarks/notes.md on the demo's model: ``python -m benchmarks.demo_model [--seeds 0 1 2]``.
+"""The figures of benchmarks/notes.md on the demo's model.
+
+Run ``python -m benchmarks.demo_model [--seeds 0 1 2]``.
 
 The demo's model, the same architecture with seeded weights, and a baseline of pixel statistics on
 the demo set, drawn with each of several seeds.
