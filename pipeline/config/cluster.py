@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from pipeline.config.values import (
-    Section,
+    ParamsSection,
     shown,
 )
 
 
-class ClusterParams(Section):
+class ClusterParams(ParamsSection):
     """Where the parallel steps run; it changes no result, so it is never a DVC parameter."""
 
     kind: Literal["synchronous", "threads", "processes", "address", "slurm", "gpu"] = "threads"

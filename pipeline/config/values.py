@@ -48,7 +48,7 @@ Classifier = Literal["average", "softmax", "max", "lr", "mlp", "knn", "rf", "xgb
 V = TypeVar("V")
 
 
-class Section(BaseModel):
+class ParamsSection(BaseModel):
     """A section of params.yaml: unknown keys and ill-typed values are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -63,7 +63,7 @@ class Section(BaseModel):
         return value
 
 
-class ByShots(Section, Generic[V]):
+class ByShots(ParamsSection, Generic[V]):
     """A value that differs between zero shots and some."""
 
     zero_shot: V

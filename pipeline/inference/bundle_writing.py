@@ -17,7 +17,7 @@ from fade.files import atomic_write
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
 from pipeline.features.models import SHIPPED
-from pipeline.inference.bundle import KIND, SCHEMA, WEIGHTS
+from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import read_classifier, uses
 
@@ -95,7 +95,7 @@ def _fill(
             encoder.save_weights(cast(BinaryIO, target))
     content = {
         "kind": KIND,
-        "schema": SCHEMA,
+        "schema": BUNDLE_SCHEMA,
         "written_by": __version__,
         "parameters": _portable(params),
         "trial": [run.trial.shots, run.trial.seed],
