@@ -161,7 +161,16 @@ def test_the_page_of_files_names_every_file_column_and_key(texts: dict[str, str]
 
 
 def test_guides_hold_phrases_in_tables(texts: dict[str, str]) -> None:
-    for name in ("cli.md", "demo.md", "formats.md", "performance.md", "scale.md", "index.md"):
+    for name in (
+        "cli.md",
+        "demo.md",
+        "formats.md",
+        "performance.md",
+        "scale.md",
+        "index.md",
+        "store.md",
+        "cluster.md",
+    ):
         for line in texts[name].splitlines():
             if line.startswith("|"):
                 longest = max(len(cell.split()) for cell in line.split("|"))
