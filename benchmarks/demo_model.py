@@ -1,4 +1,4 @@
-"""The figures of benchmarks/notes.md on the demo's model.
+"""The figures of the demo model in benchmarks/notes.md.
 
 Run ``python -m benchmarks.demo_model [--seeds 0 1 2]``.
 
