@@ -802,6 +802,10 @@ CASES = (
     Case("masks that are inverted", WARNING, "masks mark 100 % of their images", with_files({
         "a/test/hole/1.png": picture(8), "a/ground_truth/hole/1_mask.png": mask(),
     })),
+    Case("one mask of three that is inverted", WARNING, "1 of 3 masks mark more than 90 %", with_files({
+        "a/test/hole/1.png": picture(8), "a/ground_truth/hole/1_mask.png": mask(0),
+        "a/test/hole/2.png": picture(7), "a/ground_truth/hole/2_mask.png": mask(0),
+    })),
     # duplicates and labels
     Case(
         "a test image that is a training image", WARNING, "are training images too",
@@ -823,8 +827,15 @@ CASES = (
         "a label that disagrees with the folder", WARNING, "disagree with the image's folder",
         table(HEADER + "good/0.png,a,test,scratch,m.png\n"),
     ),
-    Case("a defect called good and a space", WARNING, "disagree with the image's folder", with_files(
-        {"a/test/good /0.png": picture(8)}
+    Case("a folder called good and a space", TAKEN, "", with_files({"a/test/good /1.png": picture(8)})),
+    Case("a folder whose name does not say good or defect", REFUSED[3], "rename the folder", with_files(
+        {"a/test/true/0.png": picture(8)}
+    )),
+    Case("a label that does not say good or defect", REFUSED[3], "label 'false' does not say", table(
+        HEADER + "t/0.png,a,test,false,\n"
+    )),
+    Case("a defect's images a folder deeper", REFUSED[3], "where nobody looks", with_files(
+        {"a/test/dent/cam1/0.png": picture(8)}
     )),
     Case("a label in VisA's table but normal and anomaly", REFUSED[3], "must be normal", visa),
     Case(

@@ -15,6 +15,8 @@ FEW = 4
 """Number of images up to which a category tells nothing of its background."""
 MAX_COVERED = 0.5
 """Largest median share of an image that a category's masks may mark without a remark."""
+MAX_COVERED_BY_ONE = 0.9
+"""Largest share of an image that one of several masks of a category may mark without a remark."""
 
 
 class PixelRemarks:
@@ -56,7 +58,7 @@ class PixelRemarks:
                 self._zeros.setdefault(category, []).append(path)
         if row["mask"] is not None and row["covered"] is not None:
             self._covered.setdefault(category, []).append(row["covered"])
-            if row["covered"] == 1:
+            if row["covered"] > MAX_COVERED_BY_ONE:
                 self._filled.setdefault(category, []).append(row["mask"])
 
     def lines(self) -> Iterator[str]:
@@ -98,4 +100,7 @@ class PixelRemarks:
                 )
             elif category in self._filled:
                 filled = self._filled[category]
-                yield f"{category}: {len(filled)} masks mark every pixel: {summarise(filled)}"
+                yield (
+                    f"{category}: {len(filled)} of {len(shares)} masks mark more than "
+                    f"{100 * MAX_COVERED_BY_ONE:.0f} % of their image: are they inverted? {summarise(filled)}"
+                )

@@ -25,7 +25,8 @@ from pipeline.artefacts.catalogue import store_root
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
-from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS
+from pipeline.features.hub import check_remotes, remotes
+from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
 from pipeline.project.watched import made_by_a_stage
 
 SEEDED = "seeded"
@@ -144,6 +145,10 @@ def _check_prompts(params: Params) -> None:
 def _check_model(params: Params, known: Mapping[str, Any]) -> None:
     """Refuse a model, weights and sizes that are known to fail without reading weights."""
     name, weights = params.model.name, params.model.pretrained
+    changed = _differs(known, {"model.name": name, "model.pretrained": weights})
+    if changed and name not in SHIPPED:
+        found = remotes(params.model, config_of(params.model))  # refuses names that cannot be used
+        check_remotes(params.model, found)
     if (config := _config(name)) is not None:
         patch = leaf(config, "vision_cfg.patch_size") or leaf(
             config, "model_cfg.vision_cfg.patch_size"
@@ -167,7 +172,7 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
             raise ModelError(f"model.pretrained: {weights} is empty: copy the weights again")
         return
     hub = name.startswith(_HUBS) and weights in ("", name)
-    if not hub and _differs(known, {"model.name": name, "model.pretrained": weights}):
+    if not hub and changed:
         _check_tag(name, weights)
 
 

@@ -35,6 +35,13 @@ def test_good_parameters_pass(content: Any) -> None:
         ({"text__overrides": {"weave": {"segmentation": ["lost.json"]}}}, 3, "lost.json"),
         ({"model__name": "lost.json"}, 4, "no config file at lost.json"),
         ({"model__name": "ViT-B-61"}, 4, "no model 'ViT-B-61'"),
+        ({"model__name": "ViT-B-16-SigLIP"}, 4, "no class token"),
+        (
+            {"model__name": "openai/clip-vit-base-patch16"},
+            4,
+            "set model.name to ViT-B-16-quickgelu",
+        ),
+        ({"model__name": "hf-hub:nobody/none"}, 4, "HF_HUB_OFFLINE is set"),
         ({"model__pretrained": "lost.pt"}, 4, "lost.pt"),
         (
             {"features__segmentation_sizes": [97]},
@@ -44,9 +51,16 @@ def test_good_parameters_pass(content: Any) -> None:
         ({"features__store": "file/store"}, 2, "file is a file"),
     ],
 )
-def test_bad_ones_do_not(content: Any, leaves: dict[str, Any], code: int, clue: str) -> None:
+def test_bad_ones_do_not(
+    content: Any,
+    leaves: dict[str, Any],
+    code: int,
+    clue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     Path(".dvc").mkdir()
     Path("file").write_text("")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FadeError) as error:
         check(parse_params(changed(content, **leaves)), STAGES)
     assert error.value.exit_code == code
