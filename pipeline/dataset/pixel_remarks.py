@@ -102,5 +102,6 @@ class PixelRemarks:
                 filled = self._filled[category]
                 yield (
                     f"{category}: {len(filled)} of {len(shares)} masks mark more than "
-                    f"{100 * MAX_COVERED_BY_ONE:.0f} % of their image: are they inverted? {summarise(filled)}"
+                    f"{100 * MAX_COVERED_BY_ONE:.0f} % of their image: are they inverted? "
+                    f"{summarise(filled)}"
                 )
