@@ -90,7 +90,7 @@ def _plan(selection: pd.DataFrame, receipt: Receipt, store: Store, params: Param
             receipt.space(feature.label),
             receipt.locate(store, feature.label, selection["hash"]),
         )
-        for feature in params.vision_features()
+        for feature in params.bank_features()
     ]
     tasks = []
     for category, part in selection.groupby("category", sort=False):

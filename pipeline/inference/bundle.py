@@ -33,6 +33,7 @@ from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import SHIPPED, load_encoder
+from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.material import CategoryBank, Material, Sentences
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.banks import Bank, Comparison, HeldBank
@@ -86,8 +87,14 @@ def write_bundle(
 
     Raises:
         StoreError: something of the run is missing or damaged.
-        ParameterError: the memory bank's index is approximate, or the run has no such category.
+        ParameterError: the memory bank's index is approximate, the run has no such category, or its
+            encoder cannot be taken along.
     """
+    if run.params.vision.encoder is not None:
+        raise ParameterError(
+            f"vision.encoder is {run.params.vision.encoder}, and a bundle holds a CLIP: use "
+            "`fade predict` in the project's folder"
+        )
     for name in categories or ():
         run.check_category(name)
     chosen = tuple(name for name in run.categories if not categories or name in categories)
@@ -131,6 +138,7 @@ def _fill(
         _add(archive, "model.json", config.read_bytes())
     if with_weights:
         encoder = run.encoder()
+        assert not isinstance(encoder, PatchEncoder)  # refused before
         with archive.open(_entry(WEIGHTS), "w", force_zip64=True) as target:
             encoder.save_weights(cast(BinaryIO, target))
     content = {

@@ -142,6 +142,14 @@ def _check_prompts(params: Params) -> None:
 
 def _check_model(params: Params, known: Mapping[str, Any]) -> None:
     """Refuse a model, weights and sizes that are known to fail without reading weights."""
+    if params.vision.encoder is not None:
+        from pipeline.features.patch_encoder import downloads, load_patch_encoder
+
+        if not downloads(params):
+            encoder = load_patch_encoder(params, "cpu")
+            for size in params.features.segmentation_sizes:
+                encoder.grid(size)
+        return
     name, weights = params.model.name, params.model.pretrained
     if (config := _config(name)) is not None:
         patch = leaf(config, "vision_cfg.patch_size") or leaf(
