@@ -11,6 +11,7 @@ import numpy as np
 
 from fade.aspect import Shape
 from fade.errors import DataError
+from fade.reductions import top_mean
 from fade.types import Mode
 
 
@@ -129,7 +130,12 @@ def fuse_values(
 
 
 def image_score(
-    language: float | None, vision: np.ndarray | None, *, mode: Mode, shots: int
+    language: float | None,
+    vision: np.ndarray | None,
+    *,
+    mode: Mode,
+    shots: int,
+    top: float = 0,
 ) -> float:
     """The anomaly score of one image, in [0, 1].
 
@@ -139,6 +145,7 @@ def image_score(
             both, except that mode both is language alone at 0 shots.
         mode: what the score is made of.
         shots: number of reference images.
+        top: the mean of this share of patches, the worst, is what vision says; 0: the worst one.
 
     Examples:
         >>> import numpy as np
@@ -150,14 +157,21 @@ def image_score(
     if language is not None and (mode == "language" or (mode == "both" and shots == 0)):
         score = language
     elif vision is not None and mode == "vision":
-        score = float(vision.max())
+        score = _worst(vision, top)
     elif vision is not None and language is not None and mode == "both":
-        score = 0.5 * (language + float(vision.max()))
+        score = 0.5 * (language + _worst(vision, top))
     else:
         raise ValueError(f"mode {mode} lacks a side")
     if not np.isfinite(score):
         raise DataError(f"an image score is {score}: check weights and precision")
     return min(max(score, 0.0), 1.0)
+
+
+def _worst(vision: np.ndarray, top: float) -> float:
+    """What a vision map says of the whole image; NaN where it is not finite."""
+    if not top or not np.isfinite(vision).all():
+        return float(vision.max())
+    return top_mean(vision, top)
 
 
 def resize_levels(levels: np.ndarray, size: int | Shape) -> np.ndarray:

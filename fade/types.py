@@ -3,8 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-Stream = Literal["clip", "gem"]
-Token = Literal["cls", "patch"]
+ClipStream = Literal["clip", "gem"]
+Stream = Literal["clip", "gem", "vision"]
+"""``vision``: of an encoder for vision alone, see :mod:`fade.encoders`."""
+Token = Literal["cls", "patch", "augmented"]
+"""``augmented``: the patches of an image and then of each of its transforms."""
 Split = Literal["train", "test"]
 Mode = Literal["none", "language", "vision", "both"]
 Device = Literal["auto", "cuda", "cpu"]

@@ -13,7 +13,7 @@ from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
 from pipeline.config.schema import Params
 from pipeline.dataset.images import image_sources, scored_images
 from pipeline.features.extraction import Extraction, encode_on_cluster
-from pipeline.features.models import load_encoder
+from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan, feature_spaces
 from pipeline.stage import run_stage
 
@@ -26,7 +26,7 @@ def run(params: Params) -> None:
     aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
     on_cluster = params.cluster.distributed
     # where workers compute, the model here only tells what features are
-    encoder = load_encoder(params, "cpu" if on_cluster else None)
+    encoder = load_image_encoder(params, "cpu" if on_cluster else None)
     store = Store(store_root(params.features.store))
     references = Keys.of(selection["hash"])
     scored = scored_images()  # images to calibrate on are scored like test images

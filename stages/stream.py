@@ -16,7 +16,7 @@ from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
 from pipeline.dataset.images import image_sources, scored_images
 from pipeline.features.extraction import with_absolute_paths
-from pipeline.features.models import load_encoder
+from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan, feature_spaces
 from pipeline.process.progress import Progress
 from pipeline.scoring.language import plan_language
@@ -39,7 +39,7 @@ def run(params: Params) -> None:
         one.prepare(store)
     work = Streaming([plan for one in works for plan in one.plans])
     on_cluster = params.cluster.distributed
-    encoder = load_encoder(params, "cpu" if on_cluster else None)
+    encoder = load_image_encoder(params, "cpu" if on_cluster else None)
     aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
     spaces = feature_spaces(encoder, params, aspect)
     references = Keys.of(read_table(SELECTION.path)[0]["hash"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from fade.errors import ParameterError
-from fade.types import DatasetFormat, Device, Feature, Mode, Stream, Trial
+from fade.types import ClipStream, DatasetFormat, Device, Feature, Mode, Trial
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.values import (
     DEMO_MODEL,
@@ -99,7 +100,7 @@ class TextUseParams(ParamsSection):
     prompts: Prompts
     use_classname: bool
     classifier: Classifier = "average"
-    feature: Stream
+    feature: ClipStream
 
 
 class OverrideParams(ParamsSection):
@@ -121,14 +122,20 @@ class TextParams(ParamsSection):
 class VisionParams(ParamsSection):
     """How reference images tell normal from abnormal."""
 
-    feature: Stream
+    feature: ClipStream
+    encoder: Annotated[str, Field(min_length=1)] | None = None
+    encoder_weights: Annotated[str, Field(min_length=1)] | None = None
+    layers: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [-1])
+    layer_fusion: Literal["concat", "mean"] = "concat"
+    norm: bool = False
+    transforms: Literal["none", "flips", "turns_and_mirrors"] = "none"
     shots: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
     query_in_bank: bool | ByShots[bool] = False
     index: str = "flat"
     coreset: Annotated[float, Field(gt=0, le=1)] = 1.0
 
-    @field_validator("shots", "seeds")
+    @field_validator("shots", "seeds", "layers")
     @classmethod
     def _distinct(cls, values: list[int]) -> list[int]:
         return each_once(values)
@@ -149,6 +156,7 @@ class EvaluateParams(ParamsSection):
 
     size: EvaluationSize
     pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
+    top: Annotated[float, Field(ge=0, le=1)] = 0
 
 
 class ThresholdParams(ParamsSection):
@@ -228,12 +236,21 @@ class Params(ParamsSection):
         """What must be known of reference images."""
         if not self.needs_vision or not self.max_shots:
             return []
-        return self.vision_features()
+        return self.bank_features()
+
+    def bank_features(self) -> list[Feature]:
+        """Patches that banks hold, one for each size in ascending order."""
+        return [
+            replace(
+                feature, token=feature.token if self.vision.transforms == "none" else "augmented"
+            )
+            for feature in self.vision_features()
+        ]
 
     def vision_features(self) -> list[Feature]:
         """Patches that vision maps compare, one for each size in ascending order."""
         return [
-            Feature(size, self.vision.feature, "patch")
+            Feature(size, "vision" if self.vision.encoder else self.vision.feature, "patch")
             for size in sorted(self.features.segmentation_sizes)
         ]
 
@@ -266,6 +283,8 @@ class Params(ParamsSection):
         yield "features.store", self.features.store or ""
         yield "model.name", self.model.name
         yield "model.pretrained", self.model.pretrained
+        yield "vision.encoder", self.vision.encoder or ""
+        yield "vision.encoder_weights", self.vision.encoder_weights or ""
         used: list[tuple[str, Prompts | None]] = [
             ("text.classification.prompts", self.text.classification.prompts),
             ("text.segmentation.prompts", self.text.segmentation.prompts),
@@ -307,6 +326,7 @@ class Params(ParamsSection):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
                         "mode language"
                     )
+        check_encoder(self)
         if self.model.pretrained == DEMO_MODEL != self.model.name:
             raise ParameterError(
                 f"model.pretrained is {DEMO_MODEL}, and those weights fit model.name {DEMO_MODEL} "
@@ -348,3 +368,34 @@ class Params(ParamsSection):
                 f"dataset.exif_rotation is true, but images of {self.dataset.format} are never "
                 "rotated (their masks are not): set it to false, or dataset.format to folder"
             )
+
+
+def check_encoder(params: Params) -> None:
+    """Refuse what an encoder for vision cannot do, and its settings where none is named.
+
+    Raises:
+        ParameterError: with what to change.
+    """
+    vision = params.vision
+    if vision.encoder is None:
+        own = VisionParams.model_fields
+        for name in ("encoder_weights", "layers", "layer_fusion", "norm", "transforms"):
+            if (value := getattr(vision, name)) != own[name].default:
+                raise ParameterError(
+                    f"vision.{name} is {shown(value)}, but vision.encoder is null, which means the CLIP "
+                    f"of model and knows no {name}: name an encoder such as efficientnet-lite0, or "
+                    "leave it at its default"
+                )
+        return
+    if params.needs_language_score or params.needs_language_map:
+        raise ParameterError(
+            f"vision.encoder is {vision.encoder}, which works without text: set "
+            "fusion.classification_mode and fusion.segmentation_mode to vision or none"
+        )
+    if not params.needs_vision:
+        return
+    if params.features.aspect == "keep":
+        raise ParameterError(
+            f"features.aspect is keep, but vision.encoder {vision.encoder} takes squares: set it to "
+            "square"
+        )

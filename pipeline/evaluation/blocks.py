@@ -62,6 +62,7 @@ class EvaluationBlock:
         language_score, language_map, vision_maps: components; None or absent where no mode needs
             them. Vision maps are one component for each fusion, in order.
         exif_rotation: whether masks are turned as their camera says, as images are.
+        top: the mean of this share of patches is the image score of vision; 0: the worst one.
     """
 
     store: Location
@@ -77,6 +78,7 @@ class EvaluationBlock:
     language_map: Component | None = None
     vision_maps: tuple[Component, ...] = ()
     exif_rotation: bool = False
+    top: float = 0
 
 
 @dataclass
@@ -116,6 +118,7 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
                     vision,
                     mode=block.classification_mode,
                     shots=fusion.trial.shots,
+                    top=block.top,
                 )
             if block.segmentation_mode == "none":
                 continue

@@ -224,6 +224,7 @@ class Planner:
                 rows(self.language_map),
                 tuple(component for component in visions if component is not None),
                 params.dataset.exif_rotation,
+                params.evaluate.top,
             )
 
 

@@ -24,11 +24,13 @@ from fade.types import Feature, Stream, Token
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSource, Pixels, prefetch
-from pipeline.features.models import feature_space, load_encoder
+from pipeline.features.models import feature_space, load_image_encoder
 from pipeline.process.progress import Progress
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoder, Encoding
+    from fade.encoder import Encoding
+    from pipeline.features.models import ImageEncoder
+    from pipeline.features.patch_encoder import Encoded
 
 WRITERS = {"cuda": 3}
 """Segments that are written at once, elsewhere one: a GPU fills one faster than a file takes it."""
@@ -41,7 +43,7 @@ class Extraction:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: ImageEncoder,
         store: Store,
         features: Mapping[str, tuple[Feature, Space]],
         sources: Mapping[str, ImageSource],
@@ -88,10 +90,10 @@ class Extraction:
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
-    ) -> tuple[list[str], list[tuple[Fingerprints, Encoding]]]:
+    ) -> tuple[list[str], list[tuple[Fingerprints, Encoding | Encoded]]]:
         """Keys that could be encoded, and what their batches have of which spaces."""
         good: list[str] = []
-        encodings: list[tuple[Fingerprints, Encoding]] = []
+        encodings: list[tuple[Fingerprints, Encoding | Encoded]] = []
         for batch in cut(task.keys, self.params.runtime.batch_size):
             loaded: list[Pixels] = []
             for key in batch:
@@ -133,7 +135,9 @@ class Extraction:
         )
         return [patch] if cls in wanted and patch not in wanted and asked else []
 
-    def _write(self, keys: list[str], encodings: Iterable[tuple[Fingerprints, Encoding]]) -> None:
+    def _write(
+        self, keys: list[str], encodings: Iterable[tuple[Fingerprints, Encoding | Encoded]]
+    ) -> None:
         rows: dict[str, list[np.ndarray]] = {}
         for wanted, encoding in encodings:
             found = encoding.arrays()
@@ -170,22 +174,30 @@ ENCODER = threading.Lock()
 """Held while a segment is encoded: the model and its threads are shared within a process."""
 
 
-_LOADED: dict[str, Encoder] = {}
+_LOADED: dict[str, ImageEncoder] = {}
 """The worker's model, loaded at its first task and kept."""
 
 
-def _load(params: Params, weights: str) -> Encoder:
+def _load(params: Params, weights: str) -> ImageEncoder:
     """The model of this worker; the weights' digest tells when a file has become another one."""
-    key = f"{params.model.model_dump_json()} {params.runtime.device} {weights}"
+    chosen = f"{params.model.model_dump_json()} {params.vision.model_dump_json()}"
+    key = f"{chosen} {params.runtime.device} {weights}"
     if key not in _LOADED:
         _LOADED.clear()  # there is room for one
-        _LOADED[key] = load_encoder(params)
+        _LOADED[key] = load_image_encoder(params)
     return _LOADED[key]
+
+
+def _weights_of(params: Params) -> str:
+    """The leaf that names what encodes images, and what it says."""
+    if params.vision.encoder is None:
+        return f"model.pretrained {params.model.pretrained}"
+    return f"vision.encoder {params.vision.encoder}"
 
 
 def worker_encoder(
     params: Params, features: Iterable[tuple[Feature, Space]], aspect: AspectRatio | None
-) -> Encoder:
+) -> ImageEncoder:
     """The model, kept by each worker, with the threads that one has; hold :data:`ENCODER`.
 
     Raises:
@@ -199,8 +211,7 @@ def worker_encoder(
     for feature, space in expected:
         if feature_space(encoder, feature, params, aspect) != space:
             raise ModelError(
-                f"model.pretrained: a worker finds other weights than the run in "
-                f"{params.model.pretrained}: give it the same file"
+                f"{_weights_of(params)}: a worker finds other weights than the run: give it the same file"
             )
     return encoder
 
@@ -232,13 +243,18 @@ def with_absolute_paths(params: Params) -> Params:
             return name
         return str(Path(name).absolute()) if Path(name).exists() else name
 
-    model, dataset = params.model, params.dataset
+    model, dataset, vision = params.model, params.dataset, params.vision
+    name, folder = vision.encoder, (vision.encoder or "").removeprefix("local-dir:")
+    if name and name != folder:
+        name = f"local-dir:{absolute(folder)}"
+    weights = vision.encoder_weights and absolute(vision.encoder_weights)
     return params.model_copy(
         update={
             "model": model.model_copy(
                 update={"name": absolute(model.name), "pretrained": absolute(model.pretrained)}
             ),
             "dataset": dataset.model_copy(update={"path": absolute(dataset.path)}),
+            "vision": vision.model_copy(update={"encoder": name, "encoder_weights": weights}),
         }
     )
 

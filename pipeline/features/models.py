@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fade.aspect import AspectRatio
     from fade.encoder import Encoder
     from fade.types import Device, Feature
+    from pipeline.features.patch_encoder import PatchEncoder
+
+    ImageEncoder = Encoder | PatchEncoder
 
 _DEMO = Path(__file__).parents[1] / "demo"
 SHIPPED = {DEMO_MODEL: _DEMO / "fade-demo.json"}
@@ -65,13 +68,30 @@ def load_encoder(
         root.setLevel(level)
 
 
+def load_image_encoder(params: Params, device: Device | None = None) -> ImageEncoder:
+    """What encodes a run's images: the network of ``vision.encoder``, else the CLIP of ``model``.
+
+    Args:
+        params: of the run.
+        device: to compute on, by default that of ``runtime.device``.
+
+    Raises:
+        ModelError, ParameterError: it is unknown, unfit, damaged or not here.
+    """
+    if params.vision.encoder is None:
+        return load_encoder(params, device)
+    from pipeline.features.patch_encoder import load_patch_encoder
+
+    return load_patch_encoder(params, device)
+
+
 def config_of(model: ModelParams) -> str:
     """What open_clip knows a model by: its name, or the config file of one that is shipped."""
     return str(SHIPPED.get(model.name, model.name))
 
 
 def feature_space(
-    encoder: Encoder, feature: Feature, params: Params, aspect: AspectRatio | None = None
+    encoder: ImageEncoder, feature: Feature, params: Params, aspect: AspectRatio | None = None
 ) -> Space:
     """The store's space for a feature of the model, of images that keep an aspect ratio or none."""
     description = {

@@ -18,7 +18,7 @@ from pipeline.features.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_spac
 
 if TYPE_CHECKING:
     from fade.aspect import AspectRatio
-    from fade.encoder import Encoder
+    from pipeline.features.models import ImageEncoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +151,7 @@ class FeaturePlan:
 
 
 def feature_spaces(
-    encoder: Encoder, params: Params, aspect: AspectRatio | None = None
+    encoder: ImageEncoder, params: Params, aspect: AspectRatio | None = None
 ) -> dict[Feature, Space]:
     """The store's spaces for all features that a run needs.
 

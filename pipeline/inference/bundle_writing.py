@@ -17,6 +17,7 @@ from fade.files import atomic_write
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
 from pipeline.features.models import SHIPPED
+from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import read_classifier, uses
@@ -46,8 +47,14 @@ def write_bundle(
 
     Raises:
         StoreError: something of the run is missing or damaged.
-        ParameterError: the memory bank's index is approximate, or the run has no such category.
+        ParameterError: the memory bank's index is approximate, the run has no such category, or its
+            encoder cannot be taken along.
     """
+    if run.params.vision.encoder is not None:
+        raise ParameterError(
+            f"vision.encoder is {run.params.vision.encoder}, and a bundle holds a CLIP: use "
+            "`fade predict` in the project's folder"
+        )
     for name in categories or ():
         run.check_category(name)
     chosen = tuple(name for name in run.categories if not categories or name in categories)
@@ -91,6 +98,7 @@ def _fill(
         _add(archive, "model.json", config.read_bytes())
     if with_weights:
         encoder = run.encoder()
+        assert not isinstance(encoder, PatchEncoder)  # refused before
         with archive.open(_entry(WEIGHTS), "w", force_zip64=True) as target:
             encoder.save_weights(cast(BinaryIO, target))
     content = {

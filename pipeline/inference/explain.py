@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.aspect import Shape
 from fade.bank import anomaly, index_vectors
+from fade.transforms import NONE, Transform
 from pipeline.inference.material import CategoryBank
 from pipeline.inference.prediction import Nearest
 
@@ -19,18 +23,32 @@ def patch_groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_
     return sorted(groups, key=lambda group: (-int(levels[group].max()), -int(group.sum())))
 
 
-def nearest_patch(patches: np.ndarray, position: int, held: CategoryBank) -> Nearest:
+def untransformed_positions(transforms: Sequence[Transform], grid: Shape) -> np.ndarray:
+    """For the patches of all transforms of an image in turn, their positions in the image."""
+    positions = np.arange(grid[0] * grid[1]).reshape(grid)
+    return np.concatenate([transform.apply(positions).reshape(-1) for transform in transforms])
+
+
+def nearest_patch(
+    patches: np.ndarray,
+    position: int,
+    held: CategoryBank,
+    transforms: Sequence[Transform] = (NONE,),
+) -> Nearest:
     """The normal patch nearest to one patch of an image, at the largest size."""
     query = patches[position : position + 1]
     size, count = held.bank.sizes[-1], len(patches)
+    rows, columns = held.bank.grids[size]
     found: list[tuple[float, str | None, int | None]] = []
     if held.comparison.references and held.bank.exact:
+        positions = untransformed_positions(transforms, (rows, columns))
         index = held.bank.index(size)
-        images = index_vectors(index).reshape(-1, count, patches.shape[1])
+        images = index_vectors(index).reshape(-1, count * held.bank.copies, patches.shape[1])
         for position in held.comparison.references:
             cosines = images[position] @ query[0]
             best = int(np.argmax(cosines))
-            found.append((float(cosines[best]), held.references[position], best))
+            untransformed = int(positions[best])
+            found.append((float(cosines[best]), held.references[position], untransformed))
     elif held.comparison.references:
         cosine, _ = held.bank.index(size).search(query, 1)
         found.append((float(cosine[0, 0]), None, None))
@@ -43,5 +61,5 @@ def nearest_patch(patches: np.ndarray, position: int, held: CategoryBank) -> Nea
     distance = float(anomaly(np.array([cosine]))[0])
     if best_place is None:
         return Nearest(None, None, None, distance)
-    row, column = divmod(best_place, held.bank.grids[size][1])
+    row, column = divmod(best_place, columns)
     return Nearest(reference, row, column, distance)

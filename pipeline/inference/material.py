@@ -18,7 +18,7 @@ from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.texts import Use
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoder
+    from pipeline.features.models import ImageEncoder
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TrainedRun(ABC):
     remedy: str
 
     @abstractmethod
-    def encoder(self) -> Encoder:
+    def encoder(self) -> ImageEncoder:
         """The model, loaded."""
 
     @abstractmethod

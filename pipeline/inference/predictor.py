@@ -25,6 +25,7 @@ from fade.text import TextClassifier
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.features.models import feature_space
+from pipeline.features.patch_encoder import PatchEncoder, transforms_of
 from pipeline.inference.explain import nearest_patch, patch_groups
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.prediction import Picture, Prediction, Region
@@ -185,7 +186,7 @@ class Predictor:
         found, dim = self.material.bank(category), self._encoder.dim
         for size, index in found.bank.indexes.items():
             rows, columns = self._grids[size]
-            most = len(found.references) * rows * columns
+            most = len(found.references) * rows * columns * found.bank.copies
             # an index that trials do not share may leave patches out
             least = most if found.bank.exact else 1
             if index.d != dim or not least <= index.ntotal <= most:
@@ -240,8 +241,9 @@ class Predictor:
             vision = vision * np.float32(params.vision_multiplier(self.trial))
         if fusion.classification_mode != "none":
             score = image_score(
-                language, vision, mode=fusion.classification_mode, shots=self.trial.shots
-            )
+                language, vision, mode=fusion.classification_mode, shots=self.trial.shots,
+                top=params.evaluate.top,
+            )  # fmt: skip
         if fusion.segmentation_mode != "none":
             levels = fuse(
                 text_map, vision, mode=fusion.segmentation_mode,
@@ -314,7 +316,10 @@ class Predictor:
         nearest = None
         if self.params.fusion.segmentation_mode in ("vision", "both"):
             patches = features[self.params.vision_features()[-1]]
-            nearest = nearest_patch(patches, row * across + column, self._bank(category))
+            nearest = nearest_patch(
+                patches, row * across + column, self._bank(category),
+                transforms_of(self.params.vision.transforms),
+            )  # fmt: skip
         abnormal: tuple[tuple[str, float], ...] = ()
         normal: tuple[tuple[str, float], ...] = ()
         if self.params.needs_language_map:
@@ -341,6 +346,7 @@ class Predictor:
         found = self.material.sentences(use, category)
         distinct = dict(zip(found.texts, found.abnormal, strict=True))
         texts = list(distinct)
+        assert not isinstance(self._encoder, PatchEncoder)  # runs with text have a CLIP
         return texts, list(distinct.values()), self._encoder.encode_texts(texts)
 
 

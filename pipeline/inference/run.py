@@ -30,13 +30,14 @@ from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
-from pipeline.features.models import SHIPPED, load_encoder
+from pipeline.features.models import SHIPPED, load_image_encoder
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.scoring.banks import (
     BANK_TABLE,
     Bank,
     Comparison,
     HeldBank,
+    bank_copies,
     bank_path,
     comparison_digest,
     comparisons,
@@ -53,7 +54,7 @@ from pipeline.scoring.texts import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from fade.encoder import Encoder
+    from pipeline.features.models import ImageEncoder
 
 
 LOCK = "dvc.lock"
@@ -169,9 +170,9 @@ class FinishedRun(TrainedRun):
                 "until `fade run` has ended, and start again"
             )
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> ImageEncoder:
         """The model of the parameters."""
-        return load_encoder(self.params)
+        return load_image_encoder(self.params)
 
     @cached_property
     def _text(self) -> TextIndex:
@@ -207,7 +208,7 @@ class FinishedRun(TrainedRun):
                     f"{self.folder / path} is of another run than {BANK_TABLE}: wait until `fade run` "
                     "has ended, and start again; if none runs, run `dvc repro --force bank`"
                 )
-        held = HeldBank(category, sizes, shared, indexes)
+        held = HeldBank(category, sizes, shared, indexes, copies=bank_copies(self.params))
         return CategoryBank(held, found.comparison, found.references)
 
     def _chosen(self, category: str) -> _Chosen:
@@ -227,7 +228,7 @@ class FinishedRun(TrainedRun):
             references = tuple(
                 str(paths[key]) for key in sorted(positions, key=positions.__getitem__)
             )
-            labels = [feature.label for feature in self.params.vision_features()]
+            labels = [feature.label for feature in self.params.bank_features()]
             digest = comparison_digest(comparison, keys, receipt, labels, self.params)
         except KeyError:
             raise StoreError(
@@ -268,7 +269,7 @@ class FinishedRun(TrainedRun):
         from cache.store import Store
 
         store = Store(store_root(params.features.store, self.folder))
-        for feature in params.vision_features():
+        for feature in params.bank_features():
             locations = chosen.receipt.locate(store, feature.label, chosen.keys)
             found[feature.size] = store.read(
                 chosen.receipt.space(feature.label), [locations[key] for key in chosen.keys]

@@ -25,6 +25,9 @@ def check_model(params: Params) -> Iterator[Finding]:
     """
     from fade.encoder import SEEDED
 
+    if params.vision.encoder is not None:
+        yield from _check_encoder(params)
+        return
     name, weights = params.model.name, params.model.pretrained
     config = config_of(params.model)
     if config.endswith(".json") and not Path(config).is_file():
@@ -56,8 +59,24 @@ def check_model(params: Params) -> Iterator[Finding]:
     yield from _sizes(params, _config(config, found))
 
 
+def _check_encoder(params: Params) -> Iterator[Finding]:
+    """Whether ``vision.encoder`` fits the sizes; it is read where nothing has to be fetched for it."""
+    from pipeline.features.patch_encoder import downloads, load_patch_encoder
+
+    name = params.vision.encoder
+    if downloads(params):
+        yield warning("model", f"{name}: the first run downloads it, unless it is here already")
+        return
+    encoder = load_patch_encoder(params, "cpu")
+    grids = [encoder.grid(size) for size in params.features.segmentation_sizes]
+    words = ", ".join(f"{grid} x {grid}" for grid in grids)
+    yield ok("model", f"{name}, {encoder.dim} numbers for each of {words} patches")
+
+
 def patch_and_width(params: Params) -> tuple[int, int] | None:
     """A model's patch size in pixels and its features' width, by its config; None without one."""
+    if params.vision.encoder is not None:
+        return None
     config = config_of(params.model)
     content = _config(config, remotes(params.model, config))
     vision = content.get("vision_cfg", {})

