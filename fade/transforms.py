@@ -15,6 +15,8 @@ from fade.errors import ParameterError
 
 Kind = Literal["none", "rotate", "turn", "mirror", "flip", "brightness"]
 
+Augmentation = Literal["none", "flips", "turns_and_mirrors"]
+
 VERSION = 1
 """Raised by hand when a transform gives other pixels; part of every address of a transformed image."""
 
@@ -97,6 +99,11 @@ def turns_and_mirrors() -> list[Transform]:
 def flips() -> list[Transform]:
     """The image, upside down, and left to right."""
     return [NONE, Transform("flip", 0), Transform("flip", 1)]
+
+
+def transforms_of(name: Augmentation) -> list[Transform]:
+    """What becomes of each reference, itself first."""
+    return {"none": [NONE], "flips": flips(), "turns_and_mirrors": turns_and_mirrors()}[name]
 
 
 def brightness(low: float = 0.8, high: float = 1.2, count: int = 5) -> list[Transform]:

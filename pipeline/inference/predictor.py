@@ -22,10 +22,11 @@ from fade.maps import fuse, image_score
 from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
 from fade.text import TextClassifier
+from fade.transforms import transforms_of
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.features.models import feature_space
-from pipeline.features.patch_encoder import PatchEncoder, transforms_of
+from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import nearest_patch, patch_groups
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.prediction import Picture, Prediction, Region

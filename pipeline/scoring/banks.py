@@ -17,6 +17,7 @@ from fade.aspect import Shape
 from fade.bank import CANDIDATES, FLAT, PROBED, read_index, similarity_by_index, stored_digest
 from fade.device import choose_device
 from fade.maps import merge_sizes
+from fade.transforms import transforms_of
 from fade.types import Device, Trial
 from fade.vision import patch_map
 from pipeline.artefacts.catalogue import BANKS, safe_name
@@ -143,10 +144,6 @@ class Bank:
 
 def bank_copies(params: Params) -> int:
     """How many images a reference stands for: itself and its transforms."""
-    if params.vision.transforms == "none":
-        return 1
-    from pipeline.features.patch_encoder import transforms_of
-
     return len(transforms_of(params.vision.transforms))
 
 

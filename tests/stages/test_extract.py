@@ -116,8 +116,8 @@ def test_a_worker_loads_the_model_once(
         assert len({task.features for task in tasks}) > 1
         return [function(task) for task in tasks]
 
-    monkeypatch.setattr(stages.extract, "load_encoder", counted)
-    monkeypatch.setattr(pipeline.features.extraction, "load_encoder", counted)
+    monkeypatch.setattr(stages.extract, "load_image_encoder", counted)
+    monkeypatch.setattr(pipeline.features.extraction, "load_image_encoder", counted)
     monkeypatch.setattr(pipeline.features.extraction, "iterate_tasks", here)
     monkeypatch.setattr(pipeline.features.extraction, "_LOADED", {})
     run_stages(tmp_path, params, "manifest", "select")
