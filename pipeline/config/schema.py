@@ -380,7 +380,7 @@ def check_encoder(params: Params) -> None:
     if vision.encoder is None:
         own = VisionParams.model_fields
         for name in ("encoder_weights", "layers", "layer_fusion", "norm", "transforms"):
-            if (value := getattr(vision, name)) != own[name].default:
+            if (value := getattr(vision, name)) != own[name].get_default(call_default_factory=True):
                 raise ParameterError(
                     f"vision.{name} is {shown(value)}, but vision.encoder is null, which means the CLIP "
                     f"of model and knows no {name}: name an encoder such as efficientnet-lite0, or "
