@@ -29,6 +29,7 @@ UNITS = {
     "dataset.limit": "images of each defect and category",
     "evaluate.pro_limit": "false positive rate",
     "evaluate.size": "pixels a side",
+    "evaluate.top": "share of patches",
     "features.classification_size": "pixels a side",
     "features.segmentation_sizes": "pixels a side",
     "fusion.vision_multiplier": "factor",
@@ -41,6 +42,7 @@ UNITS = {
     "threshold.images": "images of each category",
     "threshold.quantile": "share of images, and of pixels",
     "vision.coreset": "share of patches",
+    "vision.layers": "blocks or levels, counted from 0",
     "vision.seeds": "random seeds",
     "vision.shots": "images of each category",
 }

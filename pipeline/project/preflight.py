@@ -47,6 +47,7 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
     Raises:
         ParameterError, DataError, ModelError: as the stage would.
     """
+    _check_named(params, folder)
     ran = _ran_with(folder)
     if "manifest" in needed:
         shots = params.max_shots if params.needs_vision and "select" in needed else 0
@@ -62,6 +63,36 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
         _check_model(params, known=ran)
     if "extract" in needed:
         _check_store(params)
+
+
+def _check_named(params: Params, folder: Path) -> None:
+    """Refuse a params.yaml without leaves that dvc.yaml names: it is older, and DVC wants to see each.
+
+    Raises:
+        ParameterError: with the leaves and their defaults.
+    """
+    try:
+        stages = load_yaml((folder / "dvc.yaml").read_text("utf-8"))["stages"].values()
+        content = load_yaml((folder / PARAMS_FILE).read_text("utf-8"))
+        named = {
+            name
+            for stage in stages
+            for entry in stage.get("params", ())
+            for name in ([entry] if isinstance(entry, str) else entry.get(PARAMS_FILE.name, ()))
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return  # who reads these files says what is wrong with them
+    defaults = params.model_dump(mode="json")
+    lacking = [
+        f"{name} ({json.dumps(leaf(defaults, name))})"
+        for name in sorted(named)
+        if (parts := name.rpartition("."))[0] and parts[2] not in (leaf(content, parts[0]) or {})
+    ]
+    if lacking:
+        raise ParameterError(
+            f"{PARAMS_FILE} lacks what dvc.yaml names: add {', '.join(lacking)}, with these values if "
+            "nothing shall change"
+        )
 
 
 def check_dataset(dataset: DatasetParams, shots: int = 0) -> None:

@@ -25,6 +25,18 @@ def test_good_parameters_pass(content: Any) -> None:
     check(parse_params(content), STAGES)
 
 
+def test_a_params_yaml_that_is_older_than_dvc_yaml(content: Any) -> None:
+    Path("dvc.yaml").write_text("stages: {a: {params: [evaluate.size, {params.yaml: [vision]}]}}")
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    check(parse_params(content), STAGES)
+    assert "index" not in content["vision"]  # DVC asks for the section alone
+    Path("dvc.yaml").write_text("stages: {a: {params: [{params.yaml: [vision.index]}]}}")
+    with pytest.raises(
+        ParameterError, match=r'lacks what dvc\.yaml names: add vision\.index \("flat"\)'
+    ):
+        check(parse_params(content), STAGES)
+
+
 @pytest.mark.parametrize(
     ("leaves", "code", "clue"),
     [
