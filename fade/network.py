@@ -41,6 +41,12 @@ def without_network() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
+def require_network() -> None:
+    """Refuse (NoNetworkError) to go on within :func:`without_network`: threads do not inherit that."""
+    if _closed.get():
+        raise NoNetworkError(errno.ENETUNREACH, "no other machine is called here")
+
+
 def wanted_network(error: BaseException | None) -> bool:
     """Whether an error comes from :func:`without_network`, however libraries wrapped it."""
     seen: list[BaseException] = []
@@ -63,8 +69,8 @@ def _install() -> None:
 
 
 def _refuse(event: str, args: tuple[Any, ...]) -> None:
-    if event not in _CALLS or not _closed.get():
+    if event not in _CALLS:
         return
     if event in ("socket.connect", "socket.sendto") and args[0].family == socket.AF_UNIX:
         return  # this machine itself
-    raise NoNetworkError(errno.ENETUNREACH, "no other machine is called here")
+    require_network()

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fade.errors import ModelError
+from fade.network import NoNetworkError, require_network
 from pipeline.config.schema import ModelParams
 
 PATIENCE = 3.0
@@ -103,6 +104,11 @@ def remotes(model: ModelParams, config: str) -> list[Remote]:
 def check_remotes(model: ModelParams, found: list[Remote]) -> None:
     """Refuse (ModelError) what is neither on this machine nor to be had from here, within seconds."""
     missing = [remote for remote in found if remote.file is None]
+    if missing:
+        try:
+            require_network()
+        except NoNetworkError as error:
+            raise ModelError(f"{missing[0].what} of {model.name} is not on this machine") from error
     if not missing or (reason := unreachable()) is None:
         return
     first = missing[0]

@@ -419,6 +419,7 @@ def test_a_strangers_bundle_calls_nobody(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     with counting_server() as (url, calls):
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setattr(
             "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
             url + "/{repo_id}/resolve/{revision}/{filename}",
@@ -502,7 +503,7 @@ def unit_rows(*shape: int) -> np.ndarray:
         (set_json(schema=99), "schema version 99"),
         (set_json(kind="zip"), "no bundle"),
         (set_json(trial=[7, 7]), "do not agree"),
-        (set_json(trial="x"), "no sound bundle"),
+        (set_json(trial="x"), "is not a valid bundle"),
         (set_json(trial="20"), "trial is 20, not a list of 2 int"),
         (set_json(trial=[2.9, 0.2]), r"trial is \[2\.9, 0\.2\], not a list of 2 int"),
         (set_json(trial=[2, 0, 0]), "not a list of 2 int"),
@@ -514,7 +515,7 @@ def unit_rows(*shape: int) -> np.ndarray:
         (set_json(aspect=[2, 1]), "do not agree"),
         (set_json(thresholds=[{"a": 1}]), "no thresholds"),
         (set_json(parameters={"dataset": {}}), "is missing"),
-        (set_json(texts=[1]), "no sound bundle"),
+        (set_json(texts=[1]), "is not a valid bundle"),
     ],
     ids=range(22),
 )  # fmt: skip
@@ -527,8 +528,8 @@ def test_bundles_that_are_refused(bundle: Path, tmp_path: Path, change: Change, 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda e: e.pop("banks/0/96.npy"), "no sound bundle"),
-        (set_bank(np.array([{"a": 1}], dtype=object), allow_pickle=True), "no sound bundle"),
+        (lambda e: e.pop("banks/0/96.npy"), "is not a valid bundle"),
+        (set_bank(np.array([{"a": 1}], dtype=object), allow_pickle=True), "is not a valid bundle"),
         (set_bank(np.zeros((2, 9, 8), np.float32)), r"row 0 of banks/0/96\.npy has length 0"),
         (set_bank(np.full((2, 9, 8), np.nan, np.float16)), "has length nan"),
         (set_bank(np.full((2, 9, 8), np.inf, np.float16)), "has length inf"),
@@ -538,12 +539,12 @@ def test_bundles_that_are_refused(bundle: Path, tmp_path: Path, change: Change, 
         (set_bank(np.ones((2, 9, 8), np.int64)), "has type int64"),
         (claim((1 << 33, 4)), "header tells of 137,438,953,472 bytes, there are 64"),
         (claim((4, 2)), "header tells of 32 bytes"),
-        (claim((-2, -8)), "no sound bundle"),
+        (claim((-2, -8)), "is not a valid bundle"),
         (set_json(banks={"weave": {"number": 0, "references": "ab"}}), "not a list of any str"),
         (set_json(banks={"weave": {"number": 0, "references": []}}), "0 references at 2 shots"),
         (set_json(banks={"weave": {"number": 0, "references": ["a"] * 3}}), "3 references at 2 shots"),
-        (set_json(banks={"weave": {"number": "../../x", "references": ["a"]}}), "no sound bundle"),
-        (set_json(banks={}), "no sound bundle"),
+        (set_json(banks={"weave": {"number": "../../x", "references": ["a"]}}), "is not a valid bundle"),
+        (set_json(banks={}), "is not a valid bundle"),
     ],
     ids=range(17),
 )  # fmt: skip
@@ -577,12 +578,12 @@ def test_banks_of_another_model_are_refused(
 
 def test_classifiers_are_those_of_their_names(bundle: Path, folder: Path, tmp_path: Path) -> None:
     opened = Bundle(rewritten(bundle, tmp_path / "swapped.fade", swap_classifiers))
-    with pytest.raises(StoreError, match=r"swapped\.fade is no sound .* than its name says"):
+    with pytest.raises(StoreError, match=r"swapped\.fade is not a valid .* than its name says"):
         opened.classifier("classification", "weave")
     opened = Bundle(
         rewritten(bundle, tmp_path / "odd.fade", set_json(texts={"classification": {}}))
     )
-    with pytest.raises(StoreError, match="no sound bundle"):
+    with pytest.raises(StoreError, match="is not a valid bundle"):
         opened.classifier("classification", "weave")
     project = Path(shutil.copytree(folder, tmp_path / "copy"))
     one, other = sorted((project / "artefacts" / "text").glob("*.npz"))
@@ -616,7 +617,7 @@ def test_a_classifier_of_another_model_is_refused(
 def test_prompts_that_are_refused(bundle: Path, tmp_path: Path, prompts: Any) -> None:
     content = json.dumps({"segmentation": {"weave": prompts}}).encode()
     path = rewritten(bundle, tmp_path / "bad.fade", lambda e: e.update({"prompts.json": content}))
-    with pytest.raises(StoreError, match="no sound bundle"):
+    with pytest.raises(StoreError, match="is not a valid bundle"):
         Bundle(path).sentences("segmentation", "weave")
 
 
@@ -650,10 +651,10 @@ def test_compressed_and_damaged_bundles(bundle: Path, tmp_path: Path) -> None:
         place = archive.getinfo("banks/0/96.npy").header_offset + 600
     data[place] ^= 1
     (tmp_path / "b").write_bytes(data)
-    with pytest.raises(StoreError, match="no sound bundle"):
+    with pytest.raises(StoreError, match="is not a valid bundle"):
         Bundle(tmp_path / "b").bank("weave")
     (tmp_path / "c").write_bytes(bundle.read_bytes()[:1000])
-    with pytest.raises(StoreError, match="no sound bundle"):
+    with pytest.raises(StoreError, match="is not a valid bundle"):
         Bundle(tmp_path / "c")
     with pytest.raises(StoreError, match="there is no bundle"):
         Bundle(tmp_path / "d")
