@@ -144,7 +144,7 @@ class Bundle(TrainedRun):
         told, size = sum(info.compress_size for info in infos), self.path.stat().st_size
         if told > size:
             raise StoreError(
-                f"{self.path} is no sound bundle: its entries are {told:,} bytes long, the file "
+                f"{self.path} is not a valid bundle: its entries are {told:,} bytes long, the file "
                 f"{size:,}: {REMEDY}"
             )
         for info in infos:

@@ -100,7 +100,7 @@ class Predictor:
             download: whether model and weights may be fetched from the hub that the bundle names.
 
         Raises:
-            StoreError: no sound bundle, or of another schema version.
+            StoreError: not a valid bundle, or of another schema version.
         """
         from pipeline.inference.bundle import Bundle
 
