@@ -26,6 +26,7 @@ from pipeline.config.values import (
     each_once,
     shown,
 )
+from pipeline.config.vision import VisionParams, check_encoder
 
 
 class DatasetParams(ParamsSection):
@@ -117,28 +118,6 @@ class TextParams(ParamsSection):
     classification: TextUseParams
     segmentation: TextUseParams
     overrides: dict[str, OverrideParams] = Field(default_factory=dict)
-
-
-class VisionParams(ParamsSection):
-    """How reference images tell normal from abnormal."""
-
-    feature: ClipStream
-    encoder: Annotated[str, Field(min_length=1)] | None = None
-    encoder_weights: Annotated[str, Field(min_length=1)] | None = None
-    layers: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [-1])
-    layer_fusion: Literal["concat", "mean"] = "concat"
-    norm: bool = False
-    transforms: Literal["none", "flips", "turns_and_mirrors"] = "none"
-    shots: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
-    query_in_bank: bool | ByShots[bool] = False
-    index: str = "flat"
-    coreset: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @field_validator("shots", "seeds", "layers")
-    @classmethod
-    def _distinct(cls, values: list[int]) -> list[int]:
-        return each_once(values)
 
 
 class FusionParams(ParamsSection):
@@ -326,7 +305,12 @@ class Params(ParamsSection):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
                         "mode language"
                     )
-        check_encoder(self)
+        check_encoder(
+            self.vision,
+            needs_language=self.needs_language_score or self.needs_language_map,
+            needs_vision=self.needs_vision,
+            aspect=self.features.aspect,
+        )
         if self.model.pretrained == DEMO_MODEL != self.model.name:
             raise ParameterError(
                 f"model.pretrained is {DEMO_MODEL}, and those weights fit model.name {DEMO_MODEL} "
@@ -368,34 +352,3 @@ class Params(ParamsSection):
                 f"dataset.exif_rotation is true, but images of {self.dataset.format} are never "
                 "rotated (their masks are not): set it to false, or dataset.format to folder"
             )
-
-
-def check_encoder(params: Params) -> None:
-    """Refuse what an encoder for vision cannot do, and its settings where none is named.
-
-    Raises:
-        ParameterError: with what to change.
-    """
-    vision = params.vision
-    if vision.encoder is None:
-        own = VisionParams.model_fields
-        for name in ("encoder_weights", "layers", "layer_fusion", "norm", "transforms"):
-            if (value := getattr(vision, name)) != own[name].get_default(call_default_factory=True):
-                raise ParameterError(
-                    f"vision.{name} is {shown(value)}, but vision.encoder is null, which means the CLIP "
-                    f"of model and knows no {name}: name an encoder such as efficientnet-lite0, or "
-                    "leave it at its default"
-                )
-        return
-    if params.needs_language_score or params.needs_language_map:
-        raise ParameterError(
-            f"vision.encoder is {vision.encoder}, which works without text: set "
-            "fusion.classification_mode and fusion.segmentation_mode to vision or none"
-        )
-    if not params.needs_vision:
-        return
-    if params.features.aspect == "keep":
-        raise ParameterError(
-            f"features.aspect is keep, but vision.encoder {vision.encoder} takes squares: set it to "
-            "square"
-        )
