@@ -38,14 +38,20 @@ def compare(
     a: Annotated[Path, typer.Argument(help="A results or project folder.")],
     b: Annotated[Path, typer.Argument(help="Another one.")],
     metric: Metrics = None,
+    unpaired: Annotated[
+        bool,
+        typer.Option("--unpaired", help="Compare means alone, also of different test images."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Set the metrics of two runs side by side."""
-    from pipeline.report.comparison import compare as compare_runs
-    from pipeline.report.comparison import comparison_json, comparison_markdown
-    from pipeline.report.paper_table import DEFAULT_METRICS, read_summary
+    """Set the metrics of two runs side by side, and say how sure differences are.
 
-    differences = compare_runs(read_summary(a), read_summary(b), metric or DEFAULT_METRICS)
+    Image metrics get a 95 % interval and a p-value, over the same images and seeds.
+    """
+    from pipeline.report.comparison import compare_runs, comparison_json, comparison_markdown
+    from pipeline.report.paper_table import DEFAULT_METRICS
+
+    differences = compare_runs(a, b, metric or DEFAULT_METRICS, paired=not unpaired)
     if as_json:
         write_json(comparison_json(differences))
     else:

@@ -1,14 +1,22 @@
-"""Two runs side by side: the metrics of one summary against those of another."""
+"""Two runs side by side: the metrics of one against those of another, and how sure differences are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import DataError
-from pipeline.report.paper_table import DEFAULT_METRICS, check_metrics, escape_markdown
+from pipeline.report.pairing import Paired, pair_scores, paired_tests, read_scores
+from pipeline.report.paper_table import (
+    DEFAULT_METRICS,
+    check_metrics,
+    escape_markdown,
+    find_summary,
+    read_summary,
+)
 from pipeline.report.plots import LABELS, MEAN, UNDEFINED
 
 if TYPE_CHECKING:
@@ -21,6 +29,7 @@ class Difference:
 
     Attributes:
         a, b: means over seeds; None where a run has none.
+        paired: how sure the difference is; None where the images' scores do not tell.
     """
 
     metric: str
@@ -28,11 +37,53 @@ class Difference:
     shots: int
     a: float | None
     b: float | None
+    paired: Paired | None = None
 
     @property
     def change(self) -> float | None:
         """``b`` less ``a``."""
         return None if self.a is None or self.b is None else self.b - self.a
+
+
+def compare_runs(
+    a: Path, b: Path, metrics: Sequence[str] = DEFAULT_METRICS, *, paired: bool = True
+) -> list[Difference]:
+    """Differences of two runs, found by their results folders, project folders or summaries.
+
+    Where both have the scores of their images, differences of image metrics get a bootstrap interval
+    and the p-value of a permutation test over the same images and seeds (:mod:`fade.uncertainty`).
+
+    Args:
+        a, b: places of the runs.
+        metrics: names, in the order of the result.
+        paired: whether images are paired.
+
+    Raises:
+        ParameterError, StoreError, DataError: as of :func:`compare`; with ``paired`` a DataError, too,
+            where the runs are not of the same test images, labels or seeds.
+    """
+    left, right = read_summary(a), read_summary(b)
+    found = compare(left, right, metrics)
+    if not paired:
+        return found
+    scores_a, scores_b = (read_scores(find_summary(place)) for place in (a, b))
+    if scores_a is None or scores_b is None:
+        return found
+    categories = [_categories(summary) for summary in (left, right)]
+    same = {
+        shots: names for shots, names in categories[0].items() if categories[1].get(shots) == names
+    }
+    tests = paired_tests(pair_scores(scores_a, scores_b), same)
+    return [replace(row, paired=tests.get((row.metric, row.category, row.shots))) for row in found]
+
+
+def _categories(summary: pd.DataFrame) -> dict[int, list[str]]:
+    """By shots the categories of a summary, in the order of names."""
+    found: dict[int, list[str]] = {}
+    for category, shots in zip(summary["category"], summary["shots"], strict=True):
+        if category != MEAN:
+            found.setdefault(int(shots), []).append(str(category))
+    return {shots: sorted(names) for shots, names in found.items()}
 
 
 def compare(
@@ -78,25 +129,50 @@ def comparison_markdown(differences: Sequence[Difference], a: str, b: str) -> st
     """A Markdown table a metric, in percent; ``a`` and ``b`` name the runs."""
     parts = []
     for metric in dict.fromkeys(difference.metric for difference in differences):
+        rows = [row for row in differences if row.metric == metric]
+        tested = any(row.paired for row in rows)
+        columns = ["category", "shots", escape_markdown(a), escape_markdown(b), "difference"]
+        columns += ["95 % interval", "p"] if tested else []
+        title = f"{LABELS[metric]} (%)"
         lines = [
-            f"{LABELS[metric]} (%).",
+            f"{title}; interval by bootstrap, p by permutation, over the same images."
+            if tested
+            else f"{title}.",
             "",
-            f"| category | shots | {escape_markdown(a)} | {escape_markdown(b)} | difference |",
-            "| --- | ---: | ---: | ---: | ---: |",
+            _line(columns),
+            "| --- |" + " ---: |" * (len(columns) - 1),
         ]
-        lines += [
-            f"| {escape_markdown(row.category)} | {row.shots} | {_text(row.a)} | {_text(row.b)} "
-            f"| {_text(row.change, '+.1f')} |"
-            for row in differences
-            if row.metric == metric
-        ]
+        for row in rows:
+            cells = [escape_markdown(row.category), str(row.shots), _text(row.a), _text(row.b)]
+            cells += [_text(row.change, "+.1f"), *(_sure(row.paired) if tested else ())]
+            lines.append(_line(cells))
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
 def comparison_json(differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """The differences as JSON-like records; what is undefined is None."""
-    return [{**asdict(row), "difference": row.change} for row in differences]
+    """The differences as JSON-like records, shares of 1; what is undefined is None."""
+    return [
+        {
+            **{name: value for name, value in asdict(row).items() if name != "paired"},
+            "difference": row.change,
+            "low": row.paired.low if row.paired else None,
+            "high": row.paired.high if row.paired else None,
+            "p_value": row.paired.p_value if row.paired else None,
+        }
+        for row in differences
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _sure(paired: Paired | None) -> tuple[str, str]:
+    if paired is None:
+        return UNDEFINED, UNDEFINED
+    interval = f"{_text(paired.low, '+.1f')} to {_text(paired.high, '+.1f')}"
+    return interval, f"{paired.p_value:.3f}"
 
 
 def _text(share: float | None, form: str = ".1f") -> str:

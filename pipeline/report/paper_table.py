@@ -60,6 +60,18 @@ def read_summary(place: Path) -> pd.DataFrame:
         StoreError: there is none, or it is damaged, of another schema version, or a cell holds
             something else than its column.
     """
+    found = find_summary(place)
+    summary = read_csv(found)
+    _check_cells(summary, found)
+    return summary
+
+
+def find_summary(place: Path) -> Path:
+    """The file of a run's summary; ``place`` is that file, or a results or project folder.
+
+    Raises:
+        StoreError: there is none.
+    """
     places = (place, place / SUMMARY.path.name, place / SUMMARY.path)
     found = next((path for path in places if path.is_file()), None)
     if found is None:
@@ -67,9 +79,7 @@ def read_summary(place: Path) -> pd.DataFrame:
             f"no {SUMMARY.path.name} in {place} or {place / SUMMARY.path.parent}: name a results or "
             "project folder, or make it with `fade run`"
         )
-    summary = read_csv(found)
-    _check_cells(summary, found)
-    return summary
+    return found
 
 
 def _check_cells(summary: pd.DataFrame, path: Path) -> None:

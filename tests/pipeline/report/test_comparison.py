@@ -46,7 +46,7 @@ def test_json_has_no_nan() -> None:
     records = comparison_json(compare(A, B, ["full_pixel_auroc"]))
     assert records[0] == {
         "metric": "full_pixel_auroc", "category": "plate", "shots": 0,
-        "a": 0.5, "b": 0.625, "difference": 0.125,
+        "a": 0.5, "b": 0.625, "difference": 0.125, "low": None, "high": None, "p_value": None,
     }  # fmt: skip
     assert records[2]["a"] is None
     json.dumps(records, allow_nan=False)

@@ -1,0 +1,110 @@
+"""Bootstrap samples and permutations of image metrics, held against their plain definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fade import uncertainty
+from fade.errors import DataError, ParameterError
+from fade.metrics import image_metrics
+from fade.uncertainty import (
+    IMAGE_METRICS,
+    draws,
+    mid_ranks,
+    percentile_interval,
+    permutation_p_value,
+    swapped_differences,
+    weighted_image_metrics,
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=12
+    )
+)
+def test_a_sample_has_the_metrics_of_its_images_repeated(
+    images: list[tuple[int, bool, int]],
+) -> None:
+    scores = np.array([score / 4 for score, _, _ in images])
+    labels = np.array([label for _, label, _ in images])
+    counts = np.array([count for _, _, count in images])
+    found = weighted_image_metrics(scores, labels, counts[None])
+    wanted, _ = image_metrics(np.repeat(scores, counts), np.repeat(labels, counts))
+    for name in IMAGE_METRICS:
+        np.testing.assert_allclose(found[name][0], wanted[name], atol=1e-12)
+
+
+def test_samples_keep_the_labels_shares_however_they_are_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = np.arange(30) % 3 == 0
+    counts = np.concatenate(list(draws(labels, 200, 5)))
+    assert (counts[:, labels].sum(axis=1) == 10).all()
+    assert (counts[:, ~labels].sum(axis=1) == 20).all()
+    # how often an image comes is binomial: mean 1, variance 1 - 1/n
+    assert counts[:, labels].mean() == 1
+    assert counts[:, labels].var() == pytest.approx(0.9, abs=0.05)
+    again = np.concatenate(list(draws(labels, 200, 5)))
+    np.testing.assert_array_equal(again, counts)
+    monkeypatch.setattr(uncertainty, "_CELLS", 30 * 7)
+    parts = list(draws(labels, 200, 5))
+    assert [len(part) for part in parts] == [7] * 28 + [4]
+
+
+def test_the_interval_of_auroc_is_that_of_its_known_error() -> None:
+    """Hanley and McNeil (1982): the variance of AUROC of two normal samples, by simulation here."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(200) < 100
+    aurocs = []
+    for _ in range(300):
+        scores = generator.normal(labels * 1.0)
+        aurocs.append(image_metrics(scores, labels)[0]["full_image_auroc"])
+    spread = np.std(aurocs)
+    found = [
+        weighted_image_metrics(scores, labels, part)["full_image_auroc"]
+        for part in draws(labels, 1000, 0)
+    ]
+    low, high = percentile_interval(np.concatenate(found))
+    assert (high - low) / (2 * 1.96) == pytest.approx(spread, rel=0.15)
+
+
+def test_permutations() -> None:
+    generator = np.random.default_rng(1)
+    labels = np.arange(60) < 30
+    good, bad = generator.normal(labels * 2.0), generator.normal(labels * 0.2)
+
+    def p(a: np.ndarray, b: np.ndarray) -> float:
+        difference = [image_metrics(scores, labels)[0]["full_image_auroc"] for scores in (a, b)]
+        permuted = swapped_differences([a], [b], labels, 500, 0)["full_image_auroc"]
+        return permutation_p_value(difference[1] - difference[0], permuted)
+
+    assert p(good, bad) < 0.01
+    assert p(good, np.exp(good)) == 1  # another scale, the same order
+    # where there is no difference p-values are uniform: few are small
+    small = [
+        p(generator.normal(labels * 1.0), generator.normal(labels * 1.0)) < 0.1 for _ in range(40)
+    ]
+    assert sum(small) <= 9
+    assert np.isnan(permutation_p_value(float("nan"), np.zeros(3)))
+
+
+def test_mid_ranks_are_those_of_scipy() -> None:
+    from scipy.stats import rankdata
+
+    scores = np.random.default_rng(2).integers(0, 9, 50) / 3
+    np.testing.assert_array_equal(mid_ranks(scores), rankdata(scores))
+
+
+def test_refusals() -> None:
+    labels = np.array([True, False])
+    with pytest.raises(DataError, match="do not fit"):
+        weighted_image_metrics(np.zeros(3), labels, np.ones((1, 2), int))
+    with pytest.raises(DataError, match="not finite"):
+        weighted_image_metrics(np.array([0, np.nan]), labels, np.ones((1, 2), int))
+    with pytest.raises(ParameterError, match="between 0 and 1"):
+        percentile_interval(np.zeros(3), 1)
+    assert np.isnan(percentile_interval(np.array([np.nan]))).all()

@@ -1,0 +1,111 @@
+"""Two runs over the same images: intervals and p-values of differences, or a refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fade.errors import DataError
+from fade.metrics import image_metrics
+from pipeline.artefacts.catalogue import SCORES
+from pipeline.artefacts.tables import write_table
+from pipeline.report.comparison import compare_runs, comparison_markdown
+from pipeline.report.pairing import pair_scores, paired_tests
+from tests.pipeline.summaries import write_project
+
+AUROC = "full_image_auroc"
+
+
+def scores(
+    quality: float,
+    categories: tuple[str, ...] = ("plate", "weave"),
+    seeds: tuple[int, ...] = (0, 1),
+) -> pd.DataFrame:
+    """Scores of 20 good and 20 anomalous images a category, the latter higher by ``quality``."""
+    parts = []
+    for number, category in enumerate(categories):
+        for seed in seeds:
+            noise = np.random.default_rng([number, seed]).normal(size=40)
+            labels = np.arange(40) >= 20
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "image": [f"{category}/test/{n:02d}" for n in range(40)],
+                        "category": category, "is_anomaly": labels, "shots": 1, "seed": seed,
+                        "score": noise + quality * labels,
+                    }
+                )
+            )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_differences_that_are_sure_and_those_that_are_not() -> None:
+    good, other = scores(3), scores(3)
+    other["score"] = np.random.default_rng(9).normal(size=len(other))
+    pairs = pair_scores(other, good)
+    found = paired_tests(pairs, {1: ["plate", "weave"]})
+    for category in ("plate", "weave", "mean"):
+        sure = found[AUROC, category, 1]
+        assert 0.2 < sure.low < sure.high < 0.8
+        assert sure.p_value == pytest.approx(1 / 1001)
+    # the mean is of more images, so it is surer than each category
+    widths = {name: found[AUROC, name, 1].high - found[AUROC, name, 1].low for name in
+              ("plate", "weave", "mean")}  # fmt: skip
+    assert widths["mean"] < min(widths["plate"], widths["weave"])
+    same = paired_tests(pair_scores(good, good), {1: ["plate", "weave"]})
+    assert {(of.low, of.high, of.p_value) for of in same.values()} == {(0, 0, 1)}
+    # a category more in one run: its means are of other categories
+    assert (AUROC, "mean", 1) not in paired_tests(pairs, {})
+
+
+def test_rows_may_come_in_any_order() -> None:
+    one, other = scores(1), scores(2)
+    shuffled = other.sample(frac=1, random_state=0)
+    wanted = paired_tests(pair_scores(one, other), {}, replicates=20)
+    assert paired_tests(pair_scores(one, shuffled), {}, replicates=20) == wanted
+    pair = pair_scores(one, shuffled)["plate", 1]
+    value = np.mean([
+        image_metrics(right, pair.is_anomaly)[0][AUROC] - image_metrics(left, pair.is_anomaly)[0][AUROC]
+        for left, right in zip(pair.a, pair.b, strict=True)
+    ])  # fmt: skip
+    assert pair.differences(np.ones((1, 40), int))[AUROC][0] == pytest.approx(value)
+
+
+def test_other_data_is_refused() -> None:
+    one = scores(1)
+    with pytest.raises(DataError, match=r"plate at 1 shots: seeds \[0, 1\] and \[0\]"):
+        pair_scores(one, scores(1, seeds=(0,)))
+    fewer = one[one["image"] != "weave/test/07"]
+    with pytest.raises(
+        DataError, match="1 images are in the first run alone, such as weave/test/07"
+    ):
+        pair_scores(one, fewer)
+    with pytest.raises(DataError, match="in the second run alone"):
+        pair_scores(fewer, one)
+    relabelled = one.assign(is_anomaly=one["is_anomaly"] | (one["image"] == "plate/test/03"))
+    with pytest.raises(DataError, match="1 images have another label, such as plate/test/03"):
+        pair_scores(one, relabelled)
+    with pytest.raises(DataError, match="of the second run lack the score of a seed"):
+        pair_scores(one, one.iloc[1:])
+    assert set(pair_scores(one, scores(1, ("plate",)))) == {("plate", 1)}
+    assert not pair_scores(one, one.assign(score=np.nan))
+
+
+def test_compare_runs(tmp_path: Path) -> None:
+    values = {("plate", 1): (0.5, 0.0), ("weave", 1): (0.5, 0.0), ("mean", 1): (0.5, 0.0)}
+    a, b = (write_project(tmp_path / name, values) for name in ("a", "b"))
+    write_table(scores(1), a / SCORES.path)
+    assert all(row.paired is None for row in compare_runs(a, b))  # one has no scores
+    write_table(scores(2), b / SCORES.path)
+    found = compare_runs(a, b)
+    assert [row.paired is not None for row in found] == [True] * 3 + [False] * 6
+    text = comparison_markdown(found, "a", "b")
+    assert text.count("| 95 % interval | p |") == 1
+    assert "by permutation, over the same images." in text
+    write_table(scores(2).iloc[1:], b / SCORES.path)
+    with pytest.raises(DataError, match="--unpaired"):
+        compare_runs(a, b)
+    assert all(row.paired is None for row in compare_runs(a, b, paired=False))
