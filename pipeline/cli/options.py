@@ -92,6 +92,17 @@ NewWeights = Annotated[
 ]
 
 
+NewEncoder = Annotated[
+    str | None,
+    typer.Option("--encoder", help="vision.encoder: a name of timm, efficientnet-lite0, and more."),
+]
+
+
+EncoderWeights = Annotated[
+    str | None, typer.Option("--encoder-weights", help="A checkpoint file of vision.encoder.")
+]
+
+
 Categories = Annotated[
     str | None,
     typer.Option("--categories", help="Some of them: a,b,c; quotes hold a comma."),

@@ -11,19 +11,44 @@ import typer
 
 from fade.errors import ParameterError
 from pipeline.cli.app import app
-from pipeline.cli.options import Data, Json, NewWeights, Preset, echo, write_json
+from pipeline.cli.options import (
+    Data,
+    EncoderWeights,
+    Json,
+    NewEncoder,
+    NewWeights,
+    Preset,
+    echo,
+    write_json,
+)
 
 
-def _answers(preset: str | None, data: str | None, weights: str | None) -> tuple[str, Any, Any]:
-    """What was given; if nothing was and the terminal is one, what a person answers."""
-    from pipeline.config.presets.catalogue import DEMO
+def _answers(
+    preset: str | None, data: str | None, weights: str | None, encoder: bool = False
+) -> tuple[str, Any, Any]:
+    """What was given; if nothing was and the terminal is one, what a person answers.
 
-    given = (preset, data, weights) != (None, None, None)
+    Whoever names an encoder for vision, and no preset, means the one that has such an encoder.
+    """
+    from pipeline.config.presets.catalogue import DEMO, OFFLINE_NAME
+
+    given = encoder or (preset, data, weights) != (None, None, None)
     if given or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return preset or DEMO, data, weights
+        return preset or (OFFLINE_NAME if encoder else DEMO), data, weights
     from pipeline.config.presets.questions import ask
+    from pipeline.features.hub import unreachable
 
-    return ask()
+    return ask(unreachable())
+
+
+def _say_what_is_missing(params: Path) -> None:
+    """Say which weights of a new project can be had neither here nor by download, and the ways out."""
+    from pipeline.config.load import load_params
+    from pipeline.project.check_model import missing_weights
+
+    missing = missing_weights(load_params(params))
+    if missing:
+        echo(f"warning: {missing}", err=True)
 
 
 @app.command(epilog="Example: fade presets --json")
@@ -46,6 +71,8 @@ def init(
     preset: Preset = None,
     data: Data = None,
     weights: NewWeights = None,
+    encoder: NewEncoder = None,
+    encoder_weights: EncoderWeights = None,
     force: Annotated[bool, typer.Option("--force", help="Replace params.yaml.")] = False,
 ) -> None:
     """Write params.yaml into this folder.
@@ -60,10 +87,18 @@ def init(
         find_preset(preset)
     if PARAMS_FILE.exists() and not force:
         raise ParameterError(f"{PARAMS_FILE} is already here: replace it with --force")
-    preset, data, weights = _answers(preset, data, weights)
+    named = (encoder, encoder_weights) != (None, None)
+    preset, data, weights = _answers(preset, data, weights, named)
     data = os.path.expanduser(data) if data else data
-    text = render(find_preset(preset), data=data, weights=weights)
+    text = render(
+        find_preset(preset),
+        data=data,
+        weights=weights,
+        encoder=encoder,
+        encoder_weights=encoder_weights,
+    )
     write_file(PARAMS_FILE.resolve(), text)  # through a link if it is one
+    _say_what_is_missing(PARAMS_FILE)
     # where there is no pipeline yet, params.yaml alone cannot run
     then = (
         "start with `fade run`"
@@ -79,6 +114,8 @@ def new(
     preset: Preset = None,
     data: Data = None,
     weights: NewWeights = None,
+    encoder: NewEncoder = None,
+    encoder_weights: EncoderWeights = None,
     git: Annotated[bool, typer.Option(help="Make it a git repository (for experiments).")] = True,
     force: Annotated[
         bool, typer.Option("--force", help="Replace its files, params.yaml excepted.")
@@ -94,17 +131,25 @@ def new(
     from pipeline.project.scaffold import create, given_path
 
     kept = folder / PARAMS_FILE if force and (folder / PARAMS_FILE).exists() else None
+    named = (encoder, encoder_weights) != (None, None)
     preset, data, weights = (
-        (preset or DEMO, data, weights) if kept else _answers(preset, data, weights)
+        (preset or DEMO, data, weights) if kept else _answers(preset, data, weights, named)
     )
     chosen = find_preset(preset)
     # paths in params.yaml start at the project, those of the command line here
     place = os.path.abspath(os.path.expanduser(data)) if data else data
-    text = render(chosen, data=place, weights=given_path(weights))
+    text = render(
+        chosen,
+        data=place,
+        weights=given_path(weights),
+        encoder=encoder,
+        encoder_weights=given_path(encoder_weights),
+    )
     demo = chosen.name == DEMO and data is None
     if kept:
         demo = load_params(kept).dataset.path == DEMO_DATA
     create(folder, text, demo=demo, git=git, force=force)
+    _say_what_is_missing(folder / PARAMS_FILE)
     echo(f"{folder} is a project now: go there, look through params.yaml, start with `fade run`")
 
 

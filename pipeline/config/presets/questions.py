@@ -10,8 +10,11 @@ from fade.errors import ParameterError
 from pipeline.config.presets.catalogue import DEMO, PRESETS, find_preset
 
 
-def ask() -> tuple[str, str | None, str | None]:
+def ask(unreachable: str | None = None) -> tuple[str, str | None, str | None]:
     """Ask for a preset, and for its images and weights where it needs any.
+
+    Args:
+        unreachable: why no model can be fetched, where that is so.
 
     Returns:
         The preset's name, and what was answered in place of its data set and weights; None where
@@ -20,6 +23,10 @@ def ask() -> tuple[str, str | None, str | None]:
     width = max(map(len, PRESETS))
     for preset in PRESETS.values():
         click.echo(f"  {preset.name:<{width}}  {preset.summary}")
+    if unreachable:
+        click.echo(
+            f"  ({unreachable}: demo and own-offline need no download, others a checkpoint file)"
+        )
     name = click.prompt("Which preset?", default=DEMO, value_proc=_preset)
     if name == DEMO:
         return name, None, None
@@ -27,6 +34,9 @@ def ask() -> tuple[str, str | None, str | None]:
     data = click.prompt("Where are the images?", default=values["dataset.path"])
     if not os.path.exists(os.path.expanduser(data)):
         click.echo(f"  (there is nothing at {data} yet: put them there before `fade run`)")
+    if encoder := values.get("vision.encoder"):
+        question = f"Which weights of {encoder}? A checkpoint file; nothing: its own"
+        return name, data, click.prompt(question, default="", show_default=False) or None
     weights = click.prompt(
         f"Which weights of {values['model.name']}? A checkpoint file, or an open_clip tag",
         default=values["model.pretrained"],

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from fade.encoders.load import WEIGHT_PACKAGES, _weights_of_package, load_vision_encoder
+from fade.encoders.load import WEIGHT_PACKAGES, load_vision_encoder, weights_of_package
 from fade.encoders.timm_cnn import TimmCNN
 
 PALACE = 698
@@ -27,7 +27,7 @@ def test_a_palace_is_a_palace(name: str) -> None:
     assert isinstance(encoder, TimmCNN)
     square = Image.fromarray(load_sample_image("china.jpg")).crop((106, 0, 533, 427))
     pixels = np.asarray(square.resize((224, 224), Image.Resampling.BICUBIC))[None]
-    state = torch.load(_weights_of_package(name), weights_only=True)
+    state = torch.load(weights_of_package(name), weights_only=True)
     with torch.inference_mode():
         pooled = encoder._model(encoder._images(pixels))
         classes = pooled @ state["_fc.weight"].T + state["_fc.bias"]

