@@ -135,6 +135,15 @@ def with_files(files: Mapping[str, bytes | None]) -> Callable[[Path], str]:
     return act
 
 
+def folders(*names: str) -> Callable[[Path], None]:
+    """Images in folders of one's own."""
+
+    def act(folder: Path) -> None:
+        read_dataset("folder", lay(folder, dict.fromkeys(names, picture())))
+
+    return act
+
+
 def named(name: str) -> Callable[[Path], str]:
     """An image of this name goes through the manifest and stands in it."""
 
@@ -776,6 +785,12 @@ CASES = (
     )),
     Case("a mask in no defect's folder", WARNING, "masks belong to no image", with_files(
         {"a/ground_truth/0_mask.png": mask()}
+    )),
+    Case("good and bad images without train and test", REFUSED[3], "are not split", folders(
+        "a/good/0.png", "a/bad/0.png"
+    )),
+    Case("folders called Train and Test", REFUSED[3], "rename a/Test to a/test", folders(
+        "a/Train/good/0.png", "a/Test/good/0.png"
     )),
     Case("a folder called Ground_Truth", WARNING, "folders are not read", with_files(
         {"b/test/hole/0.png": picture(7), "b/Ground_Truth/hole/0_mask.png": mask()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from fade.datasets.advice import layout_advice
 from fade.datasets.left_out import Note, ignore
 from fade.datasets.tree import LAYOUT, Tree, category_folders, has_split, iterate_tree
 from fade.errors import DataError
@@ -27,6 +28,9 @@ def iterate_mvtec(
     found = category_folders(root)
     if not found:
         single = has_split(root)
-        hint = "it looks like a single category: use format folder" if single else "check the path"
+        if single:
+            hint = "it looks like a single category: use format folder"
+        else:
+            hint = layout_advice(root) or "check the path"
         raise DataError(f"{root}: no folder in it has {LAYOUT} (MVTec layout); {hint}")
     yield from iterate_tree(root, categories, note, _TREE, "mvtec", found)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fade.datasets.advice import layout_advice
 from fade.datasets.labels import meaning
 from fade.datasets.left_out import (
     DEFECT_IN_TRAINING,
@@ -82,6 +83,7 @@ def iterate_tree(
         raise DataError(
             f"{root}: {where} train/ or {tree.test}/; format {format} expects {expected}, "
             f"{'directly or ' if tree.single else ''}in a folder for each category"
+            + (f"; {advice}" if (advice := layout_advice(root)) else "")
         )
     chosen = choose_categories(found, categories, root)
     for name in found:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fade.errors import FadeError, StoreError
 from pipeline.cli.app import app
@@ -30,12 +32,34 @@ def at_home(word: str) -> str:
     return os.path.expanduser(word)
 
 
+class _Lines(logging.Handler):
+    """Says warnings as lines, without the prefix that logging itself gives them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record to stderr."""
+        echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Let this program's warnings go to the terminal, and nowhere else."""
+    log, lines = logging.getLogger("fade"), _Lines(logging.WARNING)
+    before, log.propagate = log.propagate, False
+    log.addHandler(lines)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.propagate = before
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process; errors become a line and an exit code."""
     end_in_order()
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        app(args=[at_home(word) for word in given], prog_name="fade")
+        with _warnings_as_lines():
+            app(args=[at_home(word) for word in given], prog_name="fade")
     except Exception as error:
         from pipeline.process.dvc_watchdog import running_dvc
         from pipeline.stage import TRACEBACK, as_user_error, one_line

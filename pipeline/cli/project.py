@@ -51,6 +51,14 @@ def _say_what_is_missing(params: Path) -> None:
         echo(f"warning: {missing}", err=True)
 
 
+def _warn_of_data(data: str | None) -> None:
+    """Say what to do about a folder of images that no run could read."""
+    from pipeline.config.presets.catalogue import data_remark
+
+    if remark := data_remark(data):
+        echo(f"warning: {remark}", err=True)
+
+
 @app.command(epilog="Example: fade presets --json")
 def presets(as_json: Json = False) -> None:
     """List the presets for fade init."""
@@ -106,6 +114,7 @@ def init(
         else "make this folder a project with `fade new . --force`, which keeps it"
     )
     echo(f"{PARAMS_FILE} written: look it through, then {then}")
+    _warn_of_data(data)
 
 
 @app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
@@ -151,6 +160,7 @@ def new(
     create(folder, text, demo=demo, git=git, force=force)
     _say_what_is_missing(folder / PARAMS_FILE)
     echo(f"{folder} is a project now: go there, look through params.yaml, start with `fade run`")
+    _warn_of_data(data)
 
 
 @app.command(epilog="Example: fade run --limit 5 --categories bottle,cable")

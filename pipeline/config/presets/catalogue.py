@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from fade.datasets.advice import layout_advice
 from fade.datasets.detect import detect_format
 from fade.errors import ParameterError
 from pipeline.config.load import parse_params
@@ -202,6 +203,21 @@ def find_preset(name: str) -> Preset:
 def template() -> str:
     """The commented params.yaml that presets are written over."""
     return original("params.yaml")
+
+
+def data_remark(data: str | None) -> str | None:
+    """What to do about a folder of images that no layout fits; None where one does, or nothing is there.
+
+    Raises:
+        DataError: folders in it cannot be listed.
+    """
+    if data is None or "://" in data:
+        return None
+    place = Path(data).expanduser()
+    if not place.is_dir() or detect_format(place):
+        return None
+    advice = layout_advice(place) or "docs/data.md shows the layouts that are read"
+    return f"{data} has no layout that is read: {advice}"
 
 
 def render(

@@ -212,6 +212,18 @@ def test_init_refuses_before_it_writes(fade: Fade) -> None:
     assert not Path("params.yaml").exists()
 
 
+def test_images_that_no_layout_fits_are_said_at_once(fade: Fade) -> None:
+    for kind in ("good", "bad"):
+        Path("parts", kind).mkdir(parents=True)
+        Path("parts", kind, "0.png").touch()
+    said = "warning: {} has no layout that is read: good and bad are not split: move some images of good"
+    assert fade("init", "--data", "parts").err.startswith(said.format("parts"))
+    answer = fade("new", "p", "--no-git", "--preset", "own-fewshot", "--data", "parts")
+    assert (answer.code, answer.err.startswith(said.format("parts"))) == (0, True)
+    Path("parts/good").rename("parts/train")
+    assert not fade("init", "--force", "--data", "parts").err
+
+
 VALUES = {("plate", 1): (0.5, 0.25), ("mean", 1): (0.5, 0.25)}
 
 

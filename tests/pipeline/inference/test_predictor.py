@@ -906,7 +906,7 @@ def test_show_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
 
 
 def test_new_images_that_are_turned_are_said(
-    predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    predictor: Predictor, fade: Fade, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -916,3 +916,6 @@ def test_new_images_that_are_turned_are_said(
     (line,) = [line for line in caplog.messages if "EXIF" in line]
     assert line.startswith("1 images have an EXIF orientation, which is not applied")
     assert str(file) in line
+    # on the command line it is a line as the others are
+    assert f"\nwarning: {line}\n" in fade("predict", file)[2]
+    assert "WARNING" not in fade("predict", file)[2]
