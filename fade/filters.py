@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from fade.errors import ParameterError
 
 Resize = Literal["bilinear", "corners", "nearest"]
 Border = Literal["symmetric", "reflect"]
+Kernel = Literal["gaussian", "reflect", "small"]
 
 TRUNCATE = 4.0
 """Radius of a Gaussian's kernel, in sigmas."""
@@ -118,3 +120,35 @@ def gaussian_small(values: np.ndarray, sigma: float, kernel: int = 3) -> np.ndar
         )
     values = np.ascontiguousarray(values, np.float32)
     return cv2.GaussianBlur(values, (kernel, kernel), sigma) if sigma else values
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What makes a map of pixels from patch scores: a resize, then a Gaussian.
+
+    Attributes:
+        resize: see :func:`resize_scores`.
+        sigma: of the Gaussian in pixels of the map; 0 for none.
+        kernel: ``gaussian`` repeats the edge, ``reflect`` mirrors it (:func:`gaussian`); ``small`` is
+            cut to 3 x 3 pixels (:func:`gaussian_small`).
+    """
+
+    resize: Resize = "bilinear"
+    sigma: float = 0
+    kernel: Kernel = "gaussian"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it only scales bilinearly, as FADE does."""
+        return self.resize == "bilinear" and not self.sigma
+
+    def apply(self, scores: np.ndarray, shape: Shape) -> np.ndarray:
+        """Patch scores (rows, columns) as a map of (height, width) pixels, float32."""
+        values = resize_scores(scores, shape, self.resize)
+        if self.kernel == "small":
+            return gaussian_small(values, self.sigma)
+        return gaussian(values, self.sigma, "reflect" if self.kernel == "reflect" else "symmetric")
+
+
+PLAIN = Finish()
+"""FADE's."""

@@ -28,11 +28,12 @@ from pipeline.artefacts.catalogue import (
     TABLES,
     THRESHOLDS,
 )
-from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.pixel_histograms import read_pixels
 from pipeline.artefacts.tables import (
+    manifest_aspect,
     read_csv,
     read_json,
+    read_remarks,
     read_table,
     table_parts,
     write_json,
@@ -50,6 +51,7 @@ from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.paper_table import latex_table, markdown_table
 from pipeline.report.plots import write_plots
+from pipeline.report.shades import shade_loader
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ log = logging.getLogger("fade")
 
 def _listed(path: str) -> dict[str, Any]:
     """What the manifest says of an image; few are shown, so that it is not held."""
-    for part in table_parts(MANIFEST.path, ("hash", "mask", "mask_hash"), path=path):
+    columns = ("hash", "mask", "mask_hash", "width", "height")
+    for part in table_parts(MANIFEST.path, columns, path=path):
         if len(part["hash"]):
             return {name: column[0].as_py() for name, column in part.items()}
     raise StoreError(f"{MANIFEST.path} does not list {path}: run `dvc repro`")
@@ -75,7 +78,7 @@ def run(params: Params) -> None:
     # of many trials one is shown: the others stay where they are
     scores, _ = read_table(SCORES.path, shots=trial.shots, seed=trial.seed)
     pixels, data = read_pixels(PIXELS.path), read_json(SKIPPED.path)
-    dataset = params.dataset
+    dataset, aspect = params.dataset, manifest_aspect(read_remarks(MANIFEST.path))
     root = dataset_root(dataset.format, open_path(dataset.path))
 
     def load_image(path: str) -> np.ndarray:
@@ -97,7 +100,7 @@ def run(params: Params) -> None:
         metrics=metrics,
         summary=summary,
         scores=scores,
-        load_map=map_loader(),
+        load_map=shade_loader(params, scores["path"].tolist(), _listed, aspect),
         load_image=load_image,
         load_mask=load_mask,
         reasons={

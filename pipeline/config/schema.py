@@ -13,11 +13,11 @@ from pydantic import Field, field_validator
 from fade.errors import ParameterError
 from fade.types import ClipStream, DatasetFormat, Device, Feature, Mode, Trial
 from pipeline.config.cluster import ClusterParams
+from pipeline.config.evaluate import EvaluateParams, ThresholdParams
 from pipeline.config.values import (
     DEMO_MODEL,
     ByShots,
     Classifier,
-    EvaluationSize,
     Multiplier,
     ParamsSection,
     Size,
@@ -128,22 +128,6 @@ class FusionParams(ParamsSection):
     vision_multiplier: Multiplier | ByShots[Multiplier] = 3.5
     vision_weight: Weight | ByShots[Weight] = 0.85
     normalize: bool = False
-
-
-class EvaluateParams(ParamsSection):
-    """How maps are measured."""
-
-    size: EvaluationSize
-    pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
-    top: Annotated[float, Field(ge=0, le=1)] = 0
-
-
-class ThresholdParams(ParamsSection):
-    """What makes a score or a pixel anomalous."""
-
-    source: Literal["normal", "labels"] = "normal"
-    quantile: Annotated[float, Field(gt=0, le=1)] = 0.99
-    images: Annotated[int, Field(ge=0)] = 50
 
 
 class RuntimeParams(ParamsSection):

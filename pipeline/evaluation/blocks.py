@@ -12,12 +12,13 @@ from cache.files import Location
 from cache.layout import RowLocation, Space
 from cache.store import Store
 from fade.aspect import Shape
-from fade.maps import fuse, image_score, resize_levels
+from fade.levels import UNIT
 from fade.metrics import PixelHistogram, Regions, label_regions
 from fade.preprocess import resize_mask
-from fade.types import DataPath, Mode, Trial
+from fade.types import DataPath, Trial
 from pipeline.artefacts.maps import write_maps
 from pipeline.dataset.masks import read_unchanged_mask
+from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.vanished import Vanished, find_vanished
 
 
@@ -62,7 +63,6 @@ class EvaluationBlock:
         language_score, language_map, vision_maps: components; None or absent where no mode needs
             them. Vision maps are one component for each fusion, in order.
         exif_rotation: whether masks are turned as their camera says, as images are.
-        top: the mean of this share of patches is the image score of vision; 0: the worst one.
     """
 
     store: Location
@@ -71,14 +71,11 @@ class EvaluationBlock:
     first: int
     images: tuple[TestImage, ...]
     fusions: tuple[Fusion, ...]
-    classification_mode: Mode
-    segmentation_mode: Mode
-    normalize: bool
+    recipe: Recipe
     language_score: Component | None = None
     language_map: Component | None = None
     vision_maps: tuple[Component, ...] = ()
     exif_rotation: bool = False
-    top: float = 0
 
 
 @dataclass
@@ -112,28 +109,24 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
             vision = None
             if vision_maps:
                 vision = np.asarray(vision_maps[number])[i] * np.float32(fusion.multiplier)
-            if block.classification_mode != "none":
-                outcome.scores[number, i] = image_score(
-                    None if language_score is None else float(language_score[i]),
-                    vision,
-                    mode=block.classification_mode,
-                    shots=fusion.trial.shots,
-                    top=block.top,
-                )
-            if block.segmentation_mode == "none":
-                continue
-            fused = fuse(
-                None if language_map is None else language_map[i],
+            score = block.recipe.score(
+                None if language_score is None else float(language_score[i]),
                 vision,
-                mode=block.segmentation_mode,
-                weight=fusion.weight,
-                normalize=block.normalize,
+                fusion.trial.shots,
+                image.size,
             )
-            levels[number].append(fused)
+            if score is not None:
+                outcome.scores[number, i] = score
+            values = block.recipe.values(
+                None if language_map is None else language_map[i], vision, fusion.weight
+            )
+            if values is None:
+                continue
+            levels[number].append(UNIT.levels(values))
             if regions is not None:
                 place = (image.category, fusion.trial)
                 before = found.get(place) or PixelHistogram.empty()
-                resized = resize_levels(fused, image.size)
+                resized = block.recipe.pixels(values, image.size)
                 found[place] = before + PixelHistogram.of_image(resized, regions)
     for fusion, maps in zip(block.fusions, levels, strict=True):
         outcome.histograms |= {place: h for place, h in found.items() if place[1] == fusion.trial}
@@ -150,7 +143,7 @@ def _regions(
     image: TestImage, block: EvaluationBlock, vanished: dict[str, Vanished]
 ) -> Regions | None:
     """Defect regions at evaluation size; None where nobody knows them, or where none is left."""
-    if block.segmentation_mode == "none":
+    if block.recipe.segmentation_mode == "none":
         return None
     if not image.is_anomaly:
         return Regions.none(image.size)

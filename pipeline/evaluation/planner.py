@@ -11,7 +11,7 @@ import numpy as np
 
 from cache.keys import Keys
 from cache.store import Store
-from fade.aspect import AspectRatio, Shape, shape_of
+from fade.aspect import AspectRatio, Shape
 from fade.metrics import PixelHistogram
 from fade.types import DataPath, Trial
 from pipeline.artefacts.catalogue import LANGUAGE, MAPS, VISION, store_root
@@ -28,6 +28,7 @@ from pipeline.evaluation.blocks import (
     add_histograms,
     evaluate_block,
 )
+from pipeline.evaluation.recipe import Recipe, measured_size
 from pipeline.evaluation.vanished import Vanished
 from pipeline.process.memory import trim_heap
 from pipeline.scoring.components import component_key
@@ -159,11 +160,6 @@ class Planner:
         rows, columns = component.space.shape if component else (1, 1)
         return rows, columns
 
-    def _measured_size(self, width: int, height: int) -> Shape:
-        """(height, width) at which the map of an image of so many pixels is measured."""
-        size = self.params.evaluate.size
-        return (height, width) if size == "image" else shape_of(size, self.aspect)
-
     def blocks(
         self,
         images: pd.DataFrame,
@@ -193,7 +189,12 @@ class Planner:
                 part[name].astype(object).where(part[name].notna(), None)
                 for name in ("mask", "mask_hash")
             )
-            sizes = map(self._measured_size, part["width"].tolist(), part["height"].tolist())
+            sizes = [
+                measured_size(params, width, height, self.aspect)
+                for width, height in zip(
+                    part["width"].tolist(), part["height"].tolist(), strict=True
+                )
+            ]
             columns = (part["category"], part["path"], part["is_anomaly"], *masks, sizes)
 
             def rows(
@@ -217,14 +218,11 @@ class Planner:
                 first,
                 tuple(TestImage(*values) for values in zip(*columns, strict=True)),
                 fusions,
-                params.fusion.classification_mode,
-                params.fusion.segmentation_mode,
-                params.fusion.normalize,
+                Recipe.of(params),
                 rows(self.language_score),
                 rows(self.language_map),
                 tuple(component for component in visions if component is not None),
                 params.dataset.exif_rotation,
-                params.evaluate.top,
             )
 
 

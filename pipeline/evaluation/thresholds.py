@@ -112,6 +112,7 @@ def from_normal(
     held_out: bool,
     reason: str,
     paths: Sequence[str] | None = None,
+    factor: float = 1.0,
 ) -> Threshold:
     """The threshold of a category and trial from its normal images alone.
 
@@ -124,6 +125,7 @@ def from_normal(
         held_out: whether they are references that were compared with the others.
         reason: why there are none, should there be none.
         paths: of the images, to name the one that sets the threshold.
+        factor: on both thresholds; below 1 no share of false alarms is promised.
     """
     count = len(scores)
     if not count:
@@ -137,8 +139,11 @@ def from_normal(
         set_by = None if paths is None else paths[position]
         if stands_far(scores, position):
             warning = _far_away(scores, position, set_by, quantile)
+        image, limit = image * factor, limit if factor >= 1 else None
     known = histogram is not None and histogram.normal.any()
-    pixel = normal_level(histogram.normal, quantile) if histogram and known else None
+    pixel = None
+    if histogram and known:
+        pixel = min(int(normal_level(histogram.normal, quantile) * factor), LEVELS - 1)
     if held_out:
         remark = (
             f"rests on {count} reference images, each compared with the others: there are no other "
@@ -148,6 +153,8 @@ def from_normal(
         remark = f"quantile {quantile:g} over {count} training images outside the bank"
         if quantile * count > count - 1:
             remark += ": the highest of them"
+    if factor != 1:
+        remark += f", times {factor:g}"
     return Threshold(
         category, trial.shots, trial.seed, image, pixel,
         "references" if held_out else "training", count, remark, set_by, limit, warning,

@@ -79,6 +79,7 @@ def normal_thresholds(
                 np.concatenate(scores) if scores else np.zeros(0),
                 merge_histograms(mine).get((category, trial)),
                 params.threshold.quantile,
+                factor=params.threshold.factor,
                 held_out=is_held_out,
                 reason=reasons.get((category, trial), reason),
                 paths=part["path"].tolist(),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cache.layout import RowLocation, Space, cut
 from cache.store import Store
 from fade.errors import DataError, ParameterError, StoreError
-from fade.maps import fuse_values, to_levels
+from fade.levels import UNIT
 from pipeline.artefacts.catalogue import (
     LANGUAGE,
     MANIFEST,
@@ -27,6 +27,7 @@ from pipeline.artefacts.catalogue import (
 from pipeline.artefacts.pictures import write_picture
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
+from pipeline.evaluation.recipe import Recipe, measured_size
 from pipeline.inference.run import FinishedRun
 from pipeline.process.progress import Progress
 from pipeline.scoring.components import component_key
@@ -191,17 +192,16 @@ def _fused(
     language: ComponentSource | None,
     vision: ComponentSource | None,
 ) -> Iterator[NDArray[np.float64]]:
-    params = run.params
+    params, recipe = run.params, Recipe.of(run.params)
     multiplier = np.float32(params.vision_multiplier(run.trial))
     for rows in cut(range(len(tests)), BLOCK_IMAGES):
         part = tests.iloc[list(rows)]
         texts = language.read(store, part) if language else [None] * len(part)
         visions = vision.read(store, part) * multiplier if vision else [None] * len(part)
         for text, seen in zip(texts, visions, strict=True):
-            yield fuse_values(
-                text, seen, mode=params.fusion.segmentation_mode,
-                weight=params.vision_weight(run.trial), normalize=params.fusion.normalize,
-            )  # fmt: skip
+            values = recipe.values(text, seen, params.vision_weight(run.trial))
+            assert values is not None
+            yield values
 
 
 def export_maps(
@@ -238,11 +238,16 @@ def export_maps(
     found = maps(run, tests)
     _prepare(folder, force)
     sizes = zip(tests["width"].astype(int), tests["height"].astype(int), strict=True)
+    recipe, scale = Recipe.of(run.params), UNIT
     with Progress(len(tests), "exporting") as progress:
         for name, (width, height), values in zip(names, sizes, found, strict=True):
-            pixels = to_levels(values) if form == "png" else values.astype(np.float32)
-            if size == "image":
-                pixels = _resized(pixels, width, height)
+            measured, shape = measured_size(run.params, width, height, run.aspect), (height, width)
+            if size == "map":
+                pixels = scale.levels(values) if form == "png" else values.astype(np.float32)
+            elif form == "png":
+                pixels = recipe.image_levels(values, measured, shape, scale)
+            else:
+                pixels = recipe.image_values(values, measured, shape)
             path = folder / f"{name}.{form}"
             _write(pixels if form == "png" else pixels.astype(dtype), path)
             progress.advance()
@@ -274,12 +279,15 @@ def export_masks(
         levels[category] = threshold.pixel
     found = maps(run, tests)
     _prepare(folder, force)
+    recipe = Recipe.of(run.params)
     rows = zip(
         tests["category"], tests["width"].astype(int), tests["height"].astype(int), strict=True
     )
     with Progress(len(tests), "exporting") as progress:
         for name, (category, width, height), values in zip(names, rows, found, strict=True):
-            above = _resized(to_levels(values), width, height) > levels[category]
+            measured = measured_size(run.params, width, height, run.aspect)
+            found_levels = recipe.image_levels(values, measured, (height, width), UNIT)
+            above = found_levels > levels[category]
             path = folder / f"{name}.png"
             _write(above.astype(np.uint8) * np.uint8(255), path)
             progress.advance()
@@ -293,12 +301,6 @@ def _prepare(folder: Path, force: bool) -> None:
             f"{folder} is not empty, and files of another run could stay among the new ones: name "
             "another folder, or write into it with --force"
         )
-
-
-def _resized(pixels: NDArray, width: int, height: int) -> NDArray:
-    import cv2
-
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def _write(pixels: NDArray, path: Path) -> None:

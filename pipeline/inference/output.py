@@ -235,12 +235,12 @@ def _file_name(prediction: Prediction, used: set[str]) -> str:
 
 def _write_pictures(prediction: Prediction, folder: Path, name: str) -> dict[str, str]:
     """Write a prediction's pictures; their names below the folder, by kind."""
-    levels, mask = prediction.full_levels(), prediction.mask()
-    if levels is None:
+    shades, mask = prediction.shades(), prediction.mask()
+    if shades is None:
         return {}
     pixels = {
-        "heatmap": heat(levels),
-        "overlay": overlay(np.asarray(prediction.picture), levels),
+        "heatmap": heat(shades),
+        "overlay": overlay(np.asarray(prediction.picture), shades),
     }
     if mask is not None:
         pixels["mask"] = mask.astype(np.uint8) * 255
@@ -370,9 +370,9 @@ def draw_explanation(prediction: Prediction, regions: Sequence[Region]) -> NDArr
     """
     import cv2
 
-    levels = prediction.full_levels()
+    shades = prediction.shades()
     image = np.asarray(prediction.picture)
-    drawn = image.copy() if levels is None else overlay(image, levels)
+    drawn = image.copy() if shades is None else overlay(image, shades)
     line = max(1, min(prediction.size) // 200)
     # bright within dark, so that it shows on any ground
     for colour, width in (((16, 20, 32), 3 * line), ((64, 255, 120), line)):

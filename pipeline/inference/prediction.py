@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.levels import UNIT, Scale
+from fade.maps import resize_levels
 from fade.types import Trial
 from pipeline.evaluation.thresholds import ThresholdSource
 
@@ -30,7 +32,8 @@ class Prediction:
         score: in [0, 1]; None where fusion.classification_mode is none.
         threshold: scores above it are anomalous; None where nothing was calibrated.
         decision: whether the image is anomalous; None without a score or a threshold.
-        levels: anomaly of each patch: (rows, columns) uint8; None where fusion.segmentation_mode is none.
+        levels: anomaly of each patch: (rows, columns) uint8, or uint16 of maps without an upper limit;
+            None where fusion.segmentation_mode is none.
         pixel_threshold: levels above it are anomalous.
         source: what the thresholds rest on, see :class:`pipeline.evaluation.thresholds.Threshold`.
         images: on how many of them.
@@ -43,6 +46,8 @@ class Prediction:
             confidence; None where that is not known.
         pictures: files that were written of it by kind (``heatmap``, ``overlay``, ``mask``), relative
             to the folder of the table.
+        finished: the map at evaluation size (height, width), where it is more than ``levels`` scaled.
+        scale: what levels stand for.
     """
 
     name: str
@@ -50,7 +55,7 @@ class Prediction:
     score: float | None
     threshold: float | None
     decision: bool | None
-    levels: NDArray[np.uint8] | None
+    levels: NDArray[Any] | None
     pixel_threshold: int | None
     source: ThresholdSource
     images: int
@@ -61,16 +66,27 @@ class Prediction:
     set_by: str | None = None
     false_alarm_limit: float | None = None
     pictures: Mapping[str, str] = field(default_factory=dict)
+    finished: NDArray[Any] | None = None
+    scale: Scale = UNIT
 
-    def full_levels(self) -> NDArray[np.uint8] | None:
-        """The map on the image's own pixels: (height, width) uint8."""
-        if self.levels is None:
-            return None
+    def full_levels(self) -> NDArray[Any] | None:
+        """The map on the image's own pixels: (height, width), in the type of ``levels``."""
+        levels = self.levels if self.finished is None else self.finished
+        return None if levels is None else resize_levels(levels, self.size[::-1])
+
+    def shades(self) -> NDArray[np.uint8] | None:
+        """The same as 256 shades of a picture."""
+        levels = self.full_levels()
+        return None if levels is None else self.scale.shades(levels)
+
+    def patch_levels(self) -> NDArray[Any] | None:
+        """The finished map on the grid of patches: what their pixels have in the mean."""
+        if self.levels is None or self.finished is None:
+            return self.levels
         import cv2
 
-        return np.asarray(
-            cv2.resize(self.levels, self.size, interpolation=cv2.INTER_LINEAR), np.uint8
-        )
+        rows, columns = self.levels.shape
+        return np.asarray(cv2.resize(self.finished, (columns, rows), interpolation=cv2.INTER_AREA))
 
     def mask(self) -> NDArray[np.bool_] | None:
         """Pixels above the threshold: (height, width); None without a map or a threshold."""

@@ -18,13 +18,14 @@ from cache.layout import cut
 from fade.bank import normalized_float32
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import read_plain
-from fade.maps import fuse, image_score
+from fade.levels import UNIT
 from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.transforms import transforms_of
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
+from pipeline.evaluation.recipe import Recipe, measured_size
 from pipeline.features.models import feature_space
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import nearest_patch, patch_groups
@@ -67,6 +68,7 @@ class Predictor:
             size: self._encoder.patch_grid(size, material.aspect)
             for size in self.params.features.segmentation_sizes
         }
+        self._recipe = Recipe.of(self.params)
         self._classifier = lru_cache(maxsize=None)(self._fitted)
         self._bank = lru_cache(maxsize=4)(self._opened)
         self._prompts = lru_cache(maxsize=4)(self._embedded)
@@ -224,8 +226,8 @@ class Predictor:
         features: dict[Feature, np.ndarray],
         category: str,
     ) -> Prediction:
-        params, fusion = self.params, self.params.fusion
-        language = score = text_map = vision = levels = None
+        params, recipe, scale = self.params, self._recipe, UNIT
+        language = text_map = vision = None
         if params.needs_language_score:
             token = features[params.classification_feature()][None]
             language = float(
@@ -240,16 +242,13 @@ class Predictor:
             queries = {feature.size: features[feature] for feature in params.vision_features()}
             vision = held.bank.vision_maps(queries, [held.comparison])[0]
             vision = vision * np.float32(params.vision_multiplier(self.trial))
-        if fusion.classification_mode != "none":
-            score = image_score(
-                language, vision, mode=fusion.classification_mode, shots=self.trial.shots,
-                top=params.evaluate.top,
-            )  # fmt: skip
-        if fusion.segmentation_mode != "none":
-            levels = fuse(
-                text_map, vision, mode=fusion.segmentation_mode,
-                weight=params.vision_weight(self.trial), normalize=fusion.normalize,
-            )  # fmt: skip
+        measured = measured_size(params, *size, self.material.aspect)
+        score = recipe.score(language, vision, self.trial.shots, measured)
+        values = recipe.values(text_map, vision, params.vision_weight(self.trial))
+        levels = finished = None
+        if values is not None:
+            levels = scale.levels(values)
+            finished = None if recipe.is_plain(scale) else recipe.pixels(values, measured, scale)
         threshold = self.material.thresholds[category]
         decided = score is not None and threshold.image is not None
         return Prediction(
@@ -257,6 +256,7 @@ class Predictor:
             bool(score > threshold.image) if decided else None,  # type: ignore[operator]
             levels, threshold.pixel, threshold.source, threshold.images, threshold.remark, size,
             trial=self.trial, set_by=threshold.set_by, false_alarm_limit=threshold.false_alarm_limit,
+            finished=finished, scale=scale,
         )  # fmt: skip
 
     def explain(
@@ -287,27 +287,27 @@ class Predictor:
             raise ParameterError(
                 f"there is no pixel threshold ({prediction.remark}): give a level from 0 to 255"
             )
-        assert prediction.levels is not None
+        levels = prediction.patch_levels()
+        assert levels is not None
         return prediction, [
-            self._region(labels, prediction, features, category, prompts)
-            for labels in patch_groups(prediction.levels, above)
+            self._region(labels, levels, prediction.size, features, category, prompts)
+            for labels in patch_groups(levels, above)
         ]
 
     def _region(
         self,
         inside: NDArray[np.bool_],
-        prediction: Prediction,
+        levels: NDArray,
+        size: tuple[int, int],
         features: dict[Feature, np.ndarray],
         category: str,
         prompts: int,
     ) -> Region:
-        levels = prediction.levels
-        assert levels is not None
         down, across = levels.shape
         rows, columns = np.nonzero(inside)
         worst = int(np.argmax(levels[rows, columns]))
         row, column = int(rows[worst]), int(columns[worst])
-        width, height = prediction.size
+        width, height = size
         box = (
             int(columns.min()) * width // across,
             int(rows.min()) * height // down,

@@ -24,6 +24,7 @@ from pipeline.evaluation.blocks import (
     evaluate_block,
     merge_histograms,
 )
+from pipeline.evaluation.recipe import Recipe
 
 TRIAL = Trial(1, 0)
 
@@ -61,7 +62,7 @@ def block(tmp_path: Path) -> EvaluationBlock:
     create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64, 1)
     return EvaluationBlock(
         store.root, tmp_path, tmp_path / "maps.zarr", 0, images, (Fusion(TRIAL, 0.25, 2.0),),
-        "both", "both", False,
+        Recipe("both", "both"),
         parts["score"], parts["language"], (parts["vision"],),
     )  # fmt: skip
 
@@ -122,10 +123,10 @@ def test_blocks_sum_to_the_whole(block: EvaluationBlock) -> None:
 
 
 def test_one_side_without_a_mode(block: EvaluationBlock) -> None:
-    no_score = evaluate_block(replace(block, classification_mode="none", language_score=None))
+    no_score = evaluate_block(replace(block, recipe=Recipe("none", "both"), language_score=None))
     assert np.isnan(no_score.scores).all()
     assert no_score.histograms
-    no_map = evaluate_block(replace(block, segmentation_mode="none", language_map=None))
+    no_map = evaluate_block(replace(block, recipe=Recipe("both", "none"), language_map=None))
     assert not no_map.histograms
     assert np.isfinite(no_map.scores).all()
 

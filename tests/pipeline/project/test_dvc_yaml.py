@@ -116,6 +116,12 @@ def test_every_declared_parameter_stands_in_params_yaml_and_none_is_forgotten() 
     assert declared == {name for name in LEAVES if not name.startswith(NO_DVC_PARAMETER)}
 
 
+def test_reductions_and_filters_run_evaluate_and_report_alone() -> None:
+    assert {stage for stage in STAGES if any(n.startswith("evaluate.") for n in _declared(stage))} == {
+        "evaluate", "report",
+    }  # fmt: skip
+
+
 def test_params_yaml_names_every_parameter_there_is() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     dumped = load_params(ROOT / "params.yaml").model_dump()

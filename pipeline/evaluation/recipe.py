@@ -1,0 +1,118 @@
+"""How an image's score and map come of its components: one way for a run and for new images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fade.aspect import AspectRatio, Shape, shape_of
+from fade.filters import PLAIN, Finish, resize_scores
+from fade.levels import UNIT, Scale, pixel_levels
+from fade.maps import fuse_values, image_score, resize_levels
+from fade.types import Mode
+from pipeline.config.schema import Params
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How scores and maps come of components.
+
+    Attributes:
+        classification_mode, segmentation_mode: what the score and the map are made of.
+        normalize: whether each map is stretched to [0, 1].
+        top: the mean of this share, the worst, is the image score of vision; 0: the worst one.
+        top_of: of which scores: those of patches, or of the finished map's pixels.
+        finish: from patches to pixels.
+    """
+
+    classification_mode: Mode
+    segmentation_mode: Mode
+    normalize: bool = False
+    top: float = 0
+    top_of: Literal["patches", "pixels"] = "patches"
+    finish: Finish = PLAIN
+
+    @classmethod
+    def of(cls, params: Params) -> Recipe:
+        """The recipe of a run's parameters."""
+        fusion, evaluate = params.fusion, params.evaluate
+        return cls(
+            fusion.classification_mode,
+            fusion.segmentation_mode,
+            fusion.normalize,
+            evaluate.top,
+            evaluate.top_of,
+            evaluate.finish,
+        )
+
+    def score(
+        self, language: float | None, vision: np.ndarray | None, shots: int, shape: Shape
+    ) -> float | None:
+        """The image score; None where the mode makes none.
+
+        Args:
+            language: P(abnormal) of the image, where the mode needs it.
+            vision: the multiplied vision map (rows, columns), where the mode needs it.
+            shots: of the trial.
+            shape: (height, width) at which the map is measured.
+        """
+        if self.classification_mode == "none":
+            return None
+        if self.top_of == "pixels" and vision is not None:
+            vision = self.finish.apply(vision, shape)
+        return image_score(
+            language, vision, mode=self.classification_mode, shots=shots, top=self.top
+        )
+
+    def values(
+        self, language: np.ndarray | None, vision: np.ndarray | None, weight: float
+    ) -> np.ndarray | None:
+        """The fused map (rows, columns) of patches as numbers; None where the mode makes none.
+
+        Args:
+            language: P(abnormal) of each patch, where the mode needs it.
+            vision: the multiplied vision map, where the mode needs it.
+            weight: of vision.
+        """
+        if self.segmentation_mode == "none":
+            return None
+        return fuse_values(
+            language, vision, mode=self.segmentation_mode, weight=weight, normalize=self.normalize
+        )
+
+    def pixels(self, values: np.ndarray, shape: Shape, scale: Scale = UNIT) -> np.ndarray:
+        """The finished map in levels, see :func:`fade.levels.pixel_levels`."""
+        return pixel_levels(values, shape, self.finish, scale)
+
+    def image_levels(
+        self, values: np.ndarray, measured: Shape, shape: Shape, scale: Scale = UNIT
+    ) -> np.ndarray:
+        """The finished map on the image's own pixels, in levels.
+
+        Args:
+            values: (rows, columns) of patches.
+            measured: (height, width) at which it is measured, and filtered.
+            shape: (height, width) of the image.
+            scale: of the levels.
+        """
+        if self.is_plain(scale):
+            return resize_levels(scale.levels(values), shape)
+        return resize_levels(self.pixels(values, measured, scale), shape)
+
+    def image_values(self, values: np.ndarray, measured: Shape, shape: Shape) -> np.ndarray:
+        """The same as numbers, neither cut to levels nor clipped: float32."""
+        if self.finish.is_plain:
+            return self.finish.apply(values, shape)
+        return resize_scores(self.finish.apply(values, measured), shape)
+
+    def is_plain(self, scale: Scale) -> bool:
+        """Whether levels of patches become a map by scaling alone, as in FADE."""
+        return self.finish.is_plain and scale == UNIT
+
+
+def measured_size(params: Params, width: int, height: int, aspect: AspectRatio | None) -> Shape:
+    """(height, width) at which the map of an image of so many pixels is measured."""
+    size = params.evaluate.size
+    return (height, width) if size == "image" else shape_of(size, aspect)

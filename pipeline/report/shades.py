@@ -1,0 +1,44 @@
+"""The finished maps of a run as pictures need them: 256 shades on one scale for all images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fade.aspect import AspectRatio
+from fade.levels import UNIT
+from pipeline.artefacts.maps import map_loader
+from pipeline.config.schema import Params
+from pipeline.evaluation.recipe import Recipe, measured_size
+
+
+def shade_loader(
+    params: Params,
+    paths: Sequence[str],
+    listed: Callable[[str], Mapping[str, Any]],
+    aspect: AspectRatio | None,
+) -> Callable[[str, int], np.ndarray | None]:
+    """What reads a finished map, uint8 (H, W), by its trial's label and its row; None without maps.
+
+    Args:
+        params: of the run.
+        paths: of the images, by row.
+        listed: what the manifest says of a path.
+        aspect: that images keep.
+
+    Raises:
+        StoreError: ``maps.zarr`` is missing, damaged or of another schema version.
+    """
+    recipe, stored = Recipe.of(params), map_loader()
+
+    def load(label: str, row: int) -> np.ndarray | None:
+        levels, scale = stored(label, row), UNIT
+        if levels is None or recipe.is_plain(scale):
+            return levels
+        image = listed(paths[row])
+        measured = measured_size(params, image["width"], image["height"], aspect)
+        return scale.shades(recipe.pixels(scale.values(levels), measured, scale))
+
+    return load

@@ -1,0 +1,122 @@
+"""Reductions and filters: evaluate alone applies them, and new images get the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from cache.store import Store
+from fade.filters import Finish
+from fade.levels import UNIT
+from fade.reductions import top_mean
+from pipeline.artefacts.pixel_histograms import read_pixels
+from pipeline.evaluation.thresholds import read_thresholds
+from pipeline.inference.exports import export_maps, exported_images, maps
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.run import FinishedRun
+from tests.projects import GOLDEN, run_stages
+from tests.stages.test_vision_encoder import vision_params
+
+MEASURED = 48
+
+
+def params(store: Path, **leaves: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "dataset__categories": ["weave"],
+        "dataset__limit": 2,
+        "features__store": str(store),
+        "vision__shots": [1],
+        "vision__transforms": "none",
+        "evaluate__size": MEASURED,
+        "threshold__images": 3,
+    }
+    return vision_params(**{**given, **leaves})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished") / "store"
+
+
+@pytest.fixture(scope="module")
+def folder(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_stages(tmp_path_factory.mktemp("run"), params(store))
+
+
+def again(folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch, **leaves: Any) -> Path:
+    """Evaluate alone, with other leaves; a model or a bank would be a fault."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("evaluate writes nothing into the store")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", refused)
+        run_stages(folder, params(store, **leaves), "evaluate", "report")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("leaves", "finish"),
+    [
+        ({"sigma": 4.0}, Finish("bilinear", 4.0)),
+        (
+            {"sigma": 2.0, "kernel": "reflect", "resize": "nearest"},
+            Finish("nearest", 2.0, "reflect"),
+        ),
+        ({"resize": "corners", "sigma": 1.0, "kernel": "small"}, Finish("corners", 1.0, "small")),
+    ],
+)
+def test_scores_and_maps_are_those_of_the_finished_map(
+    folder: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    leaves: dict[str, Any],
+    finish: Finish,
+) -> None:
+    asked = {f"evaluate__{name}": value for name, value in leaves.items()}
+    again(folder, store, monkeypatch, evaluate__top_of="pixels", evaluate__top=0.05, **asked)
+    monkeypatch.chdir(folder)
+    run = FinishedRun()
+    tests = exported_images(run)
+    patches = list(maps(run, tests))
+    finished = [finish.apply(one, (MEASURED, MEASURED)) for one in patches]
+    scores = pd.read_parquet("results/scores.parquet")["score"]
+    np.testing.assert_allclose(scores, [top_mean(one, 0.05) for one in finished], atol=1e-6)
+    levels = [UNIT.levels(finish.apply(np.clip(one, 0, 1), (MEASURED,) * 2)) for one in patches]
+    known = [one for one, anomaly in zip(levels, tests["is_anomaly"], strict=True) if not anomaly]
+    histogram = read_pixels(Path("results/pixels.parquet"))["weave", run.trial]
+    counted = np.bincount(np.concatenate(known).ravel(), minlength=256)
+    assert (histogram.normal - histogram.normal_beside_defects).tolist() == counted.tolist()
+
+    predictor = Predictor(run)
+    images = [GOLDEN / "images" / path for path in tests["path"]]
+    for number, one in enumerate(predictor.predict(images, "weave")):
+        assert one.score == pytest.approx(scores[number], abs=1e-6)
+        assert one.finished is not None
+        assert np.abs(one.finished.astype(int) - levels[number]).max() <= 1
+    export_maps(run, tmp_path / "maps", size="image")
+    written = tifffile.imread(next((tmp_path / "maps").rglob("*.tiff")))
+    width, height = tests["width"].iloc[0], tests["height"].iloc[0]
+    assert written.shape == (height, width)
+    assert written.max() <= finished[0].max() + 1e-6
+
+
+def test_thresholds_from_normal_images_are_multiplied(
+    folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threshold(factor: float) -> Any:
+        again(folder, store, monkeypatch, threshold__factor=factor)
+        return read_thresholds(folder / "results/thresholds.json")[0]
+
+    before, after, below = threshold(1.0), threshold(1.421), threshold(0.5)
+    assert after.image == pytest.approx(1.421 * before.image)
+    assert after.pixel == int(1.421 * before.pixel)
+    assert after.false_alarm_limit == before.false_alarm_limit
+    assert below.false_alarm_limit is None
+    assert after.remark.endswith("times 1.421")
