@@ -119,7 +119,7 @@ def check_remotes(model: ModelParams | VisionParams, found: list[Remote]) -> Non
         model: that asks for it: the CLIP of ``model``, or ``vision`` with its encoder.
         found: what it needs.
     """
-    name = model.name if isinstance(model, ModelParams) else model.encoder
+    name = model.name if hasattr(model, "name") else model.encoder
     missing = [remote for remote in found if remote.file is None]
     if missing:
         try:
