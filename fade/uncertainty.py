@@ -130,6 +130,40 @@ def _held(counts: NDArray[np.int64], last: NDArray[np.bool_]) -> NDArray[np.int6
     return np.maximum.accumulate(np.where(last, counts, 0), axis=1)
 
 
+def resampled_metrics(
+    scores: Sequence[NDArray[np.floating]],
+    is_anomaly: NDArray[np.bool_],
+    replicates: int,
+    seed: Seed,
+) -> dict[str, _Floats]:
+    """The image metrics of bootstrap samples, the mean over seeds of a detector.
+
+    Two detectors with the same labels and seed see the same samples, so that the differences of
+    their replicates are paired.
+
+    Args:
+        scores: for each seed of the detector (n,), finite.
+        is_anomaly: labels (n,).
+        replicates: how many samples.
+        seed: of the draws.
+
+    Returns:
+        By metric (replicates,).
+
+    Examples:
+        >>> import numpy as np
+        >>> labels = np.array([False, True])
+        >>> resampled_metrics([np.array([0.1, 0.2])], labels, 2, 0)["full_image_auroc"].tolist()
+        [1.0, 1.0]
+    """
+    parts: dict[str, list[_Floats]] = {name: [] for name in IMAGE_METRICS}
+    for counts in draws(is_anomaly, replicates, seed):
+        of_seeds = [weighted_image_metrics(one, is_anomaly, counts) for one in scores]
+        for name in IMAGE_METRICS:
+            parts[name].append(np.mean([found[name] for found in of_seeds], axis=0))
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
 def percentile_interval(
     replicates: NDArray[np.floating], level: float = 0.95
 ) -> tuple[float, float]:

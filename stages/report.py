@@ -49,9 +49,11 @@ from pipeline.report.about import provenance_lines, reader_warnings, run_facts
 from pipeline.report.curves import category_curves
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
-from pipeline.report.paper_table import latex_table, markdown_table
+from pipeline.report.paper_table import metric_tables
 from pipeline.report.plots import write_plots
+from pipeline.report.rendering import latex, markdown
 from pipeline.report.shades import shade_loader
+from pipeline.report.summary import DEFAULT_METRICS
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -123,8 +125,9 @@ def run(params: Params) -> None:
     write_json(run_of, RUN.path)
     page = REPORT.path / "index.html"
     write_file(page, render(report))
-    write_file(TABLES.path / "metrics.md", markdown_table(summary))
-    write_file(TABLES.path / "metrics.tex", latex_table(summary))
+    tables = metric_tables(summary, DEFAULT_METRICS)
+    write_file(TABLES.path / "metrics.md", markdown(tables))
+    write_file(TABLES.path / "metrics.tex", latex(tables))
     curves = category_curves(scores, pixels, trial)
     trim_heap()
     write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)

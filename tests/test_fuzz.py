@@ -44,7 +44,7 @@ from pipeline.evaluation.thresholds import (
     write_thresholds,
 )
 from pipeline.inference.bundle import Bundle
-from pipeline.report.paper_table import read_summary
+from pipeline.report.summary import read_summary
 from pipeline.stage import one_line
 from tests.projects import ROOT
 

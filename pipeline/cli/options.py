@@ -17,6 +17,7 @@ class TableFormat(StrEnum):
 
     MARKDOWN = "markdown"
     LATEX = "latex"
+    CSV = "csv"
 
 
 class MapFormat(StrEnum):

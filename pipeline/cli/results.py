@@ -49,7 +49,7 @@ def compare(
     Image metrics get a 95 % interval and a p-value, over the same images and seeds.
     """
     from pipeline.report.comparison import compare_runs, comparison_json, comparison_markdown
-    from pipeline.report.paper_table import DEFAULT_METRICS
+    from pipeline.report.summary import DEFAULT_METRICS
 
     differences = compare_runs(a, b, metric or DEFAULT_METRICS, paired=not unpaired)
     if as_json:
@@ -60,32 +60,49 @@ def compare(
 
 @app.command(epilog="Example: fade table --format latex --metric full_pixel_auroc > table.tex")
 def table(
-    results: Annotated[Path, typer.Argument(help="A results or project folder.")] = Path("results"),
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Results or project folders; default: results.")
+    ] = None,
     form: Annotated[
         TableFormat | None, typer.Option("--format", help="For which reader; default: markdown.")
     ] = None,
     metric: Metrics = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Show 95 % intervals of image metrics.")
+    ] = False,
+    bold: Annotated[
+        bool, typer.Option("--bold", help="Print the best of each column in bold.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the results as a paper does.
+    """Print the results as a paper does, in percent.
 
-    Categories by shots, in percent.
+    One run: categories by shots. Several runs: their means over categories by shots.
     """
-    from pipeline.report.paper_table import (
-        DEFAULT_METRICS,
-        latex_table,
-        markdown_table,
-        read_summary,
-        table_json,
-    )
+    from pipeline.report.intervals import run_intervals
+    from pipeline.report.paper_table import metric_tables, run_tables, table_json
+    from pipeline.report.rendering import RENDERERS
+    from pipeline.report.summary import DEFAULT_METRICS, read_summary
 
+    places, metrics = results or [Path("results")], metric or DEFAULT_METRICS
+    summaries = [read_summary(place) for place in places]
+    known = [run_intervals(place) for place in places] if intervals else []
     if as_json:
-        if form is not None:
-            raise ParameterError("--json and --format exclude each other: give one of them")
-        write_json(table_json(read_summary(results), metric or DEFAULT_METRICS))
+        if form is not None or bold:
+            raise ParameterError("--json excludes --format and --bold: give one of them")
+        records = [
+            {**({"run": str(place)} if len(places) > 1 else {}), **record}
+            for number, (place, summary) in enumerate(zip(places, summaries, strict=True))
+            for record in table_json(summary, metrics, known[number] if known else None)
+        ]
+        write_json(records)
         return
-    render = latex_table if form is TableFormat.LATEX else markdown_table
-    echo_text(render(read_summary(results), metric or DEFAULT_METRICS))
+    tables = (
+        metric_tables(summaries[0], metrics, known[0] if known else None)
+        if len(places) == 1
+        else run_tables(list(zip(map(str, places), summaries, strict=True)), metrics, known)
+    )
+    echo_text(RENDERERS[(form or TableFormat.MARKDOWN).value](tables, bold=bold))
 
 
 @export_app.command("maps", epilog="Example: fade export maps anomaly_images --dtype float16")

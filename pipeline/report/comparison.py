@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import DataError
-from pipeline.report.pairing import Paired, pair_scores, paired_tests, read_scores
-from pipeline.report.paper_table import (
-    DEFAULT_METRICS,
-    check_metrics,
-    escape_markdown,
-    find_summary,
-    read_summary,
-)
+from pipeline.report.intervals import categories_by_shots, read_scores
+from pipeline.report.pairing import Paired, pair_scores, paired_tests
 from pipeline.report.plots import LABELS, MEAN, UNDEFINED
+from pipeline.report.rendering import escape_markdown, markdown_line
+from pipeline.report.summary import DEFAULT_METRICS, check_metrics, find_summary, read_summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,21 +65,12 @@ def compare_runs(
     scores_a, scores_b = (read_scores(find_summary(place)) for place in (a, b))
     if scores_a is None or scores_b is None:
         return found
-    categories = [_categories(summary) for summary in (left, right)]
+    categories = [categories_by_shots(summary) for summary in (left, right)]
     same = {
         shots: names for shots, names in categories[0].items() if categories[1].get(shots) == names
     }
     tests = paired_tests(pair_scores(scores_a, scores_b), same)
     return [replace(row, paired=tests.get((row.metric, row.category, row.shots))) for row in found]
-
-
-def _categories(summary: pd.DataFrame) -> dict[int, list[str]]:
-    """By shots the categories of a summary, in the order of names."""
-    found: dict[int, list[str]] = {}
-    for category, shots in zip(summary["category"], summary["shots"], strict=True):
-        if category != MEAN:
-            found.setdefault(int(shots), []).append(str(category))
-    return {shots: sorted(names) for shots, names in found.items()}
 
 
 def compare(
@@ -139,13 +126,13 @@ def comparison_markdown(differences: Sequence[Difference], a: str, b: str) -> st
             if tested
             else f"{title}.",
             "",
-            _line(columns),
+            markdown_line(columns),
             "| --- |" + " ---: |" * (len(columns) - 1),
         ]
         for row in rows:
             cells = [escape_markdown(row.category), str(row.shots), _text(row.a), _text(row.b)]
             cells += [_text(row.change, "+.1f"), *(_sure(row.paired) if tested else ())]
-            lines.append(_line(cells))
+            lines.append(markdown_line(cells))
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -162,10 +149,6 @@ def comparison_json(differences: Sequence[Difference]) -> list[dict[str, Any]]:
         }
         for row in differences
     ]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _sure(paired: Paired | None) -> tuple[str, str]:

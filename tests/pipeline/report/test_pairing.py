@@ -8,12 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fade.errors import DataError
+from fade.errors import DataError, StoreError
 from fade.metrics import image_metrics
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import write_table
+from pipeline.report import pairing
 from pipeline.report.comparison import compare_runs, comparison_markdown
-from pipeline.report.pairing import pair_scores, paired_tests
+from pipeline.report.intervals import (
+    ImageScores,
+    Place,
+    image_scores,
+    metric_intervals,
+    run_intervals,
+)
+from pipeline.report.pairing import Paired, paired_tests
 from tests.pipeline.summaries import write_project
 
 AUROC = "full_image_auroc"
@@ -42,6 +50,10 @@ def scores(
     return pd.concat(parts, ignore_index=True)
 
 
+def pair_scores(a: pd.DataFrame, b: pd.DataFrame) -> dict[Place, tuple[ImageScores, ImageScores]]:
+    return pairing.pair_scores(*(image_scores(table, Path("scores.parquet")) for table in (a, b)))
+
+
 def test_differences_that_are_sure_and_those_that_are_not() -> None:
     good, other = scores(3), scores(3)
     other["score"] = np.random.default_rng(9).normal(size=len(other))
@@ -56,22 +68,34 @@ def test_differences_that_are_sure_and_those_that_are_not() -> None:
               ("plate", "weave", "mean")}  # fmt: skip
     assert widths["mean"] < min(widths["plate"], widths["weave"])
     same = paired_tests(pair_scores(good, good), {1: ["plate", "weave"]})
-    assert {(of.low, of.high, of.p_value) for of in same.values()} == {(0, 0, 1)}
+    assert set(same.values()) == {Paired(0, 0, 1)}
     # a category more in one run: its means are of other categories
     assert (AUROC, "mean", 1) not in paired_tests(pairs, {})
 
 
 def test_rows_may_come_in_any_order() -> None:
     one, other = scores(1), scores(2)
-    shuffled = other.sample(frac=1, random_state=0)
     wanted = paired_tests(pair_scores(one, other), {}, replicates=20)
+    shuffled = other.sample(frac=1, random_state=0)
     assert paired_tests(pair_scores(one, shuffled), {}, replicates=20) == wanted
-    pair = pair_scores(one, shuffled)["plate", 1]
-    value = np.mean([
-        image_metrics(right, pair.is_anomaly)[0][AUROC] - image_metrics(left, pair.is_anomaly)[0][AUROC]
-        for left, right in zip(pair.a, pair.b, strict=True)
-    ])  # fmt: skip
-    assert pair.differences(np.ones((1, 40), int))[AUROC][0] == pytest.approx(value)
+
+
+def test_intervals_hold_what_is_measured_and_shrink_with_more_images() -> None:
+    table = image_scores(scores(1), Path("s"))
+    found = metric_intervals(table, {1: ["plate", "weave"]})
+    values = [
+        np.mean([image_metrics(one, of.is_anomaly)[0][AUROC] for one in of.scores])
+        for of in table.values()
+    ]
+    for name, value in (("plate", values[0]), ("weave", values[1]), ("mean", np.mean(values))):
+        low, high = found[AUROC, name, 1]
+        assert low < value < high
+    widths = {name: np.ptp(found[AUROC, name, 1]) for name in ("plate", "weave", "mean")}
+    assert widths["mean"] < min(widths["plate"], widths["weave"])
+    assert metric_intervals(table, {1: ["plate", "weave"]}) == found
+    # good images alone: AUROC is undefined, and so is its interval
+    good = scores(1).query("not is_anomaly")
+    assert not metric_intervals(image_scores(good, Path("s")), {1: ["plate", "weave"]})
 
 
 def test_other_data_is_refused() -> None:
@@ -88,8 +112,12 @@ def test_other_data_is_refused() -> None:
     relabelled = one.assign(is_anomaly=one["is_anomaly"] | (one["image"] == "plate/test/03"))
     with pytest.raises(DataError, match="1 images have another label, such as plate/test/03"):
         pair_scores(one, relabelled)
-    with pytest.raises(DataError, match="of the second run lack the score of a seed"):
+    with pytest.raises(
+        DataError, match="lack the score of a seed, or have it twice, in plate at 1"
+    ):
         pair_scores(one, one.iloc[1:])
+    with pytest.raises(DataError, match="have it twice, in plate at 1 shots; weave at 1 shots"):
+        pair_scores(pd.concat([one, one]), one)
     assert set(pair_scores(one, scores(1, ("plate",)))) == {("plate", 1)}
     assert not pair_scores(one, one.assign(score=np.nan))
 
@@ -105,7 +133,11 @@ def test_compare_runs(tmp_path: Path) -> None:
     text = comparison_markdown(found, "a", "b")
     assert text.count("| 95 % interval | p |") == 1
     assert "by permutation, over the same images." in text
-    write_table(scores(2).iloc[1:], b / SCORES.path)
+    write_table(scores(2).query("image != 'plate/test/00'"), b / SCORES.path)
     with pytest.raises(DataError, match="--unpaired"):
         compare_runs(a, b)
     assert all(row.paired is None for row in compare_runs(a, b, paired=False))
+    assert (AUROC, "mean", 1) in run_intervals(a)
+    (a / SCORES.path).unlink()
+    with pytest.raises(StoreError, match=r"has no scores\.parquet"):
+        run_intervals(a)

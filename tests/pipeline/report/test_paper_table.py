@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fade.errors import ParameterError, StoreError, plain
-from pipeline.report.paper_table import (
-    escape_latex,
-    escape_markdown,
-    latex_table,
-    markdown_table,
-    metric_tables,
-    read_summary,
-)
+from pipeline.report.paper_table import metric_tables, run_tables
 from pipeline.report.plots import UNDEFINED
+from pipeline.report.rendering import csv_text, escape_latex, escape_markdown, latex, markdown
+from pipeline.report.summary import DEFAULT_METRICS, read_summary
 from tests.pipeline.summaries import summary, write_project
 
 NAN = float("nan")
@@ -29,6 +26,14 @@ SWEEP = {
     ("nut & bolt", 2): (1.0, 0.0),
     ("mean", 2): (0.93825, 0.006),
 }
+
+
+def markdown_table(summary: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> str:
+    return markdown(metric_tables(summary, metrics))
+
+
+def latex_table(summary: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> str:
+    return latex(metric_tables(summary, metrics))
 
 
 def test_markdown() -> None:
@@ -51,6 +56,7 @@ def test_latex() -> None:
             r"\begin{table}",
             r"\centering",
             r"\caption{Pixel AU-PRO (\%), mean $\pm$ standard deviation over seeds.}",
+            r"\label{tab:full-pixel-au-pro}",
             r"\begin{tabular}{lrr}",
             r"\toprule",
             r"category & 0-shot & 2-shot \\",
@@ -84,6 +90,44 @@ def test_a_row_that_is_missing_is_a_dash() -> None:
 def test_no_test_images() -> None:
     assert markdown_table(summary({})) == "No test images, so no metrics.\n"
     assert latex_table(summary({})) == "% No test images, so no metrics.\n"
+
+
+def test_several_runs_with_the_best_in_bold() -> None:
+    """Equal to the digit that is printed is equally good."""
+    other = summary({("pc|b_1", 2): (0.9384, 0.0), ("mean", 2): (0.9384, 0.0)})
+    runs = [("a_b", summary(SWEEP)), ("c", other)]
+    intervals = [{("full_image_auroc", "mean", 2): (0.9, 0.97)}, {}]
+    tables = run_tables(runs, ["full_image_auroc"], intervals)
+    assert markdown(tables, bold=True).splitlines() == [
+        "Image AUROC (%), mean ± standard deviation over seeds, 95 % interval over images in brackets.",
+        "",
+        "| run | 0-shot | 2-shot |",
+        "| --- | ---: | ---: |",
+        "| a_b | **50.0** | **93.8 ± 0.6 (90.0 to 97.0)** |",
+        f"| c | {UNDEFINED} | **93.8** |",
+    ]
+    assert latex(tables, bold=True).splitlines()[9:-3] == [
+        r"\midrule",
+        r"a\_b & \textbf{50.0} & \textbf{93.8 $\pm$ 0.6 (90.0--97.0)} \\",
+        r"c & -- & \textbf{93.8} \\",
+    ]
+    assert "**" not in markdown(tables)
+    assert csv_text(tables).splitlines() == [
+        "metric,run,shots,mean,deviation,low,high",
+        "full_image_auroc,a_b,0,50.0,,,",
+        "full_image_auroc,a_b,2,93.825,0.6,90.0,97.0",
+        "full_image_auroc,c,0,,,,",
+        "full_image_auroc,c,2,93.84,,,",
+    ]
+    assert markdown(run_tables([("a", summary({}))], ["full_image_auroc"])).startswith("No test")
+
+
+def test_names_in_csv_are_text() -> None:
+    table = metric_tables(
+        summary({("=1+1", 0): (0.5, 0.0), ("mean", 0): (0.5, 0.0)}), DEFAULT_METRICS
+    )
+    assert "full_image_auroc,'=1+1,0,50.0,,,\n" in csv_text(table)
+    assert csv_text([]) == "metric,category,shots,mean,deviation,low,high\n"
 
 
 def test_unknown_metric() -> None:
