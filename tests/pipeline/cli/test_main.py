@@ -219,7 +219,7 @@ def test_images_that_no_layout_fits_are_said_at_once(fade: Fade) -> None:
     said = "warning: {} has no layout that is read: good and bad are not split: move some images of good"
     assert fade("init", "--data", "parts").err.startswith(said.format("parts"))
     answer = fade("new", "p", "--no-git", "--preset", "own-fewshot", "--data", "parts")
-    assert (answer.code, answer.err.startswith(said.format("parts"))) == (0, True)
+    assert (answer.code, said.format("parts") in answer.err) == (0, True)
     Path("parts/good").rename("parts/train")
     assert not fade("init", "--force", "--data", "parts").err
 
