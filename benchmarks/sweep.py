@@ -41,11 +41,14 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     comparisons = [Comparison(t, c, query=False) for t, c in zip(trials, chosen, strict=True)]
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for size, images in features.items():
-            write_index(build_index(images.reshape(-1, images.shape[-1])), bank_path("c", size))
-        bank = Bank("c", tuple(sizes), exact=True)
-        bank.vision_maps(queries, comparisons)
+            write_index(
+                build_index(images.reshape(-1, images.shape[-1])), bank_path("c", str(size))
+            )
+        bank = Bank("c", tuple(map(str, sizes)), exact=True)
+        looked_at = {str(size): patches for size, patches in queries.items()}
+        bank.vision_maps(looked_at, comparisons)
         pair = alternate(
-            lambda: bank.vision_maps(queries, comparisons),
+            lambda: bank.vision_maps(looked_at, comparisons),
             lambda: plain.vision_maps(queries, banks),
             2 if quick else 5,
         )

@@ -15,7 +15,12 @@ from fade.errors import ParameterError
 
 Kind = Literal["none", "rotate", "turn", "mirror", "flip", "brightness"]
 
-Augmentation = Literal["none", "flips", "turns_and_mirrors"]
+Augmentation = Literal[
+    "none", "flips", "turns_and_mirrors", "rotations", "random_rotations", "brightness"
+]
+
+RANDOM_ROTATIONS = 30
+"""Of each reference, as SubspaceAD was published; the angles are drawn once, for all references."""
 
 VERSION = 1
 """Raised by hand when a transform gives other pixels; part of every address of a transformed image."""
@@ -103,7 +108,15 @@ def flips() -> list[Transform]:
 
 def transforms_of(name: Augmentation) -> list[Transform]:
     """What becomes of each reference, itself first."""
-    return {"none": [NONE], "flips": flips(), "turns_and_mirrors": turns_and_mirrors()}[name]
+    made: dict[Augmentation, list[Transform]] = {
+        "none": [NONE],
+        "flips": flips(),
+        "turns_and_mirrors": turns_and_mirrors(),
+        "rotations": rotations(),
+        "random_rotations": list(dict.fromkeys(random_rotations(RANDOM_ROTATIONS, seed=0))),
+        "brightness": brightness(),
+    }
+    return made[name]
 
 
 def brightness(low: float = 0.8, high: float = 1.2, count: int = 5) -> list[Transform]:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from fade.transforms import NONE, Transform
+
 ClipStream = Literal["clip", "gem"]
 Stream = Literal["clip", "gem", "vision"]
 """``vision``: of an encoder for vision alone, see :mod:`fade.encoders`."""
-Token = Literal["cls", "patch", "augmented"]
-"""``augmented``: the patches of an image and then of each of its transforms."""
+Token = Literal["cls", "patch"]
 Split = Literal["train", "test"]
 Mode = Literal["none", "language", "vision", "both"]
 Device = Literal["auto", "cuda", "cpu"]
@@ -112,13 +113,25 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Feature:
-    """One kind of image feature: the tokens of one stream at one input size (pixels a side)."""
+    """One kind of image feature: the tokens of one stream at one input size (pixels a side).
+
+    Attributes:
+        layers: of an encoder for vision, as they were asked for; several are averaged.
+        transform: of the image, before it is encoded.
+    """
 
     size: int
     stream: Stream
     token: Token
+    layers: tuple[int, ...] = ()
+    transform: Transform = NONE
 
     @property
     def label(self) -> str:
-        """Short readable name, e.g. ``gem-patch-448``."""
-        return f"{self.stream}-{self.token}-{self.size}"
+        """Short readable name, e.g. ``gem-patch-448`` or ``vision-patch-448-layer11-rotate-45``."""
+        parts = [f"{self.stream}-{self.token}-{self.size}"]
+        if self.layers:
+            parts.append("layer" + "+".join(map(str, self.layers)))
+        if self.transform != NONE:
+            parts.append(self.transform.label)
+        return "-".join(parts)

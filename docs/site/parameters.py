@@ -45,6 +45,7 @@ UNITS = {
     "threshold.quantile": "share of images, and of pixels",
     "vision.coreset": "share of patches",
     "vision.layers": "blocks or levels, counted from 0",
+    "vision.pooling": "patches a side",
     "vision.seeds": "random seeds",
     "vision.shots": "images of each category",
 }

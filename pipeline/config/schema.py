@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from fade.errors import ParameterError
 from fade.types import ClipStream, DatasetFormat, Device, Feature, Mode, Trial
+from fade.views import View
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.evaluate import EvaluateParams, ThresholdParams
 from pipeline.config.values import (
@@ -202,20 +203,20 @@ class Params(ParamsSection):
         return self.bank_features()
 
     def bank_features(self) -> list[Feature]:
-        """Patches that banks hold, one for each size in ascending order."""
+        """Patches that banks hold: those that vision maps compare, of each transform of a reference."""
         return [
-            replace(
-                feature, token=feature.token if self.vision.transforms == "none" else "augmented"
-            )
+            replace(feature, transform=transform)
+            for transform in self.vision.bank_transforms()
             for feature in self.vision_features()
         ]
 
+    def views(self) -> list[View]:
+        """How vision looks at images, sizes in ascending order."""
+        return self.vision.views(self.features.segmentation_sizes)
+
     def vision_features(self) -> list[Feature]:
-        """Patches that vision maps compare, one for each size in ascending order."""
-        return [
-            Feature(size, "vision" if self.vision.encoder else self.vision.feature, "patch")
-            for size in sorted(self.features.segmentation_sizes)
-        ]
+        """Patches that vision maps are made of, each once, sizes in ascending order."""
+        return self.vision.features(self.features.segmentation_sizes)
 
     def language_features(self) -> list[Feature]:
         """Patches that language maps classify, one for each size in ascending order."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from fade.errors import ParameterError
-from fade.types import ClipStream
+from fade.transforms import Augmentation, Transform, transforms_of
+from fade.types import ClipStream, Feature
+from fade.views import Join, View, check_pooling, expand_views
 from pipeline.config.values import ByShots, ParamsSection, each_once, shown
 
 
@@ -18,19 +21,66 @@ class VisionParams(ParamsSection):
     encoder: Annotated[str, Field(min_length=1)] | None = None
     encoder_weights: Annotated[str, Field(min_length=1)] | None = None
     layers: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [-1])
-    layer_fusion: Literal["concat", "mean"] = "concat"
+    layer_fusion: Literal["concat", "mean", "apart"] = "concat"
     norm: bool = False
-    transforms: Literal["none", "flips", "turns_and_mirrors"] = "none"
+    layer_norm: bool = False
+    pooling: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [1])
+    unit: bool = True
+    transforms: Augmentation = "none"
     shots: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
     query_in_bank: bool | ByShots[bool] = False
     index: str = "flat"
     coreset: Annotated[float, Field(gt=0, le=1)] = 1.0
 
-    @field_validator("shots", "seeds", "layers")
+    @field_validator("shots", "seeds", "layers", "pooling")
     @classmethod
     def _distinct(cls, values: list[int]) -> list[int]:
         return each_once(values)
+
+    @field_validator("pooling")
+    @classmethod
+    def _centred(cls, values: list[int]) -> list[int]:
+        try:
+            for value in values:
+                check_pooling(value)
+        except ParameterError as error:
+            raise ValueError(str(error)) from None
+        return values
+
+    def views(self, sizes: Sequence[int]) -> list[View]:
+        """How images are looked at; scores of all views are averaged.
+
+        Args:
+            sizes: pixels a side, see ``features.segmentation_sizes``.
+        """
+        joins: dict[str, Join] = {"concat": "concatenated", "mean": "mean", "apart": "apart"}
+        return expand_views(
+            sorted(sizes), self.layers, join=joins[self.layer_fusion], pooling=self.pooling,
+            layer_norm=self.layer_norm, unit=self.unit,
+        )  # fmt: skip
+
+    def features(self, sizes: Sequence[int]) -> list[Feature]:
+        """What the store keeps for all views, see :meth:`views`: of each layer, or of their mean."""
+        mean = self.layer_fusion == "mean"
+        groups = [tuple(self.layers)] if mean else [(layer,) for layer in self.layers]
+        return [one for size in sorted(sizes) for one in self._features(size, groups)]
+
+    def features_of(self, view: View) -> list[Feature]:
+        """What the store keeps for a view."""
+        mean = view.join == "mean"
+        return self._features(
+            view.size, [view.layers] if mean else [(layer,) for layer in view.layers]
+        )
+
+    def _features(self, size: int, groups: Sequence[tuple[int, ...]]) -> list[Feature]:
+        if self.encoder is None:
+            return [Feature(size, self.feature, "patch")]
+        return [Feature(size, "vision", "patch", layers) for layers in groups]
+
+    def bank_transforms(self) -> list[Transform]:
+        """What becomes of each reference, itself among them."""
+        return transforms_of(self.transforms)
 
 
 def check_encoder(
@@ -49,7 +99,7 @@ def check_encoder(
     """
     if vision.encoder is None:
         own = VisionParams.model_fields
-        for name in ("encoder_weights", "layers", "layer_fusion", "norm", "transforms"):
+        for name in ("encoder_weights", "layers", "layer_fusion", "norm"):
             if (value := getattr(vision, name)) != own[name].get_default(call_default_factory=True):
                 raise ParameterError(
                     f"vision.{name} is {shown(value)}, but vision.encoder is null, which means the CLIP "

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from cache.keys import Keys
 from cache.layout import content_key
@@ -15,6 +16,7 @@ from fade.aspect import Shape
 from fade.errors import DataError
 from fade.files import read_data
 from fade.preprocess import decode_rgb, resize_image
+from fade.transforms import NONE, Transform
 from fade.types import DataPath
 from pipeline.dataset.stamps import AGAIN, CHANGED
 
@@ -58,8 +60,12 @@ class ImageSources(Mapping[str, ImageSource]):
 
 Size = int | Shape
 """Pixels a side of a square, or (height, width)."""
-Pixels = dict[Size, np.ndarray]
-"""Uint8 RGB of (height, width, 3) by size."""
+Pose = tuple[Shape, Transform]
+"""(height, width) in pixels, and what is done to the image before it is resized."""
+POSES = 4
+"""So many poses of an image count as one that waits."""
+Pixels = dict[Size | Pose, np.ndarray]
+"""Uint8 RGB of (height, width, 3) by size or pose."""
 
 
 def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
@@ -78,22 +84,40 @@ def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
 
 
 def load_pixels(
-    source: ImageSource, root: DataPath, sizes: Sequence[Size], exif_rotation: bool
+    source: ImageSource, root: DataPath, sizes: Sequence[Size | Pose], exif_rotation: bool
 ) -> Pixels:
-    """Decode one image and resize it to each size.
+    """Decode one image, transform it and resize it to each size.
 
     Raises:
         DataError: unreadable, broken, or changed since the manifest was made.
     """
     data = read_unchanged(root, source.path, source.key)
     image = decode_rgb(data, source.path, exif_rotation=exif_rotation)
-    return {
-        size: resize_image(image, (size, size) if isinstance(size, int) else size) for size in sizes
-    }
+    poses = {size: _pose(size) for size in sizes}
+    found: Pixels = {}
+    for transform in dict.fromkeys(transform for _, transform in poses.values()):
+        turned = image
+        if transform != NONE:
+            turned = Image.fromarray(transform.apply(np.asarray(image)))
+        for size, (shape, wanted) in poses.items():
+            if wanted == transform:
+                found[size] = resize_image(turned, shape)
+    return found
+
+
+def _pose(size: Size | Pose) -> Pose:
+    if isinstance(size, int):
+        return (size, size), NONE
+    shape, transform = size
+    if isinstance(shape, int):
+        assert isinstance(transform, int)
+        return (shape, transform), NONE
+    assert isinstance(transform, Transform)
+    return shape, transform
 
 
 def prefetch(
-    work: Iterable[tuple[ImageSource, Sequence[Size]]],
+    work: Iterable[tuple[ImageSource, Sequence[Size | Pose]]],
     root: DataPath,
     *,
     exif_rotation: bool,
@@ -107,20 +131,23 @@ def prefetch(
         root: folder that their paths are relative to.
         exif_rotation: whether to apply the camera's rotation.
         workers: threads; decoding and resizing leave Python's lock alone.
-        ahead: how many images may wait, which bounds the memory.
+        ahead: how many images may wait, which bounds the memory; one in many poses counts as several.
     """
 
-    def attempt(source: ImageSource, sizes: Sequence[Size]) -> Pixels | DataError:
+    def attempt(source: ImageSource, sizes: Sequence[Size | Pose]) -> Pixels | DataError:
         try:
             return load_pixels(source, root, sizes, exif_rotation)
         except DataError as error:
             return error
 
     waiting: deque[Future[Pixels | DataError]] = deque()
+    weights: deque[int] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
         for source, sizes in work:
             waiting.append(pool.submit(attempt, source, sizes))
-            if len(waiting) > ahead:
+            weights.append(-(-len(sizes) // POSES))
+            while waiting and sum(weights) > ahead:
+                weights.popleft()
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import tee
@@ -17,25 +17,26 @@ from cache.files import Location
 from cache.layout import SegmentTask, Space, cut
 from cache.location import open_path
 from cache.store import Store
-from fade.aspect import AspectRatio, Shape
+from fade.aspect import AspectRatio
 from fade.datasets.read import dataset_root
 from fade.errors import DataError, ModelError
-from fade.types import Feature, Stream, Token
+from fade.transforms import NONE
+from fade.types import Feature
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
-from pipeline.dataset.loader import ImageSource, Pixels, prefetch
-from pipeline.features.models import feature_space, load_image_encoder
+from pipeline.dataset.loader import ImageSource, Pixels, Pose, prefetch
+from pipeline.features.models import feature_space, load_image_encoder, start_encoding
 from pipeline.process.progress import Progress
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoding
     from pipeline.features.models import ImageEncoder
-    from pipeline.features.patch_encoder import Encoded
 
 WRITERS = {"cuda": 3}
 """Segments that are written at once, elsewhere one: a GPU fills one faster than a file takes it."""
-Fingerprints = Mapping[tuple[Stream, Token], str]
+Fingerprints = Mapping[Feature, str]
 """Fingerprints of spaces by what is encoded for them."""
+Encoding = Callable[[], Mapping[Feature, np.ndarray]]
+"""Waits for the features of a batch."""
 
 
 class Extraction:
@@ -52,8 +53,9 @@ class Extraction:
     ) -> None:
         self.encoder, self.store, self.params = encoder, store, params
         self.features, self.sources, self.aspect = features, sources, aspect
-        self.shapes = {
-            space: encoder.pixels(feature, aspect) for space, (feature, _) in features.items()
+        self.poses: dict[str, Pose] = {
+            space: (encoder.pixels(feature, aspect), feature.transform)
+            for space, (feature, _) in features.items()
         }
         self.problems: list[str] = []
 
@@ -65,7 +67,7 @@ class Extraction:
         runtime, dataset = self.params.runtime, self.params.dataset
         tasks, ahead = tee(tasks)  # the loader is a few images ahead
         pixels = prefetch(
-            ((self.sources[key], self._shapes(task)) for task in ahead for key in task.keys),
+            ((self.sources[key], self._poses(task)) for task in ahead for key in task.keys),
             dataset_root(dataset.format, open_path(dataset.path)),
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
@@ -85,15 +87,15 @@ class Extraction:
             while pending:
                 pending.popleft().result()
 
-    def _shapes(self, task: SegmentTask) -> list[Shape]:
-        return sorted({self.shapes[space] for space in task.spaces})
+    def _poses(self, task: SegmentTask) -> list[Pose]:
+        return sorted({self.poses[space] for space in task.spaces})
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
-    ) -> tuple[list[str], list[tuple[Fingerprints, Encoding | Encoded]]]:
+    ) -> tuple[list[str], list[tuple[Fingerprints, Encoding]]]:
         """Keys that could be encoded, and what their batches have of which spaces."""
         good: list[str] = []
-        encodings: list[tuple[Fingerprints, Encoding | Encoded]] = []
+        encodings: list[tuple[Fingerprints, Encoding]] = []
         for batch in cut(task.keys, self.params.runtime.batch_size):
             loaded: list[Pixels] = []
             for key in batch:
@@ -103,46 +105,45 @@ class Extraction:
                 else:
                     good.append(key)
                     loaded.append(result)
-            for shape in self._shapes(task) if loaded else ():
+            for pose in self._poses(task) if loaded else ():
                 wanted: Fingerprints = {
-                    (feature.stream, feature.token): space
+                    feature: space
                     for space, (feature, _) in self.features.items()
-                    if space in task.spaces and self.shapes[space] == shape
+                    if space in task.spaces and self.poses[space] == pose
                 }
-                encoding = self.encoder.start_encoding(
-                    np.stack([image[shape] for image in loaded]),
-                    [*wanted, *self._beside(wanted, shape)],
+                encoding = start_encoding(
+                    self.encoder,
+                    np.stack([image[pose] for image in loaded]),
+                    [*wanted, *self._beside(wanted, pose)],
                     self.params.features.dtype,
                 )
                 encodings.append((wanted, encoding))
             progress.advance(len(batch))
         return good, encodings
 
-    def _beside(
-        self, wanted: Collection[tuple[Stream, Token]], shape: Shape
-    ) -> list[tuple[Stream, Token]]:
+    def _beside(self, wanted: Collection[Feature], pose: Pose) -> list[Feature]:
         """What is computed along though the store has it, so that bits do not depend on what it has.
 
         Without its patches the class token takes a shorter way through the last block, which rounds
         otherwise. Who needs class tokens needs all features that are asked for at their shape.
         """
-        cls: tuple[Stream, Token] = ("clip", "cls")
-        patch: tuple[Stream, Token] = ("clip", "patch")
-        asked = any(
-            (feature.stream, feature.token) == patch
-            and self.encoder.pixels(feature, self.aspect) == shape
+        tokens = {feature.token for feature in wanted if feature.stream == "clip"}
+        if tokens != {"cls"}:
+            return []
+        asked = (
+            feature
             for feature in self.params.test_features()
+            if (feature.stream, feature.token) == ("clip", "patch")
+            and (self.encoder.pixels(feature, self.aspect), NONE) == pose
         )
-        return [patch] if cls in wanted and patch not in wanted and asked else []
+        return list(asked)[:1]
 
-    def _write(
-        self, keys: list[str], encodings: Iterable[tuple[Fingerprints, Encoding | Encoded]]
-    ) -> None:
+    def _write(self, keys: list[str], encodings: Iterable[tuple[Fingerprints, Encoding]]) -> None:
         rows: dict[str, list[np.ndarray]] = {}
         for wanted, encoding in encodings:
-            found = encoding.arrays()
-            for output, space in wanted.items():
-                rows.setdefault(space, []).append(found[output])
+            found = encoding()
+            for feature, space in wanted.items():
+                rows.setdefault(space, []).append(found[feature])
         for space, parts in rows.items():
             self.store.write(self.features[space][1], keys, np.concatenate(parts))
 

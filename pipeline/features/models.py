@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.layout import Space
 from fade.gem import GemConfig
+from fade.transforms import NONE, VERSION
 from pipeline.config.schema import ModelParams, Params
 from pipeline.config.values import DEMO_MODEL
 from pipeline.features.hub import check_remotes, quiet, remotes
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from fade.aspect import AspectRatio
@@ -85,6 +87,37 @@ def load_image_encoder(params: Params, device: Device | None = None) -> ImageEnc
     return load_patch_encoder(params, device)
 
 
+def start_encoding(
+    encoder: ImageEncoder, images: np.ndarray, features: Collection[Feature], dtype: str
+) -> Callable[[], Mapping[Feature, np.ndarray]]:
+    """Encode a batch; a GPU works it off while the caller goes on.
+
+    Args:
+        encoder: the model.
+        images: (B, height, width, 3) uint8 RGB, of one size.
+        features: what is wanted of them.
+        dtype: that the store keeps.
+
+    Returns:
+        What waits for the features, each (B, dim) or (B, patches, dim).
+    """
+    from pipeline.features.patch_encoder import PatchEncoder
+
+    if isinstance(encoder, PatchEncoder):
+        found = encoder.encode(images, features, dtype)
+        return lambda: found
+    outputs = list(dict.fromkeys((feature.stream, feature.token) for feature in features))
+    encoding = encoder.start_encoding(
+        images, outputs, "float16" if dtype == "float16" else "float32"
+    )
+
+    def arrays() -> Mapping[Feature, np.ndarray]:
+        arrived = encoding.arrays()
+        return {feature: arrived[feature.stream, feature.token] for feature in features}
+
+    return arrays
+
+
 def config_of(model: ModelParams) -> str:
     """What open_clip knows a model by: its name, or the config file of one that is shipped."""
     return str(SHIPPED.get(model.name, model.name))
@@ -98,4 +131,6 @@ def feature_space(
         **encoder.describe(feature, aspect),
         "exif_rotation": params.dataset.exif_rotation,
     }
+    if feature.transform != NONE:
+        description |= {"transform": feature.transform.label, "transform_version": VERSION}
     return Space(feature.label, description, encoder.shape(feature, aspect), params.features.dtype)

@@ -1,34 +1,31 @@
-"""An encoder for vision alone, as the stages ask for it: one vector a patch from some of its layers."""
+"""An encoder for vision alone, as the stages ask for it: raw patch features of some of its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
 from math import lcm
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.aspect import Aspect, Shape
+from fade.aspect import AspectRatio, Shape
 from fade.encoders.load import (
     PACKAGE,
     WEIGHT_PACKAGES,
     load_vision_encoder,
     weights_of_package,
 )
-from fade.encoders.protocol import VisionEncoder
+from fade.encoders.protocol import Output, VisionEncoder
 from fade.errors import ModelError, ParameterError
 from fade.network import without_network
-from fade.transforms import NONE, VERSION, Augmentation, Transform, transforms_of
-from fade.types import Device, Feature, Stream, Token
-from fade.views import View, view_vectors
+from fade.types import Device, Feature
 from pipeline.features.hub import check_remotes, encoder_remotes, quiet
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Params, VisionParams
 
-FEATURE_VERSION = 1
-"""Raised by hand when vectors become others; part of every address."""
+FEATURE_VERSION = 2
+"""Raised by hand when features become others; part of every address."""
 
 
 def package_name(name: str) -> str:
@@ -37,148 +34,115 @@ def package_name(name: str) -> str:
     return f"{PACKAGE}{package}" if package in WEIGHT_PACKAGES else name
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Vectors of a batch.
-
-    Attributes:
-        found: by (stream, token).
-    """
-
-    found: dict[tuple[Stream, Token], np.ndarray]
-
-    def arrays(self) -> dict[tuple[Stream, Token], np.ndarray]:
-        """The vectors; they are there already."""
-        return self.found
-
-
 class PatchEncoder:
-    """Makes the vectors that banks compare: joined layers of a frozen network, of unit length.
+    """Makes what the store keeps of a frozen network for vision: raw patch features of its layers.
 
     Attributes:
         encoder: the network.
-        outputs: of it, one for each layer; a single one where the network averages them.
-        transforms: of references.
         device: where it computes.
-        dim: width of a vector.
     """
 
     def __init__(self, encoder: VisionEncoder, vision: VisionParams, device: str) -> None:
-        self.encoder, self.device = encoder, device
-        self.augmentation: Augmentation = vision.transforms
-        self.transforms = transforms_of(vision.transforms)
-        try:
-            layers = [
-                encoder.output([layer], norm=vision.norm).layers[0] for layer in vision.layers
-            ]
-            if vision.layer_fusion == "mean":
-                self.outputs = [encoder.output(layers, norm=vision.norm)]
-            else:
-                self.outputs = [encoder.output([n], norm=vision.norm) for n in sorted(layers)]
-        except ParameterError as error:
-            raise ParameterError(f"vision.layers {list(vision.layers)}: {error}") from None
-        if len(set(layers)) < len(layers):
+        self.encoder, self.device, self._norm = encoder, device, vision.norm
+        self._outputs: dict[tuple[int, ...], Output] = {}
+        for feature in vision.features([1]):
+            self._outputs[feature.layers] = self._output(feature.layers)
+        if len(set(self._outputs.values())) < len(self._outputs):
             raise ParameterError(
                 f"vision.layers {list(vision.layers)} names a layer of {encoder.name} twice, counted "
                 "from the front and from the back: remove one"
             )
-        join: Literal["concatenated", "mean"] = (
-            "mean" if vision.layer_fusion == "mean" else "concatenated"
-        )
-        self._view = View(0, tuple(sorted(layers)), join)
-        widths = [encoder.dim(output) for output in self.outputs]
-        self.dim = sum(widths)
+
+    def _output(self, layers: tuple[int, ...]) -> Output:
+        try:
+            return self.encoder.output(layers, norm=self._norm)
+        except ParameterError as error:
+            raise ParameterError(f"vision.layers {list(layers)}: {error}") from None
 
     @property
     def name(self) -> str:
         """Of the network."""
         return self.encoder.name
 
+    @property
+    def dims(self) -> list[int]:
+        """Widths of what is kept of each layer."""
+        return [self.encoder.dim(output) for output in self._outputs.values()]
+
     def grid(self, size: int) -> int:
-        """Patches a side of an image of so many pixels a side.
+        """Patches a side of an image of so many pixels a side, on the finest layer.
 
         Raises:
             ParameterError: the size is no multiple of the strides of all layers.
         """
-        whole = lcm(*(self.encoder.stride(output) for output in self.outputs))
+        strides = [self.encoder.stride(output) for output in self._outputs.values()]
+        whole = lcm(*strides)
         if size < whole or size % whole:
             low = max(size // whole, 1) * whole
             raise ParameterError(
                 f"features.segmentation_sizes: {size} is no multiple of {whole}, the pixels a side of "
                 f"one patch of vision.encoder {self.name}: use {low} or {low + whole}"
             )
-        return size // min(self.encoder.stride(output) for output in self.outputs)
+        return size // min(strides)
 
-    def patch_grid(self, size: int, aspect: Aspect | None = None) -> Shape:
-        """(rows, columns) of patches that a size stands for."""
-        return self.grid(size), self.grid(size)
-
-    def pixels(self, feature: Feature, aspect: Aspect | None = None) -> Shape:
+    def pixels(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
         """(height, width) in pixels that an image is resized to for a feature."""
         self.grid(feature.size)
         return feature.size, feature.size
 
-    def describe(self, feature: Feature, aspect: Aspect | None = None) -> dict[str, Any]:
+    def grid_of(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
+        """(rows, columns) of a feature's patches."""
+        return self.encoder.grid(self.pixels(feature, aspect), self._outputs[feature.layers])
+
+    def describe(self, feature: Feature, aspect: AspectRatio | None = None) -> dict[str, Any]:
         """All that a feature's numbers depend on, besides the image: the content of its address."""
-        size = self.pixels(feature)
-        augmented = (
-            {"transforms": [one.label for one in self.transforms], "transform_version": VERSION}
-            if feature.token == "augmented"
-            else {}
-        )
+        size = self.pixels(feature, aspect)
         return {
             "kind": "vision-feature",
             "version": FEATURE_VERSION,
             "weights": self.encoder.digest,
-            "outputs": [self.encoder.describe(output, size) for output in self.outputs],
+            "output": self.encoder.describe(self._outputs[feature.layers], size),
             "mean": list(self.encoder.mean),
             "std": list(self.encoder.std),
-            "join": self._view.join,
-            "unit": True,
+            "grid": list(self.grid_of(feature, aspect)),
             "resize": "bicubic-square",
             "size": feature.size,
-            **augmented,
         }
 
-    def shape(self, feature: Feature, aspect: Aspect | None = None) -> tuple[int, ...]:
-        """Shape of one image's feature: (patches, dim), of an augmented one for each transform."""
-        copies = len(self.transforms) if feature.token == "augmented" else 1
-        return copies * self.grid(feature.size) ** 2, self.dim
+    def shape(self, feature: Feature, aspect: AspectRatio | None = None) -> tuple[int, ...]:
+        """Shape of one image's feature: (patches, dim)."""
+        rows, columns = self.grid_of(feature, aspect)
+        return rows * columns, self.encoder.dim(self._outputs[feature.layers])
 
-    def encode_images(
-        self, images: np.ndarray, outputs: Collection[tuple[Stream, Token]]
-    ) -> dict[tuple[Stream, Token], np.ndarray]:
-        """Vectors of a batch, each image encoded once for all that is asked for.
-
-        Transforms are applied to the resized image.
+    def encode(
+        self, images: np.ndarray, features: Collection[Feature], dtype: str = "float32"
+    ) -> dict[Feature, np.ndarray]:
+        """Raw features of a batch; layers behind the last one asked for are not computed.
 
         Args:
-            images: (B, size, size, 3) uint8 RGB.
-            outputs: (``vision``, ``patch`` or ``augmented``).
+            images: (B, height, width, 3) uint8 RGB, of one size.
+            features: what is wanted of them.
+            dtype: that the store keeps.
 
         Returns:
-            Each (B, patches, dim) float32 of unit length.
+            For each feature (B, patches, dim).
+
+        Raises:
+            ParameterError: the type cannot hold a value.
         """
-        transforms = self.transforms if ("vision", "augmented") in outputs else [NONE]
-        parts = [self._vectors(images, transform) for transform in transforms]
-        known = {"patch": parts[:1], "augmented": parts}
-        return {output: np.concatenate(known[output[1]], axis=1) for output in outputs}
-
-    def start_encoding(
-        self, images: np.ndarray, outputs: Iterable[tuple[Stream, Token]], dtype: str = "float32"
-    ) -> Encoded:
-        """The same in the type that the store keeps."""
-        found = self.encode_images(images, list(outputs))
-        return Encoded({output: vectors.astype(dtype) for output, vectors in found.items()})
-
-    def _vectors(self, images: np.ndarray, transform: Transform) -> np.ndarray:
-        turned = np.stack([transform.apply(image) for image in images])
-        levels = self.encoder.encode(turned, self.outputs)
-        rows = [
-            view_vectors(self._view, [levels[output][i] for output in self.outputs])
-            for i in range(len(images))
-        ]
-        return np.stack(rows).reshape(len(images), -1, self.dim)
+        outputs = {feature: self._outputs[feature.layers] for feature in features}
+        found = self.encoder.encode(images, list(dict.fromkeys(outputs.values())))
+        kept: dict[Feature, np.ndarray] = {}
+        for feature, output in outputs.items():
+            raw = found[output].reshape(len(images), -1, self.encoder.dim(output))
+            with np.errstate(over="ignore"):
+                kept[feature] = raw.astype(dtype)
+            if dtype == "float16" and not np.isfinite(kept[feature]).all():
+                raise ParameterError(
+                    f"features.dtype is float16, and features of vision.encoder {self.name} reach "
+                    f"{np.abs(raw).max():.3g}, which it cannot hold: set it to float32"
+                )
+        return kept
 
 
 def downloads(params: Params) -> bool:

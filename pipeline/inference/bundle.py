@@ -32,6 +32,7 @@ from pipeline.features.models import SHIPPED, load_encoder
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.scoring.banks import Bank, Comparison, HeldBank
 from pipeline.scoring.texts import Use, classifier_digest
+from pipeline.scoring.views import view_plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -240,7 +241,7 @@ class Bundle(TrainedRun):
     def bank(self, category: str) -> CategoryBank:
         """The memory bank of a category."""
         exact = Bank.shared(self.params)
-        sizes = tuple(feature.size for feature in self.params.vision_features())
+        views = tuple(view.label for view in view_plan(self.params))
         indexes = {}
         with self._reading():
             found = self._banks[category]
@@ -249,19 +250,19 @@ class Bundle(TrainedRun):
                 raise ValueError(
                     f"{category} has {len(references)} references at {self.trial.shots} shots"
                 )
-            for size in sizes if references else ():
-                vectors = self._vectors(f"banks/{int(found['number'])}/{size}.npy")
+            for view in views if references else ():
+                vectors = self._vectors(f"banks/{int(found['number'])}/{view}.npy")
                 fits = len(vectors) == len(references) if exact else True
                 if vectors.ndim != (3 if exact else 2) or not fits:
                     raise ValueError(
                         f"the bank of {category} has shape {vectors.shape}, for {len(references)} "
                         "references"
                     )
-                indexes[size] = build_index(vectors.reshape(-1, vectors.shape[-1]))
+                indexes[view] = build_index(vectors.reshape(-1, vectors.shape[-1]))
         comparison = Comparison(
             self.trial, tuple(range(len(references))), self.params.query_in_bank(self.trial)
         )
-        return CategoryBank(HeldBank(category, sizes, exact, indexes), comparison, references)
+        return CategoryBank(HeldBank(category, views, exact, indexes), comparison, references)
 
     def _vectors(self, name: str) -> np.ndarray:
         array = read_array(self._bytes(name))

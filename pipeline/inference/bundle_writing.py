@@ -21,6 +21,7 @@ from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import read_classifier, uses
+from pipeline.scoring.views import view_plan
 
 _BEFORE = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, so that equal bundles are equal bytes."""
@@ -55,6 +56,12 @@ def write_bundle(
             f"vision.encoder is {run.params.vision.encoder}, and a bundle holds a CLIP: use "
             "`fade predict` in the project's folder"
         )
+    views = view_plan(run.params)
+    if not all(view.plain for view in views) or run.params.vision.transforms != "none":
+        raise ParameterError(
+            "a bundle holds the patches of references as CLIP gives them, without vision.pooling, "
+            "vision.layer_norm or vision.transforms: use `fade predict` in the project's folder"
+        )
     for name in categories or ():
         run.check_category(name)
     chosen = tuple(name for name in run.categories if not categories or name in categories)
@@ -75,9 +82,13 @@ def _fill(
     banks: dict[str, Any] = {}
     for number, category in enumerate(categories if params.needs_vision else ()):
         rows, references = run.bank_rows(category)
-        banks[category] = {"number": number, "references": references, "sizes": sorted(rows)}
-        for size, vectors in rows.items():
-            _add_array(archive, f"banks/{number}/{size}.npy", vectors)
+        banks[category] = {
+            "number": number,
+            "references": references,
+            "sizes": sorted(map(int, rows)),
+        }
+        for view, vectors in rows.items():
+            _add_array(archive, f"banks/{number}/{view}.npy", vectors)
     texts: dict[str, dict[str, str]] = {}
     prompts: dict[str, dict[str, Any]] = {}
     written = set()

@@ -35,14 +35,14 @@ def nearest_patch(
     held: CategoryBank,
     transforms: Sequence[Transform] = (NONE,),
 ) -> Nearest:
-    """The normal patch nearest to one patch of an image, at the largest size."""
+    """The normal patch nearest to one patch of an image, in the last view, the largest."""
     query = patches[position : position + 1]
-    size, count = held.bank.sizes[-1], len(patches)
-    rows, columns = held.bank.grids[size]
+    view, count = held.bank.views[-1], len(patches)
+    rows, columns = held.bank.grids[view]
     found: list[tuple[float, str | None, int | None]] = []
     if held.comparison.references and held.bank.exact:
         positions = untransformed_positions(transforms, (rows, columns))
-        index = held.bank.index(size)
+        index = held.bank.index(view)
         images = index_vectors(index).reshape(-1, count * held.bank.copies, patches.shape[1])
         for position in held.comparison.references:
             cosines = images[position] @ query[0]
@@ -50,7 +50,7 @@ def nearest_patch(
             untransformed = int(positions[best])
             found.append((float(cosines[best]), held.references[position], untransformed))
     elif held.comparison.references:
-        cosine, _ = held.bank.index(size).search(query, 1)
+        cosine, _ = held.bank.index(view).search(query, 1)
         found.append((float(cosine[0, 0]), None, None))
     if held.comparison.query:
         cosines = patches @ query[0]

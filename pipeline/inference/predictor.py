@@ -22,17 +22,18 @@ from fade.levels import UNIT
 from fade.preprocess import decode_rgb, resize_image
 from fade.scoring import language_map
 from fade.text import TextClassifier
-from fade.transforms import transforms_of
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.evaluation.recipe import Recipe, measured_size
-from pipeline.features.models import feature_space
+from pipeline.features.models import feature_space, start_encoding
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import nearest_patch, patch_groups
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.prediction import Picture, Prediction, Region
 from pipeline.inference.run import FinishedRun
+from pipeline.scoring.components import patch_grid
 from pipeline.scoring.texts import Use
+from pipeline.scoring.views import FeatureView, view_plan
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,18 +57,22 @@ class Predictor:
     def __init__(self, material: TrainedRun) -> None:
         self.material, self.params, self.trial = material, material.params, material.trial
         self._encoder = material.encoder()
-        for feature in self.params.test_features():
-            space = feature_space(self._encoder, feature, self.params, material.aspect)
+        spaces = {
+            feature: feature_space(self._encoder, feature, self.params, material.aspect)
+            for feature in self.params.test_features()
+        }
+        for feature, space in spaces.items():
             if material.features.get(feature.label) != space.fingerprint:
                 raise StoreError(
                     f"the model gives other features ({feature.label}) than the run was made with: "
                     "the weights or the model's parameters changed; bring the run up to date, or "
                     "name the right weights"
                 )
-        self._grids = {
-            size: self._encoder.patch_grid(size, material.aspect)
-            for size in self.params.features.segmentation_sizes
-        }
+        self._spaces = spaces
+        self._views = view_plan(self.params) if self.params.needs_vision else []
+        features = [spaces[f] for view in self._views for f in view.features]
+        self._grids = {view.label: view.grid(features) for view in self._views}
+        self._dims = {view.label: view.dim(features) for view in self._views}
         self._recipe = Recipe.of(self.params)
         self._classifier = lru_cache(maxsize=None)(self._fitted)
         self._bank = lru_cache(maxsize=4)(self._opened)
@@ -177,6 +182,7 @@ class Predictor:
         return name, picture
 
     def _fitted(self, use: Use, category: str) -> TextClassifier:
+        assert not isinstance(self._encoder, PatchEncoder)  # runs with text have a CLIP
         found, dim = self.material.classifier(use, category), self._encoder.dim
         if found.dimension != dim:
             raise StoreError(
@@ -186,15 +192,15 @@ class Predictor:
         return found
 
     def _opened(self, category: str) -> CategoryBank:
-        found, dim = self.material.bank(category), self._encoder.dim
-        for size, index in found.bank.indexes.items():
-            rows, columns = self._grids[size]
+        found = self.material.bank(category)
+        for view, index in found.bank.indexes.items():
+            (rows, columns), dim = self._grids[view], self._dims[view]
             most = len(found.references) * rows * columns * found.bank.copies
             # an index that trials do not share may leave patches out
             least = most if found.bank.exact else 1
             if index.d != dim or not least <= index.ntotal <= most:
                 raise StoreError(
-                    f"{self.material.location}: the bank of {category} at size {size} holds "
+                    f"{self.material.location}: the bank of {category} at size {view} holds "
                     f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
                     f"references of this model have {most:,} of {dim}: {self.material.remedy}"
                 )
@@ -202,7 +208,7 @@ class Predictor:
         return replace(found, bank=replace(found.bank, grids=self._grids, device=device))
 
     def _features(self, pictures: Sequence[Image.Image]) -> list[dict[Feature, np.ndarray]]:
-        """Features of some images as scoring stages read them from the store: float32."""
+        """Features of some images as the store would keep them."""
         found: list[dict[Feature, np.ndarray]] = [{} for _ in pictures]
         wanted = self.params.test_features()
         shapes = {
@@ -211,10 +217,9 @@ class Predictor:
         for shape in sorted(set(shapes.values())):
             here = [feature for feature in wanted if shapes[feature] == shape]
             pixels = np.stack([resize_image(picture, shape) for picture in pictures])
-            encoded = self._encoder.encode_images(pixels, {(f.stream, f.token) for f in here})
+            encoded = start_encoding(self._encoder, pixels, here, "float32")()
             for feature in here:
-                rows = encoded[feature.stream, feature.token]
-                rows = normalized_float32(rows.astype(self.params.features.dtype))
+                rows = encoded[feature].astype(self.params.features.dtype)
                 for one, row in zip(found, rows, strict=True):
                     one[feature] = row
         return found
@@ -229,17 +234,18 @@ class Predictor:
         params, recipe, scale = self.params, self._recipe, UNIT
         language = text_map = vision = None
         if params.needs_language_score:
-            token = features[params.classification_feature()][None]
+            token = normalized_float32(features[params.classification_feature()][None])
             language = float(
                 self._classifier("classification", category).predict_proba(token)[0, 1]
             )
         if params.needs_language_map:
-            patches = [features[feature] for feature in params.language_features()]
-            grids = [self._grids[feature.size] for feature in params.language_features()]
+            asked = params.language_features()
+            patches = [normalized_float32(features[feature]) for feature in asked]
+            grids = [patch_grid(self._spaces[feature]) for feature in asked]
             text_map = language_map(self._classifier("segmentation", category), patches, grids)
         if params.needs_vision:
             held = self._bank(category)
-            queries = {feature.size: features[feature] for feature in params.vision_features()}
+            queries = {view.label: self._vectors(view, features) for view in self._views}
             vision = held.bank.vision_maps(queries, [held.comparison])[0]
             vision = vision * np.float32(params.vision_multiplier(self.trial))
         measured = measured_size(params, *size, self.material.aspect)
@@ -294,6 +300,11 @@ class Predictor:
             for labels in patch_groups(levels, above)
         ]
 
+    def _vectors(self, view: FeatureView, features: dict[Feature, np.ndarray]) -> np.ndarray:
+        """(patches, dim) of one image in a view."""
+        spaces = [self._spaces[feature] for feature in view.features]
+        return view.vectors(spaces, [features[feature][None] for feature in view.features])[0]
+
     def _region(
         self,
         inside: NDArray[np.bool_],
@@ -316,10 +327,9 @@ class Predictor:
         )
         nearest = None
         if self.params.fusion.segmentation_mode in ("vision", "both"):
-            patches = features[self.params.vision_features()[-1]]
             nearest = nearest_patch(
-                patches, row * across + column, self._bank(category),
-                transforms_of(self.params.vision.transforms),
+                self._vectors(self._views[-1], features), row * across + column,
+                self._bank(category), self.params.vision.bank_transforms(),
             )  # fmt: skip
         abnormal: tuple[tuple[str, float], ...] = ()
         normal: tuple[tuple[str, float], ...] = ()

@@ -50,6 +50,7 @@ from pipeline.scoring.texts import (
     ensembles,
     read_classifier,
 )
+from pipeline.scoring.views import view_plan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,11 +197,11 @@ class FinishedRun(TrainedRun):
     def bank(self, category: str) -> CategoryBank:
         """The bank that the bank stage built."""
         found = self._chosen(category)
-        sizes = tuple(feature.size for feature in self.params.vision_features())
+        views = tuple(view.label for view in view_plan(self.params))
         shared = Bank.shared(self.params)
         trial = None if shared else self.trial
-        paths = {size: bank_path(category, size, trial) for size in sizes if found.keys}
-        indexes = {size: read_index(self.folder / path) for size, path in paths.items()}
+        paths = {view: bank_path(category, view, trial) for view in views if found.keys}
+        indexes = {view: read_index(self.folder / path) for view, path in paths.items()}
         for path in paths.values():
             written = found.indexes.get(path.as_posix())
             if written and stored_digest(self.folder / path).hex() != written:
@@ -208,7 +209,7 @@ class FinishedRun(TrainedRun):
                     f"{self.folder / path} is of another run than {BANK_TABLE}: wait until `fade run` "
                     "has ended, and start again; if none runs, run `dvc repro --force bank`"
                 )
-        held = HeldBank(category, sizes, shared, indexes, copies=bank_copies(self.params))
+        held = HeldBank(category, views, shared, indexes, copies=bank_copies(self.params))
         return CategoryBank(held, found.comparison, found.references)
 
     def _chosen(self, category: str) -> _Chosen:
@@ -242,8 +243,8 @@ class FinishedRun(TrainedRun):
         self.check_same_run("vision-map", category, digest)
         return _Chosen(comparison, keys, references, receipt, remarks.get("indexes") or {})
 
-    def bank_rows(self, category: str) -> tuple[dict[int, np.ndarray], list[str]]:
-        """The trial's bank as vectors by size, and the paths of its references.
+    def bank_rows(self, category: str) -> tuple[dict[str, np.ndarray], list[str]]:
+        """The trial's bank as vectors by view, and the paths of its references.
 
         As the store keeps them (references, patches, dim) where the index is exact; what is left
         of them (patches, dim) where a coreset was taken.
@@ -263,15 +264,15 @@ class FinishedRun(TrainedRun):
         found = {}
         if not Bank.shared(params):
             bank = self.bank(category).bank
-            for size, index in bank.indexes.items():
-                found[size] = index_vectors(index).copy()
+            for view, index in bank.indexes.items():
+                found[view] = index_vectors(index).copy()
             return found, paths
         from cache.store import Store
 
         store = Store(store_root(params.features.store, self.folder))
         for feature in params.bank_features():
             locations = chosen.receipt.locate(store, feature.label, chosen.keys)
-            found[feature.size] = store.read(
+            found[str(feature.size)] = store.read(
                 chosen.receipt.space(feature.label), [locations[key] for key in chosen.keys]
             )
         return found, paths

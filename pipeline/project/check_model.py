@@ -98,7 +98,9 @@ def _check_encoder(params: Params) -> Iterator[Finding]:
     encoder = load_patch_encoder(params, "cpu")
     grids = [encoder.grid(size) for size in params.features.segmentation_sizes]
     words = ", ".join(f"{grid} x {grid}" for grid in grids)
-    yield ok("model", f"{name}, {encoder.dim} numbers for each of {words} patches")
+    yield ok(
+        "model", f"{name}, {' + '.join(map(str, encoder.dims))} numbers for each of {words} patches"
+    )
 
 
 def patch_and_width(params: Params) -> tuple[int, int] | None:

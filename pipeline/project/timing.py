@@ -14,10 +14,14 @@ from fade import bank as cpu
 from fade import gpu
 from fade.aspect import Shape
 from fade.device import choose_device
+from fade.transforms import NONE
 from fade.types import DataPath, Feature
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSource, Pixels, load_pixels
+from pipeline.features.models import start_encoding
 from pipeline.project.workload import Workload, read_image
+from pipeline.scoring.banks import bank_copies
+from pipeline.scoring.views import view_plan
 
 if TYPE_CHECKING:
     from pipeline.features.models import ImageEncoder
@@ -30,6 +34,8 @@ def time_encoding(
     params: Params, encoder: ImageEncoder, features: Sequence[Feature], work: Workload
 ) -> tuple[int, float]:
     """Images that were timed, and seconds for each: decoding runs beside the model."""
+    # references, some in several poses, are few
+    features = [feature for feature in features if feature.transform == NONE]
     shape_of = {feature: encoder.pixels(feature, work.aspect) for feature in features}
     shapes = sorted(set(shape_of.values()))
     start = time.perf_counter()
@@ -39,8 +45,9 @@ def time_encoding(
     def encode() -> None:
         for batch in cut(list(range(len(loaded))), params.runtime.batch_size):
             for shape in shapes:
-                wanted = {(f.stream, f.token) for f in features if shape_of[f] == shape}
-                encoder.encode_images(np.stack([loaded[i][shape] for i in batch]), sorted(wanted))
+                wanted = sorted({f for f in features if shape_of[f] == shape})
+                pixels = np.stack([loaded[i][shape] for i in batch])
+                start_encoding(encoder, pixels, wanted, params.features.dtype)()
 
     if encoder.device != "cpu":
         encode()  # the first one also starts the device
@@ -68,9 +75,11 @@ def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Worklo
     device = choose_device(params.runtime.device)
     search = cpu if device == "cpu" else gpu
     total = 0.0
-    for feature, of_bank in zip(params.vision_features(), params.bank_features(), strict=True):
-        patches, dim = spaces[feature].shape
-        copies = spaces[of_bank].shape[0] // patches if params.max_shots else 1
+    copies = bank_copies(params)
+    for view in view_plan(params):
+        of_view = [spaces[feature] for feature in view.features]
+        rows, columns = view.grid(of_view)
+        patches, dim = rows * columns, view.dim(of_view)
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         placed: Any = vectors if device == "cpu" else gpu.to_device(vectors, device)

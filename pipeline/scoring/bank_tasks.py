@@ -11,15 +11,20 @@ import numpy as np
 from cache.files import Location
 from cache.layout import RowLocation, Space
 from cache.store import Store
-from fade.bank import build_index, coreset, normalized_float32, stored_digest, write_index
+from fade.bank import build_index, coreset, stored_digest, write_index
 from fade.types import Trial
 from pipeline.artefacts.receipts import Receipt
 from pipeline.config.schema import Params
 from pipeline.scoring.banks import Bank, bank_path
+from pipeline.scoring.views import FeatureView, joined, view_plan
 
 if TYPE_CHECKING:
     import faiss
     import pandas as pd
+
+
+Stored = tuple[tuple[Space, tuple[RowLocation, ...]], ...]
+"""For each feature of a view its space and where the references' rows lie."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class BankTask:
         root: folder of the project.
         store: where the features are.
         keys: the category's distinct references.
-        features: by size, ascending, where the features of each of them lie.
+        views: of their patches.
+        features: for each view and transform of a reference, where its features lie of each of them.
         trials: where trials cannot share an index, the references of each.
         index: kind of these.
         coreset: share of the patches that these keep.
@@ -41,14 +47,15 @@ class BankTask:
     root: Path
     store: Location
     keys: tuple[str, ...]
-    features: tuple[tuple[int, Space, tuple[RowLocation, ...]], ...]
+    views: tuple[FeatureView, ...]
+    features: tuple[tuple[Stored, ...], ...]
     trials: tuple[tuple[Trial, tuple[str, ...]], ...] | None
     index: str
     coreset: float
 
 
 def write_category(task: BankTask) -> dict[str, str]:
-    """Write a category's indexes: one a size, or one a size and trial where they cannot be shared.
+    """Write a category's indexes: one a view, or one a view and trial where they cannot be shared.
 
     Returns:
         By path from the project's folder, the checksum of each.
@@ -60,17 +67,21 @@ def write_category(task: BankTask) -> dict[str, str]:
         write_index(index, task.root / place)
         files[place.as_posix()] = stored_digest(task.root / place).hex()
 
-    for size, space, places in task.features:
-        vectors = normalized_float32(store.read(space, places))
+    for view, transforms in zip(task.views, task.features, strict=True):
+        copies = [
+            joined(view, [s for s, _ in stored], [store.read(*one) for one in stored])
+            for stored in transforms
+        ]
+        vectors = copies[0] if len(copies) == 1 else np.concatenate(copies, axis=1)
         if task.trials is None:
             index = build_index(vectors.reshape(-1, vectors.shape[-1]))
-            write(index, bank_path(task.category, size))
+            write(index, bank_path(task.category, view.label))
             continue
         row = {key: number for number, key in enumerate(task.keys)}
         for trial, keys in task.trials:
             patches = vectors[[row[key] for key in keys]].reshape(-1, vectors.shape[-1])
             patches = np.ascontiguousarray(patches[coreset(patches, task.coreset)])
-            write(build_index(patches, task.index), bank_path(task.category, size, trial))
+            write(build_index(patches, task.index), bank_path(task.category, view.label, trial))
     return files
 
 
@@ -78,14 +89,9 @@ def bank_tasks(
     selection: pd.DataFrame, receipt: Receipt, store: Store, params: Params
 ) -> list[BankTask]:
     """A task for each category."""
-    features = [
-        (
-            feature.size,
-            receipt.space(feature.label),
-            receipt.locate(store, feature.label, selection["hash"]),
-        )
-        for feature in params.bank_features()
-    ]
+    labels = [feature.label for feature in params.bank_features()]
+    located = {label: receipt.locate(store, label, selection["hash"]) for label in labels}
+    views = tuple(view_plan(params))
     tasks = []
     for category, part in selection.groupby("category", sort=False):
         distinct = tuple(dict.fromkeys(part["hash"]))
@@ -110,9 +116,16 @@ def bank_tasks(
                 Path.cwd(),
                 store.root,
                 distinct,
+                views,
                 tuple(
-                    (size, space, tuple(places[key] for key in distinct))
-                    for size, space, places in features
+                    tuple(
+                        tuple(
+                            (receipt.space(label), tuple(located[label][key] for key in distinct))
+                            for label in view.labels(transform)
+                        )
+                        for transform in params.vision.bank_transforms()
+                    )
+                    for view in views
                 ),
                 None if Bank.shared(params) else trials,
                 params.vision.index,

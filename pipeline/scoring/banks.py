@@ -17,7 +17,6 @@ from fade.aspect import Shape
 from fade.bank import CANDIDATES, FLAT, PROBED, read_index, similarity_by_index, stored_digest
 from fade.device import choose_device
 from fade.maps import merge_sizes
-from fade.transforms import transforms_of
 from fade.types import Device, Trial
 from fade.vision import patch_map
 from pipeline.artefacts.catalogue import BANKS, safe_name
@@ -31,10 +30,10 @@ BANK_TABLE = BANKS.path / "references.parquet"
 """Which reference image lies at which position of its category's shared indexes."""
 
 
-def bank_path(category: str, size: int, trial: Trial | None = None) -> Path:
-    """The index file of a category and size; of one trial where trials cannot share it."""
+def bank_path(category: str, view: str, trial: Trial | None = None) -> Path:
+    """The index file of a category and view; of one trial where trials cannot share it."""
     folder = BANKS.path / safe_name(category)
-    return (folder / trial.label if trial else folder) / f"{size}.faiss"
+    return (folder / trial.label if trial else folder) / f"{view}.faiss"
 
 
 @lru_cache(maxsize=16)
@@ -68,19 +67,19 @@ class Bank:
 
     Attributes:
         category: its name.
-        sizes: image sizes, ascending.
-        exact: whether all trials share one exact index a size.
+        views: labels of the views, sizes ascending.
+        exact: whether all trials share one exact index a view.
         root: folder of the project; a worker may run in another one.
-        grids: by size the patches' (rows, columns), where they make no squares.
+        grids: by view the patches' (rows, columns), where they make no squares.
         device: where exact searches run; each worker finds out for itself what ``auto`` is.
         copies: how many images a reference stands for: itself and its transforms.
     """
 
     category: str
-    sizes: tuple[int, ...]
+    views: tuple[str, ...]
     exact: bool
     root: Path = field(default=Path(), kw_only=True)
-    grids: Mapping[int, Shape] = field(default_factory=dict, kw_only=True)
+    grids: Mapping[str, Shape] = field(default_factory=dict, kw_only=True)
     device: Device = field(default="cpu", kw_only=True)
     copies: int = field(default=1, kw_only=True)
 
@@ -90,28 +89,28 @@ class Bank:
         return params.vision.index == FLAT and params.vision.coreset == 1.0
 
     def vision_maps(
-        self, queries: Mapping[int, np.ndarray], comparisons: Sequence[Comparison]
+        self, queries: Mapping[str, np.ndarray], comparisons: Sequence[Comparison]
     ) -> np.ndarray:
         """Vision maps of one image, one for each comparison, before any multiplier.
 
-        The minimum over references is taken on each size's own grid, before sizes are merged.
+        The minimum over references is taken on each view's own grid, before views are merged.
 
         Args:
-            queries: by size the image's patches, (patches, dim) float32.
+            queries: by view the image's patches, (patches, dim) float32.
             comparisons: what to compare with.
 
         Returns:
             (comparisons, R, C) float32 on the largest grid.
         """
-        by_size = [self._anomalies(size, queries[size], comparisons) for size in self.sizes]
-        return np.stack([merge_sizes(maps) for maps in zip(*by_size, strict=True)])
+        by_view = [self._anomalies(view, queries[view], comparisons) for view in self.views]
+        return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
 
-    def index(self, size: int, trial: Trial | None = None) -> Any:
-        """The FAISS index of a size; of one trial where trials cannot share it."""
-        return _open(self.root / bank_path(self.category, size, trial))
+    def index(self, view: str, trial: Trial | None = None) -> Any:
+        """The FAISS index of a view; of one trial where trials cannot share it."""
+        return _open(self.root / bank_path(self.category, view, trial))
 
     def _anomalies(
-        self, size: int, query: np.ndarray, comparisons: Sequence[Comparison]
+        self, view: str, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray]:
         device = choose_device(self.device)
         search = cpu if device == "cpu" else gpu
@@ -119,7 +118,7 @@ class Bank:
         needed = sorted({position for c in comparisons for position in c.references})
         to_reference: dict[int, np.ndarray] = {}
         if self.exact and needed:
-            index = self.index(size)  # held here, as a view of its vectors does not
+            index = self.index(view)  # held here, as a view of its vectors does not
             vectors = (
                 cpu.index_vectors(index) if device == "cpu" else gpu.index_vectors(index, device)
             )
@@ -134,17 +133,17 @@ class Bank:
         for comparison in comparisons:
             terms = [to_reference[position] for position in comparison.references if self.exact]
             if comparison.references and not self.exact:
-                index = self.index(size, comparison.trial)
+                index = self.index(view, comparison.trial)
                 terms.append(similarity_by_index(query, index))
             if comparison.query and to_others is not None:
                 terms.append(to_others)
-            maps.append(patch_map(terms, self.grids.get(size)))
+            maps.append(patch_map(terms, self.grids.get(view)))
         return maps
 
 
 def bank_copies(params: Params) -> int:
     """How many images a reference stands for: itself and its transforms."""
-    return len(transforms_of(params.vision.transforms))
+    return len(params.vision.bank_transforms())
 
 
 def _images_at(positions: list[int], vectors: Any, patches: int) -> Any:
@@ -161,14 +160,14 @@ class HeldBank(Bank):
     """A bank of a single trial that was opened once and is held in memory.
 
     Attributes:
-        indexes: by size.
+        indexes: by view.
     """
 
-    indexes: Mapping[int, Any]
+    indexes: Mapping[str, Any]
 
-    def index(self, size: int, trial: Trial | None = None) -> Any:
-        """The FAISS index of a size."""
-        return self.indexes[size]
+    def index(self, view: str, trial: Trial | None = None) -> Any:
+        """The FAISS index of a view."""
+        return self.indexes[view]
 
 
 def comparisons(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isqrt
+from typing import Any
 
 from cache.layout import Space
 from fade.aspect import Shape
@@ -30,11 +31,12 @@ def language_score_space(feature: Space) -> Space:
     return Space("language-score", description, (), "float64")
 
 
-def _map_space(kind: str, features: Sequence[Space]) -> Space:
-    description = {
+def _map_space(kind: str, features: Sequence[Space], **more: Any) -> Space:
+    description: dict[str, Any] = {
         "kind": kind,
         "version": COMPONENT_VERSION,
         "features": [feature.fingerprint for feature in features],
+        **{name: value for name, value in more.items() if value is not None},
     }
     grid = largest_grid([patch_grid(feature) for feature in features])
     return Space(kind, description, grid, "float32")
@@ -45,9 +47,14 @@ def language_map_space(features: Sequence[Space]) -> Space:
     return _map_space("language-map", features)
 
 
-def vision_map_space(features: Sequence[Space]) -> Space:
-    """Distance to the nearest normal patch, sizes merged on the largest grid."""
-    return _map_space("vision-map", features)
+def vision_map_space(features: Sequence[Space], **more: Any) -> Space:
+    """Distance to what is normal of each patch, views merged on the largest grid.
+
+    Args:
+        features: that it is made of.
+        more: what else it depends on, as JSON has it; None where that is as in FADE.
+    """
+    return _map_space("vision-map", features, **more)
 
 
 def patch_grid(feature: Space) -> Shape:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.layout import Space, group_needs
+from fade.bank import normalized_float32
 from fade.maps import merge_sizes
 from fade.text import TextClassifier
 from pipeline.artefacts.catalogue import CATEGORIES
@@ -39,6 +40,7 @@ class LanguageScorer:
         self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See :class:`pipeline.scoring.plan.Scorer`."""
+        vectors = [normalized_float32(rows) for rows in vectors]
         found = [
             language_rows(open_classifier(path), output, features, vectors)
             for path in self.classifiers

@@ -16,7 +16,6 @@ from cache.index import Index
 from cache.keys import Keys
 from cache.layout import Group, RowLocation, Space, segment_tasks
 from cache.store import Store
-from fade.bank import normalized_float32
 from pipeline.artefacts.receipts import Located, Receipt
 from pipeline.scoring.components import component_key
 
@@ -41,7 +40,7 @@ class Scorer(Protocol):
         Args:
             output: space of the components.
             features: spaces of the features.
-            vectors: of each feature (images, dim) or (images, patches, dim), L2-normalised.
+            vectors: of each feature the rows (images, dim) or (images, patches, dim) as stored.
 
         Returns:
             (images x comparisons, *output.shape), the comparisons of an image one after the other.
@@ -107,9 +106,7 @@ def score_block(task: ComponentTask) -> int:
     """Compute and store one block; the number of images."""
     store = Store(task.store)
     pairs = zip(task.block.features, task.places, strict=True)
-    task.block.write(
-        store, [normalized_float32(store.read(space, places)) for space, places in pairs]
-    )
+    task.block.write(store, [store.read(space, places) for space, places in pairs])
     return len(task.keys)
 
 

@@ -14,7 +14,6 @@ from cache.keys import Keys
 from cache.layout import Group, SegmentTask, Space
 from cache.store import Store
 from fade.aspect import AspectRatio
-from fade.bank import normalized_float32
 from fade.types import Feature
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSource
@@ -57,9 +56,9 @@ class _Held:
     def write(self, space: Space, keys: Sequence[str], rows: np.ndarray) -> None:
         self._rows[space.fingerprint] = {key: n for n, key in enumerate(keys)}, rows
 
-    def vectors(self, space: Space, keys: Sequence[str]) -> np.ndarray:
+    def read(self, space: Space, keys: Sequence[str]) -> np.ndarray:
         numbers, rows = self._rows[space.fingerprint]
-        return normalized_float32(rows[[numbers[key] for key in keys]])
+        return rows[[numbers[key] for key in keys]]
 
     def of(self, keys: Sequence[str]) -> tuple[str, ...]:
         """Those of the keys that could be encoded."""
@@ -94,7 +93,7 @@ def stream_block(task: StreamTask, encoder: ImageEncoder | None = None) -> list[
     with threadpool_limits(limits=task.params.cluster.threads_per_worker):
         for block in task.blocks:
             if keys := held.of(block.keys):
-                vectors = [held.vectors(space, keys) for space in block.features]
+                vectors = [held.read(space, keys) for space in block.features]
                 replace(block, keys=keys).write(store, vectors)
     return extraction.problems
 

@@ -25,8 +25,9 @@ from pipeline.scoring.banks import (
     comparisons,
 )
 from pipeline.scoring.calibration import trial_images
-from pipeline.scoring.components import patch_grid, vision_map_space
+from pipeline.scoring.components import vision_map_space
 from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
+from pipeline.scoring.views import FeatureView, described, view_plan
 
 BLOCK_IMAGES = 64
 """Images that one task compares at most."""
@@ -34,10 +35,11 @@ BLOCK_IMAGES = 64
 
 @dataclass(frozen=True)
 class VisionScorer:
-    """A category's bank, and what of it images are compared with."""
+    """A category's bank, what of it images are compared with, and how these are looked at."""
 
     bank: Bank
     comparisons: tuple[Comparison, ...]
+    views: tuple[FeatureView, ...]
 
     @property
     def name(self) -> str:
@@ -48,7 +50,8 @@ class VisionScorer:
         self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See :class:`pipeline.scoring.plan.Scorer`."""
-        return vision_rows(self.bank, self.comparisons, vectors)
+        of_views = [view.vectors(features, vectors) for view in self.views]
+        return vision_rows(self.bank, self.comparisons, of_views)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +61,18 @@ class VisionPlan(ComponentPlan):
     Attributes:
         bank: of the category.
         comparisons: by digest.
+        views: of images.
     """
 
     bank: Bank
     comparisons: Mapping[str, Comparison]
+    views: tuple[FeatureView, ...]
 
     def scorer(self, against: Sequence[str]) -> VisionScorer:
         """See :class:`ComponentPlan`."""
-        return VisionScorer(self.bank, tuple(self.comparisons[digest] for digest in against))
+        return VisionScorer(
+            self.bank, tuple(self.comparisons[digest] for digest in against), self.views
+        )
 
     def block_size(self) -> tuple[dict[str, int], int]:
         """See :class:`ComponentPlan`."""
@@ -91,7 +98,7 @@ def plan_vision(params: Params, receipt: Receipt, index_of: IndexOf) -> Componen
     if not tests and not calibration:
         return ComponentWork()
     features = tuple(receipt.space(feature.label) for feature in params.vision_features())
-    output = vision_map_space(features)
+    output = vision_map_space(features, views=described(view_plan(params), features))
     return _plan(params, tests, calibration, features, output, index_of(output))
 
 
@@ -103,14 +110,14 @@ def vision_rows(
     Args:
         bank: of their category.
         comparisons: what each is compared with.
-        vectors: at each of the bank's sizes (images, patches, dim), L2-normalised.
+        vectors: of each of the bank's views (images, patches, dim).
 
     Returns:
         (images x comparisons, *grid), the comparisons of an image one after the other.
     """
     return np.concatenate(
         [
-            bank.vision_maps(dict(zip(bank.sizes, of_image, strict=True)), comparisons)
+            bank.vision_maps(dict(zip(bank.views, of_image, strict=True)), comparisons)
             for of_image in zip(*vectors, strict=True)
         ]
     )
@@ -131,11 +138,12 @@ def _plan(
     table, _ = read_table(BANK_TABLE)
     references = read_receipt(REFERENCES)
     labels = [feature.label for feature in params.bank_features()]
-    sizes = tuple(feature.size for feature in params.vision_features())
+    views = tuple(view_plan(params))
+    names = tuple(view.label for view in views)
     chosen_of, banks = (
         dict(tuple(frame.groupby("category", sort=False))) for frame in (selection, table)
     )
-    grids = dict(zip(sizes, map(patch_grid, features), strict=True))
+    grids = {view.label: view.grid(features) for view in views}
     plans: list[VisionPlan] = []
     against: dict[str, dict[str, str]] = {}
     held_out: dict[str, dict[str, dict[str, str]]] = {}
@@ -166,8 +174,8 @@ def _plan(
         groups = group_needs(needs)
         missing = missing_components(groups, index)
         bank = Bank(
-            str(category), sizes, Bank.shared(params),
+            str(category), names, Bank.shared(params),
             root=Path.cwd(), grids=grids, device=params.runtime.device, copies=bank_copies(params),
         )  # fmt: skip
-        plans.append(VisionPlan(output, features, groups, missing, bank, by_digest))
+        plans.append(VisionPlan(output, features, groups, missing, bank, by_digest, views))
     return ComponentWork(plans, {"vision-map": against, "held-out": held_out})

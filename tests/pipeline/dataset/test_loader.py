@@ -57,8 +57,7 @@ def test_each_size_is_made_from_the_original(images: list[ImageSource], tmp_path
     pixels = load_pixels(images[3], tmp_path, (8, 32, (8, 24)), exif_rotation=False)
     whole = decode_rgb((tmp_path / images[3].path).read_bytes(), "x")
     assert list(pixels) == [8, 32, (8, 24)]
-    for size, array in pixels.items():
-        shape = (size, size) if isinstance(size, int) else size
+    for shape, array in zip([(8, 8), (32, 32), (8, 24)], pixels.values(), strict=True):
         assert array.shape == (*shape, 3)
         assert array.dtype == np.uint8
         assert np.array_equal(array, resize_image(whole, shape))

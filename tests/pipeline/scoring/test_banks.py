@@ -16,8 +16,8 @@ from fade.maps import merge_sizes
 from fade.types import Trial
 from pipeline.scoring.banks import Bank, Comparison, bank_path
 
-SIZES = {2: 4, 4: 16}
-"""Patches by a stand-in for the image size: the grid's side."""
+SIZES = {"2": 4, "4": 16}
+"""Patches by view, whose name here is the grid's side."""
 REFERENCES = 5
 
 
@@ -31,10 +31,10 @@ def distance(query: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def references(tmp_path: Path) -> Iterator[dict[int, np.ndarray]]:
+def references(tmp_path: Path) -> Iterator[dict[str, np.ndarray]]:
     before = Path.cwd()
     os.chdir(tmp_path)
-    made = {side: vectors(REFERENCES, side * side, seed=side) for side in SIZES}
+    made = {side: vectors(REFERENCES, int(side) ** 2, seed=int(side)) for side in SIZES}
     for side, one in made.items():
         write_index(build_index(one.reshape(-1, 8)), bank_path("some/thing", side))
     yield made
@@ -42,8 +42,8 @@ def references(tmp_path: Path) -> Iterator[dict[int, np.ndarray]]:
 
 
 @pytest.fixture
-def query() -> dict[int, np.ndarray]:
-    return {side: vectors(patches, seed=90 + side) for side, patches in SIZES.items()}
+def query() -> dict[str, np.ndarray]:
+    return {side: vectors(patches, seed=90 + int(side)) for side, patches in SIZES.items()}
 
 
 BANK = Bank("some/thing", tuple(SIZES), exact=True)
@@ -54,7 +54,7 @@ def compare(*references: int, query: bool = False, trial: Trial | None = None) -
 
 
 def test_maps_by_brute_force(
-    references: dict[int, np.ndarray], query: dict[int, np.ndarray]
+    references: dict[str, np.ndarray], query: dict[str, np.ndarray]
 ) -> None:
     wanted = [compare(3), compare(1, 2), compare(4, 0, 2), compare(0, 1, 2, 3, 4)]
     found = BANK.vision_maps(query, wanted)
@@ -63,7 +63,7 @@ def test_maps_by_brute_force(
     for one, comparison in zip(found, wanted, strict=True):
         chosen = list(comparison.references)
         maps = [
-            distance(query[side], references[side][chosen].reshape(-1, 8)).reshape(side, side)
+            distance(query[side], references[side][chosen].reshape(-1, 8)).reshape(int(side), -1)
             for side in SIZES
         ]
         np.testing.assert_allclose(one, merge_sizes(maps), atol=1e-6)
@@ -77,13 +77,13 @@ def test_minimum_comes_before_sizes_are_merged(
     """One reference is near at one size, the other at the other: each size takes its own."""
     monkeypatch.chdir(tmp_path)
     query = {
-        1: np.eye(8, dtype=np.float32)[:1],
-        2: np.repeat(np.eye(8, dtype=np.float32)[:1], 4, 0),
+        "1": np.eye(8, dtype=np.float32)[:1],
+        "2": np.repeat(np.eye(8, dtype=np.float32)[:1], 4, 0),
     }
     far = {side: -one for side, one in query.items()}
-    for side, first, second in ((1, query, far), (2, far, query)):
+    for side, first, second in (("1", query, far), ("2", far, query)):
         write_index(build_index(np.concatenate([first[side], second[side]])), bank_path("x", side))
-    bank = Bank("x", (1, 2), exact=True)
+    bank = Bank("x", ("1", "2"), exact=True)
     found = bank.vision_maps(query, [compare(0), compare(1), compare(0, 1)])
     np.testing.assert_allclose(found[0], 0.5)
     np.testing.assert_allclose(found[1], 0.5)
@@ -91,17 +91,17 @@ def test_minimum_comes_before_sizes_are_merged(
 
 
 def test_query_is_one_more_reference(
-    references: dict[int, np.ndarray], query: dict[int, np.ndarray]
+    references: dict[str, np.ndarray], query: dict[str, np.ndarray]
 ) -> None:
     found = BANK.vision_maps(query, [compare(query=True), compare(2, query=True), compare(2)])
     own = []
     for side in SIZES:
         products = query[side] @ query[side].T
         np.fill_diagonal(products, -2)
-        own.append((0.5 * (1 - products.max(axis=1))).reshape(side, side))
+        own.append((0.5 * (1 - products.max(axis=1))).reshape(int(side), -1))
     np.testing.assert_allclose(found[0], merge_sizes(own), atol=1e-6)
     both = [
-        np.minimum(one, distance(query[side], references[side][2]).reshape(side, side))
+        np.minimum(one, distance(query[side], references[side][2]).reshape(int(side), -1))
         for side, one in zip(SIZES, own, strict=True)
     ]
     np.testing.assert_allclose(found[1], merge_sizes(both), atol=1e-6)
@@ -109,7 +109,7 @@ def test_query_is_one_more_reference(
 
 
 def test_search_on_a_gpu_gives_the_same_maps(
-    references: dict[int, np.ndarray], query: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    references: dict[str, np.ndarray], query: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Torch's CPU stands for the GPU."""
     wanted = [compare(3), compare(1, 2, query=True), compare(4, 0, 2), compare(query=True)]
@@ -122,7 +122,7 @@ def test_search_on_a_gpu_gives_the_same_maps(
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_query_that_is_a_reference_scores_0(references: dict[int, np.ndarray]) -> None:
+def test_query_that_is_a_reference_scores_0(references: dict[str, np.ndarray]) -> None:
     query = {side: one[3] for side, one in references.items()}
     found = BANK.vision_maps(query, [compare(3), compare(1, 3, query=True), compare(1)])
     assert found[:2].max() < 1e-6
@@ -130,13 +130,13 @@ def test_query_that_is_a_reference_scores_0(references: dict[int, np.ndarray]) -
 
 
 def test_single_patch_zero_shot_is_refused() -> None:
-    bank = Bank("x", (1,), exact=True)
+    bank = Bank("x", ("1",), exact=True)
     with pytest.raises(ParameterError, match="single patch"):
-        bank.vision_maps({1: vectors(1, seed=0)}, [compare(query=True)])
+        bank.vision_maps({"1": vectors(1, seed=0)}, [compare(query=True)])
 
 
 def test_bank_of_each_trial(
-    references: dict[int, np.ndarray], query: dict[int, np.ndarray]
+    references: dict[str, np.ndarray], query: dict[str, np.ndarray]
 ) -> None:
     trials = [Trial(1, 0), Trial(1, 1)]
     for trial, chosen in zip(trials, (0, 4), strict=True):
@@ -151,7 +151,7 @@ def test_bank_of_each_trial(
 
 
 def test_rewritten_bank_is_noticed(
-    references: dict[int, np.ndarray], query: dict[int, np.ndarray]
+    references: dict[str, np.ndarray], query: dict[str, np.ndarray]
 ) -> None:
     before = BANK.vision_maps(query, [compare(0)])
     for side, one in references.items():
@@ -162,7 +162,7 @@ def test_rewritten_bank_is_noticed(
 
 
 def test_missing_bank(
-    query: dict[int, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    query: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError, match="missing or damaged"):
@@ -171,7 +171,7 @@ def test_missing_bank(
 
 def test_paths_keep_categories_and_trials_apart() -> None:
     paths = {
-        bank_path(category, 8, trial)
+        bank_path(category, "8", trial)
         for category in ("a", "A/b", "..", "a.b", "ä")
         for trial in (None, Trial(1, 0), Trial(1, 1), Trial(10, 1))
     }
