@@ -12,10 +12,26 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 VERSIONS ?= 3.11 3.12 3.13
 TESTS ?= tests
 
-.PHONY: demo test test-versions test-kill test-slurm lint bench docs audit constraints clean
+# PHOTOS=folder: photographs of your own for `make demo-photos`
+PHOTOS ?=
+PHOTO_PROJECT = build/photos$(if $(PHOTOS),-$(notdir $(abspath $(PHOTOS))))
+
+.PHONY: demo demo-photos test test-versions test-kill test-slurm lint bench docs audit constraints clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
+
+demo-photos: $(READY) ## real weights on photographs: solar cells (90 MB, CC BY-NC-SA 4.0), or PHOTOS=folder
+ifeq ($(PHOTOS),)
+	@echo "installing elpv-dataset: 90 MB of photographs under CC BY-NC-SA 4.0 (no commercial use)"
+	python -m pip install --quiet --editable '.[$(FAISS),photos]'
+	test -f build/solar-cells/NOTICE.txt || python -m pipeline.demo.photos build/solar-cells --force
+else
+	python -m pip install --quiet --editable '.[$(FAISS),offline]'
+endif
+	test -f $(PHOTO_PROJECT)/params.yaml || \
+	  fade new $(PHOTO_PROJECT) --preset demo-photos --data $(or $(PHOTOS),build/solar-cells) --no-git
+	cd $(PHOTO_PROJECT) && fade run
 
 test: $(READY) ## set up, then run the tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)

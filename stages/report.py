@@ -45,7 +45,7 @@ from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.thresholds import read_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.process.memory import trim_heap
-from pipeline.report.about import provenance_lines, reader_warnings, run_facts
+from pipeline.report.about import data_notice, provenance_lines, reader_warnings, run_facts
 from pipeline.report.curves import category_curves
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
@@ -111,7 +111,7 @@ def run(params: Params) -> None:
         },
         parameters=params.model_dump(exclude={"runtime", "cluster"}),
         provenance=provenance_lines(run_of),
-        warnings=reader_warnings(params, evaluation, data),
+        warnings=[*reader_warnings(params, evaluation, data), *data_notice(root)],
         trial=trial,
         thresholds=read_thresholds(THRESHOLDS.path),
         pixels=pixels,

@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from fade.errors import FadeError, ParameterError
+from pipeline.demo.folder import write_whole
 from pipeline.demo.generate import generate_dataset
 
 
@@ -16,26 +16,7 @@ def write(out: Path, seed: int = 0, size: int = 256, force: bool = False) -> Non
     Refuses, with ParameterError, a path that is a file and, unless ``force`` is given, a folder
     that is not empty.
     """
-    out = out.absolute()
-    if out.exists() and not out.is_dir():
-        raise ParameterError(f"{out} is not a folder; name a folder for the demo data set")
-    if out.is_dir() and any(out.iterdir()) and not force:
-        raise ParameterError(f"{out} is not empty; name another folder, or replace it with --force")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        made = Path(scratch) / "data"
-        made.mkdir()
-        generate_dataset(made, seed, size)
-        if not out.exists():
-            made.rename(out)
-            return
-        old = Path(scratch) / "old"
-        out.rename(old)
-        try:
-            made.rename(out)
-        except BaseException:
-            old.rename(out)
-            raise
+    write_whole(out, lambda folder: generate_dataset(folder, seed, size), force)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from cache.layout import Space
 from fade.encoder import SEEDED
-from fade.errors import summarise
+from fade.errors import plain, summarise
 from fade.metrics import METRIC_NAMES
 from pipeline.artefacts.catalogue import (
     MANIFEST,
@@ -20,8 +21,7 @@ from pipeline.artefacts.tables import (
 from pipeline.config.schema import Params
 from pipeline.features.models import DEMO_MODEL
 
-if TYPE_CHECKING:
-    pass
+NOTICE, NOTICE_LENGTH = "NOTICE.txt", 500
 
 
 def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
@@ -59,6 +59,24 @@ def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, 
         if 0 < known < total:
             found.append(f"The mean of {metric} runs over {known} of {total} categories.")
     return found
+
+
+def data_notice(root: object) -> list[str]:
+    """What NOTICE.txt at the root of a data set says, such as its licence: it goes where its images go.
+
+    Args:
+        root: the data set's; nothing is looked for in a bucket.
+
+    Returns:
+        The first :data:`NOTICE_LENGTH` characters as one line, or nothing.
+    """
+    file = root / NOTICE if isinstance(root, Path) else None
+    if file is None or not file.is_file():
+        return []
+    with file.open("rb") as opened:
+        text = opened.read(4 * NOTICE_LENGTH).decode("utf-8", errors="replace")
+    line = plain(" ".join(text.split()))[:NOTICE_LENGTH]
+    return [line] if line else []
 
 
 def run_facts(params: Params, evaluation: dict[str, Any]) -> dict[str, Any]:

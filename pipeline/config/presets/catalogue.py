@@ -179,6 +179,11 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 0,
             ),
             Preset(OFFLINE_NAME, OFFLINE_SUMMARY, OFFLINE),
+            Preset(
+                "demo-photos",
+                "photographs of solar cells (extra photos) through own-offline, 1 and 4 good ones",
+                {**OFFLINE, "dataset.path": "data/solar-cells", "vision.shots": [1, 4]},
+            ),
             *(_preset(dataset, example) for dataset in _DATASETS for example in _EXAMPLES),
         )
     }

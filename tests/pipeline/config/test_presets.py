@@ -58,6 +58,7 @@ def test_names() -> None:
         "own-fewshot",
         "own-zeroshot",
         "own-offline",
+        "demo-photos",
     ]
 
 
