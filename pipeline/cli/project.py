@@ -106,7 +106,6 @@ def init(
         encoder_weights=encoder_weights,
     )
     write_file(PARAMS_FILE.resolve(), text)  # through a link if it is one
-    _say_what_is_missing(PARAMS_FILE)
     # where there is no pipeline yet, params.yaml alone cannot run
     then = (
         "start with `fade run`"
@@ -115,6 +114,7 @@ def init(
     )
     echo(f"{PARAMS_FILE} written: look it through, then {then}")
     _warn_of_data(data)
+    _say_what_is_missing(PARAMS_FILE)
 
 
 @app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
@@ -158,9 +158,9 @@ def new(
     if kept:
         demo = load_params(kept).dataset.path == DEMO_DATA
     create(folder, text, demo=demo, git=git, force=force)
-    _say_what_is_missing(folder / PARAMS_FILE)
     echo(f"{folder} is a project now: go there, look through params.yaml, start with `fade run`")
     _warn_of_data(data)
+    _say_what_is_missing(folder / PARAMS_FILE)
 
 
 @app.command(epilog="Example: fade run --limit 5 --categories bottle,cable")
