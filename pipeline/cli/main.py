@@ -68,7 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         if known := as_user_error(error):
             line, code = one_line(known), known.exit_code
-            if isinstance(known, StoreError) and (number := running_dvc()):
+            if (
+                isinstance(known, StoreError)
+                and not line.startswith("a run is going on")
+                and (number := running_dvc())
+            ):
                 line = (
                     f"a run is going on in this folder (process {number}): wait for its end; {line}"
                 )

@@ -23,6 +23,8 @@ SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 10.0
 """Seconds after which a stage that was asked to end is killed."""
 _PROGRAMS = {"dvc", "run_dvc"}
+_REPRODUCE = {"repro", "run"}
+"""Commands of DVC that run stages; `dvc exp run` is one."""
 
 
 def find_dvc() -> psutil.Process | None:
@@ -36,11 +38,12 @@ def find_dvc() -> psutil.Process | None:
         return None
 
 
-def running_dvc(folder: Path = Path()) -> int | None:
+def running_dvc(folder: Path = Path(), *, reproduces: bool = False) -> int | None:
     """The number of a process that runs a DVC command in a project, other than those above this one.
 
     Args:
         folder: of the project.
+        reproduces: whether only commands count that run stages.
     """
     here = folder.resolve()
     try:
@@ -49,10 +52,14 @@ def running_dvc(folder: Path = Path()) -> int | None:
         own = set()
     for process in psutil.process_iter():
         try:
-            if process.pid not in own and _is_dvc(process) and is_alive(process):
-                place = Path(process.cwd())
-                if place == here or here in place.parents:
-                    return int(process.pid)
+            if process.pid in own or not _is_dvc(process) or not is_alive(process):
+                continue
+            if reproduces and not _REPRODUCE & set(process.cmdline()[:6]):
+                continue
+            # a project below this one is another, such as an experiment's of DVC
+            place = Path(process.cwd())
+            if here == next((p for p in (place, *place.parents) if (p / ".dvc").is_dir()), place):
+                return int(process.pid)
         except psutil.Error:  # it has ended, or is another user's
             continue
     return None

@@ -20,13 +20,13 @@ from typing import IO, Any
 import psutil
 import yaml
 
-from fade.errors import ParameterError, plain
+from fade.errors import ParameterError, StoreError, plain
 from pipeline.artefacts.parameters import listed, misnoted, stages_before, withdraw
 from pipeline.config.values import PARAMS_FILE
 from pipeline.dataset.stamps import check_fresh
 from pipeline.process import run_dvc
 from pipeline.process.dvc_files import heal, keep_locks
-from pipeline.process.dvc_watchdog import STARTED_BY_RUN, named
+from pipeline.process.dvc_watchdog import STARTED_BY_RUN, named, running_dvc
 from pipeline.project.code import refresh_code
 from pipeline.project.overrides import applied, overridden, restore
 from pipeline.project.preflight import check
@@ -35,6 +35,9 @@ from pipeline.stage import EXIT_CODE_FILE
 
 ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a run in order, besides an interrupt: params.yaml is put back."""
+_BUSY = "a run is going on in this folder{}: wait for its end, or end it"
+_DVC_IS_BUSY = ("it is being blocked by", "Unable to acquire lock")
+"""What DVC says where another one works in the project; its advice to remove files does harm."""
 UNKNOWN = 1
 """Exit code where no stage left one: DVC itself failed, or a stage was killed."""
 
@@ -73,8 +76,12 @@ def repro(
             just when a stage ended.
         DataError: DVC could not hash the data set, or it lacks a category.
         ModelError: the model or its weights cannot be found.
+        StoreError: another run goes on in this project.
     """
     known = check_stages(stages)
+    # whose records of parameters would be taken for those of a killed one
+    if number := running_dvc(reproduces=True):
+        raise StoreError(_BUSY.format(f" (process {number})"))
     for line in (restore(), *heal()):
         if line:
             print(line, file=sys.stderr)
@@ -151,9 +158,13 @@ def _exit_code(left: Path, said: Path) -> int:
     try:
         return int(left.read_text(encoding="ascii"))
     except (OSError, ValueError):
+        text = ""
         with suppress(OSError):
-            print(plain_lines(said.read_text(encoding="utf-8")), end="", file=sys.stderr)
-        return UNKNOWN
+            text = said.read_text(encoding="utf-8")
+    if any(words in text for words in _DVC_IS_BUSY):  # two that began at the same moment
+        raise StoreError(_BUSY.format(""))
+    print(plain_lines(text), end="", file=sys.stderr)
+    return UNKNOWN
 
 
 def plain_lines(text: str) -> str:

@@ -122,6 +122,7 @@ def test_nothing_is_touched_while_a_dvc_works(project: Path) -> None:
     ) as process:
         try:
             assert running_dvc() == process.pid
+            assert running_dvc(reproduces=True) is None
             assert running_dvc(project.parent / "other") is None
             assert heal() == []
             assert RWLOCK.exists()

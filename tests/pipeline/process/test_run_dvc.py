@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fade.errors import StoreError
 from pipeline.process import run_dvc
 from pipeline.process.dvc_watchdog import (
     STARTED_BY_RUN,
@@ -18,7 +19,9 @@ from pipeline.process.dvc_watchdog import (
     find_run,
     is_alive,
     named,
+    running_dvc,
 )
+from pipeline.project.dvc import _exit_code, repro
 from tests.projects import ROOT
 
 RUN = """
@@ -59,7 +62,26 @@ def start(folder: Path, command: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_all_ends_with_a_run_that_is_killed_alone(folder: Path) -> None:
+def refuse_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that begins while one goes on, or began at the same moment, is one line."""
+    monkeypatch.chdir(folder)
+    with pytest.raises(
+        StoreError, match=r"^a run is going on in this folder \(process \d+\): wait"
+    ):
+        repro()
+    said = folder / "said"
+    command = [sys.executable, "-P", run_dvc.__file__, "repro"]
+    subprocess.call(command, env={**os.environ, run_dvc.ERROR_FILE: str(said)}, stdout=-3)
+    with pytest.raises(StoreError, match="^a run is going on in this folder: wait"):
+        _exit_code(folder / "none", said)
+    # not in a project above, nor for what runs no stage
+    assert running_dvc(folder.parent) is None
+    assert running_dvc(reproduces=True)
+
+
+def test_all_ends_with_a_run_that_is_killed_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = start(folder, f"{sys.executable} stage.py")
     below: list[psutil.Process] = []
     try:
@@ -68,6 +90,7 @@ def test_all_ends_with_a_run_that_is_killed_alone(folder: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         below = psutil.Process(run.pid).children(recursive=True)
+        refuse_another(folder, monkeypatch)
         run.kill()
         run.wait()
         psutil.wait_procs(below, timeout=20)
