@@ -72,7 +72,7 @@ def refuse_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = folder / "said"
     command = [sys.executable, "-P", run_dvc.__file__, "repro"]
     subprocess.call(command, env={**os.environ, run_dvc.ERROR_FILE: str(said)}, stdout=-3)
-    with pytest.raises(StoreError, match="^a run is going on in this folder: wait"):
+    with pytest.raises(StoreError, match=r"^a run is going on in this folder: wait"):
         _exit_code(folder / "none", said)
     # not in a project above, nor for what runs no stage
     assert running_dvc(folder.parent) is None
