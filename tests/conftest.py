@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.interpreter import Interpreter
 from tests.objectstore import (
     AZURITE,
     Bucket,
@@ -61,6 +62,13 @@ def _log_as_before() -> Iterator[None]:
 def golden_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the golden model, as a checkpoint file."""
     return golden_weights(tmp_path_factory.mktemp("weights") / "golden.pt")
+
+
+@pytest.fixture(scope="session")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interpreter]:
+    """A ``python`` whose libraries are loaded already, for commands in processes of their own."""
+    with Interpreter(tmp_path_factory.mktemp("python")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +65,15 @@ def blocks(file: str) -> list[Block]:
     ]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Where ``fade``, ``dvc`` and ``python`` are those of this interpreter and this code."""
+def environment(folder: Path, python: Path) -> dict[str, str]:
+    """Where ``fade``, ``dvc`` and ``python`` are those of an interpreter and this code."""
     tools = folder / "bin"
     tools.mkdir(exist_ok=True)
-    fade = tools / "fade"
-    fade.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli.main "$@"\n')
-    fade.chmod(0o755)
-    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+    for name, module in (("fade", "pipeline.cli.main"), ("dvc", "dvc")):
+        program = tools / name
+        program.write_text(f'#!/bin/sh\nexec "{python}" -P -m {module} "$@"\n')
+        program.chmod(0o755)
+    path = os.pathsep.join([str(tools), str(python.parent), os.environ["PATH"]])
     return {
         **os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1",
         "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.com", "GIT_COMMITTER_NAME": "a",

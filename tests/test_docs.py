@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import blocks, documents, environment, make_demo, make_parts, shell
+from tests.interpreter import Interpreter
 
 INSPECTION = "inspection"
 """The project that README makes, in which docs/predict.md goes on."""
@@ -17,12 +18,12 @@ OWN_FOLDER = {"README.md": "", "docs/own-data.md": "own", "docs/predict.md": INS
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def demo(tmp_path_factory: pytest.TempPathFactory, interpreter: Interpreter) -> Iterator[Path]:
     """A finished small demo, with images of one's own beside it."""
     folder = tmp_path_factory.mktemp("docs") / "clone"
     folder.mkdir()
     make_parts(folder)
-    make_demo(folder, environment(folder))
+    make_demo(folder, environment(folder, interpreter.python))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -36,13 +37,13 @@ def test_every_block_runs_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize("file", OWN_FOLDER)
-def test_the_commands_of_a_document(file: str, demo: Path) -> None:
+def test_the_commands_of_a_document(file: str, demo: Path, interpreter: Interpreter) -> None:
     folder = demo / OWN_FOLDER[file]
     if not folder.exists():
         folder.mkdir()
         make_parts(folder)
     script = "\n".join(block.text for block in blocks(file) if block.reason is None)
-    ran = shell(script, folder, environment(demo))
+    ran = shell(script, folder, environment(demo, interpreter.python))
     assert ran.returncode == 0, f"{script}\n{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
     if file == "README.md":
         _check_readme(ran.stdout, demo)

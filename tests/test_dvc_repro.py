@@ -16,6 +16,7 @@ from PIL import Image
 
 from fade.errors import StoreError
 from pipeline.inference.run import FinishedRun
+from tests.interpreter import Interpreter
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -27,10 +28,16 @@ COPIED = (
 
 
 class Clone:
-    """A git clone of the project with small parameters, and the data beside it."""
+    """A git clone of the project with small parameters, and the data beside it.
 
-    def __init__(self, folder: Path, checkpoint: Path) -> None:
-        self.folder, self.images = folder / "clone", folder / "images"
+    Args:
+        folder: of both.
+        checkpoint: weights of the golden model.
+        python: the program that runs DVC, and stages for it.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path, python: Path = Path(sys.executable)) -> None:
+        self.folder, self.images, self.python = folder / "clone", folder / "images", python
         shutil.copytree(GOLDEN / "images", self.images)
         for name in COPIED:
             source, target = ROOT / name, self.folder / name
@@ -78,11 +85,11 @@ class Clone:
     def dvc(self, *arguments: str) -> str:
         """Output of a DVC command; its failure fails the test."""
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments],
+            [self.python, "-m", "dvc", *arguments],
             cwd=self.folder,
             env={
                 **os.environ,
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "PATH": f"{self.python.parent}{os.pathsep}{os.environ['PATH']}",
                 "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
                 "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
             },
@@ -122,8 +129,10 @@ def searched(output: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path) -> Clone:
-    found = Clone(tmp_path_factory.mktemp("dvc"), golden_checkpoint)
+def clone(
+    tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path, interpreter: Interpreter
+) -> Clone:
+    found = Clone(tmp_path_factory.mktemp("dvc"), golden_checkpoint, interpreter.python)
     output = found.dvc("repro")
     assert ran(output) == ("code", *STAGES)
     assert computed(output) == 40  # 32 test images, 2 references for each seed, 4 to calibrate on

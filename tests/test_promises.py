@@ -1,6 +1,7 @@
 """What docs/reliability.md promises of runs, in a clone and in a project of `fade new`.
 
-`tests/test_wheel.py` holds the same of a project on an installed wheel.
+`tests/test_wheel.py` holds the same of a project on an installed wheel, where Python starts as it does
+for people; here its libraries are loaded already.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pipeline.config.load import parse_params
 from pipeline.config.yaml12 import leaf, load_yaml
 from pipeline.process.dvc_files import RWLOCK, cut_short
 from pipeline.project.scaffold import create
+from tests.interpreter import Interpreter
 from tests.projects import ROOT, changed, golden_params
 from tests.test_dvc_repro import COPIED
 
@@ -98,11 +100,11 @@ def parameters(checkpoint: Path) -> str:
     return yaml.safe_dump(parse_params({**template, **content}).model_dump())
 
 
-def made(folder: Path, params: str, kind: str) -> Place:
-    """A project of some kind."""
+def made(folder: Path, params: str, kind: str, python: str = sys.executable) -> Place:
+    """A project of some kind, and the program that runs there."""
     if kind == "new":
         create(folder, params, demo=False, git=False)
-        return Place(folder)
+        return Place(folder, python)
     for name in COPIED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ def made(folder: Path, params: str, kind: str) -> Place:
     config = folder / ".dvc" / "config"
     config.write_text(config.read_text().replace("[core]", "[core]\n    no_scm = true"))
     (folder / "params.yaml").write_text(params, encoding="utf-8")
-    return Place(folder, path=())
+    return Place(folder, python, path=())
 
 
 def hold_promises(place: Place) -> None:
@@ -152,5 +154,8 @@ def hold_promises(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clone", "new"])
-def test_promises(tmp_path: Path, golden_checkpoint: Path, kind: str) -> None:
-    hold_promises(made(tmp_path / "project", parameters(golden_checkpoint), kind))
+def test_promises(
+    tmp_path: Path, golden_checkpoint: Path, kind: str, interpreter: Interpreter
+) -> None:
+    params = parameters(golden_checkpoint)
+    hold_promises(made(tmp_path / "project", params, kind, str(interpreter.python)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.config.load import parse_params
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
 from tests.test_promises import Place, hold_promises, parameters
 
@@ -78,25 +80,26 @@ def test_promises_hold_on_it(installed: Path, tmp_path: Path, golden_checkpoint:
 def test_the_pipeline_runs_from_it(
     installed: Path, tmp_path: Path, golden_checkpoint: Path
 ) -> None:
-    """All stages in a folder apart from the clone, on nothing but the wheel and its requirements."""
-    python, site = installed, site_of(installed)
-    folder = tmp_path / "project"
-    folder.mkdir()
+    """DVC runs all stages of a new project, on nothing but the wheel and its requirements."""
+    site = site_of(installed)
+    place = Place(tmp_path / "project", str(installed), path=())
     params = changed(
         golden_params("fewshot1_both_seed0", golden_checkpoint),
         features__segmentation_sizes=[96],
         text__segmentation__prompts=["winclip", "descriptions_1"],
         dataset__path=str(GOLDEN / "images"),
     )
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    code, said = Place(tmp_path, str(installed), path=()).fade("new", "project", "--no-git")
+    assert code == 0, said
+    template = yaml.safe_load((place.folder / "params.yaml").read_text())
+    content = parse_params({**template, **params}).model_dump()
+    (place.folder / "params.yaml").write_text(yaml.safe_dump(content))
     where = subprocess.run(
-        [python, "-c", "import fade, stages; print(fade.__file__, stages.__file__)"],
-        cwd=folder, check=True, capture_output=True, text=True,
+        [installed, "-c", "import fade, stages; print(fade.__file__, stages.__file__)"],
+        cwd=place.folder, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert all(path.startswith(str(site)) for path in where.split())
-    for stage in STAGES:
-        done = subprocess.run(
-            [python, "-m", f"stages.{stage}"], cwd=folder, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{stage}: {done.stderr}"
-    assert (folder / "results" / "report" / "index.html").stat().st_size > 10_000
+    code, said = place.dvc("repro")
+    assert code == 0, said
+    assert tuple(re.findall(r"Running stage '(\w+)'", said)) == STAGES
+    assert (place.folder / "results" / "report" / "index.html").stat().st_size > 10_000
