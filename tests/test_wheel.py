@@ -95,7 +95,7 @@ def test_the_pipeline_runs_from_it(
     content = parse_params({**template, **params}).model_dump()
     (place.folder / "params.yaml").write_text(yaml.safe_dump(content))
     where = subprocess.run(
-        [installed, "-c", "import fade, stages; print(fade.__file__, stages.__file__)"],
+        [installed, "-E", "-c", "import fade, stages; print(fade.__file__, stages.__file__)"],
         cwd=place.folder, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert all(path.startswith(str(site)) for path in where.split())
