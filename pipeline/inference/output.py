@@ -23,7 +23,7 @@ from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.inference.prediction import Prediction, Region
 from pipeline.inference.predictor import Predictor
-from pipeline.report.gallery import heat, overlay
+from pipeline.report.gallery import BRIGHT, DARK, heat, overlay
 from pipeline.stage import json_text
 
 COLUMNS = (
@@ -240,7 +240,7 @@ def _write_pictures(prediction: Prediction, folder: Path, name: str) -> dict[str
         return {}
     pixels = {
         "heatmap": heat(shades),
-        "overlay": overlay(np.asarray(prediction.picture), shades),
+        "overlay": overlay(np.asarray(prediction.picture), shades, mask),
     }
     if mask is not None:
         pixels["mask"] = mask.astype(np.uint8) * 255
@@ -372,10 +372,10 @@ def draw_explanation(prediction: Prediction, regions: Sequence[Region]) -> NDArr
 
     shades = prediction.shades()
     image = np.asarray(prediction.picture)
-    drawn = image.copy() if shades is None else overlay(image, shades)
+    drawn = image.copy() if shades is None else overlay(image, shades, prediction.mask())
     line = max(1, min(prediction.size) // 200)
     # bright within dark, so that it shows on any ground
-    for colour, width in (((16, 20, 32), 3 * line), ((64, 255, 120), line)):
+    for colour, width in ((DARK, 3 * line), (BRIGHT, line)):
         for number, region in enumerate(regions, start=1):
             left, top, right, bottom = region.box
             cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, width)

@@ -24,6 +24,12 @@ QUALITY = 75
 STRONGEST = 0.85
 """Share of the heat map's colour in an overlay where the map is 255; it falls with the level."""
 
+TINT = 0.45
+"""Share of colour in an overlay where the map is above the threshold."""
+
+DARK, BRIGHT, ALARM = (16, 20, 32), (64, 255, 120), (255, 64, 48)
+"""Colours of lines: dark around each, bright for what people marked, alarm for what is found."""
+
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
@@ -153,7 +159,7 @@ def outline(image: Pixels, mask: Mask) -> Pixels:
     around = cv2.dilate(scaled.astype(np.uint8), np.ones((7, 7), np.uint8))
     edges, _ = cv2.findContours(around, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     drawn = image.copy()
-    for colour, thickness in (((16, 20, 32), 4), ((64, 255, 120), 2)):
+    for colour, thickness in ((DARK, 4), (BRIGHT, 2)):
         cv2.drawContours(drawn, edges, -1, colour, thickness, cv2.LINE_AA)
     return drawn
 
@@ -188,11 +194,43 @@ def heat(levels: Pixels) -> Pixels:
     return colours()[levels]
 
 
-def overlay(image: Pixels, levels: Pixels) -> Pixels:
-    """Lay a map (h, w) over an RGB image (h, w, 3), covering it the more, the higher the level."""
-    share = (levels.astype(np.float32) * (STRONGEST / 255))[..., None]
-    mixed = image * (1 - share) + heat(levels) * share
-    return np.rint(mixed).astype(np.uint8)
+def overlay(image: Pixels, levels: Pixels, above: Mask | None = None) -> Pixels:
+    """Lay a map (h, w) over an RGB image (h, w, 3).
+
+    With a decision about pixels the image stays as it is where they are normal; anomalous ones are
+    tinted and outlined, whatever the map's range. Without one the map covers the more, the higher it is.
+
+    Args:
+        image: RGB (h, w, 3) uint8.
+        levels: of the map (h, w) uint8.
+        above: anomalous pixels (h, w); None where there is no threshold.
+    """
+    if above is None:
+        share = (levels.astype(np.float32) * (STRONGEST / 255))[..., None]
+        return _mixed(image, heat(levels), share)
+    if not above.any():
+        return image.copy()
+    # the bright half of the colours: dark ones would hide a dark defect
+    low = float(levels[above].min())
+    bright = 128 + (levels - low) * (127 / max(255 - low, 1))
+    tint = heat(np.clip(bright, 0, 255).astype(np.uint8))
+    return _contour(_mixed(image, tint, above[..., None] * TINT), above)
+
+
+def _mixed(image: Pixels, over: Pixels, share: NDArray[np.floating]) -> Pixels:
+    return np.rint(image * (1 - share) + over * share).astype(np.uint8)
+
+
+def _contour(image: Pixels, mask: Mask) -> Pixels:
+    """Draw the edge of a mask on a copy of an image of its size; thicker on large images."""
+    import cv2
+
+    line = max(min(mask.shape) // 200, 2)
+    edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    drawn = np.ascontiguousarray(image).copy()
+    for colour, thickness in ((DARK, line + 2), (ALARM, line)):
+        cv2.drawContours(drawn, edges, -1, colour, thickness, cv2.LINE_AA)
+    return drawn
 
 
 def data_uri(image: Pixels) -> str:
@@ -210,11 +248,19 @@ def draw_tiles(
     load_mask: Callable[[], Mask | None],
     load_map: Callable[[], Pixels | None],
     is_anomaly: bool,
+    threshold: int | None = None,
 ) -> tuple[Picture, ...]:
     """Draw an image, its outlined mask, its heat map and both in one.
 
     What cannot be loaded or drawn becomes a message. Without a map its two tiles are left out. The
     mask of a good image is not asked for.
+
+    Args:
+        load_image: gives RGB (H, W, 3) uint8.
+        load_mask: gives the mask (H, W), None where there is none.
+        load_map: gives the map uint8 (rows, columns), None where there is none.
+        is_anomaly: whether the image is labelled anomalous.
+        threshold: levels of the map above it are anomalous; None where there is no decision.
     """
     image = _attempt("Image", lambda: thumbnail(load_image()))
     height, width = (SIDE, SIDE) if isinstance(image, Picture) else image.shape[:2]
@@ -239,7 +285,8 @@ def draw_tiles(
         if isinstance(image, Picture):
             tiles.append(Picture("Overlay", message="no image to lay the heat map over"))
         else:
-            tiles.append(_tile("Overlay", overlay(image, levels)))
+            above = None if threshold is None else levels > threshold
+            tiles.append(_tile("Overlay", overlay(image, levels, above)))
     return tuple(tiles)
 
 

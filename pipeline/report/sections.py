@@ -118,13 +118,13 @@ def _section(
     own = chosen[chosen["category"].astype(str) == name]
     values = own["score"].to_numpy(dtype=np.float64)
     is_anomaly = own["is_anomaly"].to_numpy(dtype=bool)
+    found = [t for t in report.thresholds if t.category == name and t.trial == trial]
+    threshold = found[0] if found else None
     groups = tuple(
         (heading, text, items)
         for kind, heading, text in _KINDS
-        if (items := _items(report, trial, chosen, gallery, kind))
+        if (items := _items(report, trial, chosen, gallery, kind, threshold))
     )
-    found = [t for t in report.thresholds if t.category == name and t.trial == trial]
-    threshold = found[0] if found else None
     scored = bool(np.isfinite(values).all())
     plots: tuple[Plot, ...] = ()
     if scored:
@@ -226,7 +226,12 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
 
 
 def _items(
-    report: ReportInput, trial: Trial, chosen: pd.DataFrame, gallery: Gallery, kind: str
+    report: ReportInput,
+    trial: Trial,
+    chosen: pd.DataFrame,
+    gallery: Gallery,
+    kind: str,
+    threshold: Threshold | None,
 ) -> tuple[Item, ...]:
     items = []
     for position in getattr(gallery, kind):
@@ -237,6 +242,7 @@ def _items(
             partial(report.load_mask, path),
             partial(report.load_map, trial.label, position),
             is_anomaly,
+            threshold.pixel if threshold else None,
         )
         name, defect = str(row["image"]), str(row["defect"])
         items.append(Item(name, defect, is_anomaly, float(row["score"]), tiles))

@@ -29,6 +29,7 @@ from pipeline.evaluation.trials import choose_trial
 from pipeline.report import html
 from pipeline.report.category_plots import pixel_plots, score_plots
 from pipeline.report.gallery import (
+    ALARM,
     SIDE,
     Gallery,
     colours,
@@ -338,6 +339,19 @@ def test_overlay_lets_the_image_through_where_the_map_is_low() -> None:
     assert mixed[0, 0].tolist() == [90, 90, 90]
     expected = 90 * 0.15 + 0.85 * colours()[255].astype(float)
     np.testing.assert_allclose(mixed[0, 2], expected, atol=0.51)
+
+
+def test_overlay_marks_what_is_above_the_threshold_and_nothing_else() -> None:
+    """Also where the map is dark all over: the range of a map says nothing of its defects."""
+    image = np.full((200, 200, 3), 40, np.uint8)
+    levels = np.full((200, 200), 20, np.uint8)
+    levels[80:120, 80:120] = 30
+    drawn = overlay(image, levels, levels > 25)
+    assert (drawn[:70] == 40).all()
+    assert drawn[100, 100].astype(int).max() > 90
+    assert (drawn == ALARM).all(axis=2).any()  # an outline
+    assert (image == 40).all()
+    np.testing.assert_array_equal(overlay(image, levels, levels > 30), image)
 
 
 def test_data_uri_gives_the_picture_back() -> None:
