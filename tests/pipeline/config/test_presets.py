@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from fade.errors import ParameterError
 from pipeline.config.load import parse_params
 from pipeline.config.presets.catalogue import PRESETS, find_preset, render, substitute, template
+from pipeline.config.presets.methods import METHODS
 from pipeline.config.schema import Params
 from pipeline.config.yaml12 import load_yaml
 from tests.projects import ROOT
 
 TEMPLATE = load_yaml(template())
-PAPER = [name for name in PRESETS if name.startswith(("mvtec-", "visa-"))]
 # shots, query, modes, classification, segmentation and vision feature, multiplier, weight
 OFFICIAL = {
     "zeroshot-language": ([0], False, "language", None, None, None),
@@ -28,6 +28,10 @@ OFFICIAL = {
     "fewshot-both": ([1, 2, 4], False, "both", "clip", 3.5, 0.85),
     "fewshot-vision": ([1, 2, 4], False, "vision", "clip", 3.5, None),
 }
+
+
+PAPER = [f"{dataset}-{name}" for dataset in ("mvtec", "visa") for name in OFFICIAL]
+OF_METHODS = [f"{dataset}-{one.name}" for dataset in ("mvtec", "visa", "own") for one in METHODS]
 
 
 def parsed(name: str) -> Params:
@@ -52,14 +56,14 @@ def leaf(name: str) -> str:
 
 
 def test_names() -> None:
-    assert sorted(PAPER) == sorted(f"{d}-{name}" for d in ("mvtec", "visa") for name in OFFICIAL)
-    assert [name for name in PRESETS if name not in PAPER] == [
+    assert [name for name in PRESETS if name not in (*PAPER, *OF_METHODS)] == [
         "demo",
         "own-fewshot",
         "own-zeroshot",
         "own-offline",
         "demo-photos",
     ]
+    assert {*PAPER, *OF_METHODS} <= set(PRESETS)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,25 @@ def test_refusals() -> None:
 def test_the_documentation_knows_every_preset() -> None:
     text = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in text for name in OFFICIAL)
-    assert all(f"`{name}`" in text for name in PRESETS if name not in PAPER)
+    assert all(f"`{name}`" in text for name in PRESETS if name not in (*PAPER, *OF_METHODS))
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert all(f"| `{one.name}` |" in text for one in METHODS)
+
+
+@pytest.mark.parametrize("name", OF_METHODS)
+def test_methods_name_only_what_differs(name: str) -> None:
+    values, params = PRESETS[name].values, parsed(name)
+    dataset, _, method = name.partition("-")
+    assert params.dataset.format == ("folder" if dataset == "own" else dataset)
+    assert params.vision.encoder is not None
+    assert params.fusion.classification_mode == params.fusion.segmentation_mode == "vision"
+    assert len(params.trials()) == (1 if dataset == "own" or params.vision.shots == [0] else 15)
+    one = next(one for one in METHODS if one.name == method)
+    for leaf_name, value in one.values.items():
+        if leaf_name not in one.datasets.get(dataset, {}):
+            assert values[leaf_name] == value
+            section, _, last = leaf_name.partition(".")
+            assert value != TEMPLATE[section][last], f"{leaf_name} is the template's"
 
 
 @pytest.mark.parametrize("name", PRESETS)
