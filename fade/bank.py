@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -73,12 +73,15 @@ def float16_to_float32(halves: np.ndarray) -> np.ndarray:
     return out
 
 
-def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
-    """An inner-product index over (n, dim) float32 vectors.
+def build_index(
+    vectors: np.ndarray, index: str = FLAT, metric: Literal["cosine", "euclidean"] = "cosine"
+) -> faiss.Index:
+    """An index over (n, dim) float32 vectors: of inner products, or of squared distances.
 
     Args:
-        vectors: the patches.
+        vectors: the patches; of unit length for ``cosine``.
         index: ``flat`` (exact) or a FAISS factory string such as ``IVF256,Flat``.
+        metric: what nearness is.
 
     Raises:
         ParameterError: FAISS does not know the string or cannot train it on so few vectors.
@@ -86,12 +89,14 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
     import faiss
 
     if index == FLAT:
-        built: faiss.Index = faiss.IndexFlatIP(vectors.shape[1])
+        flat = faiss.IndexFlatIP if metric == "cosine" else faiss.IndexFlatL2
+        built: faiss.Index = flat(vectors.shape[1])
         built.add(vectors)
     else:
+        measured = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
         _check_numbers(index)
         try:
-            built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
+            built = faiss.index_factory(vectors.shape[1], index, measured)
             built.train(vectors)
             built.add(vectors)
         except (RuntimeError, MemoryError) as error:
@@ -100,15 +105,17 @@ def build_index(vectors: np.ndarray, index: str = FLAT) -> faiss.Index:
                 f"vision.index {index!r} does not work on {len(vectors)} vectors of dimension "
                 f"{vectors.shape[1]} ({detail}): use 'flat' or another FAISS factory string"
             ) from None
-        if built.metric_type != faiss.METRIC_INNER_PRODUCT:
+        if built.metric_type != measured:
+            kind = "inner products" if metric == "cosine" else "Euclidean distances"
             raise ParameterError(
-                f"vision.index {index!r} does not measure inner products: use 'flat' or another "
-                "FAISS factory string"
+                f"vision.index {index!r} does not measure {kind}: use 'flat' or another FAISS factory "
+                "string"
             )
         if _changes_lengths(built):
+            kind = "cosines" if metric == "cosine" else "distances between patches"
             raise ParameterError(
                 f"vision.index {index!r} makes vectors shorter, so that what it measures are no "
-                "cosines: leave PCA and other reductions out of the string"
+                f"{kind}: leave PCA and other reductions out of the string"
             )
         _search_enough(built)
     return built
@@ -232,14 +239,17 @@ def index_vectors(index: faiss.Index) -> np.ndarray:
     return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
 
 
-def coreset(vectors: np.ndarray, fraction: float) -> np.ndarray:
+def coreset(
+    vectors: np.ndarray, fraction: float, metric: Literal["cosine", "euclidean"] = "cosine"
+) -> np.ndarray:
     """Greedy k-centre choice of vectors that cover the rest (Roth et al., PatchCore, CVPR 2022).
 
     Starts from the vector nearest to the mean, so that it needs no random numbers.
 
     Args:
-        vectors: (n, dim) float32, unit length.
+        vectors: (n, dim) float32, of unit length for ``cosine``.
         fraction: share to keep, over 0 and up to 1.
+        metric: what nearness is.
 
     Returns:
         Ascending indices, at least one.
@@ -249,11 +259,24 @@ def coreset(vectors: np.ndarray, fraction: float) -> np.ndarray:
     count = max(1, round(fraction * len(vectors)))
     if count >= len(vectors):
         return np.arange(len(vectors))
-    chosen = [int(np.argmax(vectors @ vectors.mean(axis=0)))]
-    nearest = vectors @ vectors[chosen[0]]
+    halves = (
+        np.float32(0)
+        if metric == "cosine"
+        else np.float32(0.5) * np.einsum("ij,ij->i", vectors, vectors)
+    )
+
+    def nearness(centre: np.ndarray) -> np.ndarray:
+        """Larger for nearer vectors: the cosine, or minus half of the squared distance."""
+        products = vectors @ centre
+        if metric == "euclidean":
+            products -= halves + np.float32(0.5) * (centre @ centre)
+        return np.asarray(products)
+
+    chosen = [int(np.argmax(nearness(vectors.mean(axis=0))))]
+    nearest = nearness(vectors[chosen[0]])
     while len(chosen) < count:
         chosen.append(int(np.argmin(nearest)))
-        np.maximum(nearest, vectors @ vectors[chosen[-1]], out=nearest)
+        np.maximum(nearest, nearness(vectors[chosen[-1]]), out=nearest)
     return np.sort(np.array(chosen))
 
 

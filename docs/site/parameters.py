@@ -45,7 +45,9 @@ UNITS = {
     "threshold.quantile": "share of images, and of pixels",
     "vision.coreset": "share of patches",
     "vision.layers": "blocks or levels, counted from 0",
+    "vision.neighbours": "patches",
     "vision.pooling": "patches a side",
+    "vision.radius": "patches",
     "vision.seeds": "random seeds",
     "vision.shots": "images of each category",
 }

@@ -7,6 +7,8 @@ WACV 2025, arXiv 2405.14529, equation 1.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fade.bank import similarity_to_references
@@ -62,12 +64,22 @@ def check_neighbours(k: int, patches: int) -> None:
 
 
 def _nearest(
-    queries: np.ndarray, group: np.ndarray, squares: np.ndarray | None, k: int
+    queries: np.ndarray,
+    group: np.ndarray,
+    squares: np.ndarray | None,
+    k: int,
+    own: int | None = None,
 ) -> np.ndarray:
-    """(q, k) ascending distances to one group; ``squares`` of its vectors for Euclidean ones."""
+    """(q, k) ascending distances to one group; ``squares`` of its vectors for Euclidean ones.
+
+    Where the queries are part of the group, ``own`` is where they begin: none is its own neighbour.
+    """
     products = queries @ group.T
     if squares is not None:
         products -= 0.5 * squares  # ranks as the distance does
+    if own is not None:
+        rows = np.arange(len(queries))
+        products[rows, own + rows] = -np.inf
     best = products.argmax(axis=1)[:, None] if k == 1 else np.argpartition(products, -k)[:, -k:]
     if squares is None:
         distances = np.maximum(1 - np.take_along_axis(products, best, axis=1), 0)
@@ -83,6 +95,62 @@ def _exact(queries: np.ndarray, group: np.ndarray, chosen: np.ndarray) -> np.nda
         difference = queries - group[chosen[:, column]]
         found[:, column] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
     return found
+
+
+def nearest_others(queries: np.ndarray, *, k: int = 1, metric: Metric = "cosine") -> np.ndarray:
+    """Distances of each patch of an image to the ``k`` nearest other patches of that image.
+
+    The patch itself is left out by its position, so that an equal patch elsewhere still counts.
+
+    Args:
+        queries, k, metric: as in :func:`nearest_in_references`.
+
+    Returns:
+        (q, k) float32, ascending along the last axis.
+
+    Raises:
+        ParameterError: the image has fewer other patches.
+
+    Examples:
+        >>> import numpy as np
+        >>> line = np.array([[0.0], [1.0], [3.0]], np.float32)
+        >>> nearest_others(line, metric="euclidean").ravel().tolist()
+        [1.0, 1.0, 2.0]
+    """
+    check_neighbours(k, len(queries) - 1)
+    squares = np.einsum("ij,ij->i", queries, queries) if metric == "euclidean" else None
+    found = np.empty((len(queries), k), np.float32)
+    rows = max(1, PRODUCTS // len(queries))
+    for start in range(0, len(queries), rows):
+        block = queries[start : start + rows]
+        found[start : start + rows] = _nearest(block, queries, squares, k, own=start)
+    return found
+
+
+def nearest_by_index(
+    queries: np.ndarray, index: Any, *, k: int = 1, metric: Metric = "cosine"
+) -> np.ndarray:
+    """Distances of each patch to the ``k`` nearest vectors that a FAISS index finds.
+
+    Args:
+        queries, k, metric: as in :func:`nearest_in_references`; the metric is the index's.
+        index: of :func:`fade.bank.build_index`.
+
+    Returns:
+        (q, k) float32, ascending; neighbours that an approximate index does not find are infinitely
+        far by ``euclidean`` and opposite by ``cosine``.
+
+    Raises:
+        ParameterError: the index holds fewer vectors.
+    """
+    check_neighbours(k, index.ntotal)
+    found, labels = index.search(queries, k)
+    if metric == "cosine":
+        distances = np.where(labels < 0, np.float32(2), np.maximum(1 - found, 0))
+    else:
+        squares = np.where(labels < 0, np.float32(np.inf), np.maximum(found, 0))
+        distances = np.sqrt(squares)
+    return np.sort(distances, axis=1).astype(np.float32)
 
 
 def mean_of_nearest(distances: np.ndarray) -> np.ndarray:

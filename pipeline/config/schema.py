@@ -27,7 +27,7 @@ from pipeline.config.values import (
     each_once,
     shown,
 )
-from pipeline.config.vision import VisionParams, check_encoder
+from pipeline.config.vision import VisionParams, check_encoder, check_nearest
 
 
 class DatasetParams(ParamsSection):
@@ -290,6 +290,8 @@ class Params(ParamsSection):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
                         "mode language"
                     )
+        if self.needs_vision:
+            check_nearest(self.vision)
         check_encoder(
             self.vision,
             needs_language=self.needs_language_score or self.needs_language_map,

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from fade.errors import ParameterError
 from fade.transforms import Augmentation, Transform, transforms_of
 from fade.types import ClipStream, Feature
-from fade.views import Join, View, check_pooling, expand_views
+from fade.views import Join, Metric, View, check_pooling, expand_views
 from pipeline.config.values import ByShots, ParamsSection, each_once, shown
 
 
@@ -27,6 +27,10 @@ class VisionParams(ParamsSection):
     pooling: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [1])
     unit: bool = True
     transforms: Augmentation = "none"
+    metric: Metric = "cosine"
+    per_dimension: bool = False
+    neighbours: Annotated[int, Field(ge=1)] = 1
+    radius: Annotated[int, Field(ge=0)] | None = None
     shots: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
     query_in_bank: bool | ByShots[bool] = False
@@ -81,6 +85,44 @@ class VisionParams(ParamsSection):
     def bank_transforms(self) -> list[Transform]:
         """What becomes of each reference, itself among them."""
         return transforms_of(self.transforms)
+
+
+def check_nearest(vision: VisionParams) -> None:
+    """Refuse forms of rule nearest that contradict each other.
+
+    Raises:
+        ParameterError: with what to change.
+    """
+    if vision.metric == "cosine":
+        if vision.encoder is not None and not vision.unit:
+            raise ParameterError(
+                "vision.metric is cosine and vision.unit false, but cosines are of vectors of length 1: "
+                "set vision.unit to true, or vision.metric to euclidean"
+            )
+        if vision.per_dimension:
+            raise ParameterError(
+                "vision.per_dimension is true, which cosines do not depend on: set it to false, or "
+                "vision.metric to euclidean"
+            )
+    if vision.radius is None:
+        return
+    other = (
+        ("neighbours", vision.neighbours, 1, "the nearest patch alone"),
+        ("index", vision.index, "flat", "all patches by their places"),
+        ("coreset", vision.coreset, 1.0, "all patches by their places"),
+        ("query_in_bank", vision.query_in_bank, False, "the references alone"),
+    )
+    for name, value, needed, what in other:
+        if value != needed and value != ByShots(zero_shot=needed, few_shot=needed):
+            raise ParameterError(
+                f"vision.radius is {vision.radius}, which compares with {what}, and vision.{name} is "
+                f"{shown(value)}: set that to {shown(needed)}, or vision.radius to null"
+            )
+    if vision.transforms not in ("none", "brightness"):
+        raise ParameterError(
+            f"vision.radius is {vision.radius}, and vision.transforms {vision.transforms} moves patches "
+            "to other places: set it to none or brightness, or vision.radius to null"
+        )
 
 
 def check_encoder(

@@ -31,6 +31,7 @@ from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import SHIPPED, load_encoder
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.scoring.banks import Bank, Comparison, HeldBank
+from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.texts import Use, classifier_digest
 from pipeline.scoring.views import view_plan
 
@@ -258,11 +259,17 @@ class Bundle(TrainedRun):
                         f"the bank of {category} has shape {vectors.shape}, for {len(references)} "
                         "references"
                     )
-                indexes[view] = build_index(vectors.reshape(-1, vectors.shape[-1]))
+                indexes[view] = build_index(
+                    vectors.reshape(-1, vectors.shape[-1]), metric=self.params.vision.metric
+                )
         comparison = Comparison(
             self.trial, tuple(range(len(references))), self.params.query_in_bank(self.trial)
         )
-        return CategoryBank(HeldBank(category, views, exact, indexes), comparison, references)
+        return CategoryBank(
+            HeldBank(category, views, exact, indexes, rule=Nearest.of(self.params.vision)),
+            comparison,
+            references,
+        )
 
     def _vectors(self, name: str) -> np.ndarray:
         array = read_array(self._bytes(name))

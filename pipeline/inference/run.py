@@ -42,6 +42,7 @@ from pipeline.scoring.banks import (
     comparison_digest,
     comparisons,
 )
+from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.texts import (
     TextIndex,
     Use,
@@ -209,7 +210,14 @@ class FinishedRun(TrainedRun):
                     f"{self.folder / path} is of another run than {BANK_TABLE}: wait until `fade run` "
                     "has ended, and start again; if none runs, run `dvc repro --force bank`"
                 )
-        held = HeldBank(category, views, shared, indexes, copies=bank_copies(self.params))
+        held = HeldBank(
+            category,
+            views,
+            shared,
+            indexes,
+            copies=bank_copies(self.params),
+            rule=Nearest.of(self.params.vision),
+        )
         return CategoryBank(held, found.comparison, found.references)
 
     def _chosen(self, category: str) -> _Chosen:

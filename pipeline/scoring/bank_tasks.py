@@ -13,6 +13,7 @@ from cache.layout import RowLocation, Space
 from cache.store import Store
 from fade.bank import build_index, coreset, stored_digest, write_index
 from fade.types import Trial
+from fade.views import Metric
 from pipeline.artefacts.receipts import Receipt
 from pipeline.config.schema import Params
 from pipeline.scoring.banks import Bank, bank_path
@@ -41,6 +42,7 @@ class BankTask:
         trials: where trials cannot share an index, the references of each.
         index: kind of these.
         coreset: share of the patches that these keep.
+        metric: of distances.
     """
 
     category: str
@@ -52,6 +54,7 @@ class BankTask:
     trials: tuple[tuple[Trial, tuple[str, ...]], ...] | None
     index: str
     coreset: float
+    metric: Metric
 
 
 def write_category(task: BankTask) -> dict[str, str]:
@@ -74,14 +77,17 @@ def write_category(task: BankTask) -> dict[str, str]:
         ]
         vectors = copies[0] if len(copies) == 1 else np.concatenate(copies, axis=1)
         if task.trials is None:
-            index = build_index(vectors.reshape(-1, vectors.shape[-1]))
+            index = build_index(vectors.reshape(-1, vectors.shape[-1]), metric=task.metric)
             write(index, bank_path(task.category, view.label))
             continue
         row = {key: number for number, key in enumerate(task.keys)}
         for trial, keys in task.trials:
             patches = vectors[[row[key] for key in keys]].reshape(-1, vectors.shape[-1])
-            patches = np.ascontiguousarray(patches[coreset(patches, task.coreset)])
-            write(build_index(patches, task.index), bank_path(task.category, view.label, trial))
+            patches = np.ascontiguousarray(patches[coreset(patches, task.coreset, task.metric)])
+            write(
+                build_index(patches, task.index, task.metric),
+                bank_path(task.category, view.label, trial),
+            )
     return files
 
 
@@ -130,6 +136,7 @@ def bank_tasks(
                 None if Bank.shared(params) else trials,
                 params.vision.index,
                 params.vision.coreset,
+                params.vision.metric,
             )
         )
     return tasks

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from fade.vision import patch_map
 from pipeline.artefacts.catalogue import BANKS, safe_name
 from pipeline.artefacts.receipts import Receipt
 from pipeline.config.schema import Params
+from pipeline.scoring.nearest import Nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +75,7 @@ class Bank:
         grids: by view the patches' (rows, columns), where they make no squares.
         device: where exact searches run; each worker finds out for itself what ``auto`` is.
         copies: how many images a reference stands for: itself and its transforms.
+        rule: how patches are compared.
     """
 
     category: str
@@ -82,6 +85,7 @@ class Bank:
     grids: Mapping[str, Shape] = field(default_factory=dict, kw_only=True)
     device: Device = field(default="cpu", kw_only=True)
     copies: int = field(default=1, kw_only=True)
+    rule: Nearest = field(default=Nearest(), kw_only=True)
 
     @staticmethod
     def shared(params: Params) -> bool:
@@ -112,6 +116,8 @@ class Bank:
     def _anomalies(
         self, view: str, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray]:
+        if not self.rule.plain:
+            return self._distances(view, query, comparisons)
         device = choose_device(self.device)
         search = cpu if device == "cpu" else gpu
         placed: Any = query if device == "cpu" else gpu.to_device(query, device)
@@ -138,6 +144,30 @@ class Bank:
             if comparison.query and to_others is not None:
                 terms.append(to_others)
             maps.append(patch_map(terms, self.grids.get(view)))
+        return maps
+
+    def _distances(
+        self, view: str, query: np.ndarray, comparisons: Sequence[Comparison]
+    ) -> list[np.ndarray]:
+        """The same by any form of the rule."""
+        rule, side = self.rule, isqrt(len(query))
+        grid = self.grids.get(view, (side, side))
+        needed = sorted({position for c in comparisons for position in c.references})
+        to_reference: dict[int, np.ndarray] = {}
+        if self.exact and needed:
+            index = self.index(view)  # held here, as a view of its vectors does not
+            chosen = _images_at(needed, cpu.index_vectors(index), len(query) * self.copies)
+            best = rule.to_references(query, chosen, self.copies, grid)
+            to_reference = dict(zip(needed, best, strict=True))
+        own = rule.to_others(query) if any(c.query for c in comparisons) else None
+        maps = []
+        for comparison in comparisons:
+            parts = [to_reference[p][None] for p in comparison.references if self.exact]
+            if comparison.references and not self.exact:
+                parts.append(rule.by_index(query, self.index(view, comparison.trial)))
+            if comparison.query and own is not None:
+                parts.append(own)
+            maps.append(rule.patch_map(parts, query.shape[1], grid))
         return maps
 
 
@@ -214,5 +244,6 @@ def comparison_digest(
             "index": None
             if shared or not keys
             else [params.vision.index, params.vision.coreset, PROBED, CANDIDATES],
+            **Nearest.of(params.vision).described(),
         }
     )

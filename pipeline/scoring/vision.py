@@ -26,6 +26,7 @@ from pipeline.scoring.banks import (
 )
 from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.components import vision_map_space
+from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
 from pipeline.scoring.views import FeatureView, described, view_plan
 
@@ -176,6 +177,7 @@ def _plan(
         bank = Bank(
             str(category), names, Bank.shared(params),
             root=Path.cwd(), grids=grids, device=params.runtime.device, copies=bank_copies(params),
+            rule=Nearest.of(params.vision),
         )  # fmt: skip
         plans.append(VisionPlan(output, features, groups, missing, bank, by_digest, views))
     return ComponentWork(plans, {"vision-map": against, "held-out": held_out})

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fade.bank import build_index, coreset
 from fade.errors import DataError, ParameterError
-from fade.rules.nearest import mean_of_nearest, nearest_in_place, nearest_in_references
+from fade.rules.nearest import (
+    mean_of_nearest,
+    nearest_by_index,
+    nearest_in_place,
+    nearest_in_references,
+    nearest_others,
+)
 from fade.views import Metric, unit_length
 
 METRICS: list[Metric] = ["cosine", "euclidean"]
@@ -89,3 +96,29 @@ def test_neighbours_that_no_reference_has(k: int) -> None:
 def test_banks_that_hold_no_whole_references(bank: int, patches: int) -> None:
     with pytest.raises(DataError, match="holds no references"):
         nearest_in_references(vectors(3, 8), vectors(bank, 8), patches)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 3])
+def test_other_patches_and_an_index(metric: Metric, k: int) -> None:
+    patches = vectors(9, 8, metric=metric)
+    patches[5] = patches[2]  # equal, and each still the other's neighbour
+    every = distances(patches, patches, metric)
+    np.fill_diagonal(every, np.inf)
+    expected = np.sort(every, axis=1)[:, :k]
+    found = nearest_others(patches, k=k, metric=metric)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert abs(found[[2, 5], 0]).max() < 1e-6
+    queries, index = vectors(7, 8, seed=3, metric=metric), build_index(patches, metric=metric)
+    by_index = nearest_by_index(queries, index, k=k, metric=metric)
+    expected = np.sort(distances(queries, patches, metric), axis=1)[:, :k]
+    np.testing.assert_allclose(by_index, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ParameterError, match="the nearest 9 of 8"):
+        nearest_others(patches, k=9, metric=metric)
+
+
+def test_a_coreset_of_long_vectors_covers_them() -> None:
+    """By cosine, vectors of one direction and all lengths would be one."""
+    line = np.linspace(1, 10, 19, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
+    kept = line[coreset(line, 3 / 19, "euclidean")]
+    assert kept[:, 0].tolist() == [1.0, 5.5, 10.0]

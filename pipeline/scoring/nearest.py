@@ -1,0 +1,109 @@
+"""Rule nearest in all its forms: metric, neighbours, place. FADE's own form is in :mod:`fade.bank`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fade.aspect import Shape
+from fade.errors import ParameterError
+from fade.rules.nearest import (
+    mean_of_nearest,
+    nearest_by_index,
+    nearest_in_place,
+    nearest_in_references,
+    nearest_others,
+)
+from fade.views import Metric
+from pipeline.config.vision import VisionParams
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """How patches are compared with those of a bank.
+
+    Attributes:
+        metric: ``cosine`` is 0.5 x (1 - cosine), ``euclidean`` the length of the difference.
+        per_dimension: whether distances are divided by the number of dimensions.
+        neighbours: the mean of so many nearest ones counts.
+        radius: patches may differ by so many rows and columns; None for any place.
+    """
+
+    metric: Metric = "cosine"
+    per_dimension: bool = False
+    neighbours: int = 1
+    radius: int | None = None
+
+    @classmethod
+    def of(cls, vision: VisionParams) -> Nearest:
+        """What the parameters ask for."""
+        return cls(vision.metric, vision.per_dimension, vision.neighbours, vision.radius)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is FADE's: the nearest patch by cosine."""
+        return self == Nearest()
+
+    def described(self) -> dict[str, Any]:
+        """What components depend on; nothing where it is FADE's."""
+        return {} if self.plain else {"nearest": asdict(self)}
+
+    def check(self, patches: int) -> None:
+        """Refuse more neighbours than there are patches to be found (ParameterError)."""
+        if self.neighbours > patches:
+            raise ParameterError(
+                f"vision.neighbours is {self.neighbours}, and there are {patches} patches to compare "
+                "with: lower it, or use larger features.segmentation_sizes"
+            )
+
+    def to_references(
+        self, query: np.ndarray, bank: np.ndarray, copies: int, grid: Shape
+    ) -> np.ndarray:
+        """Distances of each patch to the nearest of each reference: (references, patches, k).
+
+        Args:
+            query: (patches, dim) float32.
+            bank: (references x copies x patches, dim) float32.
+            copies: images that a reference stands for.
+            grid: (rows, columns) of the patches.
+        """
+        patches, dim = query.shape
+        self.check(copies * patches)
+        if self.radius is None:
+            return nearest_in_references(
+                query, bank, copies * patches, k=self.neighbours, metric=self.metric
+            )
+        return nearest_in_place(
+            query.reshape(*grid, dim), bank.reshape(-1, copies, *grid, dim), self.radius,
+            metric=self.metric,
+        )[..., None]  # fmt: skip
+
+    def to_others(self, query: np.ndarray) -> np.ndarray:
+        """The same to the other patches of the image: (1, patches, k)."""
+        self.check(len(query) - 1)
+        return nearest_others(query, k=self.neighbours, metric=self.metric)[None]
+
+    def by_index(self, query: np.ndarray, index: Any) -> np.ndarray:
+        """The same to the patches that an index finds: (1, patches, k)."""
+        self.check(index.ntotal)
+        return nearest_by_index(query, index, k=self.neighbours, metric=self.metric)[None]
+
+    def patch_map(self, parts: Sequence[np.ndarray], dim: int, grid: Shape) -> np.ndarray:
+        """The vision map from the distances to the parts of a bank.
+
+        Args:
+            parts: (n, patches, k) of each.
+            dim: width of the vectors.
+            grid: (rows, columns) of the patches.
+
+        Returns:
+            (rows, columns) float32.
+        """
+        distances = mean_of_nearest(np.concatenate(parts))
+        factor = 0.5 if self.metric == "cosine" else 1.0
+        if self.per_dimension:
+            factor /= dim
+        return (distances * np.float32(factor)).astype(np.float32).reshape(grid)

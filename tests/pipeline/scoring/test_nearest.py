@@ -1,0 +1,84 @@
+"""Banks that compare otherwise than FADE, against brute force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fade.bank import build_index, write_index
+from fade.errors import ParameterError
+from fade.types import Trial
+from fade.views import Metric
+from pipeline.scoring.banks import Bank, Comparison, bank_path
+from pipeline.scoring.nearest import Nearest
+
+SIDE, REFERENCES, COPIES = 3, 4, 2
+TRIAL = Trial(2, 0)
+
+
+def vectors(*shape: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((*shape, 8)).astype(np.float32)
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Nearest("euclidean"),
+        Nearest("euclidean", per_dimension=True, neighbours=3),
+        Nearest("cosine", neighbours=2),
+        Nearest("cosine", radius=1),
+        Nearest("euclidean", radius=0),
+    ],
+)
+def test_maps_by_brute_force(
+    rule: Nearest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    query, stored = vectors(SIDE * SIDE, seed=1), vectors(REFERENCES, COPIES, SIDE * SIDE, seed=2)
+    if rule.metric == "cosine":
+        query, stored = unit(query), unit(stored)
+    index = build_index(stored.reshape(-1, 8), metric=rule.metric)
+    write_index(index, bank_path("x", "9"))
+    bank = Bank("x", ("9",), exact=True, copies=COPIES, rule=rule)
+    with_query = rule.radius is None
+    wanted = [Comparison(TRIAL, (0, 3), with_query), Comparison(TRIAL, (2,), False)]
+    found = bank.vision_maps({"9": query}, wanted)
+    places = np.stack(np.unravel_index(np.arange(SIDE * SIDE), (SIDE, SIDE)), axis=1)
+    apart = np.abs(places[:, None] - places[None]).max(axis=-1)
+    for one, comparison in zip(found, wanted, strict=True):
+        others = stored[list(comparison.references)].reshape(-1, SIDE * SIDE, 8)
+        each = [distances(query, other, rule.metric) for other in others]
+        if rule.radius is not None:
+            each = [np.where(apart <= rule.radius, one, np.inf) for one in each]
+        if comparison.query:
+            own = distances(query, query, rule.metric)
+            np.fill_diagonal(own, np.inf)
+            each.append(own)
+        nearest = np.sort(np.concatenate(each, axis=1), axis=1)[:, : rule.neighbours].mean(axis=1)
+        expected = nearest / (8 if rule.per_dimension else 1)
+        np.testing.assert_allclose(one.ravel(), expected, rtol=1e-5, atol=1e-6)
+
+
+def distances(query: np.ndarray, others: np.ndarray, metric: Metric) -> np.ndarray:
+    if metric == "cosine":
+        return 0.5 * (1 - query @ others.T)
+    return np.linalg.norm(query[:, None] - others, axis=-1)
+
+
+def test_an_index_of_each_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    query, stored = vectors(SIDE * SIDE, seed=1), vectors(5, seed=2)
+    write_index(build_index(stored, metric="euclidean"), bank_path("x", "9", TRIAL))
+    bank = Bank("x", ("9",), exact=False, rule=Nearest("euclidean", neighbours=5))
+    found = bank.vision_maps({"9": query}, [Comparison(TRIAL, (0, 1), False)])[0]
+    expected = distances(query, stored, "euclidean").mean(axis=1)
+    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
+    few = Bank("x", ("9",), exact=False, rule=Nearest("euclidean", neighbours=6))
+    with pytest.raises(ParameterError, match=r"vision\.neighbours is 6, and there are 5 patches"):
+        few.vision_maps({"9": query}, [Comparison(TRIAL, (0, 1), False)])
