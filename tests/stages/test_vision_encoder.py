@@ -10,16 +10,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cache.store import Store
 from fade.encoders.load import load_vision_encoder
 from fade.errors import ModelError, ParameterError
 from fade.preprocess import resize_image
 from fade.transforms import turns_and_mirrors
+from pipeline.artefacts.catalogue import VISION
+from pipeline.artefacts.receipts import read_receipt
 from pipeline.config.load import parse_params
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.explain import untransformed_positions
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
+from pipeline.scoring.components import component_key
 from tests.projects import GOLDEN, STAGES, golden_params, run_stages
 
 TINY = f"local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}"
@@ -109,6 +113,12 @@ def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:
         ({"features__aspect": "keep"}, "takes squares"),
         ({"vision__layers": [1, 1]}, "1 is given twice"),
         ({"evaluate__top": 1.5}, "evaluate.top"),
+        ({"vision__unit": False}, "cosines are of vectors of length 1"),
+        ({"vision__per_dimension": True}, "vision.per_dimension is true"),
+        ({"vision__radius": -1}, "vision.radius"),
+        ({"vision__radius": 1}, "moves patches to other places"),
+        ({"vision__radius": 1, "vision__coreset": 0.5}, "vision.coreset is 0.5: set that to 1.0"),
+        ({"vision__neighbours": 0}, "vision.neighbours"),
     ],
 )
 def test_what_an_encoder_for_vision_cannot_do(leaves: dict[str, Any], message: str) -> None:
@@ -143,7 +153,29 @@ def test_views_are_made_when_they_are_read(tmp_path: Path) -> None:
     views = {"vision__layer_fusion": "apart", "vision__pooling": [1, 3], "vision__layer_norm": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fade.encoders.timm_vit.TimmViT.encode", None)
-        run_stages(tmp_path, vision_params(**views, vision__unit=False), *STAGES[1:8])
+        run_stages(tmp_path, vision_params(**views), *STAGES[1:8])
     banks = sorted(file.name for file in (tmp_path / "artefacts/banks/weave").iterdir())
     assert banks == [f"56-layer{n}-pool{r}.faiss" for n in (0, 1) for r in (1, 3)]
     assert maps == [len(pd.read_parquet(tmp_path / "artefacts/receipts/vision.parquet"))]
+
+
+def test_copies_of_a_held_out_reference_are_held_out_with_it(tmp_path: Path) -> None:
+    root = GOLDEN / "images"
+    train = sorted((root / "weave/train/good").iterdir())
+    shots = len(train)
+    leaves = {"vision__shots": [shots], "dataset__categories": ["weave"], "threshold__images": 2}
+    run_stages(tmp_path, vision_params(**leaves), *STAGES[:8])
+    manifest = pd.read_parquet(tmp_path / "artefacts/manifest.parquet").set_index("hash")
+    receipt = read_receipt(VISION, tmp_path)
+    (held_out,) = receipt.compared_with["held-out"]["weave"].values()
+    assert len(held_out) == 2
+    store = Store(tmp_path / ".fade" / "store")
+    for key, digest in held_out.items():
+        path = root / manifest.loc[key, "path"]
+        others = [one for one in train if one != path]
+        bank = np.concatenate([plain_vectors(one, turns_and_mirrors()) for one in others])
+        nearest = (plain_vectors(path, turns_and_mirrors()[:1]) @ bank.T).max(axis=1)
+        place = receipt.locate(store, "vision-map", [component_key(key, digest)])
+        found = store.read(receipt.space("vision-map"), list(place.values()))[0]
+        np.testing.assert_allclose(found.ravel(), 0.5 * (1 - nearest), atol=1e-6)
+        assert found.max() > 0.01  # not its own copies

@@ -1,0 +1,112 @@
+"""Numbers of the official code of training-free methods, from the stages of the pipeline.
+
+``tests/fade/test_vision_golden.py`` has the same from the parts of the library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cache.store import Store
+from pipeline.artefacts.catalogue import VISION
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.scoring.components import component_key
+from tests.fade.test_vision_golden import CATEGORIES, close, numbers
+from tests.fade.test_vision_golden import VISION as OFFICIAL
+from tests.projects import GOLDEN, STAGES, changed, golden_params, run_stages
+
+TINY = f"local-dir:{OFFICIAL / 'tiny-dinov2'}"
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden images as the official code saw them: 200 x 200."""
+    root = tmp_path_factory.mktemp("squares")
+    source = GOLDEN / "images"
+    for file in sorted(source.rglob("*.png")):
+        if file.parts[-3] in ("train", "test"):
+            target = root / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.open(file).convert("RGB")
+            image.resize((200, 200), Image.Resampling.BICUBIC).save(target)
+    return root
+
+
+def method(data: Path, run: str, size: int, **leaves: Any) -> dict[str, Any]:
+    """Parameters of a golden run (``..._k4_seed1_...``), all of vision alone."""
+    shots, seed = (int(run.split(f"_{what}")[1].split("_")[0]) for what in ("k", "seed"))
+    given = {
+        "dataset__path": str(data),
+        "dataset__watch": str(data),
+        "dataset__categories": None,
+        "features__segmentation_sizes": [size],
+        "vision__encoder": TINY,
+        "vision__shots": [shots],
+        "vision__seeds": [seed],
+        "vision__query_in_bank": False,
+        "fusion__classification_mode": "vision",
+        "fusion__segmentation_mode": "vision",
+        "fusion__vision_multiplier": 1.0,
+        "evaluate__size": size,
+    }
+    params = golden_params("fewshot1_both_seed0", GOLDEN / "no-clip-is-loaded.pt")
+    return changed(params, **{**given, **leaves})
+
+
+def scored(folder: Path, params: dict[str, Any]) -> tuple[dict[str, np.ndarray], pd.Series]:
+    """By name of an image its map of patches before evaluation, and its score."""
+    run_stages(folder, params, *STAGES[:9])
+    receipt = read_receipt(VISION, folder)
+    store = Store(folder / ".fade" / "store")
+    table = pd.read_parquet(folder / "artefacts/manifest.parquet")
+    table = table[table["split"] == "test"]
+    against = {
+        category: next(iter(digests.values()))
+        for category, digests in receipt.compared_with["vision-map"].items()
+    }
+    keys = [
+        component_key(key, against[category])
+        for key, category in zip(table["hash"], table["category"], strict=True)
+    ]
+    places = receipt.locate(store, "vision-map", keys)
+    maps = store.read(receipt.space("vision-map"), [places[key] for key in keys])
+    scores = pd.read_parquet(folder / "results/scores.parquet")
+    names = [str(Path(path).with_suffix("")) for path in table["path"]]
+    by_path = scores.set_index("path")["score"]
+    found = by_path.loc[table["path"]]
+    return dict(zip(names, maps, strict=True)), pd.Series(found.to_numpy(), names)
+
+
+@pytest.mark.parametrize(
+    ("run", "transforms"),
+    [("anomalydino_k4_seed1", "none"), ("anomalydino_k1_seed0_rotated", "rotations")],
+)
+def test_anomalydino(run: str, transforms: str, squares: Path, tmp_path: Path) -> None:
+    params = method(
+        squares, run, 168, vision__norm=True, vision__transforms=transforms, evaluate__top=0.01
+    )
+    maps, scores = scored(tmp_path, params)
+    golden = numbers(run)
+    assert {name.split("/")[0] for name in maps} == set(CATEGORIES)
+    for name, found in maps.items():
+        close(2 * found, golden, f"{name}|distances")  # FADE's cosine distance is 0.5 (1 - cosine)
+        close(2 * scores[name], golden, f"{name}|score")
+
+
+def test_superadd(squares: Path, tmp_path: Path) -> None:
+    run = "superadd_k1_seed0_168"
+    params = method(
+        squares, run, 168, vision__layers=[1, 3, 5], vision__layer_fusion="apart", vision__unit=False,
+        vision__metric="euclidean", vision__per_dimension=True, evaluate__top=0.001,
+        evaluate__top_of="pixels", evaluate__sigma=4, evaluate__kernel="reflect",
+    )  # fmt: skip
+    maps, scores = scored(tmp_path, params)
+    golden = numbers(run)
+    for name in maps:
+        close(scores[name], golden, f"{name}|score")
