@@ -20,6 +20,9 @@ STAGES = (
     "score_language", "score_vision", "evaluate", "report",
 )  # fmt: skip
 
+KINDS = ("clone", "new")
+"""Kinds of project: a clone of the repository, and a folder that `fade new` made."""
+
 
 def golden_weights(path: Path) -> Path:
     """Write the golden model's weights as a plain state dict."""
@@ -110,6 +113,17 @@ def project(folder: Path, params: Mapping[str, Any]) -> Iterator[Path]:
         yield folder
     finally:
         os.chdir(before)
+
+
+def lay_pipeline(folder: Path, kind: str) -> None:
+    """Give a project folder the dvc.yaml and the code.json that a kind of project has."""
+    from pipeline.project.code import CODE_FILE, code_text
+    from pipeline.project.scaffold import project_dvc_yaml
+
+    text = project_dvc_yaml() if kind == "new" else (ROOT / "dvc.yaml").read_text("utf-8")
+    (folder / "dvc.yaml").write_text(text, encoding="utf-8")
+    if not (folder / CODE_FILE).exists():
+        (folder / CODE_FILE).write_text(code_text(), encoding="utf-8")
 
 
 def run_stages(folder: Path, params: Mapping[str, Any], *stages: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.forks import Forks, Run
-from tests.projects import STAGES, changed, golden_params, project
+from tests.projects import STAGES, changed, golden_params, lay_pipeline, project
 from tests.stages.undisturbed import BLOCK, PROMPTS, STREAMING, THREADS, Undisturbed
 
 
@@ -37,11 +37,14 @@ def small_params(golden_checkpoint: Path) -> dict[str, Any]:
 def undisturbed(
     small_params: dict[str, Any], forks: Forks, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Undisturbed]:
-    """Each stage of a run without a kill, and of a run that keeps no features its wide one."""
+    """Each stage of a run without a kill, and of a run that keeps no features its wide one.
+
+    The projects are of `fade new`.
+    """
     root = tmp_path_factory.mktemp("undisturbed")
     found = {}
     with project(root / "now", small_params) as folder:
-        pass
+        lay_pipeline(folder, "new")
     for stage in STAGES:
         before = shutil.copytree(folder, root / f"before-{stage}")
         end = forks.run(Run(stage, str(folder), small=BLOCK))

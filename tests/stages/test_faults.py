@@ -24,8 +24,8 @@ from cache import maintenance
 from cache.store import Store
 from pipeline.artefacts.catalogue import ARTEFACTS
 from tests.forks import End, Forks, Run
-from tests.projects import STAGES
-from tests.stages.undisturbed import BLOCK, Undisturbed, files, rows
+from tests.projects import STAGES, lay_pipeline
+from tests.stages.undisturbed import BLOCK, Undisturbed, outputs, rows
 
 YEARS = 10 * 365 * maintenance.DAY
 
@@ -70,8 +70,9 @@ def assert_one_line(end: End, stage: str, *clues: str) -> None:
 
 
 def with_store(plain: Path, folder: Path, store: Path) -> Path:
-    """A copy of a project whose store lies elsewhere."""
+    """A copy of a project whose store lies elsewhere, as a clone; all others here are of `fade new`."""
     shutil.copytree(plain, folder)
+    lay_pipeline(folder, "clone")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["features"]["store"] = str(store)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -101,7 +102,7 @@ def test_a_store_that_is_full(
         change("size=100m")
         again = forks.run(run)
         assert again.code == 0, again.stderr
-        assert files(folder) == files(plain.after)
+        assert outputs(folder) == outputs(plain.after)
         assert sorted(rows(folder, store)) == sorted(rows(plain.after))
         assert sum(again.work) < sum(plain.end.work)
 
@@ -129,7 +130,7 @@ def test_results_that_do_not_fit(
         assert len(told) > 1, "maps and tables alike run out of room"
         change("size=100m")
         assert forks.run(run).code == 0
-        assert files(folder) == files(plain.after)
+        assert outputs(folder) == outputs(plain.after)
 
 
 def test_a_report_that_does_not_fit(
@@ -143,7 +144,7 @@ def test_a_report_that_does_not_fit(
         assert_one_line(forks.run(run), "report", "no space is left")
         change("size=100m")
         assert forks.run(run).code == 0
-        assert files(folder) == files(plain.after)
+        assert outputs(folder) == outputs(plain.after)
 
 
 def test_banks_and_classifiers_that_do_not_fit(
@@ -160,7 +161,7 @@ def test_banks_and_classifiers_that_do_not_fit(
             assert_one_line(forks.run(run), stage, "artefacts")
             change("size=100m")
             assert forks.run(run).code == 0
-            assert files(folder) == files(plain.after)
+            assert outputs(folder) == outputs(plain.after)
 
 
 def test_no_room_for_logs_stops_nothing(
@@ -175,7 +176,7 @@ def test_no_room_for_logs_stops_nothing(
         assert end.code == 0, end.stderr
         assert "Logging error" not in end.stderr
         assert "Traceback" not in end.stderr
-        assert files(folder) == files(plain.after)
+        assert outputs(folder) == outputs(plain.after)
 
 
 def test_a_read_only_store(
@@ -189,12 +190,12 @@ def test_a_read_only_store(
         change("ro")
         end = forks.run(Run("score_vision", str(folder), small=BLOCK))
         assert_one_line(end, "score_vision", "read-only", "features.store")
-        assert files(folder) == files(plain.before)
+        assert outputs(folder) == outputs(plain.before)
         bank = forks.run(Run("bank", str(folder)))
         assert bank.code == 0, bank.stderr
         change("rw")
         assert forks.run(Run("score_vision", str(folder), small=BLOCK)).code == 0
-        assert files(folder) == files(plain.after)
+        assert outputs(folder) == outputs(plain.after)
 
 
 def test_a_read_only_project(
@@ -208,7 +209,7 @@ def test_a_read_only_project(
         assert_one_line(end, "evaluate", "read-only", "run again")
         change("rw")
         assert forks.run(Run("evaluate", str(folder), small=BLOCK)).code == 0
-        assert files(folder) == files(plain.after)
+        assert outputs(folder) == outputs(plain.after)
 
 
 def test_folders_of_somebody_else(undisturbed: dict[str, Undisturbed], forks: Forks) -> None:
@@ -224,7 +225,7 @@ def test_folders_of_somebody_else(undisturbed: dict[str, Undisturbed], forks: Fo
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         assert forks.run(Run("select", str(folder))).code == 0
-        assert files(folder) == files(plain.after)
+        assert outputs(folder) == outputs(plain.after)
 
 
 @pytest.mark.parametrize("jump", [-time.time(), YEARS], ids=["1970", "in ten years"])
@@ -239,7 +240,7 @@ def test_a_clock_that_jumped(
         os.utime(path, (then + number, then + number))
     end = forks.run(Run("score_vision", str(folder), small=BLOCK))
     assert end.code == 0, end.stderr
-    assert files(folder) == files(plain.after)
+    assert outputs(folder) == outputs(plain.after)
     assert end.work == plain.end.work
 
 
@@ -316,7 +317,7 @@ def test_a_store_copied_half(
         assert_one_line(ends[-1], Path(ends[-1].stderr.split(":")[0]).name, "computed anew")
     # evaluate names what it lacks, and sends all stages back that lack something
     assert failed == 1
-    assert files(folder) == files(plain.after)
+    assert outputs(folder) == outputs(plain.after)
     assert set(rows(folder)) == set(rows(plain.after))
 
 
@@ -332,7 +333,7 @@ def test_a_store_whose_version_was_cut_short(
         assert_one_line(forks.run(run), "score_language", "store.json", "delete it and run again")
     marker.unlink()
     assert forks.run(run).code == 0
-    assert files(folder) == files(plain.after)
+    assert outputs(folder) == outputs(plain.after)
 
 
 def test_a_disturbed_bank_never_reaches_faiss(
@@ -349,7 +350,7 @@ def test_a_disturbed_bank_never_reaches_faiss(
         assert_one_line(end, "score_vision", bank.name, "dvc repro --force bank")
     bank.write_bytes(whole)
     assert forks.run(Run("score_vision", str(folder), small=BLOCK)).code == 0
-    assert files(folder) == files(plain.after)
+    assert outputs(folder) == outputs(plain.after)
 
 
 def test_repair_leaves_a_whole_store_alone(

@@ -3,7 +3,8 @@
 Half of the kills come at random moments of the work, half right before a random write: a file opened
 to be written, renamed or removed, a folder made or removed. Moments and writes are seeded. Three
 kills in a row, then the re-run; afterwards the stage's outputs and the store's rows are the bytes of
-the undisturbed run, no row was stored twice, and no more was computed twice than was in flight.
+the undisturbed run, no row was stored twice, and no more was computed twice than was in flight. The
+undisturbed run is one in a project of `fade new`, so its bytes are those of a clone, too.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from pathlib import Path
 import pytest
 
 from tests.forks import End, Forks, Run
-from tests.projects import STAGES
+from tests.projects import KINDS, STAGES, lay_pipeline
 from tests.stages.undisturbed import BLOCK, STREAMING, THREADS, Undisturbed, files, rows
 
 KILLS = int(os.environ.get("FADE_KILLS", "3"))
 """Kills of each stage; `make test-kill` asks for more."""
 IN_A_ROW = 3
+KILLED = [*STAGES, STREAMING]
+"""Their kills take turns between a clone and a project of `fade new`."""
 IN_FLIGHT = {
     "extract": 2, "text": 1, STREAMING: 1, "score_language": THREADS, "score_vision": THREADS,
 }  # fmt: skip
@@ -49,7 +52,7 @@ def killed(forks: Forks, run: Run, whole: End, dice: random.Random, *, at_write:
     raise AssertionError(f"{run.stage} always ended before it could be killed")
 
 
-@pytest.mark.parametrize("stage", [*STAGES, STREAMING])
+@pytest.mark.parametrize("stage", KILLED)
 def test_killed_and_run_again(
     stage: str, undisturbed: dict[str, Undisturbed], forks: Forks, tmp_path: Path
 ) -> None:
@@ -70,12 +73,15 @@ def test_killed_and_run_again(
     for first in range(0, KILLS, IN_A_ROW):
         shutil.rmtree(tmp_path / "now", ignore_errors=True)
         folder = shutil.copytree(plain.before, tmp_path / "now")
+        kind = KINDS[(first // IN_A_ROW + KILLED.index(stage)) % len(KINDS)]
+        lay_pipeline(folder, kind)
         computed: list[int] = []
         kills = range(first, min(first + IN_A_ROW, KILLS))
         for number in kills:
             at_write = bool(number % 2)
             end = killed(forks, run, plain.end, dice, at_write=at_write)
             how["at a write" if at_write else "at a moment"] += 1
+            how[f"in a project of kind {kind}"] += 1
             computed += end.work
             caught.append(len(set(rows(folder))) - len(set(rows(plain.before))))
         again = forks.run(run)
@@ -88,7 +94,7 @@ def test_killed_and_run_again(
         repeated = sum(computed) + sum(again.work) - sum(plain.end.work)
         assert repeated <= len(kills) * IN_FLIGHT.get(stage, 0) * task
         most_repeated = max(most_repeated, repeated)
-    assert sum(how.values()) == KILLS
+    assert sum(how.values()) == 2 * KILLS
     print(
         f"{stage}: killed {dict(how)}; rows stored at the kill {min(caught)} to {max(caught)} of "
         f"{len(stored) - len(set(rows(plain.before)))}; computed {sum(plain.end.work)}, at most "

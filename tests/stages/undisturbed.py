@@ -46,6 +46,11 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
+def outputs(folder: Path) -> dict[str, bytes]:
+    """The same without the records of parameters, which name the store and the like."""
+    return {name: data for name, data in files(folder).items() if "/parameters/" not in name}
+
+
 def rows(folder: Path, store: Path | None = None) -> Iterator[tuple[str, str, int]]:
     """Every published (space, key, checksum), duplicates included."""
     for file in (store or folder / ".fade" / "store").glob("spaces/*/index/*.json"):
