@@ -12,10 +12,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -46,18 +48,23 @@ class Place:
     python: str = sys.executable
     path: tuple[str, ...] = field(default=(str(ROOT),))
 
-    def start(self, module: str, *arguments: str, **moments: str) -> tuple[int, str]:
-        """Exit code and all lines of ``python -m module``; see ``tests/moments`` for the moments."""
+    def begin(self, module: str, *arguments: str, **moments: str) -> subprocess.Popen[str]:
+        """``python -m module``; see ``tests/moments`` for the moments."""
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join([str(MOMENTS), *self.path]),
             "PATH": f"{Path(self.python).parent}{os.pathsep}{os.environ['PATH']}",
             **{name.upper(): value for name, value in moments.items()},
         }  # fmt: skip
-        done = subprocess.run(
+        return subprocess.Popen(
             [self.python, "-m", module, *arguments], cwd=self.folder, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        return done.returncode, done.stdout
+
+    def start(self, module: str, *arguments: str, **moments: str) -> tuple[int, str]:
+        """Exit code and all lines of :meth:`begin`."""
+        with self.begin(module, *arguments, **moments) as process:
+            said, _ = process.communicate()
+        return process.returncode, said
 
     def fade(self, *arguments: str, **moments: str) -> tuple[int, str]:
         """A command of ``fade``."""
@@ -118,8 +125,24 @@ def made(folder: Path, params: str, kind: str, python: str = sys.executable) -> 
     return Place(folder, python, path=())
 
 
+def end_with_the_run(place: Place) -> None:
+    """A `fade run` that is killed alone takes DVC and the stage along, in the middle of its work."""
+    part = place.folder / "artefacts"
+    with place.begin("pipeline.cli.main", "run", "manifest", stop_at="manifest") as run:
+        while not any(part.glob("*.part")):
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.05)
+        below = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+    _, left = psutil.wait_procs(below, timeout=30)
+    for process in left:
+        process.kill()
+    assert (len(below) > 1, left, (part / "manifest.parquet").exists()) == (True, [], False)
+
+
 def hold_promises(place: Place) -> None:
-    """Parameters that change at bad moments, files that a kill cut short, names that do not exist."""
+    """A kill, parameters that change at bad moments, files cut short, names that do not exist."""
+    end_with_the_run(place)
     # saved while a stage runs: the stage refuses to end
     place.to_save(dataset__limit=1)
     code, said = place.fade("run", "manifest", save_at="manifest during")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.artefacts.catalogue import RUN
+from pipeline.artefacts.provenance import versions
 from pipeline.config.load import parse_params
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
 from tests.test_promises import Place, hold_promises, parameters
@@ -103,3 +106,6 @@ def test_the_pipeline_runs_from_it(
     assert code == 0, said
     assert tuple(re.findall(r"Running stage '(\w+)'", said)) == STAGES
     assert (place.folder / "results" / "report" / "index.html").stat().st_size > 10_000
+    # an installed package has no revision, nor has a folder without git
+    told = json.loads((place.folder / RUN.path).read_text())["made_with"]
+    assert (told["project"], told["code"], told["versions"]) == (None, None, versions())

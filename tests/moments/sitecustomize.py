@@ -2,8 +2,9 @@
 
 ``SAVE_AT`` names a stage and when params.yaml is replaced by ``other.yaml``: ``manifest during`` is when
 the stage writes its first file below ``artefacts``, ``manifest after`` when its process ends, after its
-last look at params.yaml and before DVC reads it. ``KILL_AT`` names one of DVC's files and a number:
-``dvc.lock 2`` kills DVC when it has emptied this file the second time, before it writes it.
+last look at params.yaml and before DVC reads it. ``STOP_AT`` names a stage that waits a minute at its
+first file. ``KILL_AT`` names one of DVC's files and a number: ``dvc.lock 2`` kills DVC when it has
+emptied this file the second time, before it writes it.
 """
 
 import atexit
@@ -11,8 +12,10 @@ import os
 import shutil
 import signal
 import sys
+import time
 
 _stage, _, _moment = os.environ.get("SAVE_AT", "").partition(" ")
+_stopped = os.environ.get("STOP_AT", "")
 _file, _, _number = os.environ.get("KILL_AT", "").partition(" ")
 _saved: list[str] = []
 _emptied: list[str] = []
@@ -23,9 +26,15 @@ def _save() -> None:
         _saved.append(shutil.copy("other.yaml", "params.yaml"))
 
 
+def _stop() -> None:
+    if not _saved:
+        _saved.append("")
+        time.sleep(60)
+
+
 def _watch(event: str, args: tuple[object, ...]) -> None:
     if event == "open" and "artefacts" in str(args[0]) and str(args[0]).endswith(".part"):
-        _save()
+        _stop() if _stopped else _save()
 
 
 def _kill(event: str, args: tuple[object, ...]) -> None:
@@ -37,6 +46,8 @@ def _kill(event: str, args: tuple[object, ...]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+if f"stages.{_stopped}" in sys.orig_argv:
+    sys.addaudithook(_watch)
 if f"stages.{_stage}" in sys.orig_argv:
     if _moment == "after":
         atexit.register(_save)

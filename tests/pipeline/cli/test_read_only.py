@@ -22,7 +22,16 @@ from cache.store import Store
 from pipeline.artefacts.catalogue import REPORT, THRESHOLDS, VISION
 from pipeline.cli.main import app, main
 from tests.forks import NOBODY, WRITES
-from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params, project, run_stages
+from tests.projects import (
+    GOLDEN,
+    ROOT,
+    STAGES,
+    changed,
+    golden_params,
+    lay_pipeline,
+    project,
+    run_stages,
+)
 from tests.snapshots import ALLOWED, snapshot
 
 IMAGE = str(GOLDEN / "images" / "weave" / "test" / "hole" / "000.png")
@@ -131,7 +140,7 @@ def interrupt(folder: Path) -> None:
     segment.unlink()
 
 
-@pytest.mark.parametrize("state", [harm, interrupt])
+@pytest.mark.parametrize(("state", "kind"), [(harm, "clone"), (interrupt, "new")])
 def test_questions_change_nothing(
     finished: Path,
     content: dict[str, Any],
@@ -139,9 +148,11 @@ def test_questions_change_nothing(
     watch: Watch,
     capsys: pytest.CaptureFixture[str],
     state: Callable[[Path], None],
+    kind: str,
 ) -> None:
     folder = tmp_path / "project"
     shutil.copytree(finished, folder)
+    lay_pipeline(folder, kind)
     state(folder)
     with project(folder, content):
         before = snapshot(folder)
@@ -153,7 +164,7 @@ def test_questions_change_nothing(
             finally:
                 watch.folder = None
             errors = capsys.readouterr().err
-            # doctor misses dvc.yaml, which these stages ran without
+            # doctor misses what DVC makes of a folder, which these stages ran without
             assert ended.value.code in (None, 0, 3, 5, 10, *([2] if call[0] == "doctor" else [])), (
                 call,
                 errors,

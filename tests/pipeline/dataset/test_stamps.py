@@ -20,7 +20,16 @@ from pipeline.artefacts.catalogue import MANIFEST
 from pipeline.artefacts.tables import read_table
 from pipeline.config.load import load_params
 from pipeline.dataset.stamps import AGAIN, CHANGED, STAMPS, check_fresh, fresh_manifest
-from tests.projects import GOLDEN, ROOT, changed, golden_params, project, run_stages
+from tests.projects import (
+    GOLDEN,
+    KINDS,
+    ROOT,
+    changed,
+    golden_params,
+    lay_pipeline,
+    project,
+    run_stages,
+)
 
 Params = dict[str, Any]
 
@@ -136,13 +145,17 @@ def test_advice_of_a_stage_that_meets_another_file(params: Params, tmp_path: Pat
         assert not MANIFEST.path.exists()
 
 
-def test_replaced_before_dvc_has_hashed_it(params: Params, images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_replaced_before_dvc_has_hashed_it(
+    params: Params, images: Path, tmp_path: Path, kind: str
+) -> None:
     """The run after the one that finds it out is right, although DVC's run cache knows the old one."""
     path = images / "weave" / "test" / "good" / "000.png"
     other = tmp_path / "other.png"
     with Image.open(path) as image:
         image.transpose(Image.Transpose.ROTATE_180).save(other)
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    lay_pipeline(tmp_path, kind)
+    stages = yaml.safe_load((tmp_path / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     chosen = {name: stages[name] for name in ("manifest", "select")}
     for stage in chosen.values():
         stage["params"] = ["dataset"]
@@ -150,6 +163,8 @@ def test_replaced_before_dvc_has_hashed_it(params: Params, images: Path, tmp_pat
     with project(tmp_path / "project", params) as folder:
         (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": chosen}), encoding="utf-8")
         (folder / ".dvcignore").write_text(".fade/\n", encoding="utf-8")
+        config = "[core]\n    no_scm = true\n    analytics = false\n"
+        (folder / ".dvc" / "config").write_text(config, encoding="utf-8")
 
         def dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
@@ -157,7 +172,6 @@ def test_replaced_before_dvc_has_hashed_it(params: Params, images: Path, tmp_pat
                 env={**os.environ, "PYTHONPATH": str(ROOT), "FADE_TRACEBACK": ""}, check=False,
             )  # fmt: skip
 
-        assert dvc("init", "--no-scm", "--force").returncode == 0
         first = dvc("repro")
         assert "weave/test/good/000.png changed while the pipeline ran: run again" in first.stderr
         assert first.returncode
