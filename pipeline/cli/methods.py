@@ -1,0 +1,66 @@
+"""The command that sets methods side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fade.errors import ModelError
+from pipeline.cli.app import app
+from pipeline.cli.options import Metrics, echo, echo_text, named_place
+
+
+@app.command(epilog="Example: fade methods /data/parts --preset own-offline --preset own-fewshot")
+def methods(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Where the data set is.")],
+    preset: Annotated[
+        list[str] | None,
+        typer.Option("--preset", help="Of each method; may be repeated. Default: the light ones."),
+    ] = None,
+    out: Annotated[
+        str, typer.Option("--out", help="Folder of the projects, their store and methods.csv.")
+    ] = "methods",
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A leaf of all of them, such as vision.shots=[1,4]; may be repeated."
+        ),
+    ] = None,
+    metric: Metrics = None,
+) -> None:
+    """Run several presets on one data set, and print one table: method by shots, time, bytes.
+
+    Each is a project in --out, all with one store: what two of them encode alike is encoded once.
+    """
+    from pipeline.config.presets.catalogue import find_preset
+    from pipeline.project.methods import (
+        LIGHT,
+        TABLE,
+        leaf_values,
+        markdown,
+        run_project,
+        write_project,
+        write_table,
+    )
+    from pipeline.report.summary import DEFAULT_METRICS
+
+    place, leaves = named_place(out), leaf_values(values or [])
+    names = [find_preset(name).name for name in dict.fromkeys(preset or LIGHT)]
+    ready = []
+    for name in names:
+        if missing := write_project(place / name, name, data, leaves):
+            echo(f"warning: {name} is left out: {missing}", err=True)
+        else:
+            ready.append(name)
+    if not ready:
+        raise ModelError(f"none of {', '.join(names)} can run here: see above")
+    outcomes = []
+    for number, name in enumerate(ready, start=1):
+        echo(f"{name}: {number} of {len(ready)} presets, in {place / name}", err=True)
+        outcomes.append(run_project(place / name, name))
+    write_table(outcomes, place / TABLE)
+    echo_text(markdown(outcomes, metric or DEFAULT_METRICS))
+    echo(
+        f"{place / TABLE} written; each report: {place}/PRESET/results/report/index.html", err=True
+    )
