@@ -228,10 +228,10 @@ def _scoring(machine: Machine, tests: int) -> list[Row]:
     receipts = importlib.import_module("pipeline.artefacts.receipts")
     vision = importlib.import_module("pipeline.scoring.vision")
     store, receipt = _store(params), receipts.read_receipt(TEST)
-    work = vision.plan_vision(params, receipt, store.readable)
+    work = vision.plan_vision(params, receipt, store)
     assert not work.lacking  # all maps are there
     shutil.rmtree(Path(store.root) / store.folder(work.plans[0].output))
-    work = vision.plan_vision(params, receipt, store.readable)
+    work = vision.plan_vision(params, receipt, store)
     tasks = list(work.tasks(receipt, store))
 
     def timed(kind: str, workers: int, function: Any, work: Sequence[Any]) -> float:

@@ -135,6 +135,7 @@ def image_score(
     *,
     mode: Mode,
     shots: int,
+    batch: bool = False,
     top: float = 0,
 ) -> float:
     """The anomaly score of one image, in [0, 1].
@@ -142,9 +143,10 @@ def image_score(
     Args:
         language: P(abnormal) of the cls token; needed by modes language and both.
         vision: (H, W), the multiplied vision map, before any clipping; needed by modes vision and
-            both, except that mode both is language alone at 0 shots.
+            both, except that mode both is language alone at 0 shots without a batch.
         mode: what the score is made of.
         shots: number of reference images.
+        batch: whether patches were compared with those of other images of a batch.
         top: the mean of this share of patches, the worst, is what vision says; 0: the worst one.
 
     Examples:
@@ -153,8 +155,11 @@ def image_score(
         0.5
         >>> image_score(0.25, None, mode="both", shots=0)
         0.25
+        >>> image_score(0.25, np.array([[0.1, 0.75]]), mode="both", shots=0, batch=True)
+        0.5
     """
-    if language is not None and (mode == "language" or (mode == "both" and shots == 0)):
+    alone = mode == "language" or (mode == "both" and shots == 0 and not batch)
+    if language is not None and alone:
         score = language
     elif vision is not None and mode == "vision":
         score = _worst(vision, top)

@@ -10,6 +10,7 @@ from pipeline.artefacts.receipts import check_streamed, read_receipt, write_rece
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
 from pipeline.process.memory import trim_heap
+from pipeline.scoring.before import run_step
 from pipeline.scoring.plan import score_block
 from pipeline.scoring.vision import plan_vision
 from pipeline.stage import run_stage
@@ -21,12 +22,14 @@ def run(params: Params) -> None:
     """Bring the vision components up to date and write their receipt."""
     store = Store(store_root(params.features.store))
     receipt = read_receipt(TEST)
-    work = plan_vision(params, receipt, store.repair)
+    work = plan_vision(params, receipt, store)
     work.prepare(store)
     trim_heap()
     if not params.features.keep and work.plans:
         check_streamed(store, work.lacking)
     with receipt.discard_on_damage(store):
+        for step in work.before:
+            run_step(step, store, params.cluster)
         done = sum(
             iterate_tasks(
                 score_block,

@@ -9,7 +9,12 @@ from cache.keys import Keys
 from pipeline.artefacts.catalogue import CALIBRATION, CATEGORIES, MANIFEST, SELECTION
 from pipeline.artefacts.tables import read_json, read_table, write_table
 from pipeline.config.schema import Params
-from pipeline.dataset.selection import calibration_positions, check_shots, reference_positions
+from pipeline.dataset.selection import (
+    calibration_positions,
+    check_batches,
+    check_shots,
+    reference_positions,
+)
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -72,6 +77,10 @@ def run(params: Params) -> None:
     seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
     shots = params.max_shots if params.needs_vision else 0
     selection = select_references(manifest, categories, shots, seeds)
+    if params.needs_batch:
+        tests, _ = read_table(MANIFEST.path, ("category", "hash"), split="test")
+        distinct = tests.groupby("category", sort=False)["hash"].nunique()
+        check_batches({category: int(distinct.get(category, 0)) for category in categories})
     write_table(selection, SELECTION.path)
     calibration = select_calibration(
         manifest, categories, sorted(params.vision.seeds), params.threshold.images

@@ -19,6 +19,7 @@ from pipeline.features.extraction import with_absolute_paths
 from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan, feature_spaces
 from pipeline.process.progress import Progress
+from pipeline.scoring.before import run_step
 from pipeline.scoring.language import plan_language
 from pipeline.scoring.streaming import Streaming, stream_block
 from pipeline.scoring.vision import plan_vision
@@ -34,9 +35,11 @@ def run(params: Params) -> None:
         write_receipt(STREAMED, store, {})
         return
     receipt = read_receipt(TEST)
-    works = [plan(params, receipt, store.repair) for plan in (plan_language, plan_vision)]
+    works = [plan_language(params, receipt, store.repair), plan_vision(params, receipt, store)]
     for one in works:
         one.prepare(store)
+        for step in one.before:
+            run_step(step, store, params.cluster)
     work = Streaming([plan for one in works for plan in one.plans])
     on_cluster = params.cluster.distributed
     encoder = load_image_encoder(params, "cpu" if on_cluster else None)

@@ -211,6 +211,9 @@ def _count_work(module: Any, note: Callable[[int], int]) -> None:
     if hasattr(module, "score_block"):
         size = lambda task: len(task.keys) * len(task.against)  # noqa: E731
         module.score_block = noted(module.score_block, size)
+    from pipeline.scoring import pairs
+
+    pairs.score_pairs = noted(pairs.score_pairs, lambda task: task.weight)
 
 
 def _count_writes(run: Run) -> list[None]:

@@ -41,7 +41,7 @@ from pipeline.config.load import load_params, parse_params
 from pipeline.evaluation.thresholds import Threshold, read_thresholds
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.output import find_images
-from pipeline.inference.predictor import open_picture
+from pipeline.inference.pictures import open_picture
 from pipeline.report.summary import read_summary
 from pipeline.stage import one_line
 from tests.fade.test_bombs import chunk as png_chunk

@@ -43,13 +43,19 @@ UNITS = {
     "threshold.factor": "factor",
     "threshold.images": "images of each category",
     "threshold.quantile": "share of images, and of pixels",
+    "vision.bank_size": "patches",
+    "vision.components": "components",
     "vision.coreset": "share of patches",
     "vision.layers": "blocks or levels, counted from 0",
     "vision.neighbours": "patches",
     "vision.pooling": "patches a side",
     "vision.radius": "patches",
+    "vision.lowest": "share of images",
+    "vision.partners": "images",
     "vision.seeds": "random seeds",
+    "vision.set_size": "images",
     "vision.shots": "images of each category",
+    "vision.variance": "share of the variance",
 }
 """What a number counts or measures."""
 UNWATCHED = ("runtime", "cluster")

@@ -50,24 +50,30 @@ def comparable(patches: np.ndarray, metric: Metric) -> np.ndarray:
     return np.concatenate([patches, extra], axis=1, dtype=np.float32)
 
 
+def facing(vectors: np.ndarray, metric: Metric) -> np.ndarray:
+    """What :func:`comparable` made, as the second side of :func:`match`; for cosines it is the same."""
+    if metric == "cosine":
+        return vectors
+    other = vectors.copy()
+    other[:, [-2, -1]] = vectors[:, [-1, -2]]
+    return other
+
+
 def match(
     first: np.ndarray, second: np.ndarray, metric: Metric, buffer: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances of two images' patches to the nearest patch of the other: one product serves both.
 
     Args:
-        first, second: (P, D) and (Q, D) of :func:`comparable`.
+        first: (P, D) of :func:`comparable`.
+        second: (Q, D) of :func:`facing`.
         metric: ``cosine`` is 1 - cosine, ``euclidean`` the length of the difference.
         buffer: (P, Q) float32 to be written over; None for one of its own.
 
     Returns:
         (P,) of the first image's patches and (Q,) of the second's, float32.
     """
-    other = second
-    if metric == "euclidean":
-        other = second.copy()
-        other[:, [-2, -1]] = second[:, [-1, -2]]
-    products = np.matmul(first, other.T, out=buffer)
+    products = np.matmul(first, second.T, out=buffer)
     return _distances(products.max(axis=1), metric), _distances(products.max(axis=0), metric)
 
 
@@ -134,8 +140,11 @@ def mutual_scores(
     patches = len(ready[0])
     lowest = [Lowest(patches, lowest_count(int(n), share)) for n in partners]
     buffer = np.empty((patches, patches), np.float32)
-    for i, j in pairs.tolist():
-        to_second, to_first = match(ready[i], ready[j], metric, buffer)
+    second, turned = -1, ready[0]
+    for i, j in pairs[np.argsort(pairs[:, 1], kind="stable")].tolist():
+        if j != second:
+            second, turned = j, facing(ready[j], metric)
+        to_second, to_first = match(ready[i], turned, metric, buffer)
         lowest[i].add(to_second)
         lowest[j].add(to_first)
     return np.stack([one.mean() for one in lowest])
@@ -166,7 +175,8 @@ def score_against_sample(
     query = comparable(patches, metric)
     lowest = Lowest(len(patches), lowest_count(len(sample), share))
     for other in sample:
-        lowest.add(match(query, comparable(other, metric), metric)[0])
+        turned = facing(comparable(other, metric), metric)
+        lowest.add(match(query, turned, metric)[0])
     return lowest.mean()
 
 

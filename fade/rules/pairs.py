@@ -82,6 +82,36 @@ def circle_pairs(images: int, partners: int, seed: int) -> np.ndarray:
     return np.sort(pairs, axis=1)[:, ::-1]
 
 
+def pairing(
+    images: int, *, partners: int | None, largest: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of a batch, by places in an order in which partners stand near each other.
+
+    Blocks of neighbours then read each image a few times.
+
+    Args:
+        images: how many.
+        partners: of each image on a circle; None: all others of its disjoint set.
+        largest: most images of such a set.
+        seed: of the order.
+
+    Returns:
+        (images,) numbers of images in that order, and (n, 2) places, each unordered pair once.
+
+    Raises:
+        ParameterError: too few images, an odd number of partners, or sets that are too small.
+    """
+    check_batch(images)
+    if partners is not None and images - 1 > partners:
+        order = np.random.default_rng(seed).permutation(images)
+        pairs = np.argsort(order)[circle_pairs(images, partners, seed)]
+        return order, np.sort(pairs, axis=1)[:, ::-1]
+    sets = [np.arange(images)] if partners else disjoint_sets(images, largest, seed)
+    first = np.cumsum([0, *map(len, sets)])
+    pairs = [all_pairs(len(part)) + start for part, start in zip(sets, first, strict=False)]
+    return np.concatenate(sets), np.concatenate(pairs)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PairBlock:
     """Pairs that are computed together, with the images that they touch.

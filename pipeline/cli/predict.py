@@ -69,6 +69,10 @@ def predict(
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Whether --out gets PNG files.")
     ] = True,
+    batch: Annotated[
+        bool,
+        typer.Option("--batch", help="Score the images against each other (vision.rule mutual)."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
 ) -> None:
     """Score new images with a finished run or a bundle."""
@@ -102,7 +106,7 @@ def predict(
         echo(f"warning: {category}: {threshold.warning}", err=True)
     problems: list[str] = []
     keep = out is not None and pictures
-    predictions = predict_each(predictor, found, category, problems, keep=keep)
+    predictions = predict_each(predictor, found, category, problems, keep=keep, batch=batch)
     if out is not None:
         predictions = write_predictions(predictions, out, pictures=pictures)
     counts = {True: 0, False: 0, None: 0}

@@ -15,6 +15,7 @@ from fade.types import ClipStream, DatasetFormat, Device, Feature, Mode, Trial
 from fade.views import View
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.evaluate import EvaluateParams, ThresholdParams
+from pipeline.config.rule_checks import check_rules
 from pipeline.config.values import (
     DEMO_MODEL,
     ByShots,
@@ -169,6 +170,13 @@ class Params(ParamsSection):
         modes = (self.fusion.classification_mode, self.fusion.segmentation_mode)
         return any(mode in ("vision", "both") for mode in modes)
 
+    @property
+    def needs_batch(self) -> bool:
+        """Whether the test images of a category are compared with each other in any trial."""
+        return self.needs_vision and any(
+            self.vision.has_batch(trial.shots) for trial in self.trials()
+        )
+
     def trials(self) -> list[Trial]:
         """The experiments of the sweep, zero shots first; one with 0, 0 where vision has no part."""
         if not self.needs_vision:
@@ -278,7 +286,8 @@ class Params(ParamsSection):
             )
         if self.needs_vision:
             for trial in self.trials():
-                if trial.shots == 0 and not self.query_in_bank(trial):
+                alone = self.vision.compares_with_itself_alone(trial.shots)
+                if alone and not self.query_in_bank(trial):
                     mode = (
                         f"segmentation_mode {fusion.segmentation_mode}"
                         if fusion.segmentation_mode in ("vision", "both")
@@ -287,10 +296,10 @@ class Params(ParamsSection):
                     raise ParameterError(
                         f"vision.shots holds 0 and vision.query_in_bank is false, so that {mode} has "
                         "nothing to compare with: set vision.query_in_bank to true (or "
-                        "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, or use "
-                        "mode language"
+                        "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, set "
+                        "vision.bank to {zero_shot: batch, few_shot: references}, or use mode language"
                     )
-        if self.needs_vision:
+        if self.needs_vision and self.vision.measures_distances:
             check_nearest(self.vision)
         check_encoder(
             self.vision,
@@ -298,6 +307,9 @@ class Params(ParamsSection):
             needs_vision=self.needs_vision,
             aspect=self.features.aspect,
         )
+        if self.needs_vision:
+            shots = sorted({trial.shots for trial in self.trials()})
+            check_rules(self.vision, shots, keep=self.features.keep)
         if self.model.pretrained == DEMO_MODEL != self.model.name:
             raise ParameterError(
                 f"model.pretrained is {DEMO_MODEL}, and those weights fit model.name {DEMO_MODEL} "

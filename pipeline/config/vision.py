@@ -11,10 +11,11 @@ from fade.errors import ParameterError
 from fade.transforms import Augmentation, Transform, transforms_of
 from fade.types import ClipStream, Feature
 from fade.views import Join, Metric, View, check_pooling, expand_views
-from pipeline.config.values import ByShots, ParamsSection, each_once, shown
+from pipeline.config.rules import RuleParams
+from pipeline.config.values import ByShots, each_once, shown
 
 
-class VisionParams(ParamsSection):
+class VisionParams(RuleParams):
     """How reference images tell normal from abnormal."""
 
     feature: ClipStream
@@ -81,6 +82,17 @@ class VisionParams(ParamsSection):
         if self.encoder is None:
             return [Feature(size, self.feature, "patch")]
         return [Feature(size, "vision", "patch", layers) for layers in groups]
+
+    @property
+    def measures_distances(self) -> bool:
+        """Whether patches are compared by the metric, at some number of shots."""
+        return any(self.rule_at(shots) != "subspace" for shots in self.shots)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether what vision says of a patch is within [0, 1], as half of 1 - cosine is."""
+        rules = {self.rule_at(shots) for shots in self.shots}
+        return self.metric == "cosine" and "subspace" not in rules
 
     def bank_transforms(self) -> list[Transform]:
         """What becomes of each reference, itself among them."""

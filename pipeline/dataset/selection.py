@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.keys import Keys
 from fade.errors import DataError, ParameterError
+from fade.rules.pairs import MIN_IMAGES
 from fade.sampling import reference_order
 
 
@@ -35,6 +36,24 @@ def check_shots(category: str, images: int, shots: int) -> None:
             f"vision.shots asks for {shots} references, but category {category!r} has only "
             f"{images} training images: lower vision.shots or add images"
         )
+
+
+def check_batches(images: Mapping[str, int]) -> None:
+    """Refuse batches that are too small.
+
+    Args:
+        images: how many distinct test images each category has.
+
+    Raises:
+        ParameterError: fewer than five, with the category's name.
+    """
+    for category, count in images.items():
+        if count < MIN_IMAGES:
+            raise ParameterError(
+                f"category {category!r} has {count} test images that differ, too few for vision.bank "
+                f"batch, which needs {MIN_IMAGES}: add images, leave the category out by "
+                "dataset.categories, or set vision.bank to references"
+            )
 
 
 def reference_positions(images: int, shots: int, seeds: Iterable[int]) -> dict[int, list[int]]:

@@ -25,6 +25,7 @@ class Recipe:
         top: the mean of this share, the worst, is the image score of vision; 0: the worst one.
         top_of: of which scores: those of patches, or of the finished map's pixels.
         finish: from patches to pixels.
+        batch: whether vision has a batch to compare with at 0 shots, so that its score counts.
     """
 
     classification_mode: Mode
@@ -33,6 +34,7 @@ class Recipe:
     top: float = 0
     top_of: Literal["patches", "pixels"] = "patches"
     finish: Finish = PLAIN
+    batch: bool = False
 
     @classmethod
     def of(cls, params: Params) -> Recipe:
@@ -45,6 +47,7 @@ class Recipe:
             evaluate.top,
             evaluate.top_of,
             evaluate.finish,
+            params.vision.has_batch(0),
         )
 
     def score(
@@ -63,8 +66,9 @@ class Recipe:
         if self.top_of == "pixels" and vision is not None:
             vision = self.finish.apply(vision, shape)
         return image_score(
-            language, vision, mode=self.classification_mode, shots=shots, top=self.top
-        )
+            language, vision, mode=self.classification_mode, shots=shots,
+            batch=self.batch, top=self.top,
+        )  # fmt: skip
 
     def values(
         self, language: np.ndarray | None, vision: np.ndarray | None, weight: float

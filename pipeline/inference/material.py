@@ -14,6 +14,7 @@ from fade.text import TextClassifier
 from fade.types import Trial
 from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import Threshold
+from pipeline.inference.rules import HeldRule
 from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.texts import Use
 
@@ -78,6 +79,17 @@ class TrainedRun(ABC):
     @abstractmethod
     def bank(self, category: str) -> CategoryBank:
         """The memory bank of a category."""
+
+    def held_rule(self, category: str) -> HeldRule:
+        """What is normal of a category, where its rule has no memory bank.
+
+        Raises:
+            ParameterError: this place keeps nothing for it.
+        """
+        rule = self.params.vision.rule_at(self.trial.shots)
+        raise ParameterError(
+            f"{self.location} keeps nothing for vision.rule {rule}: predict in the project's folder"
+        )
 
     @abstractmethod
     def sentences(self, use: Use, category: str) -> Sentences:

@@ -159,6 +159,7 @@ def predict_each(
     problems: list[str],
     *,
     keep: bool = False,
+    batch: bool = False,
 ) -> Iterator[Prediction]:
     """Predictions in order; images that cannot be used are noted and left out.
 
@@ -168,6 +169,7 @@ def predict_each(
         category: of all of them.
         problems: takes a line for each image that cannot be used.
         keep: whether predictions keep their pictures, as :func:`write_predictions` needs them.
+        batch: whether the images are scored against each other.
     """
     named = []
     for image in images:
@@ -176,7 +178,8 @@ def predict_each(
             named.append(image)
         except UnicodeEncodeError:
             problems.append(f"{image}: its name is not UTF-8; rename it")
-    yield from predictor.stream(named, category, problems=problems, keep=keep)
+    stream = predictor.stream_batch if batch else predictor.stream
+    yield from stream(named, category, problems=problems, keep=keep)
 
 
 def write_predictions(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -17,9 +15,8 @@ from numpy.typing import NDArray
 from cache.layout import cut
 from fade.bank import normalized_float32
 from fade.errors import DataError, ParameterError, StoreError
-from fade.files import read_plain
 from fade.levels import UNIT
-from fade.preprocess import decode_rgb, resize_image
+from fade.preprocess import resize_image
 from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
@@ -29,7 +26,9 @@ from pipeline.features.models import feature_space, start_encoding
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import nearest_patch, patch_groups
 from pipeline.inference.material import CategoryBank, TrainedRun
+from pipeline.inference.pictures import open_picture, pixel_key
 from pipeline.inference.prediction import Picture, Prediction, Region
+from pipeline.inference.rules import batch_maps
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.components import patch_grid
 from pipeline.scoring.texts import Use
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 log = logging.getLogger("fade")
-
-_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
-"""Pipes that a shell makes for a command, which end with it; others could be waited for forever."""
 
 
 class Predictor:
@@ -76,6 +72,7 @@ class Predictor:
         self._recipe = Recipe.of(self.params)
         self._classifier = lru_cache(maxsize=None)(self._fitted)
         self._bank = lru_cache(maxsize=4)(self._opened)
+        self._rule = lru_cache(maxsize=4)(material.held_rule)
         self._prompts = lru_cache(maxsize=4)(self._embedded)
 
     @classmethod
@@ -148,6 +145,50 @@ class Predictor:
             keep: whether predictions keep their pictures, each of which was read once.
         """
         self.material.check_category(category)
+        for name, picture, features in self._read(images, problems):
+            found = self._predict_one(name, picture.size, features, category)
+            yield replace(found, picture=picture) if keep else found
+
+    def stream_batch(
+        self,
+        images: Iterable[Picture],
+        category: str,
+        *,
+        problems: list[str] | None = None,
+        keep: bool = False,
+    ) -> Iterator[Prediction]:
+        """Score images of one category against each other, for runs of rule mutual.
+
+        Their features are held until all of them are read. Equal images count once.
+
+        Args:
+            images, category, problems, keep: see :meth:`stream`.
+
+        Raises:
+            ParameterError: another rule, or fewer than five images that differ.
+        """
+        self.material.check_category(category)
+        vision = self.params.vision
+        if not self.params.needs_vision or vision.rule_at(self.trial.shots) != "mutual":
+            raise ParameterError(
+                "--batch scores images against each other, and this run does not: leave --batch out, "
+                "or make a run with vision.rule mutual (docs/methods.md)"
+            )
+        read = list(self._read(images, problems))
+        queries = {
+            pixel_key(picture): {view.label: self._vectors(view, features) for view in self._views}
+            for _, picture, features in read
+        }
+        maps = batch_maps(queries, self._grids, vision)
+        for name, picture, features in read:
+            given = maps[pixel_key(picture)]
+            found = self._predict_one(name, picture.size, features, category, given)
+            yield replace(found, picture=picture) if keep else found
+
+    def _read(
+        self, images: Iterable[Picture], problems: list[str] | None
+    ) -> Iterator[tuple[str, Image.Image, dict[Feature, np.ndarray]]]:
+        """Name, picture and features of images that can be used, encoded batch by batch."""
         remarks = PixelRemarks(self.params.dataset.exif_rotation)
         for batch in cut(list(enumerate(images)), self.params.runtime.batch_size):
             opened = []
@@ -158,12 +199,10 @@ class Predictor:
                     if problems is None:
                         raise
                     problems.append(str(error))
-            if not opened:
-                continue
-            features = self._features([picture for _, picture in opened])
-            for (name, picture), vectors in zip(opened, features, strict=True):
-                found = self._predict_one(name, picture.size, vectors, category)
-                yield replace(found, picture=picture) if keep else found
+            if opened:
+                features = self._features([picture for _, picture in opened])
+                for (name, picture), vectors in zip(opened, features, strict=True):
+                    yield name, picture, vectors
         for line in remarks.lines():
             log.warning("%s", line)
 
@@ -230,7 +269,9 @@ class Predictor:
         size: tuple[int, int],
         features: dict[Feature, np.ndarray],
         category: str,
+        given: np.ndarray | None = None,
     ) -> Prediction:
+        """The prediction of an image; its vision map may be given, as images of a batch have it."""
         params, recipe, scale = self.params, self._recipe, UNIT
         language = text_map = vision = None
         if params.needs_language_score:
@@ -244,9 +285,7 @@ class Predictor:
             grids = [patch_grid(self._spaces[feature]) for feature in asked]
             text_map = language_map(self._classifier("segmentation", category), patches, grids)
         if params.needs_vision:
-            held = self._bank(category)
-            queries = {view.label: self._vectors(view, features) for view in self._views}
-            vision = held.bank.vision_maps(queries, [held.comparison])[0]
+            vision = self._vision_map(features, category) if given is None else given
             vision = vision * np.float32(params.vision_multiplier(self.trial))
         measured = measured_size(params, *size, self.material.aspect)
         score = recipe.score(language, vision, self.trial.shots, measured)
@@ -300,6 +339,14 @@ class Predictor:
             for labels in patch_groups(levels, above)
         ]
 
+    def _vision_map(self, features: dict[Feature, np.ndarray], category: str) -> np.ndarray:
+        """What vision says of one image, before any multiplier."""
+        queries = {view.label: self._vectors(view, features) for view in self._views}
+        if self.params.vision.rule_at(self.trial.shots) != "nearest":
+            return self._rule(category).vision_map(queries, self._grids)
+        held = self._bank(category)
+        return held.bank.vision_maps(queries, [held.comparison])[0]
+
     def _vectors(self, view: FeatureView, features: dict[Feature, np.ndarray]) -> np.ndarray:
         """(patches, dim) of one image in a view."""
         spaces = [self._spaces[feature] for feature in view.features]
@@ -326,7 +373,8 @@ class Predictor:
             -(-(int(rows.max()) + 1) * height // down),
         )
         nearest = None
-        if self.params.fusion.segmentation_mode in ("vision", "both"):
+        by_patch = self.params.vision.rule_at(self.trial.shots) == "nearest"
+        if by_patch and self.params.fusion.segmentation_mode in ("vision", "both"):
             nearest = nearest_patch(
                 self._vectors(self._views[-1], features), row * across + column,
                 self._bank(category), self.params.vision.bank_transforms(),
@@ -359,48 +407,3 @@ class Predictor:
         texts = list(distinct)
         assert not isinstance(self._encoder, PatchEncoder)  # runs with text have a CLIP
         return texts, list(distinct.values()), self._encoder.encode_texts(texts)
-
-
-def open_picture(
-    image: Picture, number: int, exif_rotation: bool, remarks: PixelRemarks | None = None
-) -> tuple[str, Image.Image]:
-    """A name for an image, and it in RGB.
-
-    Args:
-        image: a path, a PIL image or uint8 RGB (height, width, 3).
-        number: its position, for a name where it has none.
-        exif_rotation: whether a file is turned as its camera says.
-        remarks: takes what is odd about a file.
-
-    Raises:
-        DataError: it cannot be read, or is no picture.
-    """
-    from PIL import Image
-
-    if isinstance(image, str | Path):
-        try:
-            mode = os.stat(image).st_mode
-            piped = stat.S_ISFIFO(mode) and str(image).startswith(_PIPES)
-            if not stat.S_ISREG(mode) and not piped:
-                raise DataError(f"{image} is no plain file; give an image file")
-            data = Path(image).read_bytes() if piped else read_plain(image)
-        except (OSError, ValueError) as error:
-            if os.path.islink(image) and not os.path.exists(image):
-                raise DataError(f"{image} is a link to nothing; restore or remove it") from None
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{image} cannot be read: {reason}") from None
-        picture = decode_rgb(data, str(image), exif_rotation=exif_rotation)
-        if remarks is not None:
-            remarks.add_image(str(image), data)
-        return str(image), picture
-    name = f"image {number}"
-    if isinstance(image, Image.Image):
-        return name, image.convert("RGB")
-    if isinstance(image, np.ndarray):
-        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
-            return name, Image.fromarray(image)
-        raise DataError(
-            f"{name} has shape {image.shape} and type {image.dtype}: give uint8 RGB of shape "
-            "(height, width, 3)"
-        )
-    raise DataError(f"{name} is a {type(image).__name__}: give a path, a PIL image or an array")

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cache.store import Store
 from fade.bank import index_vectors, read_index, stored_digest
 from fade.errors import ParameterError, StoreError
 from fade.prompts import ensemble_digest, fill
@@ -32,6 +33,7 @@ from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_image_encoder
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
+from pipeline.inference.rules import HeldRule, sample_of_run, subspaces_of_run
 from pipeline.scoring.banks import (
     BANK_TABLE,
     Bank,
@@ -220,6 +222,15 @@ class FinishedRun(TrainedRun):
         )
         return CategoryBank(held, found.comparison, found.references)
 
+    def held_rule(self, category: str) -> HeldRule:
+        """The subspaces of stage score_vision, or a sample of the batch from the store."""
+        store = Store(store_root(self.params.features.store, self.folder))
+        mutual = self.params.vision.rule_at(self.trial.shots) == "mutual"
+        read = sample_of_run if mutual else subspaces_of_run
+        found, digest = read(self.folder, self.params, store, category, self.trial)
+        self.check_same_run("vision-map", category, digest)
+        return found
+
     def _chosen(self, category: str) -> _Chosen:
         """What the trial compares a category's images with; held against its thresholds."""
         selection, _ = read_table(self.folder / SELECTION.path)
@@ -275,8 +286,6 @@ class FinishedRun(TrainedRun):
             for view, index in bank.indexes.items():
                 found[view] = index_vectors(index).copy()
             return found, paths
-        from cache.store import Store
-
         store = Store(store_root(params.features.store, self.folder))
         for feature in params.bank_features():
             locations = chosen.receipt.locate(store, feature.label, chosen.keys)

@@ -12,6 +12,7 @@ from cache.files import Location
 from cache.layout import RowLocation, Space
 from cache.store import Store
 from fade.bank import build_index, coreset, stored_digest, write_index
+from fade.rules.thinning import thin
 from fade.types import Trial
 from fade.views import Metric
 from pipeline.artefacts.receipts import Receipt
@@ -43,6 +44,7 @@ class BankTask:
         index: kind of these.
         coreset: share of the patches that these keep.
         metric: of distances.
+        bank_size: how many patches they keep as SuperADD draws them; None: the share ``coreset``.
     """
 
     category: str
@@ -55,6 +57,7 @@ class BankTask:
     index: str
     coreset: float
     metric: Metric
+    bank_size: int | None
 
 
 def write_category(task: BankTask) -> dict[str, str]:
@@ -83,7 +86,12 @@ def write_category(task: BankTask) -> dict[str, str]:
         row = {key: number for number, key in enumerate(task.keys)}
         for trial, keys in task.trials:
             patches = vectors[[row[key] for key in keys]].reshape(-1, vectors.shape[-1])
-            patches = np.ascontiguousarray(patches[coreset(patches, task.coreset, task.metric)])
+            kept = (
+                coreset(patches, task.coreset, task.metric)
+                if task.bank_size is None
+                else thin(patches, task.bank_size, seed=trial.seed)
+            )
+            patches = np.ascontiguousarray(patches[kept])
             write(
                 build_index(patches, task.index, task.metric),
                 bank_path(task.category, view.label, trial),
@@ -94,7 +102,13 @@ def write_category(task: BankTask) -> dict[str, str]:
 def bank_tasks(
     selection: pd.DataFrame, receipt: Receipt, store: Store, params: Params
 ) -> list[BankTask]:
-    """A task for each category."""
+    """A task for each category; none where no trial of rule nearest has references."""
+    nearest = [
+        trial for trial in params.trials()
+        if trial.shots and params.vision.rule_at(trial.shots) == "nearest"
+    ]  # fmt: skip
+    if not nearest:
+        return []
     labels = [feature.label for feature in params.bank_features()]
     located = {label: receipt.locate(store, label, selection["hash"]) for label in labels}
     views = tuple(view_plan(params))
@@ -113,8 +127,7 @@ def bank_tasks(
                     )
                 ),
             )
-            for trial in params.trials()
-            if trial.shots
+            for trial in nearest
         )
         tasks.append(
             BankTask(
@@ -137,6 +150,7 @@ def bank_tasks(
                 params.vision.index,
                 params.vision.coreset,
                 params.vision.metric,
+                params.vision.bank_size,
             )
         )
     return tasks

@@ -90,7 +90,8 @@ class Bank:
     @staticmethod
     def shared(params: Params) -> bool:
         """Whether trials are choices of rows of one exact index."""
-        return params.vision.index == FLAT and params.vision.coreset == 1.0
+        vision = params.vision
+        return vision.index == FLAT and vision.coreset == 1.0 and vision.bank_size is None
 
     def vision_maps(
         self, queries: Mapping[str, np.ndarray], comparisons: Sequence[Comparison]
@@ -203,9 +204,11 @@ class HeldBank(Bank):
 def comparisons(
     selection: pd.DataFrame, positions: Mapping[str, int], params: Params
 ) -> list[tuple[Comparison, list[str]]]:
-    """What each trial compares a category's images with, and the keys of those references."""
+    """What each trial of rule nearest compares a category's images with, and those references' keys."""
     found = []
     for trial in params.trials():
+        if params.vision.rule_at(trial.shots) != "nearest":
+            continue
         chosen = selection[(selection["seed"] == trial.seed) & (selection["rank"] < trial.shots)]
         keys = list(dict.fromkeys(chosen["hash"]))
         comparison = Comparison(
@@ -234,7 +237,8 @@ def comparison_digest(
         labels: of the features that are compared.
         params: for the kind of index.
     """
-    shared = Bank.shared(params)
+    shared, vision = Bank.shared(params), params.vision
+    thinned = [] if vision.bank_size is None else [vision.bank_size, comparison.trial.seed]
     references = [[key, *(receipt.rows[label][key] for label in labels)] for key in keys]
     return fingerprint(
         {
@@ -243,7 +247,7 @@ def comparison_digest(
             "query": comparison.query,
             "index": None
             if shared or not keys
-            else [params.vision.index, params.vision.coreset, PROBED, CANDIDATES],
-            **Nearest.of(params.vision).described(),
+            else [vision.index, vision.coreset, PROBED, CANDIDATES, *thinned],
+            **Nearest.of(vision).described(),
         }
     )

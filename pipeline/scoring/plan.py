@@ -17,6 +17,7 @@ from cache.keys import Keys
 from cache.layout import Group, RowLocation, Space, segment_tasks
 from cache.store import Store
 from pipeline.artefacts.receipts import Located, Receipt
+from pipeline.scoring.before import Step
 from pipeline.scoring.components import component_key
 
 BLOCK_BYTES = 64 << 20
@@ -172,11 +173,24 @@ class ComponentWork:
 
     Attributes:
         plans: of its parts.
-        against: what images are compared with, for the receipt.
+        against: what images are compared with, for the receipt: by label, category and trial.
+        before: what must be done before any block is made.
     """
 
     plans: Sequence[ComponentPlan] = ()
     against: Mapping[str, Any] | None = None
+    before: tuple[Step, ...] = ()
+
+    def joined(self, other: ComponentWork) -> ComponentWork:
+        """This work and another one, whose trials are others."""
+        against: dict[str, dict[str, Any]] = {}
+        for part in (self.against or {}, other.against or {}):
+            for label, categories in part.items():
+                for category, trials in categories.items():
+                    against.setdefault(label, {}).setdefault(category, {}).update(trials)
+        return ComponentWork(
+            [*self.plans, *other.plans], against or None, self.before + other.before
+        )
 
     @property
     def lacking(self) -> int:
@@ -202,12 +216,19 @@ class ComponentWork:
         counts = {plan.output: 0 for plan in self.plans}
         for plan in self.plans:
             counts[plan.output] += plan.lacking_components
+        for step in self.before:
+            counts |= {space: count for space, count in step.counts().items() if count}
         store.prepare(counts)
 
     def needed(self) -> dict[Space, Callable[[], Keys]]:
         """What makes the keys of all components, by space."""
         outputs = dict.fromkeys(plan.output for plan in self.plans)
-        return {output: partial(self._keys, output) for output in outputs}
+        kept = {
+            space: partial(lambda keys: keys, keys)
+            for step in self.before
+            for space, keys in step.kept().items()
+        }
+        return {**{output: partial(self._keys, output) for output in outputs}, **kept}
 
     def _keys(self, output: Space) -> Keys:
         return Keys.join([plan.keys() for plan in self.plans if plan.output == output])

@@ -11,9 +11,12 @@ import numpy as np
 from cache.index import Index
 from cache.keys import Keys
 from cache.layout import Space, group_needs
+from cache.store import Store
+from fade.types import Trial
 from pipeline.artefacts.catalogue import REFERENCES, SELECTION
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import read_table
+from pipeline.config.rules import Rule
 from pipeline.config.schema import Params
 from pipeline.dataset.images import by_category, calibration_images, test_images
 from pipeline.scoring.banks import (
@@ -26,8 +29,10 @@ from pipeline.scoring.banks import (
 )
 from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.components import vision_map_space
+from pipeline.scoring.mutual import plan_mutual
 from pipeline.scoring.nearest import Nearest
-from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
+from pipeline.scoring.plan import ComponentPlan, ComponentWork, missing_components
+from pipeline.scoring.subspace import plan_subspace
 from pipeline.scoring.views import FeatureView, described, view_plan
 
 BLOCK_IMAGES = 64
@@ -82,15 +87,16 @@ class VisionPlan(ComponentPlan):
         return dict.fromkeys(self.comparisons, each), BLOCK_IMAGES
 
 
-def plan_vision(params: Params, receipt: Receipt, index_of: IndexOf) -> ComponentWork:
+def plan_vision(params: Params, receipt: Receipt, store: Store) -> ComponentWork:
     """What the parameters need of vision; nothing where it has no part or there are no images.
 
     Args:
         params: of the run.
         receipt: of the scored images' features, whose spaces count.
-        index_of: what the store has of the maps.
+        store: that has some of the maps; segments of them that are gone leave its index.
 
     Raises:
+        ParameterError: a category has too few test images for a batch.
         StoreError: artefacts of earlier stages are missing or damaged, or the store cannot be read.
     """
     if not params.needs_vision:
@@ -100,7 +106,20 @@ def plan_vision(params: Params, receipt: Receipt, index_of: IndexOf) -> Componen
         return ComponentWork()
     features = tuple(receipt.space(feature.label) for feature in params.vision_features())
     output = vision_map_space(features, views=described(view_plan(params), features))
-    return _plan(params, tests, calibration, features, output, index_of(output))
+    index = store.repair(output)
+    work = ComponentWork()
+    by_rule: dict[Rule, list[Trial]] = {}
+    for trial in params.trials():
+        by_rule.setdefault(params.vision.rule_at(trial.shots), []).append(trial)
+    if "nearest" in by_rule:
+        work = _plan(params, tests, calibration, features, output, index)
+    if mutual := by_rule.get("mutual"):
+        work = work.joined(plan_mutual(params, mutual, tests, calibration, receipt, store, index))
+    if subspace := by_rule.get("subspace"):
+        work = work.joined(
+            plan_subspace(params, subspace, tests, calibration, receipt, store, output, index)
+        )
+    return work
 
 
 def vision_rows(

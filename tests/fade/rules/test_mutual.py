@@ -10,6 +10,7 @@ from fade.rules.mutual import (
     Lowest,
     comparable,
     draw_sample,
+    facing,
     lowest_count,
     match,
     mutual_scores,
@@ -59,7 +60,9 @@ def test_the_order_of_pairs_does_not_matter() -> None:
 def test_one_product_serves_both_images(metric: Metric) -> None:
     first, second = batch(2, unit=metric == "cosine")
     second = second[:4]
-    one, other = match(comparable(first, metric), comparable(second, metric), metric)
+    one, other = match(
+        comparable(first, metric), facing(comparable(second, metric), metric), metric
+    )
     expected = distances(first, second, metric)
     np.testing.assert_allclose(one, expected.min(axis=1), atol=2e-6, rtol=1e-5)
     np.testing.assert_allclose(other, expected.min(axis=0), atol=2e-6, rtol=1e-5)

@@ -15,8 +15,8 @@ from PIL import Image
 from fade.errors import DataError, ParameterError
 from pipeline.artefacts.csv_text import unmarked
 from pipeline.inference.output import check_picture_file, find_images, score_line, write_predictions
+from pipeline.inference.pictures import open_picture
 from pipeline.inference.prediction import Prediction
-from pipeline.inference.predictor import open_picture
 
 LONG = "n" * 251
 

@@ -1,0 +1,75 @@
+"""What banks and rules cannot do together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fade.errors import ParameterError
+from pipeline.config.values import shown
+from pipeline.config.vision import VisionParams
+
+
+def check_rules(vision: VisionParams, shots: Sequence[int], *, keep: bool) -> None:
+    """Refuse rules and banks that contradict each other or other parameters.
+
+    Args:
+        vision: the section.
+        shots: of the run's trials, each once.
+        keep: ``features.keep``.
+
+    Raises:
+        ParameterError: with what to change.
+    """
+    for count in shots:
+        if vision.rule_at(count) == "nearest" and vision.has_batch(count):
+            raise ParameterError(
+                "vision.rule nearest takes no batch yet: use mutual, or references"
+            )
+        for complaint in _complaints(vision, count, keep):
+            raise ParameterError(complaint)
+    if not any(vision.rule_at(count) == "nearest" for count in shots):
+        fields = type(vision).model_fields
+        for name in ("index", "coreset", "bank_size", "neighbours", "radius", "per_dimension"):
+            if (value := getattr(vision, name)) != fields[name].default:
+                raise ParameterError(
+                    f"vision.{name} is {shown(value)}, and vision.rule {shown(vision.rule)} has no bank "
+                    "for it: leave it at its default, or set vision.rule to nearest"
+                )
+    if (vision.thinning == "superadd") != (vision.bank_size is not None):
+        raise ParameterError(
+            f"vision.thinning is {vision.thinning} and vision.bank_size {vision.bank_size}: superadd "
+            "keeps bank_size vectors, such as 100000, greedy the share vision.coreset; set both or "
+            "neither"
+        )
+    if vision.bank_size is not None and vision.coreset != 1:
+        raise ParameterError(
+            f"vision.bank_size and vision.coreset {vision.coreset:g} both thin the bank: set coreset "
+            "to 1.0"
+        )
+
+
+def _complaints(vision: VisionParams, shots: int, keep: bool) -> Iterator[str]:
+    rule, source = vision.rule_at(shots), vision.source(shots)
+    at = f"at {shots} {'shot' if shots == 1 else 'shots'}"
+    if rule == "mutual" and source != "batch":
+        yield (
+            f"vision.rule is mutual and vision.bank {source} {at}: in that rule test images score each "
+            "other, so set vision.bank to batch (or {zero_shot: batch, few_shot: references} with a rule "
+            "of the same kind)"
+        )
+    if source == "batch" and shots:
+        yield (
+            f"vision.bank is batch {at}, where references have no part: set vision.shots to [0], or "
+            "vision.bank to references_and_batch or {zero_shot: batch, few_shot: references}"
+        )
+    if rule == "subspace" and source == "references" and not shots:
+        yield (
+            "vision.rule is subspace at 0 shots, and there are no references to fit it to: take 0 "
+            "out of vision.shots, or set vision.bank to {zero_shot: batch, few_shot: references}"
+        )
+    if source != "references" and not keep:
+        yield (
+            f"features.keep is false and vision.bank is {source} {at}: images of a batch are compared "
+            "with each other, so their features must be kept; set features.keep to true, or vision.bank "
+            "to references"
+        )

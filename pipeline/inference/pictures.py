@@ -1,0 +1,73 @@
+"""Images that people give: paths, PIL images and arrays, opened as RGB."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.layout import content_key
+from fade.errors import DataError
+from fade.files import read_plain
+from fade.preprocess import decode_rgb
+from pipeline.dataset.pixel_remarks import PixelRemarks
+from pipeline.inference.prediction import Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+"""Pipes that a shell makes for a command, which end with it; others could be waited for forever."""
+
+
+def open_picture(
+    image: Picture, number: int, exif_rotation: bool, remarks: PixelRemarks | None = None
+) -> tuple[str, Image.Image]:
+    """A name for an image, and it in RGB.
+
+    Args:
+        image: a path, a PIL image or uint8 RGB (height, width, 3).
+        number: its position, for a name where it has none.
+        exif_rotation: whether a file is turned as its camera says.
+        remarks: takes what is odd about a file.
+
+    Raises:
+        DataError: it cannot be read, or is no picture.
+    """
+    from PIL import Image
+
+    if isinstance(image, str | Path):
+        try:
+            mode = os.stat(image).st_mode
+            piped = stat.S_ISFIFO(mode) and str(image).startswith(_PIPES)
+            if not stat.S_ISREG(mode) and not piped:
+                raise DataError(f"{image} is no plain file; give an image file")
+            data = Path(image).read_bytes() if piped else read_plain(image)
+        except (OSError, ValueError) as error:
+            if os.path.islink(image) and not os.path.exists(image):
+                raise DataError(f"{image} is a link to nothing; restore or remove it") from None
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{image} cannot be read: {reason}") from None
+        picture = decode_rgb(data, str(image), exif_rotation=exif_rotation)
+        if remarks is not None:
+            remarks.add_image(str(image), data)
+        return str(image), picture
+    name = f"image {number}"
+    if isinstance(image, Image.Image):
+        return name, image.convert("RGB")
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return name, Image.fromarray(image)
+        raise DataError(
+            f"{name} has shape {image.shape} and type {image.dtype}: give uint8 RGB of shape "
+            "(height, width, 3)"
+        )
+    raise DataError(f"{name} is a {type(image).__name__}: give a path, a PIL image or an array")
+
+
+def pixel_key(picture: Image.Image) -> str:
+    """What equal pictures have in common: the hash of their pixels and size."""
+    return content_key(repr(picture.size).encode() + picture.tobytes())

@@ -1,0 +1,179 @@
+"""How one new image is compared by rules that have no bank, with what a finished run left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cache.damage import DamagedSegmentError
+from cache.keys import Keys
+from cache.store import Store
+from fade.aspect import Shape
+from fade.errors import StoreError
+from fade.maps import merge_sizes
+from fade.rules.mutual import mutual_scores, score_against_sample
+from fade.rules.pairs import pairing
+from fade.rules.subspace import Subspace
+from fade.types import Trial
+from fade.views import Metric
+from pipeline.artefacts.catalogue import MANIFEST, TEST, VISION
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.artefacts.tables import read_table
+from pipeline.config.rules import partners_of
+from pipeline.config.schema import Params
+from pipeline.config.vision import VisionParams
+from pipeline.scoring.fits import open_fit
+from pipeline.scoring.pairs import Batch, halved, mutual_digest
+from pipeline.scoring.views import view_plan
+
+
+class HeldRule(Protocol):
+    """What is normal of a category, held in memory."""
+
+    def vision_map(
+        self, queries: Mapping[str, np.ndarray], grids: Mapping[str, Shape]
+    ) -> np.ndarray:
+        """The vision map of one image, before any multiplier.
+
+        Args:
+            queries: by view the image's patches, (patches, dim) float32.
+            grids: by view their (rows, columns).
+
+        Returns:
+            (R, C) float32 on the largest grid.
+        """
+
+
+@dataclass(frozen=True)
+class HeldSubspaces:
+    """Rule subspace: by view the fitted one."""
+
+    subspaces: Mapping[str, Subspace]
+
+    def vision_map(
+        self, queries: Mapping[str, np.ndarray], grids: Mapping[str, Shape]
+    ) -> np.ndarray:
+        """See :class:`HeldRule`."""
+        return merge_sizes(
+            [self.subspaces[v].residual(queries[v]).reshape(grid) for v, grid in grids.items()]
+        )
+
+
+@dataclass(frozen=True)
+class HeldSample:
+    """Rule mutual: by view the patches of the images of a batch that were kept.
+
+    Attributes:
+        sample: (patches, dim) float32 of each image.
+        metric: how distances are measured.
+        lowest: share of the images, the nearest, that a score is the mean of.
+    """
+
+    sample: Mapping[str, Sequence[np.ndarray]]
+    metric: Metric
+    lowest: float
+
+    def vision_map(
+        self, queries: Mapping[str, np.ndarray], grids: Mapping[str, Shape]
+    ) -> np.ndarray:
+        """See :class:`HeldRule`."""
+        maps = []
+        for view, grid in grids.items():
+            scores = score_against_sample(
+                queries[view], self.sample[view], share=self.lowest, metric=self.metric
+            )
+            maps.append(halved(scores, self.metric).reshape(grid))
+        return merge_sizes(maps)
+
+
+def subspaces_of_run(
+    folder: Path, params: Params, store: Store, category: str, trial: Trial
+) -> tuple[HeldRule, str]:
+    """A category's subspaces that stage score_vision fitted.
+
+    Args:
+        folder: of the project.
+        params: of the run.
+        store: of the run.
+        category: its name.
+        trial: shots and seed.
+
+    Returns:
+        The subspaces, and what stands for their images in keys of components.
+
+    Raises:
+        StoreError: they are not there, or damaged.
+    """
+    receipt = read_receipt(VISION, folder)
+    try:
+        digest = str(receipt.compared_with["vision-map"][category][trial.label])
+    except (KeyError, TypeError):
+        raise StoreError(
+            f"{folder / VISION.path} knows no subspace of {category}: run `fade run`"
+        ) from None
+    found = {}
+    for view in view_plan(params):
+        space = receipt.space(f"subspace-{view.label}")
+        place = receipt.locate(store, space.label, [digest])[digest]
+        found[view.label] = open_fit(store.root, space, place)
+    return HeldSubspaces(found), digest
+
+
+def sample_of_run(
+    folder: Path, params: Params, store: Store, category: str, trial: Trial
+) -> tuple[HeldRule, str]:
+    """The sample of a category's batch; see :func:`subspaces_of_run`.
+
+    Raises:
+        StoreError: the features of its images are not in the store.
+    """
+    tests, _ = read_table(folder / MANIFEST.path, ("category", "hash"), split="test")
+    keys = Keys.of(tests.loc[tests["category"] == category, "hash"])
+    batch = Batch.of(category, keys, params.vision)
+    receipt = read_receipt(TEST, folder)
+    spaces = [receipt.space(feature.label) for feature in params.vision_features()]
+    try:
+        stored = [
+            store.read(space, list(receipt.locate(store, space.label, batch.sample).values()))
+            for space in spaces
+        ]
+    except DamagedSegmentError as error:
+        raise StoreError(
+            f"single images of {category} are scored against {len(batch.sample)} images of its batch, "
+            f"and their features are gone ({error.fault}): run `fade run`, or score a folder against "
+            "itself with `fade predict --batch FOLDER`"
+        ) from None
+    sample = {view.label: list(view.vectors(spaces, stored)) for view in view_plan(params)}
+    vision = params.vision
+    return HeldSample(sample, vision.metric, vision.lowest), mutual_digest(batch, vision)
+
+
+def batch_maps(
+    images: Mapping[str, Mapping[str, np.ndarray]], grids: Mapping[str, Shape], vision: VisionParams
+) -> dict[str, np.ndarray]:
+    """Vision maps of images that score each other, before any multiplier.
+
+    Args:
+        images: by a key that equal images share, by view the patches (patches, dim) float32.
+        grids: by view their (rows, columns).
+        vision: for partners and share.
+
+    Returns:
+        By key (R, C) float32 on the largest grid.
+
+    Raises:
+        ParameterError: fewer than five images.
+    """
+    count, keys = len(images), sorted(images)
+    partners = partners_of(vision, count)
+    order, places = pairing(count, partners=partners, largest=vision.set_size, seed=0)
+    by_view = []
+    for view, grid in grids.items():
+        patches = [images[key][view] for key in keys]
+        found = mutual_scores(patches, order[places], share=vision.lowest, metric=vision.metric)
+        by_view.append(halved(found, vision.metric).reshape(count, *grid))
+    return dict(zip(keys, map(merge_sizes, zip(*by_view, strict=True)), strict=True))

@@ -1,0 +1,290 @@
+"""Vision maps of images that score each other, merged from pairs, and of others against a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache.files import Location
+from cache.index import Index, RowLocations
+from cache.keys import Keys
+from cache.layout import RowLocation, Space, group_needs
+from cache.store import Store
+from fade.maps import merge_sizes
+from fade.rules.mutual import Lowest, facing, lowest_count, match
+from fade.types import Trial
+from pipeline.artefacts.receipts import Receipt
+from pipeline.config.schema import Params
+from pipeline.scoring.before import RowIndex
+from pipeline.scoring.components import vision_map_space
+from pipeline.scoring.pairs import (
+    Batch,
+    PairStep,
+    PairView,
+    halved,
+    mutual_digest,
+    pair_key,
+    pair_views,
+)
+from pipeline.scoring.plan import (
+    ComponentBlock,
+    ComponentPlan,
+    ComponentWork,
+    missing_components,
+)
+from pipeline.scoring.views import described
+
+MERGE_IMAGES = 16
+"""Images whose distances one task merges."""
+SAMPLED_IMAGES = 64
+"""Images that one task compares with the sample."""
+MERGE_ROWS = 64
+"""Rows of pairs that are read at a time."""
+
+
+@dataclass(frozen=True)
+class MergeScorer:
+    """Merges the distances of some images of a batch.
+
+    Attributes:
+        name: the category.
+        store: where the distances are.
+        views: how they were compared.
+        lowest: share of an image's partners, the nearest, whose distances are averaged.
+        places: for each view and image, where its rows lie.
+        sides: for each image (partners,), which half of a row is its own.
+    """
+
+    name: str
+    store: Location
+    views: tuple[PairView, ...]
+    lowest: float
+    places: tuple[tuple[RowLocations, ...], ...]
+    sides: tuple[np.ndarray, ...]
+
+    def rows(
+        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """See :class:`pipeline.scoring.plan.Scorer`; no features are read."""
+        by_view = [
+            [self._merge(view, *one) for one in zip(places, self.sides, strict=True)]
+            for view, places in zip(self.views, self.places, strict=True)
+        ]
+        return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
+
+    def _merge(self, view: PairView, places: RowLocations, sides: np.ndarray) -> np.ndarray:
+        store = Store(self.store)
+        lowest = Lowest(view.space.shape[1], lowest_count(len(places), self.lowest))
+        for start in range(0, len(places), MERGE_ROWS):
+            rows = store.read(view.space, places[start : start + MERGE_ROWS])
+            for row, side in zip(rows, sides[start : start + MERGE_ROWS], strict=True):
+                lowest.add(row[side])
+        return _as_map(lowest, view)
+
+
+@dataclass(frozen=True)
+class SampleScorer:
+    """Compares images outside a batch with some images of it.
+
+    Attributes:
+        name: the category.
+        store: where the features are.
+        views: how images are compared.
+        lowest: as in :class:`MergeScorer`.
+        keys: of the images, in the order of the vectors.
+        sample: keys of those that they are compared with; nobody with itself.
+        places: for each view and each of its spaces, where the sample's features lie.
+    """
+
+    name: str
+    store: Location
+    views: tuple[PairView, ...]
+    lowest: float
+    keys: tuple[str, ...]
+    sample: tuple[str, ...]
+    places: tuple[tuple[Sequence[RowLocation], ...], ...]
+
+    def rows(
+        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """See :class:`pipeline.scoring.plan.Scorer`."""
+        read = dict(zip(features, vectors, strict=True))
+        by_view = [
+            self._scores(view, view.of_rows([read[space] for space in view.spaces]), places)
+            for view, places in zip(self.views, self.places, strict=True)
+        ]
+        return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
+
+    def _scores(
+        self, view: PairView, images: list[np.ndarray], places: tuple[Sequence[RowLocation], ...]
+    ) -> list[np.ndarray]:
+        store = Store(self.store)
+        others = [len(self.sample) - (key in self.sample) for key in self.keys]
+        patches = view.space.shape[1]
+        lowest = [Lowest(patches, lowest_count(count, self.lowest)) for count in others]
+        for position, key in enumerate(self.sample):  # one is held at a time
+            (other,) = view.comparable(store, [found[position : position + 1] for found in places])
+            turned = facing(other, view.metric)
+            for own, image, values in zip(self.keys, images, lowest, strict=True):
+                if own != key:
+                    values.add(match(image, turned, view.metric)[0])
+        return [_as_map(values, view) for values in lowest]
+
+
+def _as_map(lowest: Lowest, view: PairView) -> np.ndarray:
+    """The map of one view."""
+    return halved(lowest.mean(), view.metric).reshape(view.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class MergePlan(ComponentPlan):
+    """The test images of one category. Its blocks can be made once the pairs are in the store.
+
+    Attributes:
+        batch: the images.
+        views: how they are compared.
+        lowest: as in :class:`MergeScorer`.
+        pairs: where their distances are.
+    """
+
+    batch: Batch
+    views: tuple[PairView, ...]
+    lowest: float
+    pairs: RowIndex
+
+    def scorer(self, against: Sequence[str]) -> MergeScorer:
+        """A scorer of no image; :meth:`block` names them."""
+        return self._scorer(())
+
+    def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
+        """See :class:`ComponentPlan`; the scorer knows where the images' pairs are."""
+        return ComponentBlock(self.output, self._scorer(keys), against, (), keys)
+
+    def _scorer(self, keys: Sequence[str]) -> MergeScorer:
+        places: list[list[RowLocations]] = [[] for _ in self.views]
+        sides = []
+        for key in keys:
+            others = self.batch.partners[key]
+            names = [pair_key(key, other) for other in others]
+            sides.append(np.array([int(key > other) for other in others]))
+            for found, view in zip(places, self.views, strict=True):
+                found.append(self.pairs.locations(view.space, names))
+        return MergeScorer(
+            self.batch.category, self.pairs.store.root, self.views, self.lowest,
+            tuple(map(tuple, places)), tuple(sides),
+        )  # fmt: skip
+
+    def block_size(self) -> tuple[dict[str, int], int]:
+        """See :class:`ComponentPlan`."""
+        return {
+            digest: self.output.row_bytes for group in self.groups for digest in group.spaces
+        }, (MERGE_IMAGES)
+
+
+@dataclass(frozen=True, eq=False)
+class SamplePlan(ComponentPlan):
+    """The images of a category that are scored against a sample of its batch.
+
+    Attributes:
+        batch: it belongs to.
+        views: how images are compared.
+        lowest: as in :class:`MergeScorer`.
+        store: where features are.
+        places: for each view and each of its spaces, where the sample's features lie.
+    """
+
+    batch: Batch
+    views: tuple[PairView, ...]
+    lowest: float
+    store: Location
+    places: tuple[tuple[Sequence[RowLocation], ...], ...]
+
+    def scorer(self, against: Sequence[str]) -> SampleScorer:
+        """A scorer of no image; :meth:`block` names them."""
+        return self._scorer(())
+
+    def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
+        """See :class:`ComponentPlan`; the scorer knows the images, as none is compared with itself."""
+        return ComponentBlock(self.output, self._scorer(keys), against, self.features, keys)
+
+    def _scorer(self, keys: tuple[str, ...]) -> SampleScorer:
+        return SampleScorer(
+            self.batch.category, self.store, self.views, self.lowest, keys, self.batch.sample,
+            self.places,
+        )  # fmt: skip
+
+    def block_size(self) -> tuple[dict[str, int], int]:
+        """See :class:`ComponentPlan`."""
+        read = sum(space.row_bytes for space in self.features)
+        return {digest: read for group in self.groups for digest in group.spaces}, SAMPLED_IMAGES
+
+
+def plan_mutual(
+    params: Params,
+    trials: Sequence[Trial],
+    tests: Mapping[str, Keys],
+    calibration: Mapping[str, Keys],
+    receipt: Receipt,
+    store: Store,
+    index: Index,
+) -> ComponentWork:
+    """Plan the scores of all batches.
+
+    Args:
+        params: of the run.
+        trials: of rule mutual; their scores are the same.
+        tests: keys of test images by category.
+        calibration: the same of images to calibrate on.
+        receipt: of the features of both.
+        store: where these are.
+        index: what the store has of the maps.
+
+    Raises:
+        ParameterError: a category has too few test images.
+        DamagedSegmentError: features of samples are gone.
+    """
+    vision, views = params.vision, pair_views(params, receipt)
+    features = tuple(receipt.space(feature.label) for feature in params.vision_features())
+    output = vision_map_space(features, views=described([one.view for one in views], features))
+    batches = tuple(Batch.of(category, keys, vision) for category, keys in tests.items())
+    where = RowIndex(store)
+    located = {space: receipt.located(store, space.label) for space in features}
+    plans: list[ComponentPlan] = []
+    against: dict[str, dict[str, str]] = {}
+    unfinished = []
+    for batch in batches:
+        digest = mutual_digest(batch, vision)
+        against[batch.category] = {trial.label: digest for trial in trials}
+        own = group_needs([(Keys.of(batch.keys), [digest])])
+        lacking = missing_components(own, index)
+        plans.append(MergePlan(output, (), own, lacking, batch, views, vision.lowest, where))
+        unfinished.append(any(lacks.any() for lacks in lacking))
+        known = set(batch.keys)
+        others = [key for key in calibration.get(batch.category, ()) if key not in known]
+        groups = group_needs([(Keys.of(others), [digest])]) if others else []
+        sample = {space: found.locations(batch.sample) for space, found in located.items()}
+        places = tuple(tuple(sample[space].narrowed() for space in view.spaces) for view in views)
+        plans.append(
+            SamplePlan(
+                output, features, groups, missing_components(groups, index), batch, views,
+                vision.lowest, store.root, places,
+            )
+        )  # fmt: skip
+    lacking_pairs = tuple(_lacking(view, batches, unfinished, store) for view in views)
+    step = PairStep(views, batches, lacking_pairs, receipt)
+    return ComponentWork(plans, {"vision-map": against}, (step,))
+
+
+def _lacking(
+    view: PairView, batches: Sequence[Batch], unfinished: Sequence[bool], store: Store
+) -> tuple[np.ndarray, ...]:
+    """Which pairs of each batch are to be compared: none of those that are scored already."""
+    index = store.repair(view.space) if any(unfinished) else None
+    return tuple(
+        ~index.has(batch.pair_keys())
+        if index is not None and needed
+        else np.zeros(len(batch.pairs), bool)
+        for batch, needed in zip(batches, unfinished, strict=True)
+    )

@@ -1,0 +1,178 @@
+"""Vision components of rule subspace: distances to the principal components of normal patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache.files import Location
+from cache.index import Index
+from cache.keys import Keys
+from cache.layout import RowLocation, Space, fingerprint, group_needs
+from cache.store import Store
+from fade.maps import merge_sizes
+from fade.types import Trial
+from pipeline.artefacts.catalogue import REFERENCES, SELECTION
+from pipeline.artefacts.receipts import Receipt, read_receipt
+from pipeline.artefacts.tables import read_table
+from pipeline.config.schema import Params
+from pipeline.scoring.before import RowIndex
+from pipeline.scoring.calibration import trial_images
+from pipeline.scoring.fits import FIT_VERSION, Fit, FitStep, fit_space, open_fit
+from pipeline.scoring.plan import ComponentPlan, ComponentWork, missing_components
+from pipeline.scoring.views import FeatureView, view_plan
+
+BLOCK_IMAGES = 64
+"""Images that one task compares at most."""
+
+
+@dataclass(frozen=True)
+class SubspaceScorer:
+    """Compares images of a category with subspaces.
+
+    Attributes:
+        name: the category.
+        store: where the subspaces are.
+        views: of images.
+        spaces: of the subspaces, one for each view.
+        places: for each view and comparison, where its subspace lies.
+    """
+
+    name: str
+    store: Location
+    views: tuple[FeatureView, ...]
+    spaces: tuple[Space, ...]
+    places: tuple[tuple[RowLocation, ...], ...]
+
+    def rows(
+        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """See :class:`pipeline.scoring.plan.Scorer`."""
+        by_view = []
+        for view, space, places in zip(self.views, self.spaces, self.places, strict=True):
+            patches = view.vectors(features, vectors)
+            flat, grid = patches.reshape(-1, patches.shape[-1]), view.grid(features)
+            found = [
+                open_fit(self.store, space, place).residual(flat).reshape(len(patches), *grid)
+                for place in places
+            ]
+            by_view.append(np.stack(found, axis=1).reshape(-1, *grid))
+        return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
+
+
+@dataclass(frozen=True, eq=False)
+class SubspacePlan(ComponentPlan):
+    """The work on one category. Its blocks can be made once the subspaces are in the store.
+
+    Attributes:
+        category: its name.
+        views: of images.
+        fit_spaces: of the subspaces, one for each view.
+        fits: where they are.
+    """
+
+    category: str
+    views: tuple[FeatureView, ...]
+    fit_spaces: tuple[Space, ...]
+    fits: RowIndex
+
+    def scorer(self, against: Sequence[str]) -> SubspaceScorer:
+        """See :class:`ComponentPlan`."""
+        places = tuple(tuple(self.fits.locations(space, against)) for space in self.fit_spaces)
+        return SubspaceScorer(
+            self.category, self.fits.store.root, self.views, self.fit_spaces, places
+        )
+
+    def block_size(self) -> tuple[dict[str, int], int]:
+        """See :class:`ComponentPlan`."""
+        digests = {digest for group in self.groups for digest in group.spaces}
+        read = sum(space.row_bytes for space in self.features)
+        return dict.fromkeys(digests, -(-read // max(len(digests), 1))), BLOCK_IMAGES
+
+
+def plan_subspace(
+    params: Params,
+    trials: Sequence[Trial],
+    tests: Mapping[str, Keys],
+    calibration: Mapping[str, Keys],
+    receipt: Receipt,
+    store: Store,
+    output: Space,
+    index: Index,
+) -> ComponentWork:
+    """Plan the components of all categories and trials.
+
+    Args:
+        params: of the run.
+        trials: of rule subspace.
+        tests: keys of test images by category.
+        calibration: the same of images to calibrate on.
+        receipt: of the features of both.
+        store: where these are.
+        output: space of the maps.
+        index: what the store has of them.
+
+    Raises:
+        StoreError: artefacts of earlier stages are missing or damaged.
+    """
+    selection, _ = read_table(SELECTION.path)
+    references = read_receipt(REFERENCES)
+    views = tuple(view_plan(params))
+    features = tuple(receipt.space(feature.label) for feature in params.vision_features())
+    fit_spaces = tuple(fit_space(view, features, params) for view in views)
+    rows = RowIndex(store)
+    labels = [feature.label for feature in params.bank_features()]
+    checksums = {label: references.rows[label] for label in labels if label in references.spaces}
+
+    def fit(keys: Sequence[str], batch: Sequence[str]) -> Fit:
+        mine = sorted(keys)
+        content = {
+            "rule": "subspace", "version": FIT_VERSION, "batch": list(batch),
+            "references": [[key, *(checksums[label][key] for label in labels)] for key in mine],
+            "spaces": [space.fingerprint for space in fit_spaces],
+        }  # fmt: skip
+        return Fit(fingerprint(content), tuple(mine), tuple(batch))
+
+    plans: list[ComponentPlan] = []
+    against: dict[str, dict[str, str]] = {}
+    held_out: dict[str, dict[str, dict[str, str]]] = {}
+    fits: dict[str, list[Fit]] = {}
+    for category in dict.fromkeys([*tests, *calibration]):
+        images, candidates = tests.get(category, Keys.of(())), calibration.get(category, ())
+        own = selection[selection["category"] == category]
+        found = fits.setdefault(str(category), [])
+        needs: list[tuple[Keys, list[str]]] = [(images, [])]
+        for trial in trials:
+            source = params.vision.source(trial.shots)
+            batch = sorted(set(images)) if source != "references" else []
+            chosen = own[(own["seed"] == trial.seed) & (own["rank"] < trial.shots)]
+            keys = list(dict.fromkeys(chosen["hash"]))
+            found.append(fit(keys, batch))
+            digest = found[-1].digest
+            against.setdefault(str(category), {})[trial.label] = digest
+            needs[0][1].append(digest)
+            normal = trial_images(list(candidates), keys)
+            if not normal.held_out:
+                needs.append((Keys.of(normal.keys), [digest]))
+                continue
+            for key in normal.keys:
+                found.append(fit([other for other in keys if other != key], batch))
+                needs.append((Keys.of([key]), [found[-1].digest]))
+                of_trial = held_out.setdefault(str(category), {})
+                of_trial.setdefault(trial.label, {})[key] = found[-1].digest
+        groups = group_needs(needs)
+        missing = missing_components(groups, index)
+        plans.append(
+            SubspacePlan(
+                output, features, groups, missing, str(category), views, fit_spaces, rows
+            )
+        )  # fmt: skip
+    every = list(dict.fromkeys(one.digest for part in fits.values() for one in part))
+    lacking = []
+    for space in fit_spaces:
+        there = store.repair(space).has(every)  # all: new images are compared with them later
+        lacking.append(frozenset(d for d, known in zip(every, there, strict=True) if not known))
+    step = FitStep(params, views, features, fits, tuple(lacking), references, receipt)
+    return ComponentWork(plans, {"vision-map": against, "held-out": held_out}, (step,))
