@@ -55,12 +55,10 @@ lint: $(READY) ## style and types
 bench: $(READY) ## measure; writes benchmarks/results.md
 	python -m benchmarks
 
-docs: $(READY) ## check all links and build the site in build/docs/html
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+docs: $(READY) $(VENV)/.ready-docs ## check all links and build the site in build/docs/html
 	python -m docs.site
 
-audit: $(READY) ## look the pinned versions up among known vulnerabilities; says so where it cannot
-	$(BIN)/python -m pip install --quiet --editable '.[audit]'
+audit: $(READY) $(VENV)/.ready-audit ## look the pinned versions up among known vulnerabilities; says so where it cannot
 	python .ci/audit.py
 
 constraints: $(READY) ## pin the versions of this environment in requirements/constraints.txt
@@ -69,7 +67,16 @@ constraints: $(READY) ## pin the versions of this environment in requirements/co
 clean: ## remove artefacts and results; features stay in .fade/store
 	rm -rf artefacts results logs
 
+install: pyproject.toml ## set up at once what all of these need; each alone installs its own part
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$(FAISS),dev,docs,audit]'
+	touch $(READY) $(VENV)/.ready-docs $(VENV)/.ready-audit
+
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[$(FAISS),dev]'
+	touch $@
+
+$(VENV)/.ready-docs $(VENV)/.ready-audit: $(VENV)/.ready-%: pyproject.toml | $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@

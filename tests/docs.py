@@ -93,8 +93,13 @@ def shell(
 
 def make_parts(folder: Path) -> None:
     """``parts``, with the products bottle and cable, and ``new``, with images of them."""
+    few = shutil.ignore_patterns("00[2-9]*")
     for name, source in (("bottle", "plate"), ("cable", "weave")):
-        shutil.copytree(GOLDEN / "images" / source, folder / "parts" / name)
+        images, parts = GOLDEN / "images" / source, folder / "parts" / name
+        for part in ("train/good", "test/good"):  # six good ones: `--limit 5` leaves one out
+            shutil.copytree(images / part, parts / part)
+        for part in ("test", "ground_truth"):
+            shutil.copytree(images / part / "hole", parts / part / "hole", ignore=few)
     (folder / "new").mkdir()
     shutil.copy(
         GOLDEN / "images" / "plate" / "test" / "hole" / "000.png", folder / "new" / "007.png"

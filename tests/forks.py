@@ -18,13 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.interpreter import LIBRARIES
 from tests.projects import ROOT, STAGES
 
 PRELOADED = (
-    "cv2", "dask.callbacks", "dask.multiprocessing", "dask.threaded", "faiss", "jinja2",
-    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "open_clip", "pandas",
-    "PIL.Image", "pyarrow.parquet", "scipy.ndimage", "threadpoolctl", "torch", "zarr",
-    "pipeline.report.category_plots", "pipeline.report.html", "pipeline.report.plots",
+    *LIBRARIES, "pipeline.report.category_plots", "pipeline.report.html", "pipeline.report.plots",
     *(f"stages.{stage}" for stage in STAGES),
 )  # fmt: skip
 NOBODY = 65534

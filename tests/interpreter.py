@@ -26,14 +26,18 @@ from tests.projects import ROOT
 
 LIBRARIES = (
     "cv2", "dask.callbacks", "dask.multiprocessing", "dask.threaded", "faiss", "jinja2",
-    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "open_clip", "pandas",
-    "PIL.Image", "pyarrow.parquet", "scipy.ndimage", "threadpoolctl", "torch", "zarr",
+    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure",
+    "open_clip", "pandas", "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin", "PIL.PpmImagePlugin", "PIL.TiffImagePlugin", "pyarrow.dataset",
+    "pyarrow.pandas_compat", "pyarrow.parquet", "pydantic.json_schema", "pydantic.main",
+    "pydantic.type_adapter", "ruamel.yaml", "scipy.ndimage", "threadpoolctl", "torch", "zarr",
 )  # fmt: skip
+"""What stages load."""
 COMMANDS = (
-    "dvc.cli", "dvc.commands.repro", "dvc.dependency", "dvc.output", "dvc.repo", "dvc.repo.reproduce",
-    "dvc.stage", "dvc.repo.experiments.executor.local", "dvc.repo.experiments.queue.workspace",
-    "dvc_data.index", "dvc_objects.fs.local", "pydantic", "rich.console", "ruamel.yaml", "typer",
-    "typer.rich_utils", "pygit2", "dulwich.repo", "git",
+    "dvc.cli", "dvc.commands.repro", "dvc.dependency", "dvc.output", "dvc.repo.open_repo",
+    "dvc.repo.reproduce", "dvc.repo.experiments.executor.local", "dvc.stage", "dvc_data.index",
+    "dvc_objects.fs.local", "dulwich.repo", "fsspec.implementations.memory", "git", "networkx",
+    "pygit2", "rich.console", "typer.rich_utils",
 )  # fmt: skip
 """What commands load besides; a module that is not there is left out."""
 OWN = ("benchmarks", "cache", "docs", "fade", "pipeline", "stages", "tests")

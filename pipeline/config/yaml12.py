@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -30,12 +32,7 @@ def load_yaml(text: str) -> Any:
         ValueError: a is given twice, in line 1 and again in line 1
     """
     try:
-        constructor, _ = YAML(typ="safe").get_constructor_parser(text)
-        node = constructor.composer.get_single_node()
-        if node is None:
-            return None
-        _count_values(node, {})
-        return constructor.construct_document(node)
+        return copy.deepcopy(_parsed(text))
     except (
         YAMLError,
         RecursionError,
@@ -45,6 +42,17 @@ def load_yaml(text: str) -> Any:
         TypeError,
     ) as e:
         raise ValueError(_explained(e)) from None
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """The values of a text; kept, as a stage looks several times at files that seldom change."""
+    constructor, _ = YAML(typ="safe").get_constructor_parser(text)
+    node = constructor.composer.get_single_node()
+    if node is None:
+        return None
+    _count_values(node, {})
+    return constructor.construct_document(node)
 
 
 def dump_yaml(content: Any) -> str:

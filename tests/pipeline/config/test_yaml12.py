@@ -70,6 +70,12 @@ def test_the_shipped_files_are_read_as_dvc_reads_them() -> None:
         assert same(load_yaml(text), parse_yaml(text, file))
 
 
+def test_values_that_were_read_are_the_readers_own() -> None:
+    text = "{a: {b: [1]}}"
+    load_yaml(text)["a"]["b"].append(2)
+    assert load_yaml(text) == {"a": {"b": [1]}}
+
+
 SCALAR = (
     st.none()
     | st.booleans()
