@@ -110,3 +110,38 @@ def test_superadd(squares: Path, tmp_path: Path) -> None:
     golden = numbers(run)
     for name in maps:
         close(scores[name], golden, f"{name}|score")
+
+
+@pytest.mark.parametrize(
+    ("run", "share"),
+    [
+        ("subspacead_k1_seed0_ev90", 0.9),
+        ("subspacead_k4_seed1_ev99", 0.99),
+        ("subspacead_batch_zero_shot_ev99", 0.99),
+    ],
+)
+def test_subspacead(run: str, share: float, squares: Path, tmp_path: Path) -> None:
+    batch = "batch" in run
+    params = method(
+        squares, "zero_k0_seed0" if batch else run, 168, vision__layers=[1, 3, 5],
+        vision__layer_fusion="mean", vision__unit=False, vision__rule="subspace",
+        vision__variance=share, vision__bank="batch" if batch else "references",
+        evaluate__top=0.01, evaluate__top_of="pixels", evaluate__sigma=4, evaluate__kernel="small",
+    )  # fmt: skip
+    maps, _ = scored(tmp_path, params)
+    golden = numbers(run)
+    for name, found in maps.items():
+        close(found, golden, f"{name}|residual")
+
+
+def test_musc(squares: Path, tmp_path: Path) -> None:
+    params = method(
+        squares, "zero_k0_seed0", 168, vision__layers=[1, 3, 5], vision__layer_fusion="apart",
+        vision__layer_norm=True, vision__pooling=[1, 3], vision__metric="euclidean",
+        vision__rule="mutual", vision__bank="batch", evaluate__resize="corners",
+    )  # fmt: skip
+    maps, _ = scored(tmp_path, params)
+    golden = numbers("musc")
+    for category in CATEGORIES:
+        names = golden[f"{category}|images"].tolist()
+        close(np.stack([maps[name] for name in names]), golden, f"{category}|patch_scores")
