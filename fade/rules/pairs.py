@@ -82,6 +82,23 @@ def circle_pairs(images: int, partners: int, seed: int) -> np.ndarray:
     return np.sort(pairs, axis=1)[:, ::-1]
 
 
+def count_pairs(images: int, *, partners: int | None, largest: int) -> int:
+    """How many pairs :func:`pairing` makes, without making them.
+
+    Raises:
+        ParameterError: as there.
+
+    Examples:
+        >>> count_pairs(1000, partners=32, largest=256), count_pairs(16, partners=None, largest=8)
+        (16000, 56)
+    """
+    check_batch(images)
+    if partners is not None and images - 1 > partners:
+        return images * partners // 2
+    sizes = [images] if partners else map(len, disjoint_sets(images, largest, 0))
+    return sum(size * (size - 1) // 2 for size in sizes)
+
+
 def pairing(
     images: int, *, partners: int | None, largest: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -89,6 +89,7 @@ def predict(
         threshold_line,
         write_predictions,
     )  # fmt: skip
+    from pipeline.inference.rules import batch_line
     from pipeline.process.progress import Progress
     from pipeline.stage import json_text
 
@@ -104,6 +105,8 @@ def predict(
     echo(threshold_line(threshold), err=True)
     if threshold.warning:
         echo(f"warning: {category}: {threshold.warning}", err=True)
+    if line := batch_line(predictor.params, predictor.trial, batch=batch):
+        echo(line, err=True)
     problems: list[str] = []
     keep = out is not None and pictures
     predictions = predict_each(predictor, found, category, problems, keep=keep, batch=batch)

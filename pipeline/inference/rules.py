@@ -177,3 +177,18 @@ def batch_maps(
         found = mutual_scores(patches, order[places], share=vision.lowest, metric=vision.metric)
         by_view.append(halved(found, vision.metric).reshape(count, *grid))
     return dict(zip(keys, map(merge_sizes, zip(*by_view, strict=True)), strict=True))
+
+
+def batch_line(params: Params, trial: Trial, *, batch: bool) -> str | None:
+    """What scores depend on besides their image, in runs where images of a batch are compared.
+
+    Args:
+        params: of the run.
+        trial: shots and seed.
+        batch: whether the images are scored against each other.
+    """
+    if batch:
+        return "transductive: each image is scored against the others that are named here"
+    if not params.needs_vision or not params.vision.has_batch(trial.shots):
+        return None
+    return "transductive: images are compared with test images of the run, which nobody labelled"

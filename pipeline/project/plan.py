@@ -16,6 +16,7 @@ from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import Params
 from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan, feature_spaces
+from pipeline.project.batches import plan_pairs
 from pipeline.project.timing import time_comparing, time_encoding
 from pipeline.project.workload import imagined, of_data_set
 from pipeline.scoring.components import language_map_space, language_score_space, vision_map_space
@@ -43,9 +44,12 @@ class Plan:
         seconds_per_image: to encode one image, decoding included.
         encoders: devices that encode at once: the cluster's, or this machine's one.
         encode_seconds: for all, on all of these.
-        compare_seconds: of comparing all test images with references, on the scoring workers.
+        compare_seconds: of comparing all test images with references, and with each other, on the
+            scoring workers.
         device: that encodes.
         remarks: what else to know.
+        pairs: of test images that are compared with each other.
+        pair_multiply_adds: of these, over all views.
     """
 
     test_images: int
@@ -65,6 +69,8 @@ class Plan:
     compare_seconds: float
     device: str
     remarks: tuple[str, ...]
+    pairs: int = 0
+    pair_multiply_adds: int = 0
 
 
 def plan(params: Params, images: int | None = None) -> Plan:
@@ -107,7 +113,8 @@ def plan(params: Params, images: int | None = None) -> Plan:
     encoders, scorers = _workers(params.cluster, remarks)
     if encoder.device == "cuda" and not params.cluster.distributed:
         scorers = 1  # they share it
-    component_bytes = _component_bytes(params, spaces, len(work.scored))
+    pairs = plan_pairs(params, spaces, work)
+    component_bytes = _component_bytes(params, spaces, len(work.scored)) + pairs.bytes
     free = _free(store.root)
     if free is not None and feature_bytes + component_bytes > free:
         remarks.append("that is more than is free: set features.store to another disk")
@@ -131,9 +138,11 @@ def plan(params: Params, images: int | None = None) -> Plan:
         * to_encode
         * (-(-tasks // encoders) * encoders / max(tasks, 1))
         / encoders,
-        compare_seconds=time_comparing(params, spaces, work) / scorers,
+        compare_seconds=(time_comparing(params, spaces, work) + pairs.seconds) / scorers,
         device=encoder.device,
         remarks=tuple(remarks),
+        pairs=pairs.pairs,
+        pair_multiply_adds=pairs.multiply_adds,
     )
 
 
@@ -213,4 +222,9 @@ def lines(found: Plan) -> list[str]:
         + (f" ({found.seconds_per_image:.2f} s an image)" if found.sampled_images else "")
         + f", at most {duration(found.compare_seconds)} to compare with references",
     ]
+    if found.pairs:
+        text.append(
+            f"pairs   {found.pairs:,} of test images, each compared once: "
+            f"{found.pair_multiply_adds / 1e6:,.0f} million multiply-adds"
+        )
     return text + [f"remark  {remark}" for remark in found.remarks]

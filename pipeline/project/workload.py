@@ -23,7 +23,12 @@ from fade.types import DataPath, ImageRecord
 from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
 from pipeline.artefacts.tables import manifest_aspect, read_json, table_columns, table_parts
 from pipeline.config.schema import Params
-from pipeline.dataset.selection import calibration_positions, check_shots, reference_positions
+from pipeline.dataset.selection import (
+    calibration_positions,
+    check_batches,
+    check_shots,
+    reference_positions,
+)
 
 SAMPLE_IMAGES = 4
 """Images that are encoded to take the time."""
@@ -39,6 +44,7 @@ class Workload:
 
     Attributes:
         tests: keys of test images; equal ones come again.
+        batches: how many test images that differ each category has.
         references: keys by category of distinct references, over all seeds.
         calibration: keys of the training images that thresholds come from, scored like tests.
         sample: some of the images to time.
@@ -48,6 +54,7 @@ class Workload:
     """
 
     tests: Keys
+    batches: Mapping[str, int]
     references: Mapping[str, Sequence[str]]
     calibration: Sequence[str]
     sample: Sequence[DataPath]
@@ -72,7 +79,7 @@ def imagined(params: Params, images: int) -> Workload:
     shots = params.max_shots if params.needs_vision else 0
     references = [f"reference {number}" for number in range(shots * len(seeds))]
     tests = Keys.of(f"test {number}" for number in range(images))
-    return Workload(tests, {"any": references}, (), (), False)
+    return Workload(tests, {"any": images}, {"any": references}, (), (), False)
 
 
 def of_data_set(params: Params) -> Workload:
@@ -103,19 +110,24 @@ def of_data_set(params: Params) -> Workload:
     seeds = sorted({trial.seed for trial in params.trials() if trial.shots})
     shots = params.max_shots if params.needs_vision else 0
     references: dict[str, Sequence[str]] = {}
+    batches: dict[str, int] = {}
     calibration: list[str] = []
     for number, name in enumerate(listed.categories):
         mine = category == number
         if not mine.any():
             continue
+        batches[name] = len(keys.take(np.flatnonzero(mine & is_test)).distinct())
         training = keys.take(np.flatnonzero(mine & ~is_test))
         check_shots(name, len(training), shots)
         chosen = reference_positions(len(training), shots, seeds).values()
         references[name] = list(dict.fromkeys(training[at] for part in chosen for at in part))
         last = calibration_positions(training, sorted(params.vision.seeds), params.threshold.images)
         calibration += training.take(last)
+    if params.needs_batch:
+        check_batches(batches)
     return Workload(
         keys.take(is_test),
+        batches,
         references,
         calibration,
         listed.sample,

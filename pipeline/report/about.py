@@ -52,6 +52,7 @@ def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, 
         found.append(
             f"{category}: {count} defect images have no mask and are left out of pixel metrics."
         )
+    found += [line for line in [transductive(params)] if line]
     found += evaluation["warnings"]
     total = evaluation["categories"]
     for metric in METRIC_NAMES:
@@ -59,6 +60,23 @@ def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, 
         if 0 < known < total:
             found.append(f"The mean of {metric} runs over {known} of {total} categories.")
     return found
+
+
+def transductive(params: Params) -> str | None:
+    """That scores depend on the images they are scored with, where a batch is compared.
+
+    Args:
+        params: of the run.
+    """
+    of_batch = sorted(
+        {trial.shots for trial in params.trials() if params.vision.has_batch(trial.shots)}
+    )
+    if not of_batch or not params.needs_vision:
+        return None
+    return (
+        f"Transductive: at {', '.join(map(str, of_batch))} shots the test images of a category are "
+        "compared with each other, unlabelled, so that a score depends on all of them (vision.bank)."
+    )
 
 
 def data_notice(root: object) -> list[str]:

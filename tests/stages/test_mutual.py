@@ -17,17 +17,21 @@ from cache.keys import Keys
 from cache.store import Store
 from fade.errors import ParameterError, StoreError
 from fade.rules.mutual import mutual_scores, score_against_sample
+from fade.types import Trial
 from pipeline.artefacts.catalogue import TEST, VISION
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_json
-from pipeline.config.load import parse_params
+from pipeline.config.load import load_params, parse_params
 from pipeline.evaluation.recipe import Recipe
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.rules import batch_line
+from pipeline.project.plan import lines, plan
+from pipeline.report.about import transductive
 from pipeline.scoring.components import component_key
 from pipeline.scoring.pairs import Batch
 from pipeline.scoring.views import view_plan
 from tests.forks import Forks, Run
-from tests.projects import GOLDEN, STAGES, golden_params, run_stages
+from tests.projects import GOLDEN, STAGES, golden_params, project, run_stages
 from tests.stages.test_vision_encoder import nested, vision_params
 from tests.stages.undisturbed import rows
 
@@ -236,6 +240,28 @@ def test_scores_are_fused_at_zero_shots_with_a_batch(tmp_path: Path) -> None:
         recipe = Recipe.of(parse_params(nested(both, leaves), "test"))
         fused[bank] = recipe.score(0.25, vision, 0, (2, 2))
     assert fused == {"batch": 0.5, "references": 0.25}
+
+
+def test_a_plan_counts_pairs_and_their_multiply_adds(finished: Path) -> None:
+    with project(finished, mutual_params(finished.parent)):
+        found = plan(load_params())
+        large = plan(load_params(), 1000)
+    assert found.pairs == 2 * TESTS * (TESTS - 1) // 2
+    patches, dim = 16, 64
+    compared = found.pairs + 2 * TRAINING * TESTS
+    assert found.pair_multiply_adds == VIEWS * compared * patches**2 * dim
+    assert large.pairs == 1000 * 32 // 2
+    assert "16,000 of test images" in "\n".join(lines(large))
+
+
+def test_the_report_and_predictions_say_that_scores_depend_on_the_batch(finished: Path) -> None:
+    params = parse_params(mutual_params(finished.parent), "test")
+    assert "Transductive: at 0 shots" in str(transductive(params))
+    assert "transductive" in str(batch_line(params, Trial(0, 0), batch=False))
+    plain_params = parse_params(vision_params(), "test")
+    assert transductive(plain_params) is None
+    assert batch_line(plain_params, Trial(1, 0), batch=False) is None
+    assert "the others that are named" in str(batch_line(params, Trial(0, 0), batch=True))
 
 
 def test_predict_scores_single_images_by_the_sample_and_folders_against_themselves(

@@ -1,0 +1,64 @@
+"""What it takes that test images score each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache.layout import Space
+from fade.rules.mutual import comparable, facing, match
+from fade.rules.pairs import count_pairs
+from fade.types import Feature
+from pipeline.config.rules import partners_of
+from pipeline.config.schema import Params
+from pipeline.project.workload import Workload
+from pipeline.scoring.pairs import SAMPLE
+from pipeline.scoring.views import view_plan
+
+
+@dataclass(frozen=True)
+class PairCost:
+    """Work on pairs of images, over all views.
+
+    Attributes:
+        pairs: of test images, each compared once.
+        multiply_adds: of these and of images to calibrate on with the sample of a batch.
+        bytes: of the pairs' distances in the store.
+        seconds: of all, one after the other, by one pair of each view that was timed.
+    """
+
+    pairs: int = 0
+    multiply_adds: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+def plan_pairs(params: Params, spaces: Mapping[Feature, Space], work: Workload) -> PairCost:
+    """Count pairs, and time one of each view; nothing where no trial has rule mutual."""
+    vision = params.vision
+    shots = {trial.shots for trial in params.trials()} if params.needs_vision else set()
+    if not any(vision.rule_at(count) == "mutual" for count in shots):
+        return PairCost()
+    pairs = sum(
+        count_pairs(images, partners=partners_of(vision, images), largest=vision.set_size)
+        for images in work.batches.values()
+    )
+    compared = pairs + len(work.calibration) * min(SAMPLE, max(work.batches.values(), default=0))
+    random = np.random.default_rng(0)
+    multiply_adds = size = 0
+    seconds = 0.0
+    for view in view_plan(params):
+        of_view = [spaces[feature] for feature in view.features]
+        rows, columns = view.grid(of_view)
+        patches, dim = rows * columns, view.dim(of_view)
+        vectors = random.standard_normal((patches, dim), dtype=np.float32)
+        one = comparable(vectors, vision.metric)
+        start = time.perf_counter()
+        match(one, facing(one, vision.metric), vision.metric)
+        seconds += compared * (time.perf_counter() - start)
+        multiply_adds += compared * patches * patches * dim
+        size += pairs * 2 * patches * 4
+    return PairCost(pairs, multiply_adds, size, seconds)
