@@ -8,6 +8,8 @@ READY = $(VENV)/.ready-$(FAISS)
 # Stages are started as `python -m stages.x`: the environment's python must be the first on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# compiled modules are kept, for the many processes that tests start
+unexport PYTHONDONTWRITEBYTECODE
 
 VERSIONS ?= 3.11 3.12 3.13
 TESTS ?= tests

@@ -31,13 +31,20 @@ settings.load_profile("fade")
 SLOW = (
     "test_docs",
     "test_dvc_repro",
-    "test_urls",
-    "test_kill",
-    "test_benchmarks",
-    "test_wrong_input",
     "test_wheel",
+    "test_nonsquare",
+    "test_kill",
+    "test_invariants",
+    "test_promises",
+    "test_benchmarks",
+    "test_modes",
+    "test_faults",
+    "test_distributed",
+    "test_read_only",
+    "test_urls",
+    "test_wrong_input",
 )
-"""Files that take longest: begun first, so that at the end no process waits for another's."""
+"""Files that take longest, by measured CPU seconds: begun first, so that at the end no process waits for another's."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
