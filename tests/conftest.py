@@ -44,7 +44,7 @@ SLOW = (
     "test_urls",
     "test_wrong_input",
 )
-"""Files that take longest, by measured CPU seconds: begun first, so that at the end no process waits for another's."""
+"""Files that take longest, by CPU seconds: begun first, so that at the end no process waits alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
