@@ -195,9 +195,10 @@ def dataset_records(params: Params, note: Note = ignore) -> Iterator[ImageRecord
 
 
 def _files(root: DataPath, record: ImageRecord) -> list[str]:
-    """Paths of an image and of the files of its mask."""
+    """Paths of an image and of the files of its mask; of a folder's masks the folder, too."""
     mask = record.mask or record.unused_mask
-    return [record.path, *(mask_files(root, mask) if mask else ())]
+    folder = [mask] if mask and mask.endswith("/") else []  # another file may come
+    return [record.path, *(mask_files(root, mask) if mask else ()), *folder]
 
 
 Stamps = list[list[tuple[str, int]]]

@@ -104,11 +104,17 @@ def _check_encoder(params: Params) -> Iterator[Finding]:
 
 
 def patch_and_width(params: Params) -> tuple[int, int] | None:
-    """A model's patch size in pixels and its features' width, by its config; None without one."""
+    """A model's patch size in pixels and its features' width, by its config; None without one.
+
+    None also for a model that is refused: :func:`check_model` says why.
+    """
     if params.vision.encoder is not None:
         return None
     config = config_of(params.model)
-    content = _config(config, remotes(params.model, config))
+    try:
+        content = _config(config, remotes(params.model, config))
+    except FadeError:
+        return None
     vision = content.get("vision_cfg", {})
     patch, width = vision.get("patch_size"), content.get("embed_dim")
     return (patch, width) if isinstance(patch, int) and isinstance(width, int) else None

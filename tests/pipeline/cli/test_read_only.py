@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from cache.store import Store
@@ -33,6 +34,7 @@ from tests.projects import (
     run_stages,
 )
 from tests.snapshots import ALLOWED, snapshot
+from tests.stages.test_vision_encoder import vision_params
 
 IMAGE = str(GOLDEN / "images" / "weave" / "test" / "hole" / "000.png")
 QUESTIONS = {
@@ -84,6 +86,13 @@ def content(golden_checkpoint: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_stages(tmp_path_factory.mktemp("finished"), content, *STAGES)
+
+
+@pytest.fixture(scope="module")
+def finished_with_an_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a network for vision alone."""
+    content = vision_params(dataset__limit=2, threshold__images=2)
+    return run_stages(tmp_path_factory.mktemp("encoder"), content, *STAGES)
 
 
 class Watch:
@@ -140,18 +149,22 @@ def interrupt(folder: Path) -> None:
     segment.unlink()
 
 
-@pytest.mark.parametrize(("state", "kind"), [(harm, "clone"), (interrupt, "new")])
+@pytest.mark.parametrize(
+    ("state", "kind", "run"),
+    [(harm, "clone", "finished"), (interrupt, "new", "finished_with_an_encoder")],
+)
 def test_questions_change_nothing(
-    finished: Path,
-    content: dict[str, Any],
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     watch: Watch,
     capsys: pytest.CaptureFixture[str],
     state: Callable[[Path], None],
     kind: str,
+    run: str,
 ) -> None:
     folder = tmp_path / "project"
-    shutil.copytree(finished, folder)
+    shutil.copytree(request.getfixturevalue(run), folder)
+    content = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     lay_pipeline(folder, kind)
     state(folder)
     with project(folder, content):

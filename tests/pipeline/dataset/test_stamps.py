@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -95,18 +96,61 @@ def test_written_again_with_the_same_content(
     run_stages(tmp_path / "project", params, "manifest")
 
 
-def test_labels_of_a_table_that_change(
-    params: Params, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = images / "manifest.csv"
+def csv_table(images: Path) -> Path:
     rows = [("train/good/000", "train", "good"), ("test/hole/000", "test", "hole")]
     lines = [f"weave/{name}.png,weave,{split},{label}" for name, split, label in rows]
-    table.write_text("\n".join(["image,category,split,label", *lines]))
-    params["dataset"]["format"] = "csv"
-    meanwhile(
-        monkeypatch, lambda: table.write_text(table.read_text().replace("hole\n", "dent\n") + "\n")
-    )
-    with pytest.raises(DataError, match=rf"^manifest\.csv {CHANGED}"):
+    (images / "manifest.csv").write_text("\n".join(["image,category,split,label", *lines]))
+    return images / "manifest.csv"
+
+
+def json_table(images: Path) -> Path:
+    """As Real-IAD has it."""
+
+    def row(path: str, label: str) -> dict[str, str]:
+        return {"image_path": path, "anomaly_class": label}
+
+    content = {
+        "meta": {"normal_class": "OK"},
+        "train": [row("train/good/000.png", "OK")],
+        "test": [row("test/hole/000.png", "hole")],
+    }
+    (images / "realiad_jsons").mkdir()
+    (images / "realiad_jsons" / "weave.json").write_text(json.dumps(content))
+    return images / "realiad_jsons" / "weave.json"
+
+
+@pytest.mark.parametrize(
+    ("format", "written"), [("csv", csv_table), ("real-iad", json_table)], ids=["csv", "real-iad"]
+)
+def test_labels_of_a_table_that_change(
+    params: Params, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str,
+    written: Callable[[Path], Path],
+) -> None:  # fmt: skip
+    table = written(images)
+    params["dataset"]["format"] = format
+
+    def edit() -> None:
+        text = table.read_text()
+        table.write_text(text[: text.rindex("hole")] + "dent" + text[text.rindex("hole") + 4 :])
+
+    meanwhile(monkeypatch, edit)
+    with pytest.raises(DataError, match=rf"^\S*{table.name} {CHANGED}"):
+        run_stages(tmp_path / "project", params, "manifest")
+
+
+def test_another_file_of_a_mask_of_several(
+    params: Params, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's name stays as it is, and so do the files that were read."""
+    mask = images / "weave" / "ground_truth" / "hole" / "000_mask.png"
+    folder = mask.with_name("000")
+    folder.mkdir()
+    for name in ("000.png", "001.png"):
+        shutil.copy(mask, folder / name)
+    mask.unlink()
+    params["dataset"]["format"] = "mvtec-loco"
+    meanwhile(monkeypatch, lambda: shutil.copy(folder / "000.png", folder / "002.png"))
+    with pytest.raises(DataError, match=rf"^weave/ground_truth/hole/000/ {CHANGED}"):
         run_stages(tmp_path / "project", params, "manifest")
 
 

@@ -46,6 +46,7 @@ def test_all_is_well(tmp_path: Path, content: dict[str, Any]) -> None:
         ("model", {"model__pretrained": "lost.pt"}, "problem", 4, "lost.pt"),
         ("model", {"model__name": "ViT-B-61"}, "problem", 4, "no model 'ViT-B-61'"),
         ("model", {"model__name": "lost.json"}, "problem", 4, "no config file"),
+        ("model", {"model__name": "ViT-B-16-SigLIP"}, "problem", 4, "is a SigLIP model"),
         (
             "model",
             {"model__name": "ViT-B-16-plus-240", "model__pretrained": "laion400m_e31"},
@@ -109,6 +110,7 @@ def test_what_is_wrong(
     found = look(tmp_path, changed(content, **leaves))
     assert (found[topic].level, found[topic].code) == (level, code)
     assert clue in found[topic].text
+    assert [f.topic for f in found.values() if clue in f.text] == [topic], "one fault is said once"
 
 
 def test_a_hub_that_cannot_be_reached(
