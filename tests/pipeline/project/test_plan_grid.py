@@ -19,10 +19,12 @@ from fade.encoder import Encoder
 from fade.errors import DataError, ParameterError
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST, SELECTION
 from pipeline.config.load import load_params
+from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.project.plan import Plan
 from pipeline.project.plan import plan as plan_run
 from tests.projects import changed, golden_params, project, run_stages
 from tests.snapshots import snapshot
+from tests.stages.test_vision_encoder import TINY
 
 NUMBERS = ("test_images", "reference_images", "calibration_images", "images_to_encode", "segments")
 
@@ -72,6 +74,12 @@ GRID: dict[str, dict[str, Any]] = {
     },
     "some": {"dataset__limit": 2, "dataset__categories": ["nut"], "threshold__images": 2},
     "aspect": {"features__aspect": "keep", "threshold__images": 3},
+    "encoder": {
+        "vision__encoder": TINY, "vision__layers": [0, 1], "features__segmentation_sizes": [56],
+        "vision__query_in_bank": False, "vision__shots": [1, 2], "vision__seeds": [0, 1],
+        "fusion__classification_mode": "vision", "fusion__segmentation_mode": "vision",
+        "threshold__images": 4,
+    },
     "two sizes": {"features__segmentation_sizes": [32, 64], "vision__shots": [2]},
 }  # fmt: skip
 
@@ -84,9 +92,16 @@ def done(folder: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
         images[pixels.shape[1:3]] = images.get(pixels.shape[1:3], 0) + len(pixels)
         return encode(self, pixels, *rest)
 
+    encode_patches = PatchEncoder.encode
+
+    def counted_patches(self: PatchEncoder, pixels: Any, *rest: Any) -> Any:
+        images[pixels.shape[1:3]] = images.get(pixels.shape[1:3], 0) + len(pixels)
+        return encode_patches(self, pixels, *rest)
+
     images: dict[tuple[int, int], int] = {}
     with monkeypatch.context() as patch:
         patch.setattr(Encoder, "start_encoding", counted)
+        patch.setattr(PatchEncoder, "encode", counted_patches)
         run_stages(folder, content, "manifest", "select", "extract")
         store = Store(folder / ".fade" / "store")
         segments = sum(len(list(store.entries(space))) for space in store.spaces())
