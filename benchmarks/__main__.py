@@ -12,7 +12,8 @@ from benchmarks.machine import Machine
 from benchmarks.table import Row, markdown
 
 NAMES = (
-    "encoder", "text", "pipeline", "store", "neighbours", "sweep", "metrics", "commands", "reruns", "gpu",
+    "encoder", "text", "pipeline", "store", "neighbours", "rules", "sweep", "metrics", "commands",
+    "reruns", "gpu",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results.md"
 

@@ -159,3 +159,21 @@ def sorted_pro(levels: np.ndarray, masks: np.ndarray, limit: float) -> float:
     within = rate <= limit
     end = np.interp(limit, rate, pro)
     return float(np.trapezoid(np.append(pro[within], end), np.append(rate[within], limit)) / limit)
+
+
+def mutual(images: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """1 - cosine of each patch to the nearest of another image, each direction on its own.
+
+    Args:
+        images: (n, patches, dim) of unit length.
+        pairs: (m, 2) numbers of images.
+
+    Returns:
+        (m, 2, patches): of the first image's patches, and of the second's.
+    """
+    return np.stack(
+        [
+            [1 - (images[a] @ images[b].T).max(axis=1), 1 - (images[b] @ images[a].T).max(axis=1)]
+            for a, b in pairs.tolist()
+        ]
+    )

@@ -31,9 +31,9 @@ from pipeline.scoring.views import FeatureView, described, view_plan
 
 PAIR_VERSION = 1
 """Raised by hand when distances become others; part of every address."""
-BLOCK_IMAGES = 8
-"""Images of one side of a block, at most: 64 pairs from 16 images that are read once."""
-READ_BYTES = 64 << 20
+BLOCK_IMAGES = 16
+"""Images of one side of a block, at most: 256 pairs from 32 images that are read once."""
+READ_BYTES = 192 << 20
 """Vectors that a block holds, at most, unless two images alone are larger."""
 SAMPLE = 32
 """Images of a batch that single images are scored against: of calibration, and new ones."""
