@@ -56,6 +56,12 @@ def write_bundle(
             f"vision.encoder is {run.params.vision.encoder}, and a bundle holds a CLIP: use "
             "`fade predict` in the project's folder"
         )
+    rule = run.params.vision.rule_at(run.trial.shots)
+    if run.params.needs_vision and rule != "nearest":
+        raise ParameterError(
+            f"vision.rule is {rule} at {run.trial.label}, and a bundle holds banks of rule nearest: use "
+            "`fade predict` in the project's folder, with --batch to score a folder against itself"
+        )
     views = view_plan(run.params)
     if not all(view.plain for view in views) or run.params.vision.transforms != "none":
         raise ParameterError(
