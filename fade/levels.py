@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from fade.aspect import Shape
 from fade.errors import DataError
 from fade.filters import PLAIN, Finish
 from fade.maps import resize_levels, to_levels
+from fade.types import Trial
 
 FINE = 1 << 16
 """Levels of a map whose values have no upper limit, such as Euclidean distances."""
@@ -74,6 +76,8 @@ class Scale:
         return (levels // (self.count // 256)).astype(np.uint8)
 
 
+Scales = Mapping[tuple[str, Trial], Scale]
+"""By category and trial."""
 UNIT = Scale()
 """FADE's: values from 0 to 1 in 256 levels."""
 

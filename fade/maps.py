@@ -137,8 +137,9 @@ def image_score(
     shots: int,
     batch: bool = False,
     top: float = 0,
+    bounded: bool = True,
 ) -> float:
-    """The anomaly score of one image, in [0, 1].
+    """The anomaly score of one image, in [0, 1]; of unbounded vision alone as large as it is.
 
     Args:
         language: P(abnormal) of the cls token; needed by modes language and both.
@@ -148,6 +149,8 @@ def image_score(
         shots: number of reference images.
         batch: whether patches were compared with those of other images of a batch.
         top: the mean of this share of patches, the worst, is what vision says; 0: the worst one.
+        bounded: whether vision's values are within [0, 1] by nature, as half of 1 - cosine is. What
+            unbounded ones say is cut at 1 before a mean with language is taken.
 
     Examples:
         >>> import numpy as np
@@ -164,12 +167,13 @@ def image_score(
     elif vision is not None and mode == "vision":
         score = _worst(vision, top)
     elif vision is not None and language is not None and mode == "both":
-        score = 0.5 * (language + _worst(vision, top))
+        said = _worst(vision, top)
+        score = 0.5 * (language + (said if bounded else min(said, 1.0)))
     else:
         raise ValueError(f"mode {mode} lacks a side")
     if not np.isfinite(score):
         raise DataError(f"an image score is {score}: check weights and precision")
-    return min(max(score, 0.0), 1.0)
+    return score if mode == "vision" and not bounded else min(max(score, 0.0), 1.0)
 
 
 def _worst(vision: np.ndarray, top: float) -> float:
@@ -180,9 +184,9 @@ def _worst(vision: np.ndarray, top: float) -> float:
 
 
 def resize_levels(levels: np.ndarray, size: int | Shape) -> np.ndarray:
-    """A uint8 map (H, W) at evaluation size, pixels a side or (height, width).
+    """A map (H, W) of levels at evaluation size, pixels a side or (height, width).
 
-    By OpenCV's fixed-point bilinear filter.
+    By OpenCV's bilinear filter, of uint8 in fixed point.
 
     Examples:
         >>> import numpy as np

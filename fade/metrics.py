@@ -1,12 +1,13 @@
 """The eight metrics: of images from their scores, of pixels from histograms that add up.
 
-Maps have 256 levels, so how many normal and anomalous pixels lie at each level says all that the
-pixel metrics need to know. Such histograms are taken per image and added; no array of all pixels
-is ever built, and the result is exact.
+Maps have 256 levels, or 65,536 where values have no upper limit, so how many normal and anomalous
+pixels lie at each level says all that the pixel metrics need to know. Such histograms are taken per
+image and added; no array of all pixels is ever built, and the result is exact.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from fade.errors import DataError, ParameterError
 
 LEVELS = 256
 """Levels of a uint8 map."""
+LEVELS_OF: Mapping[np.dtype, int] = {np.dtype(np.uint8): LEVELS, np.dtype(np.uint16): 1 << 16}
+"""Levels of a map by its type."""
 
 METRIC_NAMES: tuple[str, ...] = (
     "full_image_auroc",
@@ -35,6 +38,7 @@ Evaluation = tuple[dict[str, float], dict[str, str]]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The abscissas and ordinates of a curve's points, from its left end."""
 
+_SHAPES = {(count,) for count in LEVELS_OF.values()}
 _PIECE = 1 << 18
 """Pixels that are counted at once."""
 
@@ -123,39 +127,44 @@ class PixelHistogram:
     def __post_init__(self) -> None:
         for name in ("normal", "normal_beside_defects", "anomalous", "pro"):
             array = getattr(self, name)
-            if array.shape != (LEVELS,) or not (array.min() >= 0 and array.max() < np.inf):
+            known = array.shape == self.normal.shape and array.shape in _SHAPES
+            if not known or not (array.min() >= 0 and array.max() < np.inf):
                 raise DataError(
                     f"a pixel histogram's {name!r} of shape {array.shape} is damaged: it must "
-                    f"have shape ({LEVELS},) and finite entries of at least 0; compute it again"
+                    f"have shape ({LEVELS},) or (65536,) and finite entries of at least 0; compute it "
+                    "again"
                 )
 
     @classmethod
-    def empty(cls) -> PixelHistogram:
-        """Return the histogram of no image, to start a sum with."""
-        none = np.zeros(LEVELS, np.int64)
-        return cls(none, none, none, np.zeros(LEVELS), 0)
+    def empty(cls, levels: int = LEVELS) -> PixelHistogram:
+        """Return the histogram of no image, to start a sum with: of maps of so many levels."""
+        none = np.zeros(levels, np.int64)
+        return cls(none, none, none, np.zeros(levels), 0)
 
     @classmethod
-    def of_image(cls, levels: NDArray[np.uint8], regions: Regions) -> PixelHistogram:
-        """Return the histogram of one map (H, W), uint8, against the regions of its mask.
+    def of_image(
+        cls, levels: NDArray[np.uint8] | NDArray[np.uint16], regions: Regions
+    ) -> PixelHistogram:
+        """Return the histogram of one map (H, W), uint8 or uint16, against the regions of its mask.
 
         Raises:
-            DataError: the map is not uint8, or not of the mask's shape.
+            DataError: the map is of another type, or not of the mask's shape.
         """
-        if levels.dtype != np.uint8 or levels.shape != regions.shape:
+        count = LEVELS_OF.get(levels.dtype)
+        if count is None or levels.shape != regions.shape:
             raise DataError(
                 f"a map of dtype {levels.dtype} and shape {levels.shape} cannot be evaluated: "
-                f"it must be uint8 and of its mask's shape {regions.shape}; resize it first"
+                f"it must be uint8 or uint16, and of its mask's shape {regions.shape}; resize it first"
             )
         flat = levels.ravel()
         inside = flat[regions.pixels]
-        anomalous = np.bincount(inside, minlength=LEVELS)
-        normal = _count_levels(flat) - anomalous
+        anomalous = np.bincount(inside, minlength=count)
+        normal = _count_levels(flat, count) - anomalous
         return cls(
             normal=normal,
             normal_beside_defects=normal if regions.count else np.zeros_like(normal),
             anomalous=anomalous,
-            pro=np.asarray(np.bincount(inside, regions.weights, LEVELS), np.float64),
+            pro=np.asarray(np.bincount(inside, regions.weights, count), np.float64),
             regions=regions.count,
         )
 
@@ -169,10 +178,10 @@ class PixelHistogram:
         )
 
 
-def _count_levels(levels: NDArray[np.uint8]) -> _Counts:
+def _count_levels(levels: NDArray[np.unsignedinteger], count: int) -> _Counts:
     """Return how many of some levels (n,) are at each; in pieces, since counting casts to int64."""
     pieces = (levels[at : at + _PIECE] for at in range(0, levels.size, _PIECE))
-    return sum((np.bincount(piece, minlength=LEVELS) for piece in pieces), np.zeros(LEVELS, int))
+    return sum((np.bincount(piece, minlength=count) for piece in pieces), np.zeros(count, int))
 
 
 def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Evaluation:

@@ -25,7 +25,7 @@ from pipeline.artefacts.catalogue import (
     store_root,
 )
 from pipeline.artefacts.maps import create_maps
-from pipeline.artefacts.pixel_histograms import pixel_table
+from pipeline.artefacts.pixel_histograms import write_pixels
 from pipeline.artefacts.provenance import made_with
 from pipeline.artefacts.tables import (
     TABLE_SCHEMA,
@@ -34,7 +34,6 @@ from pipeline.artefacts.tables import (
     read_table,
     write_csv,
     write_json,
-    write_table,
 )
 from pipeline.config.schema import Params
 from pipeline.evaluation.decisions import all_decisions, decision_warnings
@@ -47,8 +46,10 @@ from pipeline.evaluation.results import (
     summary_table,
     write_scores,
 )
+from pipeline.evaluation.scales import map_scales
 from pipeline.evaluation.thresholds import write_thresholds
 from pipeline.evaluation.trial_thresholds import (
+    calibration_parts,
     fusion_settings,
     label_thresholds,
     normal_thresholds,
@@ -76,6 +77,8 @@ def run(params: Params) -> None:
     planner = Planner.open(params, store, root, aspect) if len(tests) + len(calibration) else None
     shutil.rmtree(MAPS.path, ignore_errors=True)
     MAPS.path.parent.mkdir(parents=True, exist_ok=True)
+    parts = calibration_parts(planner, calibration, selection, categories, params)
+    scales = map_scales(planner, tests, parts, trials, params)
     with_maps = trials if params.fusion.segmentation_mode != "none" else []
     create_maps(
         MAPS.path,
@@ -84,11 +87,12 @@ def run(params: Params) -> None:
         planner.grid() if planner else (1, 1),
         BLOCK_IMAGES,
         TABLE_SCHEMA,
+        scales,
     )
-    measured = evaluate_tests(planner, tests, trials, params)
+    measured = evaluate_tests(planner, tests, trials, params, scales)
     histograms = measured.histograms
     write_scores(tests, measured.scores, trials)
-    write_table(pixel_table(histograms), PIXELS.path)
+    write_pixels(histograms, PIXELS.path)
     scores = scores_table(tests, measured.scores, trials)
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params, measured.vanished
@@ -101,9 +105,9 @@ def run(params: Params) -> None:
     write_json(mean_metrics(summary), METRICS_JSON.path)
     evaluation = evaluation_remarks(tests, metrics, reasons, categories, measured.vanished, params)
     thresholds = (
-        label_thresholds(scores, histograms, categories, trials)
+        label_thresholds(scores, histograms, categories, trials, scales)
         if params.threshold.source == "labels"
-        else normal_thresholds(planner, calibration, selection, categories, params)
+        else normal_thresholds(planner, parts, params, scales)
     )
     against = planner.against() if planner else {}
     write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path, against)

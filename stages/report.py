@@ -79,7 +79,7 @@ def run(params: Params) -> None:
     trial = choose_trial(params.trials())
     # of many trials one is shown: the others stay where they are
     scores, _ = read_table(SCORES.path, shots=trial.shots, seed=trial.seed)
-    pixels, data = read_pixels(PIXELS.path), read_json(SKIPPED.path)
+    pixels, data = read_pixels(PIXELS.path, trial), read_json(SKIPPED.path)
     dataset, aspect = params.dataset, manifest_aspect(read_remarks(MANIFEST.path))
     root = dataset_root(dataset.format, open_path(dataset.path))
 
@@ -95,6 +95,7 @@ def run(params: Params) -> None:
             root, listed["mask"], listed["mask_hash"], exif_rotation=dataset.exif_rotation
         )
 
+    thresholds = read_thresholds(THRESHOLDS.path)
     run_of = run_facts(params, evaluation)
     trim_heap()
     report = ReportInput(
@@ -102,7 +103,7 @@ def run(params: Params) -> None:
         metrics=metrics,
         summary=summary,
         scores=scores,
-        load_map=shade_loader(params, scores["path"].tolist(), _listed, aspect),
+        load_map=shade_loader(params, scores, _listed, aspect, thresholds),
         load_image=load_image,
         load_mask=load_mask,
         reasons={
@@ -113,7 +114,7 @@ def run(params: Params) -> None:
         provenance=provenance_lines(run_of),
         warnings=[*reader_warnings(params, evaluation, data), *data_notice(root)],
         trial=trial,
-        thresholds=read_thresholds(THRESHOLDS.path),
+        thresholds=thresholds,
         pixels=pixels,
         pro_limit=params.evaluate.pro_limit,
         skipped=[item["reason"] for item in data["skipped"]],

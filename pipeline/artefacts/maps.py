@@ -10,13 +10,20 @@ import numpy as np
 
 from fade.aspect import Shape
 from fade.errors import StoreError
+from fade.levels import Scales
 from fade.types import Trial
 from pipeline.artefacts.catalogue import MAPS
 from pipeline.artefacts.tables import check_schema
 
 
 def create_maps(
-    path: Path, trials: list[Trial], images: int, grid: Shape, rows: int, schema: int
+    path: Path,
+    trials: list[Trial],
+    images: int,
+    grid: Shape,
+    rows: int,
+    schema: int,
+    scales: Scales | None = None,
 ) -> None:
     """Create ``maps.zarr`` with an array (images, *grid) for each trial, to be filled by blocks.
 
@@ -27,6 +34,7 @@ def create_maps(
         grid: (rows, columns) of patches.
         rows: images in a chunk: those of one block, so that no two tasks write the same chunk.
         schema: version that readers check.
+        scales: what levels stand for, where they are not FADE's 256.
     """
     import zarr
 
@@ -34,18 +42,27 @@ def create_maps(
         path, overwrite=True, zarr_format=3, attributes={"schema": schema}
     )
     for trial in trials if images else []:
+        own = {category: scale for (category, of), scale in (scales or {}).items() if of == trial}
         group.create_array(
             trial.label,
             shape=(images, *grid),
             chunks=(min(rows, images), *grid),
-            dtype="uint8",
+            dtype="uint16" if own else "uint8",
             compressors="auto",
             fill_value=0,
+            attributes={
+                "scales": {
+                    category: {"scale": scale.step, "offset": scale.offset}
+                    for category, scale in own.items()
+                }
+            }
+            if own
+            else None,
         )
 
 
 def write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> None:
-    """Write one trial's maps (n, rows, columns), uint8, from row ``first`` on."""
+    """Write one trial's maps (n, rows, columns), uint8 or uint16, from row ``first`` on."""
     import zarr
 
     group: Any = zarr.open_group(maps, mode="r+", zarr_format=3)
@@ -55,7 +72,9 @@ def write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> None
 
 
 def map_loader() -> Callable[[str, int], np.ndarray | None]:
-    """What reads a map (rows, columns), uint8, by its trial's label and its row; None without the trial.
+    """What reads a map (rows, columns) by its trial's label and its row; None without the trial.
+
+    The type of the levels is uint8, or uint16 on the scale that the thresholds have, too.
 
     Raises:
         StoreError: ``maps.zarr`` is missing, damaged or of another schema version.

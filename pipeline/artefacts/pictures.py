@@ -11,17 +11,18 @@ from fade.files import atomic_write
 
 
 def write_picture(pixels: NDArray, path: Path) -> None:
-    """Write an image file whose suffix says the format; numbers that are no bytes as TIFF.
+    """Write an image file whose suffix says the format; floating-point numbers as TIFF.
 
     Args:
-        pixels: (h, w) or RGB (h, w, 3) uint8; or (h, w) floating-point numbers for a TIFF file.
+        pixels: (h, w) or RGB (h, w, 3) uint8; (h, w) uint16; or (h, w) floating-point numbers for a
+            TIFF file.
         path: of the file.
 
     Raises:
         OSError: that names the file.
     """
     with atomic_write(path) as part:
-        if pixels.dtype != np.uint8:
+        if pixels.dtype.kind == "f":
             import tifffile
 
             tifffile.imwrite(part, pixels, photometric="minisblack")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from fade.errors import DataError, StoreError
 from fade.metrics import LEVELS, PixelHistogram
 from fade.types import Trial
-from pipeline.artefacts.tables import read_table
+from pipeline.artefacts.tables import GROUP_ROWS, read_table, table_writer, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def pixel_table(histograms: PixelHistograms) -> pd.DataFrame:
                 "category": category,
                 "shots": trial.shots,
                 "seed": trial.seed,
-                "level": np.arange(LEVELS),
+                "level": np.arange(len(histogram.normal)),
                 **{name: getattr(histogram, name) for name in COUNTS},
                 "regions": histogram.regions,
             }
@@ -45,19 +45,52 @@ def pixel_table(histograms: PixelHistograms) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def read_pixels(path: Path) -> dict[tuple[str, Trial], PixelHistogram]:
-    """The histograms of a file that holds :func:`pixel_table`.
+def write_pixels(histograms: PixelHistograms, path: Path) -> None:
+    """Write :func:`pixel_table`; of histograms of 65,536 levels only those that occur, part by part."""
+    import pyarrow as pa
+
+    levels = max((len(histogram.normal) for histogram in histograms.values()), default=LEVELS)
+    if levels == LEVELS:
+        write_table(pixel_table(histograms), path)
+        return
+    numbers = ("shots", "seed", "level", *COUNTS[:3])
+    schema = pa.schema(
+        [
+            ("category", pa.string()),
+            *((name, pa.int64()) for name in numbers),
+            ("pro", pa.float64()),
+            ("regions", pa.int64()),
+        ]
+    )
+    with table_writer(path, schema, levels=levels) as write:
+        for place, histogram in histograms.items():
+            rows = pixel_table({place: histogram})
+            rows = rows[(rows["normal"] > 0) | (rows["anomalous"] > 0)]
+            for start in range(0, len(rows), GROUP_ROWS):
+                part = rows.iloc[start : start + GROUP_ROWS]
+                write({name: part[name].to_numpy() for name in schema.names})
+
+
+def read_pixels(path: Path, trial: Trial | None = None) -> dict[tuple[str, Trial], PixelHistogram]:
+    """The histograms of a file that :func:`write_pixels` wrote, of one trial or of all.
 
     Raises:
         StoreError: missing, damaged or of another schema version.
     """
-    frame, _ = read_table(path)
+    equal: dict[str, Any] = {} if trial is None else {"shots": trial.shots, "seed": trial.seed}
+    frame, remarks = read_table(path, **equal)
+    levels = remarks.get("levels", LEVELS)
     found = {}
     try:
         for key, rows in frame.groupby(["category", "shots", "seed"], sort=False):
             category, shots, seed = cast(tuple[str, int, int], key)
             rising = rows.sort_values("level")
             counts = {name: rising[name].to_numpy() for name in COUNTS}
+            if levels != LEVELS:
+                counts = {
+                    name: np.bincount(rising["level"], values, levels).astype(values.dtype)
+                    for name, values in counts.items()
+                }
             found[category, Trial(int(shots), int(seed))] = PixelHistogram(
                 **counts, regions=int(rising["regions"].iloc[0])
             )

@@ -172,7 +172,7 @@ def show(
     seed: Seed = None,
     level: Annotated[
         int | None,
-        typer.Option("--level", min=0, max=255, help="In place of the pixel threshold."),
+        typer.Option("--level", min=0, max=65535, help="In place of the pixel threshold."),
     ] = None,
     out: Annotated[
         Path | None,

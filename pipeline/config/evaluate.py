@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fade.errors import ParameterError
 from fade.filters import MAX_SIGMA, Finish, Kernel, Resize
-from pipeline.config.values import EvaluationSize, ParamsSection
+from pipeline.config.values import EvaluationSize, ParamsSection, shown
+from pipeline.config.vision import VisionParams
 
 
 class EvaluateParams(ParamsSection):
@@ -17,6 +19,7 @@ class EvaluateParams(ParamsSection):
     pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
     top: Annotated[float, Field(ge=0, le=1)] = 0
     top_of: Literal["patches", "pixels"] = "patches"
+    reweighted: bool = False
     resize: Resize = "bilinear"
     sigma: Annotated[float, Field(ge=0, le=MAX_SIGMA)] = 0
     kernel: Kernel = "gaussian"
@@ -25,6 +28,47 @@ class EvaluateParams(ParamsSection):
     def finish(self) -> Finish:
         """What makes a map of pixels from patch scores."""
         return Finish(self.resize, self.sigma, self.kernel)
+
+
+def check_reweighted(
+    vision: VisionParams, evaluate: EvaluateParams, *, views: int, keep: bool
+) -> None:
+    """Refuse a re-weighted image score where it is not defined.
+
+    Args:
+        vision, evaluate: the sections.
+        views: how many views there are.
+        keep: ``features.keep``.
+
+    Raises:
+        ParameterError: with what to change.
+    """
+    if not evaluate.reweighted:
+        return
+    wanted = {
+        "vision.metric": (vision.metric, "euclidean"),
+        "vision.per_dimension": (vision.per_dimension, False),
+        "vision.rule": (vision.rule, "nearest"),
+        "vision.bank": (vision.bank, "references"),
+        "vision.index": (vision.index, "flat"),
+        "vision.radius": (vision.radius, None),
+        "vision.query_in_bank": (vision.query_in_bank, False),
+        "evaluate.top": (evaluate.top, 0),
+        "evaluate.top_of": (evaluate.top_of, "patches"),
+        "features.keep": (keep, True),
+    }
+    for name, (value, needed) in wanted.items():
+        if value != needed:
+            raise ParameterError(
+                f"evaluate.reweighted is true, PatchCore's image score, and {name} is {shown(value)}: "
+                f"set it to {str(needed).lower() if isinstance(needed, bool) else needed}, or "
+                "evaluate.reweighted to false"
+            )
+    if views > 1:
+        raise ParameterError(
+            f"evaluate.reweighted is true and vision looks at images in {views} ways: keep one of "
+            "features.segmentation_sizes, of vision.pooling, and layer_fusion concat or mean"
+        )
 
 
 class ThresholdParams(ParamsSection):

@@ -14,7 +14,7 @@ from fade.errors import ParameterError
 from fade.types import ClipStream, DatasetFormat, Device, Feature, Mode, Trial
 from fade.views import View
 from pipeline.config.cluster import ClusterParams
-from pipeline.config.evaluate import EvaluateParams, ThresholdParams
+from pipeline.config.evaluate import EvaluateParams, ThresholdParams, check_reweighted
 from pipeline.config.rule_checks import check_rules
 from pipeline.config.values import (
     DEMO_MODEL,
@@ -301,6 +301,10 @@ class Params(ParamsSection):
                     )
         if self.needs_vision and self.vision.measures_distances:
             check_nearest(self.vision)
+        if self.needs_vision:
+            check_reweighted(
+                self.vision, self.evaluate, views=len(self.views()), keep=self.features.keep
+            )
         check_encoder(
             self.vision,
             needs_language=self.needs_language_score or self.needs_language_map,

@@ -88,11 +88,9 @@ class VisionParams(RuleParams):
         """Whether patches are compared by the metric, at some number of shots."""
         return any(self.rule_at(shots) != "subspace" for shots in self.shots)
 
-    @property
-    def bounded(self) -> bool:
-        """Whether what vision says of a patch is within [0, 1], as half of 1 - cosine is."""
-        rules = {self.rule_at(shots) for shots in self.shots}
-        return self.metric == "cosine" and "subspace" not in rules
+    def bounded(self, shots: int) -> bool:
+        """Whether distances of patches at so many shots are within [0, 1], as half of 1 - cosine is."""
+        return self.metric == "cosine" and self.rule_at(shots) != "subspace"
 
     def bank_transforms(self) -> list[Transform]:
         """What becomes of each reference, itself among them."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from cache.files import Location
-from cache.layout import RowLocation, Space
 from cache.store import Store
 from fade.aspect import Shape
-from fade.levels import UNIT
+from fade.levels import UNIT, Scale, Scales
 from fade.metrics import PixelHistogram, Regions, label_regions
 from fade.preprocess import resize_mask
 from fade.types import DataPath, Trial
 from pipeline.artefacts.maps import write_maps
 from pipeline.dataset.masks import read_unchanged_mask
+from pipeline.evaluation.component import Component
 from pipeline.evaluation.recipe import Recipe
+from pipeline.evaluation.reweighting import Reweighting
 from pipeline.evaluation.vanished import Vanished, find_vanished
 
 
@@ -46,14 +47,6 @@ class Fusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
-    """Rows of a score component for the images of a block."""
-
-    space: Space
-    places: Sequence[RowLocation]
-
-
-@dataclass(frozen=True, slots=True)
 class EvaluationBlock:
     """A run of test images to be evaluated by one task.
 
@@ -62,6 +55,8 @@ class EvaluationBlock:
         first: row of the first image in each trial's maps.
         language_score, language_map, vision_maps: components; None or absent where no mode needs
             them. Vision maps are one component for each fusion, in order.
+        scales: of maps by category and trial, where they are not FADE's.
+        reweighting: for image scores that look into the bank once more.
         exif_rotation: whether masks are turned as their camera says, as images are.
     """
 
@@ -76,6 +71,12 @@ class EvaluationBlock:
     language_map: Component | None = None
     vision_maps: tuple[Component, ...] = ()
     exif_rotation: bool = False
+    scales: Scales = field(default_factory=dict)
+    reweighting: Reweighting | None = None
+
+    def scale(self, category: str, trial: Trial) -> Scale:
+        """What levels of a category's maps stand for in a trial."""
+        return self.scales.get((category, trial), UNIT)
 
 
 @dataclass
@@ -99,6 +100,7 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
     language_score = _read(store, block.language_score)
     language_map = _read(store, block.language_map)
     vision_maps = [_read(store, component) for component in block.vision_maps]
+    said = None if block.reweighting is None else block.reweighting.scores(store, vision_maps)
     outcome = Outcome(np.full((len(block.fusions), len(block.images)), np.nan))
     levels: list[list[np.ndarray]] = [[] for _ in block.fusions]
     found: dict[tuple[str, Trial], PixelHistogram] = {}
@@ -114,20 +116,23 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
                 vision,
                 fusion.trial.shots,
                 image.size,
+                None if said is None else float(said[number, i]) * fusion.multiplier,
             )
             if score is not None:
                 outcome.scores[number, i] = score
             values = block.recipe.values(
-                None if language_map is None else language_map[i], vision, fusion.weight
-            )
+                None if language_map is None else language_map[i], vision, fusion.weight,
+                fusion.trial.shots,
+            )  # fmt: skip
             if values is None:
                 continue
-            levels[number].append(UNIT.levels(values))
+            scale = block.scale(image.category, fusion.trial)
+            levels[number].append(scale.levels(values))
             if regions is not None:
                 place = (image.category, fusion.trial)
-                before = found.get(place) or PixelHistogram.empty()
-                resized = block.recipe.pixels(values, image.size)
-                found[place] = before + PixelHistogram.of_image(resized, regions)
+                finished = block.recipe.pixels(values, image.size, scale)
+                histogram = PixelHistogram.of_image(finished, regions)
+                found[place] = found[place] + histogram if place in found else histogram
     for fusion, maps in zip(block.fusions, levels, strict=True):
         outcome.histograms |= {place: h for place, h in found.items() if place[1] == fusion.trial}
         if maps and block.maps is not None:

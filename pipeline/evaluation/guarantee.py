@@ -60,11 +60,14 @@ def _at_most(count: int, images: int, rate: float) -> float:
     return float(np.exp(logarithms).sum())
 
 
-def stands_far(scores: NDArray[np.float64], position: int) -> bool:
+def stands_far(
+    scores: NDArray[np.float64], position: int, least_spread: float = MIN_SPREAD
+) -> bool:
     """Whether one of the scores (n,) of normal images stands far above the others.
 
     It does if it is more than 5 scaled median absolute deviations (1.4826 x MAD, a standard deviation
     where scores are normally distributed) above the median of the others; at least 4 others are needed.
+    The deviation counts as ``least_spread`` where it is smaller.
 
     >>> stands_far(np.array([0.2, 0.22, 0.25, 0.21, 0.81]), 4)
     True
@@ -75,5 +78,5 @@ def stands_far(scores: NDArray[np.float64], position: int) -> bool:
     if len(others) < MIN_OTHERS:
         return False
     middle = np.median(others)
-    spread = max(1.4826 * float(np.median(np.abs(others - middle))), MIN_SPREAD)
+    spread = max(1.4826 * float(np.median(np.abs(others - middle))), least_spread)
     return bool(scores[position] - middle > FAR * spread)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from cache.keys import Keys
 from cache.store import Store
 from fade.aspect import AspectRatio, Shape
+from fade.levels import Scales
 from fade.metrics import PixelHistogram
 from fade.types import DataPath, Trial
 from pipeline.artefacts.catalogue import LANGUAGE, MAPS, VISION, store_root
@@ -20,7 +22,6 @@ from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
 from pipeline.dataset.images import calibration_images, test_images
 from pipeline.evaluation.blocks import (
-    Component,
     EvaluationBlock,
     Fusion,
     Outcome,
@@ -28,7 +29,9 @@ from pipeline.evaluation.blocks import (
     add_histograms,
     evaluate_block,
 )
+from pipeline.evaluation.component import Component
 from pipeline.evaluation.recipe import Recipe, measured_size
+from pipeline.evaluation.reweighting import Reweigher
 from pipeline.evaluation.vanished import Vanished
 from pipeline.process.memory import trim_heap
 from pipeline.scoring.components import component_key
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK_IMAGES = 64
+NO_SCALES: Scales = MappingProxyType({})
+T = TypeVar("T")
 
 
 class _Components:
@@ -119,6 +124,7 @@ class Planner:
     language_map: _Components | None
     vision: _Components | None
     held_out: Mapping[str, Mapping[str, Mapping[str, str]]]
+    reweigher: Reweigher | None = None
 
     @classmethod
     def open(
@@ -143,6 +149,7 @@ class Planner:
             found(language, "language-map", [None]) if params.needs_language_map else None,
             found(vision, "vision-map", params.trials()) if params.needs_vision else None,
             vision.compared_with.get("held-out", {}),
+            Reweigher.open(params, store) if params.evaluate.reweighted else None,
         )
 
     def against(self) -> dict[str, Any]:
@@ -167,6 +174,7 @@ class Planner:
         *,
         maps: Path | None = None,
         held_out: Mapping[str, str] | None = None,
+        scales: Scales = NO_SCALES,
     ) -> Iterator[EvaluationBlock]:
         """Blocks of some images, in their order, each made when it is asked for.
 
@@ -176,6 +184,7 @@ class Planner:
             trials: all of them are evaluated in each block.
             maps: where fused maps of test images go; None for images to calibrate on.
             held_out: see :class:`_Components`.
+            scales: of maps, where they are not FADE's.
         """
         params = self.params
         fusions = tuple(
@@ -210,6 +219,10 @@ class Planner:
                 # texts know nothing of references
                 return components.of(part, trial, (held_out or {}) if trial else {})
 
+            reweighting = None
+            if self.reweigher is not None:
+                row = None if maps is None else first
+                reweighting = self.reweigher.block(part, row, trials, held_out or {})
             visions = (rows(self.vision, fusion.trial) for fusion in fusions)
             yield EvaluationBlock(
                 self.store.root,
@@ -223,6 +236,8 @@ class Planner:
                 rows(self.language_map),
                 tuple(component for component in visions if component is not None),
                 params.dataset.exif_rotation,
+                scales,
+                reweighting,
             )
 
 
@@ -230,12 +245,23 @@ def evaluate_blocks(
     blocks: Iterable[EvaluationBlock], images: int, params: Params, label: str
 ) -> Iterator[Outcome]:
     """Outcomes of blocks of so many images, in their order, as they come."""
+    return read_blocks(evaluate_block, blocks, images, params, label)
+
+
+def read_blocks(
+    work: Callable[[EvaluationBlock], T],
+    blocks: Iterable[EvaluationBlock],
+    images: int,
+    params: Params,
+    label: str,
+) -> Iterator[T]:
+    """What a function makes of blocks of so many images, in their order, as they come."""
     store = Store(store_root(params.features.store))
     # a damaged row may be of either: both are cheap to make again
     language, vision = read_receipt(LANGUAGE), read_receipt(VISION)
     with language.discard_on_damage(store), vision.discard_on_damage(store):
         yield from iterate_tasks(
-            evaluate_block,
+            work,
             blocks,
             params.cluster,
             label,
@@ -261,7 +287,11 @@ class Measured:
 
 
 def evaluate_tests(
-    planner: Planner | None, tests: pd.DataFrame, trials: Sequence[Trial], params: Params
+    planner: Planner | None,
+    tests: pd.DataFrame,
+    trials: Sequence[Trial],
+    params: Params,
+    scales: Scales = NO_SCALES,
 ) -> Measured:
     """Score and measure all test images; their fused maps go into ``maps.zarr``, which is there.
 
@@ -270,12 +300,13 @@ def evaluate_tests(
         tests: see :meth:`Planner.blocks`.
         trials: all of them are evaluated at once.
         params: of the run.
+        scales: of maps, where they are not FADE's.
     """
     found = Measured(np.full((len(trials), len(tests)), np.nan), {}, {})
     if planner is None or tests.empty:
         return found
     done = 0
-    blocks = planner.blocks(tests, trials, maps=MAPS.path)
+    blocks = planner.blocks(tests, trials, maps=MAPS.path, scales=scales)
     for outcome in evaluate_blocks(blocks, len(tests), params, "evaluate"):
         count = outcome.scores.shape[1]
         found.scores[:, done : done + count] = outcome.scores

@@ -26,6 +26,8 @@ class Recipe:
         top_of: of which scores: those of patches, or of the finished map's pixels.
         finish: from patches to pixels.
         batch: whether vision has a batch to compare with at 0 shots, so that its score counts.
+        bounded: whether vision's values are within [0, 1], see :func:`fade.maps.image_score`: at zero
+            shots, and at some.
     """
 
     classification_mode: Mode
@@ -35,6 +37,7 @@ class Recipe:
     top_of: Literal["patches", "pixels"] = "patches"
     finish: Finish = PLAIN
     batch: bool = False
+    bounded: tuple[bool, bool] = (True, True)
 
     @classmethod
     def of(cls, params: Params) -> Recipe:
@@ -48,10 +51,25 @@ class Recipe:
             evaluate.top_of,
             evaluate.finish,
             params.vision.has_batch(0),
+            (params.vision.bounded(0), params.vision.bounded(1)),
         )
 
+    def is_bounded(self, shots: int) -> bool:
+        """Whether vision's values at so many shots are within [0, 1]."""
+        return self.bounded[bool(shots)]
+
+    def is_fine(self, shots: int) -> bool:
+        """Whether maps have 65,536 levels on a scale of their own: values without an upper limit."""
+        unbounded = not (self.is_bounded(shots) or self.normalize)
+        return unbounded and self.segmentation_mode == "vision"
+
     def score(
-        self, language: float | None, vision: np.ndarray | None, shots: int, shape: Shape
+        self,
+        language: float | None,
+        vision: np.ndarray | None,
+        shots: int,
+        shape: Shape,
+        said: float | None = None,
     ) -> float | None:
         """The image score; None where the mode makes none.
 
@@ -60,18 +78,21 @@ class Recipe:
             vision: the multiplied vision map (rows, columns), where the mode needs it.
             shots: of the trial.
             shape: (height, width) at which the map is measured.
+            said: what vision says of the image in place of its map.
         """
         if self.classification_mode == "none":
             return None
-        if self.top_of == "pixels" and vision is not None:
+        if said is not None:
+            vision = np.array([said])
+        elif self.top_of == "pixels" and vision is not None:
             vision = self.finish.apply(vision, shape)
         return image_score(
-            language, vision, mode=self.classification_mode, shots=shots,
-            batch=self.batch, top=self.top,
+            language, vision, mode=self.classification_mode, shots=shots, batch=self.batch,
+            top=self.top, bounded=self.is_bounded(shots),
         )  # fmt: skip
 
     def values(
-        self, language: np.ndarray | None, vision: np.ndarray | None, weight: float
+        self, language: np.ndarray | None, vision: np.ndarray | None, weight: float, shots: int
     ) -> np.ndarray | None:
         """The fused map (rows, columns) of patches as numbers; None where the mode makes none.
 
@@ -79,9 +100,12 @@ class Recipe:
             language: P(abnormal) of each patch, where the mode needs it.
             vision: the multiplied vision map, where the mode needs it.
             weight: of vision.
+            shots: of the trial.
         """
         if self.segmentation_mode == "none":
             return None
+        if vision is not None and self.segmentation_mode == "both" and not self.is_bounded(shots):
+            vision = np.clip(vision, 0, 1)
         return fuse_values(
             language, vision, mode=self.segmentation_mode, weight=weight, normalize=self.normalize
         )

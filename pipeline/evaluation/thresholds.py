@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import StoreError
+from fade.levels import FINE, UNIT, Scale
 from fade.metrics import LEVELS, PixelHistogram
 from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json
-from pipeline.evaluation.guarantee import false_alarm_limit, stands_far
+from pipeline.evaluation.guarantee import MIN_SPREAD, false_alarm_limit, stands_far
 
 ThresholdSource = Literal["training", "references", "labels", "none"]
 
@@ -25,7 +26,8 @@ class Threshold:
 
     Attributes:
         image: scores above it are anomalous; None where there is no decision.
-        pixel: levels above it are anomalous, 0 to 255; None where there is none.
+        pixel: levels above it are anomalous, 0 to 255, or to 65535 where there is a scale; None where
+            there is none.
         source: training images that the bank does not use; references, each compared with the
             others; the labels of the test images; or none.
         images: how many images it rests on.
@@ -35,6 +37,8 @@ class Threshold:
         false_alarm_limit: the share of normal images above ``image``, of such as it was drawn from, is
             at most this with 95 % confidence; None where normal images did not set it.
         warning: why to look at it before relying on it, a sentence; empty without a reason.
+        scale, offset: level k of a map stands for ``offset + k scale``; None where maps have FADE's 256
+            levels from 0 to 1.
     """
 
     category: str
@@ -48,6 +52,30 @@ class Threshold:
     set_by: str | None = None
     false_alarm_limit: float | None = None
     warning: str = ""
+    scale: float | None = None
+    offset: float | None = None
+
+    def on(self, scale: Scale) -> Threshold:
+        """The same, of maps on a scale."""
+        if scale == UNIT:
+            return self
+        return replace(self, scale=scale.step, offset=scale.offset)
+
+    def as_json(self) -> dict[str, Any]:
+        """What files hold of it: a scale only where there is one."""
+        content = asdict(self)
+        return {
+            name: value
+            for name, value in content.items()
+            if value is not None or name not in ("scale", "offset")
+        }
+
+    @property
+    def map_scale(self) -> Scale:
+        """What the levels of maps stand for."""
+        if self.scale is None or self.offset is None:
+            return UNIT
+        return Scale(FINE, self.scale, self.offset)
 
     @property
     def trial(self) -> Trial:
@@ -66,7 +94,7 @@ def threshold_rank(images: int, quantile: float) -> int:
 
 
 def normal_level(counts: NDArray[np.int64], quantile: float) -> int:
-    """The lowest level with this share of normal pixels at or below it, from counts (256,)."""
+    """The lowest level with this share of normal pixels at or below it, from counts (levels,)."""
     reached = np.cumsum(counts)
     # the share is compared in pixels; a hair below, as 0.29 * 100 is above 29
     return int(np.searchsorted(reached, quantile * reached[-1] - 1e-6))
@@ -99,7 +127,7 @@ def best_level(histogram: PixelHistogram) -> int | None:
     false = histogram.normal[::-1].cumsum()[::-1]
     f1 = 2 * true / (true + false + true[0])
     # from level 1 on: a threshold below every level would call all of every image a defect
-    return LEVELS - 2 - int(np.argmax(f1[:0:-1]))
+    return len(true) - 2 - int(np.argmax(f1[:0:-1]))
 
 
 def from_normal(
@@ -113,6 +141,8 @@ def from_normal(
     reason: str,
     paths: Sequence[str] | None = None,
     factor: float = 1.0,
+    scale: Scale = UNIT,
+    bounded: bool = True,
 ) -> Threshold:
     """The threshold of a category and trial from its normal images alone.
 
@@ -126,10 +156,12 @@ def from_normal(
         reason: why there are none, should there be none.
         paths: of the images, to name the one that sets the threshold.
         factor: on both thresholds; below 1 no share of false alarms is promised.
+        scale: of the maps.
+        bounded: whether scores are within [0, 1].
     """
     count = len(scores)
     if not count:
-        return undecided(category, trial, reason)
+        return undecided(category, trial, reason).on(scale)
     image = limit = set_by = None
     warning = ""
     if np.isfinite(scores).all():
@@ -137,13 +169,14 @@ def from_normal(
         limit = false_alarm_limit(count, count - threshold_rank(count, quantile))
         position = int(np.flatnonzero(scores == image)[0])
         set_by = None if paths is None else paths[position]
-        if stands_far(scores, position):
+        least = MIN_SPREAD if bounded else MIN_SPREAD * abs(float(np.median(scores)))
+        if stands_far(scores, position, least):
             warning = _far_away(scores, position, set_by, quantile)
         image, limit = image * factor, limit if factor >= 1 else None
     known = histogram is not None and histogram.normal.any()
     pixel = None
     if histogram and known:
-        pixel = min(int(normal_level(histogram.normal, quantile) * factor), LEVELS - 1)
+        pixel = _times(normal_level(histogram.normal, quantile), factor, scale)
     if held_out:
         remark = (
             f"rests on {count} reference images, each compared with the others: there are no other "
@@ -158,7 +191,14 @@ def from_normal(
     return Threshold(
         category, trial.shots, trial.seed, image, pixel,
         "references" if held_out else "training", count, remark, set_by, limit, warning,
-    )  # fmt: skip
+    ).on(scale)  # fmt: skip
+
+
+def _times(level: int, factor: float, scale: Scale) -> int:
+    """The level of a multiple of a level's value."""
+    if factor == 1:
+        return level
+    return int(scale.levels(factor * (scale.offset + scale.step * np.array([level])))[0])
 
 
 def _far_away(scores: NDArray[np.float64], position: int, path: str | None, quantile: float) -> str:
@@ -178,15 +218,20 @@ def from_labels(
     scores: NDArray[np.float64],
     is_anomaly: NDArray[np.bool_],
     histogram: PixelHistogram | None,
+    scale: Scale = UNIT,
 ) -> Threshold:
     """The threshold with the best F1 on the labelled test images: optimistic, as it has seen them."""
     known = bool(np.isfinite(scores).all())
     image = best_threshold(scores, is_anomaly) if known else None
     pixel = best_level(histogram) if histogram else None
     if image is None and pixel is None:
-        return undecided(category, trial, "the test images are not both good and anomalous")
+        return undecided(category, trial, "the test images are not both good and anomalous").on(
+            scale
+        )
     remark = f"best F1 on the labels of the {len(scores)} test images themselves: optimistic"
-    return Threshold(category, trial.shots, trial.seed, image, pixel, "labels", len(scores), remark)
+    return Threshold(
+        category, trial.shots, trial.seed, image, pixel, "labels", len(scores), remark
+    ).on(scale)
 
 
 def undecided(category: str, trial: Trial, reason: str) -> Threshold:
@@ -213,7 +258,7 @@ def write_thresholds(
     write_json(
         {
             "fusion": dict(fusion),
-            "thresholds": [asdict(threshold) for threshold in thresholds],
+            "thresholds": [threshold.as_json() for threshold in thresholds],
             **({} if against is None else {"against": dict(against)}),
         },
         path,
@@ -234,8 +279,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (_is_count, "a whole number from 0"),
     "image": (lambda value: value is None or _is_number(value), "a finite number or null"),
     "pixel": (
-        lambda value: value is None or _is_count(value, LEVELS - 1),
-        f"a level from 0 to {LEVELS - 1} or null",
+        lambda value: value is None or _is_count(value, FINE - 1),
+        f"a level from 0 to {LEVELS - 1} or null, on a scale to {FINE - 1}",
     ),
     "source": (
         lambda value: value in get_args(ThresholdSource),
@@ -249,9 +294,14 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a share from 0 to 1 or null",
     ),
     "warning": (lambda value: isinstance(value, str), "a text"),
+    "scale": (
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "a number above 0 or null",
+    ),
+    "offset": (lambda value: value is None or _is_number(value), "a finite number or null"),
 }
 """Fields of a threshold's JSON: whether a value is valid, and in words which values are."""
-_LATER = frozenset({"set_by", "false_alarm_limit", "warning"})
+_LATER = frozenset({"set_by", "false_alarm_limit", "warning", "scale", "offset"})
 """Fields that files of earlier versions lack."""
 
 
@@ -285,6 +335,11 @@ def parse_thresholds(
                     f"{source}, threshold {number}: {name} is {shown}, but must be {needed}: {remedy}"
                 )
         threshold = Threshold(**item)
+        if (threshold.pixel or 0) >= threshold.map_scale.count:
+            raise StoreError(
+                f"{source}, threshold {number}: pixel is {threshold.pixel}, but must be a level from 0 "
+                f"to {threshold.map_scale.count - 1}: {remedy}"
+            )
         if found.setdefault((threshold.category, threshold.trial), threshold) is not threshold:
             raise StoreError(
                 f"{source}, threshold {number}: there is one of {threshold.category} at "

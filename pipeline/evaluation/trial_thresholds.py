@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fade.levels import UNIT, Scales
 from fade.metrics import PixelHistogram
 from fade.types import Trial
 from pipeline.config.schema import Params
-from pipeline.evaluation.blocks import merge_histograms
+from pipeline.evaluation.blocks import EvaluationBlock, merge_histograms
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_blocks
 from pipeline.evaluation.results import score_rows
 from pipeline.evaluation.thresholds import Threshold, from_labels, from_normal, undecided
@@ -21,14 +23,41 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def normal_thresholds(
+@dataclass(frozen=True, eq=False)
+class CalibrationPart:
+    """The normal images that one category and trial has its threshold from.
+
+    Attributes:
+        category, trial: whose.
+        images: rows of the calibration images; none where there is a reason.
+        is_held_out: whether they are references, each compared with the others.
+        held_out: what each was compared with then.
+        reason: why there are none, should there be none.
+    """
+
+    category: str
+    trial: Trial
+    images: pd.DataFrame
+    is_held_out: bool
+    held_out: Mapping[str, str] | None
+    reason: str
+
+    def blocks(self, planner: Planner | None, scales: Scales) -> Iterator[EvaluationBlock]:
+        """The images in blocks, see :meth:`Planner.blocks`."""
+        if planner is not None:
+            yield from planner.blocks(
+                self.images, [self.trial], held_out=self.held_out, scales=scales
+            )
+
+
+def calibration_parts(
     planner: Planner | None,
     calibration: pd.DataFrame,
     selection: pd.DataFrame,
     categories: list[str],
     params: Params,
-) -> list[Threshold]:
-    """The thresholds of all trials from normal images; without any, why there are none."""
+) -> list[CalibrationPart]:
+    """The normal images that thresholds come from, trial by trial."""
     images = calibration.assign(is_anomaly=False, mask=None, mask_hash=None)
     by_category = dict(tuple(images.groupby("category", sort=False)))
     chosen_by_category = dict(tuple(selection.groupby("category", sort=False)))
@@ -37,52 +66,54 @@ def normal_thresholds(
         if not params.threshold.images
         else "there are no training images to calibrate on"
     )
-    parts: list[tuple[str, Trial, bool, pd.DataFrame, Mapping[str, str] | None]] = []
-    reasons: dict[tuple[str, Trial], str] = {}
+    parts = []
     for trial in params.trials():
         for category in categories:
             own = by_category.get(category, images.iloc[:0])
             rows = chosen_by_category.get(category, selection.iloc[:0])
             rows = rows[(rows["seed"] == trial.seed) & (rows["rank"] < trial.shots)]
             chosen = trial_images(own["hash"].tolist(), set(rows["hash"]))
-            held_out = None
+            held_out, why = None, reason
             part = own[own["hash"].isin(chosen.keys)]
             if len(own) and part.empty:
-                reasons[category, trial] = (
-                    "the bank uses the only image that there is to calibrate on: add training images"
-                )
+                why = "the bank uses the only image that there is to calibrate on: add training images"
             if chosen.held_out and params.needs_vision and planner:
                 held_out = planner.held_out.get(category, {}).get(trial.label)
                 if held_out is None:
-                    reasons[category, trial] = (
+                    why = (
                         "the bank uses all training images, and none can be left out of it: set "
                         "vision.index to flat and vision.coreset to 1, or add training images"
                     )
                     part = part.iloc[:0]
-            parts.append((category, trial, chosen.held_out, part, held_out))
-    total = sum(len(part) for _, _, _, part, _ in parts) if planner else 0
-    blocks = (
-        block
-        for _, trial, _, part, held_out in parts
-        for block in (planner.blocks(part, [trial], held_out=held_out) if planner else ())
-    )
+            parts.append(CalibrationPart(category, trial, part, chosen.held_out, held_out, why))
+    return parts
+
+
+def normal_thresholds(
+    planner: Planner | None, parts: Sequence[CalibrationPart], params: Params, scales: Scales
+) -> list[Threshold]:
+    """The thresholds of all trials from normal images; without any, why there are none."""
+    total = sum(len(part.images) for part in parts) if planner else 0
+    blocks = (block for part in parts for block in part.blocks(planner, scales))
     outcomes = evaluate_blocks(blocks, total, params, "calibrate") if total else iter(())
     thresholds = []
-    for category, trial, is_held_out, part, _ in parts:
-        pieces = -(-len(part) // BLOCK_IMAGES) if planner else 0
+    for part in parts:
+        pieces = -(-len(part.images) // BLOCK_IMAGES) if planner else 0
         mine = list(islice(outcomes, pieces))
         scores = [outcome.scores[0] for outcome in mine]
         thresholds.append(
             from_normal(
-                category,
-                trial,
+                part.category,
+                part.trial,
                 np.concatenate(scores) if scores else np.zeros(0),
-                merge_histograms(mine).get((category, trial)),
+                merge_histograms(mine).get((part.category, part.trial)),
                 params.threshold.quantile,
                 factor=params.threshold.factor,
-                held_out=is_held_out,
-                reason=reasons.get((category, trial), reason),
-                paths=part["path"].tolist(),
+                held_out=part.is_held_out,
+                reason=part.reason,
+                paths=part.images["path"].tolist(),
+                scale=scales.get((part.category, part.trial), UNIT),
+                bounded=params.vision.bounded(part.trial.shots),
             )
         )
     return thresholds
@@ -93,6 +124,7 @@ def label_thresholds(
     histograms: Mapping[tuple[str, Trial], PixelHistogram],
     categories: list[str],
     trials: list[Trial],
+    scales: Scales,
 ) -> list[Threshold]:
     """The thresholds of all trials from the labels of the test images."""
     found = []
@@ -103,10 +135,12 @@ def label_thresholds(
             found.append(
                 from_labels(
                     category, trial, part["score"].to_numpy(), part["is_anomaly"].to_numpy(),
-                    histograms.get((category, trial)),
+                    histograms.get((category, trial)), scales.get((category, trial), UNIT),
                 )
                 if len(part)
-                else undecided(category, trial, "there are no test images")
+                else undecided(category, trial, "there are no test images").on(
+                    scales.get((category, trial), UNIT)
+                )
             )  # fmt: skip
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -127,7 +126,7 @@ def _fill(
         "categories": categories,
         "features": run.features,
         "aspect": [run.aspect.width, run.aspect.height] if run.aspect else None,
-        "thresholds": [asdict(run.thresholds[category]) for category in categories],
+        "thresholds": [run.thresholds[category].as_json() for category in categories],
         "texts": texts,
         "banks": banks,
     }

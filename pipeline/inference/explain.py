@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fade.aspect import Shape
 from fade.bank import anomaly, index_vectors
 from fade.transforms import NONE, Transform
+from fade.views import Metric
 from pipeline.inference.material import CategoryBank
 from pipeline.inference.prediction import Nearest
 
@@ -29,6 +30,13 @@ def untransformed_positions(transforms: Sequence[Transform], grid: Shape) -> np.
     return np.concatenate([transform.apply(positions).reshape(-1) for transform in transforms])
 
 
+def _distances(vectors: np.ndarray, query: np.ndarray, metric: Metric) -> np.ndarray:
+    """Of a patch (dim,) to others (n, dim), before they are divided by the dimension."""
+    if metric == "euclidean":
+        return np.asarray(np.linalg.norm(vectors - query, axis=1))
+    return np.asarray(anomaly(vectors @ query))
+
+
 def nearest_patch(
     patches: np.ndarray,
     position: int,
@@ -39,26 +47,26 @@ def nearest_patch(
     query = patches[position : position + 1]
     view, count = held.bank.views[-1], len(patches)
     rows, columns = held.bank.grids[view]
+    metric = held.bank.rule.metric
     found: list[tuple[float, str | None, int | None]] = []
     if held.comparison.references and held.bank.exact:
         positions = untransformed_positions(transforms, (rows, columns))
         index = held.bank.index(view)
         images = index_vectors(index).reshape(-1, count * held.bank.copies, patches.shape[1])
         for position in held.comparison.references:
-            cosines = images[position] @ query[0]
-            best = int(np.argmax(cosines))
+            distances = _distances(images[position], query[0], metric)
+            best = int(np.argmin(distances))
             untransformed = int(positions[best])
-            found.append((float(cosines[best]), held.references[position], untransformed))
+            found.append((float(distances[best]), held.references[position], untransformed))
     elif held.comparison.references:
-        cosine, _ = held.bank.index(view).search(query, 1)
-        found.append((float(cosine[0, 0]), None, None))
+        nearest = float(held.bank.rule.by_index(query, held.bank.index(view))[0, 0, 0])
+        found.append((nearest if metric == "euclidean" else 0.5 * nearest, None, None))
     if held.comparison.query:
-        cosines = patches @ query[0]
-        cosines[position] = -np.inf
-        best = int(np.argmax(cosines))
-        found.append((float(cosines[best]), None, best))
-    cosine, reference, best_place = max(found, key=lambda item: item[0])
-    distance = float(anomaly(np.array([cosine]))[0])
+        distances = _distances(patches, query[0], metric)
+        distances[position] = np.inf
+        best = int(np.argmin(distances))
+        found.append((float(distances[best]), None, best))
+    distance, reference, best_place = min(found, key=lambda item: item[0])
     if best_place is None:
         return Nearest(None, None, None, distance)
     row, column = divmod(best_place, columns)

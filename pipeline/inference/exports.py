@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from cache.layout import RowLocation, Space, cut
 from cache.store import Store
 from fade.errors import DataError, ParameterError, StoreError
-from fade.levels import UNIT
 from pipeline.artefacts.catalogue import (
     LANGUAGE,
     MANIFEST,
@@ -199,7 +198,7 @@ def _fused(
         texts = language.read(store, part) if language else [None] * len(part)
         visions = vision.read(store, part) * multiplier if vision else [None] * len(part)
         for text, seen in zip(texts, visions, strict=True):
-            values = recipe.values(text, seen, params.vision_weight(run.trial))
+            values = recipe.values(text, seen, params.vision_weight(run.trial), run.trial.shots)
             assert values is not None
             yield values
 
@@ -220,8 +219,8 @@ def export_maps(
     Args:
         run: whose maps.
         folder: to write into, made if missing.
-        form: ``tiff``: numbers, neither quantised nor clipped; ``png``: the 256 levels that
-            ``maps.zarr`` holds.
+        form: ``tiff``: numbers, neither quantised nor clipped; ``png``: levels as ``maps.zarr`` holds
+            them, of 8 or 16 bits.
         layout: see :func:`file_names`.
         size: ``image``: bilinearly at each image's own size; ``map``: as they are.
         dtype: of TIFF files.
@@ -237,10 +236,13 @@ def export_maps(
     names = file_names(tests, layout)
     found = maps(run, tests)
     _prepare(folder, force)
-    sizes = zip(tests["width"].astype(int), tests["height"].astype(int), strict=True)
-    recipe, scale = Recipe.of(run.params), UNIT
+    rows = zip(
+        tests["category"], tests["width"].astype(int), tests["height"].astype(int), strict=True
+    )
+    recipe = Recipe.of(run.params)
     with Progress(len(tests), "exporting") as progress:
-        for name, (width, height), values in zip(names, sizes, found, strict=True):
+        for name, (category, width, height), values in zip(names, rows, found, strict=True):
+            scale = run.thresholds[category].map_scale
             measured, shape = measured_size(run.params, width, height, run.aspect), (height, width)
             if size == "map":
                 pixels = scale.levels(values) if form == "png" else values.astype(np.float32)
@@ -286,7 +288,9 @@ def export_masks(
     with Progress(len(tests), "exporting") as progress:
         for name, (category, width, height), values in zip(names, rows, found, strict=True):
             measured = measured_size(run.params, width, height, run.aspect)
-            found_levels = recipe.image_levels(values, measured, (height, width), UNIT)
+            found_levels = recipe.image_levels(
+                values, measured, (height, width), run.thresholds[category].map_scale
+            )
             above = found_levels > levels[category]
             path = folder / f"{name}.png"
             _write(above.astype(np.uint8) * np.uint8(255), path)

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from cache.layout import cut
 from fade.bank import normalized_float32
 from fade.errors import DataError, ParameterError, StoreError
-from fade.levels import UNIT
+from fade.levels import Scale
 from fade.preprocess import resize_image
 from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.evaluation.recipe import Recipe, measured_size
+from pipeline.evaluation.reweighting import bank_vectors, worst_reweighted
 from pipeline.features.models import feature_space, start_encoding
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import nearest_patch, patch_groups
@@ -272,8 +273,10 @@ class Predictor:
         given: np.ndarray | None = None,
     ) -> Prediction:
         """The prediction of an image; its vision map may be given, as images of a batch have it."""
-        params, recipe, scale = self.params, self._recipe, UNIT
-        language = text_map = vision = None
+        params, recipe = self.params, self._recipe
+        threshold = self.material.thresholds[category]
+        scale = threshold.map_scale
+        language = text_map = vision = said = None
         if params.needs_language_score:
             token = normalized_float32(features[params.classification_feature()][None])
             language = float(
@@ -286,15 +289,22 @@ class Predictor:
             text_map = language_map(self._classifier("segmentation", category), patches, grids)
         if params.needs_vision:
             vision = self._vision_map(features, category) if given is None else given
+            if params.evaluate.reweighted:
+                held, own = self._bank(category), self._vectors(self._views[0], features)
+                bank = bank_vectors(held.bank, held.comparison, len(own))
+                said = worst_reweighted(vision, own, bank) * params.vision_multiplier(self.trial)
             vision = vision * np.float32(params.vision_multiplier(self.trial))
         measured = measured_size(params, *size, self.material.aspect)
-        score = recipe.score(language, vision, self.trial.shots, measured)
-        values = recipe.values(text_map, vision, params.vision_weight(self.trial))
+        score = recipe.score(language, vision, self.trial.shots, measured, said)
+        values = recipe.values(text_map, vision, params.vision_weight(self.trial), self.trial.shots)
         levels = finished = None
         if values is not None:
+            if (
+                recipe.is_fine(self.trial.shots) and threshold.scale is None
+            ):  # of no image, so that it is this one's own
+                scale = Scale.fine(float(values.min()), float(values.max()))
             levels = scale.levels(values)
             finished = None if recipe.is_plain(scale) else recipe.pixels(values, measured, scale)
-        threshold = self.material.thresholds[category]
         decided = score is not None and threshold.image is not None
         return Prediction(
             name, category, score, threshold.image,
@@ -328,10 +338,13 @@ class Predictor:
         prediction = self._predict_one(name, picture.size, features, category)
         prediction = replace(prediction, picture=picture)
         above = prediction.pixel_threshold if level is None else level
+        highest = prediction.scale.count - 1
         if above is None:
             raise ParameterError(
-                f"there is no pixel threshold ({prediction.remark}): give a level from 0 to 255"
+                f"there is no pixel threshold ({prediction.remark}): give a level from 0 to {highest}"
             )
+        if not 0 <= above <= highest:
+            raise ParameterError(f"there is no level {above}: give one from 0 to {highest}")
         levels = prediction.patch_levels()
         assert levels is not None
         return prediction, [

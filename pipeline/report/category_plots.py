@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.levels import UNIT, Scale
 from fade.metrics import (
     LEVELS,
+    Curve,
     PixelHistogram,
     pro_curve,
     recall_curve,
@@ -62,7 +64,7 @@ def score_plots(
 
 
 def pixel_plots(
-    histogram: PixelHistogram, pro_limit: float, level: int | None = None
+    histogram: PixelHistogram, pro_limit: float, level: int | None = None, scale: Scale = UNIT
 ) -> tuple[Plot, ...]:
     """Draw the pixels of one category: how often each level occurs, and the PRO curve.
 
@@ -70,9 +72,10 @@ def pixel_plots(
         histogram: of the images whose mask is known.
         pro_limit: false positive rate up to which AUPRO integrates; the curve is drawn up to it.
         level: pixel threshold, a line in the first plot.
+        scale: what levels stand for; FADE's are shown as they are.
     """
     return (
-        _plot("Pixel levels", lambda axes: _draw_levels(axes, histogram, level)),
+        _plot("Pixel levels", lambda axes: _draw_levels(axes, histogram, level, scale)),
         _plot("PRO", lambda axes: _draw_pro(axes, histogram, pro_limit)),
     )
 
@@ -120,20 +123,29 @@ def _draw_histogram(
     axes.legend(loc="upper center", ncols=2, fontsize=8, handlelength=1.2, columnspacing=1)
 
 
-def _draw_levels(axes: Axes, histogram: PixelHistogram, level: int | None) -> None:
-    edges = np.linspace(0, LEVELS, LEVELS // 4 + 1)
+def _draw_levels(axes: Axes, histogram: PixelHistogram, level: int | None, scale: Scale) -> None:
+    bins, count = LEVELS // 4, len(histogram.normal)
+    low, high = (
+        (0.0, LEVELS) if scale == UNIT else (scale.offset, scale.offset + count * scale.step)
+    )
+    edges = np.linspace(low, high, bins + 1)
     for label, colour, counts in (
         ("normal", GOOD, histogram.normal),
         ("defect", ANOMALOUS, histogram.anomalous),
     ):
-        share = counts.reshape(-1, 4).sum(axis=1) / max(int(counts.sum()), 1)
+        share = counts.reshape(bins, -1).sum(axis=1) / max(int(counts.sum()), 1)
         axes.stairs(100 * share, edges, fill=True, color=colour, alpha=0.3)
         axes.stairs(100 * share, edges, color=colour, label=label)
-    _mark(axes, level)
+    _mark(axes, level if level is None or scale == UNIT else scale.offset + level * scale.step)
     # shares, since there are far more normal pixels; logarithmic, since tails decide
-    axes.set(xlabel="level", ylabel="pixels, %", xlim=(0, LEVELS), ylim=(1e-3, 1e3), yscale="log")
+    axes.set(xlabel="level", ylabel="pixels, %", xlim=(low, high), ylim=(1e-3, 1e3), yscale="log")
     axes.minorticks_off()
-    axes.set(xticks=(0, 64, 128, 192, 255), yticks=(1e-2, 1, 100), yticklabels=("0.01", "1", "100"))
+    if scale == UNIT:
+        axes.set(xticks=(0, 64, 128, 192, 255))
+    else:
+        axes.set(xlabel="distance")
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    axes.set(yticks=(1e-2, 1, 100), yticklabels=("0.01", "1", "100"))
     axes.legend(loc="upper center", ncols=2, fontsize=8, handlelength=1.2, columnspacing=1)
 
 
@@ -174,12 +186,24 @@ def _draw_pro(axes: Axes, histogram: PixelHistogram, limit: float) -> None:
     if curve is None:
         write_in_middle(axes, "needs defects with masks\nand normal pixels")
         return
-    _draw_curve(axes, *curve)
+    _draw_curve(axes, *_sparse(curve, limit))
 
 
 def _draw_curve(axes: Axes, across: NDArray[np.float64], up: NDArray[np.float64]) -> None:
     axes.plot(across, up, color=INK, linewidth=1.6)
     axes.fill_between(across, up, color=GOOD, alpha=0.12, linewidth=0)
+
+
+def _sparse(curve: Curve, limit: float) -> Curve:
+    """A curve of 65,536 levels by a few points, evenly along its way up to an abscissa."""
+    across, up = curve
+    if len(across) <= 2 * LEVELS:
+        return curve
+    upto = min(int(np.searchsorted(across, limit)) + 1, len(across))
+    way = np.abs(np.diff(across[:upto], prepend=0)) / limit + np.abs(np.diff(up[:upto], prepend=0))
+    way = np.cumsum(way)
+    chosen = np.unique(np.searchsorted(way, np.linspace(0, way[-1], _POINTS)).clip(0, upto - 1))
+    return across[chosen], up[chosen]
 
 
 def _thinned(curve: NDArray[np.float64]) -> NDArray[np.float64]:

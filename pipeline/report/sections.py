@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fade.levels import UNIT
 from fade.types import Trial
 from pipeline.evaluation.decisions import decide
 from pipeline.evaluation.thresholds import Threshold
@@ -131,7 +132,8 @@ def _section(
         plots += score_plots(values, is_anomaly, threshold.image if threshold else None)
     if (name, trial) in report.pixels:
         level = threshold.pixel if threshold else None
-        plots += pixel_plots(report.pixels[name, trial], report.pro_limit, level)
+        scale = threshold.map_scale if threshold else UNIT
+        plots += pixel_plots(report.pixels[name, trial], report.pro_limit, level, scale)
     anomalous = int(np.count_nonzero(is_anomaly))
     good = len(own) - anomalous
     decisions = ""
@@ -233,7 +235,9 @@ def _items(
     kind: str,
     threshold: Threshold | None,
 ) -> tuple[Item, ...]:
-    items = []
+    items, shade = [], None
+    if threshold and threshold.pixel is not None:
+        shade = int(threshold.map_scale.shades(np.array([threshold.pixel]))[0])
     for position in getattr(gallery, kind):
         row = chosen.iloc[position]
         path, is_anomaly = str(row["path"]), bool(row["is_anomaly"])
@@ -242,7 +246,7 @@ def _items(
             partial(report.load_mask, path),
             partial(report.load_map, trial.label, position),
             is_anomaly,
-            threshold.pixel if threshold else None,
+            shade,
         )
         name, defect = str(row["image"]), str(row["defect"])
         items.append(Item(name, defect, is_anomaly, float(row["score"]), tiles))

@@ -67,8 +67,8 @@ def dino() -> VisionEncoder:
     return load_vision_encoder(f"local-dir:{VISION / 'tiny-dinov2'}")
 
 
-@pytest.fixture(scope="module")
-def resnet(tmp_path_factory: pytest.TempPathFactory) -> VisionEncoder:
+def seeded_resnet(file: Path) -> Path:
+    """Write the weights of the ResNet that the numbers of PatchCore are of."""
     import timm
     import torch
 
@@ -77,8 +77,13 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> VisionEncoder:
     assert spec.loader is not None
     seeded: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(seeded)
-    file = tmp_path_factory.mktemp("resnet") / "resnet18.pth"
     torch.save(seeded.fill(timm.create_model("resnet18")).state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> VisionEncoder:
+    file = seeded_resnet(tmp_path_factory.mktemp("resnet") / "resnet18.pth")
     return load_vision_encoder("resnet18", str(file))
 
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 
 from cache.store import Store
+from fade.errors import ParameterError
 from fade.filters import Finish
 from fade.levels import UNIT
 from fade.reductions import top_mean
+from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.pixel_histograms import read_pixels
+from pipeline.config.load import parse_params
 from pipeline.evaluation.thresholds import read_thresholds
-from pipeline.inference.exports import export_maps, exported_images, maps
+from pipeline.inference.exports import export_maps, exported_images, file_names, maps
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
-from tests.projects import GOLDEN, run_stages
+from tests.projects import GOLDEN, STAGES, run_stages
 from tests.stages.test_vision_encoder import vision_params
 
 MEASURED = 48
@@ -120,3 +124,68 @@ def test_thresholds_from_normal_images_are_multiplied(
     assert after.false_alarm_limit == before.false_alarm_limit
     assert below.false_alarm_limit is None
     assert after.remark.endswith("times 1.421")
+
+
+def test_euclidean_distances_have_a_scale_everywhere(
+    folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Scores, thresholds, maps, the report, exports and new images of values far above 1."""
+    leaves: dict[str, Any] = {
+        "vision__metric": "euclidean", "vision__unit": False, "evaluate__sigma": 1.0,
+    }  # fmt: skip
+    run = run_stages(tmp_path / "run", params(store, **leaves), *STAGES)
+    monkeypatch.chdir(run)
+    finished = FinishedRun()
+    tests = exported_images(finished)
+    patches = list(maps(finished, tests))
+    scores = pd.read_parquet("results/scores.parquet")["score"]
+    np.testing.assert_allclose(scores, [top_mean(one, 0.2) for one in patches], rtol=1e-6)
+    assert scores.min() > 1
+    threshold = finished.thresholds["weave"]
+    scale = threshold.map_scale
+    assert scale.count == 1 << 16
+    assert threshold.image is not None
+    assert threshold.pixel is not None
+    assert threshold.pixel > 255
+    stored = map_loader()(finished.trial.label, 0)
+    assert stored is not None
+    assert np.abs(scale.values(stored) - patches[0]).max() <= 1.01 * scale.step
+    predictor = Predictor(finished)
+    images = [GOLDEN / "images" / path for path in tests["path"]]
+    for number, one in enumerate(predictor.predict(images, "weave")):
+        assert one.score == pytest.approx(scores[number], rel=1e-5)
+        levels = one.full_levels()
+        assert levels is not None
+        assert levels.dtype == np.uint16
+        shades = one.shades()
+        assert shades is not None
+        assert shades.max() >= levels.max() >> 8
+    export_maps(finished, tmp_path / "png", form="png", size="map")
+    file = tmp_path / "png" / f"{file_names(tests, 'mvtec')[0]}.png"
+    written = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, stored)
+
+
+PATCHCORE = {"vision__metric": "euclidean", "evaluate__reweighted": True, "evaluate__top": 0}
+
+
+@pytest.mark.parametrize(
+    ("leaves", "message"),
+    [
+        ({"vision__metric": "cosine"}, "vision.metric is 'cosine': set it to euclidean"),
+        ({"vision__pooling": [1, 3]}, "in 2 ways: keep one of"),
+        (
+            {"evaluate__top": 0.1},
+            "evaluate.top is 0.1: set it to 0, or evaluate.reweighted to false",
+        ),
+        ({"features__keep": False}, "features.keep is False: set it to true"),
+        ({"evaluate__sigma": -1.0}, "evaluate.sigma"),
+        ({"evaluate__sigma": 101.0}, "evaluate.sigma"),
+        ({"evaluate__kernel": "box"}, "evaluate.kernel"),
+        ({"evaluate__resize": "cubic"}, "evaluate.resize"),
+        ({"threshold__factor": 0.0}, "threshold.factor"),
+    ],
+)
+def test_what_is_refused(leaves: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        parse_params(params(Path("store"), **{**PATCHCORE, **leaves}), "test")

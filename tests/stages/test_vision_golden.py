@@ -16,8 +16,9 @@ from PIL import Image
 from cache.store import Store
 from pipeline.artefacts.catalogue import VISION
 from pipeline.artefacts.receipts import read_receipt
+from pipeline.inference.predictor import Predictor
 from pipeline.scoring.components import component_key
-from tests.fade.test_vision_golden import CATEGORIES, close, numbers
+from tests.fade.test_vision_golden import CATEGORIES, close, numbers, seeded_resnet
 from tests.fade.test_vision_golden import VISION as OFFICIAL
 from tests.projects import GOLDEN, STAGES, changed, golden_params, run_stages
 
@@ -128,10 +129,11 @@ def test_subspacead(run: str, share: float, squares: Path, tmp_path: Path) -> No
         vision__variance=share, vision__bank="batch" if batch else "references",
         evaluate__top=0.01, evaluate__top_of="pixels", evaluate__sigma=4, evaluate__kernel="small",
     )  # fmt: skip
-    maps, _ = scored(tmp_path, params)
+    maps, scores = scored(tmp_path, params)
     golden = numbers(run)
     for name, found in maps.items():
         close(found, golden, f"{name}|residual")
+        close(scores[name], golden, f"{name}|score")
 
 
 def test_musc(squares: Path, tmp_path: Path) -> None:
@@ -139,9 +141,33 @@ def test_musc(squares: Path, tmp_path: Path) -> None:
         squares, "zero_k0_seed0", 168, vision__layers=[1, 3, 5], vision__layer_fusion="apart",
         vision__layer_norm=True, vision__pooling=[1, 3], vision__metric="euclidean",
         vision__rule="mutual", vision__bank="batch", evaluate__resize="corners",
+        evaluate__top_of="pixels",
     )  # fmt: skip
-    maps, _ = scored(tmp_path, params)
+    maps, scores = scored(tmp_path, params)
     golden = numbers("musc")
     for category in CATEGORIES:
         names = golden[f"{category}|images"].tolist()
         close(np.stack([maps[name] for name in names]), golden, f"{category}|patch_scores")
+        close(scores[names].to_numpy(), golden, f"{category}|image_max_at_168")
+
+
+@pytest.mark.parametrize("run", ["patchcore_k1_seed0", "patchcore_k4_seed1"])
+def test_patchcore(
+    run: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = method(
+        squares, run, 160, vision__encoder="resnet18",
+        vision__encoder_weights=str(seeded_resnet(tmp_path / "resnet18.pth")),
+        vision__layers=[2, 3], vision__pooling=[3], vision__unit=False, vision__metric="euclidean",
+        evaluate__reweighted=True, evaluate__resize="nearest", evaluate__sigma=4,
+        features__dtype="float32", threshold__images=2,
+    )  # fmt: skip
+    maps, scores = scored(tmp_path, params)
+    golden = numbers(run)
+    for name, found in maps.items():
+        close(found, golden, f"{name}|distances")
+        close(scores[name], golden, f"{name}|score")
+    monkeypatch.chdir(tmp_path)
+    name = next(name for name in maps if "/test/" in name)
+    (one,) = Predictor.from_run().predict([squares / f"{name}.png"], name.split("/")[0])
+    assert one.score == pytest.approx(scores[name], rel=1e-5)

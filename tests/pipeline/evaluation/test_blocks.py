@@ -13,10 +13,12 @@ from PIL import Image
 from cache.layout import Space, content_key
 from cache.store import Store
 from fade.errors import DataError
+from fade.levels import Scale
+from fade.metrics import pixel_metrics
 from fade.types import Trial
 from pipeline.artefacts.maps import create_maps
+from pipeline.artefacts.pixel_histograms import read_pixels, write_pixels
 from pipeline.evaluation.blocks import (
-    Component,
     EvaluationBlock,
     Fusion,
     Outcome,
@@ -24,7 +26,9 @@ from pipeline.evaluation.blocks import (
     evaluate_block,
     merge_histograms,
 )
+from pipeline.evaluation.component import Component
 from pipeline.evaluation.recipe import Recipe
+from pipeline.evaluation.scales import value_ranges
 
 TRIAL = Trial(1, 0)
 
@@ -165,3 +169,45 @@ def test_maps_replace_what_was_there(tmp_path: Path) -> None:
 def test_no_outcomes() -> None:
     assert merge_histograms([]) == {}
     assert merge_histograms([Outcome(np.zeros((1, 0)))]) == {}
+
+
+def test_values_without_an_upper_limit_have_fine_levels_on_their_own_scale(
+    block: EvaluationBlock, tmp_path: Path
+) -> None:
+    """Vision alone, times 40: nothing is cut, and a level is as good as its value."""
+    recipe = Recipe("vision", "vision", bounded=(True, False))
+    assert recipe.is_fine(1)
+    fusion = Fusion(TRIAL, 1.0, 40.0)
+    plain = replace(block, recipe=recipe, fusions=(fusion,), maps=tmp_path / "fine.zarr")
+    ranges = value_ranges(plain)
+    scales = {place: Scale.fine(*ends) for place, ends in ranges.items()}
+    create_maps(tmp_path / "fine.zarr", [TRIAL], 3, (2, 2), 64, 1, scales)
+    outcome = evaluate_block(replace(plain, scales=scales))
+    vision = 40 * read(block)[2].astype(np.float64)
+    np.testing.assert_allclose(outcome.scores[0], vision.max(axis=(1, 2)), rtol=1e-6)
+    stored = zarr.open_group(tmp_path / "fine.zarr", mode="r")[TRIAL.label]
+    assert stored.dtype == np.uint16
+    for number, category in enumerate("aab"):
+        scale = scales[category, TRIAL]
+        assert stored.attrs["scales"][category] == {"scale": scale.step, "offset": scale.offset}
+        assert np.abs(scale.values(stored[number]) - vision[number]).max() <= 1.01 * scale.step
+    histogram = outcome.histograms["a", TRIAL]
+    assert len(histogram.normal) == 1 << 16
+    assert int(histogram.normal.sum()) == 64 + 48
+    write_pixels(outcome.histograms, tmp_path / "pixels.parquet")
+    again = read_pixels(tmp_path / "pixels.parquet", TRIAL)["a", TRIAL]
+    for name in ("normal", "normal_beside_defects", "anomalous", "pro"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(histogram, name))
+    assert pixel_metrics(again) == pixel_metrics(histogram)
+
+
+def test_unbounded_vision_is_cut_at_1_where_it_meets_language(block: EvaluationBlock) -> None:
+    recipe = Recipe("both", "both", bounded=(True, False))
+    assert not recipe.is_fine(1)
+    outcome = evaluate_block(replace(block, recipe=recipe, fusions=(Fusion(TRIAL, 0.25, 40.0),)))
+    score, language, vision = read(block)
+    cut = np.minimum(40 * vision.max(axis=(1, 2)), 1)
+    np.testing.assert_allclose(outcome.scores[0], 0.5 * (score + cut), atol=1e-6)
+    fused = 0.75 * language.astype(float) + 0.25 * np.minimum(40 * vision, 1)
+    maps = zarr.open_group(block.maps, mode="r")[TRIAL.label][:]
+    np.testing.assert_array_equal(maps, (fused * 255).astype(np.uint8))

@@ -1,0 +1,187 @@
+"""PatchCore's image score, which looks into the bank once more: for the worst patch of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.keys import Keys
+from cache.store import Store
+from fade.bank import index_vectors
+from fade.reductions import reweighted
+from fade.types import Trial
+from pipeline.artefacts.catalogue import SELECTION, TEST
+from pipeline.artefacts.receipts import Located, read_receipt
+from pipeline.artefacts.tables import read_table
+from pipeline.config.schema import Params
+from pipeline.dataset.images import test_images
+from pipeline.evaluation.component import Component
+from pipeline.scoring.banks import BANK_TABLE, Bank, Comparison, bank_copies, comparisons
+from pipeline.scoring.views import FeatureView, view_plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def bank_vectors(bank: Bank, comparison: Comparison, patches: int) -> np.ndarray:
+    """The vectors (n, dim) that a comparison compares with.
+
+    Args:
+        bank: of a single view.
+        comparison: which references of it.
+        patches: of one image.
+    """
+    if not bank.exact:
+        return index_vectors(bank.index(bank.views[0], comparison.trial)).copy()
+    index = bank.index(bank.views[0])  # held here, as a view of its vectors does not
+    vectors = index_vectors(index)
+    images = vectors.reshape(-1, patches * bank.copies, vectors.shape[1])
+    return images[list(comparison.references)].reshape(-1, vectors.shape[1])
+
+
+def worst_reweighted(vision: np.ndarray, vectors: np.ndarray, bank: np.ndarray) -> float:
+    """The re-weighted distance of the worst patch, see :func:`fade.reductions.reweighted`.
+
+    Args:
+        vision: (rows, columns) distances to the bank.
+        vectors: (rows x columns, dim) of the image.
+        bank: (n, dim).
+    """
+    worst = int(vision.argmax())
+    return reweighted(float(vision.flat[worst]), vectors[worst], bank)
+
+
+@dataclass(frozen=True)
+class Reweighting:
+    """What one block of images needs for it.
+
+    Attributes:
+        view: of the images.
+        features: rows of the view's features.
+        banks: of each image.
+        comparisons: of each trial and image what it is compared with.
+    """
+
+    view: FeatureView
+    features: tuple[Component, ...]
+    banks: tuple[Bank, ...]
+    comparisons: tuple[tuple[Comparison, ...], ...]
+
+    def scores(self, store: Store, vision_maps: Sequence[np.ndarray | None]) -> np.ndarray:
+        """The re-weighted distances of the images: (trials, images) float64.
+
+        Args:
+            store: that has the features.
+            vision_maps: of each trial (images, rows, columns), not multiplied.
+        """
+        spaces = [component.space for component in self.features]
+        stored = [store.read(component.space, component.places) for component in self.features]
+        vectors = self.view.vectors(spaces, stored)
+        found = np.empty((len(self.comparisons), len(vectors)))
+        for number, (maps, of_images) in enumerate(zip(vision_maps, self.comparisons, strict=True)):
+            last: tuple[Bank, Comparison] | None = None
+            bank = np.empty(0)
+            for i, pair in enumerate(zip(self.banks, of_images, strict=True)):
+                if pair != last:  # images of one category stand together
+                    bank, last = bank_vectors(*pair, vectors.shape[1]), pair
+                assert maps is not None  # vision has a part
+                found[number, i] = worst_reweighted(np.asarray(maps[i]), vectors[i], bank)
+        return found
+
+
+@dataclass(frozen=True)
+class Reweigher:
+    """Finds what blocks need; see :meth:`open`.
+
+    Attributes:
+        view: of images, the only one.
+        located: of each of its features the rows of scored images.
+        test_keys: of all test images.
+        banks: by category.
+        comparisons: by category and trial.
+        positions: in the bank by category and key of a reference.
+    """
+
+    view: FeatureView
+    located: tuple[Located, ...]
+    test_keys: Keys
+    banks: Mapping[str, Bank]
+    comparisons: Mapping[tuple[str, Trial], Comparison]
+    positions: Mapping[str, Mapping[str, int]]
+
+    @classmethod
+    def open(cls, params: Params, store: Store) -> Reweigher:
+        """Find the features and banks of a run.
+
+        Raises:
+            StoreError: they are missing or damaged.
+        """
+        (view,) = view_plan(params)
+        receipt = read_receipt(TEST)
+        with receipt.discard_on_damage(store):
+            located = tuple(receipt.located(store, one.label).check() for one in view.features)
+        selection, _ = read_table(SELECTION.path)
+        table, _ = read_table(BANK_TABLE)
+        positions: dict[str, dict[str, int]] = {}
+        chosen: dict[tuple[str, Trial], Comparison] = {}
+        for name, rows in table.groupby("category", sort=False):
+            category = str(name)
+            at = dict(zip(rows["hash"], rows["position"].astype(int), strict=True))
+            positions[category] = at
+            own = selection[selection["category"] == category]
+            for comparison, _ in comparisons(own, at, params):
+                chosen[category, comparison.trial] = comparison
+        shared, copies = Bank.shared(params), bank_copies(params)
+        banks = {
+            category: Bank(category, (view.label,), shared, root=Path.cwd(), copies=copies)
+            for category in positions
+        }
+        keys = Keys.join([keys for _, keys in test_images()])
+        return cls(view, located, keys, banks, chosen, positions)
+
+    def block(
+        self,
+        images: pd.DataFrame,
+        first: int | None,
+        trials: Sequence[Trial],
+        held_out: Mapping[str, str],
+    ) -> Reweighting:
+        """What a block needs.
+
+        Args:
+            images: with ``category``; to calibrate also ``hash``.
+            first: row of the first image among the test images; None for images to calibrate on.
+            trials: of the block.
+            held_out: images that are left out of the bank that they are compared with.
+        """
+        categories = images["category"].astype(str).tolist()
+        if first is None:
+            hashes = images["hash"].tolist()
+            keys = Keys.of(hashes)
+        else:
+            keys = self.test_keys[first : first + len(images)]
+            hashes = [""] * len(images)
+        features = tuple(
+            Component(found.space, found.locations(keys).narrowed()) for found in self.located
+        )
+        rows = tuple(
+            tuple(
+                self._without(category, self.comparisons[category, trial], key, held_out)
+                for category, key in zip(categories, hashes, strict=True)
+            )
+            for trial in trials
+        )
+        return Reweighting(self.view, features, tuple(self.banks[c] for c in categories), rows)
+
+    def _without(
+        self, category: str, comparison: Comparison, key: str, held_out: Mapping[str, str]
+    ) -> Comparison:
+        if key not in held_out:
+            return comparison
+        own = self.positions[category][key]
+        left = tuple(position for position in comparison.references if position != own)
+        return replace(comparison, references=left)

@@ -1,0 +1,78 @@
+"""What the levels of a run's maps stand for where values have no upper limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.store import Store
+from fade.levels import Scale, Scales
+from fade.types import Trial
+from pipeline.artefacts.catalogue import MAPS
+from pipeline.config.schema import Params
+from pipeline.evaluation.blocks import EvaluationBlock
+from pipeline.evaluation.planner import Planner, read_blocks
+from pipeline.evaluation.recipe import Recipe
+from pipeline.evaluation.trial_thresholds import CalibrationPart
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Ranges = dict[tuple[str, Trial], tuple[float, float]]
+
+
+def value_ranges(block: EvaluationBlock) -> Ranges:
+    """The smallest and largest value of vision maps in a block, by category and trial.
+
+    No filter leads out of this range: each pixel is a mean of patches.
+    """
+    store, found = Store(block.store), Ranges()
+    for fusion, component in zip(block.fusions, block.vision_maps, strict=True):
+        maps = store.read(component.space, component.places)
+        for image, values in zip(block.images, maps, strict=True):
+            scaled = np.asarray(values) * np.float32(fusion.multiplier)
+            _widen(found, (image.category, fusion.trial), float(scaled.min()), float(scaled.max()))
+    return found
+
+
+def _widen(found: Ranges, place: tuple[str, Trial], low: float, high: float) -> None:
+    before = found.get(place, (low, high))
+    # np.minimum keeps NaN, which the scale refuses
+    found[place] = float(np.minimum(before[0], low)), float(np.maximum(before[1], high))
+
+
+def map_scales(
+    planner: Planner | None,
+    tests: pd.DataFrame,
+    parts: Sequence[CalibrationPart],
+    trials: Sequence[Trial],
+    params: Params,
+) -> Scales:
+    """The scale of each category and trial, over test and calibration images; none for FADE's maps.
+
+    Args:
+        planner: None where there are no images at all.
+        tests: the test images, see :meth:`Planner.blocks`.
+        parts: the images to calibrate on.
+        trials: of the run.
+        params: of the run.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    recipe = Recipe.of(params)
+    fine = [trial for trial in trials if recipe.is_fine(trial.shots)]
+    if planner is None or not fine:
+        return {}
+    parts = [part for part in parts if part.trial in fine]
+    of_parts = (part.blocks(planner, {}) for part in parts)
+    blocks = chain(planner.blocks(tests, fine, maps=MAPS.path), *of_parts)
+    total = len(tests) + sum(len(part.images) for part in parts)
+    found = Ranges()
+    for ranges in read_blocks(value_ranges, blocks, total, params, "scales"):
+        for place, (low, high) in ranges.items():
+            _widen(found, place, low, high)
+    return {place: Scale.fine(low, high) for place, (low, high) in found.items()}
