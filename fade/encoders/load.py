@@ -18,15 +18,24 @@ from fade.errors import ModelError
 from fade.types import Device
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from fade.encoders.protocol import VisionEncoder
+    from fade.encoders.timm_cnn import TimmCNN
+    from fade.encoders.timm_vit import TimmViT
 
 TRANSFORMERS = ("vision_transformer", "eva")
 """Modules of timm whose models take any image size when they are created so."""
 MAX_NUMBER = 1_000_000
 """Largest number in a model's settings: no network has more of anything."""
 PACKAGE = "package:"
+FACTS = ("mean", "std", "input_size", "fixed_input_size", "num_classes", "first_conv", "classifier")
+"""What of a model's training facts an encoder depends on."""
+RESERVED = {
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir",
+    "scriptable", "exportable", "no_jit", "device",
+}  # fmt: skip
+"""Arguments of timm's that are no settings of a model, such as a file that it would read."""
 NAME, WEIGHTS = "vision.encoder", "vision.encoder_weights"
 
 
@@ -81,40 +90,89 @@ def load_vision_encoder(
     Raises:
         ModelError: unknown name, missing or unfitting weights, or a network without patch features.
     """
+    given = _existing(weights) if weights else None
+    architecture, settings, facts = _parts(name)
+    model: Any = _build(architecture, settings, name, facts)
+    _kind(model).check(model, name)  # before anything large is fetched
+    load_checkpoint(model, given or _own_weights(model, name), WEIGHTS if given else NAME)
+    if name.startswith(PACKAGE):
+        package = _package(name.removeprefix(PACKAGE))
+        model.pretrained_cfg.update(mean=package.mean, std=package.std)
+    return _tower(model, name, (architecture, settings), precision, device)
+
+
+def encoder_from_state(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    name: str,
+    precision: Precision = "fp32",
+    device: Device = "cpu",
+) -> VisionEncoder:
+    """The encoder of a config and weights, as ``config`` and ``save_weights`` of another gave them.
+
+    Args:
+        config: as timm's config.json; it may come from anywhere.
+        state: the weights by timm's names.
+        name: what people chose it by.
+        precision: of matrix products and convolutions.
+        device: where to compute.
+
+    Raises:
+        ModelError: the config is not valid, or the weights do not fit.
+    """
+    try:
+        architecture, settings, facts = _config(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{NAME}: {name} has no valid config ({first_line(error)})") from None
+    model = _build(architecture, settings, name, facts)
+    _kind(model).check(model, name)
+    try:
+        model.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"{NAME}: the weights do not fit {name} ({first_line(error)})") from None
+    return _tower(model, name, (architecture, settings), precision, device)
+
+
+def _kind(model: nn.Module) -> type[TimmViT | TimmCNN]:
+    """Transformers embed patches; those of the hierarchical kinds do, too, and are refused."""
     from fade.encoders.timm_cnn import TimmCNN
     from fade.encoders.timm_vit import TimmViT
 
-    given = _existing(weights) if weights else None
-    model: Any
-    if name.startswith(PACKAGE):
-        package = _package(name.removeprefix(PACKAGE))
-        model, mean, std = _build(package.model, {}, name), package.mean, package.std
-    else:
-        model = _model(name)
-        mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
-    # patches are embedded in transformers, of the hierarchical kinds too, which are refused
-    kind: type[TimmViT | TimmCNN] = TimmViT if hasattr(model, "patch_embed") else TimmCNN
-    kind.check(model, name)  # before anything large is fetched
-    load_checkpoint(model, given or _own_weights(model, name), WEIGHTS if given else NAME)
-    return kind(
+    return TimmViT if hasattr(model, "patch_embed") else TimmCNN
+
+
+def _tower(
+    model: Any,
+    name: str,
+    parts: tuple[str, Mapping[str, Any]],
+    precision: Precision,
+    device: Device,
+) -> VisionEncoder:
+    architecture, settings = parts
+    facts = {key: value for key, value in model.pretrained_cfg.items() if key in FACTS}
+    return _kind(model)(
         model,
         name=name,
-        mean=tuple(float(value) for value in mean),
-        std=tuple(float(value) for value in std),
+        mean=tuple(float(value) for value in facts["mean"]),
+        std=tuple(float(value) for value in facts["std"]),
         precision=precision,
         device=choose_device(device),
-    )
+        config={
+            "architecture": architecture, "model_args": dict(settings), "pretrained_cfg": facts,
+        },
+    )  # fmt: skip
 
 
-def _model(name: str) -> nn.Module:
-    """The model that a name stands for, without trained weights."""
+def _parts(name: str) -> tuple[str, Mapping[str, Any], Mapping[str, Any] | None]:
+    """Architecture, settings and training facts that a name stands for; None for timm's own facts."""
+    if name.startswith(PACKAGE):
+        return _package(name.removeprefix(PACKAGE)).model, {}, None
     if name.startswith("local-dir:"):
-        architecture, settings, facts = _read_config(Path(name.removeprefix("local-dir:")))
-    elif name.startswith("hf-hub:"):
-        architecture, settings, facts = _hub_config(name)
-    else:
-        return _build(name, {}, name)
-    return _build(architecture, settings, name, facts)
+        return _read_config(Path(name.removeprefix("local-dir:")))
+    if name.startswith("hf-hub:"):
+        return _hub_config(name)
+    return name, {}, None
 
 
 def _own_weights(model: nn.Module, name: str) -> Path:
@@ -244,6 +302,11 @@ def _build(
 
 def _check_settings(settings: Mapping[str, Any], name: str) -> None:
     """Refuse settings with which building a model would fill the memory or never end."""
+    if reserved := RESERVED & set(settings):
+        raise ModelError(
+            f"{NAME}: the config of {name} sets {sorted(reserved)[0]}, which is no setting of a model: "
+            "remove it"
+        )
     for key, value in settings.items():
         values = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(one, int | float) and abs(one) > MAX_NUMBER for one in values):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class VisionEncoder(Protocol):
         mean, std: of the channels, after pixels are divided by 255.
         digest: hash of the weights and of all settings that features depend on.
         precision: what matrix products are computed in.
+        config: what the network is built from, as timm's config.json has it.
     """
 
     name: str
@@ -55,6 +56,10 @@ class VisionEncoder(Protocol):
     std: tuple[float, ...]
     digest: str
     precision: Precision
+    config: dict[str, Any]
+
+    def save_weights(self, file: BinaryIO) -> None:
+        """Write the weights as the bytes of a safetensors file."""
 
     def output(
         self, layers: Collection[int], *, norm: bool = False, token: Token = "patch"

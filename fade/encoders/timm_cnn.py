@@ -5,7 +5,7 @@ Source: Roth et al., PatchCore, CVPR 2022, arXiv 2106.08265, section 3.1.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +41,13 @@ class TimmCNN(Tower):
         std: tuple[float, ...],
         precision: Precision = "fp32",
         device: str = "cpu",
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
 
-        super().__init__(model, name=name, mean=mean, std=std, precision=precision, device=device)
+        super().__init__(
+            model, name=name, mean=mean, std=std, precision=precision, device=device, config=config
+        )
         levels = _levels(model, name)
         self.strides = tuple(int(level["reduction"]) for level in levels)
         self._widths = tuple(int(level["num_chs"]) for level in levels)

@@ -6,7 +6,7 @@ et al., DINOv3, arXiv 2508.10104.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +44,11 @@ class TimmViT(Tower):
         std: tuple[float, ...],
         precision: Precision = "fp32",
         device: str = "cpu",
+        config: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(model, name=name, mean=mean, std=std, precision=precision, device=device)
+        super().__init__(
+            model, name=name, mean=mean, std=std, precision=precision, device=device, config=config
+        )
         embed = self._model.patch_embed
         self.patch_size = int(embed.patch_size[0])
         self._native: Shape = tuple(embed.grid_size)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from fade.encoder import Precision
 from fade.encoder.checkpoint import digest_state
 from fade.encoders.protocol import checked_pixels
+from fade.weights import write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,6 +28,7 @@ class Tower:
         mean, std: of the channels, after pixels are divided by 255.
         digest: hash of weights, architecture, mean and standard deviation.
         precision: of matrix products or convolutions; the rest stays in float32.
+        config: what timm builds the network from, as its config.json has it.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class Tower:
         std: tuple[float, ...],
         precision: Precision = "fp32",
         device: str = "cpu",
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
 
         model.eval().requires_grad_(False)
         self.name, self.mean, self.std = name, mean, std
         self.precision, self.device = precision, device
+        self.config = dict(config or {})
         text = f"{digest_state(model.state_dict().items())} {_architecture(model)} {mean} {std}"
         self.digest = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
@@ -52,6 +57,10 @@ class Tower:
         self._mean, self._std = (
             torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)
         )
+
+    def save_weights(self, file: BinaryIO) -> None:
+        """Write the weights as the bytes of a safetensors file, as they are in ``precision``."""
+        write_weights(self._model.state_dict(), file)
 
     def _images(self, pixels: np.ndarray) -> Tensor:
         """(B, 3, H, W) float32 on the device, normalized by mean and standard deviation."""

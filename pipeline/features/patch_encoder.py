@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import lcm
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from fade.aspect import AspectRatio, Shape
 from fade.encoders.load import (
     PACKAGE,
     WEIGHT_PACKAGES,
+    encoder_from_state,
     load_vision_encoder,
     weights_of_package,
 )
@@ -22,6 +23,8 @@ from fade.types import Device, Feature
 from pipeline.features.hub import check_remotes, encoder_remotes, quiet
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pipeline.config.schema import Params, VisionParams
 
 FEATURE_VERSION = 2
@@ -163,6 +166,25 @@ def missing_package(params: Params) -> str | None:
         except ModelError as error:
             return str(error)
     return None
+
+
+def patch_encoder_of(
+    params: Params, config: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> PatchEncoder:
+    """The encoder of a config and weights that were taken along; nothing is looked for elsewhere.
+
+    Raises:
+        ModelError: they are not valid, or do not fit.
+        ParameterError: it has no such layers.
+    """
+    from fade.device import choose_device
+
+    place = choose_device(params.runtime.device)
+    encoder = encoder_from_state(
+        config, state, name=params.vision.encoder or "", precision=params.model.precision,
+        device="cuda" if place == "cuda" else "cpu",
+    )  # fmt: skip
+    return PatchEncoder(encoder, params.vision, place)
 
 
 def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEncoder:

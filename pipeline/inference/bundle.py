@@ -22,15 +22,19 @@ from fade.bank import build_index, normalized_float32
 from fade.errors import FadeError, ModelError, StoreError
 from fade.files import open_plain
 from fade.network import wanted_network, without_network
+from fade.rules.subspace import Subspace
 from fade.text import TextClassifier, loads, read_array
 from fade.types import Trial
 from fade.weights import read_weights
 from pipeline.artefacts.tables import manifest_aspect
 from pipeline.config.load import parse_params
+from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import parse_thresholds
-from pipeline.features.models import SHIPPED, load_encoder
+from pipeline.features.models import SHIPPED, load_encoder, load_image_encoder
+from pipeline.features.patch_encoder import patch_encoder_of
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
-from pipeline.scoring.banks import Bank, Comparison, HeldBank
+from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces
+from pipeline.scoring.banks import Bank, Comparison, HeldBank, bank_copies
 from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.texts import Use, classifier_digest
 from pipeline.scoring.views import view_plan
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fade.encoder import Encoder
+    from pipeline.features.models import ImageEncoder
 
 BUNDLE_SCHEMA = 1
 KIND = "fade-bundle"
@@ -50,9 +55,11 @@ _LIMITS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"bundle\.json"), 64 * _MIB),
     (re.compile(r"prompts\.json"), 256 * _MIB),
     (re.compile(r"model\.json"), _MIB),
+    (re.compile(r"encoder\.json"), _MIB),
     (re.compile(r"weights\.safetensors"), 32 << 30),
     (re.compile(r"text/[0-9a-f]{40}\.npz"), 1 << 30),
     (re.compile(r"banks/[0-9]{1,6}/[0-9]{1,5}\.npy"), 64 << 30),
+    (re.compile(r"(banks|rules)/[0-9]{1,6}/view[0-9]{1,5}\.npy"), 64 << 30),
 )
 """Names that a bundle may hold, and how many bytes each."""
 _ENTRIES = 100_000
@@ -72,6 +79,14 @@ def _checked_list(content: Mapping[str, Any], name: str, kind: type[T], count: i
             f"{name} is {str(found)[:60]}, not a list of {count or 'any'} {kind.__name__}"
         )
     return list(found)
+
+
+def array_names(params: Params) -> dict[str, str]:
+    """By view the name of the file that has its arrays: CLIP's is the size."""
+    return {
+        view.label: view.label if view.plain else f"view{number}"
+        for number, view in enumerate(view_plan(params))
+    }
 
 
 class Bundle(TrainedRun):
@@ -178,7 +193,7 @@ class Bundle(TrainedRun):
                 raise ValueError(f"{name} holds no JSON object")
             return content
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> ImageEncoder:
         """The model: its weights from the bundle, the file given, or their source.
 
         No other machine is called, unless that was asked for.
@@ -187,6 +202,26 @@ class Bundle(TrainedRun):
             ModelError: model or weights are not here, or do not fit.
             StoreError: the bundle's weights are damaged.
         """
+        return self._clip() if self.params.vision.encoder is None else self._vision_encoder()
+
+    def _vision_encoder(self) -> ImageEncoder:
+        params, vision = self.params, self.params.vision
+        if self._weights is None and WEIGHTS in self._entries:
+            return patch_encoder_of(params, self._json("encoder.json"), self._read_weights())
+        given = vision.encoder_weights if self._weights is None else str(self._weights)
+        params = params.model_copy(
+            update={"vision": vision.model_copy(update={"encoder_weights": given})}
+        )
+        try:
+            with nullcontext() if self._download else without_network():
+                return load_image_encoder(params)
+        except ModelError as error:
+            raise ModelError(
+                f"{error} (the bundle {self.path} holds no weights: write it with "
+                "`fade bundle --with-weights`)"
+            ) from None
+
+    def _clip(self) -> Encoder:
         model = self.params.model
         name, pretrained, state = model.name, model.pretrained, None
         if self._weights is not None:
@@ -241,8 +276,9 @@ class Bundle(TrainedRun):
 
     def bank(self, category: str) -> CategoryBank:
         """The memory bank of a category."""
-        exact = Bank.shared(self.params)
-        views = tuple(view.label for view in view_plan(self.params))
+        exact, plan = Bank.shared(self.params), view_plan(self.params)
+        views = tuple(view.label for view in plan)
+        files = array_names(self.params)
         indexes = {}
         with self._reading():
             found = self._banks[category]
@@ -252,7 +288,7 @@ class Bundle(TrainedRun):
                     f"{category} has {len(references)} references at {self.trial.shots} shots"
                 )
             for view in views if references else ():
-                vectors = self._vectors(f"banks/{int(found['number'])}/{view}.npy")
+                vectors = self._vectors(f"banks/{int(found['number'])}/{files[view]}.npy")
                 fits = len(vectors) == len(references) if exact else True
                 if vectors.ndim != (3 if exact else 2) or not fits:
                     raise ValueError(
@@ -266,12 +302,37 @@ class Bundle(TrainedRun):
             self.trial, tuple(range(len(references))), self.params.query_in_bank(self.trial)
         )
         return CategoryBank(
-            HeldBank(category, views, exact, indexes, rule=Nearest.of(self.params.vision)),
+            HeldBank(
+                category,
+                views,
+                exact,
+                indexes,
+                copies=bank_copies(self.params),
+                rule=Nearest.of(self.params.vision),
+            ),
             comparison,
             references,
         )
 
-    def _vectors(self, name: str) -> np.ndarray:
+    def held_rule(self, category: str) -> HeldRule:
+        """What is normal of a category by rule subspace or mutual."""
+        vision, files = self.params.vision, array_names(self.params)
+        with self._reading():
+            number = int(self._banks[category]["number"])
+            arrays = {
+                view: self._array(f"rules/{number}/{file}.npy") for view, file in files.items()
+            }
+            for array in arrays.values():
+                if not np.isfinite(array).all():
+                    raise ValueError(f"an array of {category} is not finite")
+            if vision.rule_at(self.trial.shots) == "mutual":
+                sample = {view: list(array) for view, array in arrays.items()}
+                return HeldSample(sample, vision.metric, vision.lowest)
+            return HeldSubspaces(
+                {view: Subspace(array[0], array[1:], 0.0) for view, array in arrays.items()}
+            )
+
+    def _array(self, name: str) -> np.ndarray:
         array = read_array(self._bytes(name))
         if (
             array.dtype not in (np.float16, np.float32)
@@ -279,6 +340,14 @@ class Bundle(TrainedRun):
             or not array.size
         ):
             raise ValueError(f"{name} has type {array.dtype} and shape {array.shape}")
+        return array
+
+    def _vectors(self, name: str) -> np.ndarray:
+        array = self._array(name)
+        if self.params.vision.metric == "euclidean":
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} holds numbers that are not finite")
+            return np.asarray(array, np.float32)
         with np.errstate(all="ignore"):
             lengths = np.sqrt(np.einsum("...i,...i->...", array, array, dtype=np.float32))
             sound = np.abs(lengths - 1) <= _LENGTH_TOLERANCE  # which NaN is not

@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -15,12 +15,18 @@ from fade.errors import ParameterError
 from fade.files import atomic_write
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
-from pipeline.features.models import SHIPPED
+from pipeline.features.models import SHIPPED, load_image_encoder
 from pipeline.features.patch_encoder import PatchEncoder
-from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS
+from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS, array_names
+from pipeline.inference.rules import HeldSample, HeldSubspaces
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import read_classifier, uses
 from pipeline.scoring.views import view_plan
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+    from fade.encoders.protocol import VisionEncoder
+    from pipeline.features.models import ImageEncoder
 
 _BEFORE = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, so that equal bundles are equal bytes."""
@@ -50,22 +56,12 @@ def write_bundle(
         ParameterError: the memory bank's index is approximate, the run has no such category, or its
             encoder cannot be taken along.
     """
-    if run.params.vision.encoder is not None:
+    vision = run.params.vision
+    local = (vision.encoder or "").startswith("local-dir:") or vision.encoder_weights is not None
+    if local and not with_weights:
         raise ParameterError(
-            f"vision.encoder is {run.params.vision.encoder}, and a bundle holds a CLIP: use "
-            "`fade predict` in the project's folder"
-        )
-    rule = run.params.vision.rule_at(run.trial.shots)
-    if run.params.needs_vision and rule != "nearest":
-        raise ParameterError(
-            f"vision.rule is {rule} at {run.trial.label}, and a bundle holds banks of rule nearest: use "
-            "`fade predict` in the project's folder, with --batch to score a folder against itself"
-        )
-    views = view_plan(run.params)
-    if not all(view.plain for view in views) or run.params.vision.transforms != "none":
-        raise ParameterError(
-            "a bundle holds the patches of references as CLIP gives them, without vision.pooling, "
-            "vision.layer_norm or vision.transforms: use `fade predict` in the project's folder"
+            f"vision.encoder {vision.encoder} has its weights in files of this machine: take them "
+            "along with --with-weights"
         )
     for name in categories or ():
         run.check_category(name)
@@ -85,15 +81,16 @@ def _fill(
 ) -> None:
     params = run.params
     banks: dict[str, Any] = {}
+    names = array_names(params)
     for number, category in enumerate(categories if params.needs_vision else ()):
-        rows, references = run.bank_rows(category)
+        kind, rows, references = _arrays(run, category)
         banks[category] = {
             "number": number,
             "references": references,
-            "sizes": sorted(map(int, rows)),
+            "sizes": sorted({view.view.size for view in view_plan(params)} if rows else ()),
         }
         for view, vectors in rows.items():
-            _add_array(archive, f"banks/{number}/{view}.npy", vectors)
+            _add_array(archive, f"{kind}/{number}/{names[view]}.npy", vectors)
     texts: dict[str, dict[str, str]] = {}
     prompts: dict[str, dict[str, Any]] = {}
     written = set()
@@ -113,8 +110,13 @@ def _fill(
     if config is not None:
         _add(archive, "model.json", config.read_bytes())
     if with_weights:
-        encoder = run.encoder()
-        assert not isinstance(encoder, PatchEncoder)  # refused before
+        model = _whole(run)
+        encoder: Encoder | VisionEncoder
+        if isinstance(model, PatchEncoder):
+            encoder = model.encoder
+            _add(archive, "encoder.json", json.dumps(encoder.config).encode())
+        else:
+            encoder = model
         with archive.open(_entry(WEIGHTS), "w", force_zip64=True) as target:
             encoder.save_weights(cast(BinaryIO, target))
     content = {
@@ -133,6 +135,29 @@ def _fill(
     _add(archive, "bundle.json", json.dumps(content, ensure_ascii=False, indent=1).encode())
 
 
+def _arrays(run: FinishedRun, category: str) -> tuple[str, dict[str, np.ndarray], list[str]]:
+    """The folder of a category's arrays, these by view, and the paths of its references."""
+    if run.params.vision.rule_at(run.trial.shots) == "nearest":
+        return "banks", *run.bank_rows(category)
+    held = run.held_rule(category)
+    if isinstance(held, HeldSample):
+        return "rules", {view: np.stack(of) for view, of in held.sample.items()}, []
+    assert isinstance(held, HeldSubspaces)
+    found = {
+        view: np.concatenate([one.mean[None], one.components])
+        for view, one in held.subspaces.items()
+    }
+    return "rules", found, []
+
+
+def _whole(run: FinishedRun) -> ImageEncoder:
+    """The run's model with weights as they came, before any is rounded to its precision."""
+    if run.params.vision.encoder is None:
+        return run.encoder()
+    model = run.params.model.model_copy(update={"precision": "fp32"})
+    return load_image_encoder(run.params.model_copy(update={"model": model}), "cpu")
+
+
 def _portable(params: Params) -> dict[str, Any]:
     """The parameters without what holds on one machine only."""
     content = params.model_dump(mode="json", exclude={"runtime", "cluster"})
@@ -140,6 +165,10 @@ def _portable(params: Params) -> dict[str, Any]:
     content["features"]["store"] = None
     if params.model.name.endswith(".json"):
         content["model"]["name"] = Path(params.model.name).name
+    encoder, weights = params.vision.encoder or "", params.vision.encoder_weights
+    if encoder.startswith("local-dir:"):
+        content["vision"]["encoder"] = f"local-dir:{Path(encoder.removeprefix('local-dir:')).name}"
+    content["vision"]["encoder_weights"] = None if weights is None else Path(weights).name
     if Path(params.model.pretrained).is_file():
         content["model"]["pretrained"] = Path(params.model.pretrained).name
     for use in (content["text"], *content["text"]["overrides"].values()):

@@ -265,8 +265,9 @@ class FinishedRun(TrainedRun):
     def bank_rows(self, category: str) -> tuple[dict[str, np.ndarray], list[str]]:
         """The trial's bank as vectors by view, and the paths of its references.
 
-        As the store keeps them (references, patches, dim) where the index is exact; what is left
-        of them (patches, dim) where a coreset was taken.
+        CLIP's as the store keeps them (references, patches, dim) where the index is exact, others as
+        they are compared, copies of a reference included; what is left of them (patches, dim) where a
+        coreset was taken.
 
         Raises:
             ParameterError: the index is approximate, which could not be built again elsewhere.
@@ -281,6 +282,14 @@ class FinishedRun(TrainedRun):
         if not chosen.keys:
             return {}, paths
         found = {}
+        stored = all(view.plain for view in view_plan(params)) and bank_copies(params) == 1
+        if Bank.shared(params) and not stored:
+            bank, positions = self.bank(category).bank, list(chosen.comparison.references)
+            for view, index in bank.indexes.items():
+                vectors = index_vectors(index)
+                images = vectors.reshape(len(chosen.references), -1, vectors.shape[1])
+                found[view] = images[positions]
+            return found, paths
         if not Bank.shared(params):
             bank = self.bank(category).bank
             for view, index in bank.indexes.items():
@@ -375,6 +384,15 @@ def _anchored(params: Params, folder: Path) -> Params:
         name = str(folder / name)
     if pretrained and (folder / pretrained).is_file():
         pretrained = str(folder / pretrained)
+    vision = params.vision
+    encoder, weights = vision.encoder, vision.encoder_weights
+    if encoder is not None and encoder.startswith("local-dir:"):
+        encoder = f"local-dir:{folder / encoder.removeprefix('local-dir:')}"
+    if weights is not None:
+        weights = str(folder / weights)
     return params.model_copy(
-        update={"model": model.model_copy(update={"name": name, "pretrained": pretrained})}
+        update={
+            "model": model.model_copy(update={"name": name, "pretrained": pretrained}),
+            "vision": vision.model_copy(update={"encoder": encoder, "encoder_weights": weights}),
+        }
     )

@@ -20,6 +20,7 @@ from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.pixel_histograms import read_pixels
 from pipeline.config.load import parse_params
 from pipeline.evaluation.thresholds import read_thresholds
+from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.exports import export_maps, exported_images, file_names, maps
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
@@ -164,6 +165,34 @@ def test_euclidean_distances_have_a_scale_everywhere(
     file = tmp_path / "png" / f"{file_names(tests, 'mvtec')[0]}.png"
     written = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(written, stored)
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        {"vision__layer_fusion": "apart", "vision__pooling": [1, 3], "vision__coreset": 0.5},
+        {"vision__rule": "subspace", "vision__unit": False},
+        {"vision__rule": "mutual", "vision__bank": "batch", "vision__shots": [0],
+         "dataset__limit": 3},
+    ],
+    ids=["nearest", "subspace", "mutual"],
+)  # fmt: skip
+def test_a_bundle_takes_the_encoder_and_what_is_normal_along(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: dict[str, Any]
+) -> None:
+    run = run_stages(tmp_path / "run", params(store, **leaves), *STAGES[:9])
+    image = GOLDEN / "images/weave/test/good/000.png"
+    monkeypatch.chdir(run)
+    before = Predictor.from_run().predict([image], "weave")[0]
+    write_bundle(FinishedRun(), tmp_path / "parts.fade", with_weights=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").rename(tmp_path / "gone")
+    monkeypatch.setattr("fade.encoders.load.load_checkpoint", None)
+    after = Predictor.from_bundle(tmp_path / "parts.fade").predict([image], "weave")[0]
+    assert (after.score, after.threshold, after.scale) == (
+        before.score, before.threshold, before.scale,
+    )  # fmt: skip
+    np.testing.assert_array_equal(after.levels, before.levels)
 
 
 PATCHCORE = {"vision__metric": "euclidean", "evaluate__reweighted": True, "evaluate__top": 0}

@@ -23,10 +23,8 @@ from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_json
 from pipeline.config.load import load_params, parse_params
 from pipeline.evaluation.recipe import Recipe
-from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.rules import batch_line
-from pipeline.inference.run import FinishedRun
 from pipeline.project.plan import lines, plan
 from pipeline.report.about import transductive
 from pipeline.scoring.components import component_key
@@ -242,15 +240,6 @@ def test_scores_are_fused_at_zero_shots_with_a_batch(tmp_path: Path) -> None:
         recipe = Recipe.of(parse_params(nested(both, leaves), "test"))
         fused[bank] = recipe.score(0.25, vision, 0, (2, 2))
     assert fused == {"batch": 0.5, "references": 0.25}
-
-
-def test_a_bundle_is_refused_in_one_line(finished: Path, tmp_path: Path) -> None:
-    run = FinishedRun(finished)
-    run.params = run.params.model_copy(
-        update={"vision": run.params.vision.model_copy(update={"encoder": None})}
-    )
-    with pytest.raises(ParameterError, match=r"vision.rule is mutual"):
-        write_bundle(run, tmp_path / "parts.fade")
 
 
 def test_a_plan_counts_pairs_and_their_multiply_adds(finished: Path) -> None:

@@ -94,8 +94,12 @@ def test_scores_are_the_mean_of_the_worst_patches_over_turned_and_mirrored_refer
     assert regions[0].nearest is not None
     assert regions[0].nearest.row is not None
     assert 0 <= regions[0].nearest.row < 4
-    with pytest.raises(ParameterError, match="a bundle holds a CLIP"):
+    with pytest.raises(ParameterError, match="take them along with --with-weights"):
         write_bundle(FinishedRun(tmp_path), tmp_path / "b.fade")
+    write_bundle(FinishedRun(tmp_path), tmp_path / "b.fade", with_weights=True)
+    again = Predictor.from_bundle(tmp_path / "b.fade")
+    assert again.predict([root / of["path"]], "weave")[0].score == found.score
+    assert again.explain(root / of["path"], "weave", level=0)[1] == regions
 
 
 def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:

