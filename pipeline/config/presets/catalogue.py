@@ -173,6 +173,8 @@ OFFLINE: Mapping[str, Any] = MappingProxyType(
         "vision.encoder": "efficientnet-lite0",
         "vision.layers": [2, 3],  # blocks.2, stride 8, and blocks.4, stride 16
         "vision.transforms": "turns_and_mirrors",
+        "vision.bank": {"zero_shot": "batch", "few_shot": "references"},
+        "vision.rule": {"zero_shot": "mutual", "few_shot": "nearest"},
         "vision.shots": [4],
         "vision.query_in_bank": False,
         "fusion.vision_multiplier": 2.0,  # 1 - cosine: a score is cut at 1, which none reaches
@@ -198,8 +200,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset(OFFLINE_NAME, OFFLINE_SUMMARY, OFFLINE),
             Preset(
                 "demo-photos",
-                "photographs of solar cells (extra photos) through own-offline, 1 and 4 good ones",
-                {**OFFLINE, "dataset.path": "data/solar-cells", "vision.shots": [1, 4]},
+                "photographs of solar cells (extra photos) through own-offline: 0, 1 and 4 good ones",
+                {**OFFLINE, "dataset.path": "data/solar-cells", "vision.shots": [0, 1, 4]},
             ),
             *(_preset(dataset, example) for dataset in _DATASETS for example in _EXAMPLES),
             *(_method(dataset, method) for dataset in (*_DATASETS, "own") for method in METHODS),
@@ -217,7 +219,7 @@ def find_preset(name: str) -> Preset:
     """
     if name not in PRESETS:
         begun = [known for known in PRESETS if name and known.startswith(name)]
-        close = get_close_matches(name, PRESETS, n=3, cutoff=0.5) or begun
+        close = begun[:3] or get_close_matches(name, PRESETS, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "see `fade presets`"
         raise ParameterError(f"there is no preset {name!r}: {hint}")
     return PRESETS[name]
