@@ -5,9 +5,33 @@ Source: Roming et al., SuperADD, CVPR 2026 workshop, arXiv 2605.14808.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from fade.errors import ParameterError
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Settings of :func:`closed_mask`."""
+
+    radius: int = 0
+    angles: int = 8
+    lower: float | None = None
+    erosion: int = 0
+
+    @property
+    def is_none(self) -> bool:
+        """Whether a mask is what is above the threshold, no more and no less."""
+        return not self.radius and not self.erosion
+
+    def mask(self, scores: np.ndarray, threshold: float) -> np.ndarray:
+        """The mask of a map (H, W): bool."""
+        return closed_mask(
+            scores, threshold, radius=self.radius, angles=self.angles, lower=self.lower,
+            erosion=self.erosion,
+        )  # fmt: skip
 
 
 def closed_mask(

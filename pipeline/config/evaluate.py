@@ -12,6 +12,15 @@ from pipeline.config.values import EvaluationSize, ParamsSection, shown
 from pipeline.config.vision import VisionParams
 
 
+class ClosingParams(ParamsSection):
+    """How masks of what is anomalous are closed, see :func:`fade.closing.closed_mask`."""
+
+    radius: Annotated[int, Field(ge=0, le=100)] = 0
+    angles: Annotated[int, Field(ge=1, le=64)] = 8
+    lower: Annotated[float, Field(ge=0, le=1)] | None = None
+    erosion: Annotated[int, Field(ge=0, le=100)] = 0
+
+
 class EvaluateParams(ParamsSection):
     """How image scores and finished maps come of patch scores, and how maps are measured."""
 
@@ -23,6 +32,7 @@ class EvaluateParams(ParamsSection):
     resize: Resize = "bilinear"
     sigma: Annotated[float, Field(ge=0, le=MAX_SIGMA)] = 0
     kernel: Kernel = "gaussian"
+    closing: ClosingParams = ClosingParams()
 
     @property
     def finish(self) -> Finish:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from fade.aspect import AspectRatio, Shape, shape_of
+from fade.closing import Closing
 from fade.filters import PLAIN, Finish, resize_scores
 from fade.levels import UNIT, Scale, pixel_levels
 from fade.maps import fuse_values, image_score, resize_levels
@@ -138,6 +139,33 @@ class Recipe:
     def is_plain(self, scale: Scale) -> bool:
         """Whether levels of patches become a map by scaling alone, as in FADE."""
         return self.finish.is_plain and scale == UNIT
+
+
+def closed(
+    closing: Closing, finished: np.ndarray, pixel: int, scale: Scale, shape: Shape
+) -> np.ndarray:
+    """What a closed mask calls anomalous, on the image's own pixels.
+
+    Args:
+        closing: how.
+        finished: levels of the map at evaluation size.
+        pixel: the threshold, a level.
+        scale: of the levels.
+        shape: (height, width) of the image.
+
+    Returns:
+        (height, width) bool.
+    """
+    import cv2
+
+    threshold = float(scale.values(np.array(pixel)))
+    mask = closing.mask(scale.values(finished), threshold).astype(np.uint8)
+    return np.asarray(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST)) > 0
+
+
+def closing_of(params: Params) -> Closing:
+    """How masks are closed."""
+    return Closing(**params.evaluate.closing.model_dump())
 
 
 def measured_size(params: Params, width: int, height: int, aspect: AspectRatio | None) -> Shape:

@@ -26,7 +26,7 @@ from pipeline.artefacts.catalogue import (
 from pipeline.artefacts.pictures import write_picture
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
-from pipeline.evaluation.recipe import Recipe, measured_size
+from pipeline.evaluation.recipe import Recipe, closed, closing_of, measured_size
 from pipeline.inference.run import FinishedRun
 from pipeline.process.progress import Progress
 from pipeline.scoring.components import component_key
@@ -281,17 +281,23 @@ def export_masks(
         levels[category] = threshold.pixel
     found = maps(run, tests)
     _prepare(folder, force)
-    recipe = Recipe.of(run.params)
+    recipe, closing = Recipe.of(run.params), closing_of(run.params)
     rows = zip(
         tests["category"], tests["width"].astype(int), tests["height"].astype(int), strict=True
     )
     with Progress(len(tests), "exporting") as progress:
         for name, (category, width, height), values in zip(names, rows, found, strict=True):
             measured = measured_size(run.params, width, height, run.aspect)
-            found_levels = recipe.image_levels(
-                values, measured, (height, width), run.thresholds[category].map_scale
+            scale, shape, pixel = (
+                run.thresholds[category].map_scale,
+                (height, width),
+                levels[category],
             )
-            above = found_levels > levels[category]
+            if closing.is_none:
+                above = recipe.image_levels(values, measured, shape, scale) > pixel
+            else:
+                finished = recipe.pixels(values, measured, scale)
+                above = closed(closing, finished, pixel, scale, shape)
             path = folder / f"{name}.png"
             _write(above.astype(np.uint8) * np.uint8(255), path)
             progress.advance()

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.closing import Closing
 from fade.levels import UNIT, Scale
 from fade.maps import resize_levels
 from fade.types import Trial
+from pipeline.evaluation.recipe import closed
 from pipeline.evaluation.thresholds import ThresholdSource
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
+NO_CLOSING = Closing()
 Picture = Any
 """A path, a PIL image, or uint8 RGB (height, width, 3)."""
 
@@ -48,6 +51,7 @@ class Prediction:
             to the folder of the table.
         finished: the map at evaluation size (height, width), where it is more than ``levels`` scaled.
         scale: what levels stand for.
+        closing: how the mask is closed.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Prediction:
     pictures: Mapping[str, str] = field(default_factory=dict)
     finished: NDArray[Any] | None = None
     scale: Scale = UNIT
+    closing: Closing = NO_CLOSING
 
     def full_levels(self) -> NDArray[Any] | None:
         """The map on the image's own pixels: (height, width), in the type of ``levels``."""
@@ -89,7 +94,15 @@ class Prediction:
         return np.asarray(cv2.resize(self.finished, (columns, rows), interpolation=cv2.INTER_AREA))
 
     def mask(self) -> NDArray[np.bool_] | None:
-        """Pixels above the threshold: (height, width); None without a map or a threshold."""
+        """Pixels above the threshold, gaps closed: (height, width); None without a map or threshold."""
+        if (
+            not self.closing.is_none
+            and self.finished is not None
+            and self.pixel_threshold is not None
+        ):
+            return closed(
+                self.closing, self.finished, self.pixel_threshold, self.scale, self.size[::-1]
+            )
         levels = self.full_levels()
         return (
             None

@@ -21,7 +21,7 @@ from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
-from pipeline.evaluation.recipe import Recipe, measured_size
+from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
 from pipeline.evaluation.reweighting import bank_vectors, worst_reweighted
 from pipeline.features.models import feature_space, start_encoding
 from pipeline.features.patch_encoder import PatchEncoder
@@ -70,7 +70,7 @@ class Predictor:
         features = [spaces[f] for view in self._views for f in view.features]
         self._grids = {view.label: view.grid(features) for view in self._views}
         self._dims = {view.label: view.dim(features) for view in self._views}
-        self._recipe = Recipe.of(self.params)
+        self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
         self._classifier = lru_cache(maxsize=None)(self._fitted)
         self._bank = lru_cache(maxsize=4)(self._opened)
         self._rule = lru_cache(maxsize=4)(material.held_rule)
@@ -304,14 +304,15 @@ class Predictor:
             ):  # of no image, so that it is this one's own
                 scale = Scale.fine(float(values.min()), float(values.max()))
             levels = scale.levels(values)
-            finished = None if recipe.is_plain(scale) else recipe.pixels(values, measured, scale)
+            if not recipe.is_plain(scale) or not self._closing.is_none:
+                finished = recipe.pixels(values, measured, scale)
         decided = score is not None and threshold.image is not None
         return Prediction(
             name, category, score, threshold.image,
             bool(score > threshold.image) if decided else None,  # type: ignore[operator]
             levels, threshold.pixel, threshold.source, threshold.images, threshold.remark, size,
             trial=self.trial, set_by=threshold.set_by, false_alarm_limit=threshold.false_alarm_limit,
-            finished=finished, scale=scale,
+            finished=finished, scale=scale, closing=self._closing,
         )  # fmt: skip
 
     def explain(

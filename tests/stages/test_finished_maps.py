@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from cache.store import Store
+from fade.closing import closed_mask
 from fade.errors import ParameterError
 from fade.filters import Finish
 from fade.levels import UNIT
@@ -21,7 +22,7 @@ from pipeline.artefacts.pixel_histograms import read_pixels
 from pipeline.config.load import parse_params
 from pipeline.evaluation.thresholds import read_thresholds
 from pipeline.inference.bundle_writing import write_bundle
-from pipeline.inference.exports import export_maps, exported_images, file_names, maps
+from pipeline.inference.exports import export_maps, export_masks, exported_images, file_names, maps
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from tests.projects import GOLDEN, STAGES, run_stages
@@ -195,6 +196,39 @@ def test_a_bundle_takes_the_encoder_and_what_is_normal_along(
     np.testing.assert_array_equal(after.levels, before.levels)
 
 
+def test_masks_are_closed(
+    folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same mask by fade predict and fade export, larger than what is above the threshold."""
+    leaves = {"radius": 6, "angles": 4, "lower": 0.5}
+    again(folder, store, monkeypatch, evaluate__closing=leaves, threshold__quantile=0.5)
+    monkeypatch.chdir(folder)
+    run = FinishedRun()
+    tests = exported_images(run)
+    export_masks(run, tmp_path / "masks")
+    grown = 0
+    predictor = Predictor(run)
+    for name, path in zip(file_names(tests, "mvtec"), tests["path"], strict=True):
+        (one,) = predictor.predict([GOLDEN / "images" / path], "weave")
+        mask, levels = one.mask(), one.finished
+        assert mask is not None
+        assert levels is not None
+        assert one.pixel_threshold is not None
+        expected = closed_mask(
+            UNIT.values(levels), float(UNIT.values(np.array(one.pixel_threshold))),
+            radius=6, angles=4, lower=0.5,
+        )  # fmt: skip
+        width, height = one.size
+        scaled = cv2.resize(
+            expected.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+        )
+        np.testing.assert_array_equal(mask, scaled > 0)
+        grown += int(expected.sum()) - int((levels > one.pixel_threshold).sum())
+        written = cv2.imread(str(tmp_path / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        assert np.mean(np.asarray(written) > 0) == pytest.approx(mask.mean(), abs=0.02)
+    assert grown > 0
+
+
 PATCHCORE = {"vision__metric": "euclidean", "evaluate__reweighted": True, "evaluate__top": 0}
 
 
@@ -213,6 +247,8 @@ PATCHCORE = {"vision__metric": "euclidean", "evaluate__reweighted": True, "evalu
         ({"evaluate__kernel": "box"}, "evaluate.kernel"),
         ({"evaluate__resize": "cubic"}, "evaluate.resize"),
         ({"threshold__factor": 0.0}, "threshold.factor"),
+        ({"evaluate__closing": {"radius": -1}}, "evaluate.closing.radius"),
+        ({"evaluate__closing": {"lower": 2.0}}, "evaluate.closing.lower"),
     ],
 )
 def test_what_is_refused(leaves: dict[str, Any], message: str) -> None:
