@@ -15,6 +15,8 @@ VISION_ALONE: Mapping[str, Any] = MappingProxyType(
     {"fusion.classification_mode": "vision", "fusion.segmentation_mode": "vision"}
 )
 """Text has no part."""
+RAW: Mapping[str, Any] = MappingProxyType({"vision.unit": False, "fusion.vision_multiplier": 1.0})
+"""Vectors keep their length, and distances are taken as they are."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,74 @@ ANOMALYDINO = Method(
 )
 """Damm et al., WACV 2025, arXiv 2405.14529: "agnostic" preprocessing, without the mask."""
 
+SUBSPACEAD = Method(
+    "subspacead",
+    "SubspaceAD: DINOv2-g, components of 99 % of the variance, references in 30 rotations",
+    {
+        **RAW,
+        "features.segmentation_sizes": [672],
+        "features.dtype": "float32",
+        "vision.encoder": "vit_giant_patch14_reg4_dinov2.lvd142m",
+        # of 41 hidden states, the embedding first: -12 is what block 28 gives, -18 block 22
+        "vision.layers": [22, 23, 24, 25, 26, 27, 28],
+        "vision.layer_fusion": "mean",
+        "vision.transforms": "random_rotations",
+        "vision.rule": "subspace",
+        "evaluate.size": 672,
+        "evaluate.top": 0.01,
+        "evaluate.top_of": "pixels",
+        "evaluate.sigma": 4,
+        "evaluate.kernel": "small",
+    },
+)
+"""Lendering et al., CVPR 2026, arXiv 2602.23013."""
+
+SUPERADD = Method(
+    "superadd",
+    "SuperADD: DINOv3-H+, four blocks apart, references in 5 brightnesses",
+    {
+        **RAW,
+        "features.segmentation_sizes": [640],
+        "vision.encoder": "vit_huge_plus_patch16_dinov3.lvd1689m",
+        "vision.layers": [7, 15, 23, 31],
+        "vision.layer_fusion": "apart",
+        "vision.transforms": "brightness",
+        "vision.metric": "euclidean",
+        "vision.per_dimension": True,
+        "vision.thinning": "superadd",
+        "vision.bank_size": 100_000,
+        "evaluate.size": 640,
+        "evaluate.top": 0.001,
+        "evaluate.top_of": "pixels",
+        "evaluate.sigma": 4,
+        "evaluate.kernel": "reflect",
+        "threshold.quantile": 0.95,
+        "threshold.factor": 1.421,
+    },
+)
+"""Roming et al., 2026, arXiv 2605.14808; score and filter as in anomalib's port. An image of 640
+pixels is one of its tiles."""
+
+PATCHCORE = Method(
+    "patchcore",
+    "PatchCore: WideResNet-50, levels 2 and 3, a coreset of 10 %, re-weighted scores",
+    {
+        **RAW,
+        "features.segmentation_sizes": [224],
+        "features.dtype": "float32",
+        "vision.encoder": "wide_resnet50_2.tv_in1k",
+        "vision.layers": [2, 3],
+        "vision.pooling": [3],
+        "vision.metric": "euclidean",
+        "vision.coreset": 0.1,
+        "evaluate.size": 224,
+        "evaluate.reweighted": True,
+        "evaluate.resize": "nearest",
+        "evaluate.sigma": 4,
+    },
+)
+"""Roth et al., CVPR 2022, arXiv 2106.08265; without its crop and its projection to 1,024 dimensions."""
+
 MUSC = Method(
     "musc",
     "MuSc: no references, test images score each other; CLIP ViT-L/14, four blocks, three poolings",
@@ -72,6 +142,13 @@ MUSC = Method(
 )
 """Li et al., ICLR 2024, arXiv 2401.16753."""
 
+BEST_FEWSHOT = Method(
+    "best-fewshot",
+    "the strongest published few-shot figures: SubspaceAD's parts",
+    SUBSPACEAD.values,
+)
+"""1 shot, image AUROC on MVTec-AD | VisA: 97.1 | 93.4, AnomalyDINO 96.6 | 87.4 (as their authors say)."""
+
 BEST_BATCH = Method(
     "best-batch",
     "the strongest published figures without references: MuSc's parts on DINOv2-L",
@@ -84,5 +161,13 @@ BEST_BATCH = Method(
 )
 """MuSc on DINOv2-L, MVTec-AD | VisA: pixel AUROC 98.3 | 98.8, PRO 96.2 | 92.4 (as its authors say)."""
 
-METHODS: tuple[Method, ...] = (ANOMALYDINO, MUSC, BEST_BATCH)
+METHODS: tuple[Method, ...] = (
+    ANOMALYDINO,
+    SUBSPACEAD,
+    SUPERADD,
+    PATCHCORE,
+    MUSC,
+    BEST_FEWSHOT,
+    BEST_BATCH,
+)
 """All methods, in the order in which they are listed."""
