@@ -43,6 +43,22 @@ class Tile:
         """(rows, columns) of cells of the tile."""
         return self.rows.length, self.columns.length
 
+    def scaled(self, factor: int) -> Tile:
+        """The same tile on a grid that is so many times as fine.
+
+        Examples:
+            >>> span = Span(1, 2, 1, 3)
+            >>> Tile(span, span).scaled(2).rows
+            Span(start=2, length=4, first=2, last=6)
+        """
+        if factor == 1:
+            return self
+        rows, columns = (
+            Span(s.start * factor, s.length * factor, s.first * factor, s.last * factor)
+            for s in (self.rows, self.columns)
+        )
+        return Tile(rows, columns)
+
 
 def axis_spans(length: int, tile: int, overlap: int) -> list[Span]:
     """Spans that cover an axis.

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 
-from cache.keys import Keys
 from cache.store import Store
 from fade.errors import DataError, summarise
 from pipeline.artefacts.catalogue import MANIFEST, REFERENCES, SELECTION, TEST, store_root
 from pipeline.artefacts.receipts import write_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
 from pipeline.config.schema import Params
-from pipeline.dataset.images import image_sources, scored_images
+from pipeline.dataset.images import image_sources, references_by_category, scored_images
 from pipeline.features.extraction import Extraction, encode_on_cluster
 from pipeline.features.models import load_image_encoder
-from pipeline.features.plan import FeaturePlan, feature_spaces
+from pipeline.features.plan import FeaturePlan, feature_spaces, keys_by_feature
 from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
@@ -28,7 +27,12 @@ def run(params: Params) -> None:
     # where workers compute, the model here only tells what features are
     encoder = load_image_encoder(params, "cpu" if on_cluster else None)
     store = Store(store_root(params.features.store))
-    references = Keys.of(selection["hash"])
+    references = references_by_category(selection)
+    if unknown := set(params.vision.transform_overrides) - set(references) if references else ():
+        log.warning(
+            "vision.transform_overrides names %s, of which this run has no references",
+            ", ".join(sorted(unknown)),
+        )
     scored = scored_images()  # images to calibrate on are scored like test images
     spaces = feature_spaces(encoder, params, aspect)
     plan = FeaturePlan.make(params, spaces, references, scored, store.repair)
@@ -58,7 +62,7 @@ def run(params: Params) -> None:
     write_receipt(
         REFERENCES,
         store,
-        {spaces[f]: references for f in params.reference_features()},
+        {spaces[f]: keys for f, keys in keys_by_feature(params, references).items()},
     )
     kept = scored if params.features.keep else ()
     write_receipt(TEST, store, {spaces[f]: kept for f in params.test_features()})

@@ -6,7 +6,6 @@ import logging
 
 import numpy as np
 
-from cache.keys import Keys
 from cache.store import Store
 from fade.errors import DataError, summarise
 from pipeline.artefacts.catalogue import MANIFEST, SELECTION, STREAMED, TEST, store_root
@@ -14,7 +13,7 @@ from pipeline.artefacts.receipts import read_receipt, write_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
-from pipeline.dataset.images import image_sources, scored_images
+from pipeline.dataset.images import image_sources, references_by_category, scored_images
 from pipeline.features.extraction import with_absolute_paths
 from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan, feature_spaces
@@ -45,7 +44,7 @@ def run(params: Params) -> None:
     encoder = load_image_encoder(params, "cpu" if on_cluster else None)
     aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
     spaces = feature_spaces(encoder, params, aspect)
-    references = Keys.of(read_table(SELECTION.path)[0]["hash"])
+    references = references_by_category(read_table(SELECTION.path)[0])
     wanted = work.wanted()
     # the same blocks as the extract stage would encode
     plan = FeaturePlan.make(params, spaces, references, scored_images()).streamed(

@@ -52,6 +52,7 @@ UNITS = {
     "vision.coreset": "share of patches",
     "vision.layers": "blocks or levels, counted from 0",
     "vision.neighbours": "patches",
+    "vision.overlap": "patches",
     "vision.pooling": "patches a side",
     "vision.radius": "patches",
     "vision.lowest": "share of images",
@@ -60,6 +61,7 @@ UNITS = {
     "vision.set_size": "images",
     "vision.shots": "images of each category",
     "vision.variance": "share of the variance",
+    "vision.tile": "patches a side",
 }
 """What a number counts or measures."""
 UNWATCHED = ("runtime", "cluster")

@@ -208,13 +208,19 @@ class Params(ParamsSection):
         """What must be known of reference images."""
         if not self.needs_vision or not self.max_shots:
             return []
-        return self.bank_features()
+        categories = [None, *self.vision.transform_overrides]
+        features = (one for category in categories for one in self.bank_features(category))
+        return list(dict.fromkeys(features))
 
-    def bank_features(self) -> list[Feature]:
-        """Patches that banks hold: those that vision maps compare, of each transform of a reference."""
+    def bank_features(self, category: str | None = None) -> list[Feature]:
+        """Patches that banks hold: those that vision maps compare, of each transform of a reference.
+
+        Args:
+            category: whose bank; None for those without an override.
+        """
         return [
             replace(feature, transform=transform)
-            for transform in self.vision.bank_transforms()
+            for transform in self.vision.bank_transforms(category)
             for feature in self.vision_features()
         ]
 

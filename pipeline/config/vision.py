@@ -27,7 +27,10 @@ class VisionParams(RuleParams):
     layer_norm: bool = False
     pooling: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [1])
     unit: bool = True
+    tile: Annotated[int, Field(ge=0)] = 0
+    overlap: Annotated[int, Field(ge=0)] = 0
     transforms: Augmentation = "none"
+    transform_overrides: dict[str, Augmentation] = Field(default_factory=dict)
     metric: Metric = "cosine"
     per_dimension: bool = False
     neighbours: Annotated[int, Field(ge=1)] = 1
@@ -92,9 +95,13 @@ class VisionParams(RuleParams):
         """Whether distances of patches at so many shots are within [0, 1], as half of 1 - cosine is."""
         return self.metric == "cosine" and self.rule_at(shots) != "subspace"
 
-    def bank_transforms(self) -> list[Transform]:
-        """What becomes of each reference, itself among them."""
-        return transforms_of(self.transforms)
+    def augmentation(self, category: str | None = None) -> Augmentation:
+        """Which copies of its references count in a category; None: in those without another word."""
+        return self.transform_overrides.get(category or "", self.transforms)
+
+    def bank_transforms(self, category: str | None = None) -> list[Transform]:
+        """What becomes of each reference of a category, itself among them."""
+        return transforms_of(self.augmentation(category))
 
 
 def check_nearest(vision: VisionParams) -> None:
@@ -128,11 +135,12 @@ def check_nearest(vision: VisionParams) -> None:
                 f"vision.radius is {vision.radius}, which compares with {what}, and vision.{name} is "
                 f"{shown(value)}: set that to {shown(needed)}, or vision.radius to null"
             )
-    if vision.transforms not in ("none", "brightness"):
-        raise ParameterError(
-            f"vision.radius is {vision.radius}, and vision.transforms {vision.transforms} moves patches "
-            "to other places: set it to none or brightness, or vision.radius to null"
-        )
+    for name in (vision.transforms, *vision.transform_overrides.values()):
+        if name not in ("none", "brightness"):
+            raise ParameterError(
+                f"vision.radius is {vision.radius}, and vision.transforms {name} moves patches to other "
+                "places: use none or brightness, or set vision.radius to null"
+            )
 
 
 def check_encoder(
@@ -149,9 +157,14 @@ def check_encoder(
     Raises:
         ParameterError: with what to change.
     """
+    if vision.overlap and vision.tile <= 2 * vision.overlap:
+        raise ParameterError(
+            f"vision.overlap is {vision.overlap} and vision.tile {vision.tile}: a tile must be longer "
+            "than twice the overlap"
+        )
     if vision.encoder is None:
         own = VisionParams.model_fields
-        for name in ("encoder_weights", "layers", "layer_fusion", "norm"):
+        for name in ("encoder_weights", "layers", "layer_fusion", "norm", "tile"):
             if (value := getattr(vision, name)) != own[name].get_default(call_default_factory=True):
                 raise ParameterError(
                     f"vision.{name} is {shown(value)}, but vision.encoder is null, which means the CLIP "

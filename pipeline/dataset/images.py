@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.keys import Keys
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST
 from pipeline.artefacts.tables import read_table, table_parts
 from pipeline.dataset.loader import ImageSources
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def scored_images() -> Keys:
@@ -76,3 +79,9 @@ def image_sources() -> ImageSources:
     """
     manifest, _ = read_table(MANIFEST.path, ("hash", "path"))
     return ImageSources(manifest["hash"], manifest["path"].array)
+
+
+def references_by_category(selection: pd.DataFrame) -> dict[str, Keys]:
+    """Keys of reference images by category, in the order of the selection."""
+    groups = selection.groupby("category", sort=False)
+    return {str(category): Keys.of(part["hash"]) for category, part in groups}

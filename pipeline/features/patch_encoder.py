@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import lcm
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from fade.encoders.load import (
 from fade.encoders.protocol import Output, VisionEncoder
 from fade.errors import ModelError, ParameterError
 from fade.network import without_network
+from fade.tiles import Tile, cut_tiles, plan_tiles, stitch
 from fade.types import Device, Feature
 from pipeline.features.hub import check_remotes, encoder_remotes, quiet
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from pipeline.config.schema import Params, VisionParams
 
+TILE_PIXELS = 1 << 22
+"""Pixels of tiles that are encoded at once, which bounds the memory."""
 FEATURE_VERSION = 2
 """Raised by hand when features become others; part of every address."""
 
@@ -47,6 +50,7 @@ class PatchEncoder:
 
     def __init__(self, encoder: VisionEncoder, vision: VisionParams, device: str) -> None:
         self.encoder, self.device, self._norm = encoder, device, vision.norm
+        self._tile, self._overlap = vision.tile, vision.overlap
         self._outputs: dict[tuple[int, ...], Output] = {}
         for feature in vision.features([1]):
             self._outputs[feature.layers] = self._output(feature.layers)
@@ -72,13 +76,17 @@ class PatchEncoder:
         """Widths of what is kept of each layer."""
         return [self.encoder.dim(output) for output in self._outputs.values()]
 
+    @property
+    def _strides(self) -> list[int]:
+        return [self.encoder.stride(output) for output in self._outputs.values()]
+
     def grid(self, size: int) -> int:
         """Patches a side of an image of so many pixels a side, on the finest layer.
 
         Raises:
-            ParameterError: the size is no multiple of the strides of all layers.
+            ParameterError: the size is no multiple of the strides of all layers, or smaller than a tile.
         """
-        strides = [self.encoder.stride(output) for output in self._outputs.values()]
+        strides = self._strides
         whole = lcm(*strides)
         if size < whole or size % whole:
             low = max(size // whole, 1) * whole
@@ -86,7 +94,18 @@ class PatchEncoder:
                 f"features.segmentation_sizes: {size} is no multiple of {whole}, the pixels a side of "
                 f"one patch of vision.encoder {self.name}: use {low} or {low + whole}"
             )
+        self._tiles((size, size))
         return size // min(strides)
+
+    def _tiles(self, pixels: Shape) -> list[Tile]:
+        """Tiles in cells of the coarsest layer, none where images are encoded whole."""
+        if not self._tile:
+            return []
+        whole = lcm(*self._strides)
+        try:
+            return plan_tiles((pixels[0] // whole, pixels[1] // whole), self._tile, self._overlap)
+        except ParameterError as error:
+            raise ParameterError(f"vision.tile: {error}") from None
 
     def pixels(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
         """(height, width) in pixels that an image is resized to for a feature."""
@@ -110,6 +129,7 @@ class PatchEncoder:
             "grid": list(self.grid_of(feature, aspect)),
             "resize": "bicubic-square",
             "size": feature.size,
+            **({"tile": self._tile, "overlap": self._overlap} if self._tile else {}),
         }
 
     def shape(self, feature: Feature, aspect: AspectRatio | None = None) -> tuple[int, ...]:
@@ -134,7 +154,7 @@ class PatchEncoder:
             ParameterError: the type cannot hold a value.
         """
         outputs = {feature: self._outputs[feature.layers] for feature in features}
-        found = self.encoder.encode(images, list(dict.fromkeys(outputs.values())))
+        found = self._encode(images, list(dict.fromkeys(outputs.values())))
         kept: dict[Feature, np.ndarray] = {}
         for feature, output in outputs.items():
             raw = found[output].reshape(len(images), -1, self.encoder.dim(output))
@@ -146,6 +166,31 @@ class PatchEncoder:
                     f"{np.abs(raw).max():.3g}, which it cannot hold: set it to float32"
                 )
         return kept
+
+    def _encode(self, images: np.ndarray, outputs: list[Output]) -> dict[Output, np.ndarray]:
+        """(B, rows, columns, dim) of each output, tile by tile where there are tiles."""
+        tiles = self._tiles((images.shape[1], images.shape[2]))
+        if not tiles:
+            return self.encoder.encode(images, outputs)
+        whole = lcm(*self._strides)
+        rows: dict[Output, list[np.ndarray]] = {output: [] for output in outputs}
+        for image in images:
+            parts = cut_tiles(image, tiles, whole)
+            encoded = [self.encoder.encode(np.stack(batch), outputs) for batch in _batches(parts)]
+            for output in outputs:
+                factor = whole // self.encoder.stride(output)
+                grid = self.encoder.grid((image.shape[0], image.shape[1]), output)
+                cells = (part for one in encoded for part in one[output])
+                rows[output].append(stitch(cells, [tile.scaled(factor) for tile in tiles], grid))
+        return {output: np.stack(found) for output, found in rows.items()}
+
+
+def _batches(tiles: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+    """Tiles of equal shape, so many at once as have :data:`TILE_PIXELS`."""
+    height, width = tiles[0].shape[:2]
+    count = max(1, TILE_PIXELS // (height * width))
+    for start in range(0, len(tiles), count):
+        yield tiles[start : start + count]
 
 
 def downloads(params: Params) -> bool:

@@ -47,7 +47,7 @@ class FeaturePlan:
         cls,
         params: Params,
         spaces: Mapping[Feature, Space],
-        references: Keys,
+        references: Mapping[str, Keys],
         scored: Keys,
         index_of: Callable[[Space], Index] | None = None,
     ) -> FeaturePlan:
@@ -59,7 +59,7 @@ class FeaturePlan:
         Args:
             params: of the run.
             spaces: see :func:`feature_spaces`.
-            references: keys of reference images.
+            references: by category keys of reference images.
             scored: keys of test and calibration images.
             index_of: a space's index: ``Store.readable`` to know what the store lacks, or
                 ``Store.repair`` before it is computed; None where all is to be computed.
@@ -69,9 +69,14 @@ class FeaturePlan:
         """
         for_references = [spaces[f].fingerprint for f in params.reference_features()]
         for_tests = [spaces[f].fingerprint for f in params.test_features()]
-        is_reference = references.distinct().get_indexer(scored) >= 0
+        all_references = Keys.join(list(references.values()))
+        is_reference = all_references.distinct().get_indexer(scored) >= 0
+        needs = [
+            (keys, [spaces[f].fingerprint for f in params.bank_features(category)])
+            for category, keys in (references.items() if for_references else ())
+        ]
         groups = [
-            *group_needs([(references, for_references), (scored.take(is_reference), for_tests)]),
+            *group_needs([*needs, (scored.take(is_reference), for_tests)]),
             *group_needs([(scored.take(~is_reference), for_tests)]),
         ]
         missing = [np.ones((len(group.keys), len(group.spaces)), bool) for group in groups]
@@ -81,7 +86,7 @@ class FeaturePlan:
             for group, lacks in zip(groups, missing, strict=True):
                 if space.fingerprint in group.spaces:
                     lacks[:, group.spaces.index(space.fingerprint)] = ~index.has(group.keys)
-        return cls(spaces, references, scored, for_references, for_tests, groups, missing)
+        return cls(spaces, all_references, scored, for_references, for_tests, groups, missing)
 
     def of_references(self) -> FeaturePlan:
         """The part that is stored where other features are not kept: references, as banks need them."""
@@ -148,6 +153,20 @@ class FeaturePlan:
         """Segments to compute, each made when it is asked for."""
         sizes = {space.fingerprint: space.row_bytes for space in self.spaces.values()}
         return segment_tasks(self.groups, self.missing, sizes, SEGMENT_BYTES, SEGMENT_IMAGES)
+
+
+def keys_by_feature(params: Params, references: Mapping[str, Keys]) -> dict[Feature, Keys]:
+    """Keys of the reference images of which banks need a feature, which is most often of all.
+
+    Args:
+        params: of the run.
+        references: by category.
+    """
+    found: dict[Feature, list[Keys]] = {feature: [] for feature in params.reference_features()}
+    for category, keys in references.items() if found else ():
+        for feature in params.bank_features(category):
+            found[feature].append(keys)
+    return {feature: Keys.join(parts) for feature, parts in found.items()}
 
 
 def feature_spaces(

@@ -391,7 +391,7 @@ class Predictor:
         if by_patch and self.params.fusion.segmentation_mode in ("vision", "both"):
             nearest = nearest_patch(
                 self._vectors(self._views[-1], features), row * across + column,
-                self._bank(category), self.params.vision.bank_transforms(),
+                self._bank(category), self.params.vision.bank_transforms(category),
             )  # fmt: skip
         abnormal: tuple[tuple[str, float], ...] = ()
         normal: tuple[tuple[str, float], ...] = ()

@@ -217,7 +217,7 @@ class FinishedRun(TrainedRun):
             views,
             shared,
             indexes,
-            copies=bank_copies(self.params),
+            copies=bank_copies(self.params, category),
             rule=Nearest.of(self.params.vision),
         )
         return CategoryBank(held, found.comparison, found.references)
@@ -248,7 +248,7 @@ class FinishedRun(TrainedRun):
             references = tuple(
                 str(paths[key]) for key in sorted(positions, key=positions.__getitem__)
             )
-            labels = [feature.label for feature in self.params.bank_features()]
+            labels = [feature.label for feature in self.params.bank_features(category)]
             digest = comparison_digest(comparison, keys, receipt, labels, self.params)
         except KeyError:
             raise StoreError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cache.files import Location
+from cache.keys import Keys
 from cache.layout import Space
 from cache.store import Store
 from fade.errors import ParameterError
@@ -100,7 +101,11 @@ def plan(params: Params, images: int | None = None) -> Plan:
     spaces = feature_spaces(encoder, params, work.aspect)
     references = work.distinct_references
     features = FeaturePlan.make(
-        params, spaces, references, work.scored, store.readable if work.known else None
+        params,
+        spaces,
+        {category: Keys.of(keys) for category, keys in work.references.items()},
+        work.scored,
+        store.readable if work.known else None,
     )
     stored = features if params.features.keep else features.of_references()
     parts = [stored]

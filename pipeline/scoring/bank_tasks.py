@@ -17,6 +17,8 @@ from fade.types import Trial
 from fade.views import Metric
 from pipeline.artefacts.receipts import Receipt
 from pipeline.config.schema import Params
+from pipeline.dataset.images import references_by_category
+from pipeline.features.plan import keys_by_feature
 from pipeline.scoring.banks import Bank, bank_path
 from pipeline.scoring.views import FeatureView, joined, view_plan
 
@@ -109,8 +111,11 @@ def bank_tasks(
     ]  # fmt: skip
     if not nearest:
         return []
-    labels = [feature.label for feature in params.bank_features()]
-    located = {label: receipt.locate(store, label, selection["hash"]) for label in labels}
+    references = references_by_category(selection)
+    located = {
+        feature.label: receipt.locate(store, feature.label, keys)
+        for feature, keys in keys_by_feature(params, references).items()
+    }
     views = tuple(view_plan(params))
     tasks = []
     for category, part in selection.groupby("category", sort=False):
@@ -142,7 +147,7 @@ def bank_tasks(
                             (receipt.space(label), tuple(located[label][key] for key in distinct))
                             for label in view.labels(transform)
                         )
-                        for transform in params.vision.bank_transforms()
+                        for transform in params.vision.bank_transforms(str(category))
                     )
                     for view in views
                 ),

@@ -172,9 +172,9 @@ class Bank:
         return maps
 
 
-def bank_copies(params: Params) -> int:
+def bank_copies(params: Params, category: str | None = None) -> int:
     """How many images a reference stands for: itself and its transforms."""
-    return len(params.vision.bank_transforms())
+    return len(params.vision.bank_transforms(category))
 
 
 def _images_at(positions: list[int], vectors: Any, patches: int) -> Any:

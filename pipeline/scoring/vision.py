@@ -157,7 +157,6 @@ def _plan(
     selection, _ = read_table(SELECTION.path)
     table, _ = read_table(BANK_TABLE)
     references = read_receipt(REFERENCES)
-    labels = [feature.label for feature in params.bank_features()]
     views = tuple(view_plan(params))
     names = tuple(view.label for view in views)
     chosen_of, banks = (
@@ -168,6 +167,7 @@ def _plan(
     against: dict[str, dict[str, str]] = {}
     held_out: dict[str, dict[str, dict[str, str]]] = {}
     for category in dict.fromkeys([*tests, *calibration]):
+        labels = [feature.label for feature in params.bank_features(str(category))]
         bank_rows = banks.get(category, table.iloc[:0])
         positions = dict(zip(bank_rows["hash"], bank_rows["position"].astype(int), strict=True))
         trials = comparisons(chosen_of.get(category, selection.iloc[:0]), positions, params)
@@ -195,7 +195,8 @@ def _plan(
         missing = missing_components(groups, index)
         bank = Bank(
             str(category), names, Bank.shared(params),
-            root=Path.cwd(), grids=grids, device=params.runtime.device, copies=bank_copies(params),
+            root=Path.cwd(), grids=grids, device=params.runtime.device,
+            copies=bank_copies(params, str(category)),
             rule=Nearest.of(params.vision),
         )  # fmt: skip
         plans.append(VisionPlan(output, features, groups, missing, bank, by_digest, views))

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from cache.store import Store
+from fade.bank import index_vectors, read_index
 from fade.encoders.load import load_vision_encoder
 from fade.errors import ModelError, ParameterError
 from fade.preprocess import resize_image
 from fade.transforms import turns_and_mirrors
-from pipeline.artefacts.catalogue import VISION
+from pipeline.artefacts.catalogue import REFERENCES, VISION
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.config.load import parse_params
 from pipeline.features.patch_encoder import PatchEncoder
@@ -123,6 +124,8 @@ def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:
         ({"vision__radius": 1}, "moves patches to other places"),
         ({"vision__radius": 1, "vision__coreset": 0.5}, "vision.coreset is 0.5: set that to 1.0"),
         ({"vision__neighbours": 0}, "vision.neighbours"),
+        ({"vision__tile": 4, "vision__overlap": 2}, "longer than twice the overlap"),
+        ({"vision__transform_overrides": {"weave": "spin"}}, "vision.transform_overrides"),
     ],
 )
 def test_what_an_encoder_for_vision_cannot_do(leaves: dict[str, Any], message: str) -> None:
@@ -139,6 +142,9 @@ def test_layers_and_sizes_are_held_against_the_network() -> None:
         PatchEncoder(encoder, vision.model_copy(update={"layers": [-encoder.depth, 0]}), "cpu")
     with pytest.raises(ParameterError, match="60 is no multiple of 14"):
         PatchEncoder(encoder, vision, "cpu").grid(60)
+    tiled = PatchEncoder(encoder, vision.model_copy(update={"tile": 5}), "cpu")
+    with pytest.raises(ParameterError, match=r"vision.tile: tiles of 5 x 5 patches are larger"):
+        tiled.grid(SIZE)
 
 
 def test_missing_weights_name_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +189,20 @@ def test_copies_of_a_held_out_reference_are_held_out_with_it(tmp_path: Path) -> 
         found = store.read(receipt.space("vision-map"), list(place.values()))[0]
         np.testing.assert_allclose(found.ravel(), 0.5 * (1 - nearest), atol=1e-6)
         assert found.max() > 0.01  # not its own copies
+
+
+def test_single_categories_turn_their_references_otherwise(tmp_path: Path) -> None:
+    overrides = {"weave": "none", "bottle": "none"}
+    leaves = {"vision__shots": [1], "vision__transform_overrides": overrides}
+    run_stages(tmp_path, vision_params(**leaves), *STAGES[:8])
+    patches = {
+        category: index_vectors(read_index(tmp_path / f"artefacts/banks/{category}/56.faiss")).shape
+        for category in ("weave", "plate")
+    }
+    assert patches == {"weave": (16, 128), "plate": (8 * 16, 128)}
+    receipt = read_receipt(REFERENCES, tmp_path)
+    assert {label: len(receipt.rows[label]) for label in receipt.spaces} == {
+        f"vision-patch-56-layer{layer}{suffix}": 2 if not suffix else 1
+        for layer in (0, 1)
+        for suffix in ("", *(f"-{one.label}" for one in turns_and_mirrors()[1:]))
+    }

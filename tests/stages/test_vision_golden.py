@@ -100,10 +100,19 @@ def test_anomalydino(run: str, transforms: str, squares: Path, tmp_path: Path) -
         close(2 * scores[name], golden, f"{name}|score")
 
 
-def test_superadd(squares: Path, tmp_path: Path) -> None:
-    run = "superadd_k1_seed0_168"
+@pytest.mark.parametrize(
+    ("run", "size", "leaves"),
+    [
+        ("superadd_k1_seed0_168", 168, {}),
+        ("superadd_k2_seed1_tiled_252", 252, {"vision__tile": 12, "vision__overlap": 2}),
+    ],
+)
+def test_superadd(
+    run: str, size: int, leaves: dict[str, int], squares: Path, tmp_path: Path
+) -> None:
     params = method(
-        squares, run, 168, vision__layers=[1, 3, 5], vision__layer_fusion="apart", vision__unit=False,
+        squares, run, size, **leaves, vision__layers=[1, 3, 5], vision__layer_fusion="apart",
+        vision__unit=False,
         vision__metric="euclidean", vision__per_dimension=True, evaluate__top=0.001,
         evaluate__top_of="pixels", evaluate__sigma=4, evaluate__kernel="reflect",
     )  # fmt: skip
