@@ -82,6 +82,23 @@ def to_levels(fused: np.ndarray) -> np.ndarray:
     return (np.clip(fused, 0, 1) * 255).astype(np.uint8)
 
 
+def on_one_grid(maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Maps of one image on the largest of their grids, resized as :func:`merge_sizes` does.
+
+    Examples:
+        >>> import numpy as np
+        >>> [one.shape for one in on_one_grid([np.ones((1, 1)), np.zeros((2, 2))])]
+        [(2, 2), (2, 2)]
+    """
+    import cv2
+
+    grid = largest_grid([one.shape for one in maps])
+    return [
+        one if one.shape == grid else cv2.resize(one, grid[::-1], interpolation=cv2.INTER_LINEAR)
+        for one in maps
+    ]
+
+
 def fuse_values(
     language: np.ndarray | None,
     vision: np.ndarray | None,
@@ -94,7 +111,8 @@ def fuse_values(
 
     Args:
         language: (H, W), P(abnormal) of each patch; needed by modes language and both.
-        vision: (H, W), the multiplied vision map; needed by modes vision and both.
+        vision: (H, W), the multiplied vision map; needed by modes vision and both. Of another network
+            it may have another grid: the smaller one is resized to the larger.
         mode: what the map is made of; ``none`` makes none and is refused.
         weight: share of vision in mode both.
         normalize: stretch the fused map to [0, 1] first; a constant map becomes 0.
@@ -114,6 +132,7 @@ def fuse_values(
         [[0.0, 1.0]]
     """
     if mode == "both" and language is not None and vision is not None:
+        language, vision = on_one_grid([language, vision])
         fused = (1 - weight) * language.astype(np.float64) + weight * vision
     elif mode == "language" and language is not None:
         fused = language.astype(np.float64)

@@ -48,11 +48,11 @@ def run(params: Params) -> None:
     sources = image_sources()
     if on_cluster:
         problems = encode_on_cluster(
-            plan.tasks(), plan.to_encode, store, features, sources, params, aspect
+            plan.tasks(), plan.encodings, store, features, sources, params, aspect
         )
     else:
         extraction = Extraction(encoder, store, features, sources, params, aspect)
-        extraction.run(plan.tasks(), plan.to_encode)
+        extraction.run(plan.tasks(), plan.encodings)
         problems = extraction.problems
     if problems:
         raise DataError(

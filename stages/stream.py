@@ -61,13 +61,13 @@ def run(params: Params) -> None:
     if on_cluster:
         found = iterate_tasks(
             stream_block, tasks, params.cluster, "stream",
-            weight=lambda task: len(task.segment.keys), total=plan.to_encode,
+            weight=lambda task: len(task.segment.keys), total=plan.encodings,
             name=lambda task: task.sources[0].path.partition("/")[0],
         )  # fmt: skip
         problems = [problem for part in found for problem in part]
     else:
         problems = []
-        with Progress(plan.to_encode, "streaming") as progress:
+        with Progress(plan.encodings, "streaming") as progress:
             for task in tasks:
                 problems += stream_block(task, encoder)
                 progress.advance(len(task.segment.keys))

@@ -40,7 +40,7 @@ def run(params: Params) -> None:
     """Write the classifiers and their index."""
     categories = read_json(CATEGORIES.path)["categories"]
     check_overrides(params, categories)
-    if params.vision.encoder is not None:  # it works without text, so no CLIP is loaded
+    if params.vision.encoder is not None and not params.needs_language:  # no CLIP is loaded
         shutil.rmtree(TEXT.path, ignore_errors=True)
         TextIndex("", {}, {}).write()
         return

@@ -58,6 +58,8 @@ class Encoder:
     Attributes:
         patch_size: pixels a side of one patch.
         native_size: pixels a side of the images that the model was made for.
+        width: of the vision tower.
+        depth: its number of blocks.
         dim: width of the joint embedding.
     """
 
@@ -87,7 +89,7 @@ class Encoder:
         self._model, self._tokenizer = model.to(device), tokenizer
         self.patch_size = int(visual.patch_size[0])
         self.native_size = int(visual.image_size[0])
-        self.dim = int(visual.proj.shape[1])
+        self.width, self.dim = (int(side) for side in visual.proj.shape)
         preprocess = open_clip.get_model_preprocess_cfg(model)
         self.mean = tuple(float(x) for x in preprocess["mean"])
         self.std = tuple(float(x) for x in preprocess["std"])
@@ -98,6 +100,7 @@ class Encoder:
         self._blocks = [
             TransformerBlock.of(block, self._dtype) for block in visual.transformer.resblocks
         ]
+        self.depth = len(self._blocks)
         self._first_gem_block = gem.first_block(len(self._blocks))
         self._positions: dict[Shape, Tensor] = {}
 
@@ -190,6 +193,18 @@ class Encoder:
         rows, columns = self.grid_of(feature, aspect)
         return rows * self.patch_size, columns * self.patch_size
 
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What weights alone do not say of the vision tower."""
+        return {
+            "patch_size": self.patch_size,
+            "native_size": self.native_size,
+            "blocks": len(self._blocks),
+            "heads": self._blocks[0].heads,
+            "activation": repr(self._blocks[0].activation),
+            "epsilon": self._visual.ln_post.eps,
+        }
+
     def describe(self, feature: Feature, aspect: AspectRatio | None = None) -> dict[str, Any]:
         """All that a feature's numbers depend on, besides the image: the content of its address.
 
@@ -201,14 +216,7 @@ class Encoder:
             "kind": "feature",
             "version": FEATURE_VERSION,
             "weights": self.vision_digest,
-            "architecture": {
-                "patch_size": self.patch_size,
-                "native_size": self.native_size,
-                "blocks": len(self._blocks),
-                "heads": self._blocks[0].heads,
-                "activation": repr(self._blocks[0].activation),
-                "epsilon": self._visual.ln_post.eps,
-            },
+            "architecture": self.architecture,
             "mean": self.mean,
             "std": self.std,
             "resize": "bicubic-square",
@@ -282,6 +290,34 @@ class Encoder:
             if arrival is not None:
                 arrival.record()
         return Encoding(found, arrival)
+
+    def encode_blocks(
+        self, pixels: np.ndarray, blocks: Collection[int], *, norm: bool = False
+    ) -> dict[int, np.ndarray]:
+        """Raw tokens behind some blocks, before the projection; later blocks are not computed.
+
+        Args:
+            pixels: (B, H, W, 3) uint8 RGB, H and W multiples of the patch size.
+            blocks: counted from 0.
+            norm: whether the tower's last layer norm is applied.
+
+        Returns:
+            For each block (B, 1 + patches, width) float32, the class token first.
+        """
+        import torch
+
+        found: dict[int, np.ndarray] = {}
+        with torch.inference_mode():
+            grid = self.grid(pixels.shape[1]), self.grid(pixels.shape[2])
+            images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+            tokens = self._embed(images.sub_(self._mean).div_(self._std), grid)
+            for index, block in enumerate(self._blocks[: max(blocks) + 1]):
+                parts = block.project(block.ln_1(tokens).to(self._dtype))
+                tokens = block.feed_forward(tokens + block.join(attention(*parts)))
+                if index in blocks:
+                    kept = self._visual.ln_post(tokens) if norm else tokens
+                    found[index] = kept.float().cpu().numpy()
+        return found
 
     def _embed(self, images: Tensor, grid: Shape) -> Tensor:
         """Patch and position embedding and the first layer norm: (B, 1 + patches, width) float32."""

@@ -165,6 +165,11 @@ class Params(ParamsSection):
         return self.fusion.segmentation_mode in ("language", "both")
 
     @property
+    def needs_language(self) -> bool:
+        """Whether anything needs the text side."""
+        return self.needs_language_score or self.needs_language_map
+
+    @property
     def needs_vision(self) -> bool:
         """Whether anything needs the memory banks."""
         modes = (self.fusion.classification_mode, self.fusion.segmentation_mode)
@@ -313,7 +318,6 @@ class Params(ParamsSection):
             )
         check_encoder(
             self.vision,
-            needs_language=self.needs_language_score or self.needs_language_map,
             needs_vision=self.needs_vision,
             aspect=self.features.aspect,
         )

@@ -81,8 +81,13 @@ class VisionParams(RuleParams):
             view.size, [view.layers] if mean else [(layer,) for layer in view.layers]
         )
 
+    @property
+    def network(self) -> bool:
+        """Whether layers of a network are compared, of another one or CLIP's own, not its streams."""
+        return self.encoder is not None or self.layers != [-1]
+
     def _features(self, size: int, groups: Sequence[tuple[int, ...]]) -> list[Feature]:
-        if self.encoder is None:
+        if not self.network:
             return [Feature(size, self.feature, "patch")]
         return [Feature(size, "vision", "patch", layers) for layers in groups]
 
@@ -111,7 +116,7 @@ def check_nearest(vision: VisionParams) -> None:
         ParameterError: with what to change.
     """
     if vision.metric == "cosine":
-        if vision.encoder is not None and not vision.unit:
+        if vision.network and not vision.unit:
             raise ParameterError(
                 "vision.metric is cosine and vision.unit false, but cosines are of vectors of length 1: "
                 "set vision.unit to true, or vision.metric to euclidean"
@@ -143,14 +148,11 @@ def check_nearest(vision: VisionParams) -> None:
             )
 
 
-def check_encoder(
-    vision: VisionParams, *, needs_language: bool, needs_vision: bool, aspect: str
-) -> None:
+def check_encoder(vision: VisionParams, *, needs_vision: bool, aspect: str) -> None:
     """Refuse what an encoder for vision cannot do, and its settings where none is named.
 
     Args:
         vision: the section to check.
-        needs_language: whether anything needs the text side.
         needs_vision: whether anything needs the section.
         aspect: ``features.aspect``.
 
@@ -162,23 +164,21 @@ def check_encoder(
             f"vision.overlap is {vision.overlap} and vision.tile {vision.tile}: a tile must be longer "
             "than twice the overlap"
         )
-    if vision.encoder is None:
-        own = VisionParams.model_fields
-        for name in ("encoder_weights", "layers", "layer_fusion", "norm", "tile"):
-            if (value := getattr(vision, name)) != own[name].get_default(call_default_factory=True):
-                raise ParameterError(
-                    f"vision.{name} is {shown(value)}, but vision.encoder is null, which means the CLIP "
-                    f"of model and knows no {name}: name an encoder such as efficientnet-lite0, or "
-                    "leave it at its default"
-                )
+    own = VisionParams.model_fields
+    settings = ["encoder_weights"] if vision.encoder is None else []
+    settings += [] if vision.network else ["layer_fusion", "norm", "tile"]
+    for name in settings:
+        if (value := getattr(vision, name)) != own[name].get_default(call_default_factory=True):
+            raise ParameterError(
+                f"vision.{name} is {shown(value)}, but vision.encoder is null and vision.layers [-1], "
+                f"which means the streams of the CLIP of model, and these know no {name}: name an "
+                "encoder such as efficientnet-lite0, or leave it at its default"
+            )
+    if not needs_vision or aspect != "keep":
         return
-    if needs_language:
-        raise ParameterError(
-            f"vision.encoder is {vision.encoder}, which works without text: set "
-            "fusion.classification_mode and fusion.segmentation_mode to vision or none"
-        )
-    if needs_vision and aspect == "keep":
-        raise ParameterError(
-            f"features.aspect is keep, but vision.encoder {vision.encoder} takes squares: set it to "
-            "square"
-        )
+    for used in (vision.transforms, *vision.transform_overrides.values()):
+        if used == "turns_and_mirrors":
+            raise ParameterError(
+                "features.aspect is keep and vision.transforms turns_and_mirrors, but a turned rectangle "
+                "is another one: set aspect to square, or transforms to flips or rotations"
+            )

@@ -14,6 +14,7 @@ from cache.keys import Keys
 from cache.store import Store
 from fade.aspect import AspectRatio, Shape
 from fade.levels import Scales
+from fade.maps import largest_grid
 from fade.metrics import PixelHistogram
 from fade.types import DataPath, Trial
 from pipeline.artefacts.catalogue import LANGUAGE, MAPS, VISION, store_root
@@ -163,9 +164,12 @@ class Planner:
 
     def grid(self) -> Shape:
         """(rows, columns) of maps; 1 where there are none."""
-        component = self.language_map or self.vision
-        rows, columns = component.space.shape if component else (1, 1)
-        return rows, columns
+        mode = self.params.fusion.segmentation_mode
+        parts = {"language": [self.language_map], "vision": [self.vision]}.get(
+            mode, [self.language_map, self.vision]
+        )
+        grids = [part.space.shape for part in parts if part is not None]
+        return largest_grid(grids) if grids else (1, 1)
 
     def blocks(
         self,

@@ -25,7 +25,8 @@ from fade.types import Feature
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSource, Pixels, Pose, prefetch
-from pipeline.features.models import feature_space, load_image_encoder, start_encoding
+from pipeline.features.models import feature_space, load_encoder_of, start_encoding
+from pipeline.features.pair import of_vision
 from pipeline.process.progress import Progress
 
 if TYPE_CHECKING:
@@ -179,19 +180,19 @@ _LOADED: dict[str, ImageEncoder] = {}
 """The worker's model, loaded at its first task and kept."""
 
 
-def _load(params: Params, weights: str) -> ImageEncoder:
-    """The model of this worker; the weights' digest tells when a file has become another one."""
+def _load(params: Params, feature: Feature, weights: str) -> ImageEncoder:
+    """The model that gives a feature; the weights' digest tells when a file has become another one."""
     chosen = f"{params.model.model_dump_json()} {params.vision.model_dump_json()}"
-    key = f"{chosen} {params.runtime.device} {weights}"
+    key = f"{chosen} {params.runtime.device} {of_vision(feature)} {weights}"
     if key not in _LOADED:
         _LOADED.clear()  # there is room for one
-        _LOADED[key] = load_image_encoder(params)
+        _LOADED[key] = load_encoder_of(params, feature)
     return _LOADED[key]
 
 
-def _weights_of(params: Params) -> str:
-    """The leaf that names what encodes images, and what it says."""
-    if params.vision.encoder is None:
+def _weights_of(params: Params, feature: Feature) -> str:
+    """The leaf that names what gives a feature, and what it says."""
+    if params.vision.encoder is None or not of_vision(feature):
         return f"model.pretrained {params.model.pretrained}"
     return f"vision.encoder {params.vision.encoder}"
 
@@ -208,11 +209,12 @@ def worker_encoder(
 
     torch.set_num_threads(params.cluster.threads_per_worker)
     expected = list(features)
-    encoder = _load(params, expected[0][1].description["weights"])
+    encoder = _load(params, expected[0][0], expected[0][1].description["weights"])
     for feature, space in expected:
         if feature_space(encoder, feature, params, aspect) != space:
             raise ModelError(
-                f"{_weights_of(params)}: a worker finds other weights than the run: give it the same file"
+                f"{_weights_of(params, feature)}: a worker finds other weights than the run: give "
+                "it the same file"
             )
     return encoder
 

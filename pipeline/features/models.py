@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from fade.transforms import NONE, VERSION
 from pipeline.config.schema import ModelParams, Params
 from pipeline.config.values import DEMO_MODEL
 from pipeline.features.hub import check_remotes, quiet, remotes
+from pipeline.features.pair import EncoderPair, of_vision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from fade.types import Device, Feature
     from pipeline.features.patch_encoder import PatchEncoder
 
-    ImageEncoder = Encoder | PatchEncoder
+    ImageEncoder = Encoder | PatchEncoder | EncoderPair
 
 _DEMO = Path(__file__).parents[1] / "demo"
 SHIPPED = {DEMO_MODEL: _DEMO / "fade-demo.json"}
@@ -70,21 +72,38 @@ def load_encoder(
         root.setLevel(level)
 
 
-def load_image_encoder(params: Params, device: Device | None = None) -> ImageEncoder:
-    """What encodes a run's images: the network of ``vision.encoder``, else the CLIP of ``model``.
+def load_image_encoder(
+    params: Params, device: Device | None = None, *, keep: bool = False
+) -> ImageEncoder:
+    """What encodes a run's images: the CLIP of ``model``, the network of ``vision.encoder``, or both.
 
     Args:
         params: of the run.
         device: to compute on, by default that of ``runtime.device``.
+        keep: whether two models stay in memory, in place of the one that is used.
 
     Raises:
-        ModelError, ParameterError: it is unknown, unfit, damaged or not here.
+        ModelError, ParameterError: one is unknown, unfit, damaged or not here.
     """
-    if params.vision.encoder is None:
+    if not (params.vision.network and params.needs_vision):
         return load_encoder(params, device)
     from pipeline.features.patch_encoder import load_patch_encoder
 
-    return load_patch_encoder(params, device)
+    vision = partial(load_patch_encoder, params, device)
+    if not params.needs_language:
+        return vision()
+    from fade.device import choose_device
+    from pipeline.features.pair import EncoderPair
+
+    place = choose_device(device or params.runtime.device)
+    return EncoderPair(partial(load_encoder, params, device), vision, place, keep=keep)
+
+
+def load_encoder_of(params: Params, feature: Feature) -> ImageEncoder:
+    """The model that gives a feature, alone."""
+    from pipeline.features.patch_encoder import load_patch_encoder
+
+    return load_patch_encoder(params) if of_vision(feature) else load_encoder(params)
 
 
 def start_encoding(
@@ -95,7 +114,7 @@ def start_encoding(
     Args:
         encoder: the model.
         images: (B, height, width, 3) uint8 RGB, of one size.
-        features: what is wanted of them.
+        features: what is wanted of them; of one model.
         dtype: that the store keeps.
 
     Returns:
@@ -103,6 +122,8 @@ def start_encoding(
     """
     from pipeline.features.patch_encoder import PatchEncoder
 
+    if isinstance(encoder, EncoderPair):
+        (encoder,) = {id(one): one for one in map(encoder.of, features)}.values()
     if isinstance(encoder, PatchEncoder):
         found = encoder.encode(images, features, dtype)
         return lambda: found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.aspect import AspectRatio, Shape
+from fade.aspect import AspectRatio, Shape, shape_of
 from fade.encoders.load import (
     PACKAGE,
     WEIGHT_PACKAGES,
@@ -86,16 +86,20 @@ class PatchEncoder:
         Raises:
             ParameterError: the size is no multiple of the strides of all layers, or smaller than a tile.
         """
-        strides = self._strides
-        whole = lcm(*strides)
+        self._whole(size)
+        self._tiles((size, size))
+        return size // min(self._strides)
+
+    def _whole(self, size: int) -> int:
+        """Pixels a side of a patch of the coarsest layer, of which a size is a multiple."""
+        whole = lcm(*self._strides)
         if size < whole or size % whole:
             low = max(size // whole, 1) * whole
             raise ParameterError(
                 f"features.segmentation_sizes: {size} is no multiple of {whole}, the pixels a side of "
                 f"one patch of vision.encoder {self.name}: use {low} or {low + whole}"
             )
-        self._tiles((size, size))
-        return size // min(strides)
+        return whole
 
     def _tiles(self, pixels: Shape) -> list[Tile]:
         """Tiles in cells of the coarsest layer, none where images are encoded whole."""
@@ -108,9 +112,16 @@ class PatchEncoder:
             raise ParameterError(f"vision.tile: {error}") from None
 
     def pixels(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
-        """(height, width) in pixels that an image is resized to for a feature."""
-        self.grid(feature.size)
-        return feature.size, feature.size
+        """(height, width) in pixels that an image is resized to for a feature.
+
+        Raises:
+            ParameterError: the size does not fit, see :meth:`grid`.
+        """
+        whole = self._whole(feature.size)
+        rows, columns = shape_of(feature.size // whole, aspect)
+        pixels = rows * whole, columns * whole
+        self._tiles(pixels)
+        return pixels
 
     def grid_of(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
         """(rows, columns) of a feature's patches."""
@@ -127,7 +138,7 @@ class PatchEncoder:
             "mean": list(self.encoder.mean),
             "std": list(self.encoder.std),
             "grid": list(self.grid_of(feature, aspect)),
-            "resize": "bicubic-square",
+            "resize": "bicubic-square" if size[0] == size[1] else "bicubic",
             "size": feature.size,
             **({"tile": self._tile, "overlap": self._overlap} if self._tile else {}),
         }
@@ -233,7 +244,7 @@ def patch_encoder_of(
 
 
 def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEncoder:
-    """The encoder that ``vision.encoder`` names, ready on a device: by default ``runtime.device``.
+    """The encoder that ``vision.encoder`` names, or the blocks of CLIP, ready on a device.
 
     Raises:
         ModelError: it is unknown, unfit or damaged, or its weights are not here.
@@ -242,7 +253,12 @@ def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEnc
     from fade.device import choose_device
 
     vision = params.vision
-    assert vision.encoder is not None
+    if vision.encoder is None:
+        from fade.encoders.clip_blocks import ClipBlocks
+        from pipeline.features.models import load_encoder
+
+        clip = load_encoder(params, device)
+        return PatchEncoder(ClipBlocks(clip), vision, clip.device)
     name, place = package_name(vision.encoder), choose_device(device or params.runtime.device)
 
     def load() -> VisionEncoder:

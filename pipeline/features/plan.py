@@ -15,6 +15,7 @@ from cache.layout import Group, SegmentTask, Space, group_needs, segment_tasks
 from fade.types import Feature
 from pipeline.config.schema import Params
 from pipeline.features.models import SEGMENT_BYTES, SEGMENT_IMAGES, feature_space
+from pipeline.features.pair import of_vision
 
 if TYPE_CHECKING:
     from fade.aspect import AspectRatio
@@ -149,10 +150,33 @@ class FeaturePlan:
                 found[of[fingerprint]] += count
         return found
 
+    def by_model(self) -> list[FeaturePlan]:
+        """A part for each model, so that a worker needs one at a time."""
+        # the one that told last of its spaces is loaded still
+        models = list(dict.fromkeys(map(of_vision, self.spaces)))[::-1]
+        if len(models) < 2:
+            return [self]
+        spaces = [
+            [space.fingerprint for one, space in self.spaces.items() if of_vision(one) == model]
+            for model in models
+        ]
+        return [
+            self._changed(lambda group, lacks, own=own: lacks & np.isin(group.spaces, own))  # type: ignore[misc]
+            for own in spaces
+        ]
+
+    @property
+    def encodings(self) -> int:
+        """How often an image is encoded: by each model that it needs."""
+        return sum(part.to_encode for part in self.by_model())
+
     def tasks(self) -> Iterator[SegmentTask]:
-        """Segments to compute, each made when it is asked for."""
+        """Segments to compute, each made when it is asked for, those of a model together."""
         sizes = {space.fingerprint: space.row_bytes for space in self.spaces.values()}
-        return segment_tasks(self.groups, self.missing, sizes, SEGMENT_BYTES, SEGMENT_IMAGES)
+        for part in self.by_model():
+            yield from segment_tasks(
+                part.groups, part.missing, sizes, SEGMENT_BYTES, SEGMENT_IMAGES
+            )
 
 
 def keys_by_feature(params: Params, references: Mapping[str, Keys]) -> dict[Feature, Keys]:

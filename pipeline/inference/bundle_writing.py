@@ -16,6 +16,7 @@ from fade.files import atomic_write
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
 from pipeline.features.models import SHIPPED, load_image_encoder
+from pipeline.features.pair import EncoderPair
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS, array_names
 from pipeline.inference.rules import HeldSample, HeldSubspaces
@@ -57,6 +58,13 @@ def write_bundle(
             encoder cannot be taken along.
     """
     vision = run.params.vision
+    if run.params.needs_vision and vision.network and (
+        run.params.needs_language or vision.encoder is None
+    ):
+        raise ParameterError(
+            "a bundle holds one model, and this run compares images by another one than the CLIP of its "
+            "texts, or by blocks of it: use `fade predict` in the project's folder"
+        )
     local = (vision.encoder or "").startswith("local-dir:") or vision.encoder_weights is not None
     if local and not with_weights:
         raise ParameterError(
@@ -112,6 +120,7 @@ def _fill(
     if with_weights:
         model = _whole(run)
         encoder: Encoder | VisionEncoder
+        assert not isinstance(model, EncoderPair)  # refused before
         if isinstance(model, PatchEncoder):
             encoder = model.encoder
             _add(archive, "encoder.json", json.dumps(encoder.config).encode())

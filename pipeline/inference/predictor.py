@@ -24,6 +24,7 @@ from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
 from pipeline.evaluation.reweighting import bank_vectors, worst_reweighted
 from pipeline.features.models import feature_space, start_encoding
+from pipeline.features.pair import EncoderPair, of_vision
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import nearest_patch, patch_groups
 from pipeline.inference.material import CategoryBank, TrainedRun
@@ -37,6 +38,8 @@ from pipeline.scoring.views import FeatureView, view_plan
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from fade.encoder import Encoder
 
 log = logging.getLogger("fade")
 
@@ -221,9 +224,16 @@ class Predictor:
             )
         return name, picture
 
+    @property
+    def _clip(self) -> Encoder:
+        """The model that reads texts, too."""
+        found = self._encoder
+        found = found.language if isinstance(found, EncoderPair) else found
+        assert not isinstance(found, PatchEncoder)  # runs with text have a CLIP
+        return found
+
     def _fitted(self, use: Use, category: str) -> TextClassifier:
-        assert not isinstance(self._encoder, PatchEncoder)  # runs with text have a CLIP
-        found, dim = self.material.classifier(use, category), self._encoder.dim
+        found, dim = self.material.classifier(use, category), self._clip.dim
         if found.dimension != dim:
             raise StoreError(
                 f"{self.material.location}: the text classifier of {category} takes embeddings of "
@@ -257,7 +267,10 @@ class Predictor:
         for shape in sorted(set(shapes.values())):
             here = [feature for feature in wanted if shapes[feature] == shape]
             pixels = np.stack([resize_image(picture, shape) for picture in pictures])
-            encoded = start_encoding(self._encoder, pixels, here, "float32")()
+            encoded: dict[Feature, np.ndarray] = {}
+            for model in (False, True):
+                if of_model := [feature for feature in here if of_vision(feature) == model]:
+                    encoded |= start_encoding(self._encoder, pixels, of_model, "float32")()
             for feature in here:
                 rows = encoded[feature].astype(self.params.features.dtype)
                 for one, row in zip(found, rows, strict=True):
@@ -419,5 +432,4 @@ class Predictor:
         found = self.material.sentences(use, category)
         distinct = dict(zip(found.texts, found.abnormal, strict=True))
         texts = list(distinct)
-        assert not isinstance(self._encoder, PatchEncoder)  # runs with text have a CLIP
-        return texts, list(distinct.values()), self._encoder.encode_texts(texts)
+        return texts, list(distinct.values()), self._clip.encode_texts(texts)

@@ -176,7 +176,7 @@ class FinishedRun(TrainedRun):
 
     def encoder(self) -> ImageEncoder:
         """The model of the parameters."""
-        return load_image_encoder(self.params)
+        return load_image_encoder(self.params, keep=True)
 
     @cached_property
     def _text(self) -> TextIndex:

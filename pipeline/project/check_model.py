@@ -27,7 +27,8 @@ def check_model(params: Params) -> Iterator[Finding]:
 
     if params.vision.encoder is not None:
         yield from _check_encoder(params)
-        return
+        if not params.needs_language:
+            return
     name, weights = params.model.name, params.model.pretrained
     config = config_of(params.model)
     if config.endswith(".json") and not Path(config).is_file():
@@ -149,7 +150,7 @@ def _sizes(params: Params, config: dict[str, Any]) -> Iterator[Finding]:
     asked = []
     if params.needs_language_score:
         asked.append(("features.classification_size", features.classification_size))
-    if params.needs_language_map or params.needs_vision:
+    if params.needs_language_map or (params.needs_vision and params.vision.encoder is None):
         asked += [("features.segmentation_sizes", size) for size in features.segmentation_sizes]
     unfit = [(name, size) for name, size in asked if size < patch or size % patch]
     for name, size in unfit:

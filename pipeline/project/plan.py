@@ -96,7 +96,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
         )
     work = imagined(params, images) if images else of_data_set(params)
     remarks = list(work.remarks)
-    encoder = load_image_encoder(params)
+    encoder = load_image_encoder(params, keep=True)
     store = Store(store_root(params.features.store))
     spaces = feature_spaces(encoder, params, work.aspect)
     references = work.distinct_references

@@ -184,7 +184,8 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
             encoder = load_patch_encoder(params, "cpu")
             for size in params.features.segmentation_sizes:
                 encoder.grid(size)
-        return
+        if not params.needs_language:
+            return
     name, weights = params.model.name, params.model.pretrained
     changed = _differs(known, {"model.name": name, "model.pretrained": weights})
     if changed and name not in SHIPPED:
@@ -194,7 +195,10 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
         patch = leaf(config, "vision_cfg.patch_size") or leaf(
             config, "model_cfg.vision_cfg.patch_size"
         )
-        for size in {params.features.classification_size, *params.features.segmentation_sizes}:
+        sizes = {params.features.classification_size}
+        if params.vision.encoder is None or params.needs_language_map:
+            sizes |= set(params.features.segmentation_sizes)
+        for size in sizes:
             if isinstance(patch, int) and (size < patch or size % patch):
                 low = max(size // patch, 1) * patch
                 raise ParameterError(

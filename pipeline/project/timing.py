@@ -19,6 +19,7 @@ from fade.types import DataPath, Feature
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSource, Pixels, load_pixels
 from pipeline.features.models import start_encoding
+from pipeline.features.pair import of_vision
 from pipeline.project.workload import Workload, read_image
 from pipeline.scoring.banks import bank_copies
 from pipeline.scoring.views import view_plan
@@ -45,9 +46,11 @@ def time_encoding(
     def encode() -> None:
         for batch in cut(list(range(len(loaded))), params.runtime.batch_size):
             for shape in shapes:
-                wanted = sorted({f for f in features if shape_of[f] == shape})
                 pixels = np.stack([loaded[i][shape] for i in batch])
-                start_encoding(encoder, pixels, wanted, params.features.dtype)()
+                for model in (False, True):
+                    here = [f for f in features if shape_of[f] == shape and of_vision(f) == model]
+                    if here:
+                        start_encoding(encoder, pixels, sorted(here), params.features.dtype)()
 
     if encoder.device != "cpu":
         encode()  # the first one also starts the device

@@ -27,7 +27,7 @@ NOTICE, NOTICE_LENGTH = "NOTICE.txt", 500
 def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know."""
     found = []
-    if params.vision.encoder is not None:
+    if params.vision.encoder is not None and not params.needs_language:
         pass  # the CLIP of model has no part
     elif params.model.pretrained == SEEDED:
         found.append("The weights are seeded, not trained: the numbers mean nothing.")

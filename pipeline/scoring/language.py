@@ -77,7 +77,9 @@ def plan_language(params: Params, receipt: Receipt, index_of: IndexOf) -> Compon
     if not images or not uses(params):
         return ComponentWork()
     text = TextIndex.read()
-    weights = next(iter(receipt.spaces.values())).description["weights"]
+    asked = [params.classification_feature()] if params.needs_language_score else []
+    asked += params.language_features() if params.needs_language_map else []
+    weights = receipt.space(asked[0].label).description["weights"]
     text.check(params, weights, read_json(CATEGORIES.path)["categories"])
     plans = []
     against = {}

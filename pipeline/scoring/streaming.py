@@ -170,6 +170,8 @@ class Streaming:
             blocks = tuple(
                 plan.block(tuple(lacking), against)
                 for plan, lacks in zip(self.plans, wanted, strict=True)
+                # of two models, each encodes for its own plans
+                if {space.fingerprint for space in plan.features} <= set(segment.spaces)
                 for against, lacking in lacks.of(keys).items()
             )
             yield StreamTask(

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from PIL import Image
 
+from cache.layout import Space
 from cache.store import Store
+from fade.aspect import AspectRatio
 from fade.bank import index_vectors, read_index
+from fade.encoder import Encoder
+from fade.encoders.clip_blocks import ClipBlocks
 from fade.encoders.load import load_vision_encoder
 from fade.errors import ModelError, ParameterError
 from fade.preprocess import resize_image
 from fade.transforms import turns_and_mirrors
-from pipeline.artefacts.catalogue import REFERENCES, VISION
+from pipeline.artefacts.catalogue import LANGUAGE, REFERENCES, VISION, Artefact
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.config.load import parse_params
 from pipeline.features.patch_encoder import PatchEncoder
@@ -25,7 +31,7 @@ from pipeline.inference.explain import untransformed_positions
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.components import component_key
-from tests.projects import GOLDEN, STAGES, golden_params, run_stages
+from tests.projects import GOLDEN, STAGES, golden_params, golden_weights, run_stages
 
 TINY = f"local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}"
 SIZE = 56
@@ -112,10 +118,10 @@ def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:
 @pytest.mark.parametrize(
     ("leaves", "message"),
     [
-        ({"fusion__segmentation_mode": "both"}, "works without text"),
-        ({"vision__encoder": None, "vision__layers": [0]}, "vision.layers is"),
+        ({"vision__encoder": None, "vision__layers": [-1], "vision__norm": True}, "vision.norm is"),
+        ({"vision__encoder": None, "vision__layers": [-1], "vision__tile": 3}, "vision.tile is"),
         ({"vision__pooling": [2]}, "pooling over 2 x 2 patches has no centre"),
-        ({"features__aspect": "keep"}, "takes squares"),
+        ({"features__aspect": "keep"}, "a turned rectangle is another one"),
         ({"vision__layers": [1, 1]}, "1 is given twice"),
         ({"evaluate__top": 1.5}, "evaluate.top"),
         ({"vision__unit": False}, "cosines are of vectors of length 1"),
@@ -206,3 +212,110 @@ def test_single_categories_turn_their_references_otherwise(tmp_path: Path) -> No
         for layer in (0, 1)
         for suffix in ("", *(f"-{one.label}" for one in turns_and_mirrors()[1:]))
     }
+
+
+@pytest.fixture(scope="module")
+def clip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return golden_weights(tmp_path_factory.mktemp("clip") / "weights.pt")
+
+
+BOTH = {
+    "features__segmentation_sizes": [112],  # 7 x 7 patches of CLIP, 8 x 8 of the other network
+    "vision__transforms": "none",
+    "dataset__categories": ["weave"],
+    "fusion__classification_mode": "both",
+    "fusion__segmentation_mode": "both",
+}
+
+
+def components(folder: Path, artefact: Artefact, label: str) -> tuple[Space, dict[str, np.ndarray]]:
+    receipt, store = read_receipt(artefact, folder), Store(folder / ".fade" / "store")
+    places = receipt.locate(store, label, receipt.rows[label])
+    rows = store.read(receipt.space(label), list(places.values()))
+    return receipt.space(label), dict(zip(places, rows, strict=True))
+
+
+def test_language_of_clip_beside_vision_of_another_network(
+    tmp_path: Path, clip_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = vision_params(**BOTH, model__pretrained=str(clip_weights))
+    loads: list[str] = []
+    for module, name in (("models", "load_encoder"), ("patch_encoder", "load_patch_encoder")):
+        home = importlib.import_module(f"pipeline.features.{module}")
+        monkeypatch.setattr(home, name, noted(loads, name, getattr(home, name)))
+    run_stages(tmp_path / "both", params, "manifest", "select", "extract")
+    assert loads == ["load_patch_encoder", "load_encoder", "load_patch_encoder"]
+    run_stages(tmp_path / "both", params, *STAGES[3:9])
+    alone = nested(params, dict.fromkeys(MODES, "vision"))
+    run_stages(tmp_path / "vision", alone, *STAGES[:9])
+    own = nested(params, {**dict.fromkeys(MODES, "language"), **CLIP})
+    run_stages(tmp_path / "language", own, *STAGES[:9])
+    for artefact, label, other in (
+        (VISION, "vision-map", "vision"),
+        (LANGUAGE, "language-map", "language"),
+        (LANGUAGE, "language-score", "language"),
+    ):
+        space, rows = components(tmp_path / "both", artefact, label)
+        expected = components(tmp_path / other, artefact, label)
+        assert space == expected[0]
+        assert rows.keys() == expected[1].keys()
+        assert all((rows[key] == expected[1][key]).all() for key in rows)
+    maps = zarr.open_group(tmp_path / "both/results/maps.zarr", mode="r")
+    assert {array.shape[1:] for _, array in maps.arrays()} == {(8, 8)}
+    run_stages(tmp_path / "streamed", nested(params, {"features__keep": False}), *STAGES[:9])
+    scores = [
+        pd.read_parquet(tmp_path / name / "results/scores.parquet")["score"].to_numpy()
+        for name in ("both", "streamed")
+    ]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+    monkeypatch.chdir(tmp_path / "both")
+    table = pd.read_parquet("results/scores.parquet")
+    row = table[table["shots"] == 2].iloc[-1]
+    found = Predictor.from_run(shots=2).predict([GOLDEN / "images" / row["path"]], "weave")[0]
+    assert found.score == pytest.approx(row["score"], abs=1e-6)
+
+
+MODES = ("fusion__classification_mode", "fusion__segmentation_mode")
+CLIP = {"vision__encoder": None, "vision__layers": [-1]}
+
+
+def noted(calls: list[str], name: str, load: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        return load(*args, **kwargs)
+
+    return call
+
+
+def test_blocks_of_clip_are_layers_too(tmp_path: Path, clip_weights: Path) -> None:
+    encoder = Encoder.load(str(GOLDEN / "fade-golden.json"), str(clip_weights))
+    tower = ClipBlocks(encoder)
+    size = 4 * encoder.patch_size
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    last = tower.output([-1], norm=True)
+    projected = tower.encode(images, [last])[last].reshape(2, 16, -1) @ (
+        encoder._visual.proj.detach().numpy()
+    )
+    projected /= np.linalg.norm(projected, axis=-1, keepdims=True)
+    streams = encoder.encode_images(images, [("clip", "patch")])
+    np.testing.assert_allclose(projected, streams["clip", "patch"], atol=1e-5)
+    leaves = {
+        "vision__encoder": None, "vision__layers": [0, 1], "vision__layer_fusion": "apart",
+        "vision__layer_norm": True, "features__segmentation_sizes": [size], "vision__shots": [1],
+        "vision__transforms": "none", "dataset__categories": ["weave"],
+        "model__pretrained": str(clip_weights),
+    }  # fmt: skip
+    run_stages(tmp_path, vision_params(**leaves), *STAGES[:8])
+    space, rows = components(tmp_path, VISION, "vision-map")
+    assert space.shape == (4, 4)
+    assert min(row.max() for row in rows.values()) > 0
+
+
+def test_a_kept_aspect_makes_a_rectangle_of_as_many_patches() -> None:
+    vision = parse_params(vision_params(), "test").vision
+    encoder = PatchEncoder(load_vision_encoder(TINY), vision, "cpu")
+    (feature, *_), wide = vision.features([SIZE]), AspectRatio(4, 1)
+    assert encoder.pixels(feature, wide) == (28, 112)
+    assert encoder.describe(feature, wide)["grid"] == [2, 8]
+    pixels = np.zeros((1, 28, 112, 3), np.uint8)
+    assert encoder.encode(pixels, [feature])[feature].shape == (1, *encoder.shape(feature, wide))
