@@ -58,8 +58,10 @@ def write_bundle(
             encoder cannot be taken along.
     """
     vision = run.params.vision
-    if run.params.needs_vision and vision.network and (
-        run.params.needs_language or vision.encoder is None
+    if (
+        run.params.needs_vision
+        and vision.network
+        and (run.params.needs_language or vision.encoder is None)
     ):
         raise ParameterError(
             "a bundle holds one model, and this run compares images by another one than the CLIP of its "
