@@ -162,17 +162,17 @@ class FitStep:
         vision = self.params.vision
         of_batch = any(fit.batch for fits in self.fits.values() for fit in fits)
         for view, lacks in zip(self.views, self.lacking, strict=True):
-            poses = [view.labels(transform) for transform in vision.bank_transforms()]
+            categories = [None, *vision.transform_overrides] if self.references.spaces else []
             located = {
                 label: self.references.located(store, label).check()
-                for labels in poses
-                for label in labels
-                if self.references.spaces
+                for transform in {t for c in categories for t in vision.bank_transforms(c)}
+                for label in view.labels(transform)
             }
             plain = view.labels(NONE)
             tests = {n: self.tests.located(store, n).check() for n in plain} if of_batch else {}
             output = fit_space(view, self.spaces, self.params)
             for category, fits in self.fits.items():
+                poses = [view.labels(one) for one in vision.bank_transforms(category)]
                 for fit in {fit.digest: fit for fit in fits if fit.digest in lacks}.values():
                     images = []
                     if fit.references:

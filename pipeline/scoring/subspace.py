@@ -123,11 +123,11 @@ def plan_subspace(
     features = tuple(receipt.space(feature.label) for feature in params.vision_features())
     fit_spaces = tuple(fit_space(view, features, params) for view in views)
     rows = RowIndex(store)
-    labels = [feature.label for feature in params.bank_features()]
-    checksums = {label: references.rows[label] for label in labels if label in references.spaces}
+    checksums = {label: references.rows[label] for label in references.spaces}
 
-    def fit(keys: Sequence[str], batch: Sequence[str]) -> Fit:
+    def fit(category: str, keys: Sequence[str], batch: Sequence[str]) -> Fit:
         mine = sorted(keys)
+        labels = [feature.label for feature in params.bank_features(category)]
         content = {
             "rule": "subspace", "version": FIT_VERSION, "batch": list(batch),
             "references": [[key, *(checksums[label][key] for label in labels)] for key in mine],
@@ -149,7 +149,7 @@ def plan_subspace(
             batch = sorted(set(images)) if source != "references" else []
             chosen = own[(own["seed"] == trial.seed) & (own["rank"] < trial.shots)]
             keys = list(dict.fromkeys(chosen["hash"]))
-            found.append(fit(keys, batch))
+            found.append(fit(str(category), keys, batch))
             digest = found[-1].digest
             against.setdefault(str(category), {})[trial.label] = digest
             needs[0][1].append(digest)
@@ -158,7 +158,7 @@ def plan_subspace(
                 needs.append((Keys.of(normal.keys), [digest]))
                 continue
             for key in normal.keys:
-                found.append(fit([other for other in keys if other != key], batch))
+                found.append(fit(str(category), [other for other in keys if other != key], batch))
                 needs.append((Keys.of([key]), [found[-1].digest]))
                 of_trial = held_out.setdefault(str(category), {})
                 of_trial.setdefault(trial.label, {})[key] = found[-1].digest
