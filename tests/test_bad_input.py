@@ -39,6 +39,7 @@ from pipeline.artefacts.tables import read_csv as read_result
 from pipeline.artefacts.tables import read_json, read_table, write_table
 from pipeline.config.load import load_params, parse_params
 from pipeline.evaluation.thresholds import Threshold, read_thresholds
+from pipeline.features.patch_encoder import load_patch_encoder
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.output import find_images
 from pipeline.inference.pictures import open_picture
@@ -370,6 +371,28 @@ def cut_weights(folder: Path) -> Path:
     data = (folder / "whole.pt").read_bytes()
     (folder / "cut.pt").write_bytes(data[: len(data) // 2])
     return folder / "cut.pt"
+
+
+TINY = GOLDEN / "vision" / "tiny-dinov2"
+
+
+def network(size: int = 56, **leaves: Any) -> Callable[[Path], None]:
+    """Ask a network of 6 blocks and patches of 14 pixels for features."""
+
+    def act(_: Path) -> None:
+        given = {f"vision__{name}": value for name, value in leaves.items()}
+        modes = {f"fusion__{mode}_mode": "vision" for mode in ("classification", "segmentation")}
+        params = golden_params("fewshot1_both_seed0", Path("none.pt"))
+        given |= {"vision__encoder": f"local-dir:{TINY}", **modes}
+        load_patch_encoder(parse_params(changed(params, **given), "params.yaml"), "cpu").grid(size)
+
+    return act
+
+
+def half_of_a_network(folder: Path) -> None:
+    data = (TINY / "model.safetensors").read_bytes()
+    (folder / "half.safetensors").write_bytes(data[: len(data) // 2])
+    network(encoder_weights=str(folder / "half.safetensors"))(folder)
 
 
 def quantised_weights(folder: Path) -> Path:
@@ -954,6 +977,29 @@ CASES = (
     Case("a factor of 1e308", REFUSED[2], "fusion.vision_multiplier", parameters(
         fusion__vision_multiplier=1e308
     )),
+    Case("pooling over an even number of patches", REFUSED[2], "has no centre", parameters(
+        vision__pooling=[2]
+    )),
+    Case("a radius below 0", REFUSED[2], "vision.radius", parameters(vision__radius=-1)),
+    Case("a radius and turned references", REFUSED[2], "moves patches to other places", parameters(
+        vision__radius=1, vision__transforms="rotations"
+    )),
+    Case("cosines of raw vectors", REFUSED[2], "cosines are of vectors of length 1", network(unit=False)),
+    Case("a transform of references that does not exist", REFUSED[2], "vision.transforms", parameters(
+        vision__transforms="spin"
+    )),
+    Case("a block that the network does not have", REFUSED[2], "block 99 is not in", network(
+        layers=[99]
+    )),
+    Case("a size that is no multiple of a network's patch", REFUSED[2], "60 is no multiple", network(60)),
+    Case("tiles larger than the image", REFUSED[2], "are larger than the image", network(tile=5)),
+    Case("tiles not longer than twice their overlap", REFUSED[2], "longer than twice the", network(
+        tile=4, overlap=2
+    )),
+    Case(
+        "half of a file of `vision.encoder_weights`", REFUSED[4], "cannot be read as weights",
+        half_of_a_network,
+    ),
     Case("a tab in params.yaml", REFUSED[2], "is not valid YAML", yaml_file(lambda _: "a:\n\tb: 1\n")),
     Case("a Python object in params.yaml", REFUSED[2], "could not determine a constructor", yaml_file(
         lambda _: "dataset: !!python/object/apply:os.system ['true']\n"

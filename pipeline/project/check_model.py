@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
@@ -15,6 +15,9 @@ from pipeline.config.values import DEMO_MODEL
 from pipeline.features.hub import Remote, check_remotes, encoder_remotes, remotes, unreachable
 from pipeline.features.models import config_of
 from pipeline.project.findings import Finding, ok, problem, warning
+
+if TYPE_CHECKING:
+    from pipeline.features.patch_encoder import PatchEncoder
 
 
 def check_model(params: Params) -> Iterator[Finding]:
@@ -104,13 +107,20 @@ def _check_encoder(params: Params) -> Iterator[Finding]:
     )
 
 
+def loaded_network(params: Params) -> PatchEncoder | None:
+    """The network of ``vision.encoder``, where nothing has to be fetched for it."""
+    from pipeline.features.patch_encoder import downloads, load_patch_encoder
+
+    if params.vision.encoder is None or not params.needs_vision or downloads(params):
+        return None
+    return load_patch_encoder(params, "cpu")
+
+
 def patch_and_width(params: Params) -> tuple[int, int] | None:
-    """A model's patch size in pixels and its features' width, by its config; None without one.
+    """CLIP's patch size in pixels and its features' width, by its config; None without one.
 
     None also for a model that is refused: :func:`check_model` says why.
     """
-    if params.vision.encoder is not None:
-        return None
     config = config_of(params.model)
     try:
         content = _config(config, remotes(params.model, config))
@@ -209,8 +219,11 @@ def check_index(params: Params) -> Iterator[Finding]:
 
     if not params.needs_vision or params.vision.index == "flat":
         return
-    width = patch_and_width(params)
-    check(params.vision.index, width[1] if width else 64)
+    network, of_clip = loaded_network(params), patch_and_width(params)
+    width = of_clip[1] if of_clip and not params.vision.network else 64
+    if network is not None:
+        width = sum(network.dims) if params.vision.layer_fusion == "concat" else network.dims[0]
+    check(params.vision.index, width)
     yield ok(
         "index", f"{params.vision.index} is known to FAISS; whether it fits shows when it is built"
     )

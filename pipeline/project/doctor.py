@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,16 @@ from fade.errors import FadeError, ParameterError, StoreError
 from pipeline.config.load import load_params
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
+from pipeline.features.pair import of_vision
 from pipeline.project.check_cluster import check_threads
 from pipeline.project.check_data import Counts, check_data
-from pipeline.project.check_model import check_index, check_model, check_prompts, patch_and_width
+from pipeline.project.check_model import (
+    check_index,
+    check_model,
+    check_prompts,
+    loaded_network,
+    patch_and_width,
+)
 from pipeline.project.findings import Finding, ok, problem, warning
 from pipeline.project.overrides import stands_in
 
@@ -250,14 +258,17 @@ def _store(params: Params, counts: Counts | None) -> Iterator[Finding]:
 
 def feature_bytes(params: Params, counts: Counts) -> int:
     """How much the features of all images take in the store, none of them being there."""
-    known = patch_and_width(params)
-    if known is None:
-        return 0
-    patch, width = known
-    one = width * (2 if params.features.dtype == "float16" else 4)
+    of_clip, network = patch_and_width(params), loaded_network(params)
+    value = 2 if params.features.dtype == "float16" else 4
+
+    def one(feature: Feature) -> int:
+        if of_vision(feature):
+            return prod(network.shape(feature)) * value if network else 0
+        patch, width = of_clip or (feature.size, 0)
+        return width * value * ((feature.size // patch) ** 2 if feature.token == "patch" else 1)
 
     def size(features: list[Feature]) -> int:
-        return sum(one * ((f.size // patch) ** 2 if f.token == "patch" else 1) for f in features)
+        return sum(map(one, features))
 
     calibration = sum(
         min(count, params.threshold.images) for count in counts.training.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import zarr
 from PIL import Image
 
 from cache.layout import Space
+from cache.maintenance import describe
 from cache.store import Store
 from fade.aspect import AspectRatio
 from fade.bank import index_vectors, read_index
@@ -30,6 +32,10 @@ from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.explain import untransformed_positions
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
+from pipeline.project.check_data import Counts
+from pipeline.project.check_model import check_index
+from pipeline.project.doctor import feature_bytes
+from pipeline.project.plan import plan as make_plan
 from pipeline.scoring.components import component_key
 from tests.projects import GOLDEN, STAGES, golden_params, golden_weights, run_stages
 
@@ -319,3 +325,24 @@ def test_a_kept_aspect_makes_a_rectangle_of_as_many_patches() -> None:
     assert encoder.describe(feature, wide)["grid"] == [2, 8]
     pixels = np.zeros((1, 28, 112, 3), np.uint8)
     assert encoder.encode(pixels, [feature])[feature].shape == (1, *encoder.shape(feature, wide))
+
+
+def test_plan_and_doctor_count_what_a_run_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaves = {"vision__tile": 3, "vision__overlap": 1, "dataset__categories": ["weave"]}
+    params = vision_params(**leaves, vision__shots=[1], vision__index="IVF2,Flat")
+    run_stages(tmp_path, params, "manifest", "select")
+    monkeypatch.chdir(tmp_path)
+    loaded = parse_params(params, "test")
+    counted = make_plan(loaded)
+    tests = counted.test_images
+    counts = Counts(Counter({"weave": 8}), Counter({"weave": tests}))
+    copies = 8  # of one reference, of which itself is one
+    assert counted.feature_bytes == (tests + copies) * 2 * 16 * 64 * 4
+    assert feature_bytes(loaded, counts) == counted.feature_bytes
+    assert "IVF2,Flat is known" in next(check_index(loaded)).text
+    run_stages(tmp_path, params, "extract")
+    store = Store(tmp_path / ".fade" / "store")
+    assert sum(space.bytes for space in describe(store)) >= counted.feature_bytes
+    assert make_plan(loaded).images_to_encode == 0
