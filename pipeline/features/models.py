@@ -87,9 +87,7 @@ def load_image_encoder(
     """
     if not (params.vision.network and params.needs_vision):
         return load_encoder(params, device)
-    from pipeline.features.patch_encoder import load_patch_encoder
-
-    vision = partial(load_patch_encoder, params, device)
+    vision = partial(load_network, params, device)
     if not params.needs_language:
         return vision()
     from fade.device import choose_device
@@ -101,9 +99,23 @@ def load_image_encoder(
 
 def load_encoder_of(params: Params, feature: Feature) -> ImageEncoder:
     """The model that gives a feature, alone."""
-    from pipeline.features.patch_encoder import load_patch_encoder
+    return load_network(params) if of_vision(feature) else load_encoder(params)
 
-    return load_patch_encoder(params) if of_vision(feature) else load_encoder(params)
+
+def load_network(params: Params, device: Device | None = None) -> PatchEncoder:
+    """The network of ``vision.encoder``, or the blocks of CLIP, ready on a device.
+
+    Raises:
+        ModelError, ParameterError: it is unknown, unfit, damaged or not here.
+    """
+    from pipeline.features.patch_encoder import PatchEncoder, load_patch_encoder
+
+    if params.vision.encoder is not None:
+        return load_patch_encoder(params, device)
+    from fade.encoders.clip_blocks import ClipBlocks
+
+    clip = load_encoder(params, device)
+    return PatchEncoder(ClipBlocks(clip), params.vision, clip.device)
 
 
 def start_encoding(

@@ -244,7 +244,7 @@ def patch_encoder_of(
 
 
 def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEncoder:
-    """The encoder that ``vision.encoder`` names, or the blocks of CLIP, ready on a device.
+    """The encoder that ``vision.encoder`` names, ready on a device: by default ``runtime.device``.
 
     Raises:
         ModelError: it is unknown, unfit or damaged, or its weights are not here.
@@ -253,12 +253,7 @@ def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEnc
     from fade.device import choose_device
 
     vision = params.vision
-    if vision.encoder is None:
-        from fade.encoders.clip_blocks import ClipBlocks
-        from pipeline.features.models import load_encoder
-
-        clip = load_encoder(params, device)
-        return PatchEncoder(ClipBlocks(clip), vision, clip.device)
+    assert vision.encoder is not None
     name, place = package_name(vision.encoder), choose_device(device or params.runtime.device)
 
     def load() -> VisionEncoder:
