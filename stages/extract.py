@@ -10,10 +10,15 @@ from pipeline.artefacts.catalogue import MANIFEST, REFERENCES, SELECTION, TEST, 
 from pipeline.artefacts.receipts import write_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
 from pipeline.config.schema import Params
-from pipeline.dataset.images import image_sources, references_by_category, scored_images
+from pipeline.dataset.images import (
+    image_sources,
+    keys_by_feature,
+    references_by_category,
+    scored_images,
+)
 from pipeline.features.extraction import Extraction, encode_on_cluster
 from pipeline.features.models import load_image_encoder
-from pipeline.features.plan import FeaturePlan, feature_spaces, keys_by_feature
+from pipeline.features.plan import FeaturePlan, feature_spaces
 from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")

@@ -8,8 +8,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cache.keys import Keys
+from fade.types import Feature
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST
 from pipeline.artefacts.tables import read_table, table_parts
+from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSources
 
 if TYPE_CHECKING:
@@ -85,3 +87,17 @@ def references_by_category(selection: pd.DataFrame) -> dict[str, Keys]:
     """Keys of reference images by category, in the order of the selection."""
     groups = selection.groupby("category", sort=False)
     return {str(category): Keys.of(part["hash"]) for category, part in groups}
+
+
+def keys_by_feature(params: Params, references: Mapping[str, Keys]) -> dict[Feature, Keys]:
+    """Keys of the reference images of which banks need a feature, which is most often of all.
+
+    Args:
+        params: of the run.
+        references: by category.
+    """
+    found: dict[Feature, list[Keys]] = {feature: [] for feature in params.reference_features()}
+    for category, keys in references.items() if found else ():
+        for feature in params.bank_features(category):
+            found[feature].append(keys)
+    return {feature: Keys.join(parts) for feature, parts in found.items()}

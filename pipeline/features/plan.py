@@ -179,20 +179,6 @@ class FeaturePlan:
             )
 
 
-def keys_by_feature(params: Params, references: Mapping[str, Keys]) -> dict[Feature, Keys]:
-    """Keys of the reference images of which banks need a feature, which is most often of all.
-
-    Args:
-        params: of the run.
-        references: by category.
-    """
-    found: dict[Feature, list[Keys]] = {feature: [] for feature in params.reference_features()}
-    for category, keys in references.items() if found else ():
-        for feature in params.bank_features(category):
-            found[feature].append(keys)
-    return {feature: Keys.join(parts) for feature, parts in found.items()}
-
-
 def feature_spaces(
     encoder: ImageEncoder, params: Params, aspect: AspectRatio | None = None
 ) -> dict[Feature, Space]:

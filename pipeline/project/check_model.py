@@ -108,12 +108,18 @@ def _check_encoder(params: Params) -> Iterator[Finding]:
 
 
 def loaded_network(params: Params) -> PatchEncoder | None:
-    """The network of ``vision.encoder``, where nothing has to be fetched for it."""
+    """The network of ``vision.encoder``, where nothing has to be fetched for it.
+
+    None also for one that is refused: :func:`check_model` says why.
+    """
     from pipeline.features.patch_encoder import downloads, load_patch_encoder
 
     if params.vision.encoder is None or not params.needs_vision or downloads(params):
         return None
-    return load_patch_encoder(params, "cpu")
+    try:
+        return load_patch_encoder(params, "cpu")
+    except FadeError:
+        return None
 
 
 def patch_and_width(params: Params) -> tuple[int, int] | None:

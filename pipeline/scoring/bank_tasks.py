@@ -17,8 +17,7 @@ from fade.types import Trial
 from fade.views import Metric
 from pipeline.artefacts.receipts import Receipt
 from pipeline.config.schema import Params
-from pipeline.dataset.images import references_by_category
-from pipeline.features.plan import keys_by_feature
+from pipeline.dataset.images import keys_by_feature, references_by_category
 from pipeline.scoring.banks import Bank, bank_path
 from pipeline.scoring.views import FeatureView, joined, view_plan
 
