@@ -12,8 +12,8 @@ from benchmarks.machine import Machine
 from benchmarks.table import Row, markdown
 
 NAMES = (
-    "encoder", "text", "pipeline", "store", "neighbours", "rules", "sweep", "metrics", "commands",
-    "reruns", "gpu",
+    "encoder", "networks", "text", "pipeline", "store", "neighbours", "rules", "sweep", "metrics",
+    "commands", "reruns", "gpu",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results.md"
 
