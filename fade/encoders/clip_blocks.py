@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -27,7 +27,11 @@ class ClipBlocks:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.name, self.depth = encoder, encoder.name, encoder.depth
         self.mean, self.std, self.precision = encoder.mean, encoder.std, encoder.precision
-        self.digest = encoder.vision_digest
+        self.digest, self.config = encoder.vision_digest, dict[str, Any]()  # it is open_clip's
+
+    def save_weights(self, file: BinaryIO) -> None:
+        """Write all weights of the model as the bytes of a safetensors file."""
+        self.encoder.save_weights(file)
 
     def output(
         self, layers: Collection[int], *, norm: bool = False, token: Token = "patch"
