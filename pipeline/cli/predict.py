@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.inference.prediction import Decision
     from pipeline.inference.predictor import Predictor
 
 ANOMALOUS = 10
@@ -112,7 +114,7 @@ def predict(
     predictions = predict_each(predictor, found, category, problems, keep=keep, batch=batch)
     if out is not None:
         predictions = write_predictions(predictions, out, pictures=pictures)
-    counts = {True: 0, False: 0, None: 0}
+    counts: Counter[Decision | None] = Counter()
     # on a terminal the lines show how far it is
     quiet = 0 if sys.stdout.isatty() else len(found)
     with Progress(quiet, "predict", say=lambda line: echo(line, err=True)) as progress:
@@ -121,9 +123,10 @@ def predict(
             echo(json_text(record(prediction)) if as_json else score_line(prediction))
             if quiet:
                 progress.advance()
-    echo(summary_line(counts[True], counts[False], counts[None], len(problems)), err=True)
+    decided = counts["anomalous"], counts["normal"], counts[None]
+    echo(summary_line(*decided, len(problems)), err=True)
     check_problems(problems, sum(counts.values()))
-    if counts[True]:
+    if counts["anomalous"]:
         raise typer.Exit(ANOMALOUS)
 
 

@@ -35,7 +35,6 @@ _NAMES = ("image", "category", "remark", "threshold_set_by", "heatmap", "overlay
 """Columns that hold names and words, not numbers."""
 PICTURES = ("heatmaps", "overlays", "masks")
 """Folders of PNG files that :func:`write_predictions` makes."""
-DECISIONS = {True: "anomalous", False: "normal", None: ""}
 
 
 def find_images(
@@ -133,7 +132,7 @@ def record(prediction: Prediction) -> dict[str, Any]:
         "category": prediction.category,
         "score": prediction.score,
         "threshold": prediction.threshold,
-        "decision": DECISIONS[prediction.decision] or None,
+        "decision": prediction.decision,
         "pixel_threshold": prediction.pixel_threshold,
         "threshold_source": prediction.source,
         "threshold_images": prediction.images,
@@ -306,9 +305,10 @@ def score_line(prediction: Prediction) -> str:
     score = "no score" if prediction.score is None else f"{prediction.score:.4f}"
     if prediction.decision is None:
         return plain(f"{prediction.name}: {score}")
-    sign = ">" if prediction.decision else "<="
-    word = DECISIONS[prediction.decision]
-    return plain(f"{prediction.name}: {word} ({score} {sign} {prediction.threshold:.4f})")
+    sign = ">" if prediction.decision == "anomalous" else "<="
+    return plain(
+        f"{prediction.name}: {prediction.decision} ({score} {sign} {prediction.threshold:.4f})"
+    )
 
 
 def explanation_json(prediction: Prediction, regions: Sequence[Region]) -> dict[str, Any]:

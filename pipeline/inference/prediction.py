@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fade.closing import Closing
+from fade.errors import plain
 from fade.levels import UNIT, Scale
 from fade.maps import resize_levels
 from fade.types import Trial
 from pipeline.evaluation.recipe import closed
 from pipeline.evaluation.thresholds import ThresholdSource
+from pipeline.report.gallery import data_uri, heat, overlay, thumbnail
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 NO_CLOSING = Closing()
+Decision = Literal["anomalous", "normal"]
+
 Picture = Any
 """A path, a PIL image, or uint8 RGB (height, width, 3)."""
 
@@ -34,7 +39,7 @@ class Prediction:
         category: whose bank and prompts it was held against.
         score: in [0, 1]; None where fusion.classification_mode is none.
         threshold: scores above it are anomalous; None where nothing was calibrated.
-        decision: whether the image is anomalous; None without a score or a threshold.
+        decision: ``anomalous`` or ``normal``; None without a score or a threshold.
         levels: anomaly of each patch: (rows, columns) uint8, or uint16 of maps without an upper limit;
             None where fusion.segmentation_mode is none.
         pixel_threshold: levels above it are anomalous.
@@ -58,7 +63,7 @@ class Prediction:
     category: str
     score: float | None
     threshold: float | None
-    decision: bool | None
+    decision: Decision | None
     levels: NDArray[Any] | None
     pixel_threshold: int | None
     source: ThresholdSource
@@ -109,6 +114,22 @@ class Prediction:
             if levels is None or self.pixel_threshold is None
             else (levels > self.pixel_threshold)
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: name, decision, score, and the map in colours."""
+        shades = self.shades()
+        parts = [f"<b>{escape(plain(self.name))}</b>: {self.decision or 'no decision'}"]
+        if self.score is not None:
+            parts.append(f"score {self.score:.4f}")
+        if self.threshold is not None:
+            parts.append(f"threshold {self.threshold:.4f}")
+        text = f"<p>{', '.join(parts)} ({escape(plain(self.remark))})</p>"
+        if shades is None:
+            return text
+        drawn = heat(shades)
+        if self.picture is not None:
+            drawn = overlay(np.asarray(self.picture), shades, self.mask())
+        return f'{text}<img alt="anomaly map" src="{data_uri(thumbnail(drawn))}">'
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import nearest_patch, patch_groups
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.pictures import open_picture, pixel_key
-from pipeline.inference.prediction import Picture, Prediction, Region
+from pipeline.inference.prediction import Decision, Picture, Prediction, Region
 from pipeline.inference.rules import batch_maps
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.components import patch_grid
@@ -319,11 +319,12 @@ class Predictor:
             levels = scale.levels(values)
             if not recipe.is_plain(scale) or not self._closing.is_none:
                 finished = recipe.pixels(values, measured, scale)
-        decided = score is not None and threshold.image is not None
+        decision: Decision | None = None
+        if score is not None and threshold.image is not None:
+            decision = "anomalous" if score > threshold.image else "normal"
         return Prediction(
-            name, category, score, threshold.image,
-            bool(score > threshold.image) if decided else None,  # type: ignore[operator]
-            levels, threshold.pixel, threshold.source, threshold.images, threshold.remark, size,
+            name, category, score, threshold.image, decision, levels,
+            threshold.pixel, threshold.source, threshold.images, threshold.remark, size,
             trial=self.trial, set_by=threshold.set_by, false_alarm_limit=threshold.false_alarm_limit,
             finished=finished, scale=scale, closing=self._closing,
         )  # fmt: skip

@@ -281,7 +281,7 @@ def test_predict_scores_single_images_by_the_sample_and_folders_against_themselv
     threshold = predictor.material.thresholds["plate"]
     (alone,) = predictor.predict([root / str(threshold.set_by)], "plate")
     assert alone.score == pytest.approx(threshold.image, abs=1e-5)
-    assert alone.decision is False
+    assert alone.decision == "normal"
     with pytest.raises(ParameterError, match="a batch of 4 images cannot score itself"):
         list(predictor.stream_batch(paths[:4], "plate"))
     for space in (finished.parent / "store").glob("spaces/*"):

@@ -29,7 +29,7 @@ def lay(*paths: Path) -> None:
 
 def prediction(name: str) -> Prediction:
     return Prediction(
-        name, "a", 0.5, 0.4, True, np.zeros((2, 2), np.uint8), 7, "training", 3, "", (4, 4),
+        name, "a", 0.5, 0.4, "anomalous", np.zeros((2, 2), np.uint8), 7, "training", 3, "", (4, 4),
         Image.new("RGB", (4, 4)),
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,13 @@ def test_decisions(predictor: Predictor) -> None:
     reference = predictor.material.bank("weave").references[0]
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     normal, anomalous = predictor.predict([GOLDEN / "images" / reference, noise], "weave")
-    assert normal.decision is False
-    assert anomalous.decision is True
+    assert normal.decision == "normal"
+    assert anomalous.decision == "anomalous"
     assert anomalous.score is not None
     assert anomalous.threshold is not None
+    shown = replace(anomalous, name="<b>.png")._repr_html_()
+    assert shown.startswith("<p><b>&lt;b&gt;.png</b>: anomalous, score ")
+    assert '<img alt="anomaly map" src="data:image/webp;base64,' in shown
     assert anomalous.score > anomalous.threshold
     assert anomalous.size == (120, 90)
     mask, levels = anomalous.mask(), anomalous.full_levels()
