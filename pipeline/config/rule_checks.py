@@ -21,10 +21,6 @@ def check_rules(vision: VisionParams, shots: Sequence[int], *, keep: bool) -> No
         ParameterError: with what to change.
     """
     for count in shots:
-        if vision.rule_at(count) == "nearest" and vision.has_batch(count):
-            raise ParameterError(
-                "vision.rule nearest takes no batch yet: use mutual, or references"
-            )
         for complaint in _complaints(vision, count, keep):
             raise ParameterError(complaint)
     if not any(vision.rule_at(count) == "nearest" for count in shots):
@@ -67,6 +63,13 @@ def _complaints(vision: VisionParams, shots: int, keep: bool) -> Iterator[str]:
             "vision.rule is subspace at 0 shots, and there are no references to fit it to: take 0 "
             "out of vision.shots, or set vision.bank to {zero_shot: batch, few_shot: references}"
         )
+    if rule == "nearest" and source != "references":
+        for name in ("neighbours", "radius"):
+            if (value := getattr(vision, name)) not in (None, 1):
+                yield (
+                    f"vision.{name} is {value} and vision.bank {source} {at}: of each other image the "
+                    f"nearest patch alone counts; leave vision.{name} at its default"
+                )
     if source != "references" and not keep:
         yield (
             f"features.keep is false and vision.bank is {source} {at}: images of a batch are compared "

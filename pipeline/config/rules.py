@@ -51,6 +51,10 @@ class RuleParams(ParamsSection):
         """Whether other test images count at so many shots."""
         return self.source(shots) != "references"
 
+    def keeps_banks(self, shots: int) -> bool:
+        """Whether a new image is compared with a bank of references alone."""
+        return self.rule_at(shots) == "nearest" and not self.has_batch(shots)
+
     def compares_with_itself_alone(self, shots: int) -> bool:
         """Whether there is nothing but the image itself to compare its patches with."""
         return not shots and not self.has_batch(0) and self.rule_at(0) == "nearest"

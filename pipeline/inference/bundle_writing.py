@@ -73,6 +73,12 @@ def write_bundle(
             f"vision.encoder {vision.encoder} has its weights in files of this machine: take them "
             "along with --with-weights"
         )
+    shots = run.trial.shots
+    if run.params.needs_vision and vision.rule_at(shots) == "nearest" and vision.has_batch(shots):
+        raise ParameterError(
+            f"vision.bank is {vision.source(shots)} with vision.rule nearest, and a bundle's new images "
+            "have no batch: make a run with vision.bank references, or with vision.rule mutual"
+        )
     for name in categories or ():
         run.check_category(name)
     chosen = tuple(name for name in run.categories if not categories or name in categories)

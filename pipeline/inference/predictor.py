@@ -370,7 +370,7 @@ class Predictor:
     def _vision_map(self, features: dict[Feature, np.ndarray], category: str) -> np.ndarray:
         """What vision says of one image, before any multiplier."""
         queries = {view.label: self._vectors(view, features) for view in self._views}
-        if self.params.vision.rule_at(self.trial.shots) != "nearest":
+        if not self.params.vision.keeps_banks(self.trial.shots):
             return self._rule(category).vision_map(queries, self._grids)
         held = self._bank(category)
         return held.bank.vision_maps(queries, [held.comparison])[0]
@@ -401,7 +401,7 @@ class Predictor:
             -(-(int(rows.max()) + 1) * height // down),
         )
         nearest = None
-        by_patch = self.params.vision.rule_at(self.trial.shots) == "nearest"
+        by_patch = self.params.vision.keeps_banks(self.trial.shots)
         if by_patch and self.params.fusion.segmentation_mode in ("vision", "both"):
             nearest = nearest_patch(
                 self._vectors(self._views[-1], features), row * across + column,

@@ -225,7 +225,13 @@ class FinishedRun(TrainedRun):
     def held_rule(self, category: str) -> HeldRule:
         """The subspaces of stage score_vision, or a sample of the batch from the store."""
         store = Store(store_root(self.params.features.store, self.folder))
-        mutual = self.params.vision.rule_at(self.trial.shots) == "mutual"
+        vision = self.params.vision
+        if vision.rule_at(self.trial.shots) == "nearest":
+            raise ParameterError(
+                f"vision.bank is {vision.source(self.trial.shots)}, and a single new image has no batch "
+                "to be compared with: make a run with vision.bank references, or with vision.rule mutual"
+            )
+        mutual = vision.rule_at(self.trial.shots) == "mutual"
         read = sample_of_run if mutual else subspaces_of_run
         found, digest = read(self.folder, self.params, store, category, self.trial)
         self.check_same_run("vision-map", category, digest)

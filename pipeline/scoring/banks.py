@@ -110,6 +110,14 @@ class Bank:
         by_view = [self._anomalies(view, queries[view], comparisons) for view in self.views]
         return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
 
+    def view_maps(
+        self, view: str, query: np.ndarray, comparisons: Sequence[Comparison]
+    ) -> list[np.ndarray | None]:
+        """Maps of one image in one view, one for each comparison; None where it holds nothing."""
+        some = [one for one in comparisons if one.references or one.query]
+        found = iter(self._anomalies(view, query, some) if some else ())
+        return [next(found) if one.references or one.query else None for one in comparisons]
+
     def index(self, view: str, trial: Trial | None = None) -> Any:
         """The FAISS index of a view; of one trial where trials cannot share it."""
         return _open(self.root / bank_path(self.category, view, trial))
@@ -224,6 +232,7 @@ def comparison_digest(
     receipt: Receipt,
     labels: Sequence[str],
     params: Params,
+    batch: str | None = None,
 ) -> str:
     """Hash of what a comparison depends on, by which its maps are kept.
 
@@ -236,6 +245,7 @@ def comparison_digest(
         receipt: of the references' features.
         labels: of the features that are compared.
         params: for the kind of index.
+        batch: digest of the test images that count, too.
     """
     shared, vision = Bank.shared(params), params.vision
     thinned = [] if vision.bank_size is None else [vision.bank_size, comparison.trial.seed]
@@ -249,5 +259,6 @@ def comparison_digest(
             if shared or not keys
             else [vision.index, vision.coreset, PROBED, CANDIDATES, *thinned],
             **Nearest.of(vision).described(),
+            **({"batch": batch} if batch else {}),
         }
     )

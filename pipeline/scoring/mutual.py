@@ -68,11 +68,14 @@ class MergeScorer:
         self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See :class:`pipeline.scoring.plan.Scorer`; no features are read."""
-        by_view = [
+        return np.stack([merge_sizes(maps) for maps in zip(*self.by_view(), strict=True)])
+
+    def by_view(self) -> list[list[np.ndarray]]:
+        """For each view the images' maps, on the view's own grid."""
+        return [
             [self._merge(view, *one) for one in zip(places, self.sides, strict=True)]
             for view, places in zip(self.views, self.places, strict=True)
         ]
-        return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
 
     def _merge(self, view: PairView, places: RowLocations, sides: np.ndarray) -> np.ndarray:
         store = Store(self.store)
@@ -82,6 +85,38 @@ class MergeScorer:
             for row, side in zip(rows, sides[start : start + MERGE_ROWS], strict=True):
                 lowest.add(row[side])
         return _as_map(lowest, view)
+
+
+def merge_scorer(
+    batch: Batch,
+    views: tuple[PairView, ...],
+    lowest: float,
+    pairs: RowIndex,
+    keys: Sequence[str],
+) -> MergeScorer:
+    """What merges the distances of some images.
+
+    Args:
+        batch: that knows their partners.
+        views: how they were compared.
+        lowest: share of the partners that counts.
+        pairs: where distances are.
+        keys: of the images.
+
+    Raises:
+        StoreError: distances are not there.
+    """
+    places: list[list[RowLocations]] = [[] for _ in views]
+    sides = []
+    for key in keys:
+        others = batch.partners[key]
+        names = [pair_key(key, other) for other in others]
+        sides.append(np.array([int(key > other) for other in others]))
+        for found, view in zip(places, views, strict=True):
+            found.append(pairs.locations(view.space, names))
+    return MergeScorer(
+        batch.category, pairs.store.root, views, lowest, tuple(map(tuple, places)), tuple(sides)
+    )
 
 
 @dataclass(frozen=True)
@@ -163,18 +198,7 @@ class MergePlan(ComponentPlan):
         return ComponentBlock(self.output, self._scorer(keys), against, (), keys)
 
     def _scorer(self, keys: Sequence[str]) -> MergeScorer:
-        places: list[list[RowLocations]] = [[] for _ in self.views]
-        sides = []
-        for key in keys:
-            others = self.batch.partners[key]
-            names = [pair_key(key, other) for other in others]
-            sides.append(np.array([int(key > other) for other in others]))
-            for found, view in zip(places, self.views, strict=True):
-                found.append(self.pairs.locations(view.space, names))
-        return MergeScorer(
-            self.batch.category, self.pairs.store.root, self.views, self.lowest,
-            tuple(map(tuple, places)), tuple(sides),
-        )  # fmt: skip
+        return merge_scorer(self.batch, self.views, self.lowest, self.pairs, keys)
 
     def block_size(self) -> tuple[dict[str, int], int]:
         """See :class:`ComponentPlan`."""
@@ -272,12 +296,12 @@ def plan_mutual(
                 vision.lowest, store.root, places,
             )
         )  # fmt: skip
-    lacking_pairs = tuple(_lacking(view, batches, unfinished, store) for view in views)
-    step = PairStep(views, batches, lacking_pairs, receipt)
+    missing = tuple(lacking_pairs(view, batches, unfinished, store) for view in views)
+    step = PairStep(views, batches, missing, receipt)
     return ComponentWork(plans, {"vision-map": against}, (step,))
 
 
-def _lacking(
+def lacking_pairs(
     view: PairView, batches: Sequence[Batch], unfinished: Sequence[bool], store: Store
 ) -> tuple[np.ndarray, ...]:
     """Which pairs of each batch are to be compared: none of those that are scored already."""

@@ -7,7 +7,7 @@ share finds it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -135,6 +135,7 @@ class Batch:
         pairs: (n, 2) places in that order.
         sample: keys of the images that single ones are scored against, sorted.
         digest: of all that the scores of an image depend on besides its features and the rule.
+        outside: how many keys, the last ones, are of images that are no partners of others.
     """
 
     category: str
@@ -142,6 +143,7 @@ class Batch:
     pairs: np.ndarray
     sample: tuple[str, ...]
     digest: str
+    outside: int = 0
 
     @classmethod
     def of(cls, category: str, images: Keys, vision: RuleParams, seed: int = 0) -> Batch:
@@ -163,6 +165,22 @@ class Batch:
         }  # fmt: skip
         return cls(category, tuple(keys[n] for n in order), pairs, sample, fingerprint(content))
 
+    def with_others(self, others: Sequence[str], partners: int | None) -> Batch:
+        """The same batch, and images outside it that are compared with some of its images.
+
+        Args:
+            others: their keys; those of images of the batch are passed over.
+            partners: with how many; None: with all.
+        """
+        number = {key: place for place, key in enumerate(self.keys)}
+        new = [key for key in dict.fromkeys(others) if key not in number]
+        chosen = draw_sample(len(self.keys), partners or len(self.keys), 0)
+        partner = np.array([number[key] for key in sorted(self.keys)])[chosen]
+        places = np.arange(len(self.keys), len(self.keys) + len(new))
+        added = np.column_stack([np.repeat(places, len(partner)), np.tile(partner, len(new))])
+        pairs = np.concatenate([self.pairs, added])
+        return replace(self, keys=(*self.keys, *new), pairs=pairs, outside=len(new))
+
     def pair_keys(self) -> Keys:
         """Of all pairs, in their order."""
         return Keys.of(pair_key(self.keys[a], self.keys[b]) for a, b in self.pairs.tolist())
@@ -171,9 +189,11 @@ class Batch:
     def partners(self) -> dict[str, list[str]]:
         """Of each image the keys of those that it is compared with."""
         found: dict[str, list[str]] = {key: [] for key in self.keys}
+        inside = len(self.keys) - self.outside
         for first, second in self.pairs.tolist():
             found[self.keys[first]].append(self.keys[second])
-            found[self.keys[second]].append(self.keys[first])
+            if first < inside:
+                found[self.keys[second]].append(self.keys[first])
         return found
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from cache.index import Index
 from cache.keys import Keys
@@ -19,6 +17,7 @@ from pipeline.artefacts.tables import read_table
 from pipeline.config.rules import Rule
 from pipeline.config.schema import Params
 from pipeline.dataset.images import by_category, calibration_images, test_images
+from pipeline.scoring.bank_plan import VisionPlan
 from pipeline.scoring.banks import (
     BANK_TABLE,
     Bank,
@@ -31,60 +30,10 @@ from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.components import vision_map_space
 from pipeline.scoring.mutual import plan_mutual
 from pipeline.scoring.nearest import Nearest
-from pipeline.scoring.plan import ComponentPlan, ComponentWork, missing_components
+from pipeline.scoring.plan import ComponentWork, missing_components
 from pipeline.scoring.subspace import plan_subspace
-from pipeline.scoring.views import FeatureView, described, view_plan
-
-BLOCK_IMAGES = 64
-"""Images that one task compares at most."""
-
-
-@dataclass(frozen=True)
-class VisionScorer:
-    """A category's bank, what of it images are compared with, and how these are looked at."""
-
-    bank: Bank
-    comparisons: tuple[Comparison, ...]
-    views: tuple[FeatureView, ...]
-
-    @property
-    def name(self) -> str:
-        """The category."""
-        return self.bank.category
-
-    def rows(
-        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
-    ) -> np.ndarray:
-        """See :class:`pipeline.scoring.plan.Scorer`."""
-        of_views = [view.vectors(features, vectors) for view in self.views]
-        return vision_rows(self.bank, self.comparisons, of_views)
-
-
-@dataclass(frozen=True, eq=False)
-class VisionPlan(ComponentPlan):
-    """The work on one category.
-
-    Attributes:
-        bank: of the category.
-        comparisons: by digest.
-        views: of images.
-    """
-
-    bank: Bank
-    comparisons: Mapping[str, Comparison]
-    views: tuple[FeatureView, ...]
-
-    def scorer(self, against: Sequence[str]) -> VisionScorer:
-        """See :class:`ComponentPlan`."""
-        return VisionScorer(
-            self.bank, tuple(self.comparisons[digest] for digest in against), self.views
-        )
-
-    def block_size(self) -> tuple[dict[str, int], int]:
-        """See :class:`ComponentPlan`."""
-        read = sum(space.row_bytes for space in self.features)
-        each = -(-read // max(len(self.comparisons), 1))  # read once for all comparisons
-        return dict.fromkeys(self.comparisons, each), BLOCK_IMAGES
+from pipeline.scoring.union import Union, UnionPlan
+from pipeline.scoring.views import described, view_plan
 
 
 def plan_vision(params: Params, receipt: Receipt, store: Store) -> ComponentWork:
@@ -111,8 +60,13 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> ComponentWork
     by_rule: dict[Rule, list[Trial]] = {}
     for trial in params.trials():
         by_rule.setdefault(params.vision.rule_at(trial.shots), []).append(trial)
-    if "nearest" in by_rule:
-        work = _plan(params, tests, calibration, features, output, index)
+    nearest = by_rule.get("nearest", [])
+    if alone := [trial for trial in nearest if not params.vision.has_batch(trial.shots)]:
+        work = _plan(params, alone, tests, calibration, features, output, index)
+    if together := [trial for trial in nearest if trial not in alone]:
+        union = Union.plan(params, tests, calibration, receipt, store)
+        part = _plan(params, together, tests, calibration, features, output, index, union)
+        work = work.joined(part)
     if mutual := by_rule.get("mutual"):
         work = work.joined(plan_mutual(params, mutual, tests, calibration, receipt, store, index))
     if subspace := by_rule.get("subspace"):
@@ -122,34 +76,15 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> ComponentWork
     return work
 
 
-def vision_rows(
-    bank: Bank, comparisons: Sequence[Comparison], vectors: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Vision maps of some images; those of one do not depend on which others there are.
-
-    Args:
-        bank: of their category.
-        comparisons: what each is compared with.
-        vectors: of each of the bank's views (images, patches, dim).
-
-    Returns:
-        (images x comparisons, *grid), the comparisons of an image one after the other.
-    """
-    return np.concatenate(
-        [
-            bank.vision_maps(dict(zip(bank.views, of_image, strict=True)), comparisons)
-            for of_image in zip(*vectors, strict=True)
-        ]
-    )
-
-
 def _plan(
     params: Params,
+    wanted: Sequence[Trial],
     tests: Mapping[str, Keys],
     calibration: Mapping[str, Keys],
     features: tuple[Space, ...],
     output: Space,
     index: Index,
+    union: Union | None = None,
 ) -> ComponentWork:
     """Plans of all categories, and what is compared with: by category and trial, and of references
     that are held out also by image.
@@ -170,13 +105,17 @@ def _plan(
         labels = [feature.label for feature in params.bank_features(str(category))]
         bank_rows = banks.get(category, table.iloc[:0])
         positions = dict(zip(bank_rows["hash"], bank_rows["position"].astype(int), strict=True))
-        trials = comparisons(chosen_of.get(category, selection.iloc[:0]), positions, params)
+        chosen_rows = chosen_of.get(category, selection.iloc[:0])
+        trials = [
+            one for one in comparisons(chosen_rows, positions, params) if one[0].trial in wanted
+        ]
+        own_union = None if union is None else union.digest(category)
         images = tests.get(category, Keys.of(()))
         candidates = list(calibration.get(category, ()))
         by_digest: dict[str, Comparison] = {}
         needs: list[tuple[Keys, list[str]]] = [(images, [])]
         for comparison, keys in trials:
-            digest = comparison_digest(comparison, keys, references, labels, params)
+            digest = comparison_digest(comparison, keys, references, labels, params, own_union)
             by_digest.setdefault(digest, comparison)
             against.setdefault(str(category), {})[comparison.trial.label] = digest
             needs[0][1].append(digest)
@@ -186,7 +125,7 @@ def _plan(
             for key in chosen.keys if chosen.held_out and Bank.shared(params) else ():
                 others = [other for other in keys if other != key]
                 rest = replace(comparison, references=tuple(positions[k] for k in others))
-                digest = comparison_digest(rest, others, references, labels, params)
+                digest = comparison_digest(rest, others, references, labels, params, own_union)
                 by_digest.setdefault(digest, rest)
                 needs.append((Keys.of([key]), [digest]))
                 of_trial = held_out.setdefault(str(category), {})
@@ -199,5 +138,14 @@ def _plan(
             copies=bank_copies(params, str(category)),
             rule=Nearest.of(params.vision),
         )  # fmt: skip
-        plans.append(VisionPlan(output, features, groups, missing, bank, by_digest, views))
-    return ComponentWork(plans, {"vision-map": against, "held-out": held_out})
+        if union is None or category not in union.batches:
+            plans.append(VisionPlan(output, features, groups, missing, bank, by_digest, views))
+        else:
+            plans.append(
+                UnionPlan(
+                    output, features, groups, missing, bank, by_digest, views,
+                    union.batches[category], union.views, union.pairs,
+                )
+            )  # fmt: skip
+    before = () if union is None else (union.step(plans),)
+    return ComponentWork(plans, {"vision-map": against, "held-out": held_out}, before)

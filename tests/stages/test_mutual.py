@@ -23,8 +23,10 @@ from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_json
 from pipeline.config.load import load_params, parse_params
 from pipeline.evaluation.recipe import Recipe
+from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.rules import batch_line
+from pipeline.inference.run import FinishedRun
 from pipeline.project.plan import lines, plan
 from pipeline.report.about import transductive
 from pipeline.scoring.components import component_key
@@ -48,10 +50,10 @@ def mutual_params(folder: Path, **leaves: Any) -> dict[str, Any]:
     return vision_params(**{**given, **leaves})
 
 
-def maps(folder: Path, category: str) -> dict[str, np.ndarray]:
+def maps(folder: Path, category: str, trial: str = "shots0_seed0") -> dict[str, np.ndarray]:
     """The patch maps of a category's images: tests, then those that thresholds come from."""
     receipt, store = read_receipt(VISION, folder), Store(folder.parent / "store")
-    digest = receipt.compared_with["vision-map"][category]["shots0_seed0"]
+    digest = receipt.compared_with["vision-map"][category][trial]
     manifest = pd.read_parquet(folder / "artefacts/manifest.parquet")
     mine = manifest[manifest["category"] == category].sort_values("split", kind="stable")
     known = receipt.rows["vision-map"]
@@ -240,6 +242,39 @@ def test_scores_are_fused_at_zero_shots_with_a_batch(tmp_path: Path) -> None:
         recipe = Recipe.of(parse_params(nested(both, leaves), "test"))
         fused[bank] = recipe.score(0.25, vision, 0, (2, 2))
     assert fused == {"batch": 0.5, "references": 0.25}
+
+
+def test_other_test_images_count_beside_references(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, finished.parent / tmp_path.name)
+    leaves = {
+        "vision__bank": "references_and_batch", "vision__rule": "nearest", "vision__shots": [0, 1],
+    }  # fmt: skip
+    params = mutual_params(folder.parent, **leaves)
+    run_stages(folder, params, "select", "extract", "bank", "stream", *STAGES[6:9])
+    selection = pd.read_parquet(folder / "artefacts/selection.parquet")
+    (reference,) = selection[selection["category"] == "plate"]["hash"]
+    for trial in ("shots0_seed0", "shots1_seed0"):
+        found = maps(folder, "plate", trial)
+        tests, others = list(found)[:TESTS], list(found)[TESTS:]
+        assert len(others) >= TRAINING - 1  # images to calibrate on
+        distances = []
+        for images in vectors(folder, [*found, *([reference] if reference in found else [])]):
+            cosines = np.stack([[(one @ other.T).max(axis=1) for other in images[:TESTS]]
+                                for one in images[: len(found)]])  # fmt: skip
+            for number in range(TESTS):
+                cosines[number, number] = -1
+            distances.append(0.5 * (1 - cosines.max(axis=1)))
+        plain_maps = np.mean(distances, axis=0)
+        ours = np.stack(list(found.values()))
+        if trial == "shots0_seed0":
+            np.testing.assert_allclose(ours, plain_maps, atol=1e-5)
+        else:
+            assert (ours <= plain_maps + 1e-5).all()
+            assert (ours[: len(tests)] < plain_maps[: len(tests)] - 1e-4).any()
+    with project(folder, params), pytest.raises(ParameterError, match="has no batch"):
+        Predictor.from_run(folder).predict([GOLDEN / "images/plate/test/good/000.png"], "plate")
+    with pytest.raises(ParameterError, match="a bundle's new images have no batch"):
+        write_bundle(FinishedRun(folder), tmp_path / "parts.fade", with_weights=True)
 
 
 def test_a_plan_counts_pairs_and_their_multiply_adds(finished: Path) -> None:

@@ -1,0 +1,85 @@
+"""Components of rule nearest: a category's bank at work on one block of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache.layout import Space
+from pipeline.scoring.banks import Bank, Comparison
+from pipeline.scoring.plan import ComponentPlan
+from pipeline.scoring.views import FeatureView
+
+BLOCK_IMAGES = 64
+"""Images that one task compares at most."""
+
+
+@dataclass(frozen=True)
+class VisionScorer:
+    """A category's bank, what of it images are compared with, and how these are looked at."""
+
+    bank: Bank
+    comparisons: tuple[Comparison, ...]
+    views: tuple[FeatureView, ...]
+
+    @property
+    def name(self) -> str:
+        """The category."""
+        return self.bank.category
+
+    def rows(
+        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """See :class:`pipeline.scoring.plan.Scorer`."""
+        of_views = [view.vectors(features, vectors) for view in self.views]
+        return vision_rows(self.bank, self.comparisons, of_views)
+
+
+@dataclass(frozen=True, eq=False)
+class VisionPlan(ComponentPlan):
+    """The work on one category.
+
+    Attributes:
+        bank: of the category.
+        comparisons: by digest.
+        views: of images.
+    """
+
+    bank: Bank
+    comparisons: Mapping[str, Comparison]
+    views: tuple[FeatureView, ...]
+
+    def scorer(self, against: Sequence[str]) -> VisionScorer:
+        """See :class:`ComponentPlan`."""
+        return VisionScorer(
+            self.bank, tuple(self.comparisons[digest] for digest in against), self.views
+        )
+
+    def block_size(self) -> tuple[dict[str, int], int]:
+        """See :class:`ComponentPlan`."""
+        read = sum(space.row_bytes for space in self.features)
+        each = -(-read // max(len(self.comparisons), 1))  # read once for all comparisons
+        return dict.fromkeys(self.comparisons, each), BLOCK_IMAGES
+
+
+def vision_rows(
+    bank: Bank, comparisons: Sequence[Comparison], vectors: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Vision maps of some images; those of one do not depend on which others there are.
+
+    Args:
+        bank: of their category.
+        comparisons: what each is compared with.
+        vectors: of each of the bank's views (images, patches, dim).
+
+    Returns:
+        (images x comparisons, *grid), the comparisons of an image one after the other.
+    """
+    return np.concatenate(
+        [
+            bank.vision_maps(dict(zip(bank.views, of_image, strict=True)), comparisons)
+            for of_image in zip(*vectors, strict=True)
+        ]
+    )

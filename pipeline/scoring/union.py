@@ -1,0 +1,136 @@
+"""Vision components of rule nearest where other test images count beside the references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache.keys import Keys
+from cache.layout import Space
+from cache.store import Store
+from fade.maps import merge_sizes
+from pipeline.artefacts.receipts import Receipt
+from pipeline.config.rules import partners_of
+from pipeline.config.schema import Params
+from pipeline.scoring.bank_plan import VisionPlan, VisionScorer
+from pipeline.scoring.before import RowIndex
+from pipeline.scoring.mutual import MERGE_IMAGES, MergeScorer, lacking_pairs, merge_scorer
+from pipeline.scoring.pairs import Batch, PairStep, PairView, pair_views
+from pipeline.scoring.plan import ComponentBlock
+
+NEAREST = 1e-9
+"""Share of an image's partners of which the nearest one counts."""
+
+
+@dataclass(frozen=True)
+class UnionScorer:
+    """Takes for each patch the smaller of its distances to references and to other test images.
+
+    Attributes:
+        to_references: compares with the bank.
+        to_batch: reads the distances between images.
+    """
+
+    to_references: VisionScorer
+    to_batch: MergeScorer
+
+    @property
+    def name(self) -> str:
+        """The category."""
+        return self.to_batch.name
+
+    def rows(
+        self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """See :class:`pipeline.scoring.plan.Scorer`."""
+        bank, comparisons = self.to_references.bank, self.to_references.comparisons
+        by_view = []
+        for view, of_batch in zip(self.to_references.views, self.to_batch.by_view(), strict=True):
+            queries = view.vectors(features, vectors)
+            factor = np.float32(1 / queries.shape[2] if bank.rule.per_dimension else 1)
+            maps = []
+            for query, other in zip(queries, of_batch, strict=True):
+                known = bank.view_maps(view.label, query, comparisons)
+                nearest = other * factor
+                maps += [nearest if one is None else np.minimum(one, nearest) for one in known]
+            by_view.append(maps)
+        return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
+
+
+@dataclass(frozen=True, eq=False)
+class UnionPlan(VisionPlan):
+    """The work on one category. Its blocks can be made once the pairs are in the store.
+
+    Attributes:
+        batch: the test images, and the images that are compared with them.
+        pair_views: how they are compared.
+        pairs: where their distances are.
+    """
+
+    batch: Batch
+    pair_views: tuple[PairView, ...]
+    pairs: RowIndex
+
+    def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
+        """See :class:`ComponentPlan`; the scorer knows where the images' pairs are."""
+        merge = merge_scorer(self.batch, self.pair_views, NEAREST, self.pairs, keys)
+        scorer = UnionScorer(self.scorer(against), merge)
+        return ComponentBlock(self.output, scorer, against, self.features, keys)
+
+    def block_size(self) -> tuple[dict[str, int], int]:
+        """See :class:`ComponentPlan`."""
+        return super().block_size()[0], MERGE_IMAGES
+
+
+@dataclass(frozen=True, eq=False)
+class Union:
+    """The batches that count beside references.
+
+    Attributes:
+        batches: by category, with the images to calibrate on, which are compared with all or as
+            many images as test images are.
+        views: how images are compared.
+        receipt: of their features.
+        pairs: where distances are.
+    """
+
+    batches: Mapping[str, Batch]
+    views: tuple[PairView, ...]
+    receipt: Receipt
+    pairs: RowIndex
+
+    @classmethod
+    def plan(
+        cls,
+        params: Params,
+        tests: Mapping[str, Keys],
+        calibration: Mapping[str, Keys],
+        receipt: Receipt,
+        store: Store,
+    ) -> Union:
+        """The batches of a run.
+
+        Raises:
+            ParameterError: a category has too few test images.
+        """
+        batches = {}
+        for category, images in tests.items():
+            batch = Batch.of(category, images, params.vision)
+            partners = partners_of(params.vision, len(batch.keys))
+            batches[category] = batch.with_others(calibration.get(category, ()), partners)
+        return cls(batches, pair_views(params, receipt), receipt, RowIndex(store))
+
+    def digest(self, category: str) -> str | None:
+        """What stands for a category's batch in keys of components."""
+        return self.batches[category].digest if category in self.batches else None
+
+    def step(self, plans: Sequence[VisionPlan]) -> PairStep:
+        """The pairs of categories that lack a component."""
+        unfinished = {plan.bank.category for plan in plans if plan.lacking}
+        batches = tuple(self.batches.values())
+        needed = [batch.category in unfinished for batch in batches]
+        store = self.pairs.store
+        lacking = tuple(lacking_pairs(view, batches, needed, store) for view in self.views)
+        return PairStep(self.views, batches, lacking, self.receipt)
