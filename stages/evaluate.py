@@ -47,6 +47,7 @@ from pipeline.evaluation.results import (
     write_scores,
 )
 from pipeline.evaluation.scales import map_scales
+from pipeline.evaluation.similar import smoothed_scores
 from pipeline.evaluation.thresholds import write_thresholds
 from pipeline.evaluation.trial_thresholds import (
     calibration_parts,
@@ -91,9 +92,10 @@ def run(params: Params) -> None:
     )
     measured = evaluate_tests(planner, tests, trials, params, scales)
     histograms = measured.histograms
-    write_scores(tests, measured.scores, trials)
+    image_scores = smoothed_scores(measured.scores, tests, params, store)
+    write_scores(tests, image_scores, trials)
     write_pixels(histograms, PIXELS.path)
-    scores = scores_table(tests, measured.scores, trials)
+    scores = scores_table(tests, image_scores, trials)
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params, measured.vanished
     )

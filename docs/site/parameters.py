@@ -34,6 +34,7 @@ UNITS = {
     "evaluate.pro_limit": "false positive rate",
     "evaluate.size": "pixels a side",
     "evaluate.sigma": "pixels of the map",
+    "evaluate.smooth_similar": "images",
     "evaluate.top": "share of patches, or of pixels",
     "features.classification_size": "pixels a side",
     "features.segmentation_sizes": "pixels a side",

@@ -29,6 +29,7 @@ class EvaluateParams(ParamsSection):
     top: Annotated[float, Field(ge=0, le=1)] = 0
     top_of: Literal["patches", "pixels"] = "patches"
     reweighted: bool = False
+    smooth_similar: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     resize: Resize = "bilinear"
     sigma: Annotated[float, Field(ge=0, le=MAX_SIGMA)] = 0
     kernel: Kernel = "gaussian"
@@ -38,6 +39,30 @@ class EvaluateParams(ParamsSection):
     def finish(self) -> Finish:
         """What makes a map of pixels from patch scores."""
         return Finish(self.resize, self.sigma, self.kernel)
+
+
+def check_similar(evaluate: EvaluateParams, *, needs_vision: bool, keep: bool, tile: int) -> None:
+    """Refuse smoothing over images that look alike where their tokens are not there.
+
+    Raises:
+        ParameterError: with what to change.
+    """
+    if not evaluate.smooth_similar:
+        return
+    if not needs_vision:
+        raise ParameterError(
+            "evaluate.smooth_similar needs vision, which has no part: set it to [], or a mode to vision"
+        )
+    if tile:
+        raise ParameterError(
+            f"evaluate.smooth_similar needs class tokens of whole images, and vision.tile is {tile}: set "
+            "it to 0, or evaluate.smooth_similar to []"
+        )
+    if not keep:
+        raise ParameterError(
+            "evaluate.smooth_similar needs the class tokens of test images, and features.keep is "
+            "false: set it to true, or evaluate.smooth_similar to []"
+        )
 
 
 def check_reweighted(

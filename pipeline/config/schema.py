@@ -11,10 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from fade.errors import ParameterError
-from fade.types import ClipStream, DatasetFormat, Device, Feature, Mode, Trial
+from fade.types import ClipStream, DatasetFormat, Device, Feature, Mode, Stream, Trial
 from fade.views import View
 from pipeline.config.cluster import ClusterParams
-from pipeline.config.evaluate import EvaluateParams, ThresholdParams, check_reweighted
+from pipeline.config.evaluate import (
+    EvaluateParams,
+    ThresholdParams,
+    check_reweighted,
+    check_similar,
+)
 from pipeline.config.rule_checks import check_rules
 from pipeline.config.values import (
     DEMO_MODEL,
@@ -248,6 +253,11 @@ class Params(ParamsSection):
         """The token that language scores classify."""
         return Feature(self.features.classification_size, self.text.classification.feature, "cls")
 
+    def similarity_feature(self) -> Feature:
+        """The class token that says which images look alike."""
+        stream: Stream = self.vision.feature if self.vision.encoder is None else "vision"
+        return Feature(max(self.features.segmentation_sizes), stream, "cls")
+
     def test_features(self) -> list[Feature]:
         """What must be known of test images; nothing that nobody reads."""
         wanted: list[Feature] = []
@@ -257,6 +267,8 @@ class Params(ParamsSection):
             wanted += self.language_features()
         if self.needs_vision:
             wanted += [f for f in self.vision_features() if f not in wanted]
+        if self.evaluate.smooth_similar and (token := self.similarity_feature()) not in wanted:
+            wanted.append(token)
         return wanted
 
     def _paths(self) -> Iterator[tuple[str, str]]:
@@ -312,6 +324,10 @@ class Params(ParamsSection):
                     )
         if self.needs_vision and self.vision.measures_distances:
             check_nearest(self.vision)
+        check_similar(
+            self.evaluate, needs_vision=self.needs_vision, keep=self.features.keep,
+            tile=self.vision.tile,
+        )  # fmt: skip
         if self.needs_vision:
             check_reweighted(
                 self.vision, self.evaluate, views=len(self.views()), keep=self.features.keep

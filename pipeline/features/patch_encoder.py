@@ -66,6 +66,15 @@ class PatchEncoder:
         except ParameterError as error:
             raise ParameterError(f"vision.layers {list(layers)}: {error}") from None
 
+    def _output_of(self, feature: Feature) -> Output:
+        """What of the network a feature is; of the whole image the model's own class token."""
+        if feature.token != "cls":
+            return self._outputs[feature.layers]
+        try:
+            return self.encoder.output([-1], norm=True, token="cls")
+        except ParameterError:  # no norm behind the last layer
+            return self.encoder.output([-1], token="cls")
+
     @property
     def name(self) -> str:
         """Of the network."""
@@ -134,17 +143,19 @@ class PatchEncoder:
             "kind": "vision-feature",
             "version": FEATURE_VERSION,
             "weights": self.encoder.digest,
-            "output": self.encoder.describe(self._outputs[feature.layers], size),
+            "output": self.encoder.describe(self._output_of(feature), size),
             "mean": list(self.encoder.mean),
             "std": list(self.encoder.std),
-            "grid": list(self.grid_of(feature, aspect)),
+            **({"grid": list(self.grid_of(feature, aspect))} if feature.token == "patch" else {}),
             "resize": "bicubic-square" if size[0] == size[1] else "bicubic",
             "size": feature.size,
             **({"tile": self._tile, "overlap": self._overlap} if self._tile else {}),
         }
 
     def shape(self, feature: Feature, aspect: AspectRatio | None = None) -> tuple[int, ...]:
-        """Shape of one image's feature: (patches, dim)."""
+        """Shape of one image's feature: (patches, dim), or (dim,) of the whole image."""
+        if feature.token == "cls":
+            return (self.encoder.dim(self._output_of(feature)),)
         rows, columns = self.grid_of(feature, aspect)
         return rows * columns, self.encoder.dim(self._outputs[feature.layers])
 
@@ -159,16 +170,18 @@ class PatchEncoder:
             dtype: that the store keeps.
 
         Returns:
-            For each feature (B, patches, dim).
+            For each feature (B, patches, dim), or (B, dim) of the whole image.
 
         Raises:
             ParameterError: the type cannot hold a value.
         """
-        outputs = {feature: self._outputs[feature.layers] for feature in features}
+        outputs = {feature: self._output_of(feature) for feature in features}
         found = self._encode(images, list(dict.fromkeys(outputs.values())))
         kept: dict[Feature, np.ndarray] = {}
         for feature, output in outputs.items():
-            raw = found[output].reshape(len(images), -1, self.encoder.dim(output))
+            raw = found[output]
+            if feature.token == "patch":
+                raw = raw.reshape(len(images), -1, self.encoder.dim(output))
             with np.errstate(over="ignore"):
                 kept[feature] = raw.astype(dtype)
             if dtype == "float16" and not np.isfinite(kept[feature]).all():

@@ -52,10 +52,16 @@ class Predictor:
 
     Raises:
         StoreError: the model's weights or settings are not those of the run.
+        ParameterError: the run's scores are those of a test set alone.
     """
 
     def __init__(self, material: TrainedRun) -> None:
         self.material, self.params, self.trial = material, material.params, material.trial
+        if self.params.evaluate.smooth_similar:
+            raise ParameterError(
+                "evaluate.smooth_similar smooths image scores over a test set, which new images are not "
+                "part of: set it to [] and run `fade run`, which encodes nothing"
+            )
         self._encoder = material.encoder()
         spaces = {
             feature: feature_space(self._encoder, feature, self.params, material.aspect)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from cache.store import Store
+from fade.errors import ParameterError
 from pipeline.artefacts.catalogue import VISION
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.inference.predictor import Predictor
@@ -145,7 +146,7 @@ def test_subspacead(run: str, share: float, squares: Path, tmp_path: Path) -> No
         close(scores[name], golden, f"{name}|score")
 
 
-def test_musc(squares: Path, tmp_path: Path) -> None:
+def test_musc(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = method(
         squares, "zero_k0_seed0", 168, vision__layers=[1, 3, 5], vision__layer_fusion="apart",
         vision__layer_norm=True, vision__pooling=[1, 3], vision__metric="euclidean",
@@ -158,6 +159,14 @@ def test_musc(squares: Path, tmp_path: Path) -> None:
         names = golden[f"{category}|images"].tolist()
         close(np.stack([maps[name] for name in names]), golden, f"{category}|patch_scores")
         close(scores[names].to_numpy(), golden, f"{category}|image_max_at_168")
+    smooth = changed(params, evaluate__smooth_similar=[1, 2, 3])
+    _, scores = scored(tmp_path, smooth)
+    for category in CATEGORIES:
+        names = golden[f"{category}|images"].tolist()
+        close(scores[names].to_numpy(), golden, f"{category}|rscin_1_2_3")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match="smooths image scores over a test set"):
+        Predictor.from_run()
 
 
 @pytest.mark.parametrize("run", ["patchcore_k1_seed0", "patchcore_k4_seed1"])
