@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +140,14 @@ def end_with_the_run(place: Place) -> None:
     assert (len(below) > 1, left, (part / "manifest.parquet").exists()) == (True, [], False)
 
 
-def hold_promises(place: Place) -> None:
-    """A kill, parameters that change at bad moments, files cut short, names that do not exist."""
-    end_with_the_run(place)
+def hold_promises(place: Place, killed: Place | None = None) -> None:
+    """A kill, parameters that change at bad moments, files cut short, names that do not exist.
+
+    Args:
+        place: the project.
+        killed: the same with a Python whose processes are its own children, where that is another.
+    """
+    end_with_the_run(killed or place)
     # saved while a stage runs: the stage refuses to end
     place.to_save(dataset__limit=1)
     code, said = place.fade("run", "manifest", save_at="manifest during")
@@ -181,4 +186,5 @@ def test_promises(
     tmp_path: Path, golden_checkpoint: Path, kind: str, interpreter: Interpreter
 ) -> None:
     params = parameters(golden_checkpoint)
-    hold_promises(made(tmp_path / "project", params, kind, str(interpreter.python)))
+    place = made(tmp_path / "project", params, kind, str(interpreter.python))
+    hold_promises(place, replace(place, python=sys.executable))

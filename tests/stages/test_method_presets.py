@@ -37,6 +37,8 @@ def shrunk(name: str) -> dict[str, Any]:
     vision |= {"encoder": TINY, "layers": list(range(6))[-blocks:], "seeds": [0]}
     vision["shots"] = [min(vision["shots"][0], 1)]
     params["features"]["segmentation_sizes"] = [56]
+    if vision["tile"]:  # 4 patches a side
+        vision |= {"tile": 3, "overlap": 1}
     if params["evaluate"]["size"] != "image":
         params["evaluate"]["size"] = 56
     params["threshold"]["images"] = 2

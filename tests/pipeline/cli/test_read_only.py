@@ -54,7 +54,7 @@ QUESTIONS = {
     "export masks": [["{elsewhere}/masks", "--force"]],
 }  # fmt: skip
 """Commands that only answer, with arguments; ``{elsewhere}`` is a folder outside the project."""
-CHANGES = {"init", "new", "run", "scan", "cache copy"}
+CHANGES = {"init", "new", "run", "methods", "scan", "cache copy"}
 """Commands that are there to change something."""
 
 

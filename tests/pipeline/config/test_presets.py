@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import pytest
@@ -175,8 +177,8 @@ def test_methods_name_only_what_differs(name: str) -> None:
     for leaf_name, value in one.values.items():
         if leaf_name not in one.datasets.get(dataset, {}):
             assert values[leaf_name] == value
-            section, _, last = leaf_name.partition(".")
-            assert value != TEMPLATE[section][last], f"{leaf_name} is the template's"
+            template = reduce(getitem, leaf_name.split("."), TEMPLATE)
+            assert value != template, f"{leaf_name} is the template's"
 
 
 @pytest.mark.parametrize("name", PRESETS)
