@@ -117,7 +117,9 @@ def test_a_worker_loads_the_model_once(
         return [function(task) for task in tasks]
 
     monkeypatch.setattr(stages.extract, "load_image_encoder", counted)
-    monkeypatch.setattr(pipeline.features.extraction, "load_image_encoder", counted)
+    monkeypatch.setattr(
+        pipeline.features.extraction, "load_encoder_of", lambda params, feature: counted(params)
+    )
     monkeypatch.setattr(pipeline.features.extraction, "iterate_tasks", here)
     monkeypatch.setattr(pipeline.features.extraction, "_LOADED", {})
     run_stages(tmp_path, params, "manifest", "select")

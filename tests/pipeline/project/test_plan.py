@@ -110,7 +110,7 @@ def test_memory_grows_by_less_than_300_bytes_an_image(
     with project(tmp_path, changed(content, dataset__path="nowhere")):
         params = load_params()
         encoder = plan_module.load_image_encoder(params)
-        monkeypatch.setattr(plan_module, "load_image_encoder", lambda params: encoder)
+        monkeypatch.setattr(plan_module, "load_image_encoder", lambda params, keep: encoder)
         monkeypatch.setattr(plan_module, "time_encoding", lambda *_: (0, 0.0))
         monkeypatch.setattr(plan_module, "time_comparing", lambda *_: 0.0)
         peaks = []
