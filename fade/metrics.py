@@ -222,7 +222,7 @@ def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -
     no_good = "" if false[-1] else "no good test image"
     if scores.size == 0:
         no_anomalous = "no test image"
-    return _values_and_reasons(
+    return values_and_reasons(
         {
             "full_image_auroc": no_anomalous or no_good or _auroc(true, false),
             "full_image_aupr": no_anomalous or _aupr(true, false),
@@ -291,10 +291,7 @@ def pixel_metrics(histogram: PixelHistogram, pro_limit: float = 0.3) -> Evaluati
         >>> values["full_pixel_auroc"], values["full_pixel_au_pro"]
         (1.0, 1.0)
     """
-    if not 0 < pro_limit <= 1:
-        raise ParameterError(
-            f"pro_limit is {pro_limit}: it must be above 0 and at most 1; 0.3 is usual"
-        )
+    check_pro_limit(pro_limit)
     true = _from_above(histogram.anomalous)
     false = _from_above(histogram.normal)
     false_beside = _from_above(histogram.normal_beside_defects)
@@ -303,18 +300,26 @@ def pixel_metrics(histogram: PixelHistogram, pro_limit: float = 0.3) -> Evaluati
     no_normal_beside = "" if false_beside[-1] else "no normal pixel in an image with a defect"
     if not true[-1] and not false[-1]:
         no_defect = "no test image with a known mask"
-    return _values_and_reasons(
+    return values_and_reasons(
         {
             "full_pixel_auroc": no_defect or no_normal or _auroc(true, false),
             "full_pixel_f1_max": no_defect or _f1_max(true, false),
-            "full_pixel_au_pro": no_defect or no_normal or _aupro(histogram, pro_limit),
+            "full_pixel_au_pro": no_defect or no_normal or au_pro(histogram, pro_limit),
             "anomaly_pixel_auroc": no_defect or no_normal_beside or _auroc(true, false_beside),
             "anomaly_pixel_f1_max": no_defect or _f1_max(true, false_beside),
         }
     )
 
 
-def _values_and_reasons(results: dict[str, float | str]) -> Evaluation:
+def check_pro_limit(limit: float) -> None:
+    """Refuse a limit of AUPRO outside (0, 1] (ParameterError)."""
+    if not 0 < limit <= 1:
+        raise ParameterError(
+            f"pro_limit is {limit}: it must be above 0 and at most 1; 0.3 is usual"
+        )
+
+
+def values_and_reasons(results: dict[str, float | str]) -> Evaluation:
     """Part numbers from reasons; in a result, an undefined metric is the text that says why."""
     values = {name: float("nan") if isinstance(r, str) else r for name, r in results.items()}
     return values, {name: r for name, r in results.items() if isinstance(r, str)}
@@ -365,8 +370,17 @@ def pro_curve(histogram: PixelHistogram) -> Curve | None:
     return false / false[-1], _from_above(histogram.pro) / histogram.regions
 
 
-def _aupro(histogram: PixelHistogram, limit: float) -> float:
-    """Return the area under overlap over false positive rate up to the limit, divided by it."""
+def au_pro(histogram: PixelHistogram, limit: float) -> float:
+    """Return the area under :func:`pro_curve` up to a limit of the rate, divided by it.
+
+    Args:
+        histogram: with defect and with normal pixels.
+        limit: in (0, 1].
+
+    Raises:
+        ParameterError: the limit is not in (0, 1].
+    """
+    check_pro_limit(limit)
     curve = pro_curve(histogram)
     assert curve is not None  # asked for only where there are regions and normal pixels
     rate, overlap = curve

@@ -116,7 +116,7 @@ def run(params: Params) -> None:
         trial=trial,
         thresholds=thresholds,
         pixels=pixels,
-        pro_limit=params.evaluate.pro_limit,
+        pro_limit=params.evaluate.pro_limits[0],
         skipped=[item["reason"] for item in data["skipped"]],
         unused=unused_lines(data.get("unused", ())),
     )
@@ -131,7 +131,7 @@ def run(params: Params) -> None:
     write_file(TABLES.path / "metrics.tex", latex(tables))
     curves = category_curves(scores, pixels, trial)
     trim_heap()
-    write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limit)
+    write_plots(summary, metrics, PLOTS.path, curves, params.evaluate.pro_limits[0])
     log.info("open %s in a browser", page)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fade.errors import ParameterError
 from fade.filters import MAX_SIGMA, Finish, Kernel, Resize
@@ -21,11 +21,14 @@ class ClosingParams(ParamsSection):
     erosion: Annotated[int, Field(ge=0, le=100)] = 0
 
 
+ProLimit = Annotated[float, Field(gt=0, le=1)]
+
+
 class EvaluateParams(ParamsSection):
     """How image scores and finished maps come of patch scores, and how maps are measured."""
 
     size: EvaluationSize
-    pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
+    pro_limit: ProLimit | Annotated[list[ProLimit], Field(min_length=1)] = 0.3
     top: Annotated[float, Field(ge=0, le=1)] = 0
     top_of: Literal["patches", "pixels"] = "patches"
     reweighted: bool = False
@@ -34,6 +37,18 @@ class EvaluateParams(ParamsSection):
     sigma: Annotated[float, Field(ge=0, le=MAX_SIGMA)] = 0
     kernel: Kernel = "gaussian"
     closing: ClosingParams = ClosingParams()
+
+    @field_validator("pro_limit")
+    @classmethod
+    def _limits_differ(cls, limits: float | list[float]) -> float | list[float]:
+        if isinstance(limits, list) and len({f"{limit:g}" for limit in limits}) < len(limits):
+            raise ValueError("a limit is there twice: remove one")
+        return limits
+
+    @property
+    def pro_limits(self) -> tuple[float, ...]:
+        """The limits of AUPRO; the first is that of the metric without a limit in its name."""
+        return tuple(self.pro_limit) if isinstance(self.pro_limit, list) else (self.pro_limit,)
 
     @property
     def finish(self) -> Finish:

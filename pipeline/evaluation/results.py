@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.metrics import METRIC_NAMES, PixelHistogram, image_metrics, pixel_metrics
+from fade.further_metrics import (
+    IMAGE_AP,
+    further_image_metrics,
+    further_names,
+    further_pixel_metrics,
+)
+from fade.metrics import METRIC_NAMES, Evaluation, PixelHistogram, image_metrics, pixel_metrics
 from fade.types import Trial
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer
@@ -22,10 +28,21 @@ if TYPE_CHECKING:
 
 MEAN = "mean"
 """Category of the rows that hold means over categories."""
-IMAGE_METRICS, PIXEL_METRICS = METRIC_NAMES[:3], METRIC_NAMES[3:]
+KEYS = ("category", "shots", "seed")
+"""Columns that say whose metrics a row holds."""
 
 UndefinedMetric = dict[str, Any]
 """Category, shots, seed and name of a metric that is undefined, and the reason."""
+
+
+def metric_names(params: Params) -> tuple[str, ...]:
+    """Names of the metrics of a run, in the order of their columns: the eight, then the further ones."""
+    return (*METRIC_NAMES, *further_names(params.evaluate.pro_limits))
+
+
+def names_in(table: pd.DataFrame) -> list[str]:
+    """Names of the metrics that a table with rows of metrics.csv has."""
+    return [str(name) for name in table.columns if name not in KEYS]
 
 
 def metrics_table(
@@ -50,6 +67,7 @@ def metrics_table(
     """
     import pandas as pd
 
+    names = metric_names(params)
     rows: list[dict[str, Any]] = []
     reasons: list[UndefinedMetric] = []
     rows_of = score_rows(scores)
@@ -73,14 +91,14 @@ def metrics_table(
                     "category": category, "shots": trial.shots, "seed": trial.seed,
                     "metric": metric, "reason": undefined[metric],
                 }
-                for metric in METRIC_NAMES if metric in undefined
+                for metric in names if metric in undefined
             ]  # fmt: skip
         mean: dict[str, Any] = {"category": MEAN, "shots": trial.shots, "seed": trial.seed}
-        for metric in METRIC_NAMES:
+        for metric in names:
             known = [row[metric] for row in of_trial if np.isfinite(row[metric])]
             mean[metric] = float(np.mean(known)) if known else float("nan")
         rows += [*of_trial, mean]
-    return pd.DataFrame(rows, columns=["category", "shots", "seed", *METRIC_NAMES]), reasons
+    return pd.DataFrame(rows, columns=[*KEYS, *names]), reasons
 
 
 def score_rows(scores: pd.DataFrame) -> dict[tuple[str, Trial], NDArray[np.intp]]:
@@ -93,32 +111,44 @@ def score_rows(scores: pd.DataFrame) -> dict[tuple[str, Trial], NDArray[np.intp]
     }
 
 
-def _image_values(part: pd.DataFrame, params: Params) -> tuple[dict[str, float], dict[str, str]]:
+def _image_values(part: pd.DataFrame, params: Params) -> Evaluation:
+    names = (*METRIC_NAMES[:3], IMAGE_AP)
     if params.fusion.classification_mode == "none":
-        return _undefined(IMAGE_METRICS, "fusion.classification_mode is none")
+        return _undefined(names, "fusion.classification_mode is none")
     if part.empty:
-        return _undefined(IMAGE_METRICS, "no test image")
-    return image_metrics(part["score"].to_numpy(), part["is_anomaly"].to_numpy())
+        return _undefined(names, "no test image")
+    scores, is_anomaly = part["score"].to_numpy(), part["is_anomaly"].to_numpy()
+    return _joined(image_metrics(scores, is_anomaly), further_image_metrics(scores, is_anomaly))
 
 
-def _pixel_values(
-    histogram: PixelHistogram, params: Params
-) -> tuple[dict[str, float], dict[str, str]]:
+def _pixel_values(histogram: PixelHistogram, params: Params) -> Evaluation:
+    limits = params.evaluate.pro_limits
     if params.fusion.segmentation_mode == "none":
-        return _undefined(PIXEL_METRICS, "fusion.segmentation_mode is none")
-    return pixel_metrics(histogram, params.evaluate.pro_limit)
+        names = (*METRIC_NAMES[3:], *(set(further_names(limits)) - {IMAGE_AP}))
+        return _undefined(names, "fusion.segmentation_mode is none")
+    return _joined(pixel_metrics(histogram, limits[0]), further_pixel_metrics(histogram, limits))
 
 
-def _undefined(metrics: Sequence[str], reason: str) -> tuple[dict[str, float], dict[str, str]]:
+def _joined(*parts: Evaluation) -> Evaluation:
+    values: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for more_values, more_reasons in parts:
+        values |= more_values
+        reasons |= more_reasons
+    return values, reasons
+
+
+def _undefined(metrics: Sequence[str], reason: str) -> Evaluation:
     return dict.fromkeys(metrics, float("nan")), dict.fromkeys(metrics, reason)
 
 
 def summary_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Mean and (population) standard deviation over seeds, by category and shots."""
-    groups = metrics.groupby(["category", "shots"], sort=False)[list(METRIC_NAMES)]
+    names = names_in(metrics)
+    groups = metrics.groupby(["category", "shots"], sort=False)[names]
     mean, std = groups.mean(), groups.std(ddof=0)
     columns = {}
-    for metric in METRIC_NAMES:
+    for metric in names:
         columns[f"{metric}_mean"] = mean[metric]
         columns[f"{metric}_std"] = std[metric]
     import pandas as pd
@@ -130,7 +160,11 @@ def mean_metrics(summary: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The means over categories and seeds by shots, for ``dvc metrics``; undefined ones left out."""
     means: dict[str, dict[str, float]] = {}
     for row in summary[summary["category"] == MEAN].to_dict("records"):
-        values = {metric: float(row[f"{metric}_mean"]) for metric in METRIC_NAMES}
+        values = {
+            str(name).removesuffix("_mean"): float(value)
+            for name, value in row.items()
+            if str(name).endswith("_mean")
+        }
         means[f"shots{row['shots']}"] = {m: v for m, v in values.items() if np.isfinite(v)}
     return means
 
@@ -138,10 +172,11 @@ def mean_metrics(summary: pd.DataFrame) -> dict[str, dict[str, float]]:
 def mean_counts(metrics: pd.DataFrame) -> dict[str, int]:
     """Over how many categories the mean of each metric runs, in the trial where they are fewest."""
     rows = metrics[metrics["category"] != MEAN]
+    names = names_in(metrics)
     if rows.empty:
-        return dict.fromkeys(METRIC_NAMES, 0)
-    counts = rows.groupby(["shots", "seed"])[list(METRIC_NAMES)].count().min()
-    return {metric: int(counts[metric]) for metric in METRIC_NAMES}
+        return dict.fromkeys(names, 0)
+    counts = rows.groupby(["shots", "seed"])[names].count().min()
+    return {metric: int(counts[metric]) for metric in names}
 
 
 def evaluation_remarks(

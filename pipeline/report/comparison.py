@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import DataError
 from pipeline.report.intervals import categories_by_shots, read_scores
+from pipeline.report.labels import metric_label
 from pipeline.report.pairing import Paired, pair_scores, paired_tests
-from pipeline.report.plots import LABELS, MEAN, UNDEFINED
+from pipeline.report.plots import MEAN, UNDEFINED
 from pipeline.report.rendering import escape_markdown, markdown_line
 from pipeline.report.summary import DEFAULT_METRICS, check_metrics, find_summary, read_summary
 
@@ -120,7 +121,7 @@ def comparison_markdown(differences: Sequence[Difference], a: str, b: str) -> st
         tested = any(row.paired for row in rows)
         columns = ["category", "shots", escape_markdown(a), escape_markdown(b), "difference"]
         columns += ["95 % interval", "p"] if tested else []
-        title = f"{LABELS[metric]} (%)"
+        title = f"{metric_label(metric)} (%)"
         lines = [
             f"{title}; interval by bootstrap, p by permutation, over the same images."
             if tested

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from fade.errors import plain
 from pipeline.artefacts.csv_text import marked
+from pipeline.report.labels import metric_label
 from pipeline.report.paper_table import MetricTable, PaperCell
-from pipeline.report.plots import LABELS, UNDEFINED
+from pipeline.report.plots import UNDEFINED
 
 NOTHING = "No test images, so no metrics."
 
@@ -103,7 +104,7 @@ def _latex_line(cells: Sequence[str]) -> str:
 
 
 def _title(table: MetricTable, percent: str, plus_minus: str) -> str:
-    title = f"{LABELS[table.metric]} ({percent})"
+    title = f"{metric_label(table.metric)} ({percent})"
     cells = [cell for _, of_row in table.rows for cell in of_row]
     if any(cell.deviation is not None for cell in cells):
         title += f", mean {plus_minus} standard deviation over seeds"

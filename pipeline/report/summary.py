@@ -51,7 +51,7 @@ def _check_cells(summary: pd.DataFrame, path: Path) -> None:
     """Refuse cells that hold something else than their column (StoreError); metrics may be empty."""
     import pandas as pd
 
-    metrics = [f"{metric}_{part}" for metric in METRIC_NAMES for part in ("mean", "std")]
+    metrics = [f"{metric}_{part}" for metric in known_metrics(summary) for part in ("mean", "std")]
     for name in summary.columns.intersection(["category", "shots", *metrics]):
         column = summary[name]
         # by their texts, as True is no number here
@@ -73,12 +73,20 @@ def _check_cells(summary: pd.DataFrame, path: Path) -> None:
             )
 
 
+def known_metrics(summary: pd.DataFrame) -> list[str]:
+    """Names of metrics: the eight, and what else a summary has."""
+    columns = [str(name) for name in summary.columns]
+    own = [name.removesuffix("_mean") for name in columns if name.endswith("_mean")]
+    return list(dict.fromkeys([*METRIC_NAMES, *own]))
+
+
 def check_metrics(summary: pd.DataFrame, metrics: Sequence[str]) -> None:
     """Refuse unknown metrics (ParameterError) and a summary without their columns (StoreError)."""
+    known = known_metrics(summary)
     for metric in metrics:
-        if metric not in METRIC_NAMES:
-            close = get_close_matches(metric, METRIC_NAMES, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(METRIC_NAMES)}"
+        if metric not in known:
+            close = get_close_matches(metric, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
             raise ParameterError(f"there is no metric {metric!r} ({hint})")
         for column in ("category", "shots", f"{metric}_mean", f"{metric}_std"):
             if column not in summary:

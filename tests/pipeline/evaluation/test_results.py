@@ -18,6 +18,7 @@ from pipeline.evaluation.results import (
     MEAN,
     mean_counts,
     mean_metrics,
+    metric_names,
     metrics_table,
     summary_table,
 )
@@ -60,7 +61,7 @@ def table() -> tuple[pd.DataFrame, list[dict[str, object]]]:
 
 def test_rows_and_order(table: tuple[pd.DataFrame, list[dict[str, object]]]) -> None:
     metrics, _ = table
-    assert metrics.columns.tolist() == ["category", "shots", "seed", *METRIC_NAMES]
+    assert metrics.columns.tolist() == ["category", "shots", "seed", *metric_names(params())]
     assert metrics["category"].tolist() == ["a", "b", "c", "d", MEAN] * 2
     assert metrics["seed"].tolist() == [0] * 5 + [1] * 5
 
@@ -90,7 +91,7 @@ def test_every_undefined_value_has_its_reason(
     empty = {
         (row["category"], row["seed"], metric)
         for row in metrics.to_dict("records")
-        for metric in METRIC_NAMES
+        for metric in metric_names(params())
         if row["category"] != MEAN and math.isnan(row[metric])
     }
     assert told == empty
@@ -142,4 +143,4 @@ def test_nothing_at_all() -> None:
     assert metrics[list(METRIC_NAMES)].isna().all(axis=None)
     assert summary_table(empty).empty
     assert mean_metrics(summary_table(empty)) == {}
-    assert mean_counts(empty) == dict.fromkeys(METRIC_NAMES, 0)
+    assert mean_counts(empty) == dict.fromkeys(metric_names(params()), 0)

@@ -1,0 +1,24 @@
+"""What tables call the metrics."""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.report.plots import LABELS
+
+_FURTHER = {
+    "full_image_ap": "Image AP",
+    "full_pixel_ap": "Pixel AP",
+}
+_UP_TO = re.compile(r"full_pixel_au_pro_([\d.e+-]+)")
+
+
+def metric_label(name: str) -> str:
+    """The words for a metric; of one without any, its name.
+
+    >>> metric_label("full_pixel_ap"), metric_label("full_pixel_au_pro_0.05")
+    ('Pixel AP', 'Pixel AU-PRO at 0.05')
+    """
+    if limit := _UP_TO.fullmatch(name):
+        return f"{LABELS['full_pixel_au_pro']} at {limit[1]}"
+    return LABELS.get(name) or _FURTHER.get(name, name)
