@@ -53,8 +53,10 @@ def first_component(vectors: np.ndarray) -> np.ndarray:
     Returns:
         (n,) float64.
     """
+    from scipy.linalg import eigh
+
     centred = vectors.astype(np.float64)
     centred = centred - centred.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    direction = directions[:, -1]
+    last = [centred.shape[1] - 1] * 2
+    direction = eigh(centred.T @ centred, subset_by_index=last)[1][:, 0]
     return centred @ (direction * np.sign(direction[np.abs(direction).argmax()]))

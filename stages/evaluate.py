@@ -37,6 +37,7 @@ from pipeline.artefacts.tables import (
 )
 from pipeline.config.schema import Params
 from pipeline.evaluation.decisions import all_decisions, decision_warnings
+from pipeline.evaluation.foreground import foreground_warnings
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_tests
 from pipeline.evaluation.results import (
     evaluation_remarks,
@@ -106,6 +107,9 @@ def run(params: Params) -> None:
     write_csv(summary, SUMMARY.path)
     write_json(mean_metrics(summary), METRICS_JSON.path)
     evaluation = evaluation_remarks(tests, metrics, reasons, categories, measured.vanished, params)
+    evaluation["warnings"] += foreground_warnings(
+        measured.without_foreground, tests["category"], params.evaluate
+    )
     thresholds = (
         label_thresholds(scores, histograms, categories, trials, scales)
         if params.threshold.source == "labels"

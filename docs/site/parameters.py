@@ -31,6 +31,7 @@ UNITS = {
     "evaluate.closing.erosion": "pixels of the map",
     "evaluate.closing.lower": "share of the threshold",
     "evaluate.closing.radius": "pixels of the map",
+    "evaluate.foreground_threshold": "units of the features",
     "evaluate.pro_limit": "false positive rate",
     "evaluate.size": "pixels a side",
     "evaluate.sigma": "pixels of the map",

@@ -31,6 +31,9 @@ class EvaluateParams(ParamsSection):
     pro_limit: ProLimit | Annotated[list[ProLimit], Field(min_length=1)] = 0.3
     top: Annotated[float, Field(ge=0, le=1)] = 0
     top_of: Literal["patches", "pixels"] = "patches"
+    foreground: bool = False
+    foreground_overrides: dict[str, bool] = Field(default_factory=dict)
+    foreground_threshold: Annotated[float, Field(gt=0, le=1e6)] = 10.0
     reweighted: bool = False
     smooth_similar: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     resize: Resize = "bilinear"
@@ -49,6 +52,15 @@ class EvaluateParams(ParamsSection):
     def pro_limits(self) -> tuple[float, ...]:
         """The limits of AUPRO; the first is that of the metric without a limit in its name."""
         return tuple(self.pro_limit) if isinstance(self.pro_limit, list) else (self.pro_limit,)
+
+    def masks_background(self, category: str) -> bool:
+        """Whether the background of a category's images scores 0."""
+        return self.foreground_overrides.get(category, self.foreground)
+
+    @property
+    def masks_any_background(self) -> bool:
+        """Whether that may be so in any category."""
+        return self.foreground or any(self.foreground_overrides.values())
 
     @property
     def finish(self) -> Finish:
@@ -77,6 +89,31 @@ def check_similar(evaluate: EvaluateParams, *, needs_vision: bool, keep: bool, t
         raise ParameterError(
             "evaluate.smooth_similar needs the class tokens of test images, and features.keep is "
             "false: set it to true, or evaluate.smooth_similar to []"
+        )
+
+
+def check_foreground(evaluate: EvaluateParams, *, needs_vision: bool, keep: bool) -> None:
+    """Refuse a foreground where there are no features to find it by.
+
+    Args:
+        evaluate: the section.
+        needs_vision: whether vision has a part.
+        keep: ``features.keep``.
+
+    Raises:
+        ParameterError: with what to change.
+    """
+    if not evaluate.masks_any_background:
+        return
+    if not needs_vision:
+        raise ParameterError(
+            "evaluate.foreground is of what vision says, which has no part: set it to false, or a mode "
+            "to vision"
+        )
+    if not keep:
+        raise ParameterError(
+            "evaluate.foreground needs the features of test images, and features.keep is false: set it "
+            "to true, or evaluate.foreground to false"
         )
 
 

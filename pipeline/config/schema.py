@@ -17,6 +17,7 @@ from pipeline.config.cluster import ClusterParams
 from pipeline.config.evaluate import (
     EvaluateParams,
     ThresholdParams,
+    check_foreground,
     check_reweighted,
     check_similar,
 )
@@ -242,6 +243,10 @@ class Params(ParamsSection):
         """Patches that vision maps are made of, each once, sizes in ascending order."""
         return self.vision.features(self.features.segmentation_sizes)
 
+    def foreground_feature(self) -> Feature:
+        """The patches that tell objects from their background: the last layer at the largest size."""
+        return self.vision_features()[-1]
+
     def language_features(self) -> list[Feature]:
         """Patches that language maps classify, one for each size in ascending order."""
         return [
@@ -328,6 +333,7 @@ class Params(ParamsSection):
             self.evaluate, needs_vision=self.needs_vision, keep=self.features.keep,
             tile=self.vision.tile,
         )  # fmt: skip
+        check_foreground(self.evaluate, needs_vision=self.needs_vision, keep=self.features.keep)
         if self.needs_vision:
             check_reweighted(
                 self.vision, self.evaluate, views=len(self.views()), keep=self.features.keep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from fade.types import DataPath, Trial
 from pipeline.artefacts.maps import write_maps
 from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.component import Component
+from pipeline.evaluation.foreground import Foregrounds
 from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.reweighting import Reweighting
 from pipeline.evaluation.vanished import Vanished, find_vanished
@@ -57,6 +59,7 @@ class EvaluationBlock:
             them. Vision maps are one component for each fusion, in order.
         scales: of maps by category and trial, where they are not FADE's.
         reweighting: for image scores that look into the bank once more.
+        foregrounds: of images whose background scores 0.
         exif_rotation: whether masks are turned as their camera says, as images are.
     """
 
@@ -73,6 +76,7 @@ class EvaluationBlock:
     exif_rotation: bool = False
     scales: Scales = field(default_factory=dict)
     reweighting: Reweighting | None = None
+    foregrounds: Foregrounds | None = None
 
     def scale(self, category: str, trial: Trial) -> Scale:
         """What levels of a category's maps stand for in a trial."""
@@ -87,11 +91,13 @@ class Outcome:
         scores: (fusions, images) float64, NaN where classification_mode is none.
         histograms: by category and trial, of images with a known mask.
         vanished: by category, what the size of the evaluation leaves nothing of.
+        without_foreground: images in which none was found, by category.
     """
 
     scores: np.ndarray
     histograms: dict[tuple[str, Trial], PixelHistogram] = field(default_factory=dict)
     vanished: dict[str, Vanished] = field(default_factory=dict)
+    without_foreground: Counter[str] = field(default_factory=Counter)
 
 
 def evaluate_block(block: EvaluationBlock) -> Outcome:
@@ -99,9 +105,12 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
     store = Store(block.store)
     language_score = _read(store, block.language_score)
     language_map = _read(store, block.language_map)
-    vision_maps = [_read(store, component) for component in block.vision_maps]
-    said = None if block.reweighting is None else block.reweighting.scores(store, vision_maps)
+    vision_maps = [store.read(component.space, component.places) for component in block.vision_maps]
     outcome = Outcome(np.full((len(block.fusions), len(block.images)), np.nan))
+    if block.foregrounds is not None:
+        vision_maps, without = block.foregrounds.masked(store, vision_maps)
+        outcome.without_foreground.update(block.images[i].category for i in without)
+    said = None if block.reweighting is None else block.reweighting.scores(store, vision_maps)
     levels: list[list[np.ndarray]] = [[] for _ in block.fusions]
     found: dict[tuple[str, Trial], PixelHistogram] = {}
     # image by image: regions at full size are large, and one image's are held at a time

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from cache.keys import Keys
 from cache.layout import RowLocation, Space
+from cache.store import Store
+from pipeline.artefacts.catalogue import TEST
+from pipeline.artefacts.receipts import Located, read_receipt
+from pipeline.dataset.images import test_images
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +23,43 @@ class Component:
 
     space: Space
     places: Sequence[RowLocation]
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Where features of the scored images lie; see :meth:`open`.
+
+    Attributes:
+        located: of each feature.
+        test_keys: of all test images.
+    """
+
+    located: tuple[Located, ...]
+    test_keys: Keys
+
+    @classmethod
+    def open(cls, labels: Sequence[str], store: Store) -> ImageFeatures:
+        """Find some features of a run.
+
+        Raises:
+            StoreError: they are missing or damaged.
+        """
+        receipt = read_receipt(TEST)
+        with receipt.discard_on_damage(store):
+            located = tuple(receipt.located(store, label).check() for label in labels)
+        return cls(located, Keys.join([keys for _, keys in test_images()]))
+
+    def of(self, images: pd.DataFrame, first: int | None) -> tuple[Component, ...]:
+        """The rows of some images, of each feature.
+
+        Args:
+            images: to calibrate on, with ``hash``.
+            first: row of the first image among the test images; None for images to calibrate on.
+        """
+        if first is None:
+            keys = Keys.of(images["hash"].tolist())
+        else:
+            keys = self.test_keys[first : first + len(images)]
+        return tuple(
+            Component(found.space, found.locations(keys).narrowed()) for found in self.located
+        )

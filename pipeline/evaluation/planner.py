@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +31,8 @@ from pipeline.evaluation.blocks import (
     add_histograms,
     evaluate_block,
 )
-from pipeline.evaluation.component import Component
+from pipeline.evaluation.component import Component, ImageFeatures
+from pipeline.evaluation.foreground import foregrounds
 from pipeline.evaluation.recipe import Recipe, measured_size
 from pipeline.evaluation.reweighting import Reweigher
 from pipeline.evaluation.vanished import Vanished
@@ -126,6 +128,7 @@ class Planner:
     vision: _Components | None
     held_out: Mapping[str, Mapping[str, Mapping[str, str]]]
     reweigher: Reweigher | None = None
+    foreground: ImageFeatures | None = None
 
     @classmethod
     def open(
@@ -151,6 +154,9 @@ class Planner:
             found(vision, "vision-map", params.trials()) if params.needs_vision else None,
             vision.compared_with.get("held-out", {}),
             Reweigher.open(params, store) if params.evaluate.reweighted else None,
+            ImageFeatures.open([params.foreground_feature().label], store)
+            if params.evaluate.masks_any_background
+            else None,
         )
 
     def against(self) -> dict[str, Any]:
@@ -223,10 +229,13 @@ class Planner:
                 # texts know nothing of references
                 return components.of(part, trial, (held_out or {}) if trial else {})
 
-            reweighting = None
+            row = None if maps is None else first
+            reweighting = masking = None
             if self.reweigher is not None:
-                row = None if maps is None else first
                 reweighting = self.reweigher.block(part, row, trials, held_out or {})
+            if self.foreground is not None:
+                (feature,) = self.foreground.of(part, row)
+                masking = foregrounds(params.evaluate, feature, part["category"].astype(str))
             visions = (rows(self.vision, fusion.trial) for fusion in fusions)
             yield EvaluationBlock(
                 self.store.root,
@@ -242,6 +251,7 @@ class Planner:
                 params.dataset.exif_rotation,
                 scales,
                 reweighting,
+                masking,
             )
 
 
@@ -283,11 +293,13 @@ class Measured:
         scores: (trials, images) float64, NaN where there are none.
         histograms: of pixels, by category and trial, of images with a known mask.
         vanished: by category, the defects of which the size of the evaluation leaves nothing.
+        without_foreground: images in which none was found, by category.
     """
 
     scores: np.ndarray
     histograms: dict[tuple[str, Trial], PixelHistogram]
     vanished: dict[str, Vanished]
+    without_foreground: Counter[str] = field(default_factory=Counter)
 
 
 def evaluate_tests(
@@ -317,5 +329,6 @@ def evaluate_tests(
         add_histograms(found.histograms, outcome)
         for category, lost in outcome.vanished.items():
             found.vanished[category] = found.vanished.get(category, Vanished()) + lost
+        found.without_foreground.update(outcome.without_foreground)
         done += count
     return found

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.keys import Keys
 from cache.store import Store
 from fade.bank import index_vectors
 from fade.reductions import reweighted
 from fade.types import Trial
-from pipeline.artefacts.catalogue import SELECTION, TEST
-from pipeline.artefacts.receipts import Located, read_receipt
+from pipeline.artefacts.catalogue import SELECTION
 from pipeline.artefacts.tables import read_table
 from pipeline.config.schema import Params
-from pipeline.dataset.images import test_images
-from pipeline.evaluation.component import Component
+from pipeline.evaluation.component import Component, ImageFeatures
 from pipeline.scoring.banks import BANK_TABLE, Bank, Comparison, bank_copies, comparisons
 from pipeline.scoring.views import FeatureView, view_plan
 
@@ -99,16 +96,14 @@ class Reweigher:
 
     Attributes:
         view: of images, the only one.
-        located: of each of its features the rows of scored images.
-        test_keys: of all test images.
+        features: of the scored images.
         banks: by category.
         comparisons: by category and trial.
         positions: in the bank by category and key of a reference.
     """
 
     view: FeatureView
-    located: tuple[Located, ...]
-    test_keys: Keys
+    features: ImageFeatures
     banks: Mapping[str, Bank]
     comparisons: Mapping[tuple[str, Trial], Comparison]
     positions: Mapping[str, Mapping[str, int]]
@@ -121,9 +116,7 @@ class Reweigher:
             StoreError: they are missing or damaged.
         """
         (view,) = view_plan(params)
-        receipt = read_receipt(TEST)
-        with receipt.discard_on_damage(store):
-            located = tuple(receipt.located(store, one.label).check() for one in view.features)
+        features = ImageFeatures.open([one.label for one in view.features], store)
         selection, _ = read_table(SELECTION.path)
         table, _ = read_table(BANK_TABLE)
         positions: dict[str, dict[str, int]] = {}
@@ -140,8 +133,7 @@ class Reweigher:
             category: Bank(category, (view.label,), shared, root=Path.cwd(), copies=copies)
             for category in positions
         }
-        keys = Keys.join([keys for _, keys in test_images()])
-        return cls(view, located, keys, banks, chosen, positions)
+        return cls(view, features, banks, chosen, positions)
 
     def block(
         self,
@@ -159,15 +151,7 @@ class Reweigher:
             held_out: images that are left out of the bank that they are compared with.
         """
         categories = images["category"].astype(str).tolist()
-        if first is None:
-            hashes = images["hash"].tolist()
-            keys = Keys.of(hashes)
-        else:
-            keys = self.test_keys[first : first + len(images)]
-            hashes = [""] * len(images)
-        features = tuple(
-            Component(found.space, found.locations(keys).narrowed()) for found in self.located
-        )
+        hashes = images["hash"].tolist() if first is None else [""] * len(images)
         rows = tuple(
             tuple(
                 self._without(category, self.comparisons[category, trial], key, held_out)
@@ -175,6 +159,7 @@ class Reweigher:
             )
             for trial in trials
         )
+        features = self.features.of(images, first)
         return Reweighting(self.view, features, tuple(self.banks[c] for c in categories), rows)
 
     def _without(

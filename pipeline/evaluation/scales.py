@@ -34,7 +34,10 @@ def value_ranges(block: EvaluationBlock) -> Ranges:
         maps = store.read(component.space, component.places)
         for image, values in zip(block.images, maps, strict=True):
             scaled = np.asarray(values) * np.float32(fusion.multiplier)
-            _widen(found, (image.category, fusion.trial), float(scaled.min()), float(scaled.max()))
+            low = float(scaled.min())
+            if block.foregrounds is not None:  # of which the background is 0
+                low = float(np.minimum(low, 0))
+            _widen(found, (image.category, fusion.trial), low, float(scaled.max()))
     return found
 
 

@@ -16,6 +16,7 @@ from fade.errors import DataError, ParameterError, StoreError
 from pipeline.artefacts.catalogue import (
     LANGUAGE,
     MANIFEST,
+    TEST,
     VISION,
     Artefact,
     fitting_name,
@@ -26,6 +27,8 @@ from pipeline.artefacts.catalogue import (
 from pipeline.artefacts.pictures import write_picture
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
+from pipeline.evaluation.component import Component
+from pipeline.evaluation.foreground import foregrounds
 from pipeline.evaluation.recipe import Recipe, closed, closing_of, measured_size
 from pipeline.inference.run import FinishedRun
 from pipeline.process.progress import Progress
@@ -184,6 +187,19 @@ def maps(run: FinishedRun, tests: pd.DataFrame) -> Iterator[NDArray[np.float64]]
     return _fused(run, store, tests, language, vision)
 
 
+def _seen(
+    run: FinishedRun, store: Store, part: pd.DataFrame, vision: ComponentSource
+) -> NDArray[np.float32]:
+    """The vision maps (n, H, W) of some images, with 0 in the background where that is asked for."""
+    found, params = vision.read(store, part), run.params
+    if not params.evaluate.masks_any_background:
+        return found
+    receipt, label = read_receipt(TEST, run.folder), params.foreground_feature().label
+    places = receipt.locate(store, label, part["hash"].tolist())
+    feature = Component(receipt.space(label), [places[key] for key in part["hash"]])
+    return foregrounds(params.evaluate, feature, part["category"]).masked(store, [found])[0][0]
+
+
 def _fused(
     run: FinishedRun,
     store: Store,
@@ -196,7 +212,7 @@ def _fused(
     for rows in cut(range(len(tests)), BLOCK_IMAGES):
         part = tests.iloc[list(rows)]
         texts = language.read(store, part) if language else [None] * len(part)
-        visions = vision.read(store, part) * multiplier if vision else [None] * len(part)
+        visions = _seen(run, store, part, vision) * multiplier if vision else [None] * len(part)
         for text, seen in zip(texts, visions, strict=True):
             values = recipe.values(text, seen, params.vision_weight(run.trial), run.trial.shots)
             assert values is not None

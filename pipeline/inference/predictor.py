@@ -21,6 +21,7 @@ from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
+from pipeline.evaluation.foreground import foreground_mask
 from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
 from pipeline.evaluation.reweighting import bank_vectors, worst_reweighted
 from pipeline.features.models import feature_space, start_encoding
@@ -308,6 +309,8 @@ class Predictor:
             text_map = language_map(self._classifier("segmentation", category), patches, grids)
         if params.needs_vision:
             vision = self._vision_map(features, category) if given is None else given
+            if params.evaluate.masks_background(category):
+                vision = self._foreground(name, vision, features)
             if params.evaluate.reweighted:
                 held, own = self._bank(category), self._vectors(self._views[0], features)
                 bank = bank_vectors(held.bank, held.comparison, len(own))
@@ -380,6 +383,20 @@ class Predictor:
             return self._rule(category).vision_map(queries, self._grids)
         held = self._bank(category)
         return held.bank.vision_maps(queries, [held.comparison])[0]
+
+    def _foreground(
+        self, name: str, vision: np.ndarray, features: dict[Feature, np.ndarray]
+    ) -> np.ndarray:
+        """A vision map (rows, columns) with 0 in the background, where a foreground is found."""
+        feature, threshold = (
+            self.params.foreground_feature(), self.params.evaluate.foreground_threshold,
+        )  # fmt: skip
+        rows, columns = vision.shape
+        mask = foreground_mask(features[feature], self._spaces[feature], threshold, (rows, columns))
+        if mask is None:
+            log.warning("%s: no foreground was found, so that all patches count", name)
+            return vision
+        return np.where(mask, vision, np.float32(0))
 
     def _vectors(self, view: FeatureView, features: dict[Feature, np.ndarray]) -> np.ndarray:
         """(patches, dim) of one image in a view."""

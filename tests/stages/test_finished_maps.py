@@ -15,10 +15,14 @@ from cache.store import Store
 from fade.closing import closed_mask
 from fade.errors import ParameterError
 from fade.filters import Finish
+from fade.foreground import first_component, foreground
 from fade.levels import UNIT
 from fade.reductions import top_mean
+from pipeline.artefacts.catalogue import TEST
 from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.pixel_histograms import read_pixels
+from pipeline.artefacts.receipts import read_receipt
+from pipeline.artefacts.tables import read_json
 from pipeline.config.load import parse_params
 from pipeline.evaluation.thresholds import read_thresholds
 from pipeline.inference.bundle_writing import write_bundle
@@ -229,6 +233,45 @@ def test_masks_are_closed(
     assert grown > 0
 
 
+def test_the_background_scores_0(
+    folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By evaluate alone, and in new images and bundles; an image without any foreground counts whole."""
+    again(folder, store, monkeypatch)
+    monkeypatch.chdir(folder)
+    tests = exported_images(FinishedRun())
+    before = list(maps(FinishedRun(), tests))
+    receipt, opened = read_receipt(TEST), Store(store)
+    feature = parse_params(params(store), "test").foreground_feature().label
+    places = receipt.locate(opened, feature, tests["hash"].tolist())
+    rows = opened.read(receipt.space(feature), [places[key] for key in tests["hash"]])
+    patches = rows.astype(np.float32).reshape(len(rows), *before[0].shape, -1)
+    components = [np.abs(first_component(one.reshape(-1, one.shape[-1]))) for one in patches]
+    # so that at least one image has none
+    limit = float(sorted(one.max() for one in components)[0]) + 1e-3
+    leaves = {"evaluate__foreground_overrides": {"weave": True}}
+    again(folder, store, monkeypatch, **leaves, evaluate__foreground_threshold=limit)
+    after = list(maps(FinishedRun(), tests))
+    masks = [foreground(one, limit) for one in patches]
+    assert {bool(mask.any()) for mask in masks} == {False, True}
+    assert any(0 < mask.mean() < 1 for mask in masks)
+    expected = [one * mask if mask.any() else one for one, mask in zip(before, masks, strict=True)]
+    np.testing.assert_array_equal(after, expected)
+    scores = pd.read_parquet("results/scores.parquet")["score"]
+    np.testing.assert_allclose(scores, [top_mean(one, 0.2) for one in expected], atol=1e-6)
+    warnings = read_json(Path("results/evaluation.json"))["warnings"]
+    without = sum(not mask.any() for mask in masks)
+    assert [
+        f"no foreground was found in {without} of {len(tests)} test images" in line
+        for line in warnings
+    ].count(True) == 1
+    write_bundle(FinishedRun(), tmp_path / "parts.fade", with_weights=True)
+    images = [GOLDEN / "images" / path for path in tests["path"]]
+    for predictor in (Predictor.from_run(), Predictor.from_bundle(tmp_path / "parts.fade")):
+        found = [one.score for one in predictor.predict(images, "weave")]
+        assert found == pytest.approx(scores.tolist(), abs=1e-6)
+
+
 PATCHCORE = {"vision__metric": "euclidean", "evaluate__reweighted": True, "evaluate__top": 0}
 
 
@@ -242,6 +285,16 @@ PATCHCORE = {"vision__metric": "euclidean", "evaluate__reweighted": True, "evalu
             "evaluate.top is 0.1: set it to 0, or evaluate.reweighted to false",
         ),
         ({"features__keep": False}, "features.keep is False: set it to true"),
+        (
+            {
+                "evaluate__foreground": True,
+                "features__keep": False,
+                "evaluate__reweighted": False,
+            },
+            "features.keep is false: set it to true, or evaluate.foreground to false",
+        ),
+        ({"evaluate__foreground_threshold": 0.0}, "evaluate.foreground_threshold"),
+        ({"evaluate__foreground_overrides": {"weave": 1}}, "evaluate.foreground_overrides.weave"),
         ({"evaluate__sigma": -1.0}, "evaluate.sigma"),
         ({"evaluate__sigma": 101.0}, "evaluate.sigma"),
         ({"evaluate__kernel": "box"}, "evaluate.kernel"),

@@ -49,8 +49,17 @@ ANOMALYDINO = Method(
         "evaluate.top": 0.01,
         "evaluate.sigma": 4,
     },
+    {
+        "mvtec": {
+            "evaluate.foreground_overrides": dict.fromkeys(
+                ("capsule", "hazelnut", "pill", "screw", "toothbrush"), True
+            )
+        },
+        "visa": {"evaluate.foreground": True},
+    },
 )
-"""Damm et al., WACV 2025, arXiv 2405.14529: "agnostic" preprocessing, without the mask."""
+"""Damm et al., WACV 2025, arXiv 2405.14529: "agnostic" preprocessing; objects that are masked as in
+the official code."""
 
 SUBSPACEAD = Method(
     "subspacead",
