@@ -20,6 +20,7 @@ import yaml
 
 from fade.errors import CONTROL, FadeError, ParameterError, StoreError, plain, refusal
 from pipeline.artefacts.catalogue import project_root
+from pipeline.artefacts.named_files import file_hashes, in_words, replaced
 from pipeline.artefacts.parameters import (
     listed,
     misnoted,
@@ -29,6 +30,7 @@ from pipeline.artefacts.parameters import (
     write_record,
 )
 from pipeline.config.load import load_params
+from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.dataset.stamps import fresh_manifest
@@ -179,11 +181,25 @@ def check_unchanged(stage: str, used: Mapping[str, Any]) -> None:
         )
 
 
-def check_before(stage: str) -> None:
+def check_files(stage: str, params: Params, read: Mapping[str, str]) -> None:
+    """Refuse results of weights, configs or prompts that were replaced meanwhile.
+
+    Raises:
+        ParameterError: some of them have another content now, or are gone.
+    """
+    now = file_hashes(stage, params)
+    if changed := sorted(name for name in read if now.get(name) != read[name]):
+        raise ParameterError(
+            f"{', '.join(changed)} changed while this stage ran: run again with the file that you want"
+        )
+
+
+def check_before(stage: str, params: Params) -> None:
     """Refuse to build on stages that ran with other parameters than this one has, or than DVC noted.
 
     A parameter file that is saved at the very end of a stage is noted for results of the values before:
-    DVC reads it when the stage has ended. Such a stage is made to run again.
+    DVC reads it when the stage has ended. Such a stage is made to run again, and so is one whose weights
+    or prompts were replaced under their names.
 
     Raises:
         ParameterError: there are such stages.
@@ -200,6 +216,11 @@ def check_before(stage: str) -> None:
         raise ParameterError(
             f"{PARAMS_FILE} changed after a stage ran ({listed(changed)}): run again; what the "
             "new values leave as it is is not computed again"
+        )
+    if other := replaced(before, params):
+        withdraw(other)
+        raise ParameterError(
+            f"{in_words(other)} was replaced after {', '.join(other)} read it: run again"
         )
 
 
@@ -221,13 +242,15 @@ def run_stage(module: str) -> None:
         check_unchanged(stage, used)  # what is noted and what the stage gets are of one file
         if by_dvc:
             keep_locks()
-            check_before(stage)
+            check_before(stage, params)
+        files = file_hashes(stage, params)
         run = importlib.import_module(module).run
         with contextlib.nullcontext() if stage == "manifest" else fresh_manifest(params.dataset):
             run(params)
         check_unchanged(stage, used)
+        check_files(stage, params, files)
         if used:
-            write_record(stage, used)
+            write_record(stage, used, files)
     except KeyboardInterrupt:
         log.error("interrupted; what was finished is kept, run again to go on")
         code = 130

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 import yaml
 
 from fade.errors import DataError
@@ -188,3 +189,31 @@ def test_promises(
     params = parameters(golden_checkpoint)
     place = made(tmp_path / "project", params, kind, str(interpreter.python))
     hold_promises(place, replace(place, python=sys.executable))
+
+
+@pytest.mark.parametrize("kind", ["clone", "new"])
+def test_weights_that_are_replaced_under_their_name(
+    tmp_path: Path, golden_checkpoint: Path, kind: str, interpreter: Interpreter
+) -> None:
+    """A run makes new results of them; a copy that is not whole yet leaves the old ones alone."""
+    weights = tmp_path / "weights.pt"
+    shutil.copy(golden_checkpoint, weights)
+    params = yaml.safe_load(parameters(weights))
+    params = changed(params, text__segmentation__prompts=["winclip"], dataset__categories=["weave"])
+    place = made(tmp_path / "project", yaml.safe_dump(params), kind, str(interpreter.python))
+    code, said = place.fade("run", "text")
+    assert code == 0, said
+    first = place.outputs()
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    code, said = place.fade("run", "text")
+    assert (code, "weights.pt is cut short" in said, place.outputs()) == (4, True, first), said
+    state = torch.load(golden_checkpoint, weights_only=True)
+    torch.save({name: value * 1.01 for name, value in state.items()}, weights)
+    code, said = place.fade("run", "text")
+    assert (code, "weights.pt was replaced since the last run" in said) == (0, True), said
+    second = place.outputs()
+    assert first["artefacts/manifest.parquet"] == second["artefacts/manifest.parquet"]
+    assert first["artefacts/text/index.json"] != second["artefacts/text/index.json"]
+    code, said = place.fade("run", "text")
+    assert (code, "everything was up to date" in said) == (0, True), said

@@ -26,16 +26,19 @@ LOCK_FILE = Path("dvc.lock")
 DVC_FILE = Path("dvc.yaml")
 
 
-def write_record(stage: str, used: Mapping[str, Any]) -> None:
-    """Write the values of params.yaml that a stage used.
+def write_record(
+    stage: str, used: Mapping[str, Any], files: Mapping[str, str] | None = None
+) -> None:
+    """Write the values of params.yaml that a stage used, and hashes of the files that they name.
 
     Args:
         stage: its name; nothing is written for one without a record.
         used: values by dotted name; those of other files, which hold a colon, are left out.
+        files: see :mod:`pipeline.artefacts.named_files`.
     """
     for artefact in _records([stage]):
         own = {name: value for name, value in sorted(used.items()) if ":" not in name}
-        write_json({"parameters": own}, artefact.path)
+        write_json({"parameters": own, **({"files": files} if files else {})}, artefact.path)
 
 
 def misnoted(folder: Path = Path()) -> dict[str, list[str]]:
@@ -88,7 +91,7 @@ def stages_before(stage: str, folder: Path = Path()) -> list[str]:
 
 
 def withdraw(stages: Collection[str], folder: Path = Path()) -> None:
-    """Make DVC run stages again whose parameters it noted wrongly.
+    """Make DVC run stages again that it takes for up to date.
 
     The record goes, and so does what DVC could bring it back from: its copy in DVC's cache, and the
     entries of the run cache that vouch for it.
@@ -103,6 +106,16 @@ def withdraw(stages: Collection[str], folder: Path = Path()) -> None:
             digest = _md5(path)
             _forget(folder, digest)
             path.unlink()
+
+
+def read_record(stage: str, part: str) -> dict[str, Any]:
+    """A part of a stage's record: ``parameters`` or ``files``; empty where there is none.
+
+    Args:
+        stage: its name.
+        part: of the record.
+    """
+    return next((_read(artefact.path, part) or {} for artefact in _records([stage])), {})
 
 
 def listed(found: Mapping[str, Sequence[str]], most: int = 5) -> str:
@@ -144,10 +157,10 @@ def _noted_record(folder: Path, artefact: Artefact, entry: Any) -> dict[str, Any
     return None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, part: str = "parameters") -> dict[str, Any] | None:
     """The values of a record; None where there is none that can be read."""
     try:
-        values = read_json(path)["parameters"]
+        values = read_json(path)[part]
     except (StoreError, KeyError, TypeError):
         return None
     return values if isinstance(values, dict) else None

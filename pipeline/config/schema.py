@@ -127,6 +127,20 @@ class TextParams(ParamsSection):
     segmentation: TextUseParams
     overrides: dict[str, OverrideParams] = Field(default_factory=dict)
 
+    def named_prompts(self) -> Iterator[tuple[str, str]]:
+        """Leaves that name prompts, each with the name of an ensemble or a file."""
+        used: list[tuple[str, Prompts | None]] = [
+            ("text.classification.prompts", self.classification.prompts),
+            ("text.segmentation.prompts", self.segmentation.prompts),
+        ]
+        for category, override in self.overrides.items():
+            used.append((f"text.overrides.{category}.classification", override.classification))
+            used.append((f"text.overrides.{category}.segmentation", override.segmentation))
+        for name, prompts in used:
+            for prompt in prompts or ():
+                if isinstance(prompt, str):
+                    yield name, prompt
+
 
 class FusionParams(ParamsSection):
     """How language and vision are put together."""
@@ -285,17 +299,7 @@ class Params(ParamsSection):
         yield "model.pretrained", self.model.pretrained
         yield "vision.encoder", self.vision.encoder or ""
         yield "vision.encoder_weights", self.vision.encoder_weights or ""
-        used: list[tuple[str, Prompts | None]] = [
-            ("text.classification.prompts", self.text.classification.prompts),
-            ("text.segmentation.prompts", self.text.segmentation.prompts),
-        ]
-        for category, override in self.text.overrides.items():
-            used.append((f"text.overrides.{category}.classification", override.classification))
-            used.append((f"text.overrides.{category}.segmentation", override.segmentation))
-        for name, prompts in used:
-            for prompt in prompts or ():
-                if isinstance(prompt, str):
-                    yield name, prompt
+        yield from self.text.named_prompts()
 
     def check(self) -> None:
         """Refuse combinations that contradict each other.

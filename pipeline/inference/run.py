@@ -315,8 +315,7 @@ class FinishedRun(TrainedRun):
         chosen = ensembles(self.params, use, category, self.folder)
         if ensemble_digest(chosen) != self._text.prompts[use].get(category):
             raise StoreError(
-                f"a prompt file of text.{use}.prompts changed since the run: run "
-                "`dvc repro --force text`, then `fade run`"
+                f"a prompt file of text.{use}.prompts changed since the run: run `fade run`"
             )
         texts, labels = fill(
             chosen, class_name(self.params, use, category), self.params.text.template

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
+from fade.weights_file import check_complete
 from pipeline.config.schema import Params
 from pipeline.config.values import DEMO_MODEL
 from pipeline.features.hub import Remote, check_remotes, encoder_remotes, remotes, unreachable
@@ -51,9 +52,8 @@ def check_model(params: Params) -> Iterator[Finding]:
     elif config.startswith("local-dir:") and weights in ("", name):
         yield ok("model", f"{name} with its own weights")
     elif Path(weights).is_file():
+        check_complete(Path(weights), "model.pretrained")
         size = Path(weights).stat().st_size
-        if not size:
-            raise ModelError(f"model.pretrained: {weights} is empty: copy the weights again")
         yield ok("model", f"{name} with {weights} ({size:,} bytes, not read)")
     else:
         raise ModelError(

@@ -165,6 +165,7 @@ def _device(params: Params) -> Iterator[Finding]:
 
 def _project(params: Params) -> Iterator[Finding]:
     from pipeline.artefacts.catalogue import project_root
+    from pipeline.artefacts.named_files import READERS, in_words, replaced
     from pipeline.process.dvc_files import cut_short
     from pipeline.project.code import CODE_FILE
     from pipeline.project.dvc import check_stages
@@ -178,6 +179,12 @@ def _project(params: Params) -> Iterator[Finding]:
         return
     for file in cut_short():
         text = f"{file} is cut short, as a killed run leaves it: the next `fade run` repairs it"
+        yield warning("project", text)
+    if files := in_words(replaced(READERS, params, keep=False)):
+        text = (
+            f"{files} was replaced since the last run: the next `fade run` uses it; a plain `dvc repro` "
+            "does not look at such files"
+        )
         yield warning("project", text)
     in_git = (
         shutil.which("git") is not None

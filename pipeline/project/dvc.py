@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,9 @@ import psutil
 import yaml
 
 from fade.errors import ParameterError, StoreError, plain
+from pipeline.artefacts.named_files import in_words, replaced
 from pipeline.artefacts.parameters import listed, misnoted, stages_before, withdraw
+from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.dataset.stamps import check_fresh
 from pipeline.process import run_dvc
@@ -72,8 +74,8 @@ def repro(
         overrides: parameters for this run alone, by dotted name; params.yaml is put back afterwards.
 
     Raises:
-        ParameterError: no project here, refused parameters, an unknown stage, or params.yaml was saved
-            just when a stage ended.
+        ParameterError: no project here, refused parameters, an unknown stage, or params.yaml or weights
+            were saved just when a stage ended.
         DataError: DVC could not hash the data set, or it lacks a category.
         ModelError: the model or its weights cannot be found.
         StoreError: another run goes on in this project.
@@ -88,9 +90,12 @@ def repro(
     _, params = applied(overrides or {})
     if "manifest" in known:
         check_watched(params.dataset)
-    check(params, _needed(stages, known))
+    needed = _needed(stages, known)
+    check(params, needed)
     refresh_code()
     _withdraw_misnoted()
+    if files := _withdraw_replaced(needed, params):
+        print(f"{files} was replaced since the last run: what read it runs again", file=sys.stderr)
     with (
         overridden(overrides or {}) as read_by,
         tempfile.TemporaryDirectory(prefix="fade-") as folder,
@@ -112,6 +117,8 @@ def repro(
             "with the new values"
         )
     if not code:
+        if files := _withdraw_replaced(needed, params):
+            raise ParameterError(f"{files} was replaced while the run went on: run again")
         check_fresh(params.dataset)
     path = Path(log.name) if log else None
     return Ended(code, _ran(path), path)
@@ -128,6 +135,14 @@ def _withdraw_misnoted() -> str:
     if wrong:
         withdraw(wrong)
     return listed(wrong)
+
+
+def _withdraw_replaced(stages: Collection[str], params: Params) -> str:
+    """Make stages run again whose weights, configs or prompts were replaced; which files."""
+    found = replaced(stages, params)
+    if found:
+        withdraw(found)
+    return in_words(found)
 
 
 @contextmanager

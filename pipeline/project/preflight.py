@@ -21,6 +21,7 @@ import yaml
 from cache.location import open_path
 from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, FadeError, ModelError, ParameterError
+from fade.weights_file import check_complete
 from pipeline.artefacts.catalogue import store_root
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
@@ -213,8 +214,7 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
     if weights in SHIPPED_WEIGHTS or weights == SEEDED or weights.startswith("hf-hub:"):
         return
     if file.is_file():
-        if not file.stat().st_size:
-            raise ModelError(f"model.pretrained: {weights} is empty: copy the weights again")
+        check_complete(file, "model.pretrained")
         return
     hub = name.startswith(_HUBS) and weights in ("", name)
     if not hub and changed:

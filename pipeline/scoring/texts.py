@@ -134,8 +134,8 @@ class TextIndex:
         """
         if weights != self.weights:
             raise StoreError(
-                "the weights behind model.pretrained changed in place since some stages ran: run "
-                "`dvc repro --force extract text`, then `dvc repro`"
+                "the weights behind model.pretrained changed in place since some stages ran: "
+                "run `fade run`"
             )
         for use in uses(params):
             for category in categories:
@@ -143,5 +143,5 @@ class TextIndex:
                 if found != self.prompts[use].get(category):
                     raise StoreError(
                         f"a prompt file of text.{use}.prompts changed in place since it was encoded: "
-                        "run `dvc repro --force text`, then `dvc repro`"
+                        "run `fade run`"
                     )

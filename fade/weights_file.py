@@ -1,0 +1,62 @@
+"""Tells checkpoints that are cut short from whole ones, without reading their weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from fade.errors import ModelError
+from fade.files import open_plain
+
+_HEADER = 100_000_000
+"""Largest header of a safetensors file, in bytes, as the format has it."""
+
+
+def check_complete(file: Path, label: str) -> None:
+    """Refuse a file of weights that ends too early, as an interrupted copy leaves it.
+
+    Safetensors say in their header where the last tensor ends; archives of ``torch.save`` end with
+    their list of entries. Other files are passed over: whoever reads them finds out.
+
+    Args:
+        file: of weights.
+        label: the parameter that names it.
+
+    Raises:
+        ModelError: it is empty, cut short, or cannot be opened.
+    """
+    try:
+        with open_plain(file) as content:
+            size = os.fstat(content.fileno()).st_size
+            start = content.read(9)
+            cut = _cut(start, size, content.read(_length(start) - 1)) if size else False
+            if start.startswith(b"PK\x03\x04"):
+                cut = not zipfile.is_zipfile(content)
+    except OSError as error:
+        raise ModelError(f"{label}: {file} cannot be opened ({error.strerror or error})") from None
+    if not size or cut:
+        state = "is cut short" if size else "is empty"
+        raise ModelError(f"{label}: {file} {state} ({size:,} bytes): copy the weights again")
+
+
+def _length(start: bytes) -> int:
+    """Bytes of a safetensors file's header; 1 where it is no such file."""
+    length = int.from_bytes(start[:8], "little")
+    return length if start[8:] == b"{" and length <= _HEADER else 1
+
+
+def _cut(start: bytes, size: int, rest: bytes) -> bool:
+    """Whether a safetensors file ends before its last tensor does."""
+    length = _length(start)
+    if length == 1:
+        return False
+    if size < 8 + length:
+        return True
+    try:
+        tensors = json.loads(start[8:] + rest)
+        ends = [one["data_offsets"][1] for name, one in tensors.items() if name != "__metadata__"]
+        return size < 8 + length + max(ends, default=0)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return False  # no such file after all, or a damaged one
