@@ -52,7 +52,7 @@ from pipeline.report.input import ReportInput
 from pipeline.report.paper_table import metric_tables
 from pipeline.report.plots import write_plots
 from pipeline.report.rendering import latex, markdown
-from pipeline.report.shades import shade_loader
+from pipeline.report.shades import mask_loader, shade_loader
 from pipeline.report.summary import DEFAULT_METRICS
 from pipeline.stage import run_stage
 
@@ -104,6 +104,7 @@ def run(params: Params) -> None:
         summary=summary,
         scores=scores,
         load_map=shade_loader(params, scores, _listed, aspect, thresholds),
+        load_above=mask_loader(params, scores, _listed, aspect, thresholds),
         load_image=load_image,
         load_mask=load_mask,
         reasons={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -249,6 +250,7 @@ def draw_tiles(
     load_map: Callable[[], Pixels | None],
     is_anomaly: bool,
     threshold: int | None = None,
+    load_above: Callable[[], Mask | None] | None = None,
 ) -> tuple[Picture, ...]:
     """Draw an image, its outlined mask, its heat map and both in one.
 
@@ -261,6 +263,7 @@ def draw_tiles(
         load_map: gives the map uint8 (rows, columns), None where there is none.
         is_anomaly: whether the image is labelled anomalous.
         threshold: levels of the map above it are anomalous; None where there is no decision.
+        load_above: gives what is anomalous in their place, bool (rows, columns).
     """
     image = _attempt("Image", lambda: thumbnail(load_image()))
     height, width = (SIDE, SIDE) if isinstance(image, Picture) else image.shape[:2]
@@ -285,9 +288,26 @@ def draw_tiles(
         if isinstance(image, Picture):
             tiles.append(Picture("Overlay", message="no image to lay the heat map over"))
         else:
-            above = None if threshold is None else levels > threshold
-            tiles.append(_tile("Overlay", overlay(image, levels, above)))
+            shown = partial(_overlay, image, levels, threshold, load_above)
+            tiles.append(_tile("Overlay", _attempt("Overlay", shown)))
     return tuple(tiles)
+
+
+def _overlay(
+    image: Pixels,
+    levels: Pixels,
+    threshold: int | None,
+    load_above: Callable[[], Mask | None] | None,
+) -> Pixels:
+    import cv2
+
+    above = None if threshold is None else levels > threshold
+    if above is not None and load_above is not None and (mask := load_above()) is not None:
+        scaled = cv2.resize(
+            mask.astype(np.uint8), above.shape[::-1], interpolation=cv2.INTER_NEAREST
+        )
+        above = np.asarray(scaled > 0)
+    return overlay(image, levels, above)
 
 
 def _attempt(label: str, make: Callable[[], T]) -> T | Picture:

@@ -32,6 +32,8 @@ class ReportInput:
             fractions, NaN where undefined. Empty where there are no test images.
         summary: ``category``, ``shots``, ``<metric>_mean`` and ``<metric>_std`` over seeds.
         scores: a row per test image, shots and seed, columns as in ``scores.parquet``.
+        load_above: as ``load_map``, the pixels that count as anomalous: bool (H, W). None: those above
+            the threshold.
         reasons: why a metric is undefined, by category, shots, seed and metric.
         load_map: of a trial's label and the row within that trial's scores, the fused map: uint8
             (H, W), or None where there are no maps.
@@ -60,6 +62,7 @@ class ReportInput:
     load_map: Callable[[str, int], Pixels | None]
     load_image: Callable[[str], Pixels]
     load_mask: Callable[[str], Mask | None]
+    load_above: Callable[[str, int], Mask | None] | None = None
     reasons: Reasons = field(default_factory=dict)
     trial: Trial | None = None
     thresholds: Sequence[Threshold] = ()

@@ -247,6 +247,7 @@ def _items(
             partial(report.load_map, trial.label, position),
             is_anomaly,
             shade,
+            report.load_above and partial(report.load_above, trial.label, position),
         )
         name, defect = str(row["image"]), str(row["defect"])
         items.append(Item(name, defect, is_anomaly, float(row["score"]), tiles))

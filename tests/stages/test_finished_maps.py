@@ -29,6 +29,7 @@ from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.exports import export_maps, export_masks, exported_images, file_names, maps
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
+from pipeline.report.shades import mask_loader
 from tests.projects import GOLDEN, STAGES, run_stages
 from tests.stages.test_vision_encoder import vision_params
 
@@ -231,6 +232,21 @@ def test_masks_are_closed(
         written = cv2.imread(str(tmp_path / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert np.mean(np.asarray(written) > 0) == pytest.approx(mask.mean(), abs=0.02)
     assert grown > 0
+    table, shown = pd.read_parquet("results/scores.parquet"), run.params
+    sizes = tests[["width", "height"]].iloc[0].to_dict()
+    load = mask_loader(
+        shown, table, lambda _: {str(name): value for name, value in sizes.items()}, None,
+        list(run.thresholds.values()),
+    )  # fmt: skip
+    assert load is not None
+    for row, one in enumerate(
+        predictor.predict([GOLDEN / "images" / path for path in table["path"]], "weave")
+    ):
+        mask, loaded = one.mask(), load(run.trial.label, row)
+        assert mask is not None
+        assert loaded is not None
+        assert loaded.shape == (MEASURED, MEASURED)
+        assert loaded.mean() == pytest.approx(mask.mean(), abs=0.02)
 
 
 def test_the_background_scores_0(

@@ -16,7 +16,10 @@ from PIL import Image
 from cache.store import Store
 from fade.errors import ParameterError
 from pipeline.artefacts.catalogue import VISION
+from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.receipts import read_receipt
+from pipeline.config.load import parse_params
+from pipeline.evaluation.thresholds import read_thresholds
 from pipeline.inference.predictor import Predictor
 from pipeline.scoring.components import component_key
 from tests.fade.test_vision_golden import CATEGORIES, close, numbers, seeded_resnet
@@ -109,7 +112,12 @@ def test_anomalydino(run: str, transforms: str, squares: Path, tmp_path: Path) -
     ],
 )
 def test_superadd(
-    run: str, size: int, leaves: dict[str, int], squares: Path, tmp_path: Path
+    run: str,
+    size: int,
+    leaves: dict[str, int],
+    squares: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params = method(
         squares, run, size, **leaves, vision__layers=[1, 3, 5], vision__layer_fusion="apart",
@@ -119,8 +127,16 @@ def test_superadd(
     )  # fmt: skip
     maps, scores = scored(tmp_path, params)
     golden = numbers(run)
-    for name in maps:
+    monkeypatch.chdir(tmp_path)
+    finish = parse_params(params, "test").evaluate.finish
+    stored, thresholds = map_loader(), read_thresholds(Path("results/thresholds.json"))
+    scales = {one.category: one.map_scale for one in thresholds}
+    for row, name in enumerate(maps):
         close(scores[name], golden, f"{name}|score")
+        levels = stored(thresholds[0].trial.label, row)
+        assert levels is not None
+        values = scales[name.split("/")[0]].values(levels)
+        close(finish.apply(values, (size, size))[::6, ::6], golden, f"{name}|map")
 
 
 @pytest.mark.parametrize(

@@ -391,6 +391,33 @@ def test_tiles_show_what_they_can() -> None:
     assert [(t.label, t.message) for t in plain] == [("Image", ""), ("Mask", "no mask")]
 
 
+def test_overlays_show_what_counts_as_anomalous_in_place_of_the_threshold() -> None:
+    """Closed masks; not so without a threshold, or without such a mask."""
+    image, levels = np.zeros((224, 224, 3), np.uint8), np.full((8, 8), 9, np.uint8)
+    above = np.zeros((48, 48), bool)
+    above[12:36, 12:36] = True
+
+    def drawn(threshold: int | None, mask: np.ndarray | None) -> tuple[str | None, np.ndarray]:
+        tile = draw_tiles(
+            lambda: image, lambda: None, lambda: levels, True, threshold, lambda: mask
+        )[3]
+        assert tile.source is not None
+        picture = base64.b64decode(tile.source.split(",")[1])
+        return tile.source, np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+
+    _, pixels = drawn(200, above)
+    assert pixels[112, 112].max() > 60
+    assert pixels[20, 20].max() < 20
+    assert (
+        drawn(200, None)[0]
+        == draw_tiles(lambda: image, lambda: None, lambda: levels, True, 200)[3].source
+    )
+    assert (
+        drawn(None, above)[0]
+        == draw_tiles(lambda: image, lambda: None, lambda: levels, True)[3].source
+    )
+
+
 def test_masks_of_good_images_are_not_asked_for() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     tiles = draw_tiles(lambda: image, failing("asked"), lambda: None, False)
