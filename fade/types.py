@@ -77,6 +77,8 @@ class RemotePath(DataPath, Protocol):
 
 GOOD = "good"
 """The ``defect`` of an image without one."""
+UNLABELLED = ""
+"""The ``defect`` of a test image of which nobody has said whether it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class ImageRecord:
 
     Paths are POSIX and relative to the data set's root. ``name`` is ``path`` without its suffix.
     ``mask`` ends in ``/`` where the files of a folder together are the mask.
+    ``is_anomaly`` is None, and ``defect`` empty, where a test image has no label.
     ``unused_mask`` is a mask that was found for a good image, which has no defect to mark.
     """
 
@@ -93,7 +96,7 @@ class ImageRecord:
     category: str
     split: Split
     defect: str
-    is_anomaly: bool
+    is_anomaly: bool | None
     mask: str | None = None
     unused_mask: str | None = field(default=None, compare=False)
 

@@ -121,6 +121,10 @@ def run(params: Params) -> None:
     evaluation["warnings"] += decision_warnings(thresholds, decisions, trial)
     evaluation["decisions"] = [asdict(found) for found in decisions]
     write_json({**evaluation, "made_with": made_with()}, EVALUATION.path)
+    if unlabelled := sum(evaluation["without_label"].values()):
+        log.info(
+            "%d of %d test images have no label and no part in metrics", unlabelled, len(tests)
+        )
     _log_means(metrics)
     for found in decisions:
         if found.trial == trial:
@@ -132,6 +136,9 @@ def run(params: Params) -> None:
 def _log_means(metrics: pd.DataFrame) -> None:
     if metrics.empty:
         log.info("no test images, so no metrics")
+        return
+    if metrics["full_image_auroc"].isna().all() and metrics["full_pixel_auroc"].isna().all():
+        log.info("no metric is defined; evaluation.json says why")
         return
     means = (
         metrics[metrics["category"] == "mean"].groupby("shots", sort=False).mean(numeric_only=True)

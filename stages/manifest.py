@@ -106,10 +106,12 @@ def run(params: Params) -> None:
     for warning in warnings:
         log.warning("%s", warning)
     log.info(
-        "%d categories, %d training and %d test images%s",
+        "%d categories, %d training and %d test images%s%s",
         len(remarks.categories), remarks.rows - remarks.tests, remarks.tests,
         f"; {remarks.unmasked} defect images have no mask and are left out of pixel metrics"
         if remarks.unmasked else "",
+        f"; {remarks.unlabelled} test images have no label and are left out of all metrics"
+        if remarks.unlabelled else "",
     )  # fmt: skip
 
 

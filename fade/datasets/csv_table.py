@@ -22,7 +22,8 @@ def read_csv(root: DataPath, categories: Sequence[str] | None = None) -> list[Im
     Columns, named in the first row, in any order: image, category, split (train or test), label
     and, if there are masks, mask. Labels such as good, normal, ok and 0 mean no defect, such as 1,
     bad and NG a defect without a name, anything else is the defect's name; see
-    :func:`fade.datasets.labels.meaning`. Paths are relative to the CSV's folder and must stay in it.
+    :func:`fade.datasets.labels.meaning`. A test row with an empty label is of an image without one.
+    Paths are relative to the CSV's folder and must stay in it.
     In each category and split the CSV's order is kept. Raises DataError with file, row number and
     value.
     """
@@ -80,7 +81,7 @@ def _check_header(columns: Sequence[str], table: DataPath) -> None:
 
 
 def _csv_defect(label: str, where: str) -> str:
-    """The defect that a label names; an empty one is refused elsewhere."""
+    """The defect that a label names; an empty one is refused elsewhere in training rows."""
     match meaning(label) if label else "kind":
         case "good":
             return GOOD
@@ -91,5 +92,5 @@ def _csv_defect(label: str, where: str) -> str:
         case _:
             raise DataError(
                 f"{where}: label {label!r} does not say whether the image is good; write good, or the "
-                "defect's name"
+                "defect's name, or leave the cell of a test image empty if nobody knows"
             )

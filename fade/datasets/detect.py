@@ -6,6 +6,7 @@ from fade.datasets.labels import meaning
 from fade.datasets.listing import list_files, list_folder
 from fade.datasets.names import is_image
 from fade.datasets.real_iad import REAL_IAD_SPLITS, json_folder
+from fade.datasets.tree import AD_2_PRIVATE, AD_2_TEST
 from fade.datasets.visa import VISA_TABLES
 from fade.types import DataPath, DatasetFormat
 
@@ -45,7 +46,7 @@ def detect_format(path: DataPath) -> DatasetFormat | None:
 
 def _category_format(folder: DataPath) -> DatasetFormat | None:
     """The format that the folder of one category, or of KolektorSDD2, has."""
-    if (folder / "test_public").is_dir():
+    if any((folder / name).is_dir() for name in (AD_2_TEST, *AD_2_PRIVATE)):
         return "mvtec-ad-2"
     splits = [folder / split for split in ("train", "test") if (folder / split).is_dir()]
     if not splits:
@@ -61,8 +62,11 @@ def _category_format(folder: DataPath) -> DatasetFormat | None:
 
 
 def _is_mvtec(root: DataPath, folders: list[str]) -> bool:
-    """Whether all categories have their good training images in a folder of their own."""
+    """Whether all categories have their images in folders that say what they are."""
     trains = [root / name / "train" for name in folders if (root / name / "train").is_dir()]
+    tests = [root / name / "test" for name in folders if (root / name / "test").is_dir()]
+    if any(list_folder(test)[0] for test in tests):
+        return False
     return bool(trains) and all(
         any(meaning(kind) == "good" for kind in list_folder(train)[1]) for train in trains
     )

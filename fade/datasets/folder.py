@@ -15,15 +15,16 @@ from fade.datasets.tree import (
 )
 from fade.types import GOOD, DataPath, ImageRecord
 
-_TREE = Tree(loose_train=True)
+_TREE = Tree(loose_train=True, loose_test=True)
 
 
 def read_folder(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
     """Read one category, or a folder of categories, in the layout of :func:`read_mvtec`.
 
     A root that has ``train/`` or ``test/`` itself is one category, named after the root. Good
-    training images may also lie in ``train/`` itself, where it has no ``good/``. Every part but one
-    of train and test is optional. A root of images without any of these folders is one category of
+    training images may also lie in ``train/`` itself, where it has no ``good/``. Images in ``test/``
+    itself, where it has no folder with images, have no label. Every part but one of train and test is
+    optional. A root of images without any of these folders is one category of
     good training images. Raises DataError.
     """
     return list(iterate_folder(root, categories))

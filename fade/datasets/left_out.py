@@ -11,7 +11,6 @@ The path is that of an image or mask, or ends in ``/`` and stands for all files 
 BEYOND_LIMIT = "beyond dataset.limit"
 OTHER_CATEGORY = "of a category that dataset.categories does not name"
 DEFECT_IN_TRAINING = "a training image with a defect"
-NO_LABEL = "without a label"
 VALIDATION = "a validation image, which no stage uses"
 
 

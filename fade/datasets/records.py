@@ -7,14 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from fade.datasets.left_out import BEYOND_LIMIT, Note, ignore
 from fade.datasets.names import few
 from fade.errors import DataError, ParameterError
-from fade.types import GOOD, DataPath, ImageRecord, Split
+from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split
 
 
 def image_record(
     path: str, category: str, split: Split, defect: str, mask: str | None = None
 ) -> ImageRecord:
-    """Return the record of an image; a mask of a good image is kept as unused."""
+    """Return the record of an image; a mask of a good image is kept as unused.
+
+    An empty ``defect`` says that nobody knows whether there is one.
+    """
     name = os.path.splitext(path)[0]
+    if defect == UNLABELLED:
+        return ImageRecord(name, path, category, split, defect, None)
     if defect == GOOD:  # nothing to mark, so a (black) mask is of no use
         return ImageRecord(name, path, category, split, defect, False, None, mask)
     return ImageRecord(name, path, category, split, defect, True, mask)

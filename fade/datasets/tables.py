@@ -17,7 +17,7 @@ from fade.datasets.records import choose_categories, image_record, same_name
 from fade.datasets.table_paths import TablePaths, short_hash
 from fade.errors import DataError
 from fade.files import read_data
-from fade.types import GOOD, DataPath, ImageRecord, Split
+from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split
 
 
 def table_rows(table: DataPath) -> Iterator[tuple[int, list[str]]]:
@@ -62,9 +62,13 @@ def table_record(
     image: str,
     mask: str,
 ) -> ImageRecord:
-    """Return the record that a row of a table describes; errors start with ``where``."""
+    """Return the record that a row of a table describes; errors start with ``where``.
+
+    A test image with an empty label has none, and so no mask.
+    """
+    unlabelled = not label and split.lower() == "test"
     for column, value in (("image", image), ("category", category), ("label", label)):
-        if not value:
+        if not value and not (unlabelled and column == "label"):
             raise DataError(f"{where}: {column} is empty; fill it in")
     check_category(category, where)
     path = paths.check(image, f"{where}: image")
@@ -73,6 +77,13 @@ def table_record(
         raise DataError(
             f"{where}: mask {mask!r} is the image itself; name its mask or leave the cell empty"
         )
+    if unlabelled:
+        if mask_path:
+            raise DataError(
+                f"{where}: label is empty, but there is a mask {mask!r}: name the defect, or remove "
+                "the mask if nobody knows whether there is one"
+            )
+        return image_record(path, category, "test", UNLABELLED)
     match split.lower():
         case "train":
             if defect != GOOD:

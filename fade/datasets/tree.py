@@ -8,7 +8,6 @@ from fade.datasets.advice import layout_advice
 from fade.datasets.labels import meaning
 from fade.datasets.left_out import (
     DEFECT_IN_TRAINING,
-    NO_LABEL,
     OTHER_CATEGORY,
     VALIDATION,
     Note,
@@ -17,7 +16,7 @@ from fade.datasets.listing import list_folder, require_folder
 from fade.datasets.names import check_category, few, known_suffixes
 from fade.datasets.records import choose_categories, image_record, refuse_same_names
 from fade.errors import DataError
-from fade.types import GOOD, DataPath, ImageRecord
+from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord
 
 PARTS = ("train", "test", "ground_truth")
 
@@ -25,6 +24,8 @@ LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
 
 AD_2_TEST = "test_public"
 """Folder of the labelled test images of MVTec AD 2."""
+AD_2_PRIVATE = ("test_private", "test_private_mixed")
+"""Folders of its test images whose labels its server keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class Tree:
         truth: folder of the masks, in a folder for each defect.
         loose_train: whether good training images may lie in ``train/`` itself.
         single: whether the data set's root may be the only category, called as the root.
-        unlabelled: folders of test images without labels, which are left out.
+        unlabelled: folders of test images without labels.
+        loose_test: whether such images may lie in the folder of the test images itself, where it has
+            no folder with images.
         validation: whether ``validation/`` holds good images, which are left out.
     """
 
@@ -45,6 +48,7 @@ class Tree:
     loose_train: bool = False
     single: bool = True
     unlabelled: tuple[str, ...] = ()
+    loose_test: bool = False
     validation: bool = False
 
 
@@ -112,8 +116,8 @@ def category_folders(root: DataPath, tree: Tree = Tree()) -> list[str]:
 
 
 def has_split(folder: DataPath, tree: Tree = Tree()) -> bool:
-    """Tell whether a folder has train/ or test/ in it."""
-    return (folder / "train").is_dir() or (folder / tree.test).is_dir()
+    """Tell whether a folder has a folder of training or test images in it."""
+    return any((folder / name).is_dir() for name in ("train", tree.test, *tree.unlabelled))
 
 
 def _category(
@@ -144,6 +148,9 @@ def _category(
         ):
             empty = False
             yield record
+    for record in _without_labels(folder, prefix, category, tree):
+        empty = False
+        yield record
     if empty:
         raise DataError(
             f"{folder}: no image in train/{GOOD} or {tree.test}/<defect>; "
@@ -156,15 +163,32 @@ def _test_folders(folder: DataPath, tree: Tree) -> list[str]:
     """Return the folders of test images, by name, all of whose names say good or a defect."""
     test = folder / tree.test
     stray, folders = list_folder(test) if test.is_dir() else ([], [])
-    if stray:
+    flat = bool(stray) and not any(list_folder(test / name)[0] for name in folders)
+    if stray and not (flat and tree.loose_test):
+        hint = ", or set dataset.format to folder if nobody knows the labels" if flat else ""
         raise DataError(
             f"{test / stray[0]} lies in no defect's folder; "
-            f"move it to {tree.test}/{GOOD} or {tree.test}/<defect>"
+            f"move it to {tree.test}/{GOOD} or {tree.test}/<defect>{hint}"
         )
     folders = [name for name in folders if f"{tree.test}/{name}" != tree.truth]
     for name in folders:
         _refuse_unclear(test, name, folders)
     return folders
+
+
+def _without_labels(
+    folder: DataPath, prefix: str, category: str, tree: Tree
+) -> Iterator[ImageRecord]:
+    """Yield the records of a category's test images that have no label, by folder and name."""
+    loose = (tree.test,) if tree.loose_test else ()  # images beside folders of images were refused
+    for name in (*tree.unlabelled, *loose):
+        if not (folder / name).is_dir():
+            continue
+        files = list_folder(folder / name)[0]
+        refuse_masks_beside(folder / name, files)
+        yield from refuse_same_names(
+            image_record(f"{prefix}{name}/{file}", category, "test", UNLABELLED) for file in files
+        )
 
 
 def _refuse_unclear(parent: DataPath, name: str, beside: Sequence[str]) -> None:
@@ -221,7 +245,7 @@ def _train_images(train: DataPath, loose: bool, prefix: str, note: Note) -> list
 
 
 def refuse_masks_beside(folder: DataPath, files: Sequence[str]) -> None:
-    """Refuse masks among good training images, as KolektorSDD2 has them."""
+    """Refuse masks among images of one folder, as KolektorSDD2 has them."""
     stems = {os.path.splitext(file)[0] for file in files}
     for file in files:
         stem = os.path.splitext(file)[0]
@@ -235,10 +259,6 @@ def refuse_masks_beside(folder: DataPath, files: Sequence[str]) -> None:
 
 def _note_others(folder: DataPath, prefix: str, tree: Tree, note: Note) -> None:
     """Tell of the images in folders that are known, but not used."""
-    for name in tree.unlabelled:
-        if (folder / name).is_dir():
-            for file in list_folder(folder / name)[0]:
-                note(f"{prefix}{name}/{file}", NO_LABEL)
     if tree.validation and (folder / "validation").is_dir():
         loose, folders = list_folder(folder / "validation")
         for file in loose:

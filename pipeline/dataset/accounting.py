@@ -9,7 +9,7 @@ from typing import Any
 
 from cache.location import open_path
 from fade.datasets.detect import detect_format
-from fade.datasets.left_out import DEFECT_IN_TRAINING, NO_LABEL
+from fade.datasets.left_out import DEFECT_IN_TRAINING
 from fade.datasets.leftovers import (
     NOT_LOOKED_INTO,
     STRAY_MASK,
@@ -25,7 +25,6 @@ _LINES = {
     UNREAD_KIND: "images are of a kind that is not read (save them as PNG, or remove them)",
     STRAY_MASK: "masks belong to no image",
     NOT_LOOKED_INTO: "images lie in folders that this format does not look into",
-    NO_LABEL: "images have no label and are not used",
     DEFECT_IN_TRAINING: "training images have a defect and are not used",
 }
 SAID = frozenset(_LINES)

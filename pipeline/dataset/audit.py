@@ -27,14 +27,15 @@ class Remarks:
 
     def __init__(self, exif_rotation: bool = False) -> None:
         self._pixels = PixelRemarks(exif_rotation)
-        self.rows = self.tests = self.unmasked = 0
+        self.rows = self.tests = self.unmasked = self.unlabelled = 0
         self.categories: dict[str, int] = {}
         self._kinds: dict[str, dict[str, int]] = {}
         self._empty: list[str] = []
         self._filled: list[str] = []
         self._at_odds: list[str] = []
         self._keys: list[Keys] = []
-        self._category, self._test, self._anomaly = array("I"), array("B"), array("B")
+        self._category, self._test = array("I"), array("B")
+        self._anomaly, self._labelled = array("B"), array("B")
         self._masks, self._masked = array("q"), array("I")
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,13 +47,15 @@ class Remarks:
             test, anomaly = row["split"] == "test", row["is_anomaly"]
             self._category.append(self.categories.setdefault(category, len(self.categories)))
             self._test.append(test)
-            self._anomaly.append(anomaly)
+            self._anomaly.append(bool(anomaly))
+            self._labelled.append(anomaly is not None)
             self.rows += 1
             self.tests += test
-            if test:
+            self.unlabelled += anomaly is None
+            if test and anomaly is not None:
                 kinds = self._kinds.setdefault(category, {})
                 kinds[row["defect"]] = kinds.get(row["defect"], 0) + 1
-            self.unmasked += test and anomaly and row["mask"] is None
+            self.unmasked += bool(test and anomaly) and row["mask"] is None
             if anomaly and row["marked"] is False:
                 self._empty.append(row["mask"])
             if not anomaly and row["marked"]:
@@ -61,7 +64,11 @@ class Remarks:
                 self._masks.append(hash(row["mask"]))
                 self._masked.append(self.rows - 1)
             folder = path.split("/")[-2] if "/" in path else ""
-            if test and {_says(folder), _says(row["defect"])} - {None, anomaly}:
+            if (
+                test
+                and anomaly is not None
+                and {_says(folder), _says(row["defect"])} - {None, anomaly}
+            ):
                 self._at_odds.append(f"{path} is labelled {row['defect']!r}")
 
     def lines(self, table: Path) -> Iterator[str]:
@@ -111,6 +118,7 @@ class Remarks:
         """
         leaked, shared, torn, repeated = [], [], [], []
         test, anomaly = np.frombuffer(self._test, bool), np.frombuffer(self._anomaly, bool)
+        labelled = np.frombuffer(self._labelled, bool)
         category = np.frombuffer(self._category, np.uintc)
         for rows in _equal(Keys.join(self._keys).data):
             tests, train = rows[test[rows]], rows[~test[rows]]
@@ -118,7 +126,8 @@ class Remarks:
                 leaked += [[int(row), int(train[-1])] for row in tests]
             if (category[rows] != category[rows[0]]).any():
                 shared.append(rows.tolist())
-            if len(tests) and anomaly[tests].any() and not anomaly[tests].all():
+            known = tests[labelled[tests]]
+            if len(known) and anomaly[known].any() and not anomaly[known].all():
                 torn.append(tests.tolist())
             of_category = (train[category[train] == own] for own in np.unique(category[train]))
             repeated += [own.tolist() for own in of_category if len(own) > 1]

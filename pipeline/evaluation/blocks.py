@@ -27,13 +27,16 @@ from pipeline.evaluation.vanished import Vanished, find_vanished
 
 @dataclass(frozen=True, slots=True)
 class TestImage:
-    """One row of the evaluation; ``size`` is the (height, width) at which its map is measured."""
+    """One row of the evaluation; ``size`` is the (height, width) at which its map is measured.
+
+    ``is_anomaly`` is None where nobody knows.
+    """
 
     __test__ = False  # no test case, whatever pytest thinks of its name
 
     category: str
     path: str
-    is_anomaly: bool
+    is_anomaly: bool | None
     mask: str | None
     mask_hash: str | None
     size: Shape
@@ -157,7 +160,7 @@ def _regions(
     image: TestImage, block: EvaluationBlock, vanished: dict[str, Vanished]
 ) -> Regions | None:
     """Defect regions at evaluation size; None where nobody knows them, or where none is left."""
-    if block.recipe.segmentation_mode == "none":
+    if block.recipe.segmentation_mode == "none" or image.is_anomaly is None:
         return None
     if not image.is_anomaly:
         return Regions.none(image.size)

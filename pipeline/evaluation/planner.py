@@ -203,10 +203,10 @@ class Planner:
         )
         for first in range(0, len(images), BLOCK_IMAGES):
             part = images.iloc[first : first + BLOCK_IMAGES]
-            # pandas reads a missing mask as NaN
-            masks = (
+            # pandas may have NaN where a label or mask is missing
+            labels, *masks = (
                 part[name].astype(object).where(part[name].notna(), None)
-                for name in ("mask", "mask_hash")
+                for name in ("is_anomaly", "mask", "mask_hash")
             )
             sizes = [
                 measured_size(params, width, height, self.aspect)
@@ -214,7 +214,7 @@ class Planner:
                     part["width"].tolist(), part["height"].tolist(), strict=True
                 )
             ]
-            columns = (part["category"], part["path"], part["is_anomaly"], *masks, sizes)
+            columns = (part["category"], part["path"], labels, *masks, sizes)
 
             def rows(
                 components: _Components | None,

@@ -116,7 +116,7 @@ def _image_values(part: pd.DataFrame, params: Params) -> Evaluation:
     if params.fusion.classification_mode == "none":
         return _undefined(names, "fusion.classification_mode is none")
     if part.empty:
-        return _undefined(names, "no test image")
+        return _undefined(names, "no test image with a label")
     scores, is_anomaly = part["score"].to_numpy(), part["is_anomaly"].to_numpy()
     return _joined(image_metrics(scores, is_anomaly), further_image_metrics(scores, is_anomaly))
 
@@ -198,27 +198,47 @@ def evaluation_remarks(
         params: of the run.
     """
     size = params.evaluate.size
-    defects = tests[tests["is_anomaly"]]
-    masked, unmasked = (
+    defects = tests[tests["is_anomaly"].eq(True)]
+    masked, unmasked, unlabelled = (
         {str(name): int(n) for name, n in part.groupby("category", sort=False).size().items()}
-        for part in (defects[defects["mask"].notna()], defects[defects["mask"].isna()])
+        for part in (
+            defects[defects["mask"].notna()],
+            defects[defects["mask"].isna()],
+            tests[tests["is_anomaly"].isna()],
+        )
     )
     return {
         "undefined": list(reasons),
         "mean_over": mean_counts(metrics),
         "categories": len(categories),
         "without_mask": unmasked,
+        "without_label": unlabelled,
         "without_pixel_at_size": vanished_counts(vanished, size),
         "warnings": vanished_remarks(vanished, masked, size),
     }
 
 
+def labelled_images(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table whose image has a label; of all of them ``is_anomaly`` is then a bool.
+
+    Whatever counts good and anomalous images starts here: an image without a label is neither.
+    """
+    known = table["is_anomaly"].notna()
+    found = table if known.all() else table[known]
+    return found.astype({"is_anomaly": bool})
+
+
 def scores_table(
     tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[Trial]
 ) -> pd.DataFrame:
-    """What metrics need of the scores (trials, images): trial by trial, in the images' order."""
+    """What metrics need of the scores (trials, images): trial by trial, in the images' order.
+
+    Images without a label have no part in metrics, and are left out.
+    """
     import pandas as pd
 
+    scores = scores[:, tests["is_anomaly"].notna().to_numpy()]
+    tests = labelled_images(tests)
     categories = tests["category"].astype("category")
     parts = [
         pd.DataFrame(
@@ -247,6 +267,7 @@ def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[
             ("score", pa.float64()),
         ]
     )
+    labels = tests["is_anomaly"].astype(object).where(tests["is_anomaly"].notna(), None).tolist()
     with table_writer(SCORES.path, schema) as write:
         for number, trial in enumerate(trials):
             for start in range(0, len(tests), GROUP_ROWS):
@@ -255,7 +276,7 @@ def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[
                     {
                         "image": [os.path.splitext(path)[0] for path in part["path"]],
                         **{name: part[name].tolist() for name in ("path", "category", "defect")},
-                        "is_anomaly": part["is_anomaly"].to_numpy(dtype=bool),
+                        "is_anomaly": labels[start : start + GROUP_ROWS],
                         "shots": np.full(len(part), trial.shots),
                         "seed": np.full(len(part), trial.seed),
                         "score": scores[number, start : start + GROUP_ROWS],

@@ -142,7 +142,7 @@ def label_thresholds(
                     histograms.get((category, trial)), scales.get((category, trial), UNIT),
                 )
                 if len(part)
-                else undecided(category, trial, "there are no test images").on(
+                else undecided(category, trial, "there are no test images with a label").on(
                     scales.get((category, trial), UNIT)
                 )
             )  # fmt: skip

@@ -112,7 +112,8 @@ def exported_images(run: FinishedRun, categories: Sequence[str] | None = None) -
 def file_names(tests: pd.DataFrame, layout: Layout) -> list[PurePosixPath]:
     """A file name without suffix for each test image, relative to the export's folder.
 
-    ``mvtec``: category/test/defect/name, whatever the data set's own layout. ``dataset``: below the
+    ``mvtec``: category/test/defect/name, whatever the data set's own layout; without a label
+    category/test/name. ``dataset``: below the
     category the image's own folders, as MVTec AD 2 wants them. Names that would then be equal get
     the image's folders before them.
 
@@ -130,7 +131,8 @@ def file_names(tests: pd.DataFrame, layout: Layout) -> list[PurePosixPath]:
         found = [path.with_name(_file(path.name)) for path in paths]
     else:
         folders = [
-            PurePosixPath(_part(category), "test", _part(defect)) for _, category, defect in rows
+            PurePosixPath(_part(category), "test", *([_part(defect)] if defect else ()))
+            for _, category, defect in rows
         ]
         found = [
             folder / _file(PurePosixPath(name).name)

@@ -24,24 +24,25 @@ class Counts:
     """How many images of each kind a data set lists.
 
     Attributes:
-        training, good, defects, masks: by category; test images are good or defects, and masks are
-            those of defects.
+        training, good, defects, unlabelled, masks: by category; test images are good, defects or
+            without a label, and masks are those of defects.
     """
 
     training: Counter[str] = field(default_factory=Counter)
     good: Counter[str] = field(default_factory=Counter)
     defects: Counter[str] = field(default_factory=Counter)
+    unlabelled: Counter[str] = field(default_factory=Counter)
     masks: Counter[str] = field(default_factory=Counter)
 
     @property
     def categories(self) -> list[str]:
         """All of them, in the order in which they were met."""
-        return list(dict.fromkeys([*self.training, *self.good, *self.defects]))
+        return list(dict.fromkeys([*self.training, *self.good, *self.defects, *self.unlabelled]))
 
     @property
     def tests(self) -> int:
-        """Test images, good or not."""
-        return self.good.total() + self.defects.total()
+        """Test images, with a label or without."""
+        return self.good.total() + self.defects.total() + self.unlabelled.total()
 
 
 def check_data(params: Params) -> tuple[Counts | None, list[Finding]]:
@@ -67,6 +68,8 @@ def check_data(params: Params) -> tuple[Counts | None, list[Finding]]:
             account.use(record)
             if record.split == "train":
                 counts.training[record.category] += 1
+            elif record.is_anomaly is None:
+                counts.unlabelled[record.category] += 1
             elif record.is_anomaly:
                 counts.defects[record.category] += 1
                 counts.masks[record.category] += record.mask is not None
@@ -117,6 +120,12 @@ def _tests(params: Params, counts: Counts) -> Iterator[Finding]:
             yield warning("test images", "there are none: thresholds alone are made, no metric")
         return
     categories = counts.categories
+    if counts.unlabelled:
+        yield ok(
+            "labels",
+            f"{counts.unlabelled.total()} of {counts.tests} test images have none: they are scored, and "
+            "have no part in metrics",
+        )
     reasons = {
         "no defect images": [c for c in categories if not counts.defects[c]],
         "no good test images": [c for c in categories if not counts.good[c]],

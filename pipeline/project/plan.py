@@ -51,6 +51,7 @@ class Plan:
         remarks: what else to know.
         pairs: of test images that are compared with each other.
         pair_multiply_adds: of these, over all views.
+        unlabelled_images: of the test images, those without a label, which metrics leave out.
     """
 
     test_images: int
@@ -72,6 +73,7 @@ class Plan:
     remarks: tuple[str, ...]
     pairs: int = 0
     pair_multiply_adds: int = 0
+    unlabelled_images: int = 0
 
 
 def plan(params: Params, images: int | None = None) -> Plan:
@@ -148,6 +150,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
         remarks=tuple(remarks),
         pairs=pairs.pairs,
         pair_multiply_adds=pairs.multiply_adds,
+        unlabelled_images=work.unlabelled,
     )
 
 
@@ -231,5 +234,9 @@ def lines(found: Plan) -> list[str]:
         text.append(
             f"pairs   {found.pairs:,} of test images, each compared once: "
             f"{found.pair_multiply_adds / 1e6:,.0f} million multiply-adds"
+        )
+    if found.unlabelled_images:
+        text.append(
+            f"labels  {found.unlabelled_images} of the test images have none and no part in metrics"
         )
     return text + [f"remark  {remark}" for remark in found.remarks]

@@ -51,6 +51,7 @@ class Workload:
         known: whether the keys are those of the files, so that the store can be asked for them.
         aspect: the aspect ratio that images keep; None: squashed to squares.
         remarks: what could not be found out.
+        unlabelled: how many test images have no label.
     """
 
     tests: Keys
@@ -61,6 +62,7 @@ class Workload:
     known: bool
     aspect: AspectRatio | None = None
     remarks: Sequence[str] = ()
+    unlabelled: int = 0
 
     @cached_property
     def scored(self) -> Keys:
@@ -134,6 +136,7 @@ def of_data_set(params: Params) -> Workload:
         manifest is not None and not remarks,
         aspect,
         remarks,
+        listed.unlabelled,
     )
 
 
@@ -145,6 +148,7 @@ class _Listed:
         is_test, category: of each image; the category as a number.
         categories: by number.
         sample: the first test images; training images where there are none.
+        unlabelled: how many have no label.
     """
 
     def __init__(self, params: Params, root: DataPath) -> None:
@@ -152,10 +156,12 @@ class _Listed:
         is_test, category = array("B"), array("I")
         numbers: dict[str, int] = {}
         first: dict[str, list[DataPath]] = {"train": [], "test": []}
+        self.unlabelled = 0
 
         def named() -> Iterator[str]:
             for record in self._records():
                 is_test.append(record.split == "test")
+                self.unlabelled += record.is_anomaly is None
                 category.append(numbers.setdefault(record.category, len(numbers)))
                 if len(first[record.split]) < SAMPLE_IMAGES:
                     first[record.split].append(root / record.path)

@@ -52,6 +52,8 @@ def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, 
         found.append(
             f"{category}: {count} defect images have no mask and are left out of pixel metrics."
         )
+    for category, count in evaluation.get("without_label", {}).items():
+        found.append(f"{category}: {count} test images have no label and no part in metrics.")
     found += [line for line in [transductive(params)] if line]
     found += evaluation["warnings"]
     total = evaluation["categories"]

@@ -9,6 +9,7 @@ import numpy as np
 from fade.metrics import Curve, pro_curve, recall_curve, roc_curve
 from fade.types import Trial
 from pipeline.artefacts.pixel_histograms import PixelHistograms
+from pipeline.evaluation.results import labelled_images
 from pipeline.report.plots import CURVES
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def category_curves(
     """By category, the curves of one trial that its images define."""
     found: dict[str, dict[str, Curve]] = {}
     chosen = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)]
-    for name, own in chosen.groupby("category", sort=False):
+    for name, own in labelled_images(chosen).groupby("category", sort=False):
         values, labels = own["score"].to_numpy(), own["is_anomaly"].to_numpy(dtype=bool)
         scored = np.isfinite(values).all()
         histogram = pixels.get((str(name), trial))

@@ -45,12 +45,14 @@ class Gallery:
         alarms: good images with the highest scores.
         hits: anomalous images with the highest scores.
         unranked: the first images of the category, where it has no scores at all.
+        unlabelled: images without a label with the highest scores.
     """
 
     misses: tuple[int, ...] = ()
     alarms: tuple[int, ...] = ()
     hits: tuple[int, ...] = ()
     unranked: tuple[int, ...] = ()
+    unlabelled: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image of a gallery; ``score`` is NaN where there is none."""
+    """One image of a gallery; ``score`` is NaN and ``is_anomaly`` None where there is none."""
 
     name: str
     defect: str
-    is_anomaly: bool
+    is_anomaly: bool | None
     score: float
     tiles: tuple[Picture, ...]
 
@@ -80,7 +82,7 @@ def select_gallery(scores: pd.DataFrame, category: str, k: int) -> Gallery:
 
     No image is shown twice: with fewer than ``2 k`` anomalous images, hits and misses share them,
     and the odd one is a miss. Equal scores keep the order of the rows. Anomalous images come first
-    among the unranked.
+    among the unranked. Images without a label are a kind of their own.
 
     Args:
         scores: a row per image of one trial with ``category``, ``is_anomaly`` and ``score``.
@@ -95,7 +97,8 @@ def select_gallery(scores: pd.DataFrame, category: str, k: int) -> Gallery:
         raise ParameterError(f"a gallery of {k} images cannot be made: ask for 0 or more")
     rows = np.flatnonzero(scores["category"].astype(str) == category)
     values = scores["score"].to_numpy(dtype=np.float64)[rows]
-    anomalous = scores["is_anomaly"].to_numpy(dtype=bool)[rows]
+    labels = scores["is_anomaly"].iloc[rows]
+    anomalous, good = (labels.eq(label).to_numpy(dtype=bool) for label in (True, False))
     finite = np.isfinite(values)
     if not finite.any():
         return Gallery(unranked=_positions(rows[np.argsort(~anomalous, kind="stable")][:k]))
@@ -109,8 +112,14 @@ def select_gallery(scores: pd.DataFrame, category: str, k: int) -> Gallery:
     falling = np.argsort(-values, kind="stable")
     hits = rows[falling[anomalous[falling]]][: min(k, len(rising) // 2)]
     misses = [row for row in rising[: k + len(hits)] if row not in hits][:k]
-    alarms = rows[falling[~anomalous[falling]]][:k]
-    return Gallery(_positions(misses), _positions(alarms), _positions(hits))
+    alarms = rows[falling[good[falling]]][:k]
+    unlabelled = rows[falling[~(anomalous | good)[falling]]][:k]
+    return Gallery(
+        _positions(misses),
+        _positions(alarms),
+        _positions(hits),
+        unlabelled=_positions(unlabelled),
+    )
 
 
 def _positions(rows: NDArray[np.intp] | list[np.intp]) -> tuple[int, ...]:
@@ -248,20 +257,20 @@ def draw_tiles(
     load_image: Callable[[], Pixels],
     load_mask: Callable[[], Mask | None],
     load_map: Callable[[], Pixels | None],
-    is_anomaly: bool,
+    is_anomaly: bool | None,
     threshold: int | None = None,
     load_above: Callable[[], Mask | None] | None = None,
 ) -> tuple[Picture, ...]:
     """Draw an image, its outlined mask, its heat map and both in one.
 
     What cannot be loaded or drawn becomes a message. Without a map its two tiles are left out. The
-    mask of a good image is not asked for.
+    mask of a good image, or of one without a label, is not asked for.
 
     Args:
         load_image: gives RGB (H, W, 3) uint8.
         load_mask: gives the mask (H, W), None where there is none.
         load_map: gives the map uint8 (rows, columns), None where there is none.
-        is_anomaly: whether the image is labelled anomalous.
+        is_anomaly: whether the image is labelled anomalous; None without a label.
         threshold: levels of the map above it are anomalous; None where there is no decision.
         load_above: gives what is anomalous in their place, bool (rows, columns).
     """
@@ -271,7 +280,8 @@ def draw_tiles(
     def drawn_mask() -> Pixels | Picture:
         mask = load_mask() if is_anomaly else None
         if mask is None:
-            return Picture("Mask", message="no mask" if is_anomaly else "good: no defect")
+            unmarked = {True: "no mask", False: "good: no defect", None: "no label"}
+            return Picture("Mask", message=unmarked[is_anomaly])
         ground = np.zeros((height, width, 3), np.uint8) if isinstance(image, Picture) else image
         return outline(ground, mask)
 

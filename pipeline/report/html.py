@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import StoreError
 from fade.metrics import METRIC_NAMES
+from fade.types import UNLABELLED
 from pipeline.report.gallery import (
     colours,
     data_uri,
@@ -152,9 +153,11 @@ def _check_tables(report: ReportInput) -> None:
             raise StoreError(
                 f"the table of {name} lacks {', '.join(missing)}: run `dvc repro` to make it again"
             )
-    # a missing label would silently count as anomalous
-    keys = [column for column in _SCORE_COLUMNS if column in report.scores and column != "score"]
-    if gaps := [column for column in keys if report.scores[column].isna().any()]:
+    scores = report.scores
+    gaps = [name for name in _SCORE_COLUMNS if name in scores and scores[name].isna().any()]
+    if "is_anomaly" in gaps and (scores["defect"][scores["is_anomaly"].isna()] == UNLABELLED).all():
+        gaps.remove("is_anomaly")  # nobody knows it, and so no defect is named either
+    if gaps := [name for name in gaps if name != "score"]:
         raise StoreError(
             f"the table of scores has empty fields in {', '.join(gaps)}: run `dvc repro` to make "
             "it again"

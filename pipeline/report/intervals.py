@@ -15,7 +15,7 @@ from fade.errors import DataError, StoreError, summarise
 from fade.uncertainty import IMAGE_METRICS, Seed, percentile_interval, resampled_metrics
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import read_table
-from pipeline.evaluation.results import MEAN
+from pipeline.evaluation.results import MEAN, labelled_images
 from pipeline.report.summary import find_summary, read_summary
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def image_scores(table: pd.DataFrame, path: Path) -> dict[Place, ImageScores]:
     """
     problems: list[str] = []
     found: dict[Place, ImageScores] = {}
+    table = labelled_images(table)
     groups = table.groupby(["category", "shots"], sort=False, observed=True).indices
     for (category, shots), rows in cast("dict[Place, NDArray[np.intp]]", groups).items():
         part = table.iloc[rows]

@@ -13,6 +13,7 @@ import numpy as np
 from fade.levels import UNIT
 from fade.types import Trial
 from pipeline.evaluation.decisions import decide
+from pipeline.evaluation.results import labelled_images
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.report.category_plots import Plot, pixel_plots, score_plots
@@ -43,6 +44,7 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     ("misses", "Worst misses", "anomalous images with the lowest scores"),
     ("alarms", "False alarms", "good images with the highest scores"),
     ("hits", "Best hits", "anomalous images with the highest scores"),
+    ("unlabelled", "Without a label", "images that nobody labelled, the highest scores first"),
     ("unranked", "Images", "without image scores there is no ranking: the first ones"),
 )
 
@@ -80,7 +82,7 @@ class ReportSection:
     Attributes:
         anchor: of its links.
         name: the category.
-        good, anomalous: how many test images of each kind there are.
+        good, anomalous, unlabelled: how many test images of each kind there are.
         scored: whether they have image scores.
         figures: its main metrics in the trial that is shown, name and value.
         plots: title and ``data:`` address of each.
@@ -92,6 +94,7 @@ class ReportSection:
     name: str
     good: int
     anomalous: int
+    unlabelled: int
     scored: bool
     figures: tuple[tuple[str, str], ...]
     plots: tuple[tuple[str, str], ...]
@@ -117,8 +120,10 @@ def _section(
 ) -> ReportSection:
     gallery = select_gallery(chosen, name, report.gallery_size)
     own = chosen[chosen["category"].astype(str) == name]
-    values = own["score"].to_numpy(dtype=np.float64)
-    is_anomaly = own["is_anomaly"].to_numpy(dtype=bool)
+    scored = bool(np.isfinite(own["score"].to_numpy(dtype=np.float64)).all())
+    unlabelled, own = len(own), labelled_images(own)
+    unlabelled -= len(own)
+    values, is_anomaly = own["score"].to_numpy(dtype=np.float64), own["is_anomaly"].to_numpy()
     found = [t for t in report.thresholds if t.category == name and t.trial == trial]
     threshold = found[0] if found else None
     groups = tuple(
@@ -126,9 +131,8 @@ def _section(
         for kind, heading, text in _KINDS
         if (items := _items(report, trial, chosen, gallery, kind, threshold))
     )
-    scored = bool(np.isfinite(values).all())
     plots: tuple[Plot, ...] = ()
-    if scored:
+    if scored and len(own):
         plots += score_plots(values, is_anomaly, threshold.image if threshold else None)
     if (name, trial) in report.pixels:
         level = threshold.pixel if threshold else None
@@ -137,13 +141,13 @@ def _section(
     anomalous = int(np.count_nonzero(is_anomaly))
     good = len(own) - anomalous
     decisions = ""
-    if threshold is not None and threshold.image is not None and scored:
+    if threshold is not None and threshold.image is not None and scored and len(own):
         decisions = (
             f"At the threshold {threshold.image:.3f} ({trial_words(trial)}): "
             f"{decide(threshold, values, is_anomaly)}."
         )
     return ReportSection(
-        anchor, name, good, anomalous, scored, _figures(report, trial, name),
+        anchor, name, good, anomalous, unlabelled, scored, _figures(report, trial, name),
         tuple((plot.title, _svg_uri(plot)) for plot in plots), decisions, groups,
     )  # fmt: skip
 
@@ -196,11 +200,13 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
     alarms = missed = ""
     if threshold.image is not None and not report.scores.empty:
         scores = report.scores
-        own = scores[
-            (scores["category"].astype(str) == threshold.category)
-            & (scores["shots"] == threshold.shots)
-            & (scores["seed"] == threshold.seed)
-        ]
+        own = labelled_images(
+            scores[
+                (scores["category"].astype(str) == threshold.category)
+                & (scores["shots"] == threshold.shots)
+                & (scores["seed"] == threshold.seed)
+            ]
+        )
         found = decide(
             threshold,
             own["score"].to_numpy(dtype=np.float64),
@@ -240,7 +246,8 @@ def _items(
         shade = int(threshold.map_scale.shades(np.array([threshold.pixel]))[0])
     for position in getattr(gallery, kind):
         row = chosen.iloc[position]
-        path, is_anomaly = str(row["path"]), bool(row["is_anomaly"])
+        path, label = str(row["path"]), row["is_anomaly"]
+        is_anomaly = None if label is None or label != label else bool(label)
         tiles = draw_tiles(
             partial(report.load_image, path),
             partial(report.load_mask, path),

@@ -99,7 +99,7 @@ def good_only(root: Path) -> None:
 
 
 LAYOUTS: dict[DatasetFormat, tuple[Layout, int, dict[str, int]]] = {
-    "mvtec-ad-2": (mvtec_ad_2, 1, {"without a label": 3, "no image by the name": 1,
+    "mvtec-ad-2": (mvtec_ad_2, 1, {"no image by the name": 1,
         "a validation image, which no stage uses": 1}),
     "mvtec-loco": (mvtec_loco, 2, {"no image by the name": 1,
         "a validation image, which no stage uses": 1}),
@@ -143,7 +143,10 @@ def test_as_it_unpacks(format: DatasetFormat, tmp_path: Path) -> None:
     anomalous = [record for record in records if record.is_anomaly]
     assert [record.is_anomaly for record in train] == [False]
     assert [bool(record.mask) for record in anomalous] == [True] * defects
-    assert len(records) == defects + 2
+    unlabelled = [record for record in records if record.is_anomaly is None]
+    assert all((r.split, r.defect, r.mask) == ("test", "", None) for r in unlabelled)
+    assert len(records) - len(unlabelled) == defects + 2
+    assert len(unlabelled) == (3 if format == "mvtec-ad-2" else 0)
     for record in records:
         assert (root / record.path).is_file()
         assert record.mask is None or (root / record.mask).exists()
@@ -174,6 +177,31 @@ def test_detection_of_what_is_no_layout_of_its_own(tmp_path: Path) -> None:
     assert detect_format(tmp_path / "m/c") == "folder"
     assert detect_format(tmp_path / "t") == detect_format(tmp_path / "t/manifest.csv") == "csv"
     assert detect_format(tmp_path / "e") is detect_format(tmp_path / "gone") is None
+
+
+def test_images_without_a_label(tmp_path: Path) -> None:
+    mvtec_ad_2(tmp_path / "ad2")
+    found = [(r.name, r.category) for r in read_dataset("mvtec-ad-2", tmp_path / "ad2")[-3:]]
+    private = ("test_private/000", "test_private/001", "test_private_mixed/000_mixed")
+    assert found == [(f"can/{name}", "can") for name in private]
+    touch(
+        tmp_path / "flat",
+        *("c/train/good/0.png", "c/test/0.png", "c/test/1.png"),
+        *("d/test/cut/0.png", "d/test/good/1.png"),
+    )
+    assert detect_format(tmp_path / "flat") == "folder"  # mvtec would refuse it
+    records = read_dataset("folder", tmp_path / "flat")
+    assert [r.is_anomaly for r in records] == [False, None, None, True, False]
+    assert len(read_dataset("folder", tmp_path / "flat", limit=1)) == 4
+    with pytest.raises(DataError, match=r"dataset\.format to folder if nobody knows"):
+        read_dataset("mvtec", tmp_path / "flat")
+    table = tmp_path / "flat/manifest.csv"
+    table.write_text("image,category,split,label,mask\nc/test/0.png,c,test,,\n")
+    (record,) = read_dataset("csv", tmp_path / "flat")
+    assert (record.name, record.defect, record.is_anomaly) == ("c/test/0", "", None)
+    table.write_text("image,category,split,label,mask\nc/test/0.png,c,test,,c/test/1.png\n")
+    with pytest.raises(DataError, match="row 2: label is empty, but there is a mask"):
+        read_dataset("csv", tmp_path / "flat")
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,10 @@ def test_folder_without_training_images_or_without_test_images(tmp_path: Path) -
     ("files", "message"),
     [
         (["c/train/fine/0.png"], "has only fine but no folder good"),
-        (["c/train/good/0.png", "c/test/1.png"], r"test/1\.png lies in no defect's folder"),
+        (
+            ["c/train/good/0.png", "c/test/1.png", "c/test/cut/2.png"],
+            r"test/1\.png lies in no defect's folder",
+        ),
         (["c/train/good/0.txt"], "no image in train/good.*png"),
         (["Mean/train/good/0.png"], "'Mean' is the name of the averages"),
         (["mean /train/good/0.png"], "'mean ' is the name of the averages"),
@@ -466,7 +469,7 @@ def test_csv_with_byte_order_mark_and_without_masks(tmp_path: Path) -> None:
     ("cells", "message"),
     [
         ({"image": ""}, "row 2: image is empty"),
-        ({"label": ""}, "row 2: label is empty"),
+        ({"label": "", "split": "train"}, "row 2: label is empty"),
         ({"split": "valid"}, "row 2: split is 'valid', but it must be train or test"),
         ({"split": "train", "label": "dent"}, "row 2: training image .* 'dent'.*must be good"),
         ({"image": "/i/0.png"}, "row 2: image '/i/0.png' is an absolute path"),

@@ -182,6 +182,42 @@ def test_only_good_test_images(base: Params, plain: Results, images: Path, run: 
     assert found.row("mean")["full_image_auroc"] == plain.row("weave")["full_image_auroc"]
 
 
+def test_images_without_a_label(base: Params, plain: Results, images: Path, run: Run) -> None:
+    flat = images / "weave" / "test"
+    for path in sorted(flat.glob("*/*.png")):
+        path.rename(flat / f"{path.parent.name}_{path.name}")
+    for folder in [path for path in flat.iterdir() if path.is_dir()]:
+        folder.rmdir()
+    params = on(
+        base, images, dataset__format="folder", dataset__limit=None, threshold__source="labels"
+    )
+    found = run("part", params)
+    labels = found.scores.groupby("category")["is_anomaly"].agg(lambda column: column.isna().sum())
+    assert labels["plate"] == 0
+    assert labels["weave"] == len(list(flat.iterdir())) == (found.scores["defect"] == "").sum()
+    assert found.scores["score"].notna().all()
+    assert len(found.maps["shots1_seed0"]) == len(found.scores)
+    assert found.row("weave")[list(METRIC_NAMES)].isna().all()
+    assert (found.row("plate")[IMAGE] == found.row("mean")[IMAGE]).all()
+    text = json.loads((found.folder / "evaluation.json").read_text())
+    assert text["without_label"] == {"weave": labels["weave"]}
+    assert text["mean_over"]["full_image_auroc"] == 1
+    reasons = {u["reason"] for u in text["undefined"] if u["category"] == "weave"}
+    assert reasons == {"no test image with a label", "no test image with a known mask"}
+    assert {one["category"] for one in text["decisions"]} == {"plate"}
+    alone = run("all", changed(params, dataset__categories=["weave"]))
+    assert alone.metrics[list(METRIC_NAMES)].isna().all(axis=None)
+    assert (
+        alone.scores["score"].tolist()
+        == found.scores["score"][found.scores["category"] == "weave"].tolist()
+    )
+    for one, own in ((found, params), (alone, changed(params, dataset__categories=["weave"]))):
+        run_stages(one.folder.parent, own, "report")
+        page = (one.folder / "report" / "index.html").read_text()
+        assert ">no label<" in page
+        assert "have no label and no part in metrics" in page
+
+
 def test_no_test_images(base: Params, images: Path, run: Run) -> None:
     for category in ("weave", "plate"):
         shutil.rmtree(images / category / "test")
