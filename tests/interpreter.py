@@ -26,7 +26,7 @@ from tests.projects import ROOT
 
 LIBRARIES = (
     "cv2", "dask.callbacks", "dask.multiprocessing", "dask.threaded", "faiss", "jinja2",
-    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "matplotlib.figure", "matplotlib.style",
     "open_clip", "pandas", "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin",
     "PIL.PngImagePlugin", "PIL.PpmImagePlugin", "PIL.TiffImagePlugin", "pyarrow.dataset",
     "pyarrow.pandas_compat", "pyarrow.parquet", "pydantic.json_schema", "pydantic.main",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import tempfile
@@ -317,7 +318,24 @@ def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
             f"and could not be downloaded ({first_line(error)}): copy the file here and "
             "set model.pretrained to its path"
         ) from None
-    return model, open_clip.get_tokenizer(name)
+    return model, _tokenizer(name)
+
+
+def _tokenizer(address: str) -> Any:
+    """The tokenizer of a model.
+
+    Where it is CLIP's own, the one that open_clip holds is taken: to read its words again would take
+    longer than to build a small model.
+    """
+    import open_clip
+    from open_clip.tokenizer import _tokenizer as held
+
+    text: Any = (open_clip.get_model_config(address) or {}).get("text_cfg", {})
+    if "siglip" in address.lower() or text.get("hf_tokenizer_name") or text.get("tokenizer_kwargs"):
+        return open_clip.get_tokenizer(address)
+    own = copy.copy(held)
+    own.context_length = text.get("context_length", own.context_length)
+    return own
 
 
 def _build(address: str, name: str) -> tuple[nn.Module, Any]:
@@ -326,7 +344,7 @@ def _build(address: str, name: str) -> tuple[nn.Module, Any]:
 
     try:
         model = open_clip.create_model(address, precision="fp32", device="cpu", load_weights=False)
-        return model, open_clip.get_tokenizer(address)
+        return model, _tokenizer(address)
     except Exception as error:  # a config can be wrong in any way
         raise _unbuildable(name, error) from None
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +16,12 @@ from fade.metrics import (
     recall_curve,
     roc_curve,
 )
-from pipeline.report.drawing import (
-    ANOMALOUS,
-    FAINT,
-    GOOD,
-    INK,
-    new_figure,
-    own_style,
-    unit_square,
-    write_in_middle,
-)
+from pipeline.report.drawing import ANOMALOUS, FAINT, GOOD, INK
+from pipeline.report.svg import Axes, round_ticks
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_TAG, _FINE = re.compile("<[^>]*>"), re.compile(r"(?<=\d\.\d)\d+")
 _BINS = 30
 _POINTS = 200
+_SHARES = ((0.0, "0.0"), (0.5, "0.5"), (1.0, "1.0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +30,11 @@ class Plot:
 
     title: str
     svg: str
+
+    @classmethod
+    def of(cls, axes: Axes) -> Plot:
+        """The plot that axes with their marks have become."""
+        return cls(axes.title, axes.svg())
 
 
 def score_plots(
@@ -57,9 +47,9 @@ def score_plots(
     reason. Scores must be finite. Equal scores give equal text.
     """
     return (
-        _plot("Image scores", lambda axes: _draw_histogram(axes, scores, is_anomaly, threshold)),
-        _plot("ROC of images", lambda axes: _draw_roc(axes, scores, is_anomaly)),
-        _plot("Precision and recall", lambda axes: _draw_recall(axes, scores, is_anomaly)),
+        Plot.of(_histogram(scores, is_anomaly, threshold)),
+        Plot.of(_roc(scores, is_anomaly)),
+        Plot.of(_recall(scores, is_anomaly)),
     )
 
 
@@ -74,124 +64,101 @@ def pixel_plots(
         level: pixel threshold, a line in the first plot.
         scale: what levels stand for; FADE's are shown as they are.
     """
-    return (
-        _plot("Pixel levels", lambda axes: _draw_levels(axes, histogram, level, scale)),
-        _plot("PRO", lambda axes: _draw_pro(axes, histogram, pro_limit)),
-    )
+    return Plot.of(_levels(histogram, level, scale)), Plot.of(_pro(histogram, pro_limit))
 
 
-def _plot(title: str, draw: Callable[[Axes], None]) -> Plot:
-    with own_style():
-        figure = new_figure(3.2, 2.7, layout=None)
-        # one place for all, so that panels side by side line up
-        axes = figure.add_axes((0.17, 0.17, 0.78, 0.72))
-        axes.set_title(title)
-        draw(axes)
-        drawn = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(drawn, format="svg", transparent=True, metadata=nothing)
-    # nobody sees a hundredth of a point or an indent, and they would be half of the bytes
-    svg = _TAG.sub(lambda tag: _FINE.sub("", tag[0]), drawn.getvalue())
-    return Plot(title, re.sub(r"(?<=\n) +| (?=\n)", "", svg))
-
-
-def _draw_histogram(
-    axes: Axes,
-    scores: NDArray[np.float64],
-    is_anomaly: NDArray[np.bool_],
-    threshold: float | None,
-) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    top = 1
+def _histogram(
+    scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_], threshold: float | None
+) -> Axes:
     shown = scores if threshold is None else np.append(scores, threshold)
     low, high = float(shown.min()), float(shown.max())
-    margin = 0.02 * (high - low) or 0.01
+    largest = max(abs(low), abs(high))
+    margin = 0.02 * (high - low)
+    if margin <= 1e-9 * largest:  # equal, as far as a plot can tell
+        margin = 0.01 * (largest or 1)
     edges = np.linspace(low - margin, high + margin, _BINS + 1)
-    for label, colour, chosen in (
-        ("good", GOOD, ~is_anomaly),
-        ("anomalous", ANOMALOUS, is_anomaly),
-    ):
-        counts, _ = np.histogram(scores[chosen], edges)
-        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.3)
-        axes.stairs(counts, edges, color=colour, label=f"{label} ({np.count_nonzero(chosen)})")
-        top = max(top, int(counts.max()))
-    _mark(axes, threshold)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    parts = (("good", GOOD, ~is_anomaly), ("anomalous", ANOMALOUS, is_anomaly))
+    counts = [np.histogram(scores[chosen], edges)[0] for _, _, chosen in parts]
     # room above the bars for the legend
-    axes.set(xlabel="score", ylabel="images", ylim=(0, 1.25 * top))
-    axes.legend(loc="upper center", ncols=2, fontsize=8, handlelength=1.2, columnspacing=1)
+    top = 1.25 * max(1, *(int(each.max()) for each in counts))
+    beside = 0.05 * (high - low + 2 * margin)
+    ends = (low - margin - beside, high + margin + beside)
+    ticks, power = round_ticks(*ends, 5)
+    axes = Axes("Image scores", f"score{power}", "images", ends, (0, top))
+    axes.x_ticks(ticks)
+    axes.y_ticks([(at, f"{at:.0f}") for at, _ in round_ticks(0, top, 5, whole=True)[0]])
+    for (name, colour, chosen), each in zip(parts, counts, strict=True):
+        axes.stairs(each, edges, colour, f"{name} ({np.count_nonzero(chosen)})")
+    if threshold is not None:
+        axes.rule(threshold)
+    return axes
 
 
-def _draw_levels(axes: Axes, histogram: PixelHistogram, level: int | None, scale: Scale) -> None:
+def _levels(histogram: PixelHistogram, level: int | None, scale: Scale) -> Axes:
     bins, count = LEVELS // 4, len(histogram.normal)
-    low, high = (
-        (0.0, LEVELS) if scale == UNIT else (scale.offset, scale.offset + count * scale.step)
-    )
+    # shares, since there are far more normal pixels; logarithmic, since tails decide
+    title, up, shares = "Pixel levels", "pixels, %", (1e-3, 1e3)
+    if scale == UNIT:
+        low, high = 0.0, float(LEVELS)
+        axes = Axes(title, "level", up, (low, high), shares, log=True)
+        axes.x_ticks([(at, str(at)) for at in (0, 64, 128, 192, 255)])
+    else:
+        low, high = scale.offset, scale.offset + count * scale.step
+        ticks, power = round_ticks(low, high, 5)
+        axes = Axes(title, f"distance{power}", up, (low, high), shares, log=True)
+        axes.x_ticks(ticks)
+    axes.y_ticks([(1e-2, "0.01"), (1, "1"), (100, "100")])
     edges = np.linspace(low, high, bins + 1)
-    for label, colour, counts in (
+    for name, colour, counts in (
         ("normal", GOOD, histogram.normal),
         ("defect", ANOMALOUS, histogram.anomalous),
     ):
         share = counts.reshape(bins, -1).sum(axis=1) / max(int(counts.sum()), 1)
-        axes.stairs(100 * share, edges, fill=True, color=colour, alpha=0.3)
-        axes.stairs(100 * share, edges, color=colour, label=label)
-    _mark(axes, level if level is None or scale == UNIT else scale.offset + level * scale.step)
-    # shares, since there are far more normal pixels; logarithmic, since tails decide
-    axes.set(xlabel="level", ylabel="pixels, %", xlim=(low, high), ylim=(1e-3, 1e3), yscale="log")
-    axes.minorticks_off()
-    if scale == UNIT:
-        axes.set(xticks=(0, 64, 128, 192, 255))
-    else:
-        axes.set(xlabel="distance")
-        axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
-    axes.set(yticks=(1e-2, 1, 100), yticklabels=("0.01", "1", "100"))
-    axes.legend(loc="upper center", ncols=2, fontsize=8, handlelength=1.2, columnspacing=1)
+        axes.stairs(100 * share, edges, colour, name)
+    if level is not None:
+        axes.rule(level if scale == UNIT else scale.offset + level * scale.step)
+    return axes
 
 
-def _mark(axes: Axes, threshold: float | None) -> None:
-    if threshold is not None:
-        # below the legend
-        axes.axvline(threshold, ymax=0.84, color=INK, linewidth=1.2, linestyle="--")
-
-
-def _draw_roc(axes: Axes, scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> None:
-    axes.set(xlabel="false positive rate", ylabel="true positive rate")
-    unit_square(axes)
+def _roc(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> Axes:
+    axes = Axes("ROC of images", "false positive rate", "true positive rate")
+    axes.x_ticks(_SHARES)
+    axes.y_ticks(_SHARES)
     curve = roc_curve(scores, is_anomaly)
     if curve is None:
-        write_in_middle(axes, "needs good and\nanomalous images")
-        return
-    axes.plot((0, 1), (0, 1), color=FAINT, linewidth=1, linestyle="--")
-    _draw_curve(axes, *map(_thinned, curve))
+        axes.say("needs good and\nanomalous images")
+        return axes
+    axes.line((0, 1), (0, 1), FAINT, 1, dashed=True)
+    return _with_curve(axes, *map(_thinned, curve))
 
 
-def _draw_recall(axes: Axes, scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> None:
-    axes.set(xlabel="recall", ylabel="precision")
-    unit_square(axes)
+def _recall(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> Axes:
+    axes = Axes("Precision and recall", "recall", "precision")
+    axes.x_ticks(_SHARES)
+    axes.y_ticks(_SHARES)
     curve = recall_curve(scores, is_anomaly)
     if curve is None:
-        write_in_middle(axes, "needs anomalous images")
-        return
-    axes.axhline(is_anomaly.mean(), color=FAINT, linewidth=1, linestyle="--")
-    _draw_curve(axes, *map(_thinned, curve))
+        axes.say("needs anomalous images")
+        return axes
+    axes.level(float(is_anomaly.mean()))
+    return _with_curve(axes, *map(_thinned, curve))
 
 
-def _draw_pro(axes: Axes, histogram: PixelHistogram, limit: float) -> None:
-    axes.set(xlabel="false positive rate of pixels", ylabel="mean overlap of regions")
-    unit_square(axes)
-    axes.set(xlim=(0, limit), xticks=(0, limit / 2, limit))
-    axes.set_xticklabels([f"{share:g}" for share in (0, limit / 2, limit)])
+def _pro(histogram: PixelHistogram, limit: float) -> Axes:
+    axes = Axes("PRO", "false positive rate of pixels", "mean overlap of regions", (0, limit))
+    axes.x_ticks([(at, f"{at:g}") for at in (0, limit / 2, limit)])
+    axes.y_ticks(_SHARES)
     curve = pro_curve(histogram)
     if curve is None:
-        write_in_middle(axes, "needs defects with masks\nand normal pixels")
-        return
-    _draw_curve(axes, *_sparse(curve, limit))
+        axes.say("needs defects with masks\nand normal pixels")
+        return axes
+    return _with_curve(axes, *_sparse(curve, limit))
 
 
-def _draw_curve(axes: Axes, across: NDArray[np.float64], up: NDArray[np.float64]) -> None:
-    axes.plot(across, up, color=INK, linewidth=1.6)
-    axes.fill_between(across, up, color=GOOD, alpha=0.12, linewidth=0)
+def _with_curve(axes: Axes, across: NDArray[np.float64], up: NDArray[np.float64]) -> Axes:
+    axes.area(across, up, GOOD)
+    axes.line(across, up, INK)
+    return axes
 
 
 def _sparse(curve: Curve, limit: float) -> Curve:

@@ -13,7 +13,15 @@ from fade.metrics import (
     METRIC_NAMES,
     Curve,
 )
-from pipeline.report.drawing import COLOURS, new_figure, own_style, unit_square, write_in_middle
+from pipeline.report.drawing import (
+    COLOURS,
+    new_axes,
+    new_figure,
+    own_style,
+    unit_square,
+    write_in_middle,
+    write_png,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,13 +106,14 @@ def write_plots(
         paths = tuple(folder / name for name in names)
         for figure, path in zip(figures, paths, strict=True):
             with atomic_write(path) as part:
-                figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
+                write_png(figure, part)
     return paths
 
 
 def _all_curves(curves: Mapping[str, Mapping[str, Curve]], pro_limit: float) -> Figure:
-    figure = new_figure(9.6, 3.6 + 0.2 * -(-len(curves) // 5))
-    for axes, (title, across, up) in zip(figure.subplots(1, 3), CURVES, strict=True):
+    rows = -(-len(curves) // 5)
+    figure, panels = new_axes(9.6, 3.6 + 0.2 * rows, 3, left=0.51, bottom=0.56 + 0.167 * rows)
+    for axes, (title, across, up) in zip(panels, CURVES, strict=True):
         unit_square(axes)
         if title == "PRO":
             axes.set(xlim=(0, pro_limit), xticks=(0, pro_limit / 2, pro_limit))
@@ -120,7 +129,7 @@ def _all_curves(curves: Mapping[str, Mapping[str, Curve]], pro_limit: float) -> 
             )
     if curves:
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
+        figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8)
     return figure
 
 
@@ -134,8 +143,8 @@ def _no_metrics() -> Figure:
 
 def _by_shots(means: pd.DataFrame) -> Figure:
     shots = [int(k) for k in means["shots"]]
-    figure = new_figure(9.6, 4.2)
-    for axes, level in zip(figure.subplots(1, 2, sharey=True), ("image", "pixel"), strict=True):
+    figure, panels = new_axes(9.6, 4.2, 2, left=0.55, bottom=1.04, shared=True)
+    for axes, level in zip(panels, ("image", "pixel"), strict=True):
         names = [name for name in METRIC_NAMES if f"_{level}_" in name]
         for i, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
             at = np.arange(len(shots)) + (i - (len(names) - 1) / 2) * 0.06
@@ -165,7 +174,7 @@ def _by_category(summary: pd.DataFrame) -> Figure:
     rows = summary[summary["shots"] == shots]
     categories = [_tick(name) for name in rows["category"].astype(str)]
     values = 100 * rows[[f"{name}_mean" for name in METRIC_NAMES]].to_numpy(dtype=np.float64)
-    figure = new_figure(9.6, 1.7 + 0.32 * len(categories))
+    figure = new_figure(9.6, 1.7 + 0.32 * len(categories), layout="constrained")
     axes = figure.subplots()
     axes.grid(False)
     axes.spines[:].set_visible(False)

@@ -149,6 +149,22 @@ def test_padding_is_not_computed_on(tmp_path: Path) -> None:
     assert seen == [4, 7]  # of 77: the longest of each pair, its start and its end
 
 
+@pytest.mark.parametrize(
+    "text", [{}, {"context_length": 9}, {"tokenizer_kwargs": {"clean": "canonicalize"}}]
+)
+def test_tokens_are_open_clip_s(text: dict[str, Any], tmp_path: Path) -> None:
+    """Whether its own tokenizer is taken as it is, with another length, or made anew."""
+    import open_clip
+
+    config = write_config(tmp_path, text_cfg={**SMALL["text_cfg"], **text})
+    encoder = Encoder.load(config, "seeded", gem=GemConfig(depth=3))
+    with as_local_dir(Path(config)) as name:
+        theirs = open_clip.get_tokenizer(name)
+    prompts = ["a photo of one_chip, damaged!", "", "It's 12 caf\u00e9s"]
+    assert torch.equal(encoder._tokenizer(prompts), theirs(prompts))
+    assert type(encoder._tokenizer) is type(theirs)
+
+
 def test_prompts_that_a_tokenizer_would_cut_are_refused(tmp_path: Path) -> None:
     text = {**SMALL["text_cfg"], "context_length": 10}
     encoder = small(tmp_path, text_cfg=text)
