@@ -20,6 +20,7 @@ from fade.metrics import (
     recall_curve,
     values_and_reasons,
 )
+from fade.rates import IMAGE_RATES, PIXEL_RATES
 
 IMAGE_AP, PIXEL_AP = "full_image_ap", "full_pixel_ap"
 
@@ -41,10 +42,11 @@ def further_names(pro_limits: Sequence[float]) -> tuple[str, ...]:
         pro_limits: of AUPRO; the first has a name among the eight.
 
     Examples:
-        >>> further_names([0.3, 0.05])
-        ('full_image_ap', 'full_pixel_ap', 'full_pixel_au_pro_0.05')
+        >>> further_names([0.3, 0.05])[-2:]
+        ('full_pixel_false_alarms', 'full_pixel_au_pro_0.05')
     """
-    return (IMAGE_AP, PIXEL_AP, *map(au_pro_name, pro_limits[1:]))
+    fixed = (IMAGE_AP, *IMAGE_RATES, PIXEL_AP, *PIXEL_RATES)
+    return (*fixed, *map(au_pro_name, pro_limits[1:]))
 
 
 def area_of_steps(curve: Curve) -> float:

@@ -97,9 +97,15 @@ def run(params: Params) -> None:
     write_scores(tests, image_scores, trials)
     write_pixels(histograms, PIXELS.path)
     scores = scores_table(tests, image_scores, trials)
-    metrics, reasons = metrics_table(
-        scores, histograms, categories if len(tests) else [], trials, params, measured.vanished
+    thresholds = (
+        label_thresholds(scores, histograms, categories, trials, scales)
+        if params.threshold.source == "labels"
+        else normal_thresholds(planner, parts, params, scales)
     )
+    metrics, reasons = metrics_table(
+        scores, histograms, categories if len(tests) else [], trials, params, measured.vanished,
+        thresholds,
+    )  # fmt: skip
     if not len(tests):
         metrics = metrics.iloc[:0]
     summary = summary_table(metrics)
@@ -109,11 +115,6 @@ def run(params: Params) -> None:
     evaluation = evaluation_remarks(tests, metrics, reasons, categories, measured.vanished, params)
     evaluation["warnings"] += foreground_warnings(
         measured.without_foreground, tests["category"], params.evaluate
-    )
-    thresholds = (
-        label_thresholds(scores, histograms, categories, trials, scales)
-        if params.threshold.source == "labels"
-        else normal_thresholds(planner, parts, params, scales)
     )
     against = planner.against() if planner else {}
     write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path, against)

@@ -17,10 +17,12 @@ from fade.further_metrics import (
     further_pixel_metrics,
 )
 from fade.metrics import METRIC_NAMES, Evaluation, PixelHistogram, image_metrics, pixel_metrics
+from fade.rates import IMAGE_RATES, PIXEL_RATES, image_rates, pixel_rates
 from fade.types import Trial
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer
 from pipeline.config.schema import Params
+from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.vanished import Vanished, vanished_counts, vanished_remarks
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ def metrics_table(
     trials: Sequence[Trial],
     params: Params,
     vanished: Mapping[str, Vanished] = MappingProxyType({}),
+    thresholds: Sequence[Threshold] = (),
 ) -> tuple[pd.DataFrame, list[UndefinedMetric]]:
     """The rows of metrics.csv, and why the undefined ones among them are empty.
 
@@ -64,9 +67,11 @@ def metrics_table(
         trials: in the order of the rows.
         params: of the run.
         vanished: the defects that the size of the evaluation leaves nothing of.
+        thresholds: at which rates are measured.
     """
     import pandas as pd
 
+    declared = {(found.category, found.trial): found for found in thresholds}
     names = metric_names(params)
     rows: list[dict[str, Any]] = []
     reasons: list[UndefinedMetric] = []
@@ -75,9 +80,10 @@ def metrics_table(
         of_trial: list[dict[str, Any]] = []
         for category in categories:
             part = scores.iloc[rows_of.get((category, trial), [])]
-            values, undefined = _image_values(part, params)
+            threshold = declared.get((category, trial))
+            values, undefined = _image_values(part, params, threshold)
             histogram = histograms.get((category, trial)) or PixelHistogram.empty()
-            pixel_values, pixel_undefined = _pixel_values(histogram, params)
+            pixel_values, pixel_undefined = _pixel_values(histogram, params, threshold)
             if category in vanished and not histogram.regions:
                 left = f"no defect pixel is left at evaluate.size {params.evaluate.size}"
                 pixel_undefined = dict.fromkeys(pixel_undefined, left)
@@ -111,22 +117,40 @@ def score_rows(scores: pd.DataFrame) -> dict[tuple[str, Trial], NDArray[np.intp]
     }
 
 
-def _image_values(part: pd.DataFrame, params: Params) -> Evaluation:
-    names = (*METRIC_NAMES[:3], IMAGE_AP)
+def _image_values(part: pd.DataFrame, params: Params, threshold: Threshold | None) -> Evaluation:
+    names = (*METRIC_NAMES[:3], IMAGE_AP, *IMAGE_RATES)
     if params.fusion.classification_mode == "none":
         return _undefined(names, "fusion.classification_mode is none")
     if part.empty:
         return _undefined(names, "no test image with a label")
     scores, is_anomaly = part["score"].to_numpy(), part["is_anomaly"].to_numpy()
-    return _joined(image_metrics(scores, is_anomaly), further_image_metrics(scores, is_anomaly))
+    if threshold is None or threshold.image is None:
+        rates = _undefined(IMAGE_RATES, _no_threshold(threshold))
+    else:
+        rates = image_rates(scores, is_anomaly, threshold.image)
+    return _joined(
+        image_metrics(scores, is_anomaly), further_image_metrics(scores, is_anomaly), rates
+    )
 
 
-def _pixel_values(histogram: PixelHistogram, params: Params) -> Evaluation:
+def _pixel_values(
+    histogram: PixelHistogram, params: Params, threshold: Threshold | None
+) -> Evaluation:
     limits = params.evaluate.pro_limits
     if params.fusion.segmentation_mode == "none":
-        names = (*METRIC_NAMES[3:], *(set(further_names(limits)) - {IMAGE_AP}))
-        return _undefined(names, "fusion.segmentation_mode is none")
-    return _joined(pixel_metrics(histogram, limits[0]), further_pixel_metrics(histogram, limits))
+        further = set(further_names(limits)) - {IMAGE_AP, *IMAGE_RATES}
+        return _undefined((*METRIC_NAMES[3:], *further), "fusion.segmentation_mode is none")
+    if threshold is None or threshold.pixel is None:
+        rates = _undefined(PIXEL_RATES, _no_threshold(threshold))
+    else:
+        rates = pixel_rates(histogram, threshold.pixel)
+    return _joined(
+        pixel_metrics(histogram, limits[0]), further_pixel_metrics(histogram, limits), rates
+    )
+
+
+def _no_threshold(threshold: Threshold | None) -> str:
+    return f"no threshold: {threshold.remark}" if threshold else "no threshold"
 
 
 def _joined(*parts: Evaluation) -> Evaluation:

@@ -8,7 +8,13 @@ from pipeline.report.plots import LABELS
 
 _FURTHER = {
     "full_image_ap": "Image AP",
+    "full_image_f1": "Image F1 at the threshold",
+    "full_image_recall": "Image recall at the threshold",
+    "full_image_false_alarms": "False alarms of images at the threshold",
     "full_pixel_ap": "Pixel AP",
+    "full_pixel_f1": "Pixel F1 at the threshold (SegF1)",
+    "full_pixel_recall": "Pixel recall at the threshold",
+    "full_pixel_false_alarms": "False alarms of pixels at the threshold",
 }
 _UP_TO = re.compile(r"full_pixel_au_pro_([\d.e+-]+)")
 
