@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cache.location import open_path
 from fade.datasets.read import dataset_root
@@ -52,12 +53,10 @@ from pipeline.report.input import ReportInput
 from pipeline.report.paper_table import metric_tables
 from pipeline.report.plots import write_plots
 from pipeline.report.rendering import latex, markdown
+from pipeline.report.review import trials_to_switch
 from pipeline.report.shades import mask_loader, shade_loader
 from pipeline.report.summary import DEFAULT_METRICS
 from pipeline.stage import run_stage
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("fade")
 
@@ -77,8 +76,10 @@ def run(params: Params) -> None:
         read_csv(METRICS.path), read_csv(SUMMARY.path), read_json(EVALUATION.path),
     )  # fmt: skip
     trial = choose_trial(params.trials())
-    # of many trials one is shown: the others stay where they are
+    # of many trials one is shown; the page can switch to others as far as their scores are few
     scores, _ = read_table(SCORES.path, shots=trial.shots, seed=trial.seed)
+    others = trials_to_switch(params.trials(), trial, len(scores))[1:]
+    every = [scores, *(read_table(SCORES.path, shots=t.shots, seed=t.seed)[0] for t in others)]
     pixels, data = read_pixels(PIXELS.path, trial), read_json(SKIPPED.path)
     dataset, aspect = params.dataset, manifest_aspect(read_remarks(MANIFEST.path))
     root = dataset_root(dataset.format, open_path(dataset.path))
@@ -102,7 +103,7 @@ def run(params: Params) -> None:
         title=Path(dataset.path).name,
         metrics=metrics,
         summary=summary,
-        scores=scores,
+        scores=pd.concat(every, ignore_index=True) if others else scores,
         load_map=shade_loader(params, scores, _listed, aspect, thresholds),
         load_above=mask_loader(params, scores, _listed, aspect, thresholds),
         load_image=load_image,

@@ -30,7 +30,7 @@ DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "text": ("fade/ensembles", *_DEMO_MODEL),
         "stream": ("fade/ensembles", *_DEMO_MODEL),
         "score_language": ("fade/ensembles",),
-        "report": ("pipeline/report/report.html.j2",),
+        "report": ("pipeline/report/report.html.j2", "pipeline/report/page"),
     }
 )
 """Files and folders of the packages that a stage reads without importing them, by stage."""

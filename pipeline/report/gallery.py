@@ -1,4 +1,4 @@
-"""Galleries: which images are worth a look, and how an image, its mask and its map are drawn."""
+"""Pictures of the report: how an image, its mask and its map are drawn."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.errors import DataError, FadeError, ParameterError, StoreError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from fade.errors import DataError, FadeError
 
 SIDE = 224
 """Longer side of a thumbnail in pixels."""
@@ -37,25 +34,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
-    """Rows worth a look, best example first; positions within one trial's rows of scores.
-
-    Attributes:
-        misses: anomalous images with the lowest scores.
-        alarms: good images with the highest scores.
-        hits: anomalous images with the highest scores.
-        unranked: the first images of the category, where it has no scores at all.
-        unlabelled: images without a label with the highest scores.
-    """
-
-    misses: tuple[int, ...] = ()
-    alarms: tuple[int, ...] = ()
-    hits: tuple[int, ...] = ()
-    unranked: tuple[int, ...] = ()
-    unlabelled: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
     """One picture of an item as a data URI, or in its place a message."""
 
@@ -64,66 +42,6 @@ class Picture:
     width: int = SIDE
     height: int = SIDE
     message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One image of a gallery; ``score`` is NaN and ``is_anomaly`` None where there is none."""
-
-    name: str
-    defect: str
-    is_anomaly: bool | None
-    score: float
-    tiles: tuple[Picture, ...]
-
-
-def select_gallery(scores: pd.DataFrame, category: str, k: int) -> Gallery:
-    """Choose at most ``k`` images of each kind from the scores of one trial.
-
-    No image is shown twice: with fewer than ``2 k`` anomalous images, hits and misses share them,
-    and the odd one is a miss. Equal scores keep the order of the rows. Anomalous images come first
-    among the unranked. Images without a label are a kind of their own.
-
-    Args:
-        scores: a row per image of one trial with ``category``, ``is_anomaly`` and ``score``.
-        category: whose images.
-        k: images per kind, at least 0.
-
-    Raises:
-        ParameterError: ``k`` is negative.
-        StoreError: some of the category's scores are no finite numbers and others are.
-    """
-    if k < 0:
-        raise ParameterError(f"a gallery of {k} images cannot be made: ask for 0 or more")
-    rows = np.flatnonzero(scores["category"].astype(str) == category)
-    values = scores["score"].to_numpy(dtype=np.float64)[rows]
-    labels = scores["is_anomaly"].iloc[rows]
-    anomalous, good = (labels.eq(label).to_numpy(dtype=bool) for label in (True, False))
-    finite = np.isfinite(values)
-    if not finite.any():
-        return Gallery(unranked=_positions(rows[np.argsort(~anomalous, kind="stable")][:k]))
-    if not finite.all():
-        raise StoreError(
-            f"{np.count_nonzero(~finite)} of {len(rows)} scores of category {category} are no "
-            "finite numbers: run `dvc repro --force evaluate` to compute them again"
-        )
-    order = np.argsort(values, kind="stable")
-    rising = rows[order[anomalous[order]]]
-    falling = np.argsort(-values, kind="stable")
-    hits = rows[falling[anomalous[falling]]][: min(k, len(rising) // 2)]
-    misses = [row for row in rising[: k + len(hits)] if row not in hits][:k]
-    alarms = rows[falling[good[falling]]][:k]
-    unlabelled = rows[falling[~(anomalous | good)[falling]]][:k]
-    return Gallery(
-        _positions(misses),
-        _positions(alarms),
-        _positions(hits),
-        unlabelled=_positions(unlabelled),
-    )
-
-
-def _positions(rows: NDArray[np.intp] | list[np.intp]) -> tuple[int, ...]:
-    return tuple(int(row) for row in rows)
 
 
 def thumbnail(image: Pixels, side: int = SIDE) -> Pixels:
@@ -264,7 +182,7 @@ def draw_tiles(
     """Draw an image, its outlined mask, its heat map and both in one.
 
     What cannot be loaded or drawn becomes a message. Without a map its two tiles are left out. The
-    mask of a good image, or of one without a label, is not asked for.
+    mask of an image that is good, or has no label, is not asked for.
 
     Args:
         load_image: gives RGB (H, W, 3) uint8.
@@ -280,8 +198,8 @@ def draw_tiles(
     def drawn_mask() -> Pixels | Picture:
         mask = load_mask() if is_anomaly else None
         if mask is None:
-            unmarked = {True: "no mask", False: "good: no defect", None: "no label"}
-            return Picture("Mask", message=unmarked[is_anomaly])
+            said = {True: "no mask", False: "good: no defect", None: "no label"}[is_anomaly]
+            return Picture("Mask", message=said)
         ground = np.zeros((height, width, 3), np.uint8) if isinstance(image, Picture) else image
         return outline(ground, mask)
 
@@ -318,6 +236,24 @@ def _overlay(
         )
         above = np.asarray(scaled > 0)
     return overlay(image, levels, above)
+
+
+def draw_small(
+    load_image: Callable[[], Pixels],
+    load_map: Callable[[], Pixels | None],
+    threshold: int | None = None,
+    load_above: Callable[[], Mask | None] | None = None,
+) -> Picture:
+    """Draw an image under what its map shows, half as large as in a gallery; arguments as there."""
+
+    def drawn() -> Pixels:
+        image, levels = thumbnail(load_image(), SIDE // 2), load_map()
+        if levels is None:
+            return image
+        scaled = resize_map(levels, *image.shape[:2])
+        return _overlay(image, scaled, threshold, load_above)
+
+    return _tile("Overlay", _attempt("Overlay", drawn))
 
 
 def _attempt(label: str, make: Callable[[], T]) -> T | Picture:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import StoreError
 from fade.metrics import METRIC_NAMES
-from fade.types import UNLABELLED
-from pipeline.report.gallery import (
-    colours,
-    data_uri,
-)
+from fade.types import UNLABELLED, Trial
+from pipeline.evaluation.trials import trial_words
+from pipeline.report.gallery import colours, data_uri
 from pipeline.report.input import ReportInput
-from pipeline.report.plots import (
-    UNDEFINED,
-)
-from pipeline.report.sections import decisions, sections, setters
+from pipeline.report.labels import metric_label
+from pipeline.report.plots import UNDEFINED
+from pipeline.report.review import as_json, review
+from pipeline.report.sections import ReportSection, decisions, sections, setters
 from pipeline.report.tables import runs, tables
 
 if TYPE_CHECKING:
-    pass
+    from jinja2 import Template
 
 
 _SCORE_COLUMNS = (
@@ -61,7 +59,7 @@ _HEADINGS: dict[str, tuple[str, str]] = {
     "anomaly_pixel_auroc": ("AUROC", "Area under the ROC curve over the pixels of defect images"),
     "anomaly_pixel_f1_max": ("F1-max", "Best F1 over all thresholds, images with defects only"),
 }
-OPEN_SECTIONS = 6
+OPEN_SECTIONS = 1
 """Largest number of categories that are shown open; of more, each opens when it is asked for."""
 LISTED = 1000
 """Largest number of left-out images that are listed; their number is always told."""
@@ -77,17 +75,22 @@ def render(report: ReportInput) -> str:
         StoreError: a table lacks a column or a label, or some scores of a category are no finite
             numbers and others are.
     """
-    from jinja2 import Environment, StrictUndefined
-
     _check_tables(report)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["digest"] = _digest
-    source = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     flat = flatten(report.parameters)
     trial = report.shown_trial()
-    page = environment.from_string(source).render(
+    shown = [] if trial is None or report.scores.empty else sections(report, trial)
+    held = _review(report, trial, shown)
+    script = _part("page/page.js")
+    page = _template().render(
+        script=script,
+        digest=_digest(script),
+        style=_part("page/page.css"),
+        data=as_json(held) if held else "",
+        switch=held.get("trials", ()),
+        left_out=held.get("left_out", 0),
+        decided=any(one.threshold is not None for one in shown),
+        trial_words="" if trial is None else trial_words(trial),
+        undefined=_undefined(report),
         title=report.title,
         facts=[
             (label, flat[key]) for label, key in _FACTS if flat.get(key, UNDEFINED) != UNDEFINED
@@ -102,7 +105,7 @@ def render(report: ReportInput) -> str:
         trial=trial,
         decisions=decisions(report, trial),
         setters=setters(report, trial),
-        sections=[] if trial is None or report.scores.empty else sections(report, trial),
+        sections=shown,
         open_sections=OPEN_SECTIONS,
         skipped=list(report.skipped[:LISTED]),
         more_skipped=max(0, len(report.skipped) - LISTED),
@@ -112,6 +115,49 @@ def render(report: ReportInput) -> str:
     )
     # names that are no valid Unicode (odd file systems) must not keep the page from being saved
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _part(name: str) -> str:
+    """A file that the page is made of."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _template() -> Template:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_part),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _review(
+    report: ReportInput, trial: Trial | None, shown: Sequence[ReportSection]
+) -> dict[str, Any]:
+    """What the script knows of the images; empty where there are none."""
+    if trial is None or not shown:
+        return {}
+    cards = {item.position for one in shown for _, _, items in one.groups for item in items}
+    return review(report, trial, cards)
+
+
+def _undefined(report: ReportInput) -> list[str]:
+    """Why metrics are undefined, a line each, trials of one reason together."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for (category, shots, seed, metric), reason in report.reasons.items():
+        if reason:
+            found.setdefault((category, metric_label(metric), reason), []).append(
+                trial_words(Trial(shots, seed))
+            )
+    lines = [
+        f"{category}, {name}: {reason} ({'; '.join(trials)})"
+        for (category, name, reason), trials in found.items()
+    ]
+    return lines[:LISTED]
 
 
 def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

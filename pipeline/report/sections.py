@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fade.levels import UNIT
 from fade.types import Trial
@@ -16,10 +17,14 @@ from pipeline.evaluation.decisions import decide
 from pipeline.evaluation.results import labelled_images
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
+from pipeline.report.cards import WRONG, Item, draw_cards, of_trial
 from pipeline.report.category_plots import Plot, pixel_plots, score_plots
-from pipeline.report.gallery import Gallery, Item, draw_tiles, select_gallery
+from pipeline.report.defect_kinds import DefectKind, defect_kinds
+from pipeline.report.gallery import draw_tiles
 from pipeline.report.input import ReportInput
 from pipeline.report.plots import UNDEFINED
+from pipeline.report.selection import select_gallery
+from pipeline.report.verdicts import ANOMALOUS, GOOD, UNKNOWN, Counts, count, labels_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,10 +49,23 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     ("misses", "Worst misses", "anomalous images with the lowest scores"),
     ("alarms", "False alarms", "good images with the highest scores"),
     ("hits", "Best hits", "anomalous images with the highest scores"),
-    ("unlabelled", "Without a label", "images that nobody labelled, the highest scores first"),
+    ("unlabelled", "Without a label", "highest scores first"),
     ("unranked", "Images", "without image scores there is no ranking: the first ones"),
 )
 
+
+_DECIDED: tuple[tuple[str, str, str], ...] = (
+    ("misses", "Missed", "anomalous images that are called normal, lowest scores first"),
+    ("alarms", "False alarms", "good images that are called anomalous, highest scores first"),
+    ("close", "Close calls", "judged rightly, nearest to the threshold first"),
+    ("hits", "Found", "anomalous images, highest scores first"),
+    ("unlabelled", "Without a label", "highest scores first"),
+    ("unranked", "Images", "without image scores there is no ranking: the first ones"),
+)
+
+
+WORST = 4
+"""Largest number of pictures of a category on the first screen."""
 
 SETTERS = 24
 """Largest number of images that set thresholds which are shown, those with a warning first."""
@@ -86,7 +104,11 @@ class ReportSection:
         scored: whether they have image scores.
         figures: its main metrics in the trial that is shown, name and value.
         plots: title and ``data:`` address of each.
+        counts: how its threshold divides its images, None without one.
         decisions: how many images the threshold puts on the wrong side, empty without one.
+        threshold: scores above it are anomalous; None without one.
+        promise: what the threshold keeps, empty where nothing is known.
+        kinds: a line for each kind of defect.
         groups: heading, explanation and items of each gallery.
     """
 
@@ -98,16 +120,24 @@ class ReportSection:
     scored: bool
     figures: tuple[tuple[str, str], ...]
     plots: tuple[tuple[str, str], ...]
+    counts: Counts | None
     decisions: str
+    threshold: float | None
+    promise: str
+    kinds: tuple[DefectKind, ...]
     groups: tuple[tuple[str, str, tuple[Item, ...]], ...]
+
+    @property
+    def worst(self) -> tuple[Item, ...]:
+        """The pictures of the first screen: what is judged wrongly, else what comes nearest to it."""
+        items = [item for _, _, group in self.groups for item in group]
+        wrong = [item for item in items if item.verdict in WRONG]
+        return tuple((wrong + [item for item in items if item not in wrong])[:WORST])
 
 
 def sections(report: ReportInput, trial: Trial) -> list[ReportSection]:
     """The section of each category that has test images, in their order, in one trial."""
-    chosen = report.scores
-    of_trial = (chosen["shots"] == trial.shots) & (chosen["seed"] == trial.seed)
-    if not of_trial.all():
-        chosen = chosen[of_trial].reset_index(drop=True)
+    chosen = of_trial(report.scores, trial)
     names = chosen["category"].astype(str)
     return [
         _section(report, trial, chosen, name, f"category-{i}")
@@ -118,38 +148,81 @@ def sections(report: ReportInput, trial: Trial) -> list[ReportSection]:
 def _section(
     report: ReportInput, trial: Trial, chosen: pd.DataFrame, name: str, anchor: str
 ) -> ReportSection:
-    gallery = select_gallery(chosen, name, report.gallery_size)
-    own = chosen[chosen["category"].astype(str) == name]
-    scored = bool(np.isfinite(own["score"].to_numpy(dtype=np.float64)).all())
-    unlabelled, own = len(own), labelled_images(own)
-    unlabelled -= len(own)
-    values, is_anomaly = own["score"].to_numpy(dtype=np.float64), own["is_anomaly"].to_numpy()
     found = [t for t in report.thresholds if t.category == name and t.trial == trial]
     threshold = found[0] if found else None
-    groups = tuple(
-        (heading, text, items)
-        for kind, heading, text in _KINDS
-        if (items := _items(report, trial, chosen, gallery, kind, threshold))
+    limit = threshold.image if threshold else None
+    gallery = select_gallery(chosen, name, report.gallery_size, limit)
+    own = chosen[chosen["category"].astype(str) == name]
+    values, labels = own["score"].to_numpy(dtype=np.float64), labels_of(own)
+    scored = bool(np.isfinite(values).all())
+    counts = None if limit is None or not scored else count(labels, values, limit)
+    return ReportSection(
+        anchor=anchor,
+        name=name,
+        good=int(np.count_nonzero(labels == GOOD)),
+        anomalous=int(np.count_nonzero(labels == ANOMALOUS)),
+        unlabelled=int(np.count_nonzero(labels == UNKNOWN)),
+        scored=scored,
+        figures=_figures(report, trial, name),
+        plots=tuple(
+            (plot.title, _svg_uri(plot))
+            for plot in _plots(report, trial, name, values, labels, threshold)
+        ),
+        counts=counts,
+        decisions=_sentence(threshold, trial, values, labels),
+        threshold=limit,
+        promise=promise(threshold),
+        kinds=defect_kinds(own, limit) if scored else (),
+        groups=tuple(
+            (heading, text, draw_cards(report, trial, chosen, positions, threshold))
+            for kind, heading, text in (_KINDS if limit is None else _DECIDED)
+            if (positions := getattr(gallery, kind))
+        ),
     )
+
+
+def _plots(
+    report: ReportInput,
+    trial: Trial,
+    name: str,
+    values: NDArray[np.float64],
+    labels: NDArray[np.int8],
+    threshold: Threshold | None,
+) -> tuple[Plot, ...]:
     plots: tuple[Plot, ...] = ()
-    if scored and len(own):
-        plots += score_plots(values, is_anomaly, threshold.image if threshold else None)
+    known = labels != UNKNOWN
+    if np.isfinite(values).all():
+        limit = threshold.image if threshold else None
+        plots += (
+            score_plots(values[known], labels[known] == ANOMALOUS, limit) if known.any() else ()
+        )
     if (name, trial) in report.pixels:
         level = threshold.pixel if threshold else None
         scale = threshold.map_scale if threshold else UNIT
         plots += pixel_plots(report.pixels[name, trial], report.pro_limit, level, scale)
-    anomalous = int(np.count_nonzero(is_anomaly))
-    good = len(own) - anomalous
-    decisions = ""
-    if threshold is not None and threshold.image is not None and scored and len(own):
-        decisions = (
-            f"At the threshold {threshold.image:.3f} ({trial_words(trial)}): "
-            f"{decide(threshold, values, is_anomaly)}."
-        )
-    return ReportSection(
-        anchor, name, good, anomalous, unlabelled, scored, _figures(report, trial, name),
-        tuple((plot.title, _svg_uri(plot)) for plot in plots), decisions, groups,
-    )  # fmt: skip
+    return plots
+
+
+def _sentence(
+    threshold: Threshold | None,
+    trial: Trial,
+    values: NDArray[np.float64],
+    labels: NDArray[np.int8],
+) -> str:
+    known = labels != UNKNOWN
+    found = decide(threshold, values[known], labels[known] == ANOMALOUS) if threshold else None
+    if threshold is None or found is None:
+        return ""
+    return f"At the threshold {threshold.image:.3f} ({trial_words(trial)}): {found}."
+
+
+def promise(threshold: Threshold | None) -> str:
+    """What a threshold keeps and from how many images, a sentence; empty where nothing is known."""
+    if threshold is None or threshold.false_alarm_limit is None:
+        return ""
+    images = f"{threshold.images} good {'image' if threshold.images == 1 else 'images'}"
+    rate = f"{100 * threshold.false_alarm_limit:.1f}"
+    return f"At most {rate} % false alarms with 95 % confidence, from {images}."
 
 
 def _svg_uri(plot: Plot) -> str:
@@ -188,7 +261,7 @@ def setters(report: ReportInput, trial: Trial | None) -> list[Item]:
         # a test image's mask and map are of no use here: the image alone
         tile = draw_tiles(partial(report.load_image, path), _nothing, _nothing, False)[0]
         score = math.nan if threshold.image is None else threshold.image
-        items.append(Item(path, threshold.category, bool(threshold.warning), score, (tile,)))
+        items.append(Item(path, promise(threshold), bool(threshold.warning), score, (tile,)))
     return items
 
 
@@ -231,31 +304,3 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
         set_by=threshold.set_by or "",
         warning=threshold.warning,
     )
-
-
-def _items(
-    report: ReportInput,
-    trial: Trial,
-    chosen: pd.DataFrame,
-    gallery: Gallery,
-    kind: str,
-    threshold: Threshold | None,
-) -> tuple[Item, ...]:
-    items, shade = [], None
-    if threshold and threshold.pixel is not None:
-        shade = int(threshold.map_scale.shades(np.array([threshold.pixel]))[0])
-    for position in getattr(gallery, kind):
-        row = chosen.iloc[position]
-        path, label = str(row["path"]), row["is_anomaly"]
-        is_anomaly = None if label is None or label != label else bool(label)
-        tiles = draw_tiles(
-            partial(report.load_image, path),
-            partial(report.load_mask, path),
-            partial(report.load_map, trial.label, position),
-            is_anomaly,
-            shade,
-            report.load_above and partial(report.load_above, trial.label, position),
-        )
-        name, defect = str(row["image"]), str(row["defect"])
-        items.append(Item(name, defect, is_anomaly, float(row["score"]), tiles))
-    return tuple(items)

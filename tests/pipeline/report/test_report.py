@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import doctest
 import io
+import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -26,12 +27,12 @@ from fade.metrics import METRIC_NAMES, PixelHistogram, label_regions
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import choose_trial
-from pipeline.report import html
+from pipeline.report import html, review, verdicts
 from pipeline.report.category_plots import pixel_plots, score_plots
+from pipeline.report.defect_kinds import DefectKind, defect_kinds
 from pipeline.report.gallery import (
     ALARM,
     SIDE,
-    Gallery,
     colours,
     data_uri,
     draw_tiles,
@@ -39,13 +40,14 @@ from pipeline.report.gallery import (
     outline,
     overlay,
     resize_map,
-    select_gallery,
     thumbnail,
 )
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.plots import mean_over_categories, write_plots
+from pipeline.report.selection import Gallery, select_gallery
 from pipeline.report.tables import ReportCell, cell, runs, tables
+from pipeline.report.verdicts import ANOMALOUS, GOOD, UNKNOWN, labels_of
 
 NASTY = (
     "<script>alert(1)</script> \"quoted\" 'single' &amp; <img src=x onerror=alert(2)> {{ 7*7 }}\n"
@@ -204,6 +206,62 @@ def test_gallery_holds_for_any_scores(images: list[tuple[bool, float]], k: int) 
     assert all(values[i] >= v for i in found.hits for v in rest)
     good = [(-v, i) for i, v in enumerate(values) if not labels[i]]
     assert found.alarms == tuple(i for _, i in sorted(good)[:k])
+
+
+def test_gallery_by_decision_shows_what_is_truly_missed_or_a_false_alarm() -> None:
+    labels = [True, False, True, True, False, True, False]
+    scores = make_scores(labels, [0.5, 0.9, 0.1, 0.8, 0.2, 0.3, 0.4])
+    found = select_gallery(scores, "nut", 2, threshold=0.3)
+    assert found == Gallery(misses=(2, 5), alarms=(1, 6), close=(4, 0), hits=(3,))
+    all_right = select_gallery(scores, "nut", 2, threshold=0.05)
+    assert (all_right.misses, all_right.alarms) == ((), (1, 6))
+
+
+def test_images_without_a_label_are_shown_and_judged_but_never_wrong() -> None:
+    scores = make_scores([True, False, False], [0.9, 0.1, 0.7])
+    scores["is_anomaly"] = np.array([True, False, None], object)
+    scores["defect"] = ["cut", "good", ""]
+    assert labels_of(scores).tolist() == [ANOMALOUS, GOOD, UNKNOWN]
+    assert select_gallery(scores, "nut", 1, 0.5).unlabelled == (2,)
+    found = [Threshold("nut", 0, 0, 0.5, 9, "training", 40, "of 40")]
+    nothing = pd.DataFrame()
+    report = make_report(scores=scores, thresholds=found, metrics=nothing, summary=nothing)
+    page = render(report)
+    text = " ".join(" ".join(Page(page).text).split())
+    assert "2 of 3 called anomalous 0 of 1 missed 0 of 1 false alarm 1 without a label" in text
+    held = json.loads(re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page)[0])
+    assert held["rows"]["label"] == [1, 0, -1]
+    assert [held["rows"]["kinds"][kind] for kind in held["rows"]["kind"]][2] == "no label"
+
+
+def test_the_table_of_images_is_bounded_and_says_what_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(review, "ROWS", 5)
+    monkeypatch.setattr(review, "SCORES", 10)
+    found = [Threshold(name, 2, 0, 0.5, 9, "training", 4, "of 4") for name in ("nut", "bolt")]
+    report = make_report(thresholds=found)
+    held = review.review(report, Trial(2, 0), [3], unpictured=1)
+    # image 3 has a card; 0.6 is nearest to the threshold, then 0.2 before 0.9 and 0.1
+    assert held["rows"]["position"] == [0, 2, 3, 4, 6]
+    assert (held["left_out"], list(held["pictures"])) == (3, ["2"])
+    assert held["trials"] == ["2 shots, seed 0", "1 shot, seed 0"]
+    nut = held["categories"][0]["trials"][0]
+    # all images count, also those that the table leaves out
+    assert nut["cuts"] == [0.05, 0.15, 0.4, 0.5, 0.8, 0.9]
+    assert nut["called"] == [4, 3, 2, 2, 1, 0]
+    assert nut["alarms"] == [2, 1, 1, 1, 0, 0]
+    assert nut["missed"] == [0, 0, 1, 1, 1, 2]
+    assert "3 images are not in this table" in render(report)
+
+
+def test_each_kind_of_defect_has_its_line() -> None:
+    scores = make_scores([True, True, True, False, False], [0.2, 0.9, 0.7, 0.3, 0.1])
+    scores["defect"] = ["dent", "cut", "dent", "good", "good"]
+    assert defect_kinds(scores, 0.5) == (
+        DefectKind("cut", 1, 0, 1.0), DefectKind("dent", 2, 1, 0.75),
+    )  # fmt: skip
+    assert defect_kinds(scores[:3], None)[1] == DefectKind("dent", 2, None, None)
 
 
 def test_gallery_without_scores_shows_the_first_images_anomalous_ones_before() -> None:
@@ -439,7 +497,7 @@ def test_page_loads_nothing(page: str) -> None:
     assert found.values("src")
     assert all(value.startswith("data:image/") for value in found.values("src"))
     assert all(value.startswith("#") for value in found.values("href"))
-    assert set(found.values("href")) == {"#" + value for value in found.values("id")} - {"#reading"}
+    assert set(found.values("href")) <= {"#" + value for value in found.values("id")}
     assert "url(" not in page
     assert "@import" not in page
     assert not re.search(r"https?://", page)
@@ -517,8 +575,8 @@ def test_maps_are_asked_by_row_within_the_trial() -> None:
         asked.append((label, row))
 
     render(make_report(load_map=load_map))
-    # bolt's rows follow nut's four; miss, false alarm, hit
-    rows = [0, 2, 1, 4, 6, 5]
+    # bolt's rows follow nut's four; miss, false alarm, hit, and then the others' small pictures
+    rows = [0, 2, 1, 4, 6, 5, 3, 7]
     assert asked == [("shots2_seed0", row) for row in rows]
 
 
@@ -544,6 +602,9 @@ def test_tables_of_another_shape_are_refused() -> None:
         render(replace(report, scores=report.scores.drop(columns="defect")))
     with pytest.raises(StoreError, match="full_image_auroc_std"):
         render(replace(report, summary=report.summary.drop(columns="full_image_auroc_std")))
+    names = report.scores["image"].where(report.scores.index > 0, None)
+    with pytest.raises(StoreError, match="empty fields in image"):
+        render(replace(report, scores=report.scores.assign(image=names)))
     labels = report.scores["is_anomaly"].astype(object).where(report.scores.index > 0, None)
     with pytest.raises(StoreError, match="empty fields in is_anomaly"):
         render(replace(report, scores=report.scores.assign(is_anomaly=labels)))
@@ -569,7 +630,8 @@ def test_fifteen_categories_stay_small() -> None:
 
 
 def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(html).failed == 0
+    for module in (html, review, verdicts):
+        assert doctest.testmod(module).failed == 0
 
 
 # ---- plots ----

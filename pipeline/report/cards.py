@@ -1,0 +1,119 @@
+"""Cards of the report: one image each, with its label, its decision and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fade.types import Trial
+from pipeline.evaluation.thresholds import Threshold
+from pipeline.report.gallery import Picture, draw_small, draw_tiles
+from pipeline.report.input import ReportInput
+from pipeline.report.verdicts import ANOMALOUS, UNKNOWN, labels_of, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_LABEL = "no label"
+"""In place of the defect of an image that nobody labelled."""
+
+WRONG = frozenset({"missed", "false alarm"})
+"""Verdicts of decisions that the label contradicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a gallery.
+
+    Attributes:
+        name: of the image.
+        defect: its kind, or that there is no label.
+        is_anomaly: its label; None without one.
+        score: NaN where there is none.
+        tiles: its pictures.
+        position: row in the trial's scores; -1 for an image that is not among them.
+        verdict: what the decision is worth, empty without one.
+    """
+
+    name: str
+    defect: str
+    is_anomaly: bool | None
+    score: float
+    tiles: tuple[Picture, ...]
+    position: int = -1
+    verdict: str = ""
+
+    @property
+    def overlay(self) -> Picture:
+        """The picture that says most: the overlay, or what there is instead."""
+        shown = [tile for tile in self.tiles if tile.source]
+        return (shown or list(self.tiles))[-1]
+
+
+def of_trial(scores: pd.DataFrame, trial: Trial) -> pd.DataFrame:
+    """The rows of one trial, numbered from 0."""
+    chosen = (scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)
+    return scores if chosen.all() else scores[chosen].reset_index(drop=True)
+
+
+def shade_of(threshold: Threshold | None) -> int | None:
+    """The shade (0 to 255) of a pixel threshold, as maps are drawn; None without one."""
+    if threshold is None or threshold.pixel is None:
+        return None
+    return int(threshold.map_scale.shades(np.array([threshold.pixel]))[0])
+
+
+def draw_cards(
+    report: ReportInput,
+    trial: Trial,
+    chosen: pd.DataFrame,
+    positions: Iterable[int],
+    threshold: Threshold | None,
+) -> tuple[Item, ...]:
+    """The cards of some rows of one trial's scores, all of a category.
+
+    Args:
+        report: loads images, masks and maps.
+        trial: whose maps.
+        chosen: the trial's scores.
+        positions: of the rows.
+        threshold: of the category.
+    """
+    items, labels = [], labels_of(chosen)
+    limit = threshold.image if threshold else None
+    for position in positions:
+        row, label = chosen.iloc[position], int(labels[position])
+        path, known = str(row["path"]), None if label == UNKNOWN else label == ANOMALOUS
+        tiles = draw_tiles(
+            partial(report.load_image, path),
+            partial(report.load_mask, path),
+            partial(report.load_map, trial.label, position),
+            known,
+            shade_of(threshold),
+            report.load_above and partial(report.load_above, trial.label, position),
+        )
+        score = float(row["score"])
+        defect = NO_LABEL if known is None else str(row["defect"])
+        items.append(
+            Item(
+                str(row["image"]), defect, known, score, tiles, position,
+                verdict(label, score, limit),
+            )
+        )  # fmt: skip
+    return tuple(items)
+
+
+def small_picture(
+    report: ReportInput, trial: Trial, path: str, position: int, threshold: Threshold | None
+) -> str:
+    """The address of a small picture of one image; empty where it cannot be drawn."""
+    return draw_small(
+        partial(report.load_image, path),
+        partial(report.load_map, trial.label, position),
+        shade_of(threshold),
+        report.load_above and partial(report.load_above, trial.label, position),
+    ).source
