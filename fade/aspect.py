@@ -68,6 +68,10 @@ class AspectRatio:
             min(max(round(size * stretch), 1), most),
         )
 
+    def uncropped(self, shape: Shape) -> Shape:
+        """(height, width) that an image is resized to before it is cropped to so many pixels."""
+        return shape
+
     def fits(self, width: int, height: int) -> bool:
         """Whether an image of so many pixels has this ratio, by a factor of :data:`TOLERANCE`.
 
@@ -77,6 +81,36 @@ class AspectRatio:
         """
         factor = width / height / self.ratio
         return 1 / TOLERANCE <= factor <= TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class SmallerEdge(AspectRatio):
+    """An aspect ratio whose sizes are those of the smaller edge, as in AnomalyDINO (arXiv 2405.14529).
+
+    The other edge follows, cut to whole cells: what is left of them at the right or bottom, less than
+    one patch, is cropped. Where a grid is a square, images are squashed to it all the same.
+    """
+
+    def shape(self, size: int) -> Shape:
+        """The rectangle whose smaller edge has ``size`` cells, pixels or patches.
+
+        Examples:
+            >>> SmallerEdge(3, 2).shape(15), SmallerEdge(1, 2).shape(15)
+            ((15, 22), (30, 15))
+        """
+        return (
+            size * max(self.height, self.width) // self.width,
+            size * max(self.height, self.width) // self.height,
+        )
+
+    def uncropped(self, shape: Shape) -> Shape:
+        """(height, width) that an image is resized to before it is cropped to so many pixels.
+
+        Examples:
+            >>> SmallerEdge(3, 2).uncropped((210, 308)), SmallerEdge(3, 2).uncropped((210, 210))
+            ((210, 315), (210, 210))
+        """
+        return shape if shape[0] == shape[1] else self.shape(min(shape))
 
 
 Aspect = AspectRatio

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fade.aspect import Shape
+from fade.aspect import AspectRatio, Shape
 from fade.decode import decode_rgb, image_size
 from fade.errors import DataError, ParameterError
 from fade.masks import decode_mask
@@ -23,8 +23,12 @@ def resize_square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     return resize_image(image, (size, size))
 
 
-def resize_image(image: Image.Image, shape: Shape) -> npt.NDArray[np.uint8]:
+def resize_image(
+    image: Image.Image, shape: Shape, aspect: AspectRatio | None = None
+) -> npt.NDArray[np.uint8]:
     """Resize an RGB image to (height, width) pixels with Pillow's bicubic filter.
+
+    With an aspect ratio whose sizes are of the smaller edge, right and bottom may be cropped.
 
     Returns a contiguous, read-only uint8 array of shape (height, width, 3). Raises ParameterError
     for a side below 1 and DataError for an image that is not RGB.
@@ -32,8 +36,9 @@ def resize_image(image: Image.Image, shape: Shape) -> npt.NDArray[np.uint8]:
     height, width = _checked(shape)
     if image.mode != "RGB":
         raise DataError(f"image has mode {image.mode}, RGB is needed; decode it with decode_rgb")
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    return _frozen(np.ascontiguousarray(resized))
+    tall, wide = (height, width) if aspect is None else aspect.uncropped((height, width))
+    resized = np.asarray(image.resize((wide, tall), Image.Resampling.BICUBIC))
+    return _frozen(np.ascontiguousarray(resized[:height, :width]))
 
 
 def resize_mask(mask: npt.NDArray[np.bool_], size: int | Shape) -> npt.NDArray[np.bool_]:

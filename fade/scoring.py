@@ -295,7 +295,7 @@ def embed(
     for shape in sorted(set(shapes.values())):
         here = [feature for feature in features if shapes[feature] == shape]
         outputs = {(feature.stream, feature.token) for feature in here}
-        encoded = encoder.encode_images(resize_image(picture, shape)[None].copy(), outputs)
+        encoded = encoder.encode_images(resize_image(picture, shape, aspect)[None].copy(), outputs)
         for feature in here:
             found[feature] = encoded[feature.stream, feature.token][0]
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from cache.location import open_path
 from fade.datasets.leftovers import Account
@@ -66,12 +67,16 @@ def run(params: Params) -> None:
     with TemporaryFile("w+", encoding="utf-8") as spool, recorded(root) as record_stamps:
         rows = examined_rows(params, root, total, skipped, record_stamps)
         kept: list[int] | None = None
-        if params.features.aspect == "keep":
+        if params.features.keeps_aspect:
             # which rows stay, all of them tell
             aspect = spool_rows(rows, spool)
             kept = [aspect.width, aspect.height] if aspect else None
             rows = fitting_rows(spool, aspect, skipped, params) if aspect else iter(())
-        about = {"dataset": dataset.path, "format": dataset.format, "aspect": kept}
+        about: dict[str, Any] = {
+            "dataset": dataset.path, "format": dataset.format, "aspect": kept,
+        }  # fmt: skip
+        if params.features.aspect == "smaller_edge":
+            about["crop"] = True
         with table_writer(MANIFEST.path, schema, **about) as write:
             for part in pieces(rows, GROUP_IMAGES):
                 remarks.add(part)

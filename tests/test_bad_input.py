@@ -1078,7 +1078,7 @@ CASES = (
     Case("an index of 99,999,999 links", REFUSED[2], "2 to 1,024 links", large_index),
     Case("an unknown parameter", REFUSED[2], "did you mean shots", parameters(vision__shot=[1])),
     Case("a number as text", REFUSED[2], "evaluate.size", parameters(evaluate__size="256")),
-    Case("an aspect that is neither square nor keep", REFUSED[2], "'square' or 'keep'", parameters(
+    Case("an aspect that there is not", REFUSED[2], "'square', 'keep' or 'smaller_edge'", parameters(
         features__aspect="wide"
     )),
 )  # fmt: skip

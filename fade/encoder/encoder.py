@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from fade.aspect import AspectRatio, Shape, shape_of
+from fade.aspect import AspectRatio, Shape, SmallerEdge, shape_of
 from fade.device import choose_device
 from fade.encoder.block import TransformerBlock
 from fade.encoder.checkpoint import create_model, digest_state, require_plain_vit
@@ -211,7 +211,8 @@ class Encoder:
         An aspect ratio counts only as far as it makes the grid another one than a square.
         """
         rows, columns = self.grid_of(feature, aspect)
-        rectangle = {"resize": "bicubic", "grid": [rows, columns]} if rows != columns else {}
+        resize = "bicubic-cropped" if isinstance(aspect, SmallerEdge) else "bicubic"
+        rectangle = {"resize": resize, "grid": [rows, columns]} if rows != columns else {}
         return {
             "kind": "feature",
             "version": FEATURE_VERSION,

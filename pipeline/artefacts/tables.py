@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.aspect import AspectRatio
+from fade.aspect import AspectRatio, SmallerEdge
 from fade.errors import StoreError
 from fade.files import atomic_write, write_file
 from pipeline.artefacts.csv_text import marked, unmarked
@@ -169,7 +169,9 @@ def _readable(path: Path) -> Iterator[None]:
 def manifest_aspect(remarks: Mapping[str, Any]) -> AspectRatio | None:
     """The aspect ratio that a manifest's images keep, by its remarks; None: squashed to squares."""
     found = remarks.get("aspect")
-    return None if found is None else AspectRatio(*found)
+    if found is None:
+        return None
+    return SmallerEdge(*found) if remarks.get("crop") else AspectRatio(*found)
 
 
 def read_remarks(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from fade.aspect import AspectRatio, SmallerEdge
 from fade.errors import ParameterError
 from fade.types import ClipStream, DatasetFormat, Device, Feature, Mode, Stream, Trial
 from fade.views import View
@@ -82,10 +83,21 @@ class FeatureParams(ParamsSection):
 
     classification_size: Size
     segmentation_sizes: Annotated[list[Size], Field(min_length=1)]
-    aspect: Literal["square", "keep"] = "square"
+    aspect: Literal["square", "keep", "smaller_edge"] = "square"
     dtype: Literal["float32", "float16"] = "float16"
     keep: bool = True
     store: str | None = None
+
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether images keep their aspect ratio, which is then one for all."""
+        return self.aspect != "square"
+
+    def kept(self, aspect: AspectRatio) -> AspectRatio:
+        """What sizes stand for where images keep an aspect ratio."""
+        if self.aspect == "smaller_edge":
+            return SmallerEdge(aspect.width, aspect.height)
+        return aspect
 
     @field_validator("segmentation_sizes")
     @classmethod

@@ -174,11 +174,11 @@ def check_encoder(vision: VisionParams, *, needs_vision: bool, aspect: str) -> N
                 f"which means the streams of the CLIP of model, and these know no {name}: name an "
                 "encoder such as efficientnet-lite0, or leave it at its default"
             )
-    if not needs_vision or aspect != "keep":
+    if not needs_vision or aspect == "square":
         return
     for used in (vision.transforms, *vision.transform_overrides.values()):
         if used == "turns_and_mirrors":
             raise ParameterError(
-                "features.aspect is keep and vision.transforms turns_and_mirrors, but a turned rectangle "
-                "is another one: set aspect to square, or transforms to flips or rotations"
+                f"features.aspect is {aspect} and vision.transforms turns_and_mirrors, but a turned "
+                "rectangle is another one: set aspect to square, or transforms to flips or rotations"
             )

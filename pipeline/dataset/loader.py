@@ -12,7 +12,7 @@ from PIL import Image
 
 from cache.keys import Keys
 from cache.layout import content_key
-from fade.aspect import Shape
+from fade.aspect import AspectRatio, Shape
 from fade.errors import DataError
 from fade.files import read_data
 from fade.preprocess import decode_rgb, resize_image
@@ -84,9 +84,13 @@ def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
 
 
 def load_pixels(
-    source: ImageSource, root: DataPath, sizes: Sequence[Size | Pose], exif_rotation: bool
+    source: ImageSource,
+    root: DataPath,
+    sizes: Sequence[Size | Pose],
+    exif_rotation: bool,
+    aspect: AspectRatio | None = None,
 ) -> Pixels:
-    """Decode one image, transform it and resize it to each size.
+    """Decode one image, transform it and resize it to each size; an aspect ratio may crop it.
 
     Raises:
         DataError: unreadable, broken, or changed since the manifest was made.
@@ -101,7 +105,7 @@ def load_pixels(
             turned = Image.fromarray(transform.apply(np.asarray(image)))
         for size, (shape, wanted) in poses.items():
             if wanted == transform:
-                found[size] = resize_image(turned, shape)
+                found[size] = resize_image(turned, shape, aspect)
     return found
 
 
@@ -123,6 +127,7 @@ def prefetch(
     exif_rotation: bool,
     workers: int,
     ahead: int,
+    aspect: AspectRatio | None = None,
 ) -> Iterator[Pixels | DataError]:
     """Pixels of each image, in order; an image that cannot be used gives its error instead.
 
@@ -132,11 +137,12 @@ def prefetch(
         exif_rotation: whether to apply the camera's rotation.
         workers: threads; decoding and resizing leave Python's lock alone.
         ahead: how many images may wait, which bounds the memory; one in many poses counts as several.
+        aspect: that images keep, see :func:`load_pixels`.
     """
 
     def attempt(source: ImageSource, sizes: Sequence[Size | Pose]) -> Pixels | DataError:
         try:
-            return load_pixels(source, root, sizes, exif_rotation)
+            return load_pixels(source, root, sizes, exif_rotation, aspect)
         except DataError as error:
             return error
 

@@ -300,7 +300,7 @@ def fitting_rows(
             skipped.append({"path": row["path"], "reason": plain(unfit[-1])})
     if unfit and not skipped and params.dataset.on_bad_image == "fail":
         raise DataError(
-            f"features.aspect is keep, but {len(unfit)} of {count} images "
+            f"features.aspect is {params.features.aspect}, but {len(unfit)} of {count} images "
             f"differ: {summarise(unfit)} (set it to square, name categories of one aspect ratio "
             "in dataset.categories, or leave such images out: dataset.on_bad_image skip)"
         )

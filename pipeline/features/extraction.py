@@ -73,6 +73,7 @@ class Extraction:
             exif_rotation=dataset.exif_rotation,
             workers=runtime.loader_workers,
             ahead=2 * max(runtime.batch_size, runtime.loader_workers),
+            aspect=self.aspect,
         )
         writers = WRITERS.get(self.encoder.device, 1)
         pending: deque[Future[None]] = deque()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.aspect import AspectRatio, Shape, shape_of
+from fade.aspect import AspectRatio, Shape, SmallerEdge, shape_of
 from fade.encoders.load import (
     PACKAGE,
     WEIGHT_PACKAGES,
@@ -147,7 +147,7 @@ class PatchEncoder:
             "mean": list(self.encoder.mean),
             "std": list(self.encoder.std),
             **({"grid": list(self.grid_of(feature, aspect))} if feature.token == "patch" else {}),
-            "resize": "bicubic-square" if size[0] == size[1] else "bicubic",
+            "resize": _resize_name(size, aspect),
             "size": feature.size,
             **({"tile": self._tile, "overlap": self._overlap} if self._tile else {}),
         }
@@ -284,3 +284,9 @@ def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEnc
             return PatchEncoder(load(), vision, place)
     with without_network():
         return PatchEncoder(load(), vision, place)
+
+
+def _resize_name(size: Shape, aspect: AspectRatio | None) -> str:
+    if size[0] == size[1]:
+        return "bicubic-square"
+    return "bicubic-cropped" if isinstance(aspect, SmallerEdge) else "bicubic"

@@ -136,7 +136,7 @@ class Bundle(TrainedRun):
                 or len(self.thresholds) != len(self.categories)
                 or {threshold.trial for threshold in found} != {self.trial}
                 or self.trial not in self.params.trials()
-                or (self.aspect is None) == (self.params.features.aspect == "keep")
+                or (self.aspect is None) == self.params.features.keeps_aspect
             ):
                 raise ValueError("parameters, categories, thresholds and trial do not agree")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from fade import __version__
+from fade.aspect import SmallerEdge
 from fade.errors import ParameterError
 from fade.files import atomic_write
 from pipeline.artefacts.catalogue import prepare_folder
@@ -145,6 +146,7 @@ def _fill(
         "categories": categories,
         "features": run.features,
         "aspect": [run.aspect.width, run.aspect.height] if run.aspect else None,
+        "crop": isinstance(run.aspect, SmallerEdge),
         "thresholds": [run.thresholds[category].as_json() for category in categories],
         "texts": texts,
         "banks": banks,

@@ -225,9 +225,10 @@ class Predictor:
         aspect, (width, height) = self.material.aspect, picture.size
         if aspect is not None and not aspect.fits(width, height):
             raise DataError(
-                f"{name} is {width} x {height} pixels, but features.aspect is keep and the run's "
-                f"images have the aspect ratio {aspect.width}:{aspect.height}: crop or turn it, or "
-                "make a run with features.aspect square"
+                f"{name} is {width} x {height} pixels, but features.aspect is "
+                f"{self.params.features.aspect} and the run's images have the aspect ratio "
+                f"{aspect.width}:{aspect.height}: crop or turn it, or make a run with features.aspect "
+                "square"
             )
         return name, picture
 
@@ -273,7 +274,7 @@ class Predictor:
         }
         for shape in sorted(set(shapes.values())):
             here = [feature for feature in wanted if shapes[feature] == shape]
-            pixels = np.stack([resize_image(picture, shape) for picture in pictures])
+            pixels = np.stack([resize_image(one, shape, self.material.aspect) for one in pictures])
             encoded: dict[Feature, np.ndarray] = {}
             for model in (False, True):
                 if of_model := [feature for feature in here if of_vision(feature) == model]:

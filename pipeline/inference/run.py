@@ -116,7 +116,7 @@ class FinishedRun(TrainedRun):
         content = read_json(folder / THRESHOLDS.path)
         self.thresholds = self._thresholds(content)
         self._against: Mapping[str, Any] = content.get("against") or {}
-        kept = self.params.features.aspect == "keep"
+        kept = self.params.features.keeps_aspect
         self.aspect = manifest_aspect(read_table(folder / MANIFEST.path)[1]) if kept else None
         if _state(folder) != before:
             raise StoreError(

@@ -12,7 +12,7 @@ import numpy as np
 from cache.layout import Space, content_key, cut
 from fade import bank as cpu
 from fade import gpu
-from fade.aspect import Shape
+from fade.aspect import AspectRatio, Shape
 from fade.device import choose_device
 from fade.transforms import NONE
 from fade.types import DataPath, Feature
@@ -40,7 +40,9 @@ def time_encoding(
     shape_of = {feature: encoder.pixels(feature, work.aspect) for feature in features}
     shapes = sorted(set(shape_of.values()))
     start = time.perf_counter()
-    loaded = [_load(path, shapes, params) for path in work.sample] or [_made_up_pixels(shapes)]
+    loaded = [_load(path, shapes, params, work.aspect) for path in work.sample] or [
+        _made_up_pixels(shapes)
+    ]
     decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
 
     def encode() -> None:
@@ -57,9 +59,11 @@ def time_encoding(
     return len(loaded), max(decode, _seconds(encode) / len(loaded))
 
 
-def _load(path: DataPath, shapes: Sequence[Shape], params: Params) -> Pixels:
+def _load(
+    path: DataPath, shapes: Sequence[Shape], params: Params, aspect: AspectRatio | None
+) -> Pixels:
     source = ImageSource(content_key(read_image(path)), path.name)
-    return load_pixels(source, path.parent, shapes, params.dataset.exif_rotation)
+    return load_pixels(source, path.parent, shapes, params.dataset.exif_rotation, aspect)
 
 
 def _made_up_pixels(shapes: Sequence[Shape]) -> Pixels:

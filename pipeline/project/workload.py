@@ -103,6 +103,7 @@ def of_data_set(params: Params) -> Workload:
         remarks.append("no manifest fits yet: as if the store held nothing of these images")
         found = listed.contents(remarks)
     keys, kept, aspect = found
+    aspect = aspect and params.features.kept(aspect)
     is_test = listed.is_test[kept]
     if not is_test.any() and not params.threshold.images:
         raise DataError(
@@ -185,7 +186,7 @@ class _Listed:
         Args:
             remarks: gets a line if not all images that should be were read.
         """
-        keep = self.params.features.aspect == "keep"
+        keep = self.params.features.keeps_aspect
         every = np.arange(len(self.paths))
         sizes = self._sizes()
         _, number, count = np.unique(sizes, return_inverse=True, return_counts=True)
@@ -295,7 +296,7 @@ class _Manifest:
             np.concatenate(shapes)[order],
             _hashed(skipped).distinct(),
             aspect,
-            params.features.aspect == "keep",
+            params.features.keeps_aspect,
             params.dataset.on_bad_image == "skip",
         )
 

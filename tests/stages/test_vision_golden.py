@@ -14,13 +14,17 @@ import pytest
 from PIL import Image
 
 from cache.store import Store
+from fade.encoders.load import load_vision_encoder
 from fade.errors import ParameterError
+from fade.views import smaller_edge, unit_length
 from pipeline.artefacts.catalogue import VISION
 from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.config.load import parse_params
 from pipeline.evaluation.thresholds import read_thresholds
+from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.run import FinishedRun
 from pipeline.scoring.components import component_key
 from tests.fade.test_vision_golden import CATEGORIES, close, numbers, seeded_resnet
 from tests.fade.test_vision_golden import VISION as OFFICIAL
@@ -102,6 +106,44 @@ def test_anomalydino(run: str, transforms: str, squares: Path, tmp_path: Path) -
     for name, found in maps.items():
         close(2 * found, golden, f"{name}|distances")  # FADE's cosine distance is 0.5 (1 - cosine)
         close(2 * scores[name], golden, f"{name}|score")
+
+
+def test_anomalydino_by_the_smaller_edge(squares: Path, tmp_path: Path) -> None:
+    """The size is that of the smaller edge, and what is left of whole patches is cropped."""
+    data = tmp_path / "wide"
+    for file in sorted((squares / "plate").rglob("*.png")):
+        target = data / file.relative_to(squares)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).resize((310, 200)).save(target)
+    params = method(
+        data, "anomalydino_k1_seed0", 84, vision__norm=True, dataset__limit=2,
+        features__aspect="smaller_edge", evaluate__top=0.01, features__dtype="float32",
+    )  # fmt: skip
+    folder = tmp_path / "run"
+    maps, _ = scored(folder, params)
+    full, cropped = smaller_edge(310, 200, size=84, patch=14)
+    assert (full, cropped) == ((84, 130), (84, 126))
+    network = load_vision_encoder(TINY)
+    output = network.output([-1], norm=True)
+
+    def vectors(path: str) -> np.ndarray:
+        image = Image.open(data / path).resize(full[::-1], Image.Resampling.BICUBIC)
+        pixels = np.asarray(image)[: cropped[0], : cropped[1]]
+        return unit_length(network.encode(pixels[None], [output])[output][0])
+
+    (chosen,) = pd.read_parquet(folder / "artefacts/selection.parquet")["path"]
+    normal = vectors(chosen).reshape(-1, 64)
+    for name, found in maps.items():
+        expected = 0.5 * (1 - (vectors(f"{name}.png") @ normal.T).max(axis=-1))
+        assert found.shape == (6, 9)
+        np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
+    bundle = tmp_path / "wide.fade"
+    write_bundle(FinishedRun(folder), bundle, with_weights=True)
+    scores = pd.read_parquet(folder / "results/scores.parquet").set_index("path")["score"]
+    path = next(iter(maps)) + ".png"
+    for predictor in (Predictor.from_run(folder), Predictor.from_bundle(bundle)):
+        (one,) = predictor.predict([data / path], "plate")
+        assert one.score == pytest.approx(scores[path], abs=1e-6)
 
 
 @pytest.mark.parametrize(
