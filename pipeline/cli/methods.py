@@ -36,10 +36,12 @@ def methods(
     from pipeline.config.presets.catalogue import find_preset
     from pipeline.project.methods import (
         LIGHT,
+        PAGE,
         TABLE,
         leaf_values,
         markdown,
         run_project,
+        write_page,
         write_project,
         write_table,
     )
@@ -60,7 +62,7 @@ def methods(
         echo(f"{name}: {number} of {len(ready)} presets, in {place / name}", err=True)
         outcomes.append(run_project(place / name, name))
     write_table(outcomes, place / TABLE)
-    echo_text(markdown(outcomes, metric or DEFAULT_METRICS))
-    echo(
-        f"{place / TABLE} written; each report: {place}/PRESET/results/report/index.html", err=True
-    )
+    metrics = metric or DEFAULT_METRICS
+    write_page(outcomes, place / PAGE, metrics, data.rstrip("/").rpartition("/")[2])
+    echo_text(markdown(outcomes, metrics))
+    echo(f"{place / TABLE} written; {place / PAGE} has it and each report in a tab", err=True)

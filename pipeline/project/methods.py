@@ -23,6 +23,7 @@ from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import load_yaml
 from pipeline.project.check_model import missing_weights
 from pipeline.project.scaffold import create
+from pipeline.report.methods import MethodCost, methods_page
 from pipeline.report.paper_table import run_tables
 from pipeline.report.rendering import RENDERERS
 from pipeline.report.summary import DEFAULT_METRICS, read_summary
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 STORE = "store"
 """Folder of all projects' features, beside them."""
-TABLE = "methods.csv"
+TABLE, PAGE = "methods.csv", "index.html"
 LIGHT = ("own-fewshot", "own-zeroshot", "own-offline", "own-anomalydino")
 """Presets that run where nobody names others: those that a CPU takes minutes for."""
 
@@ -139,6 +140,13 @@ def write_table(outcomes: Sequence[Outcome], file: Path) -> None:
     rows = pd.concat(parts, ignore_index=True)
     first = ["method", "category", "shots"]
     write_csv(rows[[*first, *(name for name in rows if name not in first)]], file)
+
+
+def write_page(outcomes: Sequence[Outcome], file: Path, metrics: Sequence[str], title: str) -> None:
+    """Write the page that has the table, and the report of each preset in a tab."""
+    tables = run_tables([(one.name, one.summary) for one in outcomes], metrics)
+    costs = [MethodCost(one.name, one.seconds, one.size) for one in outcomes]
+    write_file(file, methods_page(title, tables, costs))
 
 
 def markdown(outcomes: Sequence[Outcome], metrics: Sequence[str] = DEFAULT_METRICS) -> str:

@@ -53,6 +53,14 @@ def test_two_presets_make_one_table_of_one_store(
         assert of.tolist() == own.loc[own["category"] == "mean", "full_image_auroc_mean"].tolist()
         assert not Path("methods", name, ".fade/store").exists()
     assert (means[["feature_bytes", "seconds"]] > 0).all(axis=None)
+    page = Path("methods/index.html").read_text(encoding="utf-8")
+    for name in chosen:
+        assert f'src="{name}/results/report/index.html"' in page
+        assert Path("methods", name, "results/report/index.html").is_file()
+        assert page.count(f'<th scope="row">{name}</th>') == 4  # three metrics, and the costs
+    for shown in 100 * means["full_pixel_auroc_mean"]:
+        assert f"<td>{shown:.1f}" in page or f'<td class="best">{shown:.1f}' in page
+    assert "<title>Methods: images</title>" in page
 
 
 def test_what_cannot_run(
