@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 ROOMS = (
     "process", "config", "artefacts", "compute", "dataset", "features", "scoring",
-    "evaluation", "report", "stage", "inference", "project", "cli",
+    "evaluation", "report", "stage", "inference", "project", "serve", "cli",
 )  # fmt: skip
 """Of ``pipeline``: each may import those before it. ``demo`` stands apart and imports none."""
 FOREIGN_TO_FADE = {"dvc", "dask", "zarr", "typer", "pandas", "pydantic", "distributed"}

@@ -46,6 +46,8 @@ def test_it_holds_the_data_files(wheel: Path) -> None:
         "stages/py.typed", "pipeline/demo/fade-demo.json",
         "pipeline/report/report.html.j2", "pipeline/config/dvc.yaml",
         "pipeline/config/params.yaml", "pipeline/demo/dvc.yaml",
+        "pipeline/serve/page/index.html", "pipeline/serve/page/app.js", "pipeline/serve/page/style.css",
+        "pipeline/serve/page/icon.svg",
     ):  # fmt: skip
         assert needed in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]

@@ -71,28 +71,32 @@ def write_maps(maps: Path, first: int, trial: Trial, levels: np.ndarray) -> None
         group[trial.label][first : first + len(levels)] = levels
 
 
-def map_loader() -> Callable[[str, int], np.ndarray | None]:
+def map_loader(folder: Path = Path()) -> Callable[[str, int], np.ndarray | None]:
     """What reads a map (rows, columns) by its trial's label and its row; None without the trial.
 
     The type of the levels is uint8, or uint16 on the scale that the thresholds have, too.
+
+    Args:
+        folder: of the project.
 
     Raises:
         StoreError: ``maps.zarr`` is missing, damaged or of another schema version.
     """
     import zarr
 
+    path = folder / MAPS.path
     try:
-        group: Any = zarr.open_group(MAPS.path, mode="r", zarr_format=3)
+        group: Any = zarr.open_group(path, mode="r", zarr_format=3)
     except (OSError, ValueError):
         raise StoreError(
-            f"{MAPS.path} is missing or damaged: run `dvc repro --force evaluate`"
+            f"{path} is missing or damaged: run `dvc repro --force evaluate`"
         ) from None
-    check_schema(group.attrs, MAPS.path)
+    check_schema(group.attrs, path)
     for name, maps in group.arrays():
         lacking = maps.nchunks - maps.nchunks_initialized
         if lacking:  # zarr reads them as zeros
             raise StoreError(
-                f"{MAPS.path}: {lacking} of {maps.nchunks} chunks of {name} are missing: run "
+                f"{path}: {lacking} of {maps.nchunks} chunks of {name} are missing: run "
                 "`dvc repro --force evaluate`"
             )
 
@@ -101,7 +105,7 @@ def map_loader() -> Callable[[str, int], np.ndarray | None]:
             return group[trial][row] if trial in group else None
         except Exception as error:  # codecs raise their own kinds on damaged chunks
             raise StoreError(
-                f"{MAPS.path}: row {row} of {trial} cannot be read ({type(error).__name__}): run "
+                f"{path}: row {row} of {trial} cannot be read ({type(error).__name__}): run "
                 "`dvc repro --force evaluate`"
             ) from None
 

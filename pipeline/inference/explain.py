@@ -24,6 +24,18 @@ def patch_groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_
     return sorted(groups, key=lambda group: (-int(levels[group].max()), -int(group.sum())))
 
 
+def group_box(group: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of a group of patches, in pixels of an image of (width, height)."""
+    rows, columns = np.nonzero(group)
+    (down, across), (width, height) = group.shape, size
+    return (
+        int(columns.min()) * width // across,
+        int(rows.min()) * height // down,
+        -(-(int(columns.max()) + 1) * width // across),
+        -(-(int(rows.max()) + 1) * height // down),
+    )
+
+
 def untransformed_positions(transforms: Sequence[Transform], grid: Shape) -> np.ndarray:
     """For the patches of all transforms of an image in turn, their positions in the image."""
     positions = np.arange(grid[0] * grid[1]).reshape(grid)

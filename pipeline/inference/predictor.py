@@ -27,7 +27,7 @@ from pipeline.evaluation.reweighting import bank_vectors, worst_reweighted
 from pipeline.features.models import feature_space, start_encoding
 from pipeline.features.pair import EncoderPair, of_vision
 from pipeline.features.patch_encoder import PatchEncoder
-from pipeline.inference.explain import nearest_patch, patch_groups
+from pipeline.inference.explain import group_box, nearest_patch, patch_groups
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.pictures import open_picture, pixel_key
 from pipeline.inference.prediction import Decision, Picture, Prediction, Region
@@ -413,17 +413,11 @@ class Predictor:
         category: str,
         prompts: int,
     ) -> Region:
-        down, across = levels.shape
+        across = levels.shape[1]
         rows, columns = np.nonzero(inside)
         worst = int(np.argmax(levels[rows, columns]))
         row, column = int(rows[worst]), int(columns[worst])
-        width, height = size
-        box = (
-            int(columns.min()) * width // across,
-            int(rows.min()) * height // down,
-            -(-(int(columns.max()) + 1) * width // across),
-            -(-(int(rows.max()) + 1) * height // down),
-        )
+        box = group_box(inside, size)
         nearest = None
         by_patch = self.params.vision.keeps_banks(self.trial.shots)
         if by_patch and self.params.fusion.segmentation_mode in ("vision", "both"):

@@ -1,0 +1,72 @@
+"""``labels.csv``: labels of test images that a person corrected, by path in the data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+from fade.errors import DataError
+from fade.files import read_plain, write_file
+from pipeline.artefacts.csv_text import marked, unmarked
+
+Label = Literal["good", "anomalous"]
+LABELS_FILE = Path("labels.csv")
+COLUMNS = ("path", "label")
+
+
+def read_labels(path: Path) -> dict[str, bool]:
+    """Whether each image of a file of labels is anomalous, by its path; nothing where there is no file.
+
+    Raises:
+        DataError: naming the line that cannot be used.
+    """
+    try:
+        text = read_plain(path).decode("utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8: save it as such") from None
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        return _parsed(rows, path)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {rows.line_num}: {error}; mend or remove it") from None
+
+
+def _parsed(rows: "csv._reader", path: Path) -> dict[str, bool]:  # noqa: UP037
+    head = next(rows, [])
+    if head[: len(COLUMNS)] != list(COLUMNS):
+        raise DataError(f"{path}: its first line must be {','.join(COLUMNS)}")
+    found: dict[str, bool] = {}
+    for row in rows:
+        if not row:
+            continue
+        if len(row) < len(COLUMNS) or row[1] not in get_args(Label):
+            raise DataError(
+                f"{path}, line {rows.line_num}: a line is a path in the data set and "
+                f"{' or '.join(get_args(Label))}"
+            )
+        image = unmarked(row[0])
+        if image in found:
+            raise DataError(f"{path}, line {rows.line_num}: {image} has a label already")
+        found[image] = row[1] == "anomalous"
+    return found
+
+
+def write_labels(labels: Mapping[str, bool], path: Path) -> None:
+    """Write what :func:`read_labels` reads, whole or not at all.
+
+    Raises:
+        OSError: that names the file.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for image, is_anomaly in labels.items():
+        writer.writerow([marked(image), "anomalous" if is_anomaly else "good"])
+    write_file(path, text.getvalue())

@@ -1,0 +1,207 @@
+"""A finished run as it was when it was opened: its images, thresholds and maps."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cache.layout import fingerprint
+from cache.location import open_path
+from fade.datasets.read import dataset_root
+from fade.errors import DataError, StoreError
+from fade.preprocess import decode_rgb
+from fade.types import Trial
+from pipeline.artefacts.catalogue import MANIFEST, MAPS, SCORES, SELECTION, THRESHOLDS
+from pipeline.artefacts.maps import map_loader
+from pipeline.artefacts.tables import read_table
+from pipeline.dataset.loader import read_unchanged
+from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
+from pipeline.evaluation.thresholds import Threshold, read_thresholds, undecided
+from pipeline.inference.prediction import Decision, Prediction
+from pipeline.inference.run import FinishedRun
+from pipeline.serve.image_index import ImageIndex
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from PIL import Image
+
+State = tuple[tuple[int, int, int] | None, ...]
+"""Of each file of results its time, size and number; None where it is not there."""
+
+
+def results_state(folder: Path) -> State:
+    """What tells whether a project's results are those that were opened."""
+    files = (SCORES.path, THRESHOLDS.path, MAPS.path / "zarr.json")
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            one = (folder / file).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((one.st_mtime_ns, one.st_size, one.st_ino))
+    return tuple(found)
+
+
+class Snapshot:
+    """A finished run as it was when it was opened.
+
+    Args:
+        folder: of the project.
+        shots, seed: the trial to show first, see :func:`choose_trial`.
+
+    Raises:
+        StoreError: something is missing, damaged, of other parameters, or changed meanwhile.
+
+    Attributes:
+        key: another one for other results.
+        run: whose trial is shown first.
+        index: of its test images.
+        thresholds: by category and trial.
+    """
+
+    def __init__(self, folder: Path, shots: int | None = None, seed: int | None = None) -> None:
+        self.folder = folder
+        self.state = results_state(folder)
+        self.key = fingerprint([self.state])[:16]
+        self.run = FinishedRun(folder, shots, seed)
+        self.index = ImageIndex.open(folder / SCORES.path)
+        self.thresholds: dict[tuple[str, Trial], Threshold] = {
+            (one.category, one.trial): one for one in read_thresholds(folder / THRESHOLDS.path)
+        }
+        self.params, self.trial = self.run.params, self.run.trial
+        self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
+        if len(self.index):
+            self.index.falling(self.trial)  # the first page needs it
+        if results_state(folder) != self.state:
+            raise StoreError(
+                f"the results in {folder} changed while they were read: wait until `fade run` has ended"
+            )
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the run made maps."""
+        return self.params.fusion.segmentation_mode != "none"
+
+    def threshold(self, category: str, trial: Trial) -> Threshold:
+        """The threshold of a category in a trial."""
+        known = self.thresholds.get((category, trial))
+        return known or undecided(category, trial, "the run has no threshold of it")
+
+    def decision(self, row: int, trial: Trial, threshold: float | None) -> Decision | None:
+        """What a threshold says of an image; None without a score or a threshold."""
+        score = float(self.index.scores[trial][row])
+        if threshold is None or np.isnan(score):
+            return None
+        return "anomalous" if score > threshold else "normal"
+
+    def size(self, row: int) -> tuple[int, int]:
+        """(width, height) of an image in pixels."""
+        listed = self._listed(row)
+        return int(listed["width"]), int(listed["height"])
+
+    def picture(self, row: int) -> Image.Image:
+        """An image in RGB.
+
+        Raises:
+            DataError: it cannot be read, or changed since the run.
+        """
+        listed = self._listed(row)
+        return self._decoded(self.index.path(row), listed["hash"])
+
+    def prediction(self, row: int, trial: Trial, size: tuple[int, int] | None = None) -> Prediction:
+        """What the run said of an image.
+
+        Args:
+            row: of the image.
+            trial: whose.
+            size: (width, height) of the pictures to draw; the image's own by default.
+
+        Raises:
+            StoreError: its map is missing or damaged.
+        """
+        listed = self._listed(row)
+        own = int(listed["width"]), int(listed["height"])
+        category = self.index.categories[self.index.category[row]]
+        threshold = self.threshold(category, trial)
+        scale = threshold.map_scale
+        levels = self._maps(trial.label, row) if self.has_maps else None
+        finished = None
+        if levels is not None:
+            levels = np.asarray(levels)
+            if not self._recipe.is_plain(scale) or not self._closing.is_none:
+                measured = measured_size(self.params, *own, self.run.aspect)
+                finished = self._recipe.pixels(scale.values(levels), measured, scale)
+        score = float(self.index.scores[trial][row])
+        return Prediction(
+            self.index.path(row), category, None if np.isnan(score) else score, threshold.image,
+            self.decision(row, trial, threshold.image), levels, threshold.pixel, threshold.source,
+            threshold.images, threshold.remark, size or own, trial=trial, set_by=threshold.set_by,
+            false_alarm_limit=threshold.false_alarm_limit, finished=finished, scale=scale,
+            closing=self._closing,
+        )  # fmt: skip
+
+    def references(self, category: str) -> tuple[str, ...]:
+        """The paths of a category's reference images, each once, in order."""
+        return tuple(path for of, path in self._references if of == category)
+
+    def reference_picture(self, category: str, number: int) -> Image.Image:
+        """One of them in RGB.
+
+        Raises:
+            DataError: there is none of this number, or it changed since the run.
+        """
+        paths = self.references(category)
+        if not 0 <= number < len(paths):
+            raise DataError(f"{category} has no reference image number {number}")
+        return self._decoded(paths[number], self._references[category, paths[number]])
+
+    @cached_property
+    def _references(self) -> dict[tuple[str, str], str]:
+        table, _ = read_table(self.folder / SELECTION.path, ("category", "path", "hash"))
+        rows = table.drop_duplicates().sort_values(["category", "path"])
+        return {
+            (str(category), str(path)): str(key)
+            for category, path, key in rows.itertuples(index=False, name=None)
+        }
+
+    @cached_property
+    def _maps(self) -> Any:
+        return map_loader(self.folder)
+
+    @cached_property
+    def _root(self) -> Any:
+        path = self.params.dataset.path
+        here = path if "://" in path else str(self.folder / path)
+        return dataset_root(self.params.dataset.format, open_path(here))
+
+    @cached_property
+    def _manifest(self) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.folder / MANIFEST.path
+        try:
+            found = pq.read_table(
+                path, columns=["path", "hash", "width", "height"], filters=[("split", "=", "test")]
+            )
+        except (OSError, ValueError, KeyError, pa.ArrowException):
+            raise StoreError(f"{path} is missing or damaged: run `fade run`") from None
+        return found.combine_chunks()
+
+    def _listed(self, row: int) -> dict[str, Any]:
+        """What the manifest says of an image."""
+        found: list[dict[str, Any]] = self._manifest.slice(row, 1).to_pylist()
+        if not found or found[0]["path"] != self.index.path(row):
+            raise StoreError(
+                f"{self.folder / MANIFEST.path} is of another run than {SCORES.path}: wait until "
+                "`fade run` has ended"
+            )
+        return found[0]
+
+    def _decoded(self, path: str, key: str) -> Image.Image:
+        data = read_unchanged(self._root, path, key)
+        return decode_rgb(data, path, exif_rotation=self.params.dataset.exif_rotation)

@@ -1,0 +1,382 @@
+"""The HTTP interface over a finished run, in this process: what it answers, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from fade.types import Trial
+from pipeline.artefacts.labels import read_labels
+from pipeline.inference.bundle_writing import write_bundle
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.run import FinishedRun
+from pipeline.serve import site as sites
+from pipeline.serve.access import Access
+from pipeline.serve.app import create_app
+from pipeline.serve.limits import Limits
+from pipeline.serve.site import BundleSite, RunSite
+from tests.projects import GOLDEN
+
+HERE = "http://127.0.0.1:8080"
+LIMITS = Limits(body_bytes=200_000, held_bytes=400_000, images=4, pixels=1_000_000, waiting=4)
+GOOD = GOLDEN / "images" / "weave" / "test" / "good" / "000.png"
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def folder(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy whose labels may be changed."""
+    copy = tmp_path_factory.mktemp("app") / "line3"
+    shutil.copytree(finished, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(RunSite(folder), Access("127.0.0.1"), LIMITS), HERE) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def scores(folder: Path) -> pd.DataFrame:
+    table = pd.read_parquet(folder / "results" / "scores.parquet")
+    return table[table["shots"] == 2].reset_index(drop=True)
+
+
+def png(width: int, height: int) -> bytes:
+    """The head of a PNG that says to have so many pixels, and next to no data."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+def files(*contents: bytes | Path) -> list[tuple[str, tuple[str, bytes]]]:
+    return [
+        ("images", (f"{n}.png", content.read_bytes() if isinstance(content, Path) else content))
+        for n, content in enumerate(contents)
+    ]
+
+
+def test_lists_are_those_of_the_scores(client: TestClient, scores: pd.DataFrame) -> None:
+    about = client.get("/run").json()
+    assert (about["name"], about["images"], about["trial"]) == (
+        "line3",
+        len(scores),
+        {"shots": 2, "seed": 0},
+    )
+    assert about["categories"] == ["weave", "plate"]
+    page = client.get("/images", params={"limit": 3, "offset": 2}).json()
+    expected = scores.sort_values("score", ascending=False, kind="stable").iloc[2:5]
+    assert page["total"] == len(scores)
+    assert [image["path"] for image in page["images"]] == expected["path"].tolist()
+    assert [image["score"] for image in page["images"]] == expected["score"].tolist()
+    one = client.get(f"/images/{page['images'][0]['id']}", params={"run": page["run"]}).json()
+    assert (one["width"], one["height"], one["has_map"]) == (128, 128, True)
+    first = client.get("/images", params={"shots": 1, "sort": "order"}).json()["images"][0]
+    assert first["path"] == scores["path"][0]
+    assert first["score"] != scores["score"][0]
+
+
+def test_a_threshold_judges_again(client: TestClient, scores: pd.DataFrame) -> None:
+    own = scores[scores["category"] == "weave"]
+    middle = float(own["score"].median())
+    asked = {"category": "weave", "threshold": middle}
+    found = client.get("/counts", params=asked).json()
+    bad = own["is_anomaly"]
+    assert found["called"] == (own["score"] > middle).sum()
+    assert found["missed"] == (own["score"][bad] <= middle).sum()
+    page = client.get("/images", params=asked | {"decision": "anomalous"}).json()
+    assert page["total"] == found["called"]
+    assert {image["decision"] for image in page["images"]} == {"anomalous"}
+    lines = client.get("/categories").json()
+    assert [line["category"] for line in lines] == ["weave", "plate"]
+    assert (
+        lines[0]["threshold"]
+        == client.get("/counts", params={"category": "weave"}).json()["threshold"]
+    )
+
+
+def test_pictures_and_maps(client: TestClient, folder: Path, scores: pd.DataFrame) -> None:
+    import zarr
+
+    row = int(scores["score"].idxmax())
+    about = client.get(f"/images/{row}").json()
+    size = about["width"], about["height"]
+    small = Image.open(io.BytesIO(client.get(f"/thumbnails/{row}.webp").content))
+    assert (small.format, small.size) == ("WEBP", size)
+    grey = np.asarray(Image.open(io.BytesIO(client.get(f"/maps/{row}.png").content)))
+    maps: Any = zarr.open_group(folder / "results" / "maps.zarr", mode="r")
+    assert grey.shape == size[::-1]
+    assert abs(int(grey.max()) - int(np.asarray(maps["shots2_seed0"][row]).max())) < 40
+    mask = np.asarray(Image.open(io.BytesIO(client.get(f"/maps/{row}.png?style=mask").content)))
+    assert ((mask > 0) == (grey > about["pixel_threshold"])).all()
+    overlay = client.get(f"/maps/{row}.png?style=overlay")
+    assert Image.open(io.BytesIO(overlay.content)).mode == "RGB"
+    assert client.get(f"/pictures/{row}.webp").headers["content-type"] == "image/webp"
+    reference = client.get("/references/weave/0.webp?rows=4&columns=4&row=1&column=2")
+    assert reference.headers["content-type"] == "image/webp"
+    assert client.get("/references/weave/0.webp?row=9&column=9").status_code == 422
+    assert client.get("/references/weave/99.webp").status_code == 422
+
+
+def test_decisions_are_those_of_the_predictor(client: TestClient, folder: Path) -> None:
+    (expected,) = Predictor.from_run(folder).predict([GOOD], "weave")
+    answer = client.post(
+        "/predict?category=weave&pictures=true", files=files(GOOD, b"no image", GOOD)
+    )
+    first, broken, _ = answer.json()["predictions"]
+    assert first["image"] == "0.png"
+    assert first["score"] == pytest.approx(expected.score, abs=1e-6)
+    assert (first["decision"], first["threshold"]) == (expected.decision, expected.threshold)
+    assert first["overlay"].startswith("data:image/webp;base64,")
+    assert "not a readable image" in broken["error"]
+    assert broken["decision"] is None
+    explained = client.post(
+        "/predict?category=weave&explain=true&shots=1", files=files(GOOD)
+    ).json()
+    assert explained["predictions"][0]["shots"] == 1
+
+
+def test_an_explanation_names_a_reference(client: TestClient, scores: pd.DataFrame) -> None:
+    row = int(scores["score"].idxmax())
+    found = client.get(f"/images/{row}/explanation").json()
+    assert found["score"] == pytest.approx(scores["score"][row], abs=1e-5)
+    near = found["regions"][0]["nearest"]
+    category = scores["category"][row]
+    assert near["reference"].startswith(f"{category}/train/good/")
+    assert client.get(f"/references/{category}/{near['number']}.webp").status_code == 200
+    assert found["regions"][0]["abnormal_prompts"]
+
+
+def test_labels_are_kept_counted_and_taken_back(client: TestClient, folder: Path) -> None:
+    page = client.get("/images", params={"category": "weave", "label": "good"}).json()
+    image, run = page["images"][0], page["run"]
+    before = client.get("/counts?category=weave").json()
+    body = {"id": image["id"], "run": run, "label": "anomalous"}
+    assert client.post("/labels", json=body).json() == {
+        "id": image["id"],
+        "label": "anomalous",
+        "corrected": True,
+    }
+    assert read_labels(folder / "labels.csv") == {image["path"]: True}
+    after = client.get("/counts?category=weave").json()
+    assert (after["good"], after["anomalous"]) == (before["good"] - 1, before["anomalous"] + 1)
+    assert client.get("/images?label=corrected").json()["total"] == 1
+    (folder / "labels.csv").write_text("path,label\n")  # edited beside
+    assert client.get("/images?label=corrected").json()["total"] == 0
+    client.post("/labels", json=body)
+    assert client.post("/labels", json=body | {"label": None}).json()["corrected"] is False
+    assert read_labels(folder / "labels.csv") == {}
+    assert client.post("/labels", json=body | {"run": "other"}).status_code == 409
+    assert client.post("/labels", json=body | {"label": "odd"}).status_code == 422
+    assert client.post("/labels", json=body | {"id": 10**9}).status_code == 404
+
+
+def test_health_counters_and_description(client: TestClient) -> None:
+    assert client.get("/health").json()["status"] == "ok"
+    lines = client.get("/metrics").text.splitlines()
+    assert any(line.startswith('fade_requests_total{method="GET",route="/images') for line in lines)
+    assert all(len(line.rsplit(" ", 1)) == 2 for line in lines if not line.startswith("#"))
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/predict", "/images", "/images/{id}", "/maps/{id}.png", "/health", "/metrics"} <= set(
+        paths
+    )
+    for page in ("/", "/docs", "/page/app.js", "/page/style.css"):
+        answer = client.get(page)
+        assert answer.status_code == 200
+        assert "://" not in answer.text.replace("http://www.w3.org/2000/svg", "")
+        assert "innerHTML" not in answer.text
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/../../etc/passwd", 404), ("/page/..%2f..%2fapp.py", 404), ("/page/%2e%2e/site.py", 404),
+        ("/page/app.py", 404), ("/thumbnails/..%2f..%2fparams.yaml", 404), ("/thumbnails/-1.webp", 422),
+        ("/maps/0.png?style=../x", 422), ("/maps/1e9.png", 422), ("/images/99999999999999999999999", 404),
+        ("/images?limit=100000", 422), ("/images?offset=-1", 422),
+        ("/images?threshold=nan&category=weave", 422),
+        ("/images?category=/etc/passwd", 400), ("/counts?category=none", 400), ("/images?shots=7", 400),
+        ("/references/..%2f..%2f/0.webp", 404), ("/references/nothing/0.webp", 422),
+        ("/images?run=other", 409),
+        ("/images?threshold=0.5", 400), ("/images?text=%00%ff", 200),
+    ],
+)  # fmt: skip
+def test_odd_addresses_get_a_line(client: TestClient, path: str, status: int) -> None:
+    answer = client.get(path)
+    assert answer.status_code == status
+    if status != 200:
+        assert list(answer.json()) == ["error"]
+        assert "\n" not in answer.json()["error"]
+        assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.test"}, 403), ({"host": "127.0.0.1.evil.test:8080"}, 403), ({"host": ""}, 403),
+        ({"origin": "http://evil.test"}, 403), ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403), ({"origin": HERE}, 422), ({"host": "localhost:9"}, 422),
+    ],
+)  # fmt: skip
+def test_other_servers_pages_are_kept_out(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
+    assert client.post("/labels", json={}, headers=headers).status_code == status
+
+
+def test_uploads_are_bounded(client: TestClient) -> None:
+    def judged(*contents: bytes) -> Any:
+        return client.post("/predict?category=weave", files=files(*contents))
+
+    assert judged(b"x" * 300_000).status_code == 413
+    chunks = client.post(
+        "/predict?category=weave", content=(b"x" * 50_000 for _ in range(10)),
+        headers={"content-type": "multipart/form-data; boundary=b"},
+    )  # fmt: skip
+    assert chunks.status_code == 413
+    assert judged(*[b"a"] * 5).status_code == 400  # too many files
+    for bomb in (png(2000, 1000), png(60_000, 60_000)):
+        (found,) = judged(bomb).json()["predictions"]
+        assert "pixels" in found["error"]
+    (empty,) = judged(b"").json()["predictions"]
+    assert "empty" in empty["error"]
+    assert client.post("/predict", content=b"x").status_code == 415
+    odd = {"content-type": "multipart/form-data; boundary=b"}
+    assert client.post("/predict", content=b"--b\r\nnothing", headers=odd).status_code == 400
+    assert (
+        client.post(
+            "/predict", content=b"", headers={"content-type": "multipart/form-data"}
+        ).status_code
+        == 400
+    )
+    assert client.post("/predict", files=files(GOOD)).status_code == 400  # of which category?
+    assert client.post("/predict?category=wood", files=files(GOOD)).status_code == 400
+    assert client.delete("/run").status_code == 405
+
+
+def test_a_name_leads_nowhere(client: TestClient) -> None:
+    sent = [("images", ("../../etc/\x1b[2J<b>.png", GOOD.read_bytes()))]
+    (found,) = client.post("/predict?category=weave", files=sent).json()["predictions"]
+    assert "/" not in found["image"]
+    assert "\x1b" not in found["image"]
+
+
+def test_32_clients_at_once_get_a_decision_or_are_told_to_come_again(client: TestClient) -> None:
+    def ask(number: int) -> tuple[int, Any]:
+        answer = client.post("/predict?category=weave", files=files(GOOD))
+        return answer.status_code, answer.headers.get("retry-after")
+
+    with ThreadPoolExecutor(32) as pool:
+        found = list(pool.map(ask, range(32)))
+    assert {status for status, _ in found} <= {200, 503}
+    assert any(status == 200 for status, _ in found)
+    assert all(int(after) >= 1 for status, after in found if status == 503)
+    assert client.post("/predict?category=weave", files=files(GOOD)).status_code == 200
+    assert client.get("/metrics").text.count("fade_predict_waiting 0") == 1
+
+
+def test_what_takes_too_long_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(RunSite, "load", lambda site: release.wait(20))
+    app = create_app(RunSite(folder), Access("127.0.0.1"), Limits(answer_seconds=0.2))
+    with TestClient(app, HERE) as slow:
+        answer = slow.post("/predict?category=weave", files=files(GOOD))
+        release.set()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_a_token_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunSite, "load", lambda site: None)
+    with TestClient(create_app(RunSite(folder), Access("0.0.0.0", TOKEN)), HERE) as guarded:
+        assert guarded.get("/health").status_code == 200
+        assert guarded.get("/images").status_code == 401
+        assert guarded.get("/metrics").status_code == 401
+        assert (
+            guarded.get("/images", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+        )
+        to_login = guarded.get("/", headers={"accept": "text/html"}, follow_redirects=False)
+        assert (to_login.status_code, to_login.headers["location"]) == (303, "/login")
+        wrong = guarded.post("/login", data={"token": "x"}, follow_redirects=False)
+        assert wrong.headers["location"] == "/login?wrong"
+        assert guarded.get("/images").status_code == 401
+        right = guarded.post("/login", data={"token": TOKEN}, follow_redirects=False)
+        cookie = right.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert TOKEN not in cookie
+        assert guarded.get("/images").status_code == 200
+
+
+def test_what_is_unexpected_is_said_without_its_insides(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(site: RunSite) -> None:
+        raise RuntimeError("secret\ninsides")
+
+    monkeypatch.setattr(RunSite, "snapshot", fail)
+    answer = client.get("/images")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "unexpected RuntimeError: secret insides" in caplog.text
+
+
+def test_a_bundle_judges_and_has_no_images(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "line3.fade"
+    write_bundle(FinishedRun(folder), path, with_weights=True)
+    with TestClient(create_app(BundleSite(path), Access("127.0.0.1"), LIMITS), HERE) as client:
+        about = client.get("/run").json()
+        assert (about["has_images"], about["categories"]) == (False, ["weave", "plate"])
+        assert client.get("/images").status_code == 404
+        answer = client.post("/predict?category=weave", files=files(GOOD)).json()
+        assert answer["predictions"][0]["score"] is not None
+
+
+def test_a_run_that_goes_on_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Last: it changes the folder."""
+    monkeypatch.setattr(sites, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(RunSite, "load", lambda site: None)
+    scores, aside = folder / "results" / "scores.parquet", folder / "aside"
+    with TestClient(create_app(RunSite(folder), Access("127.0.0.1")), HERE) as client:
+        before = client.get("/run").json()["run"]
+        os.rename(scores, aside)
+        answer = client.get("/images")
+        assert answer.status_code == 409
+        assert "not whole yet" in answer.json()["error"]
+        assert client.get("/health").status_code == 200
+        shutil.copy(aside, scores)  # as another run would
+        time.sleep(0.01)
+        after = client.get("/run").json()["run"]
+        assert after != before
+        refused = client.get("/images", params={"run": before})
+        assert (refused.status_code, "load the page again" in refused.text) == (409, True)
+    assert json.loads((folder / "results" / "thresholds.json").read_text())["thresholds"]
+    assert Trial(2, 0) in RunSite(folder).snapshot().index.scores
