@@ -31,30 +31,25 @@ def read_labels(path: Path) -> dict[str, bool]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8: save it as such") from None
-    rows = csv.reader(io.StringIO(text, newline=""))
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found: dict[str, bool] = {}
     try:
-        return _parsed(rows, path)
+        for row in rows:
+            if rows.line_num == 1 and row[: len(COLUMNS)] != list(COLUMNS):
+                raise DataError(f"{path}: its first line must be {','.join(COLUMNS)}")
+            if rows.line_num == 1 or not row:
+                continue
+            if len(row) < len(COLUMNS) or row[1] not in get_args(Label):
+                raise DataError(
+                    f"{path}, line {rows.line_num}: a line is a path in the data set and "
+                    f"{' or '.join(get_args(Label))}"
+                )
+            image = unmarked(row[0])
+            if image in found:
+                raise DataError(f"{path}, line {rows.line_num}: {image} has a label already")
+            found[image] = row[1] == "anomalous"
     except csv.Error as error:
         raise DataError(f"{path}, line {rows.line_num}: {error}; mend or remove it") from None
-
-
-def _parsed(rows: "csv._reader", path: Path) -> dict[str, bool]:  # noqa: UP037
-    head = next(rows, [])
-    if head[: len(COLUMNS)] != list(COLUMNS):
-        raise DataError(f"{path}: its first line must be {','.join(COLUMNS)}")
-    found: dict[str, bool] = {}
-    for row in rows:
-        if not row:
-            continue
-        if len(row) < len(COLUMNS) or row[1] not in get_args(Label):
-            raise DataError(
-                f"{path}, line {rows.line_num}: a line is a path in the data set and "
-                f"{' or '.join(get_args(Label))}"
-            )
-        image = unmarked(row[0])
-        if image in found:
-            raise DataError(f"{path}, line {rows.line_num}: {image} has a label already")
-        found[image] = row[1] == "anomalous"
     return found
 
 

@@ -106,7 +106,7 @@ def test_lists_are_those_of_the_scores(client: TestClient, scores: pd.DataFrame)
 def test_a_threshold_judges_again(client: TestClient, scores: pd.DataFrame) -> None:
     own = scores[scores["category"] == "weave"]
     middle = float(own["score"].median())
-    asked = {"category": "weave", "threshold": middle}
+    asked: dict[str, str | float] = {"category": "weave", "threshold": middle}
     found = client.get("/counts", params=asked).json()
     bad = own["is_anomaly"]
     assert found["called"] == (own["score"] > middle).sum()
@@ -125,7 +125,7 @@ def test_a_threshold_judges_again(client: TestClient, scores: pd.DataFrame) -> N
 def test_pictures_and_maps(client: TestClient, folder: Path, scores: pd.DataFrame) -> None:
     import zarr
 
-    row = int(scores["score"].idxmax())
+    row = int(scores["score"].to_numpy().argmax())
     about = client.get(f"/images/{row}").json()
     size = about["width"], about["height"]
     small = Image.open(io.BytesIO(client.get(f"/thumbnails/{row}.webp").content))
@@ -164,7 +164,7 @@ def test_decisions_are_those_of_the_predictor(client: TestClient, folder: Path) 
 
 
 def test_an_explanation_names_a_reference(client: TestClient, scores: pd.DataFrame) -> None:
-    row = int(scores["score"].idxmax())
+    row = int(scores["score"].to_numpy().argmax())
     found = client.get(f"/images/{row}/explanation").json()
     assert found["score"] == pytest.approx(scores["score"][row], abs=1e-5)
     near = found["regions"][0]["nearest"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,8 @@ def limits(index: ImageIndex) -> np.ndarray:
 def plain_rows(frame: pd.DataFrame, wanted: ImageFilter) -> list[int]:
     """The rows of the second trial, one at a time."""
     found = []
-    for row, image in enumerate(frame.iloc[120:].itertuples()):
+    images: Any = frame.iloc[120:].itertuples()
+    for row, image in enumerate(images):
         limit = LIMITS[image.category, TRIALS[1]]
         decision = None
         if limit is not None and not np.isnan(image.score):
