@@ -22,7 +22,7 @@ from fade.metrics import (
 )
 from fade.rates import IMAGE_RATES, PIXEL_RATES
 
-IMAGE_AP, PIXEL_AP = "full_image_ap", "full_pixel_ap"
+IMAGE_AP, PIXEL_AP, AUPIMO = "full_image_ap", "full_pixel_ap", "full_pixel_aupimo"
 
 
 def au_pro_name(limit: float) -> str:
@@ -35,18 +35,32 @@ def au_pro_name(limit: float) -> str:
     return f"full_pixel_au_pro_{limit:g}"
 
 
-def further_names(pro_limits: Sequence[float]) -> tuple[str, ...]:
+def au_spro_names(limits: Sequence[float]) -> tuple[str, ...]:
+    """The names of AU-sPRO up to some limits; the first has none in its name.
+
+    Examples:
+        >>> au_spro_names([0.3, 0.05])
+        ('full_pixel_au_spro', 'full_pixel_au_spro_0.05')
+    """
+    name = "full_pixel_au_spro"
+    return tuple(f"{name}_{limit:g}" if number else name for number, limit in enumerate(limits))
+
+
+def further_names(
+    pro_limits: Sequence[float], spro_limits: Sequence[float] = ()
+) -> tuple[str, ...]:
     """Names of the further metrics, in the order of the results.
 
     Args:
         pro_limits: of AUPRO; the first has a name among the eight.
+        spro_limits: of AU-sPRO.
 
     Examples:
         >>> further_names([0.3, 0.05])[-2:]
-        ('full_pixel_false_alarms', 'full_pixel_au_pro_0.05')
+        ('full_pixel_aupimo', 'full_pixel_au_pro_0.05')
     """
-    fixed = (IMAGE_AP, *IMAGE_RATES, PIXEL_AP, *PIXEL_RATES)
-    return (*fixed, *map(au_pro_name, pro_limits[1:]))
+    fixed = (IMAGE_AP, *IMAGE_RATES, PIXEL_AP, *PIXEL_RATES, AUPIMO)
+    return (*fixed, *map(au_pro_name, pro_limits[1:]), *au_spro_names(spro_limits))
 
 
 def area_of_steps(curve: Curve) -> float:

@@ -13,11 +13,13 @@ from fade.datasets.read import dataset_root
 from pipeline.artefacts.catalogue import (
     CALIBRATION,
     CATEGORIES,
+    DEFECTS,
     EVALUATION,
     MANIFEST,
     MAPS,
     METRICS,
     METRICS_JSON,
+    PIMO,
     PIXELS,
     SELECTION,
     SUMMARY,
@@ -38,9 +40,13 @@ from pipeline.artefacts.tables import (
 from pipeline.config.schema import Params
 from pipeline.evaluation.decisions import all_decisions, decision_warnings
 from pipeline.evaluation.foreground import foreground_warnings
+from pipeline.evaluation.further import best_level_of, declared_levels
+from pipeline.evaluation.kinds import kinds_table, write_pimo
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_tests
 from pipeline.evaluation.results import (
     evaluation_remarks,
+    later_columns,
+    log_means,
     mean_metrics,
     metrics_table,
     scores_table,
@@ -60,7 +66,7 @@ from pipeline.evaluation.trials import choose_trial, trial_words
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 log = logging.getLogger("fade")
 
@@ -91,26 +97,29 @@ def run(params: Params) -> None:
         TABLE_SCHEMA,
         scales,
     )
-    measured = evaluate_tests(planner, tests, trials, params, scales)
+    from_labels = params.threshold.source == "labels"
+    thresholds = [] if from_labels else normal_thresholds(planner, parts, params, scales)
+    level = best_level_of if from_labels else declared_levels(thresholds)
+    measured = evaluate_tests(planner, tests, trials, params, level, scales)
     histograms = measured.histograms
     image_scores = smoothed_scores(measured.scores, tests, params, store)
     write_scores(tests, image_scores, trials)
     write_pixels(histograms, PIXELS.path)
     scores = scores_table(tests, image_scores, trials)
-    thresholds = (
-        label_thresholds(scores, histograms, categories, trials, scales)
-        if params.threshold.source == "labels"
-        else normal_thresholds(planner, parts, params, scales)
-    )
+    if from_labels:
+        thresholds = label_thresholds(scores, histograms, categories, trials, scales)
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params, measured.vanished,
-        thresholds,
+        thresholds, measured.further,
     )  # fmt: skip
     if not len(tests):
         metrics = metrics.iloc[:0]
     summary = summary_table(metrics)
-    write_csv(metrics, METRICS.path)
-    write_csv(summary, SUMMARY.path)
+    write_csv(metrics, METRICS.path, later_columns(metrics))
+    write_csv(summary, SUMMARY.path, later_columns(summary))
+    kinds = kinds_table(tests, image_scores, trials, measured.further, thresholds, params)
+    write_csv(kinds, DEFECTS.path)
+    write_pimo(measured.further, PIMO.path)
     write_json(mean_metrics(summary), METRICS_JSON.path)
     evaluation = evaluation_remarks(tests, metrics, reasons, categories, measured.vanished, params)
     evaluation["warnings"] += foreground_warnings(
@@ -126,32 +135,12 @@ def run(params: Params) -> None:
         log.info(
             "%d of %d test images have no label and no part in metrics", unlabelled, len(tests)
         )
-    _log_means(metrics)
+    log_means(metrics)
     for found in decisions:
         if found.trial == trial:
             log.info("%s, %s: %s", found.category, trial_words(trial), found)
     for warning in evaluation["warnings"]:
         log.warning("%s", warning)
-
-
-def _log_means(metrics: pd.DataFrame) -> None:
-    if metrics.empty:
-        log.info("no test images, so no metrics")
-        return
-    if metrics["full_image_auroc"].isna().all() and metrics["full_pixel_auroc"].isna().all():
-        log.info("no metric is defined; evaluation.json says why")
-        return
-    means = (
-        metrics[metrics["category"] == "mean"].groupby("shots", sort=False).mean(numeric_only=True)
-    )
-    for shots, row in means.iterrows():
-        log.info(
-            "%s shots: image AUROC %.1f, pixel AUROC %.1f, AUPRO %.1f",
-            shots,
-            100 * row["full_image_auroc"],
-            100 * row["full_pixel_auroc"],
-            100 * row["full_pixel_au_pro"],
-        )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,9 @@ LANGUAGE = Artefact(
 VISION = Artefact(_A / "receipts" / "vision.parquet", "score_vision", "map", "space, key", True)
 METRICS = Artefact(_R / "metrics.csv", "evaluate", "category and trial", "category, shots, seed")
 SUMMARY = Artefact(_R / "summary.csv", "evaluate", "category and shots", "category, shots")
+DEFECTS = Artefact(
+    _R / "defects.csv", "evaluate", "defect kind and trial", "category, defect, shots, seed"
+)
 METRICS_JSON = Artefact(_R / "metrics.json", "evaluate", "mean of a metric", "shots, metric")
 EVALUATION = Artefact(_R / "evaluation.json", "evaluate", "remark on the metrics", "-")
 THRESHOLDS = Artefact(_R / "thresholds.json", "evaluate", "threshold", "category, shots, seed")
@@ -65,6 +68,7 @@ PIXELS = Artefact(
     "level of a category and trial",
     "category, shots, seed, level",
 )
+PIMO = Artefact(_R / "aupimo.parquet", "evaluate", "anomalous image and trial", "path, shots, seed")
 MAPS = Artefact(_R / "maps.zarr", "evaluate", "trial", "shots, seed")
 RUN = Artefact(_R / "run.json", "report", "what the results come from", "-")
 REPORT = Artefact(_R / "report", "report", "page", "-")
@@ -74,7 +78,7 @@ PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 ARTEFACTS = (
     MANIFEST, CATEGORIES, SKIPPED, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS,
     STREAMED, LANGUAGE, VISION,
-    METRICS, SUMMARY, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, MAPS,
+    METRICS, SUMMARY, DEFECTS, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, PIMO, MAPS,
     RUN, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 RECORDS = tuple(

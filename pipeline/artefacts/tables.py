@@ -211,12 +211,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file, the schema version as its last column; see :mod:`pipeline.artefacts.csv_text`."""
+def write_csv(frame: pd.DataFrame, path: Path, later: Sequence[str] = ()) -> None:
+    """Write a CSV file, the schema version as its last column; see :mod:`pipeline.artefacts.csv_text`.
+
+    Args:
+        frame: the rows.
+        path: of the file.
+        later: columns that came to the file later, and lie behind the schema version.
+    """
     if "category" in frame:
         frame = frame.assign(category=[marked(str(name)) for name in frame["category"]])
     with atomic_write(path) as part:
-        frame.assign(schema=TABLE_SCHEMA).to_csv(part, index=False, lineterminator="\n")
+        first = [name for name in frame.columns if name not in later]
+        laid = frame.assign(schema=TABLE_SCHEMA)[[*first, "schema", *later]]
+        laid.to_csv(part, index=False, lineterminator="\n")
 
 
 def read_csv(path: Path) -> pd.DataFrame:

@@ -11,7 +11,6 @@ import numpy as np
 
 from cache.files import Location
 from cache.store import Store
-from fade.aspect import Shape
 from fade.levels import UNIT, Scale, Scales
 from fade.metrics import PixelHistogram, Regions, label_regions
 from fade.preprocess import resize_mask
@@ -20,26 +19,11 @@ from pipeline.artefacts.maps import write_maps
 from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.component import Component
 from pipeline.evaluation.foreground import Foregrounds
+from pipeline.evaluation.image import TestImage
 from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.reweighting import Reweighting
+from pipeline.evaluation.tally import MeasuredMap, Tally, mask_parts
 from pipeline.evaluation.vanished import Vanished, find_vanished
-
-
-@dataclass(frozen=True, slots=True)
-class TestImage:
-    """One row of the evaluation; ``size`` is the (height, width) at which its map is measured.
-
-    ``is_anomaly`` is None where nobody knows.
-    """
-
-    __test__ = False  # no test case, whatever pytest thinks of its name
-
-    category: str
-    path: str
-    is_anomaly: bool | None
-    mask: str | None
-    mask_hash: str | None
-    size: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +48,8 @@ class EvaluationBlock:
         reweighting: for image scores that look into the bank once more.
         foregrounds: of images whose background scores 0.
         exif_rotation: whether masks are turned as their camera says, as images are.
+        tallied: whether there is more to measure than histograms, as of test images.
+        saturation: whether masks are of MVTec LOCO, with ``defects_config.json``.
     """
 
     store: Location
@@ -80,6 +66,8 @@ class EvaluationBlock:
     scales: Scales = field(default_factory=dict)
     reweighting: Reweighting | None = None
     foregrounds: Foregrounds | None = None
+    tallied: bool = False
+    saturation: bool = False
 
     def scale(self, category: str, trial: Trial) -> Scale:
         """What levels of a category's maps stand for in a trial."""
@@ -95,12 +83,14 @@ class Outcome:
         histograms: by category and trial, of images with a known mask.
         vanished: by category, what the size of the evaluation leaves nothing of.
         without_foreground: images in which none was found, by category.
+        tallies: by category and trial, of images with a known mask, where they are wanted.
     """
 
     scores: np.ndarray
     histograms: dict[tuple[str, Trial], PixelHistogram] = field(default_factory=dict)
     vanished: dict[str, Vanished] = field(default_factory=dict)
     without_foreground: Counter[str] = field(default_factory=Counter)
+    tallies: dict[tuple[str, Trial], Tally] = field(default_factory=dict)
 
 
 def evaluate_block(block: EvaluationBlock) -> Outcome:
@@ -119,6 +109,9 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
     # image by image: regions at full size are large, and one image's are held at a time
     for i, image in enumerate(block.images):
         regions = _regions(image, block, outcome.vanished)
+        parts = None
+        if regions is not None and block.saturation:
+            parts = mask_parts(image, block.root, exif_rotation=block.exif_rotation)
         for number, fusion in enumerate(block.fusions):
             vision = None
             if vision_maps:
@@ -145,6 +138,11 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
                 finished = block.recipe.pixels(values, image.size, scale)
                 histogram = PixelHistogram.of_image(finished, regions)
                 found[place] = found[place] + histogram if place in found else histogram
+                if block.tallied:
+                    of_map = MeasuredMap(
+                        values, finished, scale, block.recipe, regions, histogram, parts
+                    )
+                    outcome.tallies.setdefault(place, Tally()).add(image, of_map)
     for fusion, maps in zip(block.fusions, levels, strict=True):
         outcome.histograms |= {place: h for place, h in found.items() if place[1] == fusion.trial}
         if maps and block.maps is not None:

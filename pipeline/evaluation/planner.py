@@ -27,12 +27,13 @@ from pipeline.evaluation.blocks import (
     EvaluationBlock,
     Fusion,
     Outcome,
-    TestImage,
     add_histograms,
     evaluate_block,
 )
 from pipeline.evaluation.component import Component, ImageFeatures
 from pipeline.evaluation.foreground import foregrounds
+from pipeline.evaluation.further import Further, Gathering, PixelLevel, spro_limits
+from pipeline.evaluation.image import TestImage
 from pipeline.evaluation.recipe import Recipe, measured_size
 from pipeline.evaluation.reweighting import Reweigher
 from pipeline.evaluation.vanished import Vanished
@@ -215,6 +216,8 @@ class Planner:
                 )
             ]
             columns = (part["category"], part["path"], labels, *masks, sizes)
+            if maps is not None:
+                columns += (part["defect"],)
 
             def rows(
                 components: _Components | None,
@@ -252,6 +255,8 @@ class Planner:
                 scales,
                 reweighting,
                 masking,
+                maps is not None,
+                maps is not None and bool(spro_limits(params)),
             )
 
 
@@ -294,12 +299,14 @@ class Measured:
         histograms: of pixels, by category and trial, of images with a known mask.
         vanished: by category, the defects of which the size of the evaluation leaves nothing.
         without_foreground: images in which none was found, by category.
+        further: metrics that need more than histograms.
     """
 
     scores: np.ndarray
     histograms: dict[tuple[str, Trial], PixelHistogram]
     vanished: dict[str, Vanished]
     without_foreground: Counter[str] = field(default_factory=Counter)
+    further: dict[tuple[str, Trial], Further] = field(default_factory=dict)
 
 
 def evaluate_tests(
@@ -307,6 +314,7 @@ def evaluate_tests(
     tests: pd.DataFrame,
     trials: Sequence[Trial],
     params: Params,
+    level: PixelLevel,
     scales: Scales = NO_SCALES,
 ) -> Measured:
     """Score and measure all test images; their fused maps go into ``maps.zarr``, which is there.
@@ -316,12 +324,15 @@ def evaluate_tests(
         tests: see :meth:`Planner.blocks`.
         trials: all of them are evaluated at once.
         params: of the run.
+        level: the declared thresholds on levels.
         scales: of maps, where they are not FADE's.
     """
     found = Measured(np.full((len(trials), len(tests)), np.nan), {}, {})
     if planner is None or tests.empty:
         return found
     done = 0
+    categories = tests["category"].astype(str).tolist()
+    gathering = Gathering(categories, params, level)
     blocks = planner.blocks(tests, trials, maps=MAPS.path, scales=scales)
     for outcome in evaluate_blocks(blocks, len(tests), params, "evaluate"):
         count = outcome.scores.shape[1]
@@ -330,5 +341,7 @@ def evaluate_tests(
         for category, lost in outcome.vanished.items():
             found.vanished[category] = found.vanished.get(category, Vanished()) + lost
         found.without_foreground.update(outcome.without_foreground)
+        gathering.add(outcome.tallies, categories[done : done + count])
         done += count
+    found.further = gathering.found
     return found

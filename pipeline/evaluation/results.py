@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -22,16 +23,21 @@ from fade.types import Trial
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer
 from pipeline.config.schema import Params
+from pipeline.evaluation.further import Further, Place, spro_limits
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.vanished import Vanished, vanished_counts, vanished_remarks
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger("fade")
+
 MEAN = "mean"
 """Category of the rows that hold means over categories."""
 KEYS = ("category", "shots", "seed")
 """Columns that say whose metrics a row holds."""
+
+_NO_THRESHOLD = "no threshold"
 
 UndefinedMetric = dict[str, Any]
 """Category, shots, seed and name of a metric that is undefined, and the reason."""
@@ -39,12 +45,19 @@ UndefinedMetric = dict[str, Any]
 
 def metric_names(params: Params) -> tuple[str, ...]:
     """Names of the metrics of a run, in the order of their columns: the eight, then the further ones."""
-    return (*METRIC_NAMES, *further_names(params.evaluate.pro_limits))
+    limits = params.evaluate.pro_limits
+    return (*METRIC_NAMES, *further_names(limits, spro_limits(params)))
 
 
 def names_in(table: pd.DataFrame) -> list[str]:
     """Names of the metrics that a table with rows of metrics.csv has."""
     return [str(name) for name in table.columns if name not in KEYS]
+
+
+def later_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of a table of metrics or of their summary that are not of the eight."""
+    first = {name + end for name in METRIC_NAMES for end in ("", "_mean", "_std")}
+    return [name for name in names_in(table) if name not in first]
 
 
 def metrics_table(
@@ -55,6 +68,7 @@ def metrics_table(
     params: Params,
     vanished: Mapping[str, Vanished] = MappingProxyType({}),
     thresholds: Sequence[Threshold] = (),
+    further: Mapping[Place, Further] = MappingProxyType({}),
 ) -> tuple[pd.DataFrame, list[UndefinedMetric]]:
     """The rows of metrics.csv, and why the undefined ones among them are empty.
 
@@ -68,6 +82,7 @@ def metrics_table(
         params: of the run.
         vanished: the defects that the size of the evaluation leaves nothing of.
         thresholds: at which rates are measured.
+        further: metrics that need more than histograms.
     """
     import pandas as pd
 
@@ -83,10 +98,14 @@ def metrics_table(
             threshold = declared.get((category, trial))
             values, undefined = _image_values(part, params, threshold)
             histogram = histograms.get((category, trial)) or PixelHistogram.empty()
-            pixel_values, pixel_undefined = _pixel_values(histogram, params, threshold)
+            more = further.get((category, trial)) or Further.without_masks(params)
+            pixel_values, pixel_undefined = _pixel_values(histogram, params, threshold, more)
             if category in vanished and not histogram.regions:
                 left = f"no defect pixel is left at evaluate.size {params.evaluate.size}"
-                pixel_undefined = dict.fromkeys(pixel_undefined, left)
+                pixel_undefined = {
+                    name: reason if reason.startswith(_NO_THRESHOLD) else left
+                    for name, reason in pixel_undefined.items()
+                }
             values |= pixel_values
             undefined |= pixel_undefined
             of_trial.append(
@@ -134,23 +153,27 @@ def _image_values(part: pd.DataFrame, params: Params, threshold: Threshold | Non
 
 
 def _pixel_values(
-    histogram: PixelHistogram, params: Params, threshold: Threshold | None
+    histogram: PixelHistogram, params: Params, threshold: Threshold | None, more: Further
 ) -> Evaluation:
     limits = params.evaluate.pro_limits
     if params.fusion.segmentation_mode == "none":
-        further = set(further_names(limits)) - {IMAGE_AP, *IMAGE_RATES}
-        return _undefined((*METRIC_NAMES[3:], *further), "fusion.segmentation_mode is none")
+        of_images = {*METRIC_NAMES[:3], IMAGE_AP, *IMAGE_RATES}
+        names = [name for name in metric_names(params) if name not in of_images]
+        return _undefined(names, "fusion.segmentation_mode is none")
     if threshold is None or threshold.pixel is None:
         rates = _undefined(PIXEL_RATES, _no_threshold(threshold))
     else:
         rates = pixel_rates(histogram, threshold.pixel)
     return _joined(
-        pixel_metrics(histogram, limits[0]), further_pixel_metrics(histogram, limits), rates
+        pixel_metrics(histogram, limits[0]),
+        further_pixel_metrics(histogram, limits),
+        rates,
+        (more.values, more.reasons),
     )
 
 
 def _no_threshold(threshold: Threshold | None) -> str:
-    return f"no threshold: {threshold.remark}" if threshold else "no threshold"
+    return f"{_NO_THRESHOLD}: {threshold.remark}" if threshold else _NO_THRESHOLD
 
 
 def _joined(*parts: Evaluation) -> Evaluation:
@@ -306,3 +329,24 @@ def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[
                         "score": scores[number, start : start + GROUP_ROWS],
                     }
                 )
+
+
+def log_means(metrics: pd.DataFrame) -> None:
+    """Tell the log of the means over categories."""
+    if metrics.empty:
+        log.info("no test images, so no metrics")
+        return
+    if metrics["full_image_auroc"].isna().all() and metrics["full_pixel_auroc"].isna().all():
+        log.info("no metric is defined; evaluation.json says why")
+        return
+    means = (
+        metrics[metrics["category"] == "mean"].groupby("shots", sort=False).mean(numeric_only=True)
+    )
+    for shots, row in means.iterrows():
+        log.info(
+            "%s shots: image AUROC %.1f, pixel AUROC %.1f, AUPRO %.1f",
+            shots,
+            100 * row["full_image_auroc"],
+            100 * row["full_pixel_auroc"],
+            100 * row["full_pixel_au_pro"],
+        )

@@ -14,9 +14,11 @@ _FURTHER = {
     "full_pixel_ap": "Pixel AP",
     "full_pixel_f1": "Pixel F1 at the threshold (SegF1)",
     "full_pixel_recall": "Pixel recall at the threshold",
+    "full_pixel_aupimo": "AUPIMO",
+    "full_pixel_au_spro": "Pixel AU-sPRO",
     "full_pixel_false_alarms": "False alarms of pixels at the threshold",
 }
-_UP_TO = re.compile(r"full_pixel_au_pro_([\d.e+-]+)")
+_UP_TO = re.compile(r"(full_pixel_au_s?pro)_([\d.e+-]+)")
 
 
 def metric_label(name: str) -> str:
@@ -26,5 +28,5 @@ def metric_label(name: str) -> str:
     ('Pixel AP', 'Pixel AU-PRO at 0.05')
     """
     if limit := _UP_TO.fullmatch(name):
-        return f"{LABELS['full_pixel_au_pro']} at {limit[1]}"
+        return f"{metric_label(limit[1])} at {limit[2]}"
     return LABELS.get(name) or _FURTHER.get(name, name)

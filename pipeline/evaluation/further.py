@@ -1,0 +1,153 @@
+"""The further metrics of each category and trial, as soon as its last image is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fade.further_metrics import AUPIMO, au_spro_names, further_pixel_metrics
+from fade.metrics import Evaluation, PixelHistogram, au_pro, pixel_metrics, values_and_reasons
+from fade.pimo import Pimo, aupimo
+from fade.rates import PIXEL_RATES, pixel_rates
+from fade.types import GOOD, Trial
+from pipeline.config.schema import Params
+from pipeline.evaluation.tally import Tally
+from pipeline.evaluation.thresholds import Threshold, best_level
+
+Place = tuple[str, Trial]
+"""Category and trial."""
+PixelLevel = Callable[[Place, PixelHistogram], int | None]
+"""The declared threshold on levels of a category and trial."""
+NO_MASK = "no test image with a known mask"
+
+
+@dataclass(frozen=True)
+class Further:
+    """What one category and trial has beside the metrics of its histogram.
+
+    Attributes:
+        values, reasons: AUPIMO, and AU-sPRO of MVTec LOCO.
+        kinds: pixel metrics by defect kind, each of the images of that kind and all good ones; undefined
+            ones are NaN.
+        pimo: path, kind and AUPIMO of each anomalous image.
+    """
+
+    values: dict[str, float]
+    reasons: dict[str, str]
+    kinds: dict[str, dict[str, float]] = field(default_factory=dict)
+    pimo: list[tuple[str, str, Pimo]] = field(default_factory=list)
+
+    @classmethod
+    def without_masks(cls, params: Params) -> Further:
+        """Of a category in which no image has a known mask."""
+        names = (AUPIMO, *au_spro_names(spro_limits(params)))
+        return cls(dict.fromkeys(names, float("nan")), dict.fromkeys(names, NO_MASK))
+
+
+def declared_levels(thresholds: Iterable[Threshold]) -> PixelLevel:
+    """The levels that thresholds declare."""
+    known = {(found.category, found.trial): found.pixel for found in thresholds}
+    return lambda place, histogram: known.get(place)
+
+
+def best_level_of(place: Place, histogram: PixelHistogram) -> int | None:
+    """The level that labels declare."""
+    return best_level(histogram)
+
+
+def spro_limits(params: Params) -> tuple[float, ...]:
+    """The limits of AU-sPRO; none unless the data set says when a defect counts as found."""
+    return params.evaluate.pro_limits if params.dataset.format == "mvtec-loco" else ()
+
+
+class Gathering:
+    """Adds up tallies, and measures a category once all of its images are there.
+
+    Args:
+        categories: of all images that will come.
+        params: of the run.
+        level: the declared thresholds.
+    """
+
+    def __init__(self, categories: Iterable[str], params: Params, level: PixelLevel) -> None:
+        self.found: dict[Place, Further] = {}
+        self._left = Counter(categories)
+        self._running: dict[Place, Tally] = {}
+        self._params, self._level = params, level
+
+    def add(self, tallies: Mapping[Place, Tally], categories: Iterable[str]) -> None:
+        """Add what some images gave.
+
+        Args:
+            tallies: of those with a known mask.
+            categories: of all of them.
+        """
+        for place, tally in tallies.items():
+            self._running.setdefault(place, Tally()).merge(tally)
+        done = Counter(categories)
+        self._left -= done
+        for place in [place for place in self._running if place[0] in done]:
+            if place[0] not in self._left:
+                tally = self._running.pop(place)
+                self.found[place] = measure(tally, place, self._params, self._level)
+
+
+def measure(tally: Tally, place: Place, params: Params, level: PixelLevel) -> Further:
+    """The further metrics of a category and trial.
+
+    Args:
+        tally: of all its images with a known mask.
+        place: which.
+        params: of the run.
+        level: the declared thresholds.
+    """
+    images = [levels for _, _, levels in tally.defects]
+    reason = tally.shared.undefined() if images else "no defect pixel"
+    pimo = [] if reason else aupimo(tally.shared, images)
+    found: dict[str, float | str] = {
+        AUPIMO: reason or float(np.mean([image.value for image in pimo]))
+    }
+    total = sum(tally.kinds.values(), PixelHistogram.empty(_levels(tally)))
+    declared = level(place, total)
+    kinds = {
+        kind: _kind_metrics(tally, kind, params, declared) for kind in tally.kinds if kind != GOOD
+    }
+    limits = spro_limits(params)
+    for name in au_spro_names(limits):
+        known = [values[name] for values in kinds.values() if np.isfinite(values[name])]
+        lacking = tally.lacking or ("no normal pixel" if kinds else "no defect pixel")
+        found[name] = float(np.mean(known)) if known and not tally.lacking else lacking
+    by_image = zip(tally.defects, pimo, strict=True) if pimo else ()
+    rows = [(path, kind, one) for (path, kind, _), one in by_image]
+    for kind, values in kinds.items():
+        of_kind = [one.value for _, name, one in rows if name == kind]
+        values[AUPIMO] = float(np.mean(of_kind)) if of_kind else float("nan")
+    return Further(*values_and_reasons(found), kinds, rows)
+
+
+def _levels(tally: Tally) -> int:
+    return next((len(histogram.normal) for histogram in tally.kinds.values()), 256)
+
+
+def _kind_metrics(
+    tally: Tally, kind: str, params: Params, declared: int | None
+) -> dict[str, float]:
+    limits = params.evaluate.pro_limits
+    good = tally.kinds.get(GOOD) or PixelHistogram.empty(_levels(tally))
+    histogram = good + tally.kinds[kind]
+    parts: list[Evaluation] = [
+        pixel_metrics(histogram, limits[0]),
+        further_pixel_metrics(histogram, limits),
+    ]
+    values = {name: value for part in parts for name, value in part[0].items()}
+    nothing = dict.fromkeys(PIXEL_RATES, float("nan"))
+    values |= nothing if declared is None else pixel_rates(histogram, declared)[0]
+    spro = spro_limits(params)
+    saturated = tally.saturated.get(kind)
+    for name, limit in zip(au_spro_names(spro), spro, strict=True):
+        known = saturated is not None and saturated.regions and histogram.normal.any()
+        values[name] = au_pro(good + saturated, limit) if known and saturated else float("nan")
+    return values

@@ -1,0 +1,111 @@
+"""What the further metrics need of test images: by defect kind, by image, and of good ones together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fade.errors import DataError
+from fade.levels import FINE, UNIT, Scale
+from fade.metrics import PixelHistogram, Regions
+from fade.pimo import DefectLevels, SharedRate
+from fade.saturation import SaturatedRegion, saturated
+from fade.types import GOOD, DataPath
+from pipeline.evaluation.image import TestImage
+from pipeline.evaluation.recipe import Recipe
+from pipeline.evaluation.saturations import saturated_regions
+
+Histograms = dict[str, PixelHistogram]
+
+
+@dataclass
+class Tally:
+    """Of images with a known mask, of one category in one trial.
+
+    Attributes:
+        kinds: histograms by defect kind, those of good images as ``good``.
+        saturated: the same with saturated overlaps, of MVTec LOCO.
+        lacking: why there are no saturated overlaps, should there be none.
+        shared: of good images.
+        defects: path, kind and levels of each anomalous image.
+    """
+
+    kinds: Histograms = field(default_factory=dict)
+    saturated: Histograms = field(default_factory=dict)
+    lacking: str = ""
+    shared: SharedRate = field(default_factory=SharedRate.empty)
+    defects: list[tuple[str, str, DefectLevels]] = field(default_factory=list)
+
+    def merge(self, other: Tally) -> None:
+        """Add what other images of the category and trial gave."""
+        for mine, theirs in ((self.kinds, other.kinds), (self.saturated, other.saturated)):
+            for kind, histogram in theirs.items():
+                _add(mine, kind, histogram)
+        self.lacking = self.lacking or other.lacking
+        self.shared += other.shared
+        self.defects += other.defects
+
+    def add(self, image: TestImage, measured: MeasuredMap) -> None:
+        """Add one image."""
+        if not image.is_anomaly:
+            self.shared += SharedRate.of_image(measured.fine())
+            _add(self.kinds, GOOD, measured.histogram)
+            return
+        _add(self.kinds, image.defect, measured.histogram)
+        if not measured.regions.count:  # a mask without a defect pixel
+            return
+        levels = DefectLevels.of_image(measured.fine(), measured.regions)
+        self.defects.append((image.path, image.defect, levels))
+        if isinstance(measured.parts, str):
+            self.lacking = self.lacking or measured.parts
+        elif measured.parts is not None:
+            overlaps = saturated(measured.histogram, measured.finished, measured.parts)
+            _add(self.saturated, image.defect, overlaps)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredMap:
+    """The map of one image against its mask.
+
+    Attributes:
+        values: (rows, columns) of patches.
+        finished: (height, width) levels.
+        scale: of the levels.
+        recipe: that made them.
+        regions: of the mask.
+        histogram: of the levels against the regions.
+        parts: the regions by mask file where saturation is wanted; why there are none; or None.
+    """
+
+    values: np.ndarray
+    finished: np.ndarray
+    scale: Scale
+    recipe: Recipe
+    regions: Regions
+    histogram: PixelHistogram
+    parts: list[SaturatedRegion] | str | None
+
+    def fine(self) -> np.ndarray:
+        """The map in 65,536 levels, (height, width) uint16."""
+        if self.scale != UNIT:
+            return self.finished
+        finish, shape = self.recipe.finish, (self.finished.shape[0], self.finished.shape[1])
+        scaled = finish.apply(np.clip(self.values, 0, 1), shape) * np.float32(FINE - 1)
+        return np.clip(scaled, 0, FINE - 1).astype(np.uint16)
+
+
+def mask_parts(
+    image: TestImage, root: DataPath, *, exif_rotation: bool
+) -> list[SaturatedRegion] | str | None:
+    """The regions of an image by mask file, or why they cannot be told; None without a mask."""
+    if not image.is_anomaly or image.mask is None:
+        return None
+    try:
+        return saturated_regions(root, image.mask, image.size, exif_rotation=exif_rotation)
+    except DataError as error:
+        return str(error)
+
+
+def _add(total: Histograms, kind: str, histogram: PixelHistogram) -> None:
+    total[kind] = total[kind] + histogram if kind in total else histogram

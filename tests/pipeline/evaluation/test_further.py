@@ -1,0 +1,252 @@
+"""The further metrics of a category: by kind, by image, and of MVTec LOCO with saturation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fade.levels import Scale
+from fade.metrics import PixelHistogram, label_regions, pixel_metrics
+from fade.pimo import DefectLevels, SharedRate, aupimo
+from fade.types import Trial
+from pipeline.config.load import parse_params
+from pipeline.config.schema import Params
+from pipeline.evaluation.further import Further, Gathering, best_level_of, declared_levels
+from pipeline.evaluation.image import TestImage
+from pipeline.evaluation.kinds import kinds_table, write_pimo
+from pipeline.evaluation.recipe import Recipe
+from pipeline.evaluation.results import metric_names
+from pipeline.evaluation.saturations import saturated_regions
+from pipeline.evaluation.tally import MeasuredMap, Tally, mask_parts
+from pipeline.evaluation.thresholds import undecided
+from tests.projects import changed, golden_params
+
+TRIAL = Trial(1, 0)
+PLACE = ("box", TRIAL)
+SHAPE = (320, 320)
+LOCO = [
+    {"defect_name": "logical_anomalies", "pixel_value": 255, "saturation_threshold": 0.5,
+     "relative_saturation": True},
+    {"defect_name": "structural_anomalies", "pixel_value": 200, "saturation_threshold": 10000,
+     "relative_saturation": False},
+]  # fmt: skip
+
+
+def params(format: str = "mvtec-loco", **leaves: object) -> Params:
+    found = golden_params("fewshot1_both_seed0", Path("w.pt"))
+    return parse_params(
+        changed(found, dataset__format=format, evaluate__pro_limit=[0.3, 0.05], **leaves)
+    )
+
+
+def write_mask(root: Path, path: str, rows: slice, value: int) -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[rows, :100] = value
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(root / path)
+
+
+@pytest.fixture
+def loco(tmp_path: Path) -> Path:
+    """A category with two masks of a logical anomaly, and one of a structural one."""
+    truth = "box/ground_truth/"
+    write_mask(tmp_path, truth + "logical_anomalies/000/000.png", slice(0, 40), 255)
+    write_mask(tmp_path, truth + "logical_anomalies/000/001.png", slice(40, 60), 255)
+    write_mask(tmp_path, truth + "structural_anomalies/000/000.png", slice(0, 10), 200)
+    (tmp_path / "box/defects_config.json").write_text(json.dumps(LOCO))
+    return tmp_path
+
+
+def image(kind: str, number: int = 0) -> TestImage:
+    mask = None if kind == "good" else f"box/ground_truth/{kind}/{number:03}/"
+    return TestImage(
+        "box", f"box/test/{kind}/{number:03}.png", mask is not None, mask, "", SHAPE, kind
+    )
+
+
+def tally_of(root: Path, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> Tally:
+    """Of one image a kind, with map and mask."""
+    tally = Tally()
+    for kind, (values, mask) in found.items():
+        one, recipe = image(kind), Recipe("both", "both")
+        finished, regions = recipe.pixels(values, SHAPE), label_regions(mask)
+        histogram = PixelHistogram.of_image(finished, regions)
+        parts = mask_parts(one, root, exif_rotation=False)
+        of_map = MeasuredMap(values, finished, Scale(), recipe, regions, histogram, parts)
+        tally.add(one, of_map)
+    return tally
+
+
+@pytest.fixture
+def maps() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Half of the logical anomaly is found at once, a quarter of the structural one."""
+    good, logical, structural = (np.zeros(SHAPE, np.float32) for _ in range(3))
+    good[300:, 300:], logical[:30, :100], structural[:10, :25] = 0.5, 0.9, 0.9
+    masks = [np.zeros(SHAPE, bool) for _ in range(3)]
+    masks[1][:60, :100], masks[2][:10, :100] = True, True
+    names = ("good", "logical_anomalies", "structural_anomalies")
+    return dict(zip(names, zip((good, logical, structural), masks, strict=True), strict=True))
+
+
+def test_kinds_and_saturation_of_loco(
+    loco: Path, maps: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> None:
+    gathering = Gathering(["box"] * 3, params(), best_level_of)
+    for kind, of_kind in maps.items():  # image by image, as blocks come
+        gathering.add({PLACE: tally_of(loco, {kind: of_kind})}, ["box"])
+    found = gathering.found[PLACE]
+    kinds = found.kinds
+    # files 000 and 001 have 4000 and 2000 pixels, of which half is enough; 3000 of the first are found
+    # and none of the second, and all is found only at the lowest level, so that both lines end at 1
+    limit = 0.3
+    for kind, start in (("logical_anomalies", 0.5), ("structural_anomalies", 0.25)):
+        at_limit = start + (1 - start) * (limit - first_rate(maps, kind)) / (
+            1 - first_rate(maps, kind)
+        )
+        rise = first_rate(maps, kind) * start
+        expected = rise + (limit - first_rate(maps, kind)) * (start + at_limit) / 2
+        assert kinds[kind]["full_pixel_au_spro"] == pytest.approx(expected / limit, abs=1e-6)
+    mean = np.mean([values["full_pixel_au_spro"] for values in kinds.values()])
+    assert found.values["full_pixel_au_spro"] == pytest.approx(mean)
+    assert kinds["logical_anomalies"]["full_pixel_recall"] == 0.5
+    assert set(kinds["logical_anomalies"]) | {"full_image_ap"} <= {*metric_names(params())}
+
+
+def first_rate(maps: dict[str, tuple[np.ndarray, np.ndarray]], kind: str) -> float:
+    """The false positive rate of a kind and good images at level 0.5."""
+    normal = SHAPE[0] * SHAPE[1] * 2 - maps[kind][1].sum()
+    return 400 / float(normal)
+
+
+def test_good_images_alone_say_where_false_alarms_begin(
+    loco: Path, maps: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> None:
+    gathering = Gathering(["box"] * 3, params("folder"), declared_levels([]))
+    gathering.add({PLACE: tally_of(loco, maps)}, ["box"] * 3)
+    found = gathering.found[PLACE]
+    assert "full_pixel_au_spro" not in found.values
+    assert {path: one.value for path, _, one in found.pimo} == pytest.approx(
+        {"box/test/logical_anomalies/000.png": 0.5, "box/test/structural_anomalies/000.png": 0.25}
+    )
+    assert found.values["full_pixel_aupimo"] == pytest.approx(0.375)
+    assert found.kinds["structural_anomalies"]["full_pixel_aupimo"] == pytest.approx(0.25)
+    assert np.isnan(found.kinds["structural_anomalies"]["full_pixel_recall"])  # no threshold
+
+
+def test_aupimo_sees_more_than_256_levels(loco: Path) -> None:
+    """Two maps that are equal in 256 levels."""
+    rng = np.random.default_rng(0)
+    good, bad = (np.full(SHAPE, 100.0) for _ in range(2))
+    good += rng.random(SHAPE) * 0.4
+    bad += 0.5
+    mask = np.zeros(SHAPE, bool)
+    mask[:60, :100] = True
+    maps = {
+        "good": ((good / 255).astype(np.float32), np.zeros(SHAPE, bool)),
+        "logical_anomalies": ((bad / 255).astype(np.float32), mask),
+    }
+    tally = tally_of(loco, maps)
+    assert (
+        pixel_metrics(tally.kinds["good"] + tally.kinds["logical_anomalies"])[0]["full_pixel_auroc"]
+        == 0.5
+    )
+    [(_, _, levels)] = tally.defects
+    assert aupimo(tally.shared, [levels])[0].low == pytest.approx(1)
+
+
+def test_blocks_join(loco: Path, maps: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    whole, parts = tally_of(loco, maps), Tally()
+    for kind, found in maps.items():
+        parts.merge(tally_of(loco, {kind: found}))
+    np.testing.assert_array_equal(whole.shared.shares, parts.shared.shares)
+    assert whole.kinds.keys() == parts.kinds.keys()
+    for kind, histogram in whole.saturated.items():
+        np.testing.assert_array_equal(histogram.pro, parts.saturated[kind].pro)
+
+
+def test_saturation_stays_the_same_share_at_another_size(loco: Path) -> None:
+    mask = "box/ground_truth/logical_anomalies/000/"
+    for shape in (SHAPE, (160, 160)):
+        regions = saturated_regions(loco, mask, shape)
+        assert [region.enough / len(region.pixels) for region in regions] == [0.5, 0.5]
+    (one,) = saturated_regions(loco, "box/ground_truth/structural_anomalies/000/", SHAPE)
+    assert one.enough == 1000  # of 10,000 that would be enough there are no more
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "defects_config.json cannot be read"),
+        ("{", "is no JSON"),
+        (json.dumps([{"pixel_value": 255}]), "entry 1: it needs a pixel_value"),
+        (
+            json.dumps([LOCO[0] | {"saturation_threshold": 1.5}]),
+            "a relative threshold is at most 1",
+        ),
+        (json.dumps(LOCO[:1]), "pixel value 200"),
+    ],
+)
+def test_without_saturation_there_is_a_reason(
+    loco: Path, maps: dict[str, tuple[np.ndarray, np.ndarray]], content: str | None, words: str
+) -> None:
+    config = loco / "box/defects_config.json"
+    config.unlink() if content is None else config.write_text(content)
+    gathering = Gathering(["box"] * 3, params(), best_level_of)
+    gathering.add({PLACE: tally_of(loco, maps)}, ["box"] * 3)
+    found = gathering.found[PLACE]
+    assert words in found.reasons["full_pixel_au_spro_0.05"]
+    assert np.isnan(found.values["full_pixel_au_spro"])
+    assert found.values["full_pixel_aupimo"] == pytest.approx(0.375)
+
+
+def test_the_table_of_kinds(loco: Path, maps: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    gathering = Gathering(["box"] * 3, params(), best_level_of)
+    gathering.add({PLACE: tally_of(loco, maps)}, ["box"] * 3)
+    tests = pd.DataFrame(
+        {
+            "category": "box", "path": list("abcd"), "is_anomaly": [False, True, True, None],
+            "defect": ["good", "logical_anomalies", "structural_anomalies", ""],
+        }
+    )  # fmt: skip
+    scores = np.array([[0.5, 0.9, 0.1, 0.7]])
+    table = kinds_table(
+        tests, scores, [TRIAL], gathering.found, [undecided("box", TRIAL, "none")], params()
+    )
+    assert table["defect"].tolist() == ["logical_anomalies", "structural_anomalies"]
+    assert table["full_image_auroc"].tolist() == [1, 0]
+    assert table["images"].tolist() == [1, 1]
+    assert table["full_pixel_aupimo"].tolist() == pytest.approx([0.5, 0.25])
+    assert table["full_image_recall"].isna().all()
+    write_pimo(gathering.found, loco / "aupimo.parquet")
+    assert pd.read_parquet(loco / "aupimo.parquet")["aupimo"].tolist() == pytest.approx([0.5, 0.25])
+
+
+def test_a_mask_without_a_defect_pixel_counts_nowhere() -> None:
+    values = np.zeros(SHAPE, np.float32)
+    empty = np.zeros(SHAPE, bool)
+    histogram = PixelHistogram.of_image(
+        Recipe("both", "both").pixels(values, SHAPE), label_regions(empty)
+    )
+    of_map = MeasuredMap(
+        values, np.zeros(SHAPE, np.uint8), Scale(), Recipe("both", "both"), label_regions(empty),
+        histogram, None,
+    )  # fmt: skip
+    tally = Tally()
+    tally.add(image("logical_anomalies"), of_map)
+    assert not tally.defects
+    gathering = Gathering(["box"], params(), best_level_of)
+    gathering.add({PLACE: tally}, ["box"])
+    assert gathering.found[PLACE].reasons["full_pixel_aupimo"] == "no defect pixel"
+    assert Further.without_masks(params()).reasons.keys() == gathering.found[PLACE].reasons.keys()
+
+
+def test_the_levels_of_one_image() -> None:
+    levels = np.array([[1, 1, 5, 9]], np.uint16)
+    found = DefectLevels.of_image(levels, label_regions(levels > 0))
+    assert found.recall(np.array([0, 2, 9, 10])).tolist() == [1, 0.5, 0.25, 0]
+    assert SharedRate.of_image(levels).pixels == 4
