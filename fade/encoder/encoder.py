@@ -143,6 +143,11 @@ class Encoder:
         write_weights(self._model.state_dict(), file)
 
     @property
+    def tower(self) -> tuple[Any, Sequence[TransformerBlock]]:
+        """open_clip's vision tower, and its blocks in the compute precision."""
+        return self._visual, self._blocks
+
+    @property
     def text_digest(self) -> str:
         """Hash of all weights outside the vision tower, and of what is computed with them."""
         model: Any = self._model
@@ -333,10 +338,10 @@ class Encoder:
         else:
             patches = visual.conv1(images).flatten(2).transpose(1, 2)
         cls = visual.class_embedding.expand(len(patches), 1, -1)
-        return visual.ln_pre(torch.cat([cls, patches], dim=1) + self._position(grid))
+        return visual.ln_pre(torch.cat([cls, patches], dim=1) + self.position(grid))
 
-    def _position(self, grid: Shape) -> Tensor:
-        """Position embedding for a grid; the patch part resampled when it is not the native one."""
+    def position(self, grid: Shape) -> Tensor:
+        """Position embedding (1 + patches, width) of a grid; resampled if it is not the native one."""
         import torch
         from torch.nn import functional as F
 

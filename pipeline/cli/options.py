@@ -48,6 +48,13 @@ class FloatType(StrEnum):
     FLOAT16 = "float16"
 
 
+class OnnxNumbers(StrEnum):
+    """The numbers that ``fade bundle --onnx`` computes in."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
 Images = Annotated[list[str], typer.Argument(help="Files, folders, or globs in quotes.")]
 
 

@@ -17,6 +17,7 @@ from pipeline.cli.options import (
     Download,
     Images,
     Json,
+    OnnxNumbers,
     Seed,
     Shots,
     Weights,
@@ -27,6 +28,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from fade.portable.numbers import Numbers
     from pipeline.inference.prediction import Decision
     from pipeline.inference.predictor import Predictor
 
@@ -142,19 +144,37 @@ def bundle(
     with_weights: Annotated[
         bool, typer.Option("--with-weights", help="Take the model's weights along.")
     ] = False,
+    onnx: Annotated[
+        bool,
+        typer.Option("--onnx", help="Take the model along so that it runs without torch."),
+    ] = False,
+    precision: Annotated[
+        OnnxNumbers | None,
+        typer.Option(
+            "--precision", help="Of --onnx, by default fp32; int8 calibrates thresholds of its own."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one file to predict with on another machine."""
     from pipeline.inference.bundle_writing import write_bundle
     from pipeline.inference.run import FinishedRun
 
+    if precision is not None and not onnx:
+        raise ParameterError("--precision goes with --onnx: other bundles have the run's own")
+    numbers: Numbers | None = None
+    if onnx:
+        numbers = "int8" if precision is OnnxNumbers.INT8 else "fp32"
     run = FinishedRun(shots=shots, seed=seed)
-    categories = write_bundle(run, path, with_weights=with_weights, categories=category)
+    categories = write_bundle(
+        run, path, with_weights=with_weights, onnx=numbers, categories=category
+    )
     if as_json:
         write_json(
             {
                 "bundle": str(path), "categories": list(categories), "shots": run.trial.shots,
-                "seed": run.trial.seed, "weights": with_weights, "bytes": path.stat().st_size,
+                "seed": run.trial.seed, "weights": with_weights, "onnx": numbers,
+                "bytes": path.stat().st_size,
             }
         )  # fmt: skip
         return

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from fade.aspect import AspectRatio
     from fade.encoder import Encoder
     from fade.types import Device, Feature
+    from pipeline.features.onnx_encoder import OnnxEncoder
     from pipeline.features.patch_encoder import PatchEncoder
 
-    ImageEncoder = Encoder | PatchEncoder | EncoderPair
+    ImageEncoder = Encoder | PatchEncoder | EncoderPair | OnnxEncoder
 
 _DEMO = Path(__file__).parents[1] / "demo"
 SHIPPED = {DEMO_MODEL: _DEMO / "fade-demo.json"}
@@ -132,11 +133,12 @@ def start_encoding(
     Returns:
         What waits for the features, each (B, dim) or (B, patches, dim).
     """
+    from pipeline.features.onnx_encoder import OnnxEncoder
     from pipeline.features.patch_encoder import PatchEncoder
 
     if isinstance(encoder, EncoderPair):
         (encoder,) = {id(one): one for one in map(encoder.of, features)}.values()
-    if isinstance(encoder, PatchEncoder):
+    if isinstance(encoder, PatchEncoder | OnnxEncoder):
         found = encoder.encode(images, features, dtype)
         return lambda: found
     outputs = list(dict.fromkeys((feature.stream, feature.token) for feature in features))

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fade.bank import build_index, normalized_float32
-from fade.errors import FadeError, ModelError, StoreError
+from fade.bank import FlatVectors, build_index, normalized_float32
+from fade.errors import FadeError, ModelError, ParameterError, StoreError
 from fade.files import open_plain
 from fade.network import wanted_network, without_network
 from fade.rules.subspace import Subspace
@@ -32,6 +33,7 @@ from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import SHIPPED, load_encoder, load_image_encoder
 from pipeline.features.patch_encoder import patch_encoder_of
+from pipeline.inference.bundle_onnx import MODEL, OnnxEntries
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces
 from pipeline.scoring.banks import Bank, Comparison, HeldBank, bank_copies
@@ -58,6 +60,11 @@ _LIMITS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"encoder\.json"), _MIB),
     (re.compile(r"weights\.safetensors"), 32 << 30),
     (re.compile(r"text/[0-9a-f]{40}\.npz"), 1 << 30),
+    (re.compile(r"onnx/model\.json"), 16 * _MIB),
+    (re.compile(r"onnx/encoder\.onnx"), 64 * _MIB),
+    (re.compile(r"onnx/weights"), 32 << 30),
+    (re.compile(r"onnx/positions\.npz"), 1 << 30),
+    (re.compile(r"onnx/prompts\.npz"), 1 << 30),
     (re.compile(r"banks/[0-9]{1,6}/[0-9]{1,5}\.npy"), 64 << 30),
     (re.compile(r"(banks|rules)/[0-9]{1,6}/view[0-9]{1,5}\.npy"), 64 << 30),
 )
@@ -106,7 +113,8 @@ class Bundle(TrainedRun):
         self.location, self.remedy = path, REMEDY
         try:
             with self._reading():
-                archive = zipfile.ZipFile(open_plain(path))
+                self._file = open_plain(path)
+                archive = zipfile.ZipFile(self._file)
         except FileNotFoundError:
             raise StoreError(
                 f"there is no bundle at {path}: write one with `fade bundle`"
@@ -139,6 +147,14 @@ class Bundle(TrainedRun):
                 or (self.aspect is None) == self.params.features.keeps_aspect
             ):
                 raise ValueError("parameters, categories, thresholds and trial do not agree")
+
+    @cached_property
+    def onnx(self) -> OnnxEntries | None:
+        """The model that runs without torch, where the bundle has one."""
+        if MODEL not in self._entries:
+            return None
+        with self._reading():
+            return OnnxEntries(self._json(MODEL), self._bytes, self._mapped)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -186,6 +202,17 @@ class Bundle(TrainedRun):
         with self._reading():
             return self._archive.read(self._entries[name])
 
+    def _mapped(self, name: str) -> np.ndarray:
+        """The bytes of an entry where they lie in the file, which are read when they are used."""
+        with self._reading():
+            entry = self._entries[name]
+            self._file.seek(entry.header_offset)
+            header = self._file.read(
+                30
+            )  # of the entry: its last two numbers tell how long names are
+            start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+            return np.memmap(self._file, np.uint8, "r", start, (entry.file_size,))
+
     def _json(self, name: str) -> dict[str, Any]:
         with self._reading():
             content = json.loads(self._bytes(name))
@@ -200,8 +227,16 @@ class Bundle(TrainedRun):
 
         Raises:
             ModelError: model or weights are not here, or do not fit.
+            ParameterError: weights were named, and the bundle runs on ONNX.
             StoreError: the bundle's weights are damaged.
         """
+        if self.onnx is not None:
+            if self._weights is not None or self._download:
+                raise ParameterError(
+                    f"{self.path} holds its model as ONNX: leave --weights and --download out"
+                )
+            with self._reading():
+                return self.onnx.encoder()
         return self._clip() if self.params.vision.encoder is None else self._vision_encoder()
 
     def _vision_encoder(self) -> ImageEncoder:
@@ -295,7 +330,9 @@ class Bundle(TrainedRun):
                         f"the bank of {category} has shape {vectors.shape}, for {len(references)} "
                         "references"
                     )
-                indexes[view] = build_index(
+                # FAISS is not where torch is not
+                build = build_index if self.onnx is None else FlatVectors
+                indexes[view] = build(
                     vectors.reshape(-1, vectors.shape[-1]), metric=self.params.vision.metric
                 )
         comparison = Comparison(
@@ -357,6 +394,17 @@ class Bundle(TrainedRun):
                 f"row {int(sound.argmin())} of {name} has length {worst:.4g}, but rows have length 1"
             )
         return normalized_float32(array)
+
+    def prompt_vectors(self, use: Use, category: str) -> np.ndarray | None:
+        """The embeddings of a classifier's distinct prompts, where the bundle has them."""
+        if self.onnx is None:
+            return None
+        count = len(set(self.sentences(use, category).texts))
+        with self._reading():
+            found = self.onnx.prompts(str(self._texts[use][category]))
+            if found.shape != (count, self.onnx.model.dim):
+                raise ValueError(f"{count} prompts have embeddings of shape {found.shape}")
+            return found
 
     def sentences(self, use: Use, category: str) -> Sentences:
         """The prompts that a classifier was fitted on."""

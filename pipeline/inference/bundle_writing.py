@@ -14,12 +14,15 @@ from fade import __version__
 from fade.aspect import SmallerEdge
 from fade.errors import ParameterError
 from fade.files import atomic_write
+from fade.portable.numbers import Numbers
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
 from pipeline.features.models import SHIPPED, load_image_encoder
+from pipeline.features.onnx_encoder import OnnxEncoder
 from pipeline.features.pair import EncoderPair
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS, array_names
+from pipeline.inference.onnx_writing import OnnxParts, check_exportable, export
 from pipeline.inference.rules import HeldSample, HeldSubspaces
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import read_classifier, uses
@@ -39,6 +42,7 @@ def write_bundle(
     path: Path,
     *,
     with_weights: bool = False,
+    onnx: Numbers | None = None,
     categories: Collection[str] | None = None,
 ) -> tuple[str, ...]:
     """Write a run's banks, text classifiers, prompts, thresholds and parameters into one file.
@@ -48,6 +52,7 @@ def write_bundle(
         path: of the file; replaced in one step.
         with_weights: whether the model's weights come along; else their source must be at hand
             where the bundle is used.
+        onnx: numbers of a model that runs without torch, which comes along in place of weights.
         categories: those to take along; None for all.
 
     Returns:
@@ -55,10 +60,15 @@ def write_bundle(
 
     Raises:
         StoreError: something of the run is missing or damaged.
+        ModelError: the model as ONNX gives other features or decisions.
         ParameterError: the memory bank's index is approximate, the run has no such category, or its
             encoder cannot be taken along.
     """
     vision = run.params.vision
+    if onnx is not None:
+        if with_weights:
+            raise ParameterError("--onnx takes the model along already: leave --with-weights out")
+        check_exportable(run.params, onnx)
     if (
         run.params.needs_vision
         and vision.network
@@ -89,12 +99,17 @@ def write_bundle(
             f"{path} is a folder: name a file for the bundle, e.g. {path}/parts.fade"
         )
     with atomic_write(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        _fill(archive, run, chosen, with_weights)
+        parts = None if onnx is None else export(run, chosen, onnx)
+        _fill(archive, run, chosen, with_weights, parts)
     return chosen
 
 
 def _fill(
-    archive: zipfile.ZipFile, run: FinishedRun, categories: tuple[str, ...], with_weights: bool
+    archive: zipfile.ZipFile,
+    run: FinishedRun,
+    categories: tuple[str, ...],
+    with_weights: bool,
+    onnx: OnnxParts | None,
 ) -> None:
     params = run.params
     banks: dict[str, Any] = {}
@@ -129,7 +144,7 @@ def _fill(
     if with_weights:
         model = _whole(run)
         encoder: Encoder | VisionEncoder
-        assert not isinstance(model, EncoderPair)  # refused before
+        assert not isinstance(model, EncoderPair | OnnxEncoder)  # refused before
         if isinstance(model, PatchEncoder):
             encoder = model.encoder
             _add(archive, "encoder.json", json.dumps(encoder.config).encode())
@@ -137,6 +152,11 @@ def _fill(
             encoder = model
         with archive.open(_entry(WEIGHTS), "w", force_zip64=True) as target:
             encoder.save_weights(cast(BinaryIO, target))
+    thresholds = run.thresholds
+    if onnx is not None:
+        thresholds = onnx.thresholds
+        for name, data in onnx.entries.items():
+            _add(archive, name, data)
     content = {
         "kind": KIND,
         "schema": BUNDLE_SCHEMA,
@@ -147,7 +167,7 @@ def _fill(
         "features": run.features,
         "aspect": [run.aspect.width, run.aspect.height] if run.aspect else None,
         "crop": isinstance(run.aspect, SmallerEdge),
-        "thresholds": [run.thresholds[category].as_json() for category in categories],
+        "thresholds": [thresholds[category].as_json() for category in categories],
         "texts": texts,
         "banks": banks,
     }

@@ -19,6 +19,8 @@ from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.texts import Use
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.features.models import ImageEncoder
 
 
@@ -94,6 +96,10 @@ class TrainedRun(ABC):
     @abstractmethod
     def sentences(self, use: Use, category: str) -> Sentences:
         """The prompts that a classifier was fitted on."""
+
+    def prompt_vectors(self, use: Use, category: str) -> np.ndarray | None:
+        """The embeddings of a classifier's distinct prompts, in their order; None: the model has them."""
+        return None
 
     def check_category(self, category: str) -> None:
         """Refuse a category that the run does not know (ParameterError)."""

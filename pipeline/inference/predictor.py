@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from fade.encoder import Encoder
+    from pipeline.features.models import ImageEncoder
+    from pipeline.features.onnx_encoder import OnnxEncoder
 
 log = logging.getLogger("fade")
 
@@ -50,20 +52,21 @@ class Predictor:
 
     Args:
         material: of the run, see :meth:`from_run` and :meth:`from_bundle`.
+        encoder: its model, where it is loaded already.
 
     Raises:
         StoreError: the model's weights or settings are not those of the run.
         ParameterError: the run's scores are those of a test set alone.
     """
 
-    def __init__(self, material: TrainedRun) -> None:
+    def __init__(self, material: TrainedRun, encoder: ImageEncoder | None = None) -> None:
         self.material, self.params, self.trial = material, material.params, material.trial
         if self.params.evaluate.smooth_similar:
             raise ParameterError(
                 "evaluate.smooth_similar smooths image scores over a test set, which new images are not "
                 "part of: set it to [] and run `fade run`, which encodes nothing"
             )
-        self._encoder = material.encoder()
+        self._encoder = material.encoder() if encoder is None else encoder
         spaces = {
             feature: feature_space(self._encoder, feature, self.params, material.aspect)
             for feature in self.params.test_features()
@@ -196,6 +199,44 @@ class Predictor:
             found = self._predict_one(name, picture.size, features, category, given)
             yield replace(found, picture=picture) if keep else found
 
+    def judge(
+        self,
+        picture: Image.Image,
+        category: str,
+        features: Mapping[Feature, np.ndarray],
+        *,
+        without: str | None = None,
+    ) -> Prediction:
+        """Score an image by features that were made already.
+
+        Args:
+            picture: in RGB.
+            category: one of :attr:`categories`.
+            features: of the image, in float32.
+            without: path of a reference that it is not compared with: itself.
+
+        Raises:
+            ParameterError: what this run compares with cannot be left out.
+        """
+        kept = {f: vector.astype(self.params.features.dtype) for f, vector in features.items()}
+        given = None if without is None else self._map_without(category, kept, without)
+        return self._predict_one("", picture.size, kept, category, given)
+
+    def _map_without(
+        self, category: str, features: dict[Feature, np.ndarray], reference: str
+    ) -> np.ndarray:
+        vision = self.params.vision
+        if not vision.keeps_banks(self.trial.shots) or self.params.evaluate.reweighted:
+            raise ParameterError(
+                f"vision.rule {vision.rule_at(self.trial.shots)} or evaluate.reweighted does not let a "
+                "reference be left out: give training images besides the references"
+            )
+        held = self._bank(category)
+        others = tuple(p for p in held.comparison.references if held.references[p] != reference)
+        queries = {view.label: self._vectors(view, features) for view in self._views}
+        comparison = replace(held.comparison, references=others)
+        return held.bank.vision_maps(queries, [comparison])[0]
+
     def _read(
         self, images: Iterable[Picture], problems: list[str] | None
     ) -> Iterator[tuple[str, Image.Image, dict[Feature, np.ndarray]]]:
@@ -233,7 +274,7 @@ class Predictor:
         return name, picture
 
     @property
-    def _clip(self) -> Encoder:
+    def _clip(self) -> Encoder | OnnxEncoder:
         """The model that reads texts, too."""
         found = self._encoder
         found = found.language if isinstance(found, EncoderPair) else found
@@ -450,5 +491,7 @@ class Predictor:
     def _embedded(self, use: Use, category: str) -> tuple[list[str], list[bool], np.ndarray]:
         found = self.material.sentences(use, category)
         distinct = dict(zip(found.texts, found.abnormal, strict=True))
-        texts = list(distinct)
-        return texts, list(distinct.values()), self._clip.encode_texts(texts)
+        texts, vectors = list(distinct), self.material.prompt_vectors(use, category)
+        if vectors is None:
+            vectors = self._clip.encode_texts(texts)
+        return texts, list(distinct.values()), vectors

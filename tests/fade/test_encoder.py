@@ -263,8 +263,8 @@ def test_half_precision_is_close(tmp_path: Path, precision: Any, bound: float) -
 
 def test_position_embedding_is_resampled(tiny: Encoder) -> None:
     native = tiny._visual.positional_embedding
-    assert tiny._position((4, 4)) is native
-    larger = tiny._position((7, 7))
+    assert tiny.position((4, 4)) is native
+    larger = tiny.position((7, 7))
     assert larger.shape == (50, 64)
     assert torch.equal(larger[0], native[0])
     plane = native[1:].reshape(4, 4, 64).permute(2, 0, 1)[None]

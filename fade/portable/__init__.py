@@ -1,0 +1,1 @@
+"""Encoders as ONNX graphs, which run without torch: written, checked and run."""

@@ -1,0 +1,76 @@
+"""Runs checked ONNX graphs with onnxruntime on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fade.errors import ModelError
+from fade.portable.check import WEIGHTS_NAME, check_graph
+
+QUIET = 3
+"""onnxruntime's level of errors: its warnings speak of things that its users cannot change."""
+
+
+class GraphSession:
+    """A graph that is ready to run.
+
+    Args:
+        graph: the ONNX file.
+        weights: the file of weights that it shares with others.
+
+    Raises:
+        ModelError: onnxruntime is not installed.
+        ValueError: the graph is not one that this program writes.
+    """
+
+    def __init__(self, graph: bytes, weights: np.ndarray) -> None:
+        check_graph(graph, len(weights))
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ModelError(
+                "this bundle runs on onnxruntime, which is not installed: run "
+                "`pip install 'fade-pipeline[edge]'`"
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = QUIET
+        # as torch and BLAS do
+        options.intra_op_num_threads = _threads(os.environ.get("OMP_NUM_THREADS", ""))
+        if len(weights):
+            options.add_external_initializers_from_files_in_memory(
+                [WEIGHTS_NAME], [weights], [len(weights)]
+            )
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors have no class of their own
+            raise ValueError(
+                f"onnxruntime refuses it: {' '.join(str(error).split())[:200]}"
+            ) from None
+        self._inputs = [one.name for one in self._session.get_inputs()]
+
+    def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """The outputs of these names.
+
+        Args:
+            inputs: by name; those that the graph does not take are left out.
+            outputs: names.
+
+        Raises:
+            ValueError: the graph fails, or has no such output.
+        """
+        given = {name: inputs[name] for name in self._inputs if name in inputs}
+        try:
+            return [np.asarray(one) for one in self._session.run(list(outputs), given)]
+        except Exception as error:  # its errors have no class of their own
+            raise ValueError(f"onnxruntime fails: {' '.join(str(error).split())[:200]}") from None
+
+
+def _threads(asked: str) -> int:
+    """How many threads; 0 lets onnxruntime choose."""
+    return int(asked) if asked.isdigit() else 0

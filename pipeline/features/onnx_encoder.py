@@ -1,0 +1,190 @@
+"""An encoder that was taken along as ONNX graphs: what the run's model gives, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from fade.aspect import AspectRatio, Shape
+from fade.errors import ParameterError, StoreError
+from fade.portable.numbers import Numbers
+from fade.portable.session import GraphSession
+from fade.types import Feature
+
+MAX_SIDE = 1 << 14
+"""Most pixels a side of images that a graph is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFeature:
+    """How a graph gives a feature.
+
+    Attributes:
+        pixels: (height, width) that an image is resized to.
+        shape: of the feature of one image.
+        description: all that the numbers of the run's model depend on.
+        output: what the graph calls it.
+        position: which of the position embeddings the graph is given.
+    """
+
+    pixels: Shape
+    shape: tuple[int, ...]
+    description: Mapping[str, Any]
+    output: str
+    position: str
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> GraphFeature:
+        """From what :meth:`as_json` gave; ValueError, KeyError or TypeError for anything else."""
+        pixels, shape = (tuple(content[name]) for name in ("pixels", "shape"))
+        sides = [*pixels, *shape]
+        if (
+            len(pixels) != 2
+            or len(shape) not in (1, 2)
+            or not all(type(side) is int and side > 0 for side in sides)
+            or max(pixels) > MAX_SIDE
+        ):
+            raise ValueError(f"a feature has {pixels} pixels and shape {shape}")
+        return cls(
+            pixels, shape, dict(content["description"]), str(content["output"]),
+            str(content["position"]),
+        )  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as a file holds it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphModel:
+    """What is known of an exported model besides its weights.
+
+    Attributes:
+        name: of the run's model.
+        numbers: of its linear layers.
+        dim: width of the joint embedding of images and texts.
+        features: by label.
+        digests: SHA-256 of its files, by name.
+        compared: how it differs from the run's model, see docs/formats.md.
+    """
+
+    name: str
+    numbers: Numbers
+    dim: int
+    features: Mapping[str, GraphFeature]
+    digests: Mapping[str, str]
+    compared: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> GraphModel:
+        """From what :meth:`as_json` gave; ValueError, KeyError or TypeError for anything else."""
+        features = {str(k): GraphFeature.of(v) for k, v in content["features"].items()}
+        digests = {str(k): str(v) for k, v in content["digests"].items()}
+        numbers, dim = content["numbers"], content["dim"]
+        if numbers not in get_args(Numbers) or type(dim) is not int:
+            raise ValueError(f"its numbers are {str(numbers)[:20]}, its dim {str(dim)[:20]}")
+        compared = dict(content["compared"])
+        return cls(str(content["name"]), numbers, dim, features, digests, compared)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as a file holds it."""
+        return {**asdict(self), "features": {k: v.as_json() for k, v in self.features.items()}}
+
+
+class OnnxEncoder:
+    """The features of a run's model by onnxruntime on the CPU.
+
+    Args:
+        model: what is known of it.
+        session: of its graph.
+        positions: by name, float32 (1 + patches, width).
+
+    Attributes:
+        model: what is known of it.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        model: GraphModel,
+        session: GraphSession,
+        positions: Mapping[str, np.ndarray],
+    ) -> None:
+        self.model, self._session, self._positions = model, session, positions
+        self.device, self.name, self.dim = "cpu", model.name, model.dim
+
+    def _of(self, feature: Feature) -> GraphFeature:
+        try:
+            return self.model.features[feature.label]
+        except KeyError:
+            raise StoreError(
+                f"the ONNX model gives no {feature.label}: write the bundle again with `fade bundle`"
+            ) from None
+
+    def pixels(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
+        """(height, width) in pixels that an image is resized to for a feature."""
+        return self._of(feature).pixels
+
+    def shape(self, feature: Feature, aspect: AspectRatio | None = None) -> tuple[int, ...]:
+        """Shape of one image's feature."""
+        return self._of(feature).shape
+
+    def describe(self, feature: Feature, aspect: AspectRatio | None = None) -> dict[str, Any]:
+        """What the run's own model says of a feature."""
+        return dict(self._of(feature).description)
+
+    def encode_texts(self, prompts: Sequence[str]) -> np.ndarray:
+        """No texts are embedded here (ParameterError)."""
+        raise ParameterError("a bundle that runs on ONNX embeds no texts")
+
+    def encode(
+        self, images: np.ndarray, features: Collection[Feature], dtype: str
+    ) -> dict[Feature, np.ndarray]:
+        """Features of a batch.
+
+        Args:
+            images: (B, height, width, 3) uint8 RGB, of one size.
+            features: what is wanted of them.
+            dtype: that the run's store keeps.
+
+        Returns:
+            For each feature (B, dim) or (B, patches, dim).
+
+        Raises:
+            StoreError: the graph fails, or gives something else.
+        """
+        # eight-bit numbers have one scale for all that is computed at once
+        size = len(images) if self.model.numbers == "fp32" else 1
+        parts = [
+            self._encode(images[first : first + size], features)
+            for first in range(0, len(images), size)
+        ]
+        return {
+            feature: np.concatenate([part[feature] for part in parts]).astype(dtype)
+            for feature in features
+        }
+
+    def _encode(
+        self, images: np.ndarray, features: Collection[Feature]
+    ) -> dict[Feature, np.ndarray]:
+        wanted = {feature: self._of(feature) for feature in features}
+        names = list(dict.fromkeys(one.output for one in wanted.values()))
+        found: dict[str, np.ndarray] = {}
+        try:
+            (position,) = {one.position for one in wanted.values()}
+            given = {"pixels": images, "position": self._positions[position]}
+            found = dict(zip(names, self._session.run(given, names), strict=True))
+            for feature, one in wanted.items():
+                array = found[one.output]
+                if array.shape != (len(images), *one.shape) or array.dtype != np.float32:
+                    raise ValueError(f"{feature.label} has shape {array.shape}")
+                if not np.isfinite(array).all():
+                    raise ValueError(f"{feature.label} is not finite")
+        except (ValueError, KeyError) as error:
+            raise StoreError(
+                f"the bundle's ONNX model cannot be used ({error}): write it again with `fade bundle`"
+            ) from None
+        return {feature: found[one.output] for feature, one in wanted.items()}

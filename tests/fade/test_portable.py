@@ -1,0 +1,171 @@
+"""Encoders as ONNX: the graph's numbers are the encoder's, and nobody else's graph is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from fade.encoder import Encoder
+from fade.gem import GemConfig
+from fade.portable.builder import WeightsFile
+from fade.portable.check import OPSET, check_graph
+from fade.portable.clip_graph import clip_graph, output_name
+from fade.portable.numbers import Numbers
+from fade.portable.session import GraphSession
+from fade.types import Stream, Token
+from tests.fade.test_encoder import ALL, VARIANTS, small, write_config
+
+Outputs = list[tuple[Stream, Token]]
+
+
+def run(
+    encoder: Encoder, pixels: np.ndarray, outputs: Outputs, numbers: Numbers = "fp32"
+) -> dict[tuple[Stream, Token], np.ndarray]:
+    store = WeightsFile()
+    graph = clip_graph(encoder, outputs, store, numbers)
+    session = GraphSession(graph, np.frombuffer(store.joined(), np.uint8))
+    rows, columns = (side // encoder.patch_size for side in pixels.shape[1:3])
+    given = {"pixels": pixels, "position": encoder.position((rows, columns)).detach().numpy()}
+    names = [output_name(*output) for output in outputs]
+    return dict(zip(outputs, session.run(given, names), strict=True))
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("variant", ["plain", "layer scale", "no first norm", "tanh", "quick"])
+def test_a_graph_gives_the_encoders_features(variant: str, tmp_path: Path) -> None:
+    quick = {"quick_gelu": True} if variant == "quick" else {}
+    encoder = small(tmp_path, VARIANTS.get(variant), **quick)
+    for shape in ((2, 32, 32), (3, 40, 24)):
+        pixels = noise(*shape)
+        own, found = encoder.encode_images(pixels, ALL), run(encoder, pixels, ALL)
+        for output in ALL:
+            assert found[output].shape == own[output].shape
+            np.testing.assert_allclose(found[output], own[output], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "gem"),
+    [
+        ([("clip", "cls")], GemConfig(2)),
+        ([("gem", "patch")], GemConfig(4, 2)),
+        ([("clip", "cls"), ("gem", "patch")], GemConfig(2, 0, 3.0)),
+    ],
+)
+def test_any_outputs_and_any_gem(outputs: Outputs, gem: GemConfig, tmp_path: Path) -> None:
+    encoder = Encoder.load(write_config(tmp_path), "seeded", gem=gem)
+    own = encoder.encode_images(noise(2, 32, 48), outputs)
+    for output, found in run(encoder, noise(2, 32, 48), outputs).items():
+        np.testing.assert_allclose(found, own[output], atol=2e-6, rtol=0)
+
+
+def test_eight_bits_stay_near(tmp_path: Path) -> None:
+    encoder = small(tmp_path)
+    own = encoder.encode_images(noise(1, 32, 32), ALL)
+    for output, found in run(encoder, noise(1, 32, 32), ALL, "int8").items():
+        cosines = (found * own[output]).sum(axis=-1)
+        assert 0.99 < cosines.min() < 1 - 1e-7
+
+
+def test_equal_weights_lie_in_the_file_once(tmp_path: Path) -> None:
+    encoder, store = small(tmp_path), WeightsFile()
+    first = clip_graph(encoder, ALL, store)
+    size = store.size
+    assert clip_graph(encoder, ALL, store) == first
+    assert store.size == size == len(store.joined())
+
+
+def model(*nodes: Any, initializers: Any = (), **options: Any) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        list(nodes) or [helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [value("x", TensorProto.FLOAT, ["n"])],
+        [value("y", TensorProto.FLOAT, None)],
+        list(initializers),
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], **options)
+
+
+def elsewhere(location: str, offset: str = "0", length: str = "8", **more: str) -> TensorProto:
+    tensor = TensorProto(name="w", dims=[2], data_type=TensorProto.FLOAT)
+    tensor.data_location = TensorProto.EXTERNAL
+    place = {"location": location, "offset": offset, "length": length, **more}
+    for key, text in place.items():
+        tensor.external_data.add(key=key, value=text)
+    return tensor
+
+
+def branch() -> onnx.ModelProto:
+    inner = model().graph
+    return model(
+        helper.make_node("Identity", ["x"], ["y"], body=inner),
+    )
+
+
+def foreign_opset() -> onnx.ModelProto:
+    found = model()
+    found.opset_import.append(helper.make_opsetid("com.example", 1))
+    return found
+
+
+def function() -> onnx.ModelProto:
+    node = helper.make_node("Identity", ["a"], ["b"])
+    opset = helper.make_opsetid("", OPSET)
+    return model(
+        functions=[helper.make_function("com.example", "F", ["a"], ["b"], [node], [opset])]
+    )
+
+
+def in_attribute() -> onnx.ModelProto:
+    return model(helper.make_node("Constant", [], ["y"], value=elsewhere("/etc/passwd")))
+
+
+REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
+    "another file": (lambda: model(initializers=[elsewhere("../secret")]), "weights lie elsewhere"),
+    "behind the end": (
+        lambda: model(initializers=[elsewhere("weights", "96")]), "weights lie elsewhere",
+    ),
+    "negative": (
+        lambda: model(initializers=[elsewhere("weights", "-8")]), "weights lie elsewhere",
+    ),
+    "twice": (
+        lambda: model(initializers=[elsewhere("weights", checksum="0")]), "weights lie elsewhere",
+    ),
+    "in an attribute": (in_attribute, "weights lie elsewhere"),
+    "foreign operator": (
+        lambda: model(helper.make_node("Identity", ["x"], ["y"], domain="com.example")),
+        "operators of 'com.example'",
+    ),
+    "foreign operators": (foreign_opset, "operators of 'com.example'"),
+    "loop": (lambda: model(helper.make_node("Loop", ["x"], ["y"])), "operator 'Loop'"),
+    "branch": (branch, "a graph of its own"),
+    "function": (function, "more than a graph"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_graphs_of_others_are_refused(case: str) -> None:
+    make, reason = REFUSED[case]
+    with pytest.raises(ValueError, match=reason):
+        check_graph(make().SerializeToString(), 100)
+
+
+def test_damaged_graphs_are_refused(tmp_path: Path) -> None:
+    good = model(initializers=[elsewhere("weights")]).SerializeToString()
+    check_graph(good, 100)
+    for length in range(len(good) // 2):
+        with pytest.raises(ValueError, match=r"cut short|within a number|no graph|elsewhere"):
+            check_graph(good[:length], 100)
+    store = WeightsFile()
+    graph = clip_graph(small(tmp_path), ALL, store)
+    with pytest.raises(ValueError, match="elsewhere"):
+        GraphSession(graph, np.frombuffer(store.joined(), np.uint8)[:-1])

@@ -1,0 +1,234 @@
+"""Bundles that run without torch decide as the run does, or are not written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fade.bank import FlatVectors, build_index
+from fade.errors import ModelError, ParameterError, StoreError
+from fade.portable import clip_graph
+from pipeline.features.models import load_encoder
+from pipeline.inference.bundle import Bundle
+from pipeline.inference.bundle_writing import write_bundle
+from pipeline.inference.onnx_compare import Comparison
+from pipeline.inference.output import explanation_text
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.run import FinishedRun
+from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
+
+WEAVE = GOLDEN / "images" / "weave"
+IMAGES = sorted(WEAVE.glob("test/*/00[01].png"))
+HEAVY = (
+    "torch", "torchvision", "open_clip", "timm", "dask", "distributed", "zarr", "dvc", "faiss",
+    "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "onnx", "huggingface_hub",
+)  # fmt: skip
+"""What an environment with the extra ``edge`` alone has not."""
+WITHOUT = f"""
+import importlib.abc, sys
+class Forbid(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HEAVY!r}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Forbid())
+from pipeline.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path) -> Path:
+    """A finished run: at two shots other training images set the threshold, at eight references."""
+    params = changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__classification_size=96, features__segmentation_sizes=[96],
+        features__dtype="float16",
+        vision__shots=[2, 8], threshold__images=8, evaluate__size=64, dataset__limit=1,
+        dataset__categories=["weave"],
+    )  # fmt: skip
+    return run_stages(tmp_path_factory.mktemp("run"), params)
+
+
+@pytest.fixture(scope="module")
+def bundles(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("bundles")
+    found = {name: place / f"{name}.fade" for name in ("fp32", "int8")}
+    write_bundle(FinishedRun(folder, 2), found["fp32"], onnx="fp32")
+    write_bundle(FinishedRun(folder, 2), found["int8"], onnx="int8")
+    return found
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Predictor:
+    return Predictor.from_run(folder, shots=2)
+
+
+def test_it_decides_the_same_without_torch(
+    bundles: dict[str, Path], predictor: Predictor, tmp_path: Path
+) -> None:
+    command = ["predict", *map(str, IMAGES), "--bundle", str(bundles["fp32"]), "--out", "out"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *command],
+        cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    own = predictor.predict(IMAGES, "weave")
+    anomalous = any(one.decision == "anomalous" for one in own)
+    assert done.returncode == (10 if anomalous else 0), done.stderr
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["decision"] for row in rows] == [one.decision for one in own]
+    np.testing.assert_allclose(
+        [float(row["score"]) for row in rows],
+        np.array([one.score for one in own], float),
+        atol=1e-5,
+    )
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == len(own)
+
+
+def test_its_maps_and_explanations_are_the_runs(
+    bundles: dict[str, Path], predictor: Predictor
+) -> None:
+    found = Predictor.from_bundle(bundles["fp32"])
+    image = IMAGES[-1]
+    first, second = (one.explain(image, "weave", level=1) for one in (predictor, found))
+    assert first[0].levels is not None
+    assert second[0].levels is not None
+    off = np.abs(first[0].levels.astype(int) - second[0].levels.astype(int))
+    assert off.max() <= 1
+    assert explanation_text(*first) == explanation_text(*second)
+
+
+def test_the_bundle_tells_how_it_differs(bundles: dict[str, Path]) -> None:
+    told = Bundle(bundles["fp32"]).onnx
+    assert told is not None
+    compared = told.model.compared
+    assert 0 < compared["feature"] < 1e-5
+    assert compared["images"] == compared["decisions"] == compared["equal"] == 8
+    assert compared["raised"] < 1e-5
+
+
+def test_eight_bits_have_thresholds_of_their_own(
+    bundles: dict[str, Path], folder: Path, predictor: Predictor
+) -> None:
+    found, before = Bundle(bundles["int8"]), FinishedRun(folder, 2).thresholds["weave"]
+    threshold = found.thresholds["weave"]
+    assert threshold.remark == f"{before.remark}; calibrated for int8"
+    assert threshold.image is not None
+    assert before.image is not None
+    assert 0 < abs(threshold.image - before.image) < 0.05
+    assert threshold.source == before.source == "training"
+    assert bundles["int8"].stat().st_size < 0.7 * bundles["fp32"].stat().st_size
+    # the image that set the threshold is normal, alone and among others
+    assert threshold.set_by is not None
+    image = GOLDEN / "images" / threshold.set_by
+    judged = Predictor.from_bundle(bundles["int8"]).predict([IMAGES[0], image], "weave")[1]
+    assert judged.score == threshold.image
+    assert judged.decision == "normal"
+
+
+@pytest.mark.parametrize("shots", [2, 8])
+def test_calibration_is_the_runs(folder: Path, shots: int) -> None:
+    """With the run's own model it gives the run's thresholds, references left out one by one."""
+    run = FinishedRun(folder, shots)
+    encoder: Any = load_encoder(run.params)
+    before = run.thresholds["weave"]
+    after = Comparison(run, encoder, encoder).in_eight_bits(["weave"])["weave"]
+    assert before.source == {2: "training", 8: "references"}[shots]
+    assert after.image == pytest.approx(before.image, abs=1e-6)
+    assert (after.source, after.images, after.set_by) == (
+        before.source, before.images, before.set_by,
+    )  # fmt: skip
+    assert abs((after.pixel or 0) - (before.pixel or 0)) <= 1
+
+
+def test_what_cannot_be_exported_is_refused_in_a_line(folder: Path, tmp_path: Path) -> None:
+    run = FinishedRun(folder, 2)
+    path = tmp_path / "a.fade"
+    with pytest.raises(ParameterError, match="leave --with-weights out"):
+        write_bundle(run, path, with_weights=True, onnx="fp32")
+    for leaves, reason in (
+        ({"model": {"precision": "bf16"}}, "model.precision is bf16"),
+        ({"vision": {"encoder": "resnet18"}}, "compares images by resnet18"),
+        ({"threshold": {"source": "labels"}}, "threshold.source is labels"),
+    ):
+        other = FinishedRun(folder, 2)
+        for section, values in leaves.items():
+            part = getattr(other.params, section).model_copy(update=values)
+            other.params = other.params.model_copy(update={section: part})
+        with pytest.raises(ParameterError, match=reason):
+            write_bundle(other, path, onnx="int8")
+    assert not path.exists()
+
+
+def test_a_model_that_differs_is_not_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip_graph, "SHORTEST", 20.0)  # vectors are no longer of unit length
+    with pytest.raises(ModelError, match=r"features .* differ from the run's by .* nothing was"):
+        write_bundle(FinishedRun(folder, 2), tmp_path / "a.fade", onnx="fp32")
+    assert not list(tmp_path.iterdir())
+
+
+def rewritten(path: Path, out: Path, name: str, change: Any) -> Path:
+    """The bundle with one entry changed."""
+    with zipfile.ZipFile(path) as before, zipfile.ZipFile(out, "w") as after:
+        for entry in before.infolist():
+            data = before.read(entry)
+            after.writestr(entry, change(data) if entry.filename == name else data)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("onnx/weights", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        ("onnx/weights", lambda data: data[: len(data) // 2]),
+        ("onnx/encoder.onnx", lambda data: data.replace(b"Softmax", b"Hardmax", 1)),
+        ("onnx/positions.npz", lambda data: data[:-30]),
+        ("onnx/model.json", lambda data: data.replace(b'"fp32"', b'"fp8"')),
+        ("onnx/model.json", lambda data: data.replace(b'"pixels": [', b'"pixels": [-')),
+    ],
+)
+def test_damaged_models_are_told_in_a_line(
+    bundles: dict[str, Path], tmp_path: Path, name: str, change: Any
+) -> None:
+    path = rewritten(bundles["fp32"], tmp_path / "a.fade", name, change)
+    with pytest.raises(StoreError, match="is not a valid bundle") as error:
+        Predictor.from_bundle(path)
+    assert "\n" not in str(error.value)
+
+
+def test_another_model_is_noticed(bundles: dict[str, Path], tmp_path: Path) -> None:
+    def other(data: bytes) -> bytes:
+        content = json.loads(data)
+        for feature in content["features"].values():
+            feature["description"]["weights"] = "others"
+        return json.dumps(content).encode()
+
+    path = rewritten(bundles["fp32"], tmp_path / "a.fade", "onnx/model.json", other)
+    with pytest.raises(StoreError, match="the model gives other features"):
+        Predictor.from_bundle(path)
+    shutil.copy(bundles["fp32"], path)
+    with pytest.raises(ParameterError, match="leave --weights and --download out"):
+        Predictor.from_bundle(path, download=True)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_plain_search_finds_what_faiss_finds(metric: Any) -> None:
+    generator = np.random.default_rng(0)
+    vectors, queries = (generator.normal(size=(n, 16)).astype(np.float32) for n in (300, 1500))
+    if metric == "cosine":
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    distances, labels = FlatVectors(vectors, metric).search(queries, 3)
+    expected, positions = build_index(vectors, metric=metric).search(queries, 3)
+    np.testing.assert_allclose(distances, expected, atol=1e-4)
+    assert (labels == positions).mean() > 0.999
