@@ -72,8 +72,7 @@ def serve(
     from pipeline.serve.access import Access
     from pipeline.serve.app import create_app
     from pipeline.serve.limits import Limits
-    from pipeline.serve.server import bound_socket
-    from pipeline.serve.server import serve as answer
+    from pipeline.serve.server import bound_socket, make_server
 
     access = Access(host, token, allow_host or ())
     site = _site(place, weights, download, shots, seed)
@@ -82,7 +81,8 @@ def serve(
     number = listening.getsockname()[1]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/"
-    answer(
-        create_app(site, access, limits), listening, limits, browse=address if browse else None,
+    server = make_server(
+        create_app(site, access, limits), limits, browse=address if browse else None,
         say=lambda: echo(f"{site.name}: {address} (end with Ctrl+C)", err=True),
     )  # fmt: skip
+    server.serve_on(listening)

@@ -107,6 +107,8 @@ class CountsAnswer(BaseModel):
     category: str
     threshold: float | None
     chosen: float | None
+    best: float | None
+    image_auroc: float | None
     images: int
     called: int
     good: int

@@ -15,31 +15,33 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MapStyle = Literal["grey", "heat", "overlay", "mask"]
-THUMBNAIL, SCREEN = 224, 1280
-"""Longer sides, in pixels, of pictures in lists and of those that are opened."""
+THUMBNAIL, LEAST, SCREEN = 224, 640, 1280
+"""Longer sides, in pixels, of pictures in lists, and of those that are opened: at least and at most."""
 QUALITY = 82
 Pixels = NDArray[np.uint8]
 
 
-def fitted_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(width, height) with the longer side at most ``side``, proportions kept.
+def fitted_size(size: tuple[int, int], most: int, least: int = 0) -> tuple[int, int]:
+    """(width, height) with the longer side at most and at least so many pixels, proportions kept.
 
-    >>> fitted_size((4000, 1000), 1280), fitted_size((100, 50), 1280)
-    ((1280, 320), (100, 50))
+    >>> fitted_size((4000, 1000), 1280), fitted_size((100, 50), 1280), fitted_size((100, 50), 1280, 640)
+    ((1280, 320), (100, 50), (640, 320))
     """
-    factor = min(1.0, side / max(size))
+    longer = max(size)
+    factor = min(max(longer, least), most) / longer
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def fitted(picture: Image.Image, side: int) -> Pixels:
-    """An RGB image (h, w, 3) with the longer side at most ``side``."""
+def fitted(picture: Image.Image, most: int, least: int = 0) -> Pixels:
+    """An RGB image (h, w, 3) of the size that :func:`fitted_size` gives."""
     import cv2
 
     pixels = np.asarray(picture)
-    size = fitted_size(picture.size, side)
+    size = fitted_size(picture.size, most, least)
     if size == picture.size:
         return pixels
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    how = cv2.INTER_AREA if size < picture.size else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
 
 
 def encoded(pixels: Pixels, suffix: Literal[".png", ".webp"]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fade.errors import ParameterError, StoreError
 from fade.types import Trial
-from pipeline.evaluation.thresholds import Threshold
+from pipeline.evaluation.thresholds import Threshold, best_threshold
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +25,8 @@ LabelFilter = Literal["good", "anomalous", "unknown", "corrected"]
 UNKNOWN = -1
 """Label of an image that has none."""
 BINS = 40
+STEP = 2048
+"""Rows that are put in order at a time."""
 COLUMNS = ("path", "category", "defect", "is_anomaly", "shots", "seed", "score")
 
 
@@ -108,6 +110,8 @@ class ImageIndex:
         )
         self._falling: dict[Trial, NDArray[np.intp]] = {}
         self._sorted = lru_cache(maxsize=4096)(self._sort)
+        self._measured = lru_cache(maxsize=4096)(self._measure)
+        self._selected = lru_cache(maxsize=8)(self._select)
 
     def __len__(self) -> int:
         return len(self.category)
@@ -155,7 +159,12 @@ class ImageIndex:
         )
 
     def select(
-        self, trial: Trial, wanted: ImageFilter, sort: Sort, limits: NDArray[np.float64]
+        self,
+        trial: Trial,
+        wanted: ImageFilter,
+        sort: Sort,
+        limits: NDArray[np.float64],
+        first: int | None = None,
     ) -> NDArray[np.intp]:
         """The rows (m,) of the images that a filter asks for, sorted.
 
@@ -164,8 +173,15 @@ class ImageIndex:
             wanted: which images.
             sort: their order.
             limits: thresholds (categories,), NaN where there is none.
+            first: only so many need to be in order, as sorting all of a million takes long.
         """
-        scores, limit = self.scores[trial], limits[self.category]
+        steps = None if first is None else -(-first // STEP) * STEP
+        return self._selected(trial, wanted, sort, limits.tobytes(), steps)
+
+    def _select(
+        self, trial: Trial, wanted: ImageFilter, sort: Sort, limits: bytes, first: int | None
+    ) -> NDArray[np.intp]:
+        scores, limit = self.scores[trial], np.frombuffer(limits)[self.category]
         keep: NDArray[np.bool_] | None = None
 
         def demand(condition: NDArray[np.bool_]) -> None:
@@ -194,7 +210,13 @@ class ImageIndex:
             return np.arange(len(self)) if keep is None else np.flatnonzero(keep)
         if sort == "nearest":
             rows = np.arange(len(self)) if keep is None else np.flatnonzero(keep)
-            return rows[np.argsort(np.abs(scores[rows] - limit[rows]), kind="stable")]
+            away = np.abs(scores[rows] - limit[rows])
+            if first is None or first >= len(rows):
+                return rows[np.argsort(away, kind="stable")]
+            near = away <= np.partition(away, first)[first]
+            chosen = np.flatnonzero(near)
+            ordered = chosen[np.argsort(away[chosen], kind="stable")]
+            return rows[np.concatenate([ordered, np.flatnonzero(~near)])]
         order = self.falling(trial)
         if sort == "lowest":
             known = len(self) - int(np.isnan(scores).sum())
@@ -241,6 +263,10 @@ class ImageIndex:
             "unlabelled": parts[0], "good": parts[1], "anomalous": parts[2],
         }  # fmt: skip
 
+    def measures(self, trial: Trial, category: str) -> tuple[float | None, float | None]:
+        """AUROC and the threshold of the best F1 on a category's labels; None unless it has both."""
+        return self._measured(trial, self.category_number(category))
+
     def size(self, category: str) -> int:
         """How many images a category has."""
         number = self.category_number(category)
@@ -256,7 +282,7 @@ class ImageIndex:
     def correct(self, row: int, label: bool | None) -> None:
         """Label an image otherwise; None gives it the data set's label again."""
         self.labels[row] = self.given[row] if label is None else int(label)
-        self._sorted.cache_clear()
+        self._forget()
 
     def correct_all(self, labels: Mapping[str, bool]) -> int:
         """Replace all corrections by these, by path; how many of them are of no image here."""
@@ -264,14 +290,20 @@ class ImageIndex:
         import pyarrow.compute as pc
 
         self.labels = self.given.copy()
-        self._sorted.cache_clear()
         if not labels:
+            self._forget()
             return 0
         names = pa.array(list(labels), self.paths.type)
         rows = np.flatnonzero(pc.is_in(self.paths, value_set=names).to_numpy(zero_copy_only=False))
         for row in rows:
             self.labels[row] = int(labels[self.path(int(row))])
+        self._forget()  # what was asked for meanwhile, too
         return len(labels) - len({self.path(int(row)) for row in rows})
+
+    def _forget(self) -> None:
+        """Forget what rests on labels."""
+        for known in (self._sorted, self._measured, self._selected):
+            known.cache_clear()
 
     def _rows(self, number: int) -> NDArray[np.intp]:
         return self._by_category[self._starts[number] : self._starts[number + 1]]
@@ -283,11 +315,28 @@ class ImageIndex:
         known = ~np.isnan(scores)
         return tuple(np.sort(scores[known & (labels == label)]) for label in (UNKNOWN, 0, 1))
 
-    def _holds(self, text: str) -> NDArray[np.bool_]:
+    def _measure(self, trial: Trial, number: int) -> tuple[float | None, float | None]:
+        _, good, bad = self._sorted(trial, number)
+        scores = np.concatenate([good, bad])
+        labels = np.repeat([False, True], [len(good), len(bad)])
+        if not len(good) or not len(bad):
+            return None, None
+        # the share of pairs in which the anomalous image has the higher score, ties half
+        below = np.searchsorted(good, bad, "left") + np.searchsorted(good, bad, "right")
+        return float(below.sum() / (2 * len(good) * len(bad))), best_threshold(scores, labels)
+
+    @cached_property
+    def _lowered(self) -> pa.Array:
         import pyarrow.compute as pc
 
-        found = pc.match_substring(self.paths, text, ignore_case=text.islower())
-        return np.asarray(found.to_numpy(zero_copy_only=False), bool)
+        return pc.ascii_lower(self.paths)
+
+    def _holds(self, text: str) -> NDArray[np.bool_]:
+        """Whether each path holds a text; capitals in it count, where it has some."""
+        import pyarrow.compute as pc
+
+        paths = self._lowered if text == text.lower() else self.paths
+        return np.asarray(pc.match_substring(paths, text).to_numpy(zero_copy_only=False), bool)
 
 
 def _trials(table: pa.Table) -> tuple[list[Trial], int]:

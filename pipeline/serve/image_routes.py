@@ -24,6 +24,7 @@ from pipeline.serve.answers import (
     RegionAnswer,
 )
 from pipeline.serve.drawing import (
+    LEAST,
     SCREEN,
     THUMBNAIL,
     MapStyle,
@@ -104,14 +105,18 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
         shots: Shots = None,
         seed: Seed = None,
     ) -> CountsAnswer:
-        """How a threshold divides the images of a category; by default the run's."""
+        """How a threshold divides the images of a category; by default the run's.
+
+        Counts, AUROC and the threshold of the best F1 (`best`) are those of the labels as corrected.
+        """
         snapshot = opened(None)
         trial = site.trial(snapshot, shots, seed)
         own = snapshot.threshold(category, trial).image
         chosen = own if threshold is None else threshold
+        auroc, best = snapshot.index.measures(trial, category)
         return CountsAnswer(
             run=snapshot.key, category=category, threshold=own, chosen=chosen,
-            **asdict(snapshot.index.counts(trial, category, chosen)),
+            **asdict(snapshot.index.counts(trial, category, chosen)), image_auroc=auroc, best=best,
             histogram=snapshot.index.histogram(trial, category),
         )  # fmt: skip
 
@@ -145,7 +150,7 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
                 raise ParameterError("threshold goes with category: each has its own")
             bounds[index.category_number(category)] = threshold
         wanted = ImageFilter(category, defect, decision, label, disagreement, text)
-        rows = index.select(trial, wanted, sort, bounds)
+        rows = index.select(trial, wanted, sort, bounds, offset + limit)
         return ImagesAnswer(
             run=snapshot.key, total=len(rows), offset=offset,
             images=[
@@ -211,9 +216,9 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
 
     @router.get("/pictures/{id}.webp", response_class=Response)
     def picture(id: Id, run: Run = None) -> Response:
-        """A test image, at most 1,280 pixels a side."""
+        """A test image for a screen: 640 to 1,280 pixels on its longer side."""
         snapshot = of_row(run, id)
-        content = encoded(fitted(snapshot.picture(id), SCREEN), ".webp")
+        content = encoded(fitted(snapshot.picture(id), SCREEN, LEAST), ".webp")
         return _picture(content, "image/webp", kept=run is not None)
 
     @router.get("/maps/{id}.png", response_class=Response)
@@ -225,7 +230,7 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
         ] = None,
         size: Annotated[
             Literal["screen", "image"],
-            Query(description="1,280 pixels at most, or the image's own."),
+            Query(description="640 to 1,280 pixels, or the image's own."),
         ] = "screen",
         shots: Shots = None,
         seed: Seed = None,
@@ -235,11 +240,11 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
         snapshot = of_row(run, id)
         trial = site.trial(snapshot, shots, seed)
         own = snapshot.size(id)
-        wanted = own if size == "image" else fitted_size(own, SCREEN)
-        prediction = snapshot.prediction(id, trial, wanted)
+        most, least = (max(own), 0) if size == "image" else (SCREEN, LEAST)
+        prediction = snapshot.prediction(id, trial, fitted_size(own, most, least))
         if level is not None:
             prediction = replace(prediction, pixel_threshold=level)
-        ground = fitted(snapshot.picture(id), max(wanted)) if style == "overlay" else None
+        ground = fitted(snapshot.picture(id), most, least) if style == "overlay" else None
         return _picture(encoded(drawn_map(prediction, style, ground), ".png"), "image/png")
 
     @router.get("/references/{category}/{number}.webp", response_class=Response)
@@ -254,7 +259,7 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
     ) -> Response:
         """A reference image of a category, with a box around one patch of its grid."""
         snapshot = opened(run)
-        drawn = fitted(snapshot.reference_picture(category, number), SCREEN)
+        drawn = fitted(snapshot.reference_picture(category, number), SCREEN, LEAST)
         if row is not None and column is not None:
             drawn = with_patch(drawn, (rows, columns), row, column)
         return _picture(encoded(drawn, ".webp"), "image/webp")

@@ -232,10 +232,10 @@ def region_answers(prediction: Prediction) -> list[RegionAnswer]:
 
 def _with_pictures(answer: PredictionAnswer, prediction: Prediction) -> PredictionAnswer:
     assert prediction.picture is not None
-    image = fitted(prediction.picture, SIDE)
+    image = fitted(prediction.picture, SIDE, SIDE)
     found = {"picture": _data_uri(encoded(image, ".webp"))}
     if prediction.levels is not None:
-        small = replace(prediction, size=fitted_size(prediction.size, SIDE))
+        small = replace(prediction, size=fitted_size(prediction.size, SIDE, SIDE))
         found["overlay"] = _data_uri(encoded(drawn_map(small, "overlay", image), ".webp"))
     return answer.model_copy(update=found)
 

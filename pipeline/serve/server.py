@@ -80,15 +80,14 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return found
 
 
-def serve(
-    app: Guard, listening: socket.socket, limits: Limits, *, browse: str | None = None,
+def make_server(
+    app: Guard, limits: Limits, *, browse: str | None = None,
     say: Callable[[], None] = lambda: None,
-) -> None:  # fmt: skip
-    """Serve until SIGINT or SIGTERM; answers under way are ended first.
+) -> Server:  # fmt: skip
+    """A server that is not running yet.
 
     Args:
         app: to serve.
-        listening: see :func:`bound_socket`.
         limits: of time and connections.
         browse: an address to open in a browser when requests are answered.
         say: is called at that moment.
@@ -99,16 +98,12 @@ def serve(
         server_header=False, proxy_headers=False, limit_concurrency=limits.connections,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=CLOSING_SECONDS,
     )  # fmt: skip
-    server = _Server(config, browse, say)
-    try:
-        server.run(sockets=[listening])
-    except (KeyboardInterrupt, SystemExit):
-        if not server.started:
-            raise
-        # it was asked to end, and did
+    return Server(config, browse, say)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """Serves until SIGINT or SIGTERM, or until ``should_exit`` is set; answers under way are ended."""
+
     def __init__(self, config: uvicorn.Config, browse: str | None, say: Callable[[], None]) -> None:
         super().__init__(config)
         self._browse, self._say = browse, say
@@ -120,3 +115,12 @@ class _Server(uvicorn.Server):
         if self._browse is not None:
             opening: Any = webbrowser.open
             threading.Thread(target=opening, args=(self._browse,), daemon=True).start()
+
+    def serve_on(self, listening: socket.socket) -> None:
+        """Serve on a socket, see :func:`bound_socket`, until it is asked to end."""
+        try:
+            self.run(sockets=[listening])
+        except (KeyboardInterrupt, SystemExit):
+            if not self.started:
+                raise
+            # it was asked to end, and did

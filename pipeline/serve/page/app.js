@@ -146,17 +146,19 @@ const svg = (name, attributes) => {
 };
 function drawBars({ histogram, chosen }) {
   const { low, high } = histogram;
+  const [from, to] = [Number($("threshold").min), Number($("threshold").max)];
   const kinds = ["unlabelled", "good", "anomalous"];
   const bins = Math.max(...kinds.map((kind) => histogram[kind].length), 1);
   const most = Math.max(1, ...kinds.flatMap((kind) => histogram[kind]));
-  const drawing = svg("svg", { viewBox: `0 0 ${bins * 2} 20`, preserveAspectRatio: "none" });
+  const place = (value) => ((value - low) / (high - low)) * bins * 2;
+  const drawing = svg("svg", { viewBox: `${place(from)} 0 ${place(to) - place(from)} 20`, preserveAspectRatio: "none" });
   kinds.forEach((kind) => histogram[kind].forEach((count, n) => {
     const height = count ? Math.max(0.5, (19 * count) / most) : 0;
     const x = n * 2 + (kind === "anomalous" ? 1 : 0.1);
     drawing.append(svg("rect", { class: kind, x, y: 20 - height, width: 0.9, height }));
   }));
   if (chosen !== null) {
-    const x = ((chosen - low) / (high - low)) * bins * 2;
+    const x = place(chosen);
     drawing.append(svg("line", { class: "line", x1: x, x2: x, y1: 0, y2: 20 }));
   }
   $("bars").replaceChildren(drawing);
@@ -191,7 +193,11 @@ const showCounts = guarded(async (fresh = false) => {
       ? "There is no threshold: move the slider to try one."
       : `${found.called.toLocaleString()} of ${found.images.toLocaleString()} called anomalous: ` +
         `${found.false_alarms} false alarms of ${found.good} good, ${found.missed} missed of ${found.anomalous} anomalous`;
-    $("threshold-remark").textContent = `The run's threshold: ${number(found.threshold)}.`;
+    const measures = found.image_auroc === null ? "" : ` Image AUROC on these labels: ${(100 * found.image_auroc).toFixed(1)} %.`;
+    $("threshold-remark").textContent = `The run's threshold: ${number(found.threshold)}.${measures}`;
+    $("threshold-best").disabled = found.best === null;
+    $("threshold-best").dataset.value = found.best ?? "";
+    $("threshold-best").textContent = `Best F1 on these labels: ${number(found.best)}`;
     $("threshold-reset").disabled = !thresholds.has(name);
     drawBars(found);
   } finally {
@@ -209,6 +215,11 @@ $("threshold").addEventListener("input", () => {
   showCounts();
   clearTimeout(settle);
   settle = setTimeout(() => showList(0), 250);
+});
+$("threshold-best").addEventListener("click", () => {
+  thresholds.set(category(), Number($("threshold-best").dataset.value));
+  showCounts(true);
+  showList(0);
 });
 $("threshold-reset").addEventListener("click", () => {
   thresholds.delete(category());

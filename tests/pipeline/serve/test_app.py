@@ -130,14 +130,16 @@ def test_pictures_and_maps(client: TestClient, folder: Path, scores: pd.DataFram
     size = about["width"], about["height"]
     small = Image.open(io.BytesIO(client.get(f"/thumbnails/{row}.webp").content))
     assert (small.format, small.size) == ("WEBP", size)
-    grey = np.asarray(Image.open(io.BytesIO(client.get(f"/maps/{row}.png").content)))
+    grey = np.asarray(Image.open(io.BytesIO(client.get(f"/maps/{row}.png?size=image").content)))
     maps: Any = zarr.open_group(folder / "results" / "maps.zarr", mode="r")
     assert grey.shape == size[::-1]
     assert abs(int(grey.max()) - int(np.asarray(maps["shots2_seed0"][row]).max())) < 40
-    mask = np.asarray(Image.open(io.BytesIO(client.get(f"/maps/{row}.png?style=mask").content)))
+    drawn = client.get(f"/maps/{row}.png?style=mask&size=image")
+    mask = np.asarray(Image.open(io.BytesIO(drawn.content)))
     assert ((mask > 0) == (grey > about["pixel_threshold"])).all()
     overlay = client.get(f"/maps/{row}.png?style=overlay")
-    assert Image.open(io.BytesIO(overlay.content)).mode == "RGB"
+    shown = Image.open(io.BytesIO(overlay.content))
+    assert (shown.mode, max(shown.size)) == ("RGB", 640)
     assert client.get(f"/pictures/{row}.webp").headers["content-type"] == "image/webp"
     reference = client.get("/references/weave/0.webp?rows=4&columns=4&row=1&column=2")
     assert reference.headers["content-type"] == "image/webp"

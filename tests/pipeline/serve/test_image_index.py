@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 
 from fade.errors import ParameterError, StoreError
+from fade.metrics import image_metrics
 from fade.types import Trial
-from pipeline.evaluation.thresholds import Threshold
+from pipeline.evaluation.thresholds import Threshold, best_threshold
+from pipeline.serve import image_index
 from pipeline.serve.image_index import ImageFilter, ImageIndex, Sort
 
 TRIALS = (Trial(1, 0), Trial(4, 0))
@@ -112,10 +114,36 @@ def test_images_without_a_score_come_last(
     assert (np.diff(sign * scores[:-2]) >= 0).all()
 
 
-def test_the_nearest_to_their_threshold_come_first(index: ImageIndex, limits: np.ndarray) -> None:
+def test_the_nearest_to_their_threshold_come_first(
+    index: ImageIndex, limits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = index.select(TRIALS[1], ImageFilter(category="cable"), "nearest", limits)
     away = np.abs(index.scores[TRIALS[1]][rows] - 0.4)
     assert (np.diff(away[~np.isnan(away)]) >= 0).all()
+    monkeypatch.setattr(image_index, "STEP", 5)
+    some = index.select(TRIALS[1], ImageFilter(category="cable"), "nearest", limits, 7)
+    assert some[:10].tolist() == rows[:10].tolist()
+    assert sorted(some.tolist()) == sorted(rows.tolist())
+
+
+def test_a_text_in_small_letters_finds_capitals_too(index: ImageIndex, limits: np.ndarray) -> None:
+    found = [
+        len(index.select(TRIALS[1], ImageFilter(text=text), "order", limits))
+        for text in ("/Bent/", "/bent/", "/BENT/")
+    ]
+    assert found == [39, 39, 0]
+
+
+def test_measures_follow_the_labels(index: ImageIndex, frame: pd.DataFrame) -> None:
+    rows = frame.iloc[120:]
+    own = rows[(rows["category"] == "plate") & rows["score"].notna()]
+    labels, values = own["is_anomaly"].to_numpy(bool), own["score"].to_numpy(float)
+    expected = image_metrics(values, labels)[0]["full_image_auroc"]
+    auroc, best = index.measures(TRIALS[1], "plate")
+    assert auroc == pytest.approx(expected)
+    assert best == best_threshold(values, labels)
+    index.correct_all({index.path(int(row)): True for row in np.flatnonzero(index.given == 0)})
+    assert index.measures(TRIALS[1], "plate") == (None, None)
 
 
 def test_counts_are_those_of_the_scores(index: ImageIndex, frame: pd.DataFrame) -> None:

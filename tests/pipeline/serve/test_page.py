@@ -1,0 +1,167 @@
+"""The page in a browser: filter, open, slide, label, drop an image in, with keys alone, at any width."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.artefacts.labels import read_labels
+from pipeline.serve.access import Access
+from pipeline.serve.app import create_app
+from pipeline.serve.limits import Limits
+from pipeline.serve.server import bound_socket, make_server
+from pipeline.serve.site import RunSite
+from tests.browser import Tab, browser, find_browser
+
+CHROMIUM = find_browser()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt install chromium)")
+DROP = """
+(async () => {
+  const picture = await (await fetch("pictures/0.webp")).blob();
+  const files = new DataTransfer();
+  files.items.add(new File([picture], "<b>dropped.webp"));
+  files.items.add(new File(["no image"], "broken.png"));
+  const drop = new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(drop);
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("page") / "line3"
+    shutil.copytree(finished, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    limits = Limits()
+    server = make_server(create_app(RunSite(folder), Access("127.0.0.1"), limits), limits)
+    listening = bound_socket("127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_on, args=(listening,))
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(20)
+    listening.close()
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    assert CHROMIUM is not None
+    with browser(CHROMIUM, tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+def until(tab: Tab, condition: str) -> None:
+    end = time.monotonic() + 30
+    while not tab.run(condition):
+        assert time.monotonic() < end, f"{condition}: {tab.said}"
+        time.sleep(0.02)
+
+
+def press(tab: Tab, key: str, code: int = 0) -> None:
+    text = key if len(key) == 1 else ""
+    for kind in ("keyDown", "keyUp"):
+        given = {"type": kind, "key": key, "windowsVirtualKeyCode": code}
+        tab.call("Input.dispatchKeyEvent", **given, **({"text": text} if kind == "keyDown" else {}))
+
+
+def choose(tab: Tab, field: str, value: str) -> None:
+    tab.run(
+        f"(() => {{ const e = document.getElementById({field!r}); e.value = {value!r};"
+        "e.dispatchEvent(new Event('input', {bubbles: true}));"
+        "e.dispatchEvent(new Event('change', {bubbles: true})); })()"
+    )
+
+
+def names(tab: Tab) -> list[str]:
+    found = tab.run("[...document.querySelectorAll('#list .name')].map((one) => one.textContent)")
+    return [str(name) for name in found]
+
+
+@pytest.fixture
+def page(tab: Tab, address: str) -> Tab:
+    tab.size(1280, 900)
+    tab.said.clear()
+    tab.requested.clear()
+    tab.open(address)
+    until(tab, "document.body.dataset.ready === 'true'")
+    return tab
+
+
+def test_filters_and_the_slider_change_the_list(page: Tab, address: str) -> None:
+    assert len(names(page)) == 24
+    choose(page, "category", "weave")
+    until(page, "document.querySelectorAll('#list li').length === 12")
+    assert all(name.startswith("weave/") for name in names(page))
+    choose(page, "decision", "anomalous")
+    choose(page, "threshold", "-1")
+    until(page, "document.getElementById('threshold-counts').textContent.startsWith('12 of 12')")
+    until(page, "document.querySelectorAll('#list li').length === 12")
+    choose(page, "threshold", "9")
+    until(page, "document.getElementById('total').textContent === 'no image fits these filters'")
+    page.run("document.getElementById('threshold-reset').click()")
+    until(page, "document.querySelectorAll('#list li').length > 0")
+    assert page.said == []
+    assert all(place.startswith((address, "data:")) for place in page.requested)
+
+
+def test_an_image_is_opened_explained_and_labelled_with_keys(page: Tab, folder: Path) -> None:
+    page.run("document.querySelector('#list button').focus()")
+    press(page, "Enter", 13)
+    page.run("document.activeElement.click()")
+    until(page, "document.getElementById('viewer').open")
+    until(page, "document.getElementById('viewer-picture').naturalWidth > 0")
+    title = str(page.run("document.getElementById('viewer-title').textContent"))
+    assert title == names(page)[0]
+    press(page, "w", 87)
+    until(page, "document.querySelectorAll('#regions li').length > 0")
+    until(page, "document.querySelectorAll('#regions img').length > 0")
+    assert page.run("document.querySelectorAll('.box').length") > 0
+    press(page, "g", 71)
+    until(page, "document.getElementById('label-state').textContent === 'kept in labels.csv'")
+    assert read_labels(folder / "labels.csv") == {title: False}
+    press(page, "u", 85)
+    until(page, "document.getElementById('label-state').textContent === 'as the data set says'")
+    assert read_labels(folder / "labels.csv") == {}
+    press(page, "ArrowRight", 39)
+    until(page, f"document.getElementById('viewer-title').textContent === {names(page)[1]!r}")
+    press(page, "Escape", 27)
+    until(page, "!document.getElementById('viewer').open")
+    assert page.run("document.activeElement.textContent").startswith(names(page)[1])
+    assert page.said == []
+
+
+def test_a_dropped_image_is_judged(page: Tab) -> None:
+    page.run(DROP)
+    until(page, "document.getElementById('drop-state').textContent.startsWith('2 images judged')")
+    cards = page.run("[...document.querySelectorAll('#drop-list li')].map((one) => one.innerText)")
+    assert "not a readable image" in cards[0]
+    assert cards[1].startswith("<b>dropped.webp")
+    assert "threshold" in cards[1]
+    until(page, "document.querySelector('#drop-list img').naturalWidth > 0")
+    assert page.said == []
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_nothing_is_cut_off(page: Tab, width: int) -> None:
+    page.size(width, 844)
+    assert page.run("document.documentElement.scrollWidth") == width
+    page.run("document.querySelector('#list button').click()")
+    until(page, "document.getElementById('viewer').open")
+    room = "((one) => one.scrollWidth - one.clientWidth)(document.getElementById('viewer'))"
+    assert page.run(room) <= 0
+
+
+def test_the_description_is_listed(page: Tab, address: str) -> None:
+    page.open(f"{address}docs")
+    until(page, "document.querySelectorAll('#routes dt').length > 8")
+    assert "POST /predict" in page.run("document.body.innerText")
+    assert page.said == []
