@@ -92,6 +92,31 @@ def weighted_image_metrics(
         )
     if not np.isfinite(scores).all():
         raise DataError("a score is not finite: compute the scores again")
+    true, false = _detections(scores, is_anomaly, counts)
+    total, good = true[:, -1:].astype(float), false[:, -1:].astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = true / total
+        precision = np.where(true + false > 0, true / np.maximum(true + false, 1), 1.0)
+        values = {
+            "full_image_auroc": np.trapezoid(recall, false / good, axis=1),
+            "full_image_aupr": np.trapezoid(precision, recall, axis=1),
+            "full_image_f1_max": np.max(2 * true / (true + false + total), axis=1),
+        }
+    has_anomalous, has_good = total[:, 0] > 0, good[:, 0] > 0
+    needs = {"full_image_auroc": has_anomalous & has_good}
+    return {
+        name: np.where(needs.get(name, has_anomalous), value, np.nan)
+        for name, value in values.items()
+    }
+
+
+def _detections(
+    scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By falling threshold, how many anomalous and how many good images of each sample are above it.
+
+    Both are (replicates, n + 1); points that are no thresholds repeat the one before.
+    """
     table = np.broadcast_to(scores, counts.shape)
     # falling; the order among equal scores does not matter, as only the last of them counts
     if scores.ndim == 1:
@@ -108,21 +133,7 @@ def weighted_image_metrics(
     last = np.ones((len(counts), falling.shape[1] + 1), bool)
     last[:, 1:-1] = falling[:, 1:] != falling[:, :-1]
     true, false = _held(true, last), _held(false, last)
-    total, good = true[:, -1:].astype(float), false[:, -1:].astype(float)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall = true / total
-        precision = np.where(true + false > 0, true / np.maximum(true + false, 1), 1.0)
-        values = {
-            "full_image_auroc": np.trapezoid(recall, false / good, axis=1),
-            "full_image_aupr": np.trapezoid(precision, recall, axis=1),
-            "full_image_f1_max": np.max(2 * true / (true + false + total), axis=1),
-        }
-    has_anomalous, has_good = total[:, 0] > 0, good[:, 0] > 0
-    needs = {"full_image_auroc": has_anomalous & has_good}
-    return {
-        name: np.where(needs.get(name, has_anomalous), value, np.nan)
-        for name, value in values.items()
-    }
+    return true, false
 
 
 def _held(counts: NDArray[np.int64], last: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -191,6 +202,48 @@ def percentile_interval(
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def roc_band(
+    scores: NDArray[np.floating],
+    is_anomaly: NDArray[np.bool_],
+    at: NDArray[np.floating],
+    replicates: int = 400,
+    seed: Seed = 0,
+    level: float = 0.95,
+) -> tuple[_Floats, _Floats] | None:
+    """The band that holds this share of the ROC curves of bootstrap samples, rate by rate.
+
+    Args:
+        scores: (n,), finite.
+        is_anomaly: labels (n,).
+        at: false positive rates (m,), between 0 and 1.
+        replicates: how many samples.
+        seed: of the draws.
+        level: the share.
+
+    Returns:
+        Lowest and highest true positive rate at each rate, (m,) each; None unless there are good and
+        anomalous images.
+
+    Examples:
+        >>> import numpy as np
+        >>> scores, labels = np.array([0.1, 0.4, 0.8]), np.array([False, True, True])
+        >>> low, high = roc_band(scores, labels, np.array([0.5]))
+        >>> low.tolist(), high.tolist()
+        ([1.0], [1.0])
+    """
+    if is_anomaly.all() or not is_anomaly.any():
+        return None
+    found = []
+    for counts in draws(is_anomaly, replicates, seed):
+        true, false = _detections(scores, is_anomaly, counts)
+        for hits, alarms in zip(true / true[:, -1:], false / false[:, -1:], strict=True):
+            # at a rate of several thresholds, the best of them
+            place = np.searchsorted(alarms, at, side="right") - 1
+            found.append(hits[place])
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
 
 
 def mid_ranks(scores: NDArray[np.floating]) -> _Floats:

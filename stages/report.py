@@ -50,6 +50,7 @@ from pipeline.report.about import data_notice, provenance_lines, reader_warnings
 from pipeline.report.curves import category_curves
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
+from pipeline.report.nearest import nearest_finder
 from pipeline.report.paper_table import metric_tables
 from pipeline.report.plots import write_plots
 from pipeline.report.rendering import latex, markdown
@@ -106,6 +107,7 @@ def run(params: Params) -> None:
         scores=pd.concat(every, ignore_index=True) if others else scores,
         load_map=shade_loader(params, scores, _listed, aspect, thresholds),
         load_above=mask_loader(params, scores, _listed, aspect, thresholds),
+        load_nearest=nearest_finder(params, trial, scores, _listed),
         load_image=load_image,
         load_mask=load_mask,
         reasons={

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.aspect import Shape
-from fade.bank import anomaly, index_vectors
+from fade.bank import index_vectors
 from fade.transforms import NONE, Transform
-from fade.views import Metric
 from pipeline.inference.material import CategoryBank
 from pipeline.inference.prediction import Nearest
+from pipeline.scoring.nearest import patch_distances
 
 
 def patch_groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_]]:
@@ -42,13 +42,6 @@ def untransformed_positions(transforms: Sequence[Transform], grid: Shape) -> np.
     return np.concatenate([transform.apply(positions).reshape(-1) for transform in transforms])
 
 
-def _distances(vectors: np.ndarray, query: np.ndarray, metric: Metric) -> np.ndarray:
-    """Of a patch (dim,) to others (n, dim), before they are divided by the dimension."""
-    if metric == "euclidean":
-        return np.asarray(np.linalg.norm(vectors - query, axis=1))
-    return np.asarray(anomaly(vectors @ query))
-
-
 def nearest_patch(
     patches: np.ndarray,
     position: int,
@@ -66,7 +59,7 @@ def nearest_patch(
         index = held.bank.index(view)
         images = index_vectors(index).reshape(-1, count * held.bank.copies, patches.shape[1])
         for position in held.comparison.references:
-            distances = _distances(images[position], query[0], metric)
+            distances = patch_distances(images[position], query[0], metric)
             best = int(np.argmin(distances))
             untransformed = int(positions[best])
             found.append((float(distances[best]), held.references[position], untransformed))
@@ -74,7 +67,7 @@ def nearest_patch(
         nearest = float(held.bank.rule.by_index(query, held.bank.index(view))[0, 0, 0])
         found.append((nearest if metric == "euclidean" else 0.5 * nearest, None, None))
     if held.comparison.query:
-        distances = _distances(patches, query[0], metric)
+        distances = patch_distances(patches, query[0], metric)
         distances[position] = np.inf
         best = int(np.argmin(distances))
         found.append((float(distances[best]), None, best))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.report.gallery import Picture, draw_small, draw_tiles
 from pipeline.report.input import ReportInput
+from pipeline.report.nearest import NearestPatch
+from pipeline.report.patches import draw_nearest
 from pipeline.report.verdicts import ANOMALOUS, UNKNOWN, labels_of, verdict
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class Item:
     def overlay(self) -> Picture:
         """The picture that says most: the overlay, or what there is instead."""
         shown = [tile for tile in self.tiles if tile.source]
-        return (shown or list(self.tiles))[-1]
+        overlays = [tile for tile in shown if tile.label == "Overlay"]
+        return (overlays or shown or list(self.tiles))[-1]
 
 
 def of_trial(scores: pd.DataFrame, trial: Trial) -> pd.DataFrame:
@@ -84,8 +87,12 @@ def draw_cards(
         threshold: of the category.
     """
     items, labels = [], labels_of(chosen)
+    places = list(positions)
+    nearest: Mapping[int, NearestPatch] = {}
+    if report.load_nearest and places:
+        nearest = report.load_nearest(str(chosen["category"].iloc[places[0]]), places)
     limit = threshold.image if threshold else None
-    for position in positions:
+    for position in places:
         row, label = chosen.iloc[position], int(labels[position])
         path, known = str(row["path"]), None if label == UNKNOWN else label == ANOMALOUS
         tiles = draw_tiles(
@@ -96,6 +103,8 @@ def draw_cards(
             shade_of(threshold),
             report.load_above and partial(report.load_above, trial.label, position),
         )
+        if position in nearest:
+            tiles += (draw_nearest(report.load_image, nearest[position]),)
         score = float(row["score"])
         defect = NO_LABEL if known is None else str(row["defect"])
         items.append(

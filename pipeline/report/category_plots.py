@@ -16,11 +16,15 @@ from fade.metrics import (
     recall_curve,
     roc_curve,
 )
+from fade.uncertainty import roc_band
 from pipeline.report.drawing import ANOMALOUS, FAINT, GOOD, INK
 from pipeline.report.svg import Axes, round_ticks
 
 _BINS = 30
 _POINTS = 200
+_RATES = np.linspace(0, 1, 51)
+_BANDED = 5000
+"""Largest number of images of which a band is drawn: of more it is hardly wider than the line."""
 _SHARES = ((0.0, "0.0"), (0.5, "0.5"), (1.0, "1.0"))
 
 
@@ -129,6 +133,9 @@ def _roc(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> Axes:
         axes.say("needs good and\nanomalous images")
         return axes
     axes.line((0, 1), (0, 1), FAINT, 1, dashed=True)
+    band = roc_band(scores, is_anomaly, _RATES) if len(scores) <= _BANDED else None
+    if band is not None:
+        axes.band(_RATES, *band, GOOD)
     return _with_curve(axes, *map(_thinned, curve))
 
 

@@ -11,6 +11,7 @@ from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import choose_trial
 from pipeline.report.gallery import Mask, Pixels
+from pipeline.report.nearest import NearestFinder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,8 @@ class ReportInput:
         scores: a row per test image, shots and seed, columns as in ``scores.parquet``.
         load_above: as ``load_map``, the pixels that count as anomalous: bool (H, W). None: those above
             the threshold.
+        load_nearest: of a category and rows of the shown trial's scores, the worst patch of each and
+            the nearest good one; None where that is not known.
         reasons: why a metric is undefined, by category, shots, seed and metric.
         load_map: of a trial's label and the row within that trial's scores, the fused map: uint8
             (H, W), or None where there are no maps.
@@ -63,6 +66,7 @@ class ReportInput:
     load_image: Callable[[str], Pixels]
     load_mask: Callable[[str], Mask | None]
     load_above: Callable[[str, int], Mask | None] | None = None
+    load_nearest: NearestFinder | None = None
     reasons: Reasons = field(default_factory=dict)
     trial: Trial | None = None
     thresholds: Sequence[Threshold] = ()

@@ -93,6 +93,12 @@ class Axes:
             path = f"M{columns[0]:.1f} {BOTTOM}L{self._points(across, up)}V{BOTTOM}z"
             self._marks.append(f'<path d="{path}" fill="{colour}" fill-opacity=".12"/>')
 
+    def band(self, across: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str) -> None:
+        """Tint what lies between two rows of points (N,)."""
+        back = self._points(np.asarray(across)[::-1], np.asarray(low)[::-1])
+        path = f"M{self._points(across, high)}L{back}z"
+        self._marks.append(f'<path d="{path}" fill="{colour}" fill-opacity=".25"/>')
+
     def stairs(
         self, heights: NDArray[np.float64], edges: NDArray[np.float64], colour: str, name: str
     ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fade.aspect import Shape
+from fade.bank import anomaly
 from fade.errors import ParameterError
 from fade.rules.nearest import (
     mean_of_nearest,
@@ -107,3 +108,10 @@ class Nearest:
         if self.per_dimension:
             factor /= dim
         return (distances * np.float32(factor)).astype(np.float32).reshape(grid)
+
+
+def patch_distances(vectors: np.ndarray, query: np.ndarray, metric: Metric) -> np.ndarray:
+    """Distances of a patch (dim,) to others (n, dim), before they are divided by the dimension: (n,)."""
+    if metric == "euclidean":
+        return np.asarray(np.linalg.norm(vectors - query, axis=1))
+    return np.asarray(anomaly(vectors @ query))

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from fade import uncertainty
 from fade.errors import DataError, ParameterError
-from fade.metrics import image_metrics
+from fade.metrics import image_metrics, roc_curve
 from fade.uncertainty import (
     IMAGE_METRICS,
     draws,
     mid_ranks,
     percentile_interval,
     permutation_p_value,
+    roc_band,
     swapped_differences,
     weighted_image_metrics,
 )
@@ -108,3 +109,22 @@ def test_refusals() -> None:
     with pytest.raises(ParameterError, match="between 0 and 1"):
         percentile_interval(np.zeros(3), 1)
     assert np.isnan(percentile_interval(np.array([np.nan]))).all()
+
+
+def test_a_band_holds_the_curves_of_samples_rate_by_rate() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.arange(40) % 2 == 0
+    scores = rng.random(40) + labels / 2
+    at = np.linspace(0, 1, 11)
+    found = roc_band(scores, labels, at, replicates=30, seed=3, level=0.9)
+    curves = []
+    for counts in draws(labels, 30, 3):
+        for of_image in counts:
+            curve = roc_curve(np.repeat(scores, of_image), np.repeat(labels, of_image))
+            assert curve is not None
+            across, up = curve
+            curves.append([up[across <= rate + 1e-12].max() for rate in at])
+    wanted = np.quantile(curves, [0.05, 0.95], axis=0)
+    assert found is not None
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+    assert roc_band(scores, np.ones(40, bool), at) is None

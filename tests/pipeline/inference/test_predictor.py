@@ -33,6 +33,7 @@ from pipeline.inference.output import explanation_text, predict_each, write_pred
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun, _check_lock
+from pipeline.report.nearest import nearest_finder
 from pipeline.scoring.texts import USES, classifier_digest
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 from tests.webserver import counting_server
@@ -201,6 +202,41 @@ def test_decisions(predictor: Predictor) -> None:
     assert mask.shape == (90, 120)
     np.testing.assert_array_equal(mask, levels > anomalous.pixel_threshold)
     assert "training images" in anomalous.remark
+
+
+def test_the_report_shows_the_patches_that_explanations_name(
+    predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    trial = predictor.trial
+    scores = pd.read_parquet("results/scores.parquet")
+    scores = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)].reset_index()
+    hashes = pd.read_parquet("artefacts/manifest.parquet").set_index("path")["hash"]
+    find = nearest_finder(predictor.params, trial, scores, lambda path: {"hash": hashes[path]})
+    assert find is not None
+    found = find("weave", range(len(scores)))
+    assert list(found) == list(range(len(scores)))
+    compared = 0
+    for position, near in found.items():
+        path = scores["path"][position]
+        assert near.worst.path == path
+        prediction, regions = predictor.explain(GOLDEN / "images" / path, "weave", level=0)
+        assert prediction.levels is not None
+        assert prediction.levels[near.worst.row, near.worst.column] >= regions[0].level - 1
+        nearest, peak = regions[0].nearest, (regions[0].row, regions[0].column)
+        # where the image is compared with itself, too, its own patch may be nearer
+        if peak == (near.worst.row, near.worst.column) and nearest and nearest.reference:
+            named = (nearest.reference, nearest.row, nearest.column)
+            assert named == (near.good.path, near.good.row, near.good.column)
+            compared += 1
+    assert compared
+    (folder / "artefacts/receipts/references.parquet").rename("references.parquet")
+    try:
+        again = nearest_finder(predictor.params, trial, scores, lambda path: {})
+        assert again is not None
+        assert again("weave", [0]) == {}  # a line in the log, and a report without these pictures
+    finally:
+        Path("references.parquet").rename(folder / "artefacts/receipts/references.parquet")
 
 
 def test_explanations(predictor: Predictor) -> None:

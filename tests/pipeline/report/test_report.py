@@ -44,6 +44,8 @@ from pipeline.report.gallery import (
 )
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
+from pipeline.report.nearest import NearestPatch, Patch
+from pipeline.report.patches import CROP, around, draw_nearest
 from pipeline.report.plots import mean_over_categories, write_plots
 from pipeline.report.selection import Gallery, select_gallery
 from pipeline.report.tables import ReportCell, cell, runs, tables
@@ -474,6 +476,26 @@ def test_overlays_show_what_counts_as_anomalous_in_place_of_the_threshold() -> N
         drawn(None, above)[0]
         == draw_tiles(lambda: image, lambda: None, lambda: levels, True)[3].source
     )
+
+
+def test_the_worst_patch_stands_framed_beside_the_nearest_good_one() -> None:
+    image = np.full((120, 160, 3), 90, np.uint8)
+    image[30:40, 150:160] = (0, 0, 250)  # the patch in row 3, the last of its row
+    worst, good = Patch("a.png", 3, 15, (12, 16)), Patch("b.png", 0, 0, (12, 16))
+    piece = around(image, worst, ALARM)
+    assert piece.shape == (CROP, CROP, 3)
+    blue = np.argwhere((piece == (0, 0, 250)).all(axis=2))
+    assert len(blue)
+    assert blue[:, 1].min() > CROP / 2  # at the right edge, as in the image
+    red = np.argwhere((piece == ALARM).all(axis=2))
+    assert (red.min(axis=0) <= blue.min(axis=0)).all()
+    found = NearestPatch(worst, good)
+    tile = draw_nearest(lambda path: image, found)
+    assert (tile.width, tile.height) == (2 * CROP + 4, CROP)
+    assert tile.label.endswith("of b.png")
+    assert draw_nearest(lambda path: failing("torn")(), found).message == "torn"
+    report = make_report(load_nearest=lambda name, rows: dict.fromkeys(rows, found))
+    assert 'alt="Worst patch, and the nearest good one, of b.png' in render(report)
 
 
 def test_masks_of_good_images_are_not_asked_for() -> None:
