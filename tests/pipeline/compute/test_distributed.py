@@ -23,6 +23,7 @@ from pipeline.compute.tasks import iterate_tasks, map_tasks
 from pipeline.config.cluster import ClusterParams
 from tests.machines import Machines
 from tests.projects import changed, golden_params, project, run_stages
+from tests.stages.test_two_models import two_models
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +246,20 @@ def test_the_pipeline_gives_the_same_bits(
         run_stages(tmp_path, there)
     assert results(tmp_path) == expected
     no_row_twice(tmp_path)
+
+
+def test_two_models_in_tiles_give_the_same_bits(
+    machines: Machines, golden_checkpoint: Path, tmp_path: Path
+) -> None:
+    """CLIP's language beside another network: each worker holds one of them at a time."""
+    here = two_models(golden_checkpoint)
+    there = changed(here, cluster={"kind": "address", "address": machines.address})
+    with small_tasks():
+        for name, params in (("here", here), ("there", there)):
+            run_stages(tmp_path / name, params, "manifest", "select", "extract")
+    for name in ("references", "test"):
+        assert receipt(tmp_path / "there", name) == receipt(tmp_path / "here", name)
+    no_row_twice(tmp_path / "there")
 
 
 def test_the_plan_counts_the_workers(

@@ -1,0 +1,55 @@
+"""Two models and tiles: CLIP's language beside another network, killed, on a cluster, and by DVC."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.forks import Forks, Run
+from tests.projects import GOLDEN, golden_params, run_stages
+from tests.stages.undisturbed import BLOCK, files, rows
+
+TINY = f"local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}"
+STEPS = ("manifest", "select", "extract")
+
+
+def two_models(checkpoint: Path, **leaves: Any) -> dict[str, Any]:
+    """CLIP for language, tiles of 4 x 4 of 8 x 8 patches of another network for vision."""
+    params = golden_params("fewshot1_both_seed0", checkpoint)
+    found = {section: dict(values) for section, values in params.items()}
+    given = {
+        "dataset__categories": ["weave"], "dataset__limit": 1, "threshold__images": 1,
+        "features__segmentation_sizes": [112], "vision__encoder": TINY, "vision__layers": [0, 2],
+        "vision__tile": 4, "vision__overlap": 1,
+        "runtime__batch_size": 2, **leaves,
+    }  # fmt: skip
+    for name, value in given.items():
+        section, leaf = name.split("__")
+        found.setdefault(section, {})[leaf] = value
+    return found
+
+
+def test_encoding_with_tiles_and_two_models_is_killed_and_run_again(
+    golden_checkpoint: Path, forks: Forks, tmp_path: Path
+) -> None:
+    params = two_models(golden_checkpoint)
+    before = run_stages(tmp_path / "before", params, *STEPS[:2])
+    run = Run("extract", str(shutil.copytree(before, tmp_path / "whole")), small=BLOCK)
+    whole = forks.run(run)
+    assert whole.code == 0, whole.stderr
+    folder = shutil.copytree(before, tmp_path / "now")
+    run = replace(run, folder=str(folder))
+    stored = []
+    for share in (0.6, 0.2):
+        end = forks.run(replace(run, kill_at=int(share * whole.writes)))
+        assert end.code == -signal.SIGKILL, end.stderr
+        stored.append(len(set(rows(folder))))
+    end = forks.run(run)
+    assert end.code == 0, end.stderr
+    expected = sorted(rows(tmp_path / "whole"))
+    assert 0 < stored[0] < len(expected)
+    assert sorted(rows(folder)) == expected, "rows are missing, differ, or were stored twice"
+    assert files(folder) == files(tmp_path / "whole")
