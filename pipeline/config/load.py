@@ -54,7 +54,7 @@ def parse_params(content: Any, source: str = "params.yaml") -> Params:
 
 def _keys(error: Any) -> tuple[str, ...]:
     """The path of keys of one of pydantic's errors, without the branches of unions in it."""
-    branches = ("ByShots", "function", "ManualPrompts", "list[", "constrained")
+    branches = ("ByShots", "function", "ManualPrompts", "list[", "constrained", "literal[")
     parts = (str(part) for part in error["loc"])
     return tuple(
         part

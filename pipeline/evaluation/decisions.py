@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fade.types import Trial
 from pipeline.evaluation.results import score_rows
+from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 
@@ -101,8 +102,10 @@ def decision_warnings(
         if threshold.warning:
             yield f"{threshold.category}, {trial_words(trial)}: {threshold.warning}."
         found = of_category.get(threshold.category)
-        if found and (2 * found.false_alarms > found.good or 2 * found.missed > found.anomalous):
+        if threshold.image is None or not found:
+            continue
+        if 2 * found.false_alarms > found.good or 2 * found.missed > found.anomalous:
             yield (
                 f"{threshold.category}, {trial_words(trial)}: at the threshold "
-                f"{threshold.image:.3f}, {found}."
+                f"{score_text(threshold.image)}, {found}."
             )

@@ -16,6 +16,7 @@ from fade.metrics import LEVELS, PixelHistogram
 from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json
 from pipeline.evaluation.guarantee import MIN_SPREAD, false_alarm_limit, stands_far
+from pipeline.evaluation.score_text import score_text
 
 ThresholdSource = Literal["training", "references", "labels", "none"]
 
@@ -204,11 +205,11 @@ def _times(level: int, factor: float, scale: Scale) -> int:
 def _far_away(scores: NDArray[np.float64], position: int, path: str | None, quantile: float) -> str:
     """Why to look at the image that sets a threshold."""
     others = np.delete(scores, position)
+    median, without = float(np.median(others)), normal_threshold(others, quantile)
     return (
-        f"{path or 'one image'} sets the threshold {scores[position]:.3f}, far above the other "
-        f"{len(others)} images (their median is {np.median(others):.3f}; without it the threshold is "
-        f"{normal_threshold(others, quantile):.3f}): look at it, and remove it from the training images "
-        "if it is not good"
+        f"{path or 'one image'} sets the threshold {score_text(scores[position])}, far above the other "
+        f"{len(others)} images (their median is {score_text(median)}; without it the threshold is "
+        f"{score_text(without)}): look at it, and remove it from the training images if it is not good"
     )
 
 

@@ -60,6 +60,21 @@ class PatchEncoder:
                 "from the front and from the back: remove one"
             )
 
+        self._check_components(vision)
+
+    def _check_components(self, vision: VisionParams) -> None:
+        """Refuse as many components as there are dimensions: nothing would be left of any patch."""
+        if vision.components is None or all(
+            vision.rule_at(shots) != "subspace" for shots in vision.shots
+        ):
+            return
+        width = sum(self.dims) if vision.layer_fusion == "concat" else min(self.dims)
+        if vision.components >= width:
+            raise ParameterError(
+                f"vision.components is {vision.components}, and patches of {self.encoder.name} have "
+                f"{width} numbers: of no patch would anything be left, so use fewer, or vision.variance"
+            )
+
     def _output(self, layers: tuple[int, ...]) -> Output:
         try:
             return self.encoder.output(layers, norm=self._norm)

@@ -19,6 +19,7 @@ from fade.files import atomic_write
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
 from pipeline.artefacts.csv_text import marked
 from pipeline.artefacts.pictures import write_picture
+from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.inference.prediction import Prediction, Region
@@ -302,12 +303,12 @@ def summary_line(anomalous: int, normal: int, undecided: int, unread: int) -> st
 
 def score_line(prediction: Prediction) -> str:
     """A prediction in a line."""
-    score = "no score" if prediction.score is None else f"{prediction.score:.4f}"
-    if prediction.decision is None:
+    score = "no score" if prediction.score is None else score_text(prediction.score, 4)
+    if prediction.decision is None or prediction.threshold is None:
         return plain(f"{prediction.name}: {score}")
     sign = ">" if prediction.decision == "anomalous" else "<="
     return plain(
-        f"{prediction.name}: {prediction.decision} ({score} {sign} {prediction.threshold:.4f})"
+        f"{prediction.name}: {prediction.decision} ({score} {sign} {score_text(prediction.threshold, 4)})"
     )
 
 
@@ -356,7 +357,7 @@ def explanation_text(prediction: Prediction, regions: Sequence[Region]) -> str:
             place = "" if near.row is None else f", row {near.row}, column {near.column}"
             lines.append(
                 f"    nearest normal patch: {where or 'one of the bank'}{place}, "
-                f"distance {near.distance:.4f}"
+                f"distance {score_text(near.distance, 4)}"
             )
         for side, prompts in (("abnormal", region.abnormal), ("normal", region.normal)):
             for text, cosine in prompts:

@@ -16,6 +16,7 @@ from fade.levels import UNIT, Scale
 from fade.maps import resize_levels
 from fade.types import Trial
 from pipeline.evaluation.recipe import closed
+from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import ThresholdSource
 from pipeline.report.gallery import data_uri, heat, overlay, thumbnail
 
@@ -120,9 +121,9 @@ class Prediction:
         shades = self.shades()
         parts = [f"<b>{escape(plain(self.name))}</b>: {self.decision or 'no decision'}"]
         if self.score is not None:
-            parts.append(f"score {self.score:.4f}")
+            parts.append(f"score {score_text(self.score, 4)}")
         if self.threshold is not None:
-            parts.append(f"threshold {self.threshold:.4f}")
+            parts.append(f"threshold {score_text(self.threshold, 4)}")
         text = f"<p>{', '.join(parts)} ({escape(plain(self.remark))})</p>"
         if shades is None:
             return text

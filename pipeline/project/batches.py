@@ -37,16 +37,22 @@ class PairCost:
 
 
 def plan_pairs(params: Params, spaces: Mapping[Feature, Space], work: Workload) -> PairCost:
-    """Count pairs, and time one of each view; nothing where no trial has rule mutual."""
+    """Count pairs, and time one of each view; nothing where no trial compares images of a batch."""
     vision = params.vision
     shots = {trial.shots for trial in params.trials()} if params.needs_vision else set()
-    if not any(vision.rule_at(count) == "mutual" for count in shots):
+    rules = {vision.rule_at(count) for count in shots if vision.has_batch(count)} - {"subspace"}
+    if not rules:
         return PairCost()
     pairs = sum(
         count_pairs(images, partners=partners_of(vision, images), largest=vision.set_size)
         for images in work.batches.values()
     )
-    compared = pairs + len(work.calibration) * min(SAMPLE, max(work.batches.values(), default=0))
+    largest = max(work.batches.values(), default=0)
+    # images to calibrate on meet a sample, or as many images as a test image does
+    others = min(SAMPLE, largest) if "mutual" in rules else 0
+    if "nearest" in rules:
+        others += partners_of(vision, largest) or largest
+    compared = pairs + len(work.calibration) * others
     random = np.random.default_rng(0)
     multiply_adds = size = 0
     seconds = 0.0

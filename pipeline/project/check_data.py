@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 from fade.errors import DataError, FadeError, ParameterError
 from pipeline.config.schema import Params
-from pipeline.dataset.selection import check_shots
+from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.project.findings import Finding, ok, problem, warning
 
 NAMED = 5
@@ -89,7 +89,7 @@ def check_data(params: Params) -> tuple[Counts | None, list[Finding]]:
     if unused:
         found.append(ok("data", unused_summary(unused)))
     found += [warning("data", text) for text in unused_warnings(dataset, unused)]
-    found += [*_shots(params, counts), *_tests(params, counts)]
+    found += [*_shots(params, counts), *_batches(params, counts), *_tests(params, counts)]
     return counts, [*found, *_thresholds(params, counts), *_overrides(params, counts)]
 
 
@@ -104,6 +104,18 @@ def _shots(params: Params, counts: Counts) -> Iterator[Finding]:
     if shots:
         least = min(counts.training[category] for category in counts.categories)
         yield ok("shots", f"up to {shots}; the smallest category has {least} training images")
+
+
+def _batches(params: Params, counts: Counts) -> Iterator[Finding]:
+    if not params.needs_batch or not counts.tests:
+        return
+    sizes = counts.good + counts.defects + counts.unlabelled
+    try:
+        check_batches({category: sizes[category] for category in counts.categories})
+    except FadeError as error:
+        yield problem("batches", error)
+        return
+    yield ok("batches", f"the smallest category has {min(sizes.values())} test images")
 
 
 def _tests(params: Params, counts: Counts) -> Iterator[Finding]:

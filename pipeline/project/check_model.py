@@ -75,10 +75,11 @@ def missing_weights(params: Params) -> str | None:
     try:
         if params.vision.encoder is not None:
             if not downloads(params):
-                return missing_package(params)
-            if unreachable() is not None:
+                if missing := missing_package(params):
+                    return missing
+            elif unreachable() is not None:
                 check_remotes(params.vision, encoder_remotes(params.vision))
-        elif not (
+        if (params.vision.encoder is None or params.needs_language) and not (
             params.model.pretrained in (SEEDED, DEMO_MODEL)
             or Path(params.model.pretrained).is_file()
             or unreachable() is None

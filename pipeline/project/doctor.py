@@ -77,7 +77,8 @@ def diagnose() -> list[Finding]:
         try:
             findings += check(params)
         except FadeError as error:
-            findings.append(problem(topic, error))
+            if (found := problem(topic, error)).text not in {one.text for one in findings}:
+                findings.append(found)
         except Exception as error:  # what is broken may break in any way
             text = " ".join(f"{type(error).__name__}: {error}".split())
             findings.append(problem(topic, FadeError(f"cannot be looked at ({text})")))

@@ -26,6 +26,7 @@ from pipeline.artefacts.catalogue import store_root
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
+from pipeline.dataset.selection import check_batches
 from pipeline.features.hub import check_remotes, encoder_remotes, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
 from pipeline.project.watched import made_by_a_stage
@@ -51,13 +52,17 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
     _check_named(params, folder)
     ran = _ran_with(folder)
     if "manifest" in needed:
-        shots = params.max_shots if params.needs_vision and "select" in needed else 0
+        chooses = params.needs_vision and "select" in needed
+        shots, batch = (params.max_shots, params.needs_batch) if chooses else (0, False)
         own = {f"dataset.{k}": v for k, v in params.dataset.model_dump(mode="json").items()}
-        own["vision.shots"] = params.vision.shots
+        vision = params.vision.model_dump(mode="json")
+        own |= {"vision.shots": vision["shots"], "vision.bank": vision["bank"]}
         # without a run before there is nothing to lose, and the stage knows more of a data set
         tolerated = () if ran or params.dataset.categories else (DataError,)
         with suppress(*tolerated):
-            check_dataset(params.dataset, shots if _differs(ran, own) else 0)
+            if not _differs(ran, own):
+                shots, batch = 0, False
+            check_dataset(params.dataset, shots, batch=batch)
     if "text" in needed:
         _check_prompts(params)
     if "extract" in needed or "text" in needed:
@@ -96,12 +101,13 @@ def _check_named(params: Params, folder: Path) -> None:
         )
 
 
-def check_dataset(dataset: DatasetParams, shots: int = 0) -> None:
-    """Refuse categories that the data set does not have, and more references than it has.
+def check_dataset(dataset: DatasetParams, shots: int = 0, *, batch: bool = False) -> None:
+    """Refuse categories that the data set does not have, more references than it has, small batches.
 
     Args:
         dataset: nothing is said of one that a stage has yet to make.
         shots: how many references of each category are needed; 0 looks at the first image alone.
+        batch: whether test images are compared with each other.
 
     Raises:
         DataError, ParameterError: as the stages manifest and select do.
@@ -112,12 +118,16 @@ def check_dataset(dataset: DatasetParams, shots: int = 0) -> None:
     records = iterate_dataset(
         dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
     )
-    if not shots or not local:
+    if not (shots or batch) or not local:
         next(records, None)  # the names of categories are held against what there is before it
         return
     count: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
     for record in records:
         count[record.category] += record.split == "train"
+        tests[record.category] += record.split == "test"
+    if batch:
+        check_batches(tests)
     for category, images in count.items():
         if images < shots:
             raise ParameterError(

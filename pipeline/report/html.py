@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fade.errors import StoreError
 from fade.metrics import METRIC_NAMES
 from fade.types import UNLABELLED, Trial
+from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.trials import trial_words
 from pipeline.report.gallery import colours, data_uri
 from pipeline.report.input import ReportInput
@@ -132,6 +133,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["score"] = score_text
     return environment.get_template("report.html.j2")
 
 

@@ -15,6 +15,7 @@ from fade.levels import UNIT
 from fade.types import Trial
 from pipeline.evaluation.decisions import decide
 from pipeline.evaluation.results import labelled_images
+from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.report.cards import WRONG, Item, draw_cards, of_trial
@@ -211,9 +212,9 @@ def _sentence(
 ) -> str:
     known = labels != UNKNOWN
     found = decide(threshold, values[known], labels[known] == ANOMALOUS) if threshold else None
-    if threshold is None or found is None:
+    if threshold is None or threshold.image is None or found is None:
         return ""
-    return f"At the threshold {threshold.image:.3f} ({trial_words(trial)}): {found}."
+    return f"At the threshold {score_text(threshold.image)} ({trial_words(trial)}): {found}."
 
 
 def promise(threshold: Threshold | None) -> str:
@@ -290,7 +291,7 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
             missed = f"{found.missed} of {found.anomalous}" if found.anomalous else ""
     return Decision(
         category=threshold.category,
-        score=UNDEFINED if threshold.image is None else f"{threshold.image:.3f}",
+        score=UNDEFINED if threshold.image is None else score_text(threshold.image),
         level=UNDEFINED if threshold.pixel is None else str(threshold.pixel),
         source=_SOURCES[threshold.source],
         images=threshold.images,

@@ -261,6 +261,24 @@ class PairStep:
     label: str = "pairs"
     unit: str = "pair"
 
+    def without(self, other: PairStep) -> PairStep:
+        """This step less the pairs that another one makes before it."""
+        made: dict[tuple[Space, str], Keys] = {}
+        for view, of_view in zip(other.views, other.lacking, strict=True):
+            for batch, lacks in zip(other.batches, of_view, strict=True):
+                made[view.space, batch.category] = batch.pair_keys().take(np.flatnonzero(lacks))
+        lacking = tuple(
+            tuple(
+                lacks
+                & (made[view.space, batch.category].distinct().get_indexer(batch.pair_keys()) < 0)
+                if lacks.any() and (view.space, batch.category) in made
+                else lacks
+                for batch, lacks in zip(self.batches, of_view, strict=True)
+            )
+            for view, of_view in zip(self.views, self.lacking, strict=True)
+        )
+        return replace(self, lacking=lacking)
+
     @property
     def function(self) -> Callable[[PairTask], int]:
         """See :class:`pipeline.scoring.before.Step`."""

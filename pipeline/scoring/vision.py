@@ -26,10 +26,12 @@ from pipeline.scoring.banks import (
     comparison_digest,
     comparisons,
 )
+from pipeline.scoring.before import Step
 from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.components import vision_map_space
 from pipeline.scoring.mutual import plan_mutual
 from pipeline.scoring.nearest import Nearest
+from pipeline.scoring.pairs import PairStep
 from pipeline.scoring.plan import ComponentWork, missing_components
 from pipeline.scoring.subspace import plan_subspace
 from pipeline.scoring.union import Union, UnionPlan
@@ -73,7 +75,19 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> ComponentWork
         work = work.joined(
             plan_subspace(params, subspace, tests, calibration, receipt, store, output, index)
         )
-    return work
+    return replace(work, before=_each_pair_once(work.before))
+
+
+def _each_pair_once(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps of which no two compare the same pair of images."""
+    found: list[Step] = []
+    for step in steps:
+        if isinstance(step, PairStep):
+            for earlier in found:
+                if isinstance(earlier, PairStep):
+                    step = step.without(earlier)
+        found.append(step)
+    return tuple(found)
 
 
 def _plan(

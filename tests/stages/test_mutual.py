@@ -27,11 +27,14 @@ from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.rules import batch_line
 from pipeline.inference.run import FinishedRun
+from pipeline.project.check_data import check_data
 from pipeline.project.plan import lines, plan
+from pipeline.project.preflight import check
 from pipeline.report.about import transductive
 from pipeline.scoring.components import component_key
 from pipeline.scoring.pairs import Batch
 from pipeline.scoring.views import view_plan
+from pipeline.scoring.vision import plan_vision
 from tests.forks import Forks, Run
 from tests.projects import GOLDEN, STAGES, golden_params, project, run_stages
 from tests.stages.test_vision_encoder import nested, vision_params
@@ -174,6 +177,10 @@ def test_a_batch_that_is_too_small_is_refused_with_its_category(tmp_path: Path) 
     params = mutual_params(tmp_path, dataset__limit=1)
     with pytest.raises(ParameterError, match=r"category 'weave' has 3 test images"):
         run_stages(tmp_path / "run", params, "manifest", "select")
+    known = parse_params(params, "test")
+    with pytest.raises(ParameterError, match=r"has 3 test images"):  # before DVC starts
+        check(known, ["manifest", "select"], tmp_path)
+    assert [one.code for one in check_data(known)[1] if one.topic == "batches"] == [2]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +282,30 @@ def test_other_test_images_count_beside_references(finished: Path, tmp_path: Pat
         Predictor.from_run(folder).predict([GOLDEN / "images/plate/test/good/000.png"], "plate")
     with pytest.raises(ParameterError, match="a bundle's new images have no batch"):
         write_bundle(FinishedRun(folder), tmp_path / "parts.fade", with_weights=True)
+
+
+def test_a_sweep_of_rules_compares_each_pair_once(finished: Path, tmp_path: Path) -> None:
+    """Mutual at 0 shots, and the batch beside the references at one."""
+    folder = shutil.copytree(finished, finished.parent / tmp_path.name)
+    params = mutual_params(
+        folder.parent, vision__metric="euclidean", vision__shots=[0, 1],
+        vision__bank={"zero_shot": "batch", "few_shot": "references_and_batch"},
+        vision__rule={"zero_shot": "mutual", "few_shot": "nearest"},
+    )  # fmt: skip
+    run_stages(folder, params, "select", "extract", "bank", "stream")
+    with project(folder, params):
+        store = Store(folder.parent / "store")
+        steps = plan_vision(load_params(), read_receipt(TEST), store).before
+        assert len(steps) == 2
+        pairs = [
+            (task.view.space.fingerprint, task.keys[first], task.keys[second])
+            for step in steps
+            for task in step.tasks(store)
+            for first, second in task.pairs
+        ]
+        assert plan(load_params()).pairs == 2 * TESTS * (TESTS - 1) // 2
+    assert len(pairs) == len(set(pairs)) == sum(sum(step.counts().values()) for step in steps)
+    assert len(pairs) >= 2 * VIEWS * TESTS * (TESTS - 1) // 2
 
 
 def test_a_plan_counts_pairs_and_their_multiply_adds(finished: Path) -> None:

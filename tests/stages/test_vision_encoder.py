@@ -138,6 +138,10 @@ def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:
         ({"vision__neighbours": 0}, "vision.neighbours"),
         ({"vision__tile": 4, "vision__overlap": 2}, "longer than twice the overlap"),
         ({"vision__transform_overrides": {"weave": "spin"}}, "vision.transform_overrides"),
+        (
+            {"vision__rule": "near"},
+            r"test: vision.rule: input should be 'nearest', .*, not 'near'$",
+        ),
     ],
 )
 def test_what_an_encoder_for_vision_cannot_do(leaves: dict[str, Any], message: str) -> None:
@@ -154,6 +158,9 @@ def test_layers_and_sizes_are_held_against_the_network() -> None:
         PatchEncoder(encoder, vision.model_copy(update={"layers": [-encoder.depth, 0]}), "cpu")
     with pytest.raises(ParameterError, match="60 is no multiple of 14"):
         PatchEncoder(encoder, vision, "cpu").grid(60)
+    subspace = {"rule": "subspace", "components": 2 * 64}
+    with pytest.raises(ParameterError, match=r"128, and patches of .* have 128 numbers"):
+        PatchEncoder(encoder, vision.model_copy(update=subspace), "cpu")
     tiled = PatchEncoder(encoder, vision.model_copy(update={"tile": 5}), "cpu")
     with pytest.raises(ParameterError, match=r"vision.tile: tiles of 5 x 5 patches are larger"):
         tiled.grid(SIZE)

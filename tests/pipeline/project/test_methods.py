@@ -77,3 +77,7 @@ def test_what_cannot_run(
     said = capsys.readouterr().err
     assert "warning: own-fewshot is left out: model.pretrained: the weights laion400m_e31" in said
     assert not Path("methods").exists()
+    # CLIP's language beside a network whose weights are here
+    options = ("--set", ENCODER, "--set", "features.segmentation_sizes=[224]")
+    assert code("parts", "--preset", "own-fewshot", *options) == 4
+    assert "model.pretrained: the weights laion400m_e31" in capsys.readouterr().err
