@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "requirements" / "constraints.txt"
+OWN = "fade-pipeline"
+"""Extras name this project itself where one takes another along."""
 
 
 def canonical(name: str) -> str:
@@ -29,7 +31,7 @@ def wanted(project: Path = ROOT / "pyproject.toml") -> list[Requirement]:
     content = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
     extras: dict[str, list[str]] = content.get("optional-dependencies", {})
     found = [*content["dependencies"], *(one for extra in extras.values() for one in extra)]
-    return [Requirement(one) for one in found]
+    return [one for one in map(Requirement, found) if canonical(one.name) != OWN]
 
 
 def pins(requirements: Iterable[Requirement]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -109,6 +110,14 @@ def one_line(error: Exception | str) -> str:
     )
 
 
+OF_RUNS = frozenset(
+    {
+        "dask", "distributed", "dvc", "faiss", "google_crc32c", "huggingface_hub", "jinja2",
+        "matplotlib", "open_clip", "pandas", "pyarrow", "safetensors", "scipy", "sklearn",
+        "threadpoolctl", "tifffile", "timm", "torch", "torchvision", "tqdm", "zarr",
+    }
+)  # fmt: skip
+"""Modules that the extras ``cpu`` and ``gpu`` bring, and bundles with an ONNX model do without."""
 _FULL_GPU = re.compile(r"OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 """Errors of torch, by their text: torch may not be imported here."""
 
@@ -117,6 +126,8 @@ def as_user_error(error: Exception) -> FadeError | None:
     """An error that its reader can fix, a full disk or a closed folder included; None for others."""
     if isinstance(error, FadeError):
         return error
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in OF_RUNS:
+        return _not_installed(str(error.name))
     if isinstance(error, RuntimeError) and _FULL_GPU.search(f"{type(error).__name__}: {error}"):
         return ParameterError(
             "the GPU's memory is full: lower runtime.batch_size, leave the GPU to this run alone, or set "
@@ -127,6 +138,24 @@ def as_user_error(error: Exception) -> FadeError | None:
             f"{error.filename or 'a file'}: {reason}: fix this and run again; what was finished is kept"
         )
     return None
+
+
+def _not_installed(name: str) -> ParameterError:
+    return ParameterError(
+        f"{name} is not installed, which runs need: `pip install 'fade-pipeline[cpu]'` brings it, or "
+        "[gpu] with CUDA ([edge] alone predicts with bundles of `fade bundle --onnx`)"
+    )
+
+
+def require_packages_of_runs() -> None:
+    """Refuse to start a run where the extras ``cpu`` and ``gpu`` are not installed.
+
+    Raises:
+        ParameterError: with what to install.
+    """
+    for name in ("dvc", "torch", "dask"):
+        if find_spec(name) is None:
+            raise _not_installed(name)
 
 
 def used_parameters(stage: str) -> dict[str, Any]:

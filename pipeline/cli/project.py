@@ -191,7 +191,9 @@ def run(
     from pipeline.project.overrides import described
     from pipeline.project.preflight import categories_named
     from pipeline.project.summary import counted, summary
+    from pipeline.stage import require_packages_of_runs
 
+    require_packages_of_runs()
     chosen = None if categories is None else categories_named(categories, load_params().dataset)
     given = {"dataset.limit": limit, "dataset.categories": chosen}
     overrides = {name: value for name, value in given.items() if value is not None}

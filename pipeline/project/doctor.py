@@ -99,7 +99,7 @@ def _packages() -> Iterator[Finding]:
             missing.append(name)
     yield ok("packages", ", ".join(found))
     if missing:
-        text = f"{', '.join(missing)} not installed: run `pip install fade-pipeline[cpu]` again"
+        text = f"{', '.join(missing)} not installed: run `pip install 'fade-pipeline[cpu]'` again"
         yield problem("packages", FadeError(text))
     for text in _unfit():
         yield warning("packages", text)
@@ -114,7 +114,8 @@ def _unfit() -> Iterator[str]:
     except PackageNotFoundError:  # run from its source
         return
     for requirement in listed:
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", "pipeline")):
             try:
                 there = version(requirement.name)
             except PackageNotFoundError:
@@ -130,7 +131,7 @@ def _faiss() -> Iterator[Finding]:
     try:
         import faiss
     except ImportError:
-        text = "not installed: run `pip install fade-pipeline[cpu]`, or [gpu] with CUDA"
+        text = "not installed: run `pip install 'fade-pipeline[cpu]'`, or [gpu] with CUDA"
         yield problem("faiss", FadeError(text))
         return
     build = "gpu" if hasattr(faiss, "StandardGpuResources") else "cpu"

@@ -11,7 +11,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from fade.closing import closed_mask
 from fade.errors import ParameterError
-from fade.filters import gaussian, gaussian_small, resize_scores
+from fade.filters import Border, gaussian, gaussian_by_opencv, gaussian_small, resize_scores
 from fade.foreground import foreground
 
 SCORES = np.random.default_rng(0).random((6, 9)).astype(np.float32)
@@ -40,6 +40,14 @@ def test_a_gaussian_with_reflected_borders() -> None:
     expected = gaussian_blur(torch.from_numpy(values)[None, None], [33, 33], [4.0, 4.0])
     np.testing.assert_allclose(gaussian(values, 4, "reflect"), expected[0, 0].numpy(), atol=1e-5)
     assert np.abs(gaussian(values, 4) - gaussian(values, 4, "reflect")).max() > 1e-4
+
+
+@pytest.mark.parametrize("border", ["symmetric", "reflect"])
+@pytest.mark.parametrize("sigma", [0.7, 4, 30])
+def test_opencv_smooths_as_scipy_does(border: Border, sigma: float) -> None:
+    values = np.random.default_rng(0).random((60, 50)).astype(np.float32)
+    found = gaussian_by_opencv(values, sigma, border)
+    np.testing.assert_allclose(found, gaussian(values, sigma, border), atol=3e-7, rtol=0)
 
 
 def test_a_cut_kernel() -> None:

@@ -67,6 +67,14 @@ def test_full_memory_of_a_gpu_says_what_to_do() -> None:
     assert "runtime.batch_size" in str(known)
 
 
+def test_a_package_of_an_extra_says_which_one() -> None:
+    known = runner.as_user_error(ModuleNotFoundError("no", name="open_clip.model"))
+    assert known is not None
+    assert known.exit_code == 2
+    assert "`pip install 'fade-pipeline[cpu]'`" in str(known)
+    assert runner.as_user_error(ModuleNotFoundError("no", name="pipeline.nothing")) is None
+
+
 def test_tracebacks_keep_their_lines(
     log: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

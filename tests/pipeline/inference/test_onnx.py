@@ -7,12 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 from fade.bank import FlatVectors, build_index
 from fade.errors import ModelError, ParameterError, StoreError
@@ -24,14 +26,12 @@ from pipeline.inference.onnx_compare import Comparison
 from pipeline.inference.output import explanation_text
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
+from pipeline.stage import OF_RUNS
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 
 WEAVE = GOLDEN / "images" / "weave"
 IMAGES = sorted(WEAVE.glob("test/*/00[01].png"))
-HEAVY = (
-    "torch", "torchvision", "open_clip", "timm", "dask", "distributed", "zarr", "dvc", "faiss",
-    "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "onnx", "huggingface_hub",
-)  # fmt: skip
+HEAVY = (*sorted(OF_RUNS), "onnx")
 """What an environment with the extra ``edge`` alone has not."""
 WITHOUT = f"""
 import importlib.abc, sys
@@ -220,6 +220,18 @@ def test_another_model_is_noticed(bundles: dict[str, Path], tmp_path: Path) -> N
     shutil.copy(bundles["fp32"], path)
     with pytest.raises(ParameterError, match="leave --weights and --download out"):
         Predictor.from_bundle(path, download=True)
+
+
+def test_what_every_environment_has_is_light() -> None:
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = content["optional-dependencies"]
+    names = {Requirement(one).name for one in [*content["dependencies"], *extras["edge"]]}
+    assert names == {
+        "numpy", "onnxruntime", "opencv-python-headless", "pillow", "psutil", "pydantic", "pyyaml",
+        "ruamel.yaml", "typer",
+    }  # fmt: skip
+    for extra in ("cpu", "gpu"):
+        assert "fade-pipeline[pipeline]" in extras[extra]
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
