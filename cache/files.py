@@ -8,11 +8,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
-from fade.files import open_plain
+from fade.files import NO_PLAIN_FILE, open_plain
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,7 +48,8 @@ class Files(Protocol):
     """Files below a location. Names are relative to it, with slashes, and never come from data.
 
     Every method raises OSError (FileNotFoundError for what is not there) whose ``strerror`` says in
-    one line what is wrong, without credentials. What is no plain file, such as a pipe, is not read.
+    one line what is wrong, without credentials. What is no plain file, such as a pipe or a folder,
+    counts as not there.
     """
 
     location: Location
@@ -85,6 +87,16 @@ class Files(Protocol):
         """``map``, with calls side by side where that saves time."""
 
 
+def _opened(path: Path) -> BufferedReader:
+    """A plain file to read; FileNotFoundError for anything else."""
+    try:
+        return open_plain(path)
+    except OSError as error:
+        if error.errno == errno.EISDIR or error.strerror == NO_PLAIN_FILE:
+            raise FileNotFoundError(errno.ENOENT, NO_PLAIN_FILE, str(path)) from None
+        raise
+
+
 class LocalFiles:
     """Files below a folder."""
 
@@ -97,7 +109,7 @@ class LocalFiles:
 
     def read(self, name: str, most: int) -> bytes:
         """See :class:`Files`."""
-        with open_plain(self.root / name) as stream:
+        with _opened(self.root / name) as stream:
             data = stream.read(most + 1)
         if len(data) > most:
             raise ValueError(f"it is larger than {most:,} bytes")
@@ -105,7 +117,7 @@ class LocalFiles:
 
     def read_into(self, name: str, pieces: Sequence[tuple[int, memoryview]]) -> None:
         """See :class:`Files`."""
-        with open_plain(self.root / name) as stream:
+        with _opened(self.root / name) as stream:
             for offset, buffer in pieces:
                 stream.seek(offset)
                 if stream.readinto(buffer) != buffer.nbytes:

@@ -236,7 +236,7 @@ class Store:
             return self._read_entries[name]
         try:
             found = decode_entry(self.files.read(name, ENTRY_BYTES))
-        except (FileNotFoundError, IsADirectoryError, *MALFORMED):
+        except (FileNotFoundError, *MALFORMED):
             return None
         if not name.endswith(f"/{found.segment}.json"):
             return None
@@ -327,7 +327,7 @@ class Store:
                 raise StoreError(
                     f"segment {segment} of {space.label} in {self.root} cannot be read: {reason(error)}"
                 ) from None
-            raise self._damaged(space, segment, "it is not there") from None
+            raise self._damaged(space, segment, "it is not there, or no plain file") from None
         except MALFORMED as error:
             said = str(error) or type(error).__name__
             raise self._damaged(space, segment, said.splitlines()[0]) from None
@@ -380,7 +380,7 @@ class Store:
             try:
                 content = self.files.read(f"spaces/{name}/space.json", TEXT_BYTES)
                 space = Space.from_json(json.loads(content))
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            except (FileNotFoundError, NotADirectoryError):
                 return None
             except MALFORMED:
                 return None

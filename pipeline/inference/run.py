@@ -371,7 +371,7 @@ def _check_lock(folder: Path) -> None:
     ]
     if changed:
         raise StoreError(
-            f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(changed)[:5])}): run "
+            f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(set(changed))[:5])}): run "
             "`fade run` to bring the results up to date"
         )
     if behind:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import cache.store
 from cache.layout import RowLocation, Space, fingerprint, plan_segments
+from cache.maintenance import verify
 from cache.store import DamagedSegmentError, Store, checksum
 from fade.errors import StoreError
 from tests.imports import ROOT, modules
@@ -684,13 +685,32 @@ def test_the_store_is_plain_files(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "store.json").read_text())["schema"] == cache.store.STORE_SCHEMA
 
 
-@pytest.mark.parametrize("kind", ["index", "segments"])
-def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+def test_a_pipe_in_a_segments_place_is_not_waited_for(tmp_path: Path) -> None:
     store = filled(tmp_path, ["a"])
     place = store.index(SPACE)["a"]
-    for path in (tmp_path / store.folder(SPACE) / kind).rglob("*"):
+    for path in (tmp_path / store.folder(SPACE) / "segments").rglob("*"):
         if path.is_file():
             path.unlink()
             os.mkfifo(path)
-    with pytest.raises(StoreError, match=r"no plain file|damaged"):
-        read(store, ["a"]) if kind == "index" else store.read(SPACE, [place])
+    with pytest.raises(DamagedSegmentError, match="no plain file"):
+        store.read(SPACE, [place])
+    assert "a" not in store.repair(SPACE)
+
+
+def test_of_pipes_in_a_store_the_rest_is_read(tmp_path: Path) -> None:
+    """A pipe counts as a file that is not there: verify names it, repair and a new row put it right."""
+    store = filled(tmp_path, ["a"], ["b"])
+    first, _ = sorted((tmp_path / store.folder(SPACE) / "index").iterdir())
+    lost = next(key for key in "ab" if store.index(SPACE)[key].segment == first.stem)
+    for path in (tmp_path / "store.json", first):
+        path.unlink()
+        os.mkfifo(path)
+    kept = Store(tmp_path)
+    assert set(kept.index(SPACE)) == {"a", "b"} - {lost}
+    kept.register(SPACE)
+    check = verify(kept, SPACE)
+    assert [Path(name).name for name in check.unrecognized] == [first.name]
+    assert not check.damaged
+    filled(tmp_path, [lost])
+    assert set(Store(tmp_path).index(SPACE)) == {"a", "b"}
+    assert (tmp_path / "store.json").is_file()
