@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fade.errors import StoreError
+from fade.errors import FadeError, StoreError
 from pipeline.cli.app import cache_app
 from pipeline.cli.options import Json, StorePlace, echo, write_json
 
 if TYPE_CHECKING:
     from cache.maintenance import SpaceCheck
+    from cache.store import Store
 
 
 def _place(given: str) -> Path | str:
@@ -27,6 +28,17 @@ def _store_root(given: str | None) -> Path | str:
     if given is not None:
         return _place(given)
     return store_root(load_params().features.store if PARAMS_FILE.exists() else None)
+
+
+def _is_ours(store: Store) -> bool:
+    """Whether a store is the one whose rows this project's receipts vouch for."""
+    try:
+        own = _store_root(None)
+    except FadeError:  # receipts of a project that cannot be read are left alone
+        return False
+    if isinstance(own, Path) and isinstance(store.root, Path):
+        return own.resolve() == store.root.resolve()
+    return str(own).rstrip("/") == str(store.root).rstrip("/")
 
 
 @cache_app.command(epilog="Example: fade cache info --json")
@@ -80,10 +92,13 @@ def verify(
         if not as_json:
             _echo_check(check)
     orphans = undescribed(opened)
-    lost = lost_rows(opened, damaged={check.fingerprint: check.damaged for check in checks})
+    ours = _is_ours(opened)
+    known = {check.fingerprint: check.damaged for check in checks}
+    lost = lost_rows(opened, damaged=known) if ours else []
     if repair:
         withdraw_damaged(opened, checks)
-        discard_receipts(opened)
+        if ours:
+            discard_receipts(opened)
     if as_json:
         write_json(
             {
@@ -187,7 +202,7 @@ def prune(
     receipts: list[Path] = []
     if not dry_run:
         remove(opened, removals)
-        receipts = discard_receipts(opened)
+        receipts = discard_receipts(opened) if _is_ours(opened) else []
     if as_json:
         write_json(
             {

@@ -24,6 +24,8 @@ from cache.store import Store
 from fade import __version__
 from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import stage as runner
+from pipeline.artefacts.catalogue import TEST
+from pipeline.artefacts.receipts import write_receipt
 from pipeline.cli.main import at_home, main
 from pipeline.cli.options import split_names
 from pipeline.config.load import load_params
@@ -362,6 +364,23 @@ def test_cache_prune_says_what_goes_as_json(fade: Fade, store: Store) -> None:
     done = json.loads(fade("cache", "prune", "--all", "--json").out)
     assert done == {**said, "dry_run": False}
     assert json.loads(fade("cache", "prune", "--all", "--json").out)["removals"] == []
+
+
+def test_another_store_says_nothing_of_this_project(fade: Fade, store: Store) -> None:
+    """Its receipts vouch for rows of the project's own store, and stay."""
+    store.register(SPACE)
+    store.write(SPACE, ["a"], np.ones((1, 4)))
+    write_receipt(TEST, store, {SPACE: ["a"]})
+    other = Store(Path("other"))
+    other.register(SPACE)
+    other.write(SPACE, ["b"], np.ones((1, 4)))
+    for command in (["verify"], ["verify", "--repair"], ["prune", "--all"]):
+        answer = fade("cache", *command, "--store", "other")
+        assert (answer.code, "test.parquet" in answer.out) == (0, False)
+        assert TEST.path.is_file()
+    store.withdraw(SPACE, store.index(SPACE)["a"].segment)
+    assert "test.parquet deleted" in fade("cache", "prune", "--store", ".fade/store").out
+    assert not TEST.path.exists()
 
 
 def test_cache_verify_reads_the_rows_that_come_up(fade: Fade, store: Store) -> None:
