@@ -148,7 +148,7 @@ def _review(
 
 
 def _undefined(report: ReportInput) -> list[str]:
-    """Why metrics are undefined, a line each, trials of one reason together."""
+    """Why metrics are undefined, or means of fewer categories, a line each; equal reasons together."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for (category, shots, seed, metric), reason in report.reasons.items():
         if reason:
@@ -158,6 +158,12 @@ def _undefined(report: ReportInput) -> list[str]:
     lines = [
         f"{category}, {name}: {reason} ({'; '.join(trials)})"
         for (category, name, reason), trials in found.items()
+    ]
+    lines += [
+        f"Mean at {table.shots} shots, {metric_label(name)}: {cell.note}"
+        for table in tables(report)
+        for name, cell in zip(METRIC_NAMES, table.mean.cells, strict=True)
+        if cell.value and cell.note
     ]
     return lines[:LISTED]
 

@@ -232,7 +232,7 @@ def test_the_report_shows_the_patches_that_explanations_name(
     assert compared
     (folder / "artefacts/receipts/references.parquet").rename("references.parquet")
     try:
-        again = nearest_finder(predictor.params, trial, scores, lambda path: {})
+        again = nearest_finder(predictor.params, trial, scores, lambda path: {"hash": hashes[path]})
         assert again is not None
         assert again("weave", [0]) == {}  # a line in the log, and a report without these pictures
     finally:

@@ -42,6 +42,7 @@ SCORING = {"bank", "score_language", "score_vision", "evaluate"}
         ("cache/store.py", ENCODING | SCORING),
         ("fade/ensembles/descriptions_1.json", {"text", "stream", "score_language"}),
         ("pipeline/report/report.html.j2", {"report"}),
+        ("pipeline/report/page/page.js", {"report"}),
         ("pipeline/demo/fade-demo.json", ENCODING),
         ("pipeline/demo/families.py", {"images"}),
         ("stages/select.py", {"select"}),

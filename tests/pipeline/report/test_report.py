@@ -586,6 +586,9 @@ def test_page_says_what_it_shows(page: str) -> None:
         assert text.count(heading) == 2
     assert "0.900" in text
     assert f'title="{REASON} plain"' in page
+    # and for those who cannot point: a line
+    assert f"bolt, Pixel AUROC: {REASON} plain (1 shot, seed 0; 1 shot, seed 1; 2 shots" in text
+    assert "Mean at 2 shots, Pixel AUROC: mean over 1 of 2 categories" in text
     assert page.count('alt="colour scale') == 1
     assert all(("loading" in a) for t, a in Page(page).skeleton if t == "img" and "class" in a)
 
