@@ -39,7 +39,7 @@ SCORING = {"bank", "score_language", "score_vision", "evaluate"}
     [
         ("fade/metrics.py", {"evaluate", "report"}),
         ("fade/gem.py", ENCODING | {"report"}),
-        ("cache/store.py", ENCODING | SCORING),
+        ("cache/store.py", ENCODING | SCORING | {"report"}),
         ("fade/ensembles/descriptions_1.json", {"text", "stream", "score_language"}),
         ("pipeline/report/report.html.j2", {"report"}),
         ("pipeline/report/page/page.js", {"report"}),
