@@ -41,6 +41,7 @@ from pipeline.config.schema import Params
 from pipeline.evaluation.decisions import all_decisions, decision_warnings
 from pipeline.evaluation.foreground import foreground_warnings
 from pipeline.evaluation.further import best_level_of, declared_levels
+from pipeline.evaluation.groups import grouped_tests
 from pipeline.evaluation.kinds import kinds_table, write_pimo
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_tests
 from pipeline.evaluation.results import (
@@ -61,6 +62,7 @@ from pipeline.evaluation.trial_thresholds import (
     fusion_settings,
     label_thresholds,
     normal_thresholds,
+    unknown_overrides,
 )
 from pipeline.evaluation.trials import choose_trial, trial_words
 from pipeline.stage import run_stage
@@ -103,11 +105,14 @@ def run(params: Params) -> None:
     measured = evaluate_tests(planner, tests, trials, params, level, scales)
     histograms = measured.histograms
     image_scores = smoothed_scores(measured.scores, tests, params, store)
-    write_scores(tests, image_scores, trials)
+    write_scores(tests, image_scores, trials, params.evaluate.group)
+    judged, part_scores = grouped_tests(tests, image_scores, params.evaluate.group)
     write_pixels(histograms, PIXELS.path)
-    scores = scores_table(tests, image_scores, trials)
+    scores = scores_table(judged, part_scores, trials)
     if from_labels:
-        thresholds = label_thresholds(scores, histograms, categories, trials, scales)
+        thresholds = label_thresholds(
+            scores, histograms, categories, trials, scales, params.threshold.overrides
+        )
     metrics, reasons = metrics_table(
         scores, histograms, categories if len(tests) else [], trials, params, measured.vanished,
         thresholds, measured.further,
@@ -117,7 +122,7 @@ def run(params: Params) -> None:
     summary = summary_table(metrics)
     write_csv(metrics, METRICS.path, later_columns(metrics))
     write_csv(summary, SUMMARY.path, later_columns(summary))
-    kinds = kinds_table(tests, image_scores, trials, measured.further, thresholds, params)
+    kinds = kinds_table(judged, part_scores, trials, measured.further, thresholds, params)
     write_csv(kinds, DEFECTS.path)
     write_pimo(measured.further, PIMO.path)
     write_json(mean_metrics(summary), METRICS_JSON.path)
@@ -125,6 +130,7 @@ def run(params: Params) -> None:
     evaluation["warnings"] += foreground_warnings(
         measured.without_foreground, tests["category"], params.evaluate
     )
+    evaluation["warnings"] += unknown_overrides(params, categories)
     against = planner.against() if planner else {}
     write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path, against)
     trial, decisions = choose_trial(trials), all_decisions(thresholds, scores)

@@ -48,6 +48,7 @@ UNITS = {
     "runtime.loader_workers": "threads",
     "threshold.factor": "factor",
     "threshold.images": "images of each category",
+    "threshold.false_alarms": "share of good images",
     "threshold.quantile": "share of images, and of pixels",
     "vision.bank_size": "patches",
     "vision.components": "components",

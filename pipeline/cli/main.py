@@ -19,6 +19,7 @@ import pipeline.cli.project
 import pipeline.cli.results
 import pipeline.cli.methods
 import pipeline.cli.predict
+import pipeline.cli.measure
 import pipeline.cli.serve
 import pipeline.cli.cache  # noqa: F401
 # isort: on

@@ -41,6 +41,14 @@ class MapSize(StrEnum):
     MAP = "map"
 
 
+class SubmissionTarget(StrEnum):
+    """For whom ``fade export submission`` writes."""
+
+    MVTEC_AD_2 = "mvtec-ad-2"
+    MVTEC_AD = "mvtec-ad"
+    MVTEC_LOCO = "mvtec-loco"
+
+
 class FloatType(StrEnum):
     """The numbers in TIFF files."""
 

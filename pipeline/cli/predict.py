@@ -36,9 +36,15 @@ ANOMALOUS = 10
 """Exit code of ``fade predict`` when an image is anomalous."""
 
 
-def _predictor(
+def open_predictor(
     bundle: Path | None, weights: Path | None, download: bool, shots: int | None, seed: int | None
 ) -> Predictor:
+    """The predictor of a bundle, or of the run of this folder.
+
+    Raises:
+        ParameterError: options do not go together.
+        StoreError: run or bundle is missing or damaged.
+    """
     from pipeline.inference.predictor import Predictor
 
     if bundle is None:
@@ -77,10 +83,15 @@ def predict(
         bool,
         typer.Option("--batch", help="Score the images against each other (vision.rule mutual)."),
     ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Scores above it are anomalous, in place of the run's."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
 ) -> None:
     """Score new images with a finished run or a bundle."""
     from pipeline.artefacts.catalogue import prepare_folder
+    from pipeline.evaluation.normal_thresholds import overridden
     from pipeline.inference.output import (
         check_problems,
         choose_category,
@@ -103,12 +114,15 @@ def predict(
         echo(others_line(others), err=True)
     if out is not None:
         prepare_folder(out)  # before the model is loaded
-    predictor = _predictor(bundle, weights, download, shots, seed)
+    predictor = open_predictor(bundle, weights, download, shots, seed)
     category = choose_category(predictor, category)
-    threshold = predictor.material.thresholds[category]
-    echo(threshold_line(threshold), err=True)
-    if threshold.warning:
-        echo(f"warning: {category}: {threshold.warning}", err=True)
+    if threshold is not None:
+        found_there = predictor.thresholds[category]
+        predictor.thresholds[category] = overridden(found_there, threshold, (), "--threshold")
+    used = predictor.thresholds[category]
+    echo(threshold_line(used), err=True)
+    if used.warning:
+        echo(f"warning: {category}: {used.warning}", err=True)
     if line := batch_line(predictor.params, predictor.trial, batch=batch):
         echo(line, err=True)
     problems: list[str] = []
@@ -222,7 +236,7 @@ def show(
         raise ParameterError("the image's name is empty: give a file")
     if out is not None:
         check_picture_file(out)  # before the model is loaded
-    predictor = _predictor(bundle, weights, download, shots, seed)
+    predictor = open_predictor(bundle, weights, download, shots, seed)
     prediction, regions = predictor.explain(
         image, choose_category(predictor, category), level=level
     )

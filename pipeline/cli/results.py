@@ -22,6 +22,7 @@ from pipeline.cli.options import (
     Metrics,
     Seed,
     Shots,
+    SubmissionTarget,
     TableFormat,
     echo,
     echo_text,
@@ -161,6 +162,52 @@ def export_masks(
         run, folder, layout=layout.value, categories=split_names(categories), force=force
     )
     _say_exported(folder, count, "masks", run.trial, as_json)
+
+
+@export_app.command("submission", epilog="Example: fade export submission mine --for mvtec-ad-2")
+def export_submission(
+    folder: ExportFolder,
+    target: Annotated[
+        SubmissionTarget,
+        typer.Option("--for", help="A server (mvtec-ad-2), or the scripts of a data set."),
+    ],
+    masks: Annotated[
+        bool, typer.Option("--masks/--no-masks", help="Whether thresholded maps go along.")
+    ] = True,
+    pack: Annotated[
+        bool | None,
+        typer.Option("--pack/--no-pack", help="Whether DIR.tar.gz is written; default: to upload."),
+    ] = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    force: ExportForce = False,
+    as_json: Json = False,
+) -> None:
+    """Write maps and masks as a benchmark wants them.
+
+    The files are checked against the data set, and packed if they are to be uploaded.
+    """
+    from pipeline.inference.run import FinishedRun
+    from pipeline.inference.submission import write_submission
+
+    run = FinishedRun(shots=shots, seed=seed)
+    found = write_submission(run, folder, target.value, masks=masks, pack=pack, force=force)
+    if as_json:
+        write_json(
+            {
+                "folder": str(folder), "for": target.value, "maps": found.maps, "masks": found.masks,
+                "archive": found.archive and str(found.archive), "notes": list(found.notes),
+                "shots": run.trial.shots, "seed": run.trial.seed,
+            }
+        )  # fmt: skip
+        return
+    place = f"{folder}" if found.archive is None else f"{folder}, packed as {found.archive}"
+    echo(
+        f"{place}: {found.maps} maps and {found.masks} masks of {run.trial.shots} shots, seed "
+        f"{run.trial.seed}"
+    )
+    for note in found.notes:
+        echo(f"note: {note}", err=True)
 
 
 def _say_exported(folder: Path, count: int, what: str, trial: Trial, as_json: bool) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fade.errors import ParameterError
 from fade.filters import MAX_SIGMA, Finish, Kernel, Resize
@@ -34,6 +35,7 @@ class EvaluateParams(ParamsSection):
     foreground: bool = False
     foreground_overrides: dict[str, bool] = Field(default_factory=dict)
     foreground_threshold: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    group: Annotated[str, Field(min_length=1)] | None = None
     reweighted: bool = False
     smooth_similar: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     resize: Resize = "bilinear"
@@ -47,6 +49,17 @@ class EvaluateParams(ParamsSection):
         if isinstance(limits, list) and len({f"{limit:g}" for limit in limits}) < len(limits):
             raise ValueError("a limit is there twice: remove one")
         return limits
+
+    @field_validator("group")
+    @classmethod
+    def _is_pattern(cls, group: str | None) -> str | None:
+        try:
+            re.compile(group or "")
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(
+                f"{group!r} is no regular expression ({error}): write folder, or a valid one"
+            ) from None
+        return group
 
     @property
     def pro_limits(self) -> tuple[float, ...]:
@@ -165,3 +178,21 @@ class ThresholdParams(ParamsSection):
     quantile: Annotated[float, Field(gt=0, le=1)] = 0.99
     images: Annotated[int, Field(ge=0)] = 50
     factor: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] | None = None
+    overrides: dict[str, Annotated[float, Field(ge=-1e300, le=1e300)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _rate_is_kept(self) -> ThresholdParams:
+        if self.false_alarms is None:
+            return self
+        if self.source == "labels":
+            raise ValueError(
+                "threshold.false_alarms asks for a rate on normal images, and threshold.source is "
+                "labels: set source to normal, or false_alarms to null"
+            )
+        if self.factor < 1:
+            raise ValueError(
+                f"threshold.factor is {self.factor:g}, and what is below 1 takes back the rate that "
+                "threshold.false_alarms asks for: set factor to 1, or false_alarms to null"
+            )
+        return self

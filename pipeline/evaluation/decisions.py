@@ -92,8 +92,8 @@ def decision_warnings(
 ) -> Iterator[str]:
     """Why not to rely on the thresholds of one trial, a sentence each.
 
-    An image far from the others sets a threshold, or more than half of the labelled test images of a
-    kind are on its wrong side.
+    An image far from the others sets a threshold, images are lacking for the rate of false alarms, or
+    more than half of the labelled test images of a kind are on its wrong side.
     """
     of_category = {found.category: found for found in decisions if found.trial == trial}
     for threshold in thresholds:
@@ -101,6 +101,8 @@ def decision_warnings(
             continue
         if threshold.warning:
             yield f"{threshold.category}, {trial_words(trial)}: {threshold.warning}."
+        if threshold.lacking:
+            yield f"{threshold.category}, {trial_words(trial)}: {threshold.remark}."
         found = of_category.get(threshold.category)
         if threshold.image is None or not found:
             continue

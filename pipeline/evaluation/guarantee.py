@@ -35,6 +35,8 @@ def false_alarm_limit(images: int, above: int, confidence: float = CONFIDENCE) -
     """
     if not above:
         return 1 - (1 - confidence) ** (1 / images)
+    if above >= images:
+        return 1.0
     # the rate at which so few of n images score above with the probability that is left
     low, high = 0.0, 1.0
     for _ in range(60):
@@ -44,6 +46,29 @@ def false_alarm_limit(images: int, above: int, confidence: float = CONFIDENCE) -
         else:
             high = middle
     return high
+
+
+def rank_that_keeps(images: int, rate: float, confidence: float = CONFIDENCE) -> int:
+    """The rank k of the lowest of n normal scores that keeps a false-alarm rate with a confidence.
+
+    The highest, n, where none does: :func:`images_needed` says how many images would do.
+
+    >>> [rank_that_keeps(n, 0.05) for n in (58, 59, 92, 93)]
+    [58, 59, 92, 92]
+    """
+    above = 0
+    while above + 1 < images and false_alarm_limit(images, above + 1, confidence) <= rate:
+        above += 1
+    return images - above
+
+
+def images_needed(rate: float, confidence: float = CONFIDENCE) -> int:
+    """The smallest number of normal images whose highest score keeps a false-alarm rate.
+
+    >>> [images_needed(rate) for rate in (0.1, 0.05, 0.02, 0.01)]
+    [29, 59, 149, 299]
+    """
+    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
 
 
 def _at_most(count: int, images: int, rate: float) -> float:

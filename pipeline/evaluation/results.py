@@ -24,6 +24,7 @@ from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer
 from pipeline.config.schema import Params
 from pipeline.evaluation.further import Further, Place, spro_limits
+from pipeline.evaluation.groups import group_names, grouped_scores
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.vanished import Vanished, vanished_counts, vanished_remarks
 
@@ -268,8 +269,10 @@ def evaluation_remarks(
 def labelled_images(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table whose image has a label; of all of them ``is_anomaly`` is then a bool.
 
-    Whatever counts good and anomalous images starts here: an image without a label is neither.
+    Whatever counts good and anomalous images starts here: an image without a label is neither, and
+    images of one part are one (:func:`grouped_scores`).
     """
+    table = grouped_scores(table)
     known = table["is_anomaly"].notna()
     found = table if known.all() else table[known]
     return found.astype({"is_anomaly": bool})
@@ -302,9 +305,23 @@ def scores_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[Trial]) -> None:
-    """Write scores.parquet: trial by trial, images in the manifest's order."""
+def write_scores(
+    tests: pd.DataFrame,
+    scores: NDArray[np.float64],
+    trials: list[Trial],
+    group: str | None = None,
+) -> None:
+    """Write scores.parquet: trial by trial, images in the manifest's order.
+
+    Args:
+        tests: the test images.
+        scores: (trials, images).
+        trials: in the order of the scores.
+        group: ``evaluate.group``, which adds a column ``group``.
+    """
     import pyarrow as pa
+
+    groups = None if group is None else group_names(tests["path"], group)
 
     schema = pa.schema(
         [
@@ -312,6 +329,7 @@ def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[
             ("is_anomaly", pa.bool_()),
             *((name, pa.int64()) for name in ("shots", "seed")),
             ("score", pa.float64()),
+            *([("group", pa.string())] if groups is not None else ()),
         ]
     )
     labels = tests["is_anomaly"].astype(object).where(tests["is_anomaly"].notna(), None).tolist()
@@ -327,6 +345,7 @@ def write_scores(tests: pd.DataFrame, scores: NDArray[np.float64], trials: list[
                         "shots": np.full(len(part), trial.shots),
                         "seed": np.full(len(part), trial.seed),
                         "score": scores[number, start : start + GROUP_ROWS],
+                        **({} if groups is None else {"group": groups[start : start + GROUP_ROWS]}),
                     }
                 )
 

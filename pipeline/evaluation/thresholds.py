@@ -15,10 +15,8 @@ from fade.levels import FINE, UNIT, Scale
 from fade.metrics import LEVELS, PixelHistogram
 from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json
-from pipeline.evaluation.guarantee import MIN_SPREAD, false_alarm_limit, stands_far
-from pipeline.evaluation.score_text import score_text
 
-ThresholdSource = Literal["training", "references", "labels", "none"]
+ThresholdSource = Literal["training", "references", "labels", "given", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Threshold:
         pixel: levels above it are anomalous, 0 to 255, or to 65535 where there is a scale; None where
             there is none.
         source: training images that the bank does not use; references, each compared with the
-            others; the labels of the test images; or none.
+            others; the labels of the test images; given by threshold.overrides; or none.
         images: how many images it rests on.
         remark: what to know before relying on it, a sentence.
         set_by: path in the data set of the image whose score ``image`` is; None where it is no single
@@ -38,6 +36,8 @@ class Threshold:
         false_alarm_limit: the share of normal images above ``image``, of such as it was drawn from, is
             at most this with 95 % confidence; None where normal images did not set it.
         warning: why to look at it before relying on it, a sentence; empty without a reason.
+        lacking: how many more normal images ``threshold.false_alarms`` needs; None where it is kept, or
+            not asked for.
         scale, offset: level k of a map stands for ``offset + k scale``; None where maps have FADE's 256
             levels from 0 to 1.
     """
@@ -53,6 +53,7 @@ class Threshold:
     set_by: str | None = None
     false_alarm_limit: float | None = None
     warning: str = ""
+    lacking: int | None = None
     scale: float | None = None
     offset: float | None = None
 
@@ -63,12 +64,12 @@ class Threshold:
         return replace(self, scale=scale.step, offset=scale.offset)
 
     def as_json(self) -> dict[str, Any]:
-        """What files hold of it: a scale only where there is one."""
+        """What files hold of it: a scale, and what is lacking, only where there is one."""
         content = asdict(self)
         return {
             name: value
             for name, value in content.items()
-            if value is not None or name not in ("scale", "offset")
+            if value is not None or name not in ("lacking", "scale", "offset")
         }
 
     @property
@@ -82,23 +83,6 @@ class Threshold:
     def trial(self) -> Trial:
         """Whose threshold it is."""
         return Trial(self.shots, self.seed)
-
-
-def normal_threshold(scores: NDArray[np.float64], quantile: float) -> float:
-    """The smallest of the scores (n,) of normal images that has this share of them at or below it."""
-    return float(np.quantile(scores, quantile, method="inverted_cdf"))
-
-
-def threshold_rank(images: int, quantile: float) -> int:
-    """The rank k of the score that :func:`normal_threshold` takes of n: the k-th smallest."""
-    return int(np.quantile(np.arange(1, images + 1), quantile, method="inverted_cdf"))
-
-
-def normal_level(counts: NDArray[np.int64], quantile: float) -> int:
-    """The lowest level with this share of normal pixels at or below it, from counts (levels,)."""
-    reached = np.cumsum(counts)
-    # the share is compared in pixels; a hair below, as 0.29 * 100 is above 29
-    return int(np.searchsorted(reached, quantile * reached[-1] - 1e-6))
 
 
 def best_threshold(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> float | None:
@@ -129,88 +113,6 @@ def best_level(histogram: PixelHistogram) -> int | None:
     f1 = 2 * true / (true + false + true[0])
     # from level 1 on: a threshold below every level would call all of every image a defect
     return len(true) - 2 - int(np.argmax(f1[:0:-1]))
-
-
-def from_normal(
-    category: str,
-    trial: Trial,
-    scores: NDArray[np.float64],
-    histogram: PixelHistogram | None,
-    quantile: float,
-    *,
-    held_out: bool,
-    reason: str,
-    paths: Sequence[str] | None = None,
-    factor: float = 1.0,
-    scale: Scale = UNIT,
-    bounded: bool = True,
-) -> Threshold:
-    """The threshold of a category and trial from its normal images alone.
-
-    Args:
-        category: its name.
-        trial: shots and seed.
-        scores: (n,) of the images, NaN where there are no image scores.
-        histogram: of their maps, None where there are none.
-        quantile: share that shall count as normal.
-        held_out: whether they are references that were compared with the others.
-        reason: why there are none, should there be none.
-        paths: of the images, to name the one that sets the threshold.
-        factor: on both thresholds; below 1 no share of false alarms is promised.
-        scale: of the maps.
-        bounded: whether scores are within [0, 1].
-    """
-    count = len(scores)
-    if not count:
-        return undecided(category, trial, reason).on(scale)
-    image = limit = set_by = None
-    warning = ""
-    if np.isfinite(scores).all():
-        image = normal_threshold(scores, quantile)
-        limit = false_alarm_limit(count, count - threshold_rank(count, quantile))
-        position = int(np.flatnonzero(scores == image)[0])
-        set_by = None if paths is None else paths[position]
-        least = MIN_SPREAD if bounded else MIN_SPREAD * abs(float(np.median(scores)))
-        if stands_far(scores, position, least):
-            warning = _far_away(scores, position, set_by, quantile)
-        image, limit = image * factor, limit if factor >= 1 else None
-    known = histogram is not None and histogram.normal.any()
-    pixel = None
-    if histogram and known:
-        pixel = _times(normal_level(histogram.normal, quantile), factor, scale)
-    if held_out:
-        remark = (
-            f"rests on {count} reference images, each compared with the others: there are no other "
-            "normal images"
-        )
-    else:
-        remark = f"quantile {quantile:g} over {count} training images outside the bank"
-        if quantile * count > count - 1:
-            remark += ": the highest of them"
-    if factor != 1:
-        remark += f", times {factor:g}"
-    return Threshold(
-        category, trial.shots, trial.seed, image, pixel,
-        "references" if held_out else "training", count, remark, set_by, limit, warning,
-    ).on(scale)  # fmt: skip
-
-
-def _times(level: int, factor: float, scale: Scale) -> int:
-    """The level of a multiple of a level's value."""
-    if factor == 1:
-        return level
-    return int(scale.levels(factor * (scale.offset + scale.step * np.array([level])))[0])
-
-
-def _far_away(scores: NDArray[np.float64], position: int, path: str | None, quantile: float) -> str:
-    """Why to look at the image that sets a threshold."""
-    others = np.delete(scores, position)
-    median, without = float(np.median(others)), normal_threshold(others, quantile)
-    return (
-        f"{path or 'one image'} sets the threshold {score_text(scores[position])}, far above the other "
-        f"{len(others)} images (their median is {score_text(median)}; without it the threshold is "
-        f"{score_text(without)}): look at it, and remove it from the training images if it is not good"
-    )
 
 
 def from_labels(
@@ -295,6 +197,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a share from 0 to 1 or null",
     ),
     "warning": (lambda value: isinstance(value, str), "a text"),
+    "lacking": (lambda value: value is None or _is_count(value), "a whole number or null"),
     "scale": (
         lambda value: value is None or (_is_number(value) and value > 0),
         "a number above 0 or null",
@@ -302,7 +205,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "offset": (lambda value: value is None or _is_number(value), "a finite number or null"),
 }
 """Fields of a threshold's JSON: whether a value is valid, and in words which values are."""
-_LATER = frozenset({"set_by", "false_alarm_limit", "warning", "scale", "offset"})
+_LATER = frozenset({"set_by", "false_alarm_limit", "warning", "lacking", "scale", "offset"})
 """Fields that files of earlier versions lack."""
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from fade.metrics import PixelHistogram
 from fade.types import Trial
 from pipeline.config.schema import Params
 from pipeline.evaluation.blocks import EvaluationBlock, merge_histograms
+from pipeline.evaluation.normal_thresholds import OVERRIDES, from_normal, overridden
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_blocks
 from pipeline.evaluation.results import score_rows
-from pipeline.evaluation.thresholds import Threshold, from_labels, from_normal, undecided
+from pipeline.evaluation.thresholds import Threshold, from_labels, undecided
 from pipeline.scoring.calibration import trial_images
 
 if TYPE_CHECKING:
@@ -105,11 +107,12 @@ def normal_thresholds(
             params.evaluate.smooth_similar
         ):  # of a test set among itself: no other image has such scores
             scores = [np.full_like(one, np.nan) for one in scores]
+        of_images = np.concatenate(scores) if scores else np.zeros(0)
         thresholds.append(
             from_normal(
                 part.category,
                 part.trial,
-                np.concatenate(scores) if scores else np.zeros(0),
+                of_images,
                 merge_histograms(mine).get((part.category, part.trial)),
                 params.threshold.quantile,
                 factor=params.threshold.factor,
@@ -118,8 +121,12 @@ def normal_thresholds(
                 paths=part.images["path"].tolist(),
                 scale=scales.get((part.category, part.trial), UNIT),
                 bounded=params.vision.bounded(part.trial.shots),
+                false_alarms=params.threshold.false_alarms,
             )
         )
+        given = params.threshold.overrides.get(part.category)
+        if given is not None:
+            thresholds[-1] = overridden(thresholds[-1], given, of_images, OVERRIDES)
     return thresholds
 
 
@@ -129,8 +136,9 @@ def label_thresholds(
     categories: list[str],
     trials: list[Trial],
     scales: Scales,
+    given: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Threshold]:
-    """The thresholds of all trials from the labels of the test images."""
+    """The thresholds of all trials from the labels of the test images, or ``given`` by category."""
     found = []
     rows_of = score_rows(scores)
     for trial in trials:
@@ -146,7 +154,18 @@ def label_thresholds(
                     scales.get((category, trial), UNIT)
                 )
             )  # fmt: skip
+            if category in given:
+                found[-1] = overridden(found[-1], given[category], (), OVERRIDES)
     return found
+
+
+def unknown_overrides(params: Params, categories: Collection[str]) -> list[str]:
+    """A line for each name in ``threshold.overrides`` that is no category of the run."""
+    return [
+        f"{OVERRIDES} names {name!r}, which is no category of this run"
+        for name in sorted(params.threshold.overrides)
+        if name not in categories
+    ]
 
 
 def fusion_settings(params: Params) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -254,6 +254,34 @@ def export_maps(
     names = file_names(tests, layout)
     found = maps(run, tests)
     _prepare(folder, force)
+    write_maps(run, tests, names, found, folder, form=form, size=size, dtype=dtype)
+    return len(tests)
+
+
+def write_maps(
+    run: FinishedRun,
+    tests: pd.DataFrame,
+    names: Sequence[PurePosixPath],
+    found: Iterable[NDArray[np.float64]],
+    folder: Path,
+    *,
+    form: Format = "tiff",
+    size: Size = "image",
+    dtype: Dtype = "float32",
+) -> None:
+    """Write the maps of some test images, see :func:`export_maps`.
+
+    Args:
+        run: whose maps.
+        tests: rows of the manifest.
+        names: of the files without suffix, relative to the folder.
+        found: their maps.
+        folder, form, size, dtype: see :func:`export_maps`.
+
+    Raises:
+        DataError: a value is too large for the numbers of the file.
+        StoreError: a file cannot be written.
+    """
     rows = zip(
         tests["category"], tests["width"].astype(int), tests["height"].astype(int), strict=True
     )
@@ -268,10 +296,15 @@ def export_maps(
                 pixels = recipe.image_levels(values, measured, shape, scale)
             else:
                 pixels = recipe.image_values(values, measured, shape)
+            if form == "tiff" and float(np.abs(pixels).max()) > np.finfo(dtype).max:
+                raise DataError(
+                    f"{name}: values up to {np.abs(pixels).max():g} do not fit into {dtype}, whose "
+                    f"largest is {np.finfo(dtype).max:g}: set fusion.vision_multiplier to a smaller "
+                    "number"
+                )
             path = folder / f"{name}.{form}"
             _write(pixels if form == "png" else pixels.astype(dtype), path)
             progress.advance()
-    return len(tests)
 
 
 def export_masks(
@@ -291,14 +324,41 @@ def export_masks(
     """
     tests = exported_images(run, categories)
     names = file_names(tests, layout)
+    pixel_thresholds(run, tests)
+    found = maps(run, tests)
+    _prepare(folder, force)
+    write_masks(run, tests, names, found, folder)
+    return len(tests)
+
+
+def pixel_thresholds(run: FinishedRun, tests: pd.DataFrame) -> dict[str, int]:
+    """The level above which pixels are anomalous, for each category of some test images.
+
+    Raises:
+        ParameterError: a category has none.
+    """
     levels = {}
     for category in tests["category"].unique():
         threshold = run.thresholds[category]
         if threshold.pixel is None:
             raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
         levels[category] = threshold.pixel
-    found = maps(run, tests)
-    _prepare(folder, force)
+    return levels
+
+
+def write_masks(
+    run: FinishedRun,
+    tests: pd.DataFrame,
+    names: Sequence[PurePosixPath],
+    found: Iterable[NDArray[np.float64]],
+    folder: Path,
+) -> None:
+    """Write the masks of some test images; arguments and errors as for :func:`write_maps`.
+
+    Raises:
+        ParameterError: a category has no pixel threshold.
+    """
+    levels = pixel_thresholds(run, tests)
     recipe, closing = Recipe.of(run.params), closing_of(run.params)
     rows = zip(
         tests["category"], tests["width"].astype(int), tests["height"].astype(int), strict=True
@@ -319,7 +379,6 @@ def export_masks(
             path = folder / f"{name}.png"
             _write(above.astype(np.uint8) * np.uint8(255), path)
             progress.advance()
-    return len(tests)
 
 
 def _prepare(folder: Path, force: bool) -> None:

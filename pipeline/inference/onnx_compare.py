@@ -18,8 +18,9 @@ from fade.types import Feature
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST, SELECTION
 from pipeline.artefacts.tables import read_table
 from pipeline.dataset.loader import read_unchanged
+from pipeline.evaluation.normal_thresholds import OVERRIDES, from_normal, overridden
 from pipeline.evaluation.recipe import measured_size
-from pipeline.evaluation.thresholds import Threshold, from_normal
+from pipeline.evaluation.thresholds import Threshold
 from pipeline.features.models import start_encoding
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import Predictor
@@ -183,7 +184,7 @@ class Comparison:
         for category in categories:
             before = self.run.thresholds[category]
             thresholds[category] = before
-            if before.source != "none":
+            if before.source != "none" and (before.source != "given" or before.images):
                 thresholds[category] = self._calibrated(before)
             pairs = self.both(category, max(1, IMAGES // len(categories)))
             self.told.count(pairs, thresholds[category].image)
@@ -213,7 +214,11 @@ class Comparison:
             reason="there are no images to calibrate int8 on", paths=list(images.paths.values()),
             factor=params.threshold.factor, scale=before.map_scale,
             bounded=params.vision.bounded(before.trial.shots),
+            false_alarms=params.threshold.false_alarms,
         )  # fmt: skip
+        given = params.threshold.overrides.get(category)
+        if given is not None:
+            threshold = overridden(threshold, given, scores, OVERRIDES)
         return replace(threshold, remark=f"{threshold.remark}; calibrated for int8")
 
 

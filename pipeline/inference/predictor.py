@@ -66,6 +66,7 @@ class Predictor:
                 "evaluate.smooth_similar smooths image scores over a test set, which new images are not "
                 "part of: set it to [] and run `fade run`, which encodes nothing"
             )
+        self.thresholds = dict(material.thresholds)
         self._encoder = material.encoder() if encoder is None else encoder
         spaces = {
             feature: feature_space(self._encoder, feature, self.params, material.aspect)
@@ -128,6 +129,11 @@ class Predictor:
     def categories(self) -> tuple[str, ...]:
         """The categories that it knows."""
         return self.material.categories
+
+    @property
+    def device(self) -> str:
+        """Where images are encoded: ``cuda`` or ``cpu``."""
+        return self._encoder.device
 
     def predict(self, images: Sequence[Picture], category: str) -> list[Prediction]:
         """Score images of one category.
@@ -336,7 +342,7 @@ class Predictor:
     ) -> Prediction:
         """The prediction of an image; its vision map may be given, as images of a batch have it."""
         params, recipe = self.params, self._recipe
-        threshold = self.material.thresholds[category]
+        threshold = self.thresholds[category]
         scale = threshold.map_scale
         language = text_map = vision = said = None
         if params.needs_language_score:

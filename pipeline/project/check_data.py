@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from fade.errors import DataError, FadeError, ParameterError
 from pipeline.config.schema import Params
 from pipeline.dataset.selection import check_batches, check_shots
+from pipeline.evaluation.guarantee import images_needed
 from pipeline.project.findings import Finding, ok, problem, warning
 
 NAMED = 5
@@ -188,6 +189,16 @@ def _thresholds(params: Params, counts: Counts) -> Iterator[Finding]:
             f"the bank of {shots} shots takes all training images of {_few(full)}: each is held against "
             "the others, which errs on the high side (a single one gives no decision); add good images",
         )
+    rate = threshold.false_alarms
+    if rate is not None and not none and not full:
+        spare = min(min(counts.training[c] - shots for c in counts.categories), threshold.images)
+        if spare < (needed := images_needed(rate)):
+            yield warning(
+                "thresholds",
+                f"threshold.false_alarms {rate:g} needs {needed} good images a category outside the "
+                f"bank, and there are {spare}: add images, or raise threshold.images "
+                f"({threshold.images})",
+            )
     if not none and not full:
         spare = min(counts.training[c] - shots for c in counts.categories)
         yield ok(
@@ -196,17 +207,17 @@ def _thresholds(params: Params, counts: Counts) -> Iterator[Finding]:
 
 
 def _overrides(params: Params, counts: Counts) -> Iterator[Finding]:
-    for name in params.text.overrides:
+    named = [("text", name) for name in params.text.overrides]
+    for section, name in [*named, *(("threshold", name) for name in params.threshold.overrides)]:
         if name not in counts.categories:
             close = get_close_matches(name, counts.categories, n=1, cutoff=0.5)
             known = f"known: {_few(counts.categories)}"
             hint = f"did you mean {close[0]}?" if close else known
-            text = f"text.overrides names {name!r}, which is no category of this run ({hint})"
+            text = f"{section}.overrides names {name!r}, which is no category of this run ({hint})"
             # a run of some categories keeps the overrides of others
             error = ParameterError(text)
-            yield (
-                warning("prompts", text) if params.dataset.categories else problem("prompts", error)
-            )
+            what = "prompts" if section == "text" else "thresholds"
+            yield warning(what, text) if params.dataset.categories else problem(what, error)
 
 
 def _few(names: list[str]) -> str:

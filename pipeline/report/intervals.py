@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fade.errors import DataError, StoreError, summarise
 from fade.uncertainty import IMAGE_METRICS, Seed, percentile_interval, resampled_metrics
 from pipeline.artefacts.catalogue import SCORES
-from pipeline.artefacts.tables import read_table
+from pipeline.artefacts.tables import read_table, table_columns
 from pipeline.evaluation.results import MEAN, labelled_images
 from pipeline.report.summary import find_summary, read_summary
 
@@ -71,6 +71,8 @@ def read_scores(summary: Path) -> dict[Place, ImageScores] | None:
     if not path.is_file():
         return None
     columns = ["image", "category", "is_anomaly", "shots", "seed", "score"]
+    if "group" in table_columns(path)[0]:
+        columns.append("group")
     return image_scores(read_table(path, columns)[0], path)
 
 

@@ -35,6 +35,7 @@ _SOURCES = {
     "training": "training images",
     "references": "references, each left out once",
     "labels": "test labels",
+    "given": "threshold.overrides",
     "none": UNDEFINED,
 }
 

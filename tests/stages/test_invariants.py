@@ -218,6 +218,17 @@ def test_images_without_a_label(base: Params, plain: Results, images: Path, run:
         assert "have no label and no part in metrics" in page
 
 
+def test_views_of_one_part_count_as_one(base: Params, plain: Results, run: Run) -> None:
+    found = run("parts", changed(base, evaluate__group="folder"))
+    pd.testing.assert_frame_equal(found.scores.drop(columns="group"), plain.scores)
+    highest = found.scores.groupby(["category", "group"])["score"].max()
+    for category in ("weave", "plate"):
+        good = highest[category, f"{category}/test/good"]
+        defects = [value for name, value in highest[category].items() if not name.endswith("good")]
+        assert found.row(category)["full_image_auroc"] == np.mean([d > good for d in defects])
+        assert (found.row(category)[PIXEL] == plain.row(category)[PIXEL]).all()
+
+
 def test_no_test_images(base: Params, images: Path, run: Run) -> None:
     for category in ("weave", "plate"):
         shutil.rmtree(images / category / "test")

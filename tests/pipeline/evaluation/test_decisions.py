@@ -8,7 +8,8 @@ import pytest
 
 from fade.types import Trial
 from pipeline.evaluation.decisions import Decisions, all_decisions, decide, decision_warnings
-from pipeline.evaluation.thresholds import Threshold, from_normal, undecided
+from pipeline.evaluation.normal_thresholds import from_normal
+from pipeline.evaluation.thresholds import Threshold, undecided
 
 TRIAL = Trial(4, 0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.guarantee import false_alarm_limit, stands_far
-from pipeline.evaluation.thresholds import normal_threshold, threshold_rank
+from pipeline.evaluation.normal_thresholds import normal_threshold, threshold_rank
 
 
 @pytest.mark.parametrize(("images", "limit"), [(29, 0.1), (59, 0.05), (149, 0.02), (299, 0.01)])

@@ -19,14 +19,17 @@ from fade.sampling import reference_order
 from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json
 from pipeline.evaluation.guarantee import false_alarm_limit
+from pipeline.evaluation.normal_thresholds import (
+    from_normal,
+    normal_level,
+    normal_threshold,
+    overridden,
+)
 from pipeline.evaluation.thresholds import (
     Threshold,
     best_level,
     best_threshold,
     from_labels,
-    from_normal,
-    normal_level,
-    normal_threshold,
     read_thresholds,
     write_thresholds,
 )
@@ -130,6 +133,44 @@ def test_what_thresholds_say() -> None:
     assert from_labels("a", trial, scores, labels | True, None).source == "none"
 
 
+def test_a_rate_of_false_alarms_is_asked_for() -> None:
+    """Which scores keep it: at the r-th largest of n, the bound of a beta variable decides."""
+    trial, scores = Trial(1, 0), np.arange(1000) / 1000
+
+    def asked(count: int, rate: float) -> Threshold:
+        return from_normal(
+            "a", trial, scores[:count], None, 0.5, held_out=False, reason="", false_alarms=rate,
+            paths=[f"{k}.png" for k in range(count)],
+        )  # fmt: skip
+
+    plenty = asked(1000, 0.01)
+    above = int((scores > (plenty.image or 0)).sum())
+    assert false_alarm_limit(1000, above) <= 0.01 < false_alarm_limit(1000, above + 1)
+    assert (above, plenty.lacking) == (4, None)  # 95 % limits: 0.0092 of 4, 0.0105 of 5
+    assert plenty.set_by == "995.png"
+    assert "with 4 of them above it, the lowest score that keeps at most 1 % false" in plenty.remark
+    exact = asked(299, 0.01)
+    assert (exact.image, exact.lacking) == (0.298, None)
+    few = asked(50, 0.01)
+    assert (few.image, few.lacking) == (0.049, 249)
+    assert few.false_alarm_limit == pytest.approx(1 - 0.05 ** (1 / 50))
+    assert "249 more good images are lacking, and the highest score keeps 5.8 %" in few.remark
+    assert few.as_json()["lacking"] == 249
+    assert "lacking" not in exact.as_json()
+
+
+def test_thresholds_that_are_given_say_what_they_keep() -> None:
+    scores = np.arange(50) / 100
+    found = from_normal("a", Trial(1, 0), scores, None, 0.9, held_out=False, reason="")
+    given = overridden(found, 0.475, scores, "threshold.overrides")
+    assert (given.image, given.source, given.set_by) == (0.475, "given", None)
+    assert given.false_alarm_limit == false_alarm_limit(50, 2)
+    assert given.remark == "given by threshold.overrides; 2 of 50 normal images lie above it"
+    unknown = overridden(found, 0.475, np.zeros(0), "--threshold")
+    assert (unknown.false_alarm_limit, unknown.remark) == (None, "given by --threshold")
+    assert overridden(found, -1.0, scores, "x").false_alarm_limit == pytest.approx(1)
+
+
 def test_file(tmp_path: Path) -> None:
     path = tmp_path / "thresholds.json"
     written = [
@@ -158,7 +199,11 @@ def test_file(tmp_path: Path) -> None:
         ("pixel", "1.5", r"1\.5"),
         ("pixel", "[1]", "list"),
         ("pixel", "true", "True"),
-        ("source", '"weird"', "'weird', but must be one of training, references, labels, none"),
+        (
+            "source",
+            '"weird"',
+            "'weird', but must be one of training, references, labels, given, none",
+        ),
         ("source", '["none"]', "list"),
         ("images", '"many"', "'many', but must be a whole number from 0"),
         ("images", "-1", "-1"),
@@ -269,6 +314,12 @@ def test_from_training_images(base: Params, tmp_path: Path) -> None:
     assert found.set_by in set(chosen["path"])
     assert found.false_alarm_limit == pytest.approx(false_alarm_limit(3, 1))
     assert not set(chosen["hash"]) & set(selection["hash"])
+    leaves = {"threshold__images": 3, "threshold__overrides": {"weave": 0.0, "gone": 1}}
+    run_stages(folder, changed(base, **leaves), "evaluate")
+    (given_one,) = thresholds(folder).values()
+    assert (given_one.image, given_one.source, given_one.images) == (0.0, "given", 3)
+    assert given_one.remark.endswith("3 of 3 normal images lie above it")
+    assert given_one.pixel == found.pixel
     images = tmp_path / "images"
     root = Path(base["dataset"]["path"])
     for name in ("train/good", "test/good"):

@@ -762,6 +762,12 @@ def test_predict_command(fade: Fade, predictor: Predictor, noise: Path, tmp_path
     with Image.open(out / "masks" / "noise.png") as mask:
         assert mask.size == (120, 90)
         assert mask.mode == "L"
+    code, text, remark = fade("predict", reference, "--threshold", "-1", "--json")
+    record = json.loads(text)
+    assert (code, record["decision"], record["threshold"]) == (10, "anomalous", -1)
+    assert record["threshold_source"] == "given"
+    assert "given by --threshold" in remark
+    assert "--threshold is nan" in fade("predict", reference, "--threshold", "nan")[2]
     code, text, _ = fade("predict", reference, "--json", "--category", "weave", "--shots", "1")
     assert code == 0
     assert json.loads(text)["decision"] == "normal"

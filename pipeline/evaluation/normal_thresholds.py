@@ -1,0 +1,182 @@
+"""Thresholds from normal images alone, and those that somebody gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.errors import ParameterError
+from fade.levels import UNIT, Scale
+from fade.metrics import PixelHistogram
+from fade.types import Trial
+from pipeline.evaluation.guarantee import (
+    MIN_SPREAD,
+    false_alarm_limit,
+    images_needed,
+    rank_that_keeps,
+    stands_far,
+)
+from pipeline.evaluation.score_text import score_text
+from pipeline.evaluation.thresholds import Threshold, undecided
+
+OVERRIDES = "threshold.overrides"
+
+
+def normal_threshold(scores: NDArray[np.float64], quantile: float) -> float:
+    """The smallest of the scores (n,) of normal images that has this share of them at or below it."""
+    return float(np.quantile(scores, quantile, method="inverted_cdf"))
+
+
+def threshold_rank(images: int, quantile: float) -> int:
+    """The rank k of the score that :func:`normal_threshold` takes of n: the k-th smallest."""
+    return int(np.quantile(np.arange(1, images + 1), quantile, method="inverted_cdf"))
+
+
+def normal_level(counts: NDArray[np.int64], quantile: float) -> int:
+    """The lowest level with this share of normal pixels at or below it, from counts (levels,)."""
+    reached = np.cumsum(counts)
+    # the share is compared in pixels; a hair below, as 0.29 * 100 is above 29
+    return int(np.searchsorted(reached, quantile * reached[-1] - 1e-6))
+
+
+def from_normal(
+    category: str,
+    trial: Trial,
+    scores: NDArray[np.float64],
+    histogram: PixelHistogram | None,
+    quantile: float,
+    *,
+    held_out: bool,
+    reason: str,
+    paths: Sequence[str] | None = None,
+    factor: float = 1.0,
+    scale: Scale = UNIT,
+    bounded: bool = True,
+    false_alarms: float | None = None,
+) -> Threshold:
+    """The threshold of a category and trial from its normal images alone.
+
+    Args:
+        category: its name.
+        trial: shots and seed.
+        scores: (n,) of the images, NaN where there are no image scores.
+        histogram: of their maps, None where there are none.
+        quantile: share that shall count as normal.
+        held_out: whether they are references that were compared with the others.
+        reason: why there are none, should there be none.
+        paths: of the images, to name the one that sets the threshold.
+        factor: on both thresholds; below 1 no share of false alarms is promised.
+        scale: of the maps.
+        bounded: whether scores are within [0, 1].
+        false_alarms: rate that the image threshold shall keep with 95 % confidence; then it is the
+            lowest score that does, and the quantile holds for pixels alone.
+    """
+    count = len(scores)
+    if not count:
+        return undecided(category, trial, reason).on(scale)
+    image = limit = set_by = lacking = None
+
+    def rank_of(images: int) -> int:
+        if false_alarms is None:
+            return threshold_rank(images, quantile)
+        return rank_that_keeps(images, false_alarms)
+
+    rank = rank_of(count)
+    warning = ""
+    if np.isfinite(scores).all():
+        image = float(np.sort(scores)[rank - 1])
+        limit = false_alarm_limit(count, count - rank)
+        if false_alarms is not None and limit > false_alarms:
+            lacking = max(images_needed(false_alarms) - count, 1)
+        position = int(np.flatnonzero(scores == image)[0])
+        set_by = None if paths is None else paths[position]
+        least = MIN_SPREAD if bounded else MIN_SPREAD * abs(float(np.median(scores)))
+        if stands_far(scores, position, least):
+            warning = _far_away(scores, position, set_by, rank_of(count - 1))
+        image, limit = image * factor, limit if factor >= 1 else None
+    known = histogram is not None and histogram.normal.any()
+    pixel = None
+    if histogram and known:
+        pixel = _times(normal_level(histogram.normal, quantile), factor, scale)
+    if held_out:
+        remark = (
+            f"rests on {count} reference images, each compared with the others: there are no other "
+            "normal images"
+        )
+    elif false_alarms is not None:
+        remark = f"{count} training images outside the bank"
+    else:
+        remark = f"quantile {quantile:g} over {count} training images outside the bank"
+        if quantile * count > count - 1:
+            remark += ": the highest of them"
+    if false_alarms is not None and limit is not None:
+        remark += f"; {_kept(false_alarms, count, rank, limit, lacking)}"
+    if factor != 1:
+        remark += f", times {factor:g}"
+    return Threshold(
+        category, trial.shots, trial.seed, image, pixel,
+        "references" if held_out else "training", count, remark, set_by, limit, warning, lacking,
+    ).on(scale)  # fmt: skip
+
+
+def _times(level: int, factor: float, scale: Scale) -> int:
+    """The level of a multiple of a level's value."""
+    if factor == 1:
+        return level
+    return int(scale.levels(factor * (scale.offset + scale.step * np.array([level])))[0])
+
+
+def _kept(rate: float, count: int, rank: int, limit: float, lacking: int | None) -> str:
+    """Which score keeps a false-alarm rate, or how many images are lacking for it."""
+    if lacking:
+        return (
+            f"for at most {100 * rate:g} % false alarms {lacking} more good images are lacking, and the "
+            f"highest score keeps {100 * limit:.1f} %"
+        )
+    which = f"with {count - rank} of them above it, the lowest" if rank < count else "the highest"
+    return f"{which} score that keeps at most {100 * rate:g} % false alarms"
+
+
+def overridden(
+    threshold: Threshold, value: float, scores: Collection[float], origin: str
+) -> Threshold:
+    """The same with an image threshold that somebody chose; pixels keep theirs.
+
+    What a value keeps that was fixed beforehand follows from how many of n normal scores lie above it,
+    by the same formula as for one of the scores (:func:`false_alarm_limit`).
+
+    Args:
+        threshold: of the category and trial.
+        value: scores above it are anomalous.
+        scores: (n,) of the normal images; none where they are not known.
+        origin: who chose it, for the remark.
+
+    Raises:
+        ParameterError: the value is no finite number.
+    """
+    if not math.isfinite(value):
+        raise ParameterError(f"{origin} is {value}, but must be a finite number")
+    count, limit, remark = len(scores), None, f"given by {origin}"
+    if count and np.isfinite(known := np.array(list(scores))).all():
+        above = int(np.count_nonzero(known > value))
+        limit = false_alarm_limit(count, above)
+        remark += f"; {above} of {count} normal images lie above it"
+    return replace(
+        threshold, image=value, source="given", remark=remark, set_by=None, warning="",
+        false_alarm_limit=limit, lacking=None,
+    )  # fmt: skip
+
+
+def _far_away(scores: NDArray[np.float64], position: int, path: str | None, rank: int) -> str:
+    """Why to look at the image that sets a threshold."""
+    others = np.delete(scores, position)
+    median, without = float(np.median(others)), float(np.sort(others)[rank - 1])
+    return (
+        f"{path or 'one image'} sets the threshold {score_text(scores[position])}, far above the other "
+        f"{len(others)} images (their median is {score_text(median)}; without it the threshold is "
+        f"{score_text(without)}): look at it, and remove it from the training images if it is not good"
+    )

@@ -1,0 +1,73 @@
+"""Views of one part: which images belong together, and what the part's score and label are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config.evaluate import EvaluateParams
+from pipeline.evaluation.groups import group_names, grouped_scores, grouped_tests
+from pipeline.evaluation.results import labelled_images
+from pipeline.report.intervals import image_scores
+
+# as Real-IAD has it: five views in the folder of a part, of which some show the defect
+TESTS = pd.DataFrame(
+    {
+        "category": ["usb"] * 6 + ["pcb"],
+        "path": [
+            "r/usb/OK/S1/a_C1.jpg", "r/usb/OK/S1/a_C2.jpg", "r/usb/NG/BX/S1/b_C1.jpg",
+            "r/usb/NG/BX/S1/b_C2.jpg", "r/usb/OK/S2/c_C1.jpg", "r/usb/OK/S2/c_C2.jpg",
+            "r/pcb/OK/S1/d.jpg",
+        ],
+        "defect": ["good", "good", "good", "BX", "good", "", "good"],
+        "is_anomaly": np.array([False, False, False, True, False, None, False], object),
+    }
+)  # fmt: skip
+SCORES = np.array([[0.1, 0.3, 0.9, 0.2, 0.4, 0.5, 0.6]])
+
+
+def test_the_highest_view_of_a_folder() -> None:
+    parts, scores = grouped_tests(TESTS, SCORES, "folder")
+    assert scores.tolist() == [[0.3, 0.9, 0.5, 0.6]]
+    assert parts["is_anomaly"].tolist() == [False, True, None, False]
+    assert parts["defect"].tolist() == ["good", "BX", "good", "good"]
+    assert parts["category"].tolist() == ["usb", "usb", "usb", "pcb"]
+    alone, same = grouped_tests(TESTS, SCORES, None)
+    assert alone is TESTS
+    assert same is SCORES
+
+
+def test_tables_of_scores_become_those_of_parts(tmp_path: object) -> None:
+    table = TESTS.assign(
+        group=group_names(TESTS["path"], "folder"), shots=1, seed=0, score=SCORES[0],
+        image=TESTS["path"],
+    )  # fmt: skip
+    found = grouped_scores(table)
+    assert found["image"].tolist() == [
+        "r/usb/OK/S1",
+        "r/usb/NG/BX/S1",
+        "r/usb/OK/S2",
+        "r/pcb/OK/S1",
+    ]
+    assert found["score"].tolist() == [0.3, 0.9, 0.5, 0.6]
+    assert labelled_images(table)["is_anomaly"].tolist() == [False, True, False]
+    (usb, _) = image_scores(table, tmp_path).values()  # type: ignore[arg-type]
+    assert usb.images == ("r/usb/NG/BX/S1", "r/usb/OK/S1")
+    assert usb.scores[0].tolist() == [0.9, 0.3]
+    plain = table.drop(columns="group")
+    assert grouped_scores(plain) is plain
+
+
+def test_names_by_pattern() -> None:
+    paths = ["t/good/p1_top.png", "t/good/p1_side.png", "t/cut/p1_top.png", "t/cut/p2.png"]
+    assert group_names(paths, r"(.*)_(?:top|side)\.png$") == [
+        "t/good/p1", "t/good/p1", "t/cut/p1", "t/cut/p2.png"
+    ]  # fmt: skip
+    assert group_names(paths, r"p\d") == ["p1", "p1", "p1", "p2"]
+
+
+@pytest.mark.parametrize("pattern", ["(", "[a"])
+def test_patterns_that_are_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="is no regular expression"):
+        EvaluateParams(size=64, group=pattern)
