@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from functools import lru_cache
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
@@ -26,7 +25,6 @@ from pipeline.serve.answers import (
 from pipeline.serve.drawing import (
     LEAST,
     SCREEN,
-    THUMBNAIL,
     MapStyle,
     drawn_map,
     encoded,
@@ -56,8 +54,6 @@ Name = Annotated[str | None, Query(max_length=1000)]
 Number = Annotated[float | None, Query(allow_inf_nan=False)]
 ROWS = 500
 """Of a page of images at most."""
-THUMBNAILS = 4096
-"""Small pictures that are kept, of about 8 KB each."""
 
 
 def image_router(site: RunSite, judge: Judge) -> APIRouter:
@@ -76,10 +72,6 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
         if row >= len(snapshot.index):
             raise Refused(404, f"there is no image {row}: the run has {len(snapshot.index)}")
         return snapshot
-
-    @lru_cache(maxsize=THUMBNAILS)
-    def thumbnail_bytes(snapshot: Snapshot, row: int) -> bytes:
-        return encoded(fitted(snapshot.picture(row), THUMBNAIL), ".webp")
 
     @router.get("/categories")
     def categories(shots: Shots = None, seed: Seed = None) -> list[CategoryAnswer]:
@@ -212,7 +204,7 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
     def thumbnail(id: Id, run: Run = None) -> Response:
         """A test image, at most 224 pixels a side."""
         snapshot = of_row(run, id)
-        return _picture(thumbnail_bytes(snapshot, id), "image/webp", kept=run is not None)
+        return _picture(snapshot.thumbnail(id), "image/webp", kept=run is not None)
 
     @router.get("/pictures/{id}.webp", response_class=Response)
     def picture(id: Id, run: Run = None) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,15 @@ from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
 from pipeline.evaluation.thresholds import Threshold, read_thresholds, undecided
 from pipeline.inference.prediction import Decision, Prediction
 from pipeline.inference.run import FinishedRun
+from pipeline.serve.drawing import THUMBNAIL, encoded, fitted
 from pipeline.serve.image_index import ImageIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
+THUMBNAILS = 4096
+"""Small pictures that are kept, of about 8 KB each."""
 State = tuple[tuple[int, int, int] | None, ...]
 """Of each file of results its time, size and number; None where it is not there."""
 
@@ -61,6 +64,7 @@ class Snapshot:
         run: whose trial is shown first.
         index: of its test images.
         thresholds: by category and trial.
+        thumbnail: of a row, the image as a small WebP file.
     """
 
     def __init__(self, folder: Path, shots: int | None = None, seed: int | None = None) -> None:
@@ -74,8 +78,9 @@ class Snapshot:
         }
         self.params, self.trial = self.run.params, self.run.trial
         self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
-        if len(self.index):
-            self.index.falling(self.trial)  # the first page needs it
+        self.index.scores.setdefault(self.trial, np.empty(0))  # where there are no test images
+        self.index.falling(self.trial)  # the first page needs it
+        self.thumbnail = lru_cache(THUMBNAILS)(self._thumbnail)
         if results_state(folder) != self.state:
             raise StoreError(
                 f"the results in {folder} changed while they were read: wait until `fade run` has ended"
@@ -111,6 +116,9 @@ class Snapshot:
         """
         listed = self._listed(row)
         return self._decoded(self.index.path(row), listed["hash"])
+
+    def _thumbnail(self, row: int) -> bytes:
+        return encoded(fitted(self.picture(row), THUMBNAIL), ".webp")
 
     def prediction(self, row: int, trial: Trial, size: tuple[int, int] | None = None) -> Prediction:
         """What the run said of an image.

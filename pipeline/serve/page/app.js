@@ -482,12 +482,15 @@ const start = guarded(async () => {
   $("name").textContent = run.name;
   document.title = `${run.name}: FADE Pipeline`;
   const corrected = run.corrected ? `, ${run.corrected.toLocaleString()} labels corrected` : "";
-  $("facts").textContent = run.has_images ? `${run.images.toLocaleString()} test images${corrected}` : "a bundle: new images alone";
+  $("facts").textContent = !run.has_images ? "a bundle: new images alone" : run.images ? `${run.images.toLocaleString()} test images${corrected}` : "a run without test images";
   fill($("drop-category"), run.categories.map((name) => [name, name]));
   $("drop-category-label").hidden = run.categories.length < 2;
-  $("review").hidden = !run.has_images;
+  $("review").hidden = !run.images;
   if (run.reason) $("drop-state").textContent = run.reason;
-  if (!run.has_images) return;
+  if (!run.images) {
+    document.body.dataset.ready = "true";
+    return;
+  }
   const one = run.categories.length === 1;
   fill($("category"), [...(one ? [] : [["", "all"]]), ...run.categories.map((name) => [name, name])]);
   fill($("defect"), [["", "any"], ...run.defects.map((name) => [name, name])]);

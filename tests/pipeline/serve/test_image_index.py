@@ -191,6 +191,15 @@ def test_trials_of_other_images_are_refused(frame: pd.DataFrame) -> None:
         ImageIndex(pa.Table.from_pandas(frame.iloc[1:], preserve_index=False))
 
 
+def test_no_images_are_no_error(frame: pd.DataFrame) -> None:
+    empty = ImageIndex(pa.Table.from_pandas(frame, preserve_index=False).slice(0, 0))
+    assert (len(empty), empty.scores, empty.categories) == (0, {}, ())
+    empty.scores[TRIALS[0]] = np.empty(0)
+    for sort in ("highest", "lowest", "nearest", "order"):
+        rows = empty.select(TRIALS[0], ImageFilter(text="x"), sort, np.empty(0), 60)  # type: ignore[arg-type]
+        assert rows.tolist() == []
+
+
 def test_a_missing_or_damaged_table_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
     with pytest.raises(StoreError, match="is missing"):
