@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.browser import Tab, browser, find_browser
 
 CHROMIUM = find_browser()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt install chromium)")
+TOKEN = "0123456789abcdef"
 DROP = """
 (async () => {
   const picture = await (await fetch("pictures/0.webp")).blob();
@@ -39,17 +41,26 @@ def folder(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@contextmanager
+def running(folder: Path, access: Access) -> Iterator[str]:
+    """The address of a server in a thread."""
+    limits = Limits()
+    server = make_server(create_app(RunSite(folder), access, limits), limits)
+    listening = bound_socket("127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_on, args=(listening,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+
+
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    limits = Limits()
-    server = make_server(create_app(RunSite(folder), Access("127.0.0.1"), limits), limits)
-    listening = bound_socket("127.0.0.1", 0)
-    thread = threading.Thread(target=server.serve_on, args=(listening,))
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(20)
-    listening.close()
+    with running(folder, Access("127.0.0.1")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +103,7 @@ def page(tab: Tab, address: str) -> Tab:
     tab.said.clear()
     tab.requested.clear()
     tab.open(address)
-    until(tab, "document.body.dataset.ready === 'true'")
+    until(tab, "document.body?.dataset.ready === 'true'")
     return tab
 
 
@@ -165,3 +176,20 @@ def test_the_description_is_listed(page: Tab, address: str) -> None:
     until(page, "document.querySelectorAll('#routes dt').length > 8")
     assert "POST /predict" in page.run("document.body.innerText")
     assert page.said == []
+
+
+def test_a_browser_brings_the_token_by_a_form(
+    tab: Tab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunSite, "load", lambda site: None)
+    with running(folder, Access("0.0.0.0", TOKEN)) as place:
+        for token in ("wrong", TOKEN):
+            tab.open(place)
+            assert tab.run("location.pathname") == "/login"
+            field = "document.getElementById('token')"
+            tab.run(f"{field}.value = {token!r}; {field}.form.requestSubmit()")
+            if token == "wrong":
+                until(tab, "location.search === '?wrong'")
+                until(tab, "document.getElementById('wrong')?.hidden === false")
+        until(tab, "location.pathname === '/' && document.body?.dataset.ready === 'true'")
+        assert tab.run("document.cookie") == ""  # no script reads it

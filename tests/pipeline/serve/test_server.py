@@ -96,7 +96,7 @@ def impatient(folder: Path) -> Iterator[tuple[str, int]]:
     patch.setattr(RunSite, "load", lambda site: None)
     server = make_server(create_app(RunSite(folder), Access("127.0.0.1"), IMPATIENT), IMPATIENT)
     listening = bound_socket("127.0.0.1", 0)
-    thread = threading.Thread(target=server.serve_on, args=(listening,))
+    thread = threading.Thread(target=server.serve_on, args=(listening,), daemon=True)
     thread.start()
     yield listening.getsockname()[:2]
     server.should_exit = True
