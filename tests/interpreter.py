@@ -103,6 +103,7 @@ def _serve(address: str, python: str) -> None:
     for name in (*LIBRARIES, *COMMANDS):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    runpy.run_path(str(ROOT / "pipeline" / "process" / "run_dvc.py"))["parse_once"]()
     for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
         del sys.modules[name]
     sys.path[:] = [place for place in path if place not in ("", str(ROOT))]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
@@ -13,14 +11,14 @@ from fade.aspect import AspectRatio, Shape, SmallerEdge, shape_of
 from fade.device import choose_device
 from fade.encoder.block import TransformerBlock
 from fade.encoder.checkpoint import create_model, digest_state, require_plain_vit
-from fade.encoder.text_tower import encode_tokens, tokenize
+from fade.encoder.encoding import Encoding
+from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
 from fade.errors import ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
 from fade.types import Device, Feature, Stream, Token
 from fade.weights import write_weights
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 FEATURE_VERSION = 4
@@ -28,25 +26,6 @@ FEATURE_VERSION = 4
 
 
 Precision = Literal["fp32", "bf16", "fp16"]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """Embeddings of a batch that a GPU may still be computing, on their way to main memory.
-
-    Attributes:
-        tensors: by (stream, token), in main memory.
-        arrival: of the last of them; None if they are there.
-    """
-
-    tensors: dict[tuple[Stream, Token], Tensor]
-    arrival: torch.cuda.Event | None
-
-    def arrays(self) -> dict[tuple[Stream, Token], np.ndarray]:
-        """The embeddings, once they are there; other threads go on meanwhile."""
-        if self.arrival is not None:
-            self.arrival.synchronize()
-        return {output: tensor.numpy() for output, tensor in self.tensors.items()}
 
 
 class Encoder:
@@ -150,19 +129,7 @@ class Encoder:
     @property
     def text_digest(self) -> str:
         """Hash of all weights outside the vision tower, and of what is computed with them."""
-        model: Any = self._model
-        tower = getattr(model, "text", model)
-        layers = [
-            f"{name} {type(module).__name__} {module.extra_repr()} {getattr(module, 'num_heads', '')}"
-            for name, module in model.named_modules()
-            if name.partition(".")[0] != "visual"
-        ]
-        way = [
-            *layers, type(self._tokenizer).__name__, tower.context_length,
-            getattr(tower, "text_pool_type", getattr(tower, "pool_type", None)),
-        ]  # fmt: skip
-        text = f"{digest_state(self._text_state)}{way}"
-        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+        return text_digest(self._model, self._tokenizer, self._text_state)
 
     def grid(self, size: int) -> int:
         """Patches a side at an input size.

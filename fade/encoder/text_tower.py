@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fade.encoder.checkpoint import digest_state
 from fade.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -67,3 +69,25 @@ def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
     if projection is None:
         return pooled
     return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+
+
+def text_digest(model: Any, tokenizer: Any, state: Iterable[tuple[str, Tensor]]) -> str:
+    """Hash of a text tower: its weights, and what is computed with them.
+
+    Args:
+        model: open_clip's.
+        tokenizer: of the model.
+        state: all weights outside the vision tower, by name.
+    """
+    tower = getattr(model, "text", model)
+    layers = [
+        f"{name} {type(module).__name__} {module.extra_repr()} {getattr(module, 'num_heads', '')}"
+        for name, module in model.named_modules()
+        if name.partition(".")[0] != "visual"
+    ]
+    way = [
+        *layers, type(tokenizer).__name__, tower.context_length,
+        getattr(tower, "text_pool_type", getattr(tower, "pool_type", None)),
+    ]  # fmt: skip
+    text = f"{digest_state(state)}{way}"
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()

@@ -22,6 +22,7 @@ from pipeline.config.evaluate import (
     check_reweighted,
     check_similar,
 )
+from pipeline.config.model import ModelParams
 from pipeline.config.rule_checks import check_rules
 from pipeline.config.values import (
     DEMO_MODEL,
@@ -59,23 +60,6 @@ class DatasetParams(ParamsSection):
                     'look like numbers, dates, true or false in quotes, as in ["01"]'
                 )
         return value
-
-
-class GemParams(ParamsSection):
-    """How the gem stream is computed, see :class:`fade.gem.GemConfig`."""
-
-    depth: Annotated[int, Field(ge=2)] = 7
-    iterations: Annotated[int, Field(ge=0)] = 1
-    temperature: Annotated[float, Field(gt=0, le=1e4)] | None = None  # finite in float16, too
-
-
-class ModelParams(ParamsSection):
-    """Which CLIP model."""
-
-    name: str = Field(min_length=1)
-    pretrained: str
-    gem: GemParams = GemParams()
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
 class FeatureParams(ParamsSection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from fade.foreground import foreground
 from pipeline.config.evaluate import EvaluateParams
 from pipeline.evaluation.component import Component
 from pipeline.scoring.components import patch_grid
+
+log = logging.getLogger("fade")
 
 
 def foreground_mask(
@@ -37,6 +40,23 @@ def foreground_mask(
         return None
     scaled = cv2.resize(mask.astype(np.uint8), grid[::-1], interpolation=cv2.INTER_NEAREST)
     return np.asarray(scaled > 0)
+
+
+def masked_map(
+    name: str, vision: np.ndarray, patches: np.ndarray, space: Space, threshold: float
+) -> np.ndarray:
+    """A vision map (rows, columns) of one image with 0 in the background; as it is without foreground.
+
+    Args:
+        name: of the image, for the log.
+        vision: its map.
+        patches, space, threshold: see :func:`foreground_mask`.
+    """
+    mask = foreground_mask(patches, space, threshold, (vision.shape[0], vision.shape[1]))
+    if mask is None:
+        log.warning("%s: no foreground was found, so that all patches count", name)
+        return vision
+    return np.where(mask, vision, np.float32(0))
 
 
 @dataclass(frozen=True)

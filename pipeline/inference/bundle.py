@@ -7,7 +7,6 @@ anywhere, so reading one believes no name, size or shape in it.
 from __future__ import annotations
 
 import json
-import re
 import struct
 import tempfile
 import zipfile
@@ -15,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.bank import FlatVectors, build_index, normalized_float32
+from fade.bank import build_index, normalized_float32
 from fade.errors import FadeError, ModelError, ParameterError, StoreError
 from fade.files import open_plain
+from fade.flat_vectors import FlatVectors
 from fade.network import wanted_network, without_network
 from fade.rules.subspace import Subspace
 from fade.text import TextClassifier, loads, read_array
@@ -33,6 +33,7 @@ from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import SHIPPED, load_encoder, load_image_encoder
 from pipeline.features.patch_encoder import patch_encoder_of
+from pipeline.inference.bundle_entries import ENTRIES, MAX_ENTRIES, checked_list
 from pipeline.inference.bundle_onnx import MODEL, OnnxEntries
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces
@@ -52,40 +53,8 @@ KIND = "fade-bundle"
 WEIGHTS = "weights.safetensors"
 REMEDY = "write it again with `fade bundle`"
 
-_MIB = 1 << 20
-_LIMITS: tuple[tuple[re.Pattern[str], int], ...] = (
-    (re.compile(r"bundle\.json"), 64 * _MIB),
-    (re.compile(r"prompts\.json"), 256 * _MIB),
-    (re.compile(r"model\.json"), _MIB),
-    (re.compile(r"encoder\.json"), _MIB),
-    (re.compile(r"weights\.safetensors"), 32 << 30),
-    (re.compile(r"text/[0-9a-f]{40}\.npz"), 1 << 30),
-    (re.compile(r"onnx/model\.json"), 16 * _MIB),
-    (re.compile(r"onnx/encoder\.onnx"), 64 * _MIB),
-    (re.compile(r"onnx/weights"), 32 << 30),
-    (re.compile(r"onnx/positions\.npz"), 1 << 30),
-    (re.compile(r"onnx/prompts\.npz"), 1 << 30),
-    (re.compile(r"banks/[0-9]{1,6}/[0-9]{1,5}\.npy"), 64 << 30),
-    (re.compile(r"(banks|rules)/[0-9]{1,6}/view[0-9]{1,5}\.npy"), 64 << 30),
-)
-"""Names that a bundle may hold, and how many bytes each."""
-_ENTRIES = 100_000
 _LENGTH_TOLERANCE = 1e-3
 """Largest difference from 1 of the length of a bank's vectors: twice what float16 rounds."""
-
-
-T = TypeVar("T")
-
-
-def _checked_list(content: Mapping[str, Any], name: str, kind: type[T], count: int = 0) -> list[T]:
-    """A list of JSON whose items are of one type, so many of them (0: any number); else ValueError."""
-    found = content[name]
-    fits = isinstance(found, list) and all(type(item) is kind for item in found)
-    if not fits or (count and len(found) != count):
-        raise ValueError(
-            f"{name} is {str(found)[:60]}, not a list of {count or 'any'} {kind.__name__}"
-        )
-    return list(found)
 
 
 def array_names(params: Params) -> dict[str, str]:
@@ -131,8 +100,8 @@ class Bundle(TrainedRun):
             )
         with self._reading():
             self.params = parse_params(content["parameters"], str(path))
-            self.trial = Trial(*_checked_list(content, "trial", int, 2))
-            self.categories = tuple(_checked_list(content, "categories", str))
+            self.trial = Trial(*checked_list(content, "trial", int, 2))
+            self.categories = tuple(checked_list(content, "categories", str))
             self.features = {str(k): str(v) for k, v in content["features"].items()}
             self.aspect = manifest_aspect(content)
             found = parse_thresholds(content, str(path), REMEDY)
@@ -172,7 +141,7 @@ class Bundle(TrainedRun):
         """The entries by name: only names that a bundle has, stored as they are, not too large."""
         entries: dict[str, zipfile.ZipInfo] = {}
         infos = archive.infolist()
-        if len(infos) > _ENTRIES:
+        if len(infos) > MAX_ENTRIES:
             raise StoreError(f"{self.path} is no bundle: it holds {len(infos)} entries")
         told, size = sum(info.compress_size for info in infos), self.path.stat().st_size
         if told > size:
@@ -181,7 +150,7 @@ class Bundle(TrainedRun):
                 f"{size:,}: {REMEDY}"
             )
         for info in infos:
-            limit = next((n for form, n in _LIMITS if form.fullmatch(info.filename)), None)
+            limit = next((n for form, n in ENTRIES if form.fullmatch(info.filename)), None)
             stored = (
                 info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
             )
@@ -317,7 +286,7 @@ class Bundle(TrainedRun):
         indexes = {}
         with self._reading():
             found = self._banks[category]
-            references = tuple(_checked_list(found, "references", str))
+            references = tuple(checked_list(found, "references", str))
             if len(references) > self.trial.shots or bool(references) != bool(self.trial.shots):
                 raise ValueError(
                     f"{category} has {len(references)} references at {self.trial.shots} shots"
@@ -411,6 +380,6 @@ class Bundle(TrainedRun):
         with self._reading():
             found = self._json("prompts.json")[use][category]
             sides = dict(zip(("prompts", "labels"), found, strict=True))
-            texts = _checked_list(sides, "prompts", str)
-            abnormal = _checked_list(sides, "labels", bool, len(texts))
+            texts = checked_list(sides, "prompts", str)
+            abnormal = checked_list(sides, "labels", bool, len(texts))
             return Sentences(tuple(texts), tuple(abnormal))

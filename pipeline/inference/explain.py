@@ -1,18 +1,28 @@
-"""Why a map is high where it is: groups of patches, and the normal patch nearest to one."""
+"""Why a map is high where it is: groups of patches, the normal patch nearest to one, sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fade.aspect import Shape
 from fade.bank import index_vectors
+from fade.errors import ParameterError
 from fade.transforms import NONE, Transform
-from pipeline.inference.material import CategoryBank
-from pipeline.inference.prediction import Nearest
+from pipeline.inference.material import CategoryBank, Sentences
+from pipeline.inference.prediction import Nearest, Prediction, Region
 from pipeline.scoring.nearest import patch_distances
+
+if TYPE_CHECKING:
+    from fade.encoder import Encoder
+    from pipeline.features.onnx_encoder import OnnxEncoder
+
+Similar = tuple[tuple[str, float], ...]
+"""Sentences with their cosines, the nearest first."""
 
 
 def patch_groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_]]:
@@ -22,6 +32,23 @@ def patch_groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_
     count, labels = cv2.connectedComponents((levels > above).astype(np.uint8), connectivity=8)
     groups = [np.asarray(labels == number) for number in range(1, count)]
     return sorted(groups, key=lambda group: (-int(levels[group].max()), -int(group.sum())))
+
+
+def region_level(prediction: Prediction, level: int | None) -> int:
+    """The level above which patches make regions: the pixel threshold, where none is given.
+
+    Raises:
+        ParameterError: there is neither, or no such level.
+    """
+    above = prediction.pixel_threshold if level is None else level
+    highest = prediction.scale.count - 1
+    if above is None:
+        raise ParameterError(
+            f"there is no pixel threshold ({prediction.remark}): give a level from 0 to {highest}"
+        )
+    if not 0 <= above <= highest:
+        raise ParameterError(f"there is no level {above}: give one from 0 to {highest}")
+    return above
 
 
 def group_box(group: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -76,3 +103,68 @@ def nearest_patch(
         return Nearest(None, None, None, distance)
     row, column = divmod(best_place, columns)
     return Nearest(reference, row, column, distance)
+
+
+def worst_patch(inside: NDArray[np.bool_], levels: NDArray) -> int:
+    """Position, row by row, of the highest level of a group of patches."""
+    return int(np.flatnonzero(inside)[np.argmax(levels[inside])])
+
+
+def region(
+    inside: NDArray[np.bool_],
+    levels: NDArray,
+    size: tuple[int, int],
+    nearest: Nearest | None,
+    similar: tuple[Similar, Similar] | None,
+) -> Region:
+    """A group of patches as a region of the image.
+
+    Args:
+        inside: which patches (rows, columns) belong to it.
+        levels: of all patches.
+        size: width and height of the image in pixels.
+        nearest: the normal patch nearest to its worst one.
+        similar: abnormal and normal sentences that are nearest to it.
+    """
+    row, column = divmod(worst_patch(inside, levels), levels.shape[1])
+    return Region(
+        group_box(inside, size), int(np.count_nonzero(inside)), int(levels[row, column]),
+        row, column, nearest, *(similar or ((), ())),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EmbeddedSentences:
+    """The prompts of a category with their embeddings.
+
+    Attributes:
+        texts: each once.
+        abnormal: whether they tell of a defect.
+        vectors: (len(texts), dim), normalised.
+    """
+
+    texts: list[str]
+    abnormal: list[bool]
+    vectors: np.ndarray
+
+    @classmethod
+    def of(
+        cls, sentences: Sentences, vectors: np.ndarray | None, encoder: Encoder | OnnxEncoder
+    ) -> EmbeddedSentences:
+        """Sentences of a run with their vectors, which are made where there are none."""
+        distinct = dict(zip(sentences.texts, sentences.abnormal, strict=True))
+        texts = list(distinct)
+        made = encoder.encode_texts(texts) if vectors is None else vectors
+        return cls(texts, list(distinct.values()), made)
+
+    def similar(self, patches: np.ndarray, count: int) -> tuple[Similar, Similar]:
+        """Abnormal and normal ones nearest to the mean of patches (n, dim), with cosines."""
+        mean = patches.mean(axis=0)
+        cosines = self.vectors @ (mean / np.linalg.norm(mean))
+        order = np.argsort(-cosines, kind="stable")
+
+        def side(abnormal: bool) -> Similar:
+            best = [n for n in order if self.abnormal[n] == abnormal][:count]
+            return tuple((self.texts[n], float(cosines[n])) for n in best)
+
+        return side(True), side(False)

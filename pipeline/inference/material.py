@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fade.aspect import AspectRatio
-from fade.errors import ParameterError
+from fade.aspect import AspectRatio, Shape
+from fade.errors import ParameterError, StoreError
 from fade.text import TextClassifier
 from fade.types import Trial
 from pipeline.config.schema import Params
@@ -37,6 +37,11 @@ class CategoryBank:
     bank: HeldBank
     comparison: Comparison
     references: tuple[str, ...]
+
+    def comparison_without(self, reference: str) -> Comparison:
+        """What an image is compared with, but for the reference of a path."""
+        others = tuple(p for p in self.comparison.references if self.references[p] != reference)
+        return replace(self.comparison, references=others)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,57 @@ class TrainedRun(ABC):
     def prompt_vectors(self, use: Use, category: str) -> np.ndarray | None:
         """The embeddings of a classifier's distinct prompts, in their order; None: the model has them."""
         return None
+
+    def check_features(self, found: Mapping[str, str]) -> None:
+        """Refuse a model whose features, by label, have other addresses than the run's (StoreError)."""
+        for label, fingerprint in found.items():
+            if self.features.get(label) != fingerprint:
+                raise StoreError(
+                    f"the model gives other features ({label}) than the run was made with: the "
+                    "weights or the model's parameters changed; bring the run up to date, or name "
+                    "the right weights"
+                )
+
+    def fitted(self, use: Use, category: str, dim: int) -> TextClassifier:
+        """The text classifier of a category, for a model whose embeddings have ``dim`` numbers.
+
+        Raises:
+            StoreError: it was fitted on others.
+        """
+        found = self.classifier(use, category)
+        if found.dimension != dim:
+            raise StoreError(
+                f"{self.location}: the text classifier of {category} takes embeddings of "
+                f"{found.dimension} numbers, the model gives {dim}: {self.remedy}"
+            )
+        return found
+
+    def fitting_bank(
+        self, category: str, grids: Mapping[str, Shape], dims: Mapping[str, int]
+    ) -> CategoryBank:
+        """The bank of a category, for a model whose views have these grids and vectors.
+
+        Args:
+            category: one of :attr:`categories`.
+            grids: by view (rows, columns) of patches.
+            dims: by view the numbers of a patch.
+
+        Raises:
+            StoreError: it holds others.
+        """
+        found = self.bank(category)
+        for view, index in found.bank.indexes.items():
+            (rows, columns), dim = grids[view], dims[view]
+            most = len(found.references) * rows * columns * found.bank.copies
+            # an index that trials do not share may leave patches out
+            least = most if found.bank.exact else 1
+            if index.d != dim or not least <= index.ntotal <= most:
+                raise StoreError(
+                    f"{self.location}: the bank of {category} at size {view} holds "
+                    f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
+                    f"references of this model have {most:,} of {dim}: {self.remedy}"
+                )
+        return found
 
     def check_category(self, category: str) -> None:
         """Refuse a category that the run does not know (ParameterError)."""

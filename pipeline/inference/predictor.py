@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,24 +14,30 @@ from numpy.typing import NDArray
 
 from cache.layout import cut
 from fade.bank import normalized_float32
-from fade.errors import DataError, ParameterError, StoreError
+from fade.errors import DataError, ParameterError
 from fade.levels import Scale
-from fade.preprocess import resize_image
 from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
-from pipeline.evaluation.foreground import foreground_mask
+from pipeline.evaluation.foreground import masked_map
 from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
 from pipeline.evaluation.reweighting import bank_vectors, worst_reweighted
-from pipeline.features.models import feature_space, start_encoding
-from pipeline.features.pair import EncoderPair, of_vision
+from pipeline.features.models import feature_space
+from pipeline.features.pair import EncoderPair
 from pipeline.features.patch_encoder import PatchEncoder
-from pipeline.inference.explain import group_box, nearest_patch, patch_groups
+from pipeline.inference.explain import (
+    EmbeddedSentences,
+    nearest_patch,
+    patch_groups,
+    region,
+    region_level,
+    worst_patch,
+)
 from pipeline.inference.material import CategoryBank, TrainedRun
-from pipeline.inference.pictures import open_picture, pixel_key
+from pipeline.inference.pictures import check_aspect, encode_pictures, open_picture, pixel_key
 from pipeline.inference.prediction import Decision, Picture, Prediction, Region
-from pipeline.inference.rules import batch_maps
+from pipeline.inference.rules import batch_maps, check_batch, check_new_images
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.components import patch_grid
 from pipeline.scoring.texts import Use
@@ -61,34 +67,27 @@ class Predictor:
 
     def __init__(self, material: TrainedRun, encoder: ImageEncoder | None = None) -> None:
         self.material, self.params, self.trial = material, material.params, material.trial
-        if self.params.evaluate.smooth_similar:
-            raise ParameterError(
-                "evaluate.smooth_similar smooths image scores over a test set, which new images are not "
-                "part of: set it to [] and run `fade run`, which encodes nothing"
-            )
+        check_new_images(self.params)
         self.thresholds = dict(material.thresholds)
         self._encoder = material.encoder() if encoder is None else encoder
         spaces = {
             feature: feature_space(self._encoder, feature, self.params, material.aspect)
             for feature in self.params.test_features()
         }
-        for feature, space in spaces.items():
-            if material.features.get(feature.label) != space.fingerprint:
-                raise StoreError(
-                    f"the model gives other features ({feature.label}) than the run was made with: "
-                    "the weights or the model's parameters changed; bring the run up to date, or "
-                    "name the right weights"
-                )
+        material.check_features({f.label: space.fingerprint for f, space in spaces.items()})
         self._spaces = spaces
         self._views = view_plan(self.params) if self.params.needs_vision else []
         features = [spaces[f] for view in self._views for f in view.features]
         self._grids = {view.label: view.grid(features) for view in self._views}
         self._dims = {view.label: view.dim(features) for view in self._views}
+        self._encode = partial(
+            encode_pictures, encoder=self._encoder, params=self.params, aspect=material.aspect
+        )
         self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
         self._classifier = lru_cache(maxsize=None)(self._fitted)
         self._bank = lru_cache(maxsize=4)(self._opened)
         self._rule = lru_cache(maxsize=4)(material.held_rule)
-        self._prompts = lru_cache(maxsize=4)(self._embedded)
+        self._sentences = lru_cache(maxsize=4)(self._embedded)
 
     @classmethod
     def from_run(
@@ -188,18 +187,13 @@ class Predictor:
             ParameterError: another rule, or fewer than five images that differ.
         """
         self.material.check_category(category)
-        vision = self.params.vision
-        if not self.params.needs_vision or vision.rule_at(self.trial.shots) != "mutual":
-            raise ParameterError(
-                "--batch scores images against each other, and this run does not: leave --batch out, "
-                "or make a run with vision.rule mutual (docs/methods.md)"
-            )
+        check_batch(self.params, self.trial.shots)
         read = list(self._read(images, problems))
         queries = {
             pixel_key(picture): {view.label: self._vectors(view, features) for view in self._views}
             for _, picture, features in read
         }
-        maps = batch_maps(queries, self._grids, vision)
+        maps = batch_maps(queries, self._grids, self.params.vision)
         for name, picture, features in read:
             given = maps[pixel_key(picture)]
             found = self._predict_one(name, picture.size, features, category, given)
@@ -225,23 +219,8 @@ class Predictor:
             ParameterError: what this run compares with cannot be left out.
         """
         kept = {f: vector.astype(self.params.features.dtype) for f, vector in features.items()}
-        given = None if without is None else self._map_without(category, kept, without)
+        given = None if without is None else self._vision_map(kept, category, without)
         return self._predict_one("", picture.size, kept, category, given)
-
-    def _map_without(
-        self, category: str, features: dict[Feature, np.ndarray], reference: str
-    ) -> np.ndarray:
-        vision = self.params.vision
-        if not vision.keeps_banks(self.trial.shots) or self.params.evaluate.reweighted:
-            raise ParameterError(
-                f"vision.rule {vision.rule_at(self.trial.shots)} or evaluate.reweighted does not let a "
-                "reference be left out: give training images besides the references"
-            )
-        held = self._bank(category)
-        others = tuple(p for p in held.comparison.references if held.references[p] != reference)
-        queries = {view.label: self._vectors(view, features) for view in self._views}
-        comparison = replace(held.comparison, references=others)
-        return held.bank.vision_maps(queries, [comparison])[0]
 
     def _read(
         self, images: Iterable[Picture], problems: list[str] | None
@@ -258,7 +237,7 @@ class Predictor:
                         raise
                     problems.append(str(error))
             if opened:
-                features = self._features([picture for _, picture in opened])
+                features = self._encode([picture for _, picture in opened])
                 for (name, picture), vectors in zip(opened, features, strict=True):
                     yield name, picture, vectors
         for line in remarks.lines():
@@ -269,14 +248,7 @@ class Predictor:
     ) -> tuple[str, Image.Image]:
         """A name for an image, and it in RGB; refused where the run keeps another aspect ratio."""
         name, picture = open_picture(image, number, self.params.dataset.exif_rotation, remarks)
-        aspect, (width, height) = self.material.aspect, picture.size
-        if aspect is not None and not aspect.fits(width, height):
-            raise DataError(
-                f"{name} is {width} x {height} pixels, but features.aspect is "
-                f"{self.params.features.aspect} and the run's images have the aspect ratio "
-                f"{aspect.width}:{aspect.height}: crop or turn it, or make a run with features.aspect "
-                "square"
-            )
+        check_aspect(name, picture, self.params, self.material.aspect)
         return name, picture
 
     @property
@@ -288,49 +260,12 @@ class Predictor:
         return found
 
     def _fitted(self, use: Use, category: str) -> TextClassifier:
-        found, dim = self.material.classifier(use, category), self._clip.dim
-        if found.dimension != dim:
-            raise StoreError(
-                f"{self.material.location}: the text classifier of {category} takes embeddings of "
-                f"{found.dimension} numbers, the model gives {dim}: {self.material.remedy}"
-            )
-        return found
+        return self.material.fitted(use, category, self._clip.dim)
 
     def _opened(self, category: str) -> CategoryBank:
-        found = self.material.bank(category)
-        for view, index in found.bank.indexes.items():
-            (rows, columns), dim = self._grids[view], self._dims[view]
-            most = len(found.references) * rows * columns * found.bank.copies
-            # an index that trials do not share may leave patches out
-            least = most if found.bank.exact else 1
-            if index.d != dim or not least <= index.ntotal <= most:
-                raise StoreError(
-                    f"{self.material.location}: the bank of {category} at size {view} holds "
-                    f"{index.ntotal:,} patches of {index.d} numbers, but {len(found.references)} "
-                    f"references of this model have {most:,} of {dim}: {self.material.remedy}"
-                )
+        found = self.material.fitting_bank(category, self._grids, self._dims)
         device: Device = "cuda" if self._encoder.device == "cuda" else "cpu"
         return replace(found, bank=replace(found.bank, grids=self._grids, device=device))
-
-    def _features(self, pictures: Sequence[Image.Image]) -> list[dict[Feature, np.ndarray]]:
-        """Features of some images as the store would keep them."""
-        found: list[dict[Feature, np.ndarray]] = [{} for _ in pictures]
-        wanted = self.params.test_features()
-        shapes = {
-            feature: self._encoder.pixels(feature, self.material.aspect) for feature in wanted
-        }
-        for shape in sorted(set(shapes.values())):
-            here = [feature for feature in wanted if shapes[feature] == shape]
-            pixels = np.stack([resize_image(one, shape, self.material.aspect) for one in pictures])
-            encoded: dict[Feature, np.ndarray] = {}
-            for model in (False, True):
-                if of_model := [feature for feature in here if of_vision(feature) == model]:
-                    encoded |= start_encoding(self._encoder, pixels, of_model, "float32")()
-            for feature in here:
-                rows = encoded[feature].astype(self.params.features.dtype)
-                for one, row in zip(found, rows, strict=True):
-                    one[feature] = row
-        return found
 
     def _predict_one(
         self,
@@ -358,7 +293,8 @@ class Predictor:
         if params.needs_vision:
             vision = self._vision_map(features, category) if given is None else given
             if params.evaluate.masks_background(category):
-                vision = self._foreground(name, vision, features)
+                feature, limit = params.foreground_feature(), params.evaluate.foreground_threshold
+                vision = masked_map(name, vision, features[feature], self._spaces[feature], limit)
             if params.evaluate.reweighted:
                 held, own = self._bank(category), self._vectors(self._views[0], features)
                 bank = bank_vectors(held.bank, held.comparison, len(own))
@@ -406,17 +342,10 @@ class Predictor:
         if self.params.fusion.segmentation_mode == "none":
             raise ParameterError("fusion.segmentation_mode is none: there is no map to explain")
         name, picture = self._open(image, 0)
-        features = self._features([picture])[0]
+        (features,) = self._encode([picture])
         prediction = self._predict_one(name, picture.size, features, category)
         prediction = replace(prediction, picture=picture)
-        above = prediction.pixel_threshold if level is None else level
-        highest = prediction.scale.count - 1
-        if above is None:
-            raise ParameterError(
-                f"there is no pixel threshold ({prediction.remark}): give a level from 0 to {highest}"
-            )
-        if not 0 <= above <= highest:
-            raise ParameterError(f"there is no level {above}: give one from 0 to {highest}")
+        above = region_level(prediction, level)
         levels = prediction.patch_levels()
         assert levels is not None
         return prediction, [
@@ -424,27 +353,23 @@ class Predictor:
             for labels in patch_groups(levels, above)
         ]
 
-    def _vision_map(self, features: dict[Feature, np.ndarray], category: str) -> np.ndarray:
-        """What vision says of one image, before any multiplier."""
+    def _vision_map(
+        self, features: dict[Feature, np.ndarray], category: str, without: str | None = None
+    ) -> np.ndarray:
+        """What vision says of one image, before any multiplier; a reference may be left out."""
+        vision, shots = self.params.vision, self.trial.shots
         queries = {view.label: self._vectors(view, features) for view in self._views}
-        if not self.params.vision.keeps_banks(self.trial.shots):
+        by_bank = vision.keeps_banks(shots)
+        if without is not None and (not by_bank or self.params.evaluate.reweighted):
+            raise ParameterError(
+                f"vision.rule {vision.rule_at(shots)} or evaluate.reweighted does not let a "
+                "reference be left out: give training images besides the references"
+            )
+        if not by_bank:
             return self._rule(category).vision_map(queries, self._grids)
         held = self._bank(category)
-        return held.bank.vision_maps(queries, [held.comparison])[0]
-
-    def _foreground(
-        self, name: str, vision: np.ndarray, features: dict[Feature, np.ndarray]
-    ) -> np.ndarray:
-        """A vision map (rows, columns) with 0 in the background, where a foreground is found."""
-        feature, threshold = (
-            self.params.foreground_feature(), self.params.evaluate.foreground_threshold,
-        )  # fmt: skip
-        rows, columns = vision.shape
-        mask = foreground_mask(features[feature], self._spaces[feature], threshold, (rows, columns))
-        if mask is None:
-            log.warning("%s: no foreground was found, so that all patches count", name)
-            return vision
-        return np.where(mask, vision, np.float32(0))
+        comparison = held.comparison if without is None else held.comparison_without(without)
+        return held.bank.vision_maps(queries, [comparison])[0]
 
     def _vectors(self, view: FeatureView, features: dict[Feature, np.ndarray]) -> np.ndarray:
         """(patches, dim) of one image in a view."""
@@ -460,44 +385,19 @@ class Predictor:
         category: str,
         prompts: int,
     ) -> Region:
-        across = levels.shape[1]
-        rows, columns = np.nonzero(inside)
-        worst = int(np.argmax(levels[rows, columns]))
-        row, column = int(rows[worst]), int(columns[worst])
-        box = group_box(inside, size)
-        nearest = None
+        nearest, similar = None, None
         by_patch = self.params.vision.keeps_banks(self.trial.shots)
         if by_patch and self.params.fusion.segmentation_mode in ("vision", "both"):
             nearest = nearest_patch(
-                self._vectors(self._views[-1], features), row * across + column,
+                self._vectors(self._views[-1], features), worst_patch(inside, levels),
                 self._bank(category), self.params.vision.bank_transforms(category),
             )  # fmt: skip
-        abnormal: tuple[tuple[str, float], ...] = ()
-        normal: tuple[tuple[str, float], ...] = ()
         if self.params.needs_language_map:
-            patches = features[self.params.language_features()[-1]]
-            mean = normalized_float32(patches)[inside.ravel()].mean(axis=0)
-            abnormal, normal = self._similar(mean / np.linalg.norm(mean), category, prompts)
-        return Region(
-            box, len(rows), int(levels[row, column]), row, column, nearest, abnormal, normal
-        )
+            patches = normalized_float32(features[self.params.language_features()[-1]])
+            similar = self._sentences(category).similar(patches[inside.ravel()], prompts)
+        return region(inside, levels, size, nearest, similar)
 
-    def _similar(
-        self, vector: np.ndarray, category: str, count: int
-    ) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]:
-        texts, abnormal, vectors = self._prompts("segmentation", category)
-        cosines = vectors @ vector
-        order = np.argsort(-cosines, kind="stable")
-        sides = []
-        for side in (True, False):
-            best = [n for n in order if abnormal[n] == side][:count]
-            sides.append(tuple((texts[n], float(cosines[n])) for n in best))
-        return sides[0], sides[1]
-
-    def _embedded(self, use: Use, category: str) -> tuple[list[str], list[bool], np.ndarray]:
-        found = self.material.sentences(use, category)
-        distinct = dict(zip(found.texts, found.abnormal, strict=True))
-        texts, vectors = list(distinct), self.material.prompt_vectors(use, category)
-        if vectors is None:
-            vectors = self._clip.encode_texts(texts)
-        return texts, list(distinct.values()), vectors
+    def _embedded(self, category: str) -> EmbeddedSentences:
+        found = self.material.sentences("segmentation", category)
+        vectors = self.material.prompt_vectors("segmentation", category)
+        return EmbeddedSentences.of(found, vectors, self._clip)

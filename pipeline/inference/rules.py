@@ -13,7 +13,7 @@ from cache.damage import DamagedSegmentError
 from cache.keys import Keys
 from cache.store import Store
 from fade.aspect import Shape
-from fade.errors import StoreError
+from fade.errors import ParameterError, StoreError
 from fade.maps import merge_sizes
 from fade.rules.mutual import mutual_scores, score_against_sample
 from fade.rules.pairs import pairing
@@ -150,6 +150,24 @@ def sample_of_run(
     sample = {view.label: list(view.vectors(spaces, stored)) for view in view_plan(params)}
     vision = params.vision
     return HeldSample(sample, vision.metric, vision.lowest), mutual_digest(batch, vision)
+
+
+def check_new_images(params: Params) -> None:
+    """Refuse runs whose image scores are those of a test set alone (ParameterError)."""
+    if params.evaluate.smooth_similar:
+        raise ParameterError(
+            "evaluate.smooth_similar smooths image scores over a test set, which new images are not "
+            "part of: set it to [] and run `fade run`, which encodes nothing"
+        )
+
+
+def check_batch(params: Params, shots: int) -> None:
+    """Refuse runs that do not score images against each other (ParameterError)."""
+    if not params.needs_vision or params.vision.rule_at(shots) != "mutual":
+        raise ParameterError(
+            "--batch scores images against each other, and this run does not: leave --batch out, "
+            "or make a run with vision.rule mutual (docs/methods.md)"
+        )
 
 
 def batch_maps(

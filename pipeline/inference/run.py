@@ -22,16 +22,16 @@ from pipeline.artefacts.catalogue import (
     THRESHOLDS,
     store_root,
 )
-from pipeline.artefacts.parameters import listed, misnoted
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
 from pipeline.config.load import load_params
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
-from pipeline.config.yaml12 import differing, leaf, load_yaml
+from pipeline.config.yaml12 import leaf
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_image_encoder
+from pipeline.inference.lock import LOCK, check_lock
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.inference.rules import HeldRule, sample_of_run, subspaces_of_run
 from pipeline.scoring.banks import (
@@ -61,11 +61,8 @@ if TYPE_CHECKING:
     from pipeline.features.models import ImageEncoder
 
 
-LOCK = "dvc.lock"
 COMPONENTS: Mapping[Use, str] = {"classification": "language-score", "segmentation": "language-map"}
 """The score component that comes of a use of text."""
-WHICH_IMAGES = ("dataset.categories", "dataset.limit")
-"""Parameters that choose test images and change nothing that new images meet."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class FinishedRun(TrainedRun):
         self.remedy = "run `dvc repro --force text bank`"
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
         self.trial = choose_trial(self.params.trials(), shots, seed)
-        _check_lock(folder)
+        check_lock(folder)
         self.categories = tuple(read_json(folder / CATEGORIES.path)["categories"])
         receipt = read_receipt(TEST, folder)
         self.features = {
@@ -327,58 +324,6 @@ def _state(folder: Path) -> list[bytes]:
     """The files that say which run this is; nothing for those that are not there."""
     files = (folder / PARAMS_FILE, folder / LOCK, folder / THRESHOLDS.path)
     return [file.read_bytes() if file.is_file() else b"" for file in files]
-
-
-def _check_lock(folder: Path) -> None:
-    """Refuse parameters that DVC did not run with, and stages that ran alone, by its lock file.
-
-    The report's parameters are all there are, so those of the other stages are looked at. A stage
-    that ran while those after it did not leaves banks, say, that thresholds are not made for.
-    """
-    import yaml
-
-    try:
-        lock = load_yaml((folder / LOCK).read_text(encoding="utf-8"))
-        content = load_yaml((folder / PARAMS_FILE).read_text(encoding="utf-8"))
-        stages = dict(lock["stages"])
-        ran = {
-            name: value
-            for stage, entry in stages.items()
-            if stage != "report"
-            for name, value in entry.get("params", {}).get(str(PARAMS_FILE), {}).items()
-        }
-        made = {out["path"]: out.get("md5") for s in stages.values() for out in s.get("outs", ())}
-        behind = [
-            stage
-            for stage, entry in stages.items()
-            for dep in entry.get("deps", ())
-            if stage != "report" and made.get(dep["path"], dep.get("md5")) != dep.get("md5")
-        ]
-    except FileNotFoundError:
-        return  # stages may also be run without DVC
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        raise StoreError(f"{folder / LOCK} cannot be read: run `fade run`") from None
-    if wrong := misnoted(folder):
-        raise StoreError(
-            f"{folder / PARAMS_FILE} changed just when a stage ended ({listed(wrong)}): run "
-            "`fade run` to bring the results up to date"
-        )
-    changed = [
-        found
-        for name, value in ran.items()
-        for found in differing(value, leaf(content, name), name)
-        if found not in WHICH_IMAGES
-    ]
-    if changed:
-        raise StoreError(
-            f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(set(changed))[:5])}): run "
-            "`fade run` to bring the results up to date"
-        )
-    if behind:
-        raise StoreError(
-            f"{', '.join(dict.fromkeys(behind))} did not run again after the stages before: run "
-            "`fade run` to bring the results up to date"
-        )
 
 
 def _anchored(params: Params, folder: Path) -> Params:

@@ -6,6 +6,8 @@ project can stand in for it. Its standard output is the log.
 
 from __future__ import annotations
 
+import copy
+import functools
 import logging
 import os
 import signal
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 STARTED_BY_RUN = "FADE_RUN"
 ERROR_FILE = "FADE_DVC_ERROR_FILE"
@@ -72,6 +75,20 @@ class _ToLog(logging.Filter):
         return False
 
 
+def parse_once() -> None:
+    """Let DVC parse a text of YAML once: it asks for params.yaml at every stage, some seventy times."""
+    from dvc.utils.serialize import _yaml
+
+    parse, parsed = _yaml.parse_yaml, functools.lru_cache(maxsize=64)(_yaml.parse_yaml)
+
+    def copied(text: str, path: str, typ: str = "safe") -> Any:
+        if typ != "safe":  # with its comments
+            return parse(text, path, typ)
+        return copy.deepcopy(parsed(text, path))
+
+    _yaml.parse_yaml = copied
+
+
 def main() -> int:
     """Run a DVC command in this process; its exit code."""
     _end_with_run()
@@ -85,6 +102,7 @@ def _run() -> int:
     from dvc.cli import main as dvc
     from dvc.logger import ColorFormatter
 
+    parse_once()
     to_log = _ToLog(ColorFormatter(log_colors=False))
     for handler in logging.getLogger("dvc").handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:

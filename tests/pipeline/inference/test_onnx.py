@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from fade.bank import FlatVectors, build_index
+from fade.bank import build_index
 from fade.errors import ModelError, ParameterError, StoreError
+from fade.flat_vectors import FlatVectors
 from fade.portable import clip_graph
 from pipeline.features.models import load_encoder
 from pipeline.inference.bundle import Bundle

@@ -29,10 +29,11 @@ from fade.weights import write_weights
 from pipeline.evaluation.trials import choose_trial
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.bundle_writing import write_bundle
+from pipeline.inference.lock import check_lock
 from pipeline.inference.output import explanation_text, predict_each, write_predictions
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.run import FinishedRun, _check_lock
+from pipeline.inference.run import FinishedRun
 from pipeline.report.nearest import nearest_finder
 from pipeline.scoring.texts import USES, classifier_digest
 from tests.projects import GOLDEN, changed, golden_params, run_stages
@@ -304,7 +305,7 @@ def test_numbers_of_the_lock_are_those_of_the_parameters(tmp_path: Path) -> None
     (tmp_path / "dvc.lock").write_text(
         f"stages: {{evaluate: {{params: {{params.yaml: {{{ran}}}}}}}}}"
     )
-    _check_lock(tmp_path)
+    check_lock(tmp_path)
 
 
 def test_a_stage_that_ran_alone_leaves_the_others_behind(tmp_path: Path) -> None:
@@ -321,10 +322,10 @@ def test_a_stage_that_ran_alone_leaves_the_others_behind(tmp_path: Path) -> None
         (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
 
     write("a")
-    _check_lock(tmp_path)
+    check_lock(tmp_path)
     write("b")
     with pytest.raises(StoreError, match=r"^evaluate did not run again after the stages before"):
-        _check_lock(tmp_path)
+        check_lock(tmp_path)
 
 
 @pytest.fixture

@@ -122,3 +122,25 @@ def test_a_run_is_known_by_number_and_start(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(STARTED_BY_RUN, f"{own.pid} 12.50")  # its number belongs to another by now
     assert find_run() == (None, True)
     assert not exit_when_dvc_dies()  # no DVC started this process
+
+
+def test_dvc_parses_a_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who changes what was parsed changes nobody else's; comments are kept where DVC asks for them."""
+    from dvc.utils.serialize import _yaml
+
+    calls = []
+    parse = _yaml.parse_yaml
+
+    def counted(text: str, path: str, typ: str = "safe") -> object:
+        calls.append(typ)
+        return parse(text, path, typ)
+
+    monkeypatch.setattr(_yaml, "parse_yaml", counted)
+    run_dvc.parse_once()
+    text = "a: {b: [1, no]} # c\n"
+    first = _yaml.parse_yaml(text, "params.yaml")
+    first["a"]["b"].append(3)
+    assert _yaml.parse_yaml(text, "params.yaml") == {"a": {"b": [1, "no"]}}
+    assert calls == ["safe"]
+    _yaml.parse_yaml_for_update(text, "dvc.lock")
+    assert calls == ["safe", "rt"]

@@ -1,0 +1,70 @@
+"""Whether the results of a project folder are of its parameters, by what DVC noted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fade.errors import StoreError
+from pipeline.artefacts.parameters import listed, misnoted
+from pipeline.config.values import PARAMS_FILE
+from pipeline.config.yaml12 import differing, leaf, load_yaml
+
+LOCK = "dvc.lock"
+WHICH_IMAGES = ("dataset.categories", "dataset.limit")
+"""Parameters that choose test images and change nothing that new images meet."""
+
+
+def check_lock(folder: Path) -> None:
+    """Refuse parameters that DVC did not run with, and stages that ran alone, by its lock file.
+
+    The report's parameters are all there are, so those of the other stages are looked at. A stage
+    that ran while those after it did not leaves banks, say, that thresholds are not made for.
+
+    Args:
+        folder: of the project; one without a lock file is not looked at.
+
+    Raises:
+        StoreError: with what to run.
+    """
+    try:
+        lock = load_yaml((folder / LOCK).read_text(encoding="utf-8"))
+        content = load_yaml((folder / PARAMS_FILE).read_text(encoding="utf-8"))
+        stages = dict(lock["stages"])
+        ran = {
+            name: value
+            for stage, entry in stages.items()
+            if stage != "report"
+            for name, value in entry.get("params", {}).get(str(PARAMS_FILE), {}).items()
+        }
+        made = {out["path"]: out.get("md5") for s in stages.values() for out in s.get("outs", ())}
+        behind = [
+            stage
+            for stage, entry in stages.items()
+            for dep in entry.get("deps", ())
+            if stage != "report" and made.get(dep["path"], dep.get("md5")) != dep.get("md5")
+        ]
+    except FileNotFoundError:
+        return  # stages may also be run without DVC
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise StoreError(f"{folder / LOCK} cannot be read: run `fade run`") from None
+    if wrong := misnoted(folder):
+        raise StoreError(
+            f"{folder / PARAMS_FILE} changed just when a stage ended ({listed(wrong)}): run "
+            "`fade run` to bring the results up to date"
+        )
+    changed = [
+        found
+        for name, value in ran.items()
+        for found in differing(value, leaf(content, name), name)
+        if found not in WHICH_IMAGES
+    ]
+    if changed:
+        raise StoreError(
+            f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(set(changed))[:5])}): run "
+            "`fade run` to bring the results up to date"
+        )
+    if behind:
+        raise StoreError(
+            f"{', '.join(dict.fromkeys(behind))} did not run again after the stages before: run "
+            "`fade run` to bring the results up to date"
+        )
