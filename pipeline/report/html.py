@@ -35,6 +35,8 @@ _FACTS: tuple[tuple[str, str], ...] = (
     ("Categories", "dataset.categories"),
     ("Model", "model.name"),
     ("Weights", "model.pretrained"),
+    ("Vision network", "vision.encoder"),
+    ("Rule", "vision.rule"),
     ("Image scores from", "fusion.classification_mode"),
     ("Maps from", "fusion.segmentation_mode"),
     ("Shots", "vision.shots"),
@@ -93,9 +95,7 @@ def render(report: ReportInput) -> str:
         trial_words="" if trial is None else trial_words(trial),
         undefined=_undefined(report),
         title=report.title,
-        facts=[
-            (label, flat[key]) for label, key in _FACTS if flat.get(key, UNDEFINED) != UNDEFINED
-        ],
+        facts=_facts(flat),
         parameters=list(flat.items()),
         provenance=list(report.provenance.items()),
         warnings=list(report.warnings),
@@ -166,6 +166,22 @@ def _undefined(report: ReportInput) -> list[str]:
         if cell.value and cell.note
     ]
     return lines[:LISTED]
+
+
+def _facts(flat: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The parameters at the head of the page; not those of a CLIP that has no part in the run."""
+    modes = {flat.get("fusion.classification_mode"), flat.get("fusion.segmentation_mode")}
+    network = flat.get("vision.encoder", UNDEFINED) != UNDEFINED
+    unused = (
+        {"model.name", "model.pretrained"} if network and modes <= {"vision", "none"} else set()
+    )
+    if not network and flat.get("vision.rule") == "nearest":
+        unused.add("vision.rule")
+    return [
+        (label, flat[key])
+        for label, key in _FACTS
+        if key not in unused and flat.get(key, UNDEFINED) != UNDEFINED
+    ]
 
 
 def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -42,11 +42,11 @@ from pipeline.report.gallery import (
     resize_map,
     thumbnail,
 )
-from pipeline.report.html import render
+from pipeline.report.html import _facts, render
 from pipeline.report.input import ReportInput
 from pipeline.report.nearest import NearestPatch, Patch
 from pipeline.report.patches import CROP, around, draw_nearest
-from pipeline.report.plots import mean_over_categories, write_plots
+from pipeline.report.plots import UNDEFINED, mean_over_categories, write_plots
 from pipeline.report.selection import Gallery, select_gallery
 from pipeline.report.tables import ReportCell, cell, runs, tables
 from pipeline.report.verdicts import ANOMALOUS, GOOD, UNKNOWN, labels_of
@@ -496,6 +496,19 @@ def test_the_worst_patch_stands_framed_beside_the_nearest_good_one() -> None:
     assert draw_nearest(lambda path: failing("torn")(), found).message == "torn"
     report = make_report(load_nearest=lambda name, rows: dict.fromkeys(rows, found))
     assert 'alt="Worst patch, and the nearest good one, of b.png' in render(report)
+
+
+def test_the_head_names_the_models_that_have_a_part() -> None:
+    parameters = {
+        "model.name": "ViT", "model.pretrained": "tag", "vision.rule": "nearest",
+        "vision.encoder": "dino", "fusion.classification_mode": "vision",
+        "fusion.segmentation_mode": "vision",
+    }  # fmt: skip
+    assert {"Model", "Weights"}.isdisjoint(dict(_facts(parameters)))
+    assert dict(_facts(parameters))["Vision network"] == "dino"
+    both = {**parameters, "fusion.segmentation_mode": "both"}
+    assert {"Model", "Weights", "Vision network"} <= dict(_facts(both)).keys()
+    assert "Rule" not in dict(_facts({**parameters, "vision.encoder": UNDEFINED}))
 
 
 def test_masks_of_good_images_are_not_asked_for() -> None:
