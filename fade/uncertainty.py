@@ -8,7 +8,7 @@ operating characteristic curves from a paired experiment, Biometrika 83 (1996), 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,7 @@ def resampled_metrics(
     is_anomaly: NDArray[np.bool_],
     replicates: int,
     seed: Seed,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, _Floats]:
     """The image metrics of bootstrap samples, the mean over seeds of a detector.
 
@@ -157,6 +158,7 @@ def resampled_metrics(
         is_anomaly: labels (n,).
         replicates: how many samples.
         seed: of the draws.
+        advance: is told of each so many samples that are done.
 
     Returns:
         By metric (replicates,).
@@ -172,6 +174,7 @@ def resampled_metrics(
         of_seeds = [weighted_image_metrics(one, is_anomaly, counts) for one in scores]
         for name in IMAGE_METRICS:
             parts[name].append(np.mean([found[name] for found in of_seeds], axis=0))
+        advance(len(counts))
     return {name: np.concatenate(found) for name, found in parts.items()}
 
 
@@ -264,6 +267,7 @@ def swapped_differences(
     is_anomaly: NDArray[np.bool_],
     permutations: int,
     seed: Seed,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, _Floats]:
     """Differences of the image metrics if it did not matter which detector a score came from.
 
@@ -275,6 +279,7 @@ def swapped_differences(
         is_anomaly: labels (n,).
         permutations: how many.
         seed: of the coins.
+        advance: is told of each so many permutations that are done.
 
     Returns:
         By metric ``b`` less ``a``, the mean over seeds, (permutations,).
@@ -300,6 +305,7 @@ def swapped_differences(
                 sums[name] += second[name] - first[name]
         for name in IMAGE_METRICS:
             parts[name].append(sums[name] / max(len(ranks), 1))
+        advance(rows)
     return {name: np.concatenate(found or [np.zeros(0)]) for name, found in parts.items()}
 
 

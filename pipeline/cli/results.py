@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +53,9 @@ def compare(
     from pipeline.report.comparison import compare_runs, comparison_json, comparison_markdown
     from pipeline.report.summary import DEFAULT_METRICS
 
-    differences = compare_runs(a, b, metric or DEFAULT_METRICS, paired=not unpaired)
+    differences = compare_runs(
+        a, b, metric or DEFAULT_METRICS, paired=not unpaired, say=partial(echo, err=True)
+    )
     if as_json:
         write_json(comparison_json(differences))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -43,7 +43,12 @@ class Difference:
 
 
 def compare_runs(
-    a: Path, b: Path, metrics: Sequence[str] = DEFAULT_METRICS, *, paired: bool = True
+    a: Path,
+    b: Path,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    paired: bool = True,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Difference]:
     """Differences of two runs, found by their results folders, project folders or summaries.
 
@@ -54,6 +59,7 @@ def compare_runs(
         a, b: places of the runs.
         metrics: names, in the order of the result.
         paired: whether images are paired.
+        say: see :func:`~pipeline.report.pairing.paired_tests`.
 
     Raises:
         ParameterError, StoreError, DataError: as of :func:`compare`; with ``paired`` a DataError, too,
@@ -70,7 +76,7 @@ def compare_runs(
     same = {
         shots: names for shots, names in categories[0].items() if categories[1].get(shots) == names
     }
-    tests = paired_tests(pair_scores(scores_a, scores_b), same)
+    tests = paired_tests(pair_scores(scores_a, scores_b), same, say=say)
     return [replace(row, paired=tests.get((row.metric, row.category, row.shots))) for row in found]
 
 

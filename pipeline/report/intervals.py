@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -50,9 +50,12 @@ class ImageScores:
         """Whether there are image scores: fusion.classification_mode is not none."""
         return not any(np.isnan(scores).all() for scores in self.scores)
 
-    def samples(self, category: str, replicates: int) -> dict[str, _Floats]:
+    def samples(
+        self, category: str, replicates: int, advance: Callable[[int], None] = lambda count: None
+    ) -> dict[str, _Floats]:
         """Bootstrap replicates (replicates,) of each image metric, the mean over seeds."""
-        return resampled_metrics(self.scores, self.is_anomaly, replicates, draw_seed(category))
+        seed = draw_seed(category)
+        return resampled_metrics(self.scores, self.is_anomaly, replicates, seed, advance)
 
 
 def draw_seed(category: str) -> Seed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from fade.uncertainty import (
     swapped_differences,
 )
 from pipeline.evaluation.results import MEAN
+from pipeline.process.progress import Progress
 from pipeline.report.intervals import REPLICATES, ImageScores, Place, draw_seed
 
 UNPAIRED = "--unpaired sets the means side by side all the same"
@@ -76,6 +77,7 @@ def paired_tests(
     pairs: Mapping[Place, tuple[ImageScores, ImageScores]],
     complete: Mapping[int, Sequence[str]],
     replicates: int = REPLICATES,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[tuple[str, str, int], Paired]:
     """Interval and p-value of each difference in an image metric.
 
@@ -86,35 +88,44 @@ def paired_tests(
         pairs: see :func:`pair_scores`.
         complete: by shots the categories over which both runs take the mean; none where these differ.
         replicates: bootstrap samples, and permutations.
+        say: takes lines on the progress of long work, where there is no terminal.
 
     Returns:
         By metric, category (``mean`` for their mean) and shots; undefined differences are left out.
     """
     found: dict[tuple[str, str, int], Paired] = {}
-    for shots in sorted({shots for _, shots in pairs}):
-        drawn: dict[str, dict[str, tuple[float, _Floats, _Floats]]] = {}
-        for category in sorted(name for name, of in pairs if of == shots):
-            for metric, parts in _replicates(*pairs[category, shots], category, replicates).items():
-                drawn.setdefault(metric, {})[category] = parts
-        for metric, by_category in drawn.items():
-            for category, parts in by_category.items():
-                found[metric, category, shots] = _paired(*parts)
-            names = complete.get(shots, ())
-            if names and set(names) == set(by_category):
-                values, resampled, swapped = zip(*(by_category[n] for n in names), strict=True)
-                found[metric, MEAN, shots] = _paired(
-                    float(np.mean(values)), np.mean(resampled, axis=0), np.mean(swapped, axis=0)
-                )
+    progress = Progress(3 * replicates * len(pairs), "comparing", "draw", say)
+    with progress:
+        for shots in sorted({shots for _, shots in pairs}):
+            drawn: dict[str, dict[str, tuple[float, _Floats, _Floats]]] = {}
+            for category in sorted(name for name, of in pairs if of == shots):
+                for metric, parts in _replicates(
+                    *pairs[category, shots], category, replicates, progress.advance
+                ).items():
+                    drawn.setdefault(metric, {})[category] = parts
+            for metric, by_category in drawn.items():
+                for category, parts in by_category.items():
+                    found[metric, category, shots] = _paired(*parts)
+                names = complete.get(shots, ())
+                if names and set(names) == set(by_category):
+                    values, resampled, swapped = zip(*(by_category[n] for n in names), strict=True)
+                    found[metric, MEAN, shots] = _paired(
+                        float(np.mean(values)), np.mean(resampled, axis=0), np.mean(swapped, axis=0)
+                    )
     return found
 
 
 def _replicates(
-    a: ImageScores, b: ImageScores, category: str, replicates: int
+    a: ImageScores,
+    b: ImageScores,
+    category: str,
+    replicates: int,
+    advance: Callable[[int], None],
 ) -> dict[str, tuple[float, _Floats, _Floats]]:
     """By metric the difference, its bootstrap replicates, and its permutations."""
     seed = draw_seed(category)
-    of_a, of_b = a.samples(category, replicates), b.samples(category, replicates)
-    swapped = swapped_differences(a.scores, b.scores, a.is_anomaly, replicates, seed)
+    of_a, of_b = (run.samples(category, replicates, advance) for run in (a, b))
+    swapped = swapped_differences(a.scores, b.scores, a.is_anomaly, replicates, seed, advance)
     means = [
         {name: np.mean([value[name] for value in values]) for name in IMAGE_METRICS}
         for values in (

@@ -12,6 +12,7 @@ from fade.errors import DataError, StoreError
 from fade.metrics import image_metrics
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import write_table
+from pipeline.process import progress
 from pipeline.report import pairing
 from pipeline.report.comparison import compare_runs, comparison_markdown
 from pipeline.report.intervals import (
@@ -52,6 +53,18 @@ def scores(
 
 def pair_scores(a: pd.DataFrame, b: pd.DataFrame) -> dict[Place, tuple[ImageScores, ImageScores]]:
     return pairing.pair_scores(*(image_scores(table, Path("scores.parquet")) for table in (a, b)))
+
+
+def test_scores_without_a_limit_and_a_line_on_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks alone count, so distances of any size give what scores of 0 to 1 do."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    a, b = scores(1, ("weave",)), scores(2, ("weave",))
+    lines: list[str] = []
+    found = paired_tests(pair_scores(a, b), {}, 50, lines.append)
+    assert len(lines) == 3
+    assert lines[-1].startswith("comparing: 150 of 150 draws, ")
+    a["score"], b["score"] = a["score"] * 1e7 - 3e8, b["score"] * 1e-7 + 5
+    assert paired_tests(pair_scores(a, b), {}, 50) == found
 
 
 def test_differences_that_are_sure_and_those_that_are_not() -> None:
