@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -112,3 +113,13 @@ def test_stages_without_a_model_reach_no_torch(stage: str) -> None:
             else:
                 continue
             assert not heavy & {name.split(".")[0] for name in names}, f"{stage} -> {module}"
+
+
+def test_the_walks_name_what_is_there() -> None:
+    """Each name of the two walks is defined, or at least used, in the file beside it."""
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    walks = text.partition("## Two walks")[2].partition("\n## ")[0]
+    steps = re.findall(r"`(\w+)`\s+\(`([\w/]+\.py)`\)", walks)
+    assert len(steps) >= 10
+    for name, file in steps:
+        assert re.search(rf"\b{name}\b", (ROOT / file).read_text(encoding="utf-8")), (name, file)

@@ -31,6 +31,17 @@ Picture = Any
 """A path, a PIL image, or uint8 RGB (height, width, 3)."""
 
 
+def decide(score: float | None, threshold: float | None) -> Decision | None:
+    """What an image is at a threshold; None without a score or a threshold.
+
+    >>> decide(0.7, 0.6), decide(0.6, 0.6), decide(0.7, None)
+    ('anomalous', 'normal', None)
+    """
+    if score is None or threshold is None:
+        return None
+    return "anomalous" if score > threshold else "normal"
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a predictor says of an image.

@@ -36,7 +36,7 @@ from pipeline.inference.explain import (
 )
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.pictures import check_aspect, encode_pictures, open_picture, pixel_key
-from pipeline.inference.prediction import Decision, Picture, Prediction, Region
+from pipeline.inference.prediction import Picture, Prediction, Region, decide
 from pipeline.inference.rules import batch_maps, check_batch, check_new_images
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.components import patch_grid
@@ -305,16 +305,13 @@ class Predictor:
         values = recipe.values(text_map, vision, params.vision_weight(self.trial), self.trial.shots)
         levels = finished = None
         if values is not None:
-            if (
-                recipe.is_fine(self.trial.shots) and threshold.scale is None
-            ):  # of no image, so that it is this one's own
+            # without a scale of any image, it is this one's own
+            if recipe.is_fine(self.trial.shots) and threshold.scale is None:
                 scale = Scale.fine(float(values.min()), float(values.max()))
             levels = scale.levels(values)
             if not recipe.is_plain(scale) or not self._closing.is_none:
                 finished = recipe.pixels(values, measured, scale)
-        decision: Decision | None = None
-        if score is not None and threshold.image is not None:
-            decision = "anomalous" if score > threshold.image else "normal"
+        decision = decide(score, threshold.image)
         return Prediction(
             name, category, score, threshold.image, decision, levels,
             threshold.pixel, threshold.source, threshold.images, threshold.remark, size,
@@ -343,8 +340,8 @@ class Predictor:
             raise ParameterError("fusion.segmentation_mode is none: there is no map to explain")
         name, picture = self._open(image, 0)
         (features,) = self._encode([picture])
-        prediction = self._predict_one(name, picture.size, features, category)
-        prediction = replace(prediction, picture=picture)
+        found = self._predict_one(name, picture.size, features, category)
+        prediction = replace(found, picture=picture)
         above = region_level(prediction, level)
         levels = prediction.patch_levels()
         assert levels is not None
