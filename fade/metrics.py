@@ -312,7 +312,11 @@ def pixel_metrics(histogram: PixelHistogram, pro_limit: float = 0.3) -> Evaluati
 
 
 def check_pro_limit(limit: float) -> None:
-    """Refuse a limit of AUPRO outside (0, 1] (ParameterError)."""
+    """Refuse a limit of AUPRO outside (0, 1] (ParameterError).
+
+    Examples:
+        >>> check_pro_limit(0.3)
+    """
     if not 0 < limit <= 1:
         raise ParameterError(
             f"pro_limit is {limit}: it must be above 0 and at most 1; 0.3 is usual"
@@ -320,7 +324,12 @@ def check_pro_limit(limit: float) -> None:
 
 
 def values_and_reasons(results: dict[str, float | str]) -> Evaluation:
-    """Part numbers from reasons; in a result, an undefined metric is the text that says why."""
+    """Part numbers from reasons; in a result, an undefined metric is the text that says why.
+
+    Examples:
+        >>> values_and_reasons({"full_pixel_auroc": 0.9, "full_pixel_ap": "no defect pixel"})
+        ({'full_pixel_auroc': 0.9, 'full_pixel_ap': nan}, {'full_pixel_ap': 'no defect pixel'})
+    """
     values = {name: float("nan") if isinstance(r, str) else r for name, r in results.items()}
     return values, {name: r for name, r in results.items() if isinstance(r, str)}
 
@@ -379,6 +388,12 @@ def au_pro(histogram: PixelHistogram, limit: float) -> float:
 
     Raises:
         ParameterError: the limit is not in (0, 1].
+
+    Examples:
+        >>> mask = np.array([[True, False]])
+        >>> levels = np.array([[200, 10]], np.uint8)
+        >>> au_pro(PixelHistogram.of_image(levels, label_regions(mask)), 0.3)
+        1.0
     """
     check_pro_limit(limit)
     curve = pro_curve(histogram)
