@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import DataError, ParameterError
+from fade.further_metrics import IMAGE_AP
 from fade.metrics import METRIC_NAMES
 
-IMAGE_METRICS = METRIC_NAMES[:3]
+IMAGE_METRICS = (*METRIC_NAMES[:3], IMAGE_AP)
 """Metrics that scores and labels of images alone decide."""
 _CELLS = 1 << 21
 """Replicates x images that are held at once."""
@@ -67,7 +68,7 @@ def weighted_image_metrics(
 ) -> dict[str, _Floats]:
     """The image metrics of samples in which images occur several times or not at all.
 
-    With every image once they are those of :func:`fade.metrics.image_metrics`.
+    With every image once they are those of :func:`fade.metrics.image_metrics`, and average precision.
 
     Args:
         scores: (n,) or, one row a sample, (replicates, n); finite.
@@ -101,6 +102,7 @@ def weighted_image_metrics(
             "full_image_auroc": np.trapezoid(recall, false / good, axis=1),
             "full_image_aupr": np.trapezoid(precision, recall, axis=1),
             "full_image_f1_max": np.max(2 * true / (true + false + total), axis=1),
+            IMAGE_AP: np.sum(np.diff(recall, axis=1) * precision[:, 1:], axis=1),
         }
     has_anomalous, has_good = total[:, 0] > 0, good[:, 0] > 0
     needs = {"full_image_auroc": has_anomalous & has_good}

@@ -13,13 +13,11 @@ from fade.datasets.read import dataset_root
 from pipeline.artefacts.catalogue import (
     CALIBRATION,
     CATEGORIES,
-    DEFECTS,
     EVALUATION,
     MANIFEST,
     MAPS,
     METRICS,
     METRICS_JSON,
-    PIMO,
     PIXELS,
     SELECTION,
     SUMMARY,
@@ -41,8 +39,8 @@ from pipeline.config.schema import Params
 from pipeline.evaluation.decisions import all_decisions, decision_warnings
 from pipeline.evaluation.foreground import foreground_warnings
 from pipeline.evaluation.further import best_level_of, declared_levels
+from pipeline.evaluation.further_files import write_further
 from pipeline.evaluation.groups import grouped_tests
-from pipeline.evaluation.kinds import kinds_table, write_pimo
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_tests
 from pipeline.evaluation.results import (
     evaluation_remarks,
@@ -122,9 +120,7 @@ def run(params: Params) -> None:
     summary = summary_table(metrics)
     write_csv(metrics, METRICS.path, later_columns(metrics))
     write_csv(summary, SUMMARY.path, later_columns(summary))
-    kinds = kinds_table(judged, part_scores, trials, measured.further, thresholds, params)
-    write_csv(kinds, DEFECTS.path)
-    write_pimo(measured.further, PIMO.path)
+    write_further(judged, part_scores, trials, measured.further, thresholds, params)
     write_json(mean_metrics(summary), METRICS_JSON.path)
     evaluation = evaluation_remarks(tests, metrics, reasons, categories, measured.vanished, params)
     evaluation["warnings"] += foreground_warnings(

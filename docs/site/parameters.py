@@ -32,6 +32,7 @@ UNITS = {
     "evaluate.closing.lower": "share of the threshold",
     "evaluate.closing.radius": "pixels of the map",
     "evaluate.foreground_threshold": "units of the features",
+    "evaluate.intervals": "bootstrap samples",
     "evaluate.pro_limit": "false positive rate",
     "evaluate.size": "pixels a side",
     "evaluate.sigma": "pixels of the map",

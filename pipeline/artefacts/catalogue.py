@@ -69,6 +69,12 @@ PIXELS = Artefact(
     "category, shots, seed, level",
 )
 PIMO = Artefact(_R / "aupimo.parquet", "evaluate", "anomalous image and trial", "path, shots, seed")
+REPLICATES = Artefact(
+    _R / "replicates.parquet",
+    "evaluate",
+    "bootstrap replicate of a category and trial",
+    "category, shots, seed, replicate",
+)
 MAPS = Artefact(_R / "maps.zarr", "evaluate", "trial", "shots, seed")
 RUN = Artefact(_R / "run.json", "report", "what the results come from", "-")
 REPORT = Artefact(_R / "report", "report", "page", "-")
@@ -78,7 +84,8 @@ PLOTS = Artefact(_R / "plots", "report", "plot", "-")
 ARTEFACTS = (
     MANIFEST, CATEGORIES, SKIPPED, SELECTION, CALIBRATION, REFERENCES, TEST, TEXT, BANKS,
     STREAMED, LANGUAGE, VISION,
-    METRICS, SUMMARY, DEFECTS, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, PIMO, MAPS,
+    METRICS, SUMMARY, DEFECTS, METRICS_JSON, EVALUATION, THRESHOLDS, SCORES, PIXELS, PIMO,
+    REPLICATES, MAPS,
     RUN, REPORT, TABLES, PLOTS,
 )  # fmt: skip
 RECORDS = tuple(

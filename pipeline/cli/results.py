@@ -48,7 +48,7 @@ def compare(
 ) -> None:
     """Set the metrics of two runs side by side, and say how sure differences are.
 
-    Image metrics get a 95 % interval and a p-value, over the same images and seeds.
+    Differences get a 95 % interval, those of image metrics a p-value, over the same images and seeds.
     """
     from pipeline.report.comparison import compare_runs, comparison_json, comparison_markdown
     from pipeline.report.summary import DEFAULT_METRICS
@@ -72,7 +72,7 @@ def table(
     ] = None,
     metric: Metrics = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Show 95 % intervals of image metrics.")
+        bool, typer.Option("--intervals", help="Show 95 % intervals over images.")
     ] = False,
     bold: Annotated[
         bool, typer.Option("--bold", help="Print the best of each column in bold.")

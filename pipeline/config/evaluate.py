@@ -29,6 +29,7 @@ class EvaluateParams(ParamsSection):
     """How image scores and finished maps come of patch scores, and how maps are measured."""
 
     size: EvaluationSize
+    intervals: Annotated[int, Field(ge=0, le=10_000)] = 200
     pro_limit: ProLimit | Annotated[list[ProLimit], Field(min_length=1)] = 0.3
     top: Annotated[float, Field(ge=0, le=1)] = 0
     top_of: Literal["patches", "pixels"] = "patches"

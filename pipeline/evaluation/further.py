@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fade.further_metrics import AUPIMO, au_spro_names, further_pixel_metrics
-from fade.metrics import Evaluation, PixelHistogram, au_pro, pixel_metrics, values_and_reasons
+from fade.metrics import PixelHistogram, au_pro, pixel_metrics, values_and_reasons
 from fade.pimo import Pimo, aupimo
 from fade.rates import PIXEL_RATES, pixel_rates
+from fade.replicates import Replicates, mean_replicates
 from fade.types import GOOD, Trial
 from pipeline.config.schema import Params
-from pipeline.evaluation.tally import Tally
+from pipeline.evaluation.tally import Tally, image_name
 from pipeline.evaluation.thresholds import Threshold, best_level
 
 Place = tuple[str, Trial]
@@ -33,12 +35,14 @@ class Further:
         kinds: pixel metrics by defect kind, each of the images of that kind and all good ones; undefined
             ones are NaN.
         pimo: path, kind and AUPIMO of each anomalous image.
+        replicates: pixel metrics in each bootstrap sample, (samples,), where they are wanted and defined.
     """
 
     values: dict[str, float]
     reasons: dict[str, str]
     kinds: dict[str, dict[str, float]] = field(default_factory=dict)
     pimo: list[tuple[str, str, Pimo]] = field(default_factory=list)
+    replicates: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
     def without_masks(cls, params: Params) -> Further:
@@ -76,6 +80,7 @@ class Gathering:
         self.found: dict[Place, Further] = {}
         self._left = Counter(categories)
         self._running: dict[Place, Tally] = {}
+        self._replicates: dict[Place, Replicates] = {}
         self._params, self._level = params, level
 
     def add(self, tallies: Mapping[Place, Tally], categories: Iterable[str]) -> None:
@@ -87,15 +92,30 @@ class Gathering:
         """
         for place, tally in tallies.items():
             self._running.setdefault(place, Tally()).merge(tally)
+            if tally.samples:
+                self._resample(place, tally)
         done = Counter(categories)
         self._left -= done
         for place in [place for place in self._running if place[0] in done]:
             if place[0] not in self._left:
-                tally = self._running.pop(place)
-                self.found[place] = measure(tally, place, self._params, self._level)
+                tally, replicates = self._running.pop(place), self._replicates.pop(place, None)
+                self.found[place] = measure(tally, place, self._params, self._level, replicates)
+
+    def _resample(self, place: Place, tally: Tally) -> None:
+        names, rows, regions = zip(*tally.samples, strict=True)
+        if place not in self._replicates:
+            wanted = self._params.evaluate.intervals
+            self._replicates[place] = Replicates.empty(wanted, rows[0].shape[1])
+        self._replicates[place].add(names, np.stack(rows), regions)
 
 
-def measure(tally: Tally, place: Place, params: Params, level: PixelLevel) -> Further:
+def measure(
+    tally: Tally,
+    place: Place,
+    params: Params,
+    level: PixelLevel,
+    replicates: Replicates | None = None,
+) -> Further:
     """The further metrics of a category and trial.
 
     Args:
@@ -103,6 +123,7 @@ def measure(tally: Tally, place: Place, params: Params, level: PixelLevel) -> Fu
         place: which.
         params: of the run.
         level: the declared thresholds.
+        replicates: of its images, where intervals are wanted.
     """
     images = [levels for _, _, levels in tally.defects]
     reason = tally.shared.undefined() if images else "no defect pixel"
@@ -125,7 +146,27 @@ def measure(tally: Tally, place: Place, params: Params, level: PixelLevel) -> Fu
     for kind, values in kinds.items():
         of_kind = [one.value for _, name, one in rows if name == kind]
         values[AUPIMO] = float(np.mean(of_kind)) if of_kind else float("nan")
-    return Further(*values_and_reasons(found), kinds, rows)
+    resampled = {}
+    if replicates is not None:
+        values = _pixel_metrics(total, params, declared)
+        width = len(total.normal) // replicates.counts.shape[2]
+        coarse = None if declared is None else declared // width
+        resampled = replicates.metrics(params.evaluate.pro_limits, coarse, values)
+        if rows:
+            names = [image_name(path) for path, _, _ in rows]
+            of_images = [one.value for _, _, one in rows]
+            resampled[AUPIMO] = mean_replicates(names, of_images, params.evaluate.intervals)
+    return Further(*values_and_reasons(found), kinds, rows, resampled)
+
+
+def _pixel_metrics(
+    histogram: PixelHistogram, params: Params, declared: int | None
+) -> dict[str, float]:
+    """The metrics that a histogram and a threshold tell; undefined ones are NaN."""
+    limits = params.evaluate.pro_limits
+    values = pixel_metrics(histogram, limits[0])[0] | further_pixel_metrics(histogram, limits)[0]
+    nothing = dict.fromkeys(PIXEL_RATES, float("nan"))
+    return values | (nothing if declared is None else pixel_rates(histogram, declared)[0])
 
 
 def _levels(tally: Tally) -> int:
@@ -135,16 +176,9 @@ def _levels(tally: Tally) -> int:
 def _kind_metrics(
     tally: Tally, kind: str, params: Params, declared: int | None
 ) -> dict[str, float]:
-    limits = params.evaluate.pro_limits
     good = tally.kinds.get(GOOD) or PixelHistogram.empty(_levels(tally))
     histogram = good + tally.kinds[kind]
-    parts: list[Evaluation] = [
-        pixel_metrics(histogram, limits[0]),
-        further_pixel_metrics(histogram, limits),
-    ]
-    values = {name: value for part in parts for name, value in part[0].items()}
-    nothing = dict.fromkeys(PIXEL_RATES, float("nan"))
-    values |= nothing if declared is None else pixel_rates(histogram, declared)[0]
+    values = _pixel_metrics(histogram, params, declared)
     spro = spro_limits(params)
     saturated = tally.saturated.get(kind)
     for name, limit in zip(au_spro_names(spro), spro, strict=True):

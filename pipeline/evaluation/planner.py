@@ -256,6 +256,7 @@ class Planner:
                 reweighting,
                 masking,
                 maps is not None,
+                maps is not None and params.evaluate.intervals > 0,
                 maps is not None and bool(spro_limits(params)),
             )
 

@@ -23,7 +23,7 @@ from fade.types import Trial
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer
 from pipeline.config.schema import Params
-from pipeline.evaluation.further import Further, Place, spro_limits
+from pipeline.evaluation.further import NO_MASK, Further, Place, spro_limits
 from pipeline.evaluation.groups import group_names, grouped_scores
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.vanished import Vanished, vanished_counts, vanished_remarks
@@ -161,7 +161,9 @@ def _pixel_values(
         of_images = {*METRIC_NAMES[:3], IMAGE_AP, *IMAGE_RATES}
         names = [name for name in metric_names(params) if name not in of_images]
         return _undefined(names, "fusion.segmentation_mode is none")
-    if threshold is None or threshold.pixel is None:
+    if not histogram.normal.any() and not histogram.anomalous.any():
+        rates = _undefined(PIXEL_RATES, NO_MASK)
+    elif threshold is None or threshold.pixel is None:
         rates = _undefined(PIXEL_RATES, _no_threshold(threshold))
     else:
         rates = pixel_rates(histogram, threshold.pixel)

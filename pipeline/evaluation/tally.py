@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from fade.errors import DataError
 from fade.levels import FINE, UNIT, Scale
 from fade.metrics import PixelHistogram, Regions
 from fade.pimo import DefectLevels, SharedRate
+from fade.replicates import coarse_rows
 from fade.saturation import SaturatedRegion, saturated
 from fade.types import GOOD, DataPath
 from pipeline.evaluation.image import TestImage
@@ -29,6 +31,7 @@ class Tally:
         lacking: why there are no saturated overlaps, should there be none.
         shared: of good images.
         defects: path, kind and levels of each anomalous image.
+        samples: name, counts in few levels and number of regions of each image, for intervals.
     """
 
     kinds: Histograms = field(default_factory=dict)
@@ -36,9 +39,10 @@ class Tally:
     lacking: str = ""
     shared: SharedRate = field(default_factory=SharedRate.empty)
     defects: list[tuple[str, str, DefectLevels]] = field(default_factory=list)
+    samples: list[tuple[str, np.ndarray, int]] = field(default_factory=list)
 
     def merge(self, other: Tally) -> None:
-        """Add what other images of the category and trial gave."""
+        """Add what other images of the category and trial gave, but for their samples."""
         for mine, theirs in ((self.kinds, other.kinds), (self.saturated, other.saturated)):
             for kind, histogram in theirs.items():
                 _add(mine, kind, histogram)
@@ -46,8 +50,17 @@ class Tally:
         self.shared += other.shared
         self.defects += other.defects
 
-    def add(self, image: TestImage, measured: MeasuredMap) -> None:
-        """Add one image."""
+    def add(self, image: TestImage, measured: MeasuredMap, *, sampled: bool = False) -> None:
+        """Add one image.
+
+        Args:
+            image: which.
+            measured: its map.
+            sampled: whether intervals are wanted.
+        """
+        if sampled:
+            rows = coarse_rows(measured.histogram)
+            self.samples.append((image_name(image.path), rows, measured.histogram.regions))
         if not image.is_anomaly:
             self.shared += SharedRate.of_image(measured.fine())
             _add(self.kinds, GOOD, measured.histogram)
@@ -62,6 +75,11 @@ class Tally:
         elif measured.parts is not None:
             overlaps = saturated(measured.histogram, measured.finished, measured.parts)
             _add(self.saturated, image.defect, overlaps)
+
+
+def image_name(path: str) -> str:
+    """The name by which images of two runs are the same ones: the path without its suffix."""
+    return os.path.splitext(path)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pipeline.report.labels import metric_label
 from pipeline.report.pairing import Paired, pair_scores, paired_tests
 from pipeline.report.plots import MEAN, UNDEFINED
 from pipeline.report.rendering import escape_markdown, markdown_line
+from pipeline.report.replicates import read_samples, sample_differences
 from pipeline.report.summary import DEFAULT_METRICS, check_metrics, find_summary, read_summary
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def compare_runs(
 
     Where both have the scores of their images, differences of image metrics get a bootstrap interval
     and the p-value of a permutation test over the same images and seeds (:mod:`fade.uncertainty`).
+    Where both have replicates, the others get an interval (:mod:`fade.replicates`).
 
     Args:
         a, b: places of the runs.
@@ -77,6 +79,12 @@ def compare_runs(
         shots: names for shots, names in categories[0].items() if categories[1].get(shots) == names
     }
     tests = paired_tests(pair_scores(scores_a, scores_b), same, say=say)
+    samples_a, samples_b = (
+        read_samples(find_summary(place), of) for place, of in zip((a, b), categories, strict=True)
+    )
+    paired_places = [*(scores_a.keys() & scores_b.keys()), *((MEAN, shots) for shots in same)]
+    for place, ends in sample_differences(samples_a, samples_b, paired_places).items():
+        tests.setdefault(place, Paired(*ends, None))
     return [replace(row, paired=tests.get((row.metric, row.category, row.shots))) for row in found]
 
 
@@ -127,11 +135,10 @@ def comparison_markdown(differences: Sequence[Difference], a: str, b: str) -> st
         tested = any(row.paired for row in rows)
         columns = ["category", "shots", escape_markdown(a), escape_markdown(b), "difference"]
         columns += ["95 % interval", "p"] if tested else []
-        title = f"{metric_label(metric)} (%)"
+        permuted = any(row.paired and row.paired.p_value is not None for row in rows)
+        title, by = f"{metric_label(metric)} (%)", ", p by permutation" if permuted else ""
         lines = [
-            f"{title}; interval by bootstrap, p by permutation, over the same images."
-            if tested
-            else f"{title}.",
+            f"{title}; interval by bootstrap{by}, over the same images." if tested else f"{title}.",
             "",
             markdown_line(columns),
             "| --- |" + " ---: |" * (len(columns) - 1),
@@ -162,7 +169,7 @@ def _sure(paired: Paired | None) -> tuple[str, str]:
     if paired is None:
         return UNDEFINED, UNDEFINED
     interval = f"{_text(paired.low, '+.1f')} to {_text(paired.high, '+.1f')}"
-    return interval, f"{paired.p_value:.3f}"
+    return interval, UNDEFINED if paired.p_value is None else f"{paired.p_value:.3f}"
 
 
 def _text(share: float | None, form: str = ".1f") -> str:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of a run's image metrics, from the scores of its test images."""
+"""Bootstrap intervals of a run's metrics: of images from their scores, of pixels from replicates."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fade.uncertainty import IMAGE_METRICS, Seed, percentile_interval, resampled
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import read_table, table_columns
 from pipeline.evaluation.results import MEAN, labelled_images
+from pipeline.report.replicates import read_samples, sample_intervals
 from pipeline.report.summary import find_summary, read_summary
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ def run_intervals(place: Path) -> dict[tuple[str, str, int], tuple[float, float]
             f"{path.parent} has no {SCORES.path.name}, which intervals are made from: name a results or "
             "project folder"
         )
-    return metric_intervals(scores, categories_by_shots(read_summary(path)))
+    complete = categories_by_shots(read_summary(path))
+    return sample_intervals(read_samples(path, complete)) | metric_intervals(scores, complete)
 
 
 def categories_by_shots(summary: pd.DataFrame) -> dict[int, list[str]]:

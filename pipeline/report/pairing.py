@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import DataError, summarise
+from fade.further_metrics import further_image_metrics
 from fade.metrics import image_metrics
 from fade.uncertainty import (
     IMAGE_METRICS,
@@ -31,12 +32,12 @@ class Paired:
 
     Attributes:
         low, high: ends of its 95 % bootstrap interval over images.
-        p_value: of the permutation test, two-sided.
+        p_value: of the permutation test, two-sided; None of metrics that need more than scores.
     """
 
     low: float
     high: float
-    p_value: float
+    p_value: float | None
 
 
 def pair_scores(
@@ -129,7 +130,7 @@ def _replicates(
     means = [
         {name: np.mean([value[name] for value in values]) for name in IMAGE_METRICS}
         for values in (
-            [image_metrics(scores, run.is_anomaly)[0] for scores in run.scores] for run in (a, b)
+            [_all_metrics(scores, run.is_anomaly) for scores in run.scores] for run in (a, b)
         )
     ]
     return {
@@ -137,6 +138,10 @@ def _replicates(
         for name in IMAGE_METRICS
         if np.isfinite(means[1][name])
     }
+
+
+def _all_metrics(scores: _Floats, is_anomaly: NDArray[np.bool_]) -> dict[str, float]:
+    return image_metrics(scores, is_anomaly)[0] | further_image_metrics(scores, is_anomaly)[0]
 
 
 def _paired(value: float, resampled: _Floats, swapped: _Floats) -> Paired:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fade import uncertainty
 from fade.errors import DataError, ParameterError
+from fade.further_metrics import further_image_metrics
 from fade.metrics import image_metrics, roc_curve
 from fade.uncertainty import (
     IMAGE_METRICS,
@@ -34,7 +35,8 @@ def test_a_sample_has_the_metrics_of_its_images_repeated(
     labels = np.array([label for _, label, _ in images])
     counts = np.array([count for _, _, count in images])
     found = weighted_image_metrics(scores, labels, counts[None])
-    wanted, _ = image_metrics(np.repeat(scores, counts), np.repeat(labels, counts))
+    repeated = np.repeat(scores, counts), np.repeat(labels, counts)
+    wanted = image_metrics(*repeated)[0] | further_image_metrics(*repeated)[0]
     for name in IMAGE_METRICS:
         np.testing.assert_allclose(found[name][0], wanted[name], atol=1e-12)
 

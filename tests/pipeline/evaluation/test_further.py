@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.evaluation.further import Further, Gathering, best_level_of, decla
 from pipeline.evaluation.image import TestImage
 from pipeline.evaluation.kinds import kinds_table, write_pimo
 from pipeline.evaluation.recipe import Recipe
+from pipeline.evaluation.resampled import write_replicates
 from pipeline.evaluation.results import metric_names
 from pipeline.evaluation.saturations import saturated_regions
 from pipeline.evaluation.tally import MeasuredMap, Tally, mask_parts
@@ -69,7 +71,9 @@ def image(kind: str, number: int = 0) -> TestImage:
     )
 
 
-def tally_of(root: Path, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> Tally:
+def tally_of(
+    root: Path, found: dict[str, tuple[np.ndarray, np.ndarray]], *, sampled: bool = False
+) -> Tally:
     """Of one image a kind, with map and mask."""
     tally = Tally()
     for kind, (values, mask) in found.items():
@@ -78,7 +82,7 @@ def tally_of(root: Path, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> Tal
         histogram = PixelHistogram.of_image(finished, regions)
         parts = mask_parts(one, root, exif_rotation=False)
         of_map = MeasuredMap(values, finished, Scale(), recipe, regions, histogram, parts)
-        tally.add(one, of_map)
+        tally.add(one, of_map, sampled=sampled)
     return tally
 
 
@@ -224,6 +228,37 @@ def test_the_table_of_kinds(loco: Path, maps: dict[str, tuple[np.ndarray, np.nda
     assert table["full_image_recall"].isna().all()
     write_pimo(gathering.found, loco / "aupimo.parquet")
     assert pd.read_parquet(loco / "aupimo.parquet")["aupimo"].tolist() == pytest.approx([0.5, 0.25])
+
+
+@pytest.mark.parametrize("wanted", [0, 50])
+def test_samples_of_a_category(
+    loco: Path, maps: dict[str, tuple[np.ndarray, np.ndarray]], wanted: int
+) -> None:
+    of_run = params(evaluate__intervals=wanted)
+    threshold = replace(undecided("box", TRIAL, ""), image=0.3, pixel=100)
+    gathering = Gathering(["box"] * 3, of_run, declared_levels([threshold]))
+    for kind, of_kind in maps.items():
+        gathering.add({PLACE: tally_of(loco, {kind: of_kind}, sampled=wanted > 0)}, ["box"])
+    tests = pd.DataFrame(
+        {"category": "box", "path": list("abcd"), "is_anomaly": [False, True, True, None]}
+    )
+    path = loco / "replicates.parquet"
+    scores = np.array([[0.5, 0.9, 0.1, 0.7]])
+    write_replicates(tests, scores, [TRIAL], gathering.found, [threshold], of_run, path)
+    table = pd.read_parquet(path)
+    assert len(table) == wanted
+    assert "full_image_auroc" not in table  # scores alone tell it
+    if not wanted:
+        assert not gathering.found[PLACE].replicates
+        return
+    assert table["full_image_recall"].max() == 1  # of the one image above the threshold
+    assert table["full_image_recall"].min() == 0
+    assert set(table["full_image_false_alarms"].dropna()) == {1}
+    recall = table["full_pixel_recall"].dropna()
+    assert recall.min() == pytest.approx(0.25)  # of the structural anomaly alone
+    assert recall.max() == pytest.approx(0.5)
+    assert table["full_pixel_aupimo"].dropna().between(0.249999, 0.500001).all()
+    assert table["full_pixel_au_spro"].isna().all()
 
 
 def test_a_mask_without_a_defect_pixel_counts_nowhere() -> None:

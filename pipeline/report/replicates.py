@@ -1,0 +1,102 @@
+"""Intervals of what stage evaluate resampled: pixel metrics, and rates at thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.uncertainty import percentile_interval
+from pipeline.artefacts.catalogue import REPLICATES
+from pipeline.artefacts.tables import read_table
+from pipeline.evaluation.results import MEAN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Samples = Mapping[tuple[str, str, int], NDArray[np.float64]]
+"""By metric, category (``mean`` for their mean) and shots: values by sample, each the mean over seeds."""
+_KEYS = ("category", "shots", "seed", "replicate")
+
+
+def read_samples(
+    summary: Path, complete: Mapping[int, Sequence[str]]
+) -> dict[tuple[str, str, int], NDArray[np.float64]]:
+    """The samples of the run that a summary is of; none where it has no replicates.
+
+    Args:
+        summary: its file.
+        complete: by shots the categories that the mean is over.
+
+    Raises:
+        StoreError: the file is damaged or of another schema version.
+    """
+    path = summary.parent / REPLICATES.path.name
+    return samples(read_table(path)[0], complete) if path.is_file() else {}
+
+
+def samples(
+    table: pd.DataFrame, complete: Mapping[int, Sequence[str]]
+) -> dict[tuple[str, str, int], NDArray[np.float64]]:
+    """Samples of a table of replicates; metrics that are undefined in a seed are left out.
+
+    The mean over categories is that of the categories that have the metric, as in the summary.
+
+    Args:
+        table: rows of replicates.parquet.
+        complete: by shots the categories that the mean is over.
+    """
+    names = [str(name) for name in table.columns if name not in _KEYS]
+    found: dict[tuple[str, str, int], NDArray[np.float64]] = {}
+    parts = table.sort_values(["replicate", "seed"], kind="stable")
+    for key, rows in parts.groupby(["category", "shots"], sort=False):
+        category, shots = cast(tuple[str, int], key)
+        seeds = rows["seed"].nunique()
+        for name in names:
+            values = rows[name].to_numpy(float).reshape(-1, seeds)
+            if not np.isnan(values).all(axis=0).any():
+                found[name, str(category), int(shots)] = values.mean(axis=1)
+    for shots, categories in complete.items():
+        for name in names:
+            known = [found[name, one, shots] for one in categories if (name, one, shots) in found]
+            if known:
+                found[name, MEAN, shots] = np.mean(known, axis=0)
+    return found
+
+
+def sample_intervals(found: Samples) -> dict[tuple[str, str, int], tuple[float, float]]:
+    """95 % intervals of samples; none where no sample has a value."""
+    return {
+        place: percentile_interval(values)
+        for place, values in found.items()
+        if np.isfinite(values).any()
+    }
+
+
+def sample_differences(
+    a: Samples, b: Samples, same: Iterable[tuple[str, int]]
+) -> dict[tuple[str, str, int], tuple[float, float]]:
+    """95 % intervals of ``b`` less ``a``, sample by sample, as equal images have equal draws.
+
+    Args:
+        a, b: samples of two runs.
+        same: the categories, and ``mean``, by shots that are of the same images and seeds.
+    """
+    wanted, found = set(same), {}
+    for place in sorted(a.keys() & b.keys()):
+        if place[1:] not in wanted or _categories(a, place) != _categories(b, place):
+            continue
+        count = min(len(a[place]), len(b[place]))
+        found[place] = b[place][:count] - a[place][:count]
+    return sample_intervals(found)
+
+
+def _categories(found: Samples, place: tuple[str, str, int]) -> set[str]:
+    """The categories whose mean a place may be."""
+    metric, category, shots = place
+    if category != MEAN:
+        return {category}
+    return {name for of, name, count in found if (of, count) == (metric, shots)}

@@ -1,0 +1,128 @@
+"""Replicates of pixel metrics against images that are repeated as often as their weights say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fade.further_metrics import further_pixel_metrics
+from fade.metrics import PixelHistogram, label_regions, pixel_metrics
+from fade.rates import image_rates, pixel_rates
+from fade.replicates import (
+    MOST_LEVELS,
+    Replicates,
+    coarse_rows,
+    image_rate_replicates,
+    image_weights,
+    mean_replicates,
+)
+from tests.fade.test_metrics import random_samples
+
+quick = settings(max_examples=10, deadline=None, derandomize=True)
+LIMITS = [0.3, 0.05]
+LEVEL = 100
+R = 12
+
+
+def exact_metrics(histogram: PixelHistogram, level: int = LEVEL) -> dict[str, float]:
+    parts = (
+        pixel_metrics(histogram, LIMITS[0]),
+        further_pixel_metrics(histogram, LIMITS),
+        pixel_rates(histogram, level),
+    )
+    return {name: value for values, _ in parts for name, value in values.items()}
+
+
+def test_weights_are_poisson_of_mean_one_and_differ_by_image() -> None:
+    drawn = np.stack([image_weights(str(i), 200) for i in range(200)])
+    assert abs(drawn.mean() - 1) < 0.02
+    assert abs(drawn.var() - 1) < 0.03
+    shares = np.bincount(drawn.ravel(), minlength=5)[:4] / drawn.size
+    np.testing.assert_allclose(shares, np.exp(-1) / np.array([1, 1, 2, 6]), atol=0.01)
+    related = np.asarray(np.corrcoef(drawn))[np.triu_indices(200, 1)]
+    assert abs(related).max() < 0.35
+    assert image_weights("a", 9).tolist() != image_weights("a", 9, seed=1).tolist()
+    assert len(image_weights("a", 0)) == 0
+
+
+@quick
+@given(seed=st.integers(0, 2**32 - 1))
+def test_replicates_are_metrics_of_repeated_images(seed: int) -> None:
+    """Weights that keep the size of each stratum, so that scaling changes nothing."""
+    samples = random_samples(seed, images=5)
+    histograms = [PixelHistogram.of_image(levels, label_regions(mask)) for levels, mask in samples]
+    found = Replicates.empty(R, 256)
+    names = [f"{seed} {i}" for i in range(len(samples))]
+    for part in (slice(0, 2), slice(2, 5)):  # in pieces
+        rows = np.stack([coarse_rows(one) for one in histograms[part]])
+        found.add(names[part], rows, [one.regions for one in histograms[part]])
+    total = sum(histograms, PixelHistogram.empty())
+    exact = exact_metrics(total)
+    values = found.metrics(LIMITS, LEVEL, exact)
+    assert values.keys() == exact.keys()
+    weights = np.stack([image_weights(name, R) for name in names], axis=1)
+    bad = np.array([one.regions > 0 for one in histograms])
+    for r in range(R):
+        repeated = PixelHistogram.empty()
+        # each stratum repeated by the other's total, times its own size: the same share as scaled
+        sums = weights[r, bad].sum(), weights[r, ~bad].sum()
+        if 0 in sums:
+            assert np.isnan(values["full_pixel_auroc"][r])
+            continue
+        for one, is_bad, weight in zip(histograms, bad, weights[r], strict=True):
+            share = bad.sum() * sums[1] if is_bad else (~bad).sum() * sums[0]
+            for _ in range(int(weight * share)):
+                repeated = repeated + one
+        for name, expected in exact_metrics(repeated).items():
+            assert values[name][r] == pytest.approx(expected, abs=1e-9), name
+
+
+def test_many_levels_are_joined_and_their_error_is_taken_off() -> None:
+    rng = np.random.default_rng(0)
+    histograms = []
+    for i in range(6):
+        mask = np.zeros((40, 40), bool)
+        mask[:8, :8] = i < 3
+        levels = (rng.beta(2, 30, mask.shape) * 60000 + 900 * mask).astype(np.uint16)
+        histograms.append(PixelHistogram.of_image(levels, label_regions(mask)))
+    rows = np.stack([coarse_rows(one) for one in histograms])
+    assert rows.shape == (6, 4, MOST_LEVELS)
+    found = Replicates.empty(300, MOST_LEVELS)
+    found.add([str(i) for i in range(6)], rows, [one.regions for one in histograms])
+    exact = exact_metrics(sum(histograms, PixelHistogram.empty(65536)), level=6400)
+    values = found.metrics(LIMITS, 100, exact)
+    for name in ("full_pixel_auroc", "full_pixel_ap", "full_pixel_au_pro", "full_pixel_recall"):
+        assert abs(np.nanmedian(values[name]) - exact[name]) < 0.05, name
+
+
+def test_without_good_or_without_anomalous_images() -> None:
+    mask = np.zeros((5, 5), bool)
+    mask[0, 0] = True
+    bad = PixelHistogram.of_image(mask.astype(np.uint8), label_regions(mask))
+    good = PixelHistogram.of_image(mask.astype(np.uint8), label_regions(np.zeros_like(mask)))
+    for one, known in ((bad, True), (good, False)):
+        found = Replicates.empty(40, 256)
+        found.add(["a", "b"], np.stack([coarse_rows(one)] * 2), [one.regions] * 2)
+        values = found.metrics(LIMITS, 0, exact_metrics(one + one, 0))
+        assert ("full_pixel_auroc" in values) == known
+        assert np.nanmin(values["full_pixel_false_alarms"]) >= 0
+    assert not Replicates.empty(3, 256).metrics(LIMITS, None, exact_metrics(PixelHistogram.empty()))
+
+
+@quick
+@given(seed=st.integers(0, 2**32 - 1))
+def test_rates_of_images_and_means(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = [str(i) for i in range(9)]
+    scores, bad = rng.random(9), np.arange(9) < 4
+    values = image_rate_replicates(names, scores > 0.5, bad, R)
+    means = mean_replicates(names, scores.tolist(), R)
+    for r, weights in enumerate(np.stack([image_weights(name, R) for name in names], axis=1)):
+        assert means[r] == pytest.approx(np.average(scores, weights=weights))
+        if weights[bad].sum() and weights[~bad].sum():
+            shares = np.where(bad, 4 * weights[~bad].sum(), 5 * weights[bad].sum())
+            repeats = np.repeat(np.arange(9), weights * shares)
+            for name, expected in image_rates(scores[repeats], bad[repeats], 0.5)[0].items():
+                assert values[name][r] == pytest.approx(expected)
