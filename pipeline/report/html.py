@@ -14,6 +14,7 @@ from fade.metrics import METRIC_NAMES
 from fade.types import UNLABELLED, Trial
 from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.trials import trial_words
+from pipeline.report.further import further_tables
 from pipeline.report.gallery import colours, data_uri
 from pipeline.report.input import ReportInput
 from pipeline.report.labels import metric_label
@@ -103,6 +104,7 @@ def render(report: ReportInput) -> str:
         headings=[_HEADINGS[name] for name in METRIC_NAMES],
         tables=tables(report),
         runs=runs(report),
+        further=further_tables(report),
         trial=trial,
         decisions=decisions(report, trial),
         setters=setters(report, trial),
