@@ -38,7 +38,6 @@ from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.pictures import check_aspect, encode_pictures, open_picture, pixel_key
 from pipeline.inference.prediction import Picture, Prediction, Region, decide
 from pipeline.inference.rules import batch_maps, check_batch, check_new_images
-from pipeline.inference.run import FinishedRun
 from pipeline.scoring.components import patch_grid
 from pipeline.scoring.texts import Use
 from pipeline.scoring.views import FeatureView, view_plan
@@ -104,6 +103,8 @@ class Predictor:
             StoreError: something is missing, damaged or of other parameters.
             ParameterError: no such trial.
         """
+        from pipeline.inference.run import FinishedRun
+
         return cls(FinishedRun(folder, shots, seed))
 
     @classmethod
