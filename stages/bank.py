@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from typing import TYPE_CHECKING
 
 from cache.store import Store
 from pipeline.artefacts.catalogue import BANKS, REFERENCES, SELECTION, store_root
@@ -15,9 +14,6 @@ from pipeline.config.schema import Params
 from pipeline.scoring.bank_tasks import bank_tasks, write_category
 from pipeline.scoring.banks import BANK_TABLE
 from pipeline.stage import run_stage
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("fade")
 

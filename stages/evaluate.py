@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from cache.location import open_path
 from cache.store import Store
@@ -64,9 +63,6 @@ from pipeline.evaluation.trial_thresholds import (
 )
 from pipeline.evaluation.trials import choose_trial, trial_words
 from pipeline.stage import run_stage
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("fade")
 

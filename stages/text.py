@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,9 +28,6 @@ from pipeline.scoring.texts import (
     uses,
 )
 from pipeline.stage import run_stage
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("fade")
 

@@ -115,6 +115,19 @@ def test_stages_without_a_model_reach_no_torch(stage: str) -> None:
             assert not heavy & {name.split(".")[0] for name in names}, f"{stage} -> {module}"
 
 
+def test_no_file_is_long() -> None:
+    """But for the demo's drawings: who looks for something reads one file, not a room."""
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for package in ("fade", "cache", "pipeline", "stages")
+        for path in (ROOT / package).rglob("*.py")
+        if "demo" not in path.parts
+    }
+    assert not {path: count for path, count in lines.items() if count > 400}
+    stages = {p: n for p, n in lines.items() if p.startswith("stages")}
+    assert not {path: count for path, count in stages.items() if count > 150}
+
+
 def test_the_walks_name_what_is_there() -> None:
     """Each name of the two walks is defined, or at least used, in the file beside it."""
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +13,6 @@ from pipeline.scoring.texts import (
     USES,
     Use,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger("fade")
 
