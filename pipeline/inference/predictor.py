@@ -343,12 +343,11 @@ class Predictor:
         (features,) = self._encode([picture])
         found = self._predict_one(name, picture.size, features, category)
         prediction = replace(found, picture=picture)
-        above = region_level(prediction, level)
         levels = prediction.patch_levels()
         assert levels is not None
         return prediction, [
             self._region(labels, levels, prediction.size, features, category, prompts)
-            for labels in patch_groups(levels, above)
+            for labels in patch_groups(levels, region_level(prediction, level))
         ]
 
     def _vision_map(
