@@ -24,8 +24,9 @@ from benchmarks.encoder import load as load_seeded
 from fade.bank import anomaly, build_index, coreset, normalized_float32, similarity_to_references
 from fade.datasets import read_mvtec
 from fade.encoder import Encoder
-from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
+from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
 from fade.preprocess import decode_mask, decode_rgb, resize_mask, resize_square
+from fade.regions import label_regions
 
 BATCH = 4
 DEMO = Path(__file__).parent.parent / "pipeline" / "demo"

@@ -21,8 +21,9 @@ from PIL import Image
 from fade.datasets import read_mvtec
 from fade.encoder import SEEDED, Encoder
 from fade.maps import fuse, image_score, resize_levels
-from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
+from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
 from fade.preprocess import decode_mask, decode_rgb, resize_mask, resize_square
+from fade.regions import label_regions
 from fade.sampling import reference_order
 from fade.scoring import Settings, embed, language_map, text_classifier
 from fade.types import Feature, ImageRecord

@@ -11,9 +11,10 @@ from benchmarks.machine import Machine
 from benchmarks.metrics import MAPS, ours, samples
 from benchmarks.table import Row, peak_megabytes
 from fade.further_metrics import further_pixel_metrics
-from fade.metrics import PixelHistogram, label_regions
+from fade.metrics import PixelHistogram
 from fade.pimo import DefectLevels, SharedRate, aupimo
 from fade.rates import pixel_rates
+from fade.regions import label_regions
 from fade.replicates import Replicates, coarse_rows
 from fade.uncertainty import resampled_metrics
 

@@ -8,7 +8,8 @@ import numpy as np
 from benchmarks import plain
 from benchmarks.machine import Machine
 from benchmarks.table import Row, alternate, peak_megabytes
-from fade.metrics import PixelHistogram, label_regions, pixel_metrics
+from fade.metrics import PixelHistogram, pixel_metrics
+from fade.regions import label_regions
 
 MAPS, SIDE = 83, 448
 PEAK = """

@@ -104,7 +104,7 @@ def further_pixel_metrics(
         ParameterError: a limit is not in (0, 1].
 
     Examples:
-        >>> from fade.metrics import label_regions
+        >>> from fade.regions import label_regions
         >>> levels = np.array([[0, 10, 200]], np.uint8)
         >>> one = PixelHistogram.of_image(levels, label_regions(levels > 100))
         >>> further_pixel_metrics(one, [0.3, 0.05])[0]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import DataError
-from fade.metrics import Regions
+from fade.regions import Regions
 
 LEVELS = 1 << 16
 RATES = (1e-5, 1e-4)

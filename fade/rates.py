@@ -46,7 +46,7 @@ def pixel_rates(histogram: PixelHistogram, level: int) -> Evaluation:
         level: from 0 to the map's highest.
 
     Examples:
-        >>> from fade.metrics import label_regions
+        >>> from fade.regions import label_regions
         >>> levels = np.array([[0, 10, 200]], np.uint8)
         >>> one = PixelHistogram.of_image(levels, label_regions(levels > 100))
         >>> pixel_rates(one, 0)[0]

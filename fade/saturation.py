@@ -66,7 +66,8 @@ def saturated(
         regions: one a mask file.
 
     Examples:
-        >>> from fade.metrics import label_regions, pro_curve
+        >>> from fade.metrics import pro_curve
+        >>> from fade.regions import label_regions
         >>> levels = np.array([[0, 1, 2, 3]], np.uint8)
         >>> plain = PixelHistogram.of_image(levels, label_regions(levels > 1))
         >>> pro_curve(saturated(plain, levels, [SaturatedRegion(np.array([2, 3]), 1)]))[1][-4:].tolist()

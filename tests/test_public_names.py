@@ -64,8 +64,8 @@ def test_examples_in_docstrings_run(name: str) -> None:
 
 
 WITH_EXAMPLES = (
-    "cache.layout", "fade.aspect", "fade.maps", "fade.metrics", "fade.reductions", "fade.sampling",
-    "fade.views", "pipeline.config.yaml12",
+    "cache.layout", "fade.aspect", "fade.maps", "fade.metrics", "fade.reductions", "fade.regions",
+    "fade.sampling", "fade.views", "pipeline.config.yaml12",
 )  # fmt: skip
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from cache.files import Location
 from cache.store import Store
 from fade.levels import UNIT, Scale, Scales
-from fade.metrics import PixelHistogram, Regions, label_regions
+from fade.metrics import PixelHistogram
 from fade.preprocess import resize_mask
+from fade.regions import Regions, label_regions
 from fade.types import DataPath, Trial
 from pipeline.artefacts.maps import write_maps
 from pipeline.dataset.masks import read_unchanged_mask

@@ -9,8 +9,9 @@ import numpy as np
 
 from fade.errors import DataError
 from fade.levels import FINE, UNIT, Scale
-from fade.metrics import PixelHistogram, Regions
+from fade.metrics import PixelHistogram
 from fade.pimo import DefectLevels, SharedRate
+from fade.regions import Regions
 from fade.replicates import coarse_rows
 from fade.saturation import SaturatedRegion, saturated
 from fade.types import GOOD, DataPath

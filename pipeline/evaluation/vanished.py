@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.metrics import Regions
 from fade.preprocess import resize_mask
+from fade.regions import Regions
 from pipeline.config.values import MAX_SIZE, EvaluationSize
 
 

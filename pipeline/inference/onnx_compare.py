@@ -12,8 +12,9 @@ from cache.location import open_path
 from fade.datasets import dataset_root
 from fade.errors import DataError, ModelError
 from fade.maps import resize_levels
-from fade.metrics import PixelHistogram, label_regions
+from fade.metrics import PixelHistogram
 from fade.preprocess import decode_rgb, resize_image
+from fade.regions import label_regions
 from fade.types import Feature
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST, SELECTION
 from pipeline.artefacts.tables import read_table

@@ -8,14 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.levels import UNIT, Scale
-from fade.metrics import (
-    LEVELS,
-    Curve,
-    PixelHistogram,
-    pro_curve,
-    recall_curve,
-    roc_curve,
-)
+from fade.metrics import LEVELS, Curve, PixelHistogram, pro_curve, recall_curve, roc_curve
 from fade.uncertainty import roc_band
 from pipeline.report.drawing import ANOMALOUS, FAINT, GOOD, INK
 from pipeline.report.svg import Axes, round_ticks

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fade.files import atomic_write
-from fade.metrics import (
-    METRIC_NAMES,
-    Curve,
-)
+from fade.metrics import METRIC_NAMES, Curve
 from pipeline.report.drawing import (
     COLOURS,
     new_axes,

@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score
 
 from fade.errors import ParameterError
 from fade.further_metrics import further_image_metrics, further_names, further_pixel_metrics
-from fade.metrics import PixelHistogram, label_regions
+from fade.metrics import PixelHistogram
+from fade.regions import label_regions
 from tests.fade.test_metrics import histogram_of, random_samples, reference_aupro
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)

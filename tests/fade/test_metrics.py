@@ -19,14 +19,13 @@ from fade.metrics import (
     LEVELS,
     METRIC_NAMES,
     PixelHistogram,
-    Regions,
     image_metrics,
-    label_regions,
     pixel_metrics,
     pro_curve,
     recall_curve,
     roc_curve,
 )
+from fade.regions import Regions, label_regions
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 GOLDEN_SIZE = 160

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.errors import DataError
-from fade.metrics import label_regions
 from fade.pimo import RATES, DefectLevels, SharedRate, aupimo
+from fade.regions import label_regions
 
 quick = settings(max_examples=15, deadline=None, derandomize=True)
 LOW, HIGH = RATES

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.further_metrics import further_pixel_metrics
-from fade.metrics import PixelHistogram, label_regions, pixel_metrics
+from fade.metrics import PixelHistogram, pixel_metrics
 from fade.rates import image_rates, pixel_rates
+from fade.regions import label_regions
 from fade.replicates import (
     MOST_LEVELS,
     Replicates,

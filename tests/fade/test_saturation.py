@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fade.metrics import PixelHistogram, au_pro, label_regions
+from fade.metrics import PixelHistogram, au_pro
+from fade.regions import label_regions
 from fade.saturation import SaturatedRegion, Saturation, saturated
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)

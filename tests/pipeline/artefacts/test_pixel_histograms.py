@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fade.errors import StoreError
-from fade.metrics import PixelHistogram, label_regions, pixel_metrics
+from fade.metrics import PixelHistogram, pixel_metrics
+from fade.regions import label_regions
 from fade.types import Trial
 from pipeline.artefacts.pixel_histograms import pixel_table, read_pixels
 from pipeline.artefacts.tables import write_table

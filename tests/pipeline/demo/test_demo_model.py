@@ -12,7 +12,8 @@ import torch
 import benchmarks.train_demo as training
 from fade.encoder import SEEDED, Encoder
 from fade.maps import fuse, resize_levels
-from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
+from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
+from fade.regions import label_regions
 from fade.scoring import embed, language_map, text_classifier
 from fade.types import Feature
 from fade.vision import vision_map

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from fade.levels import Scale
-from fade.metrics import PixelHistogram, label_regions, pixel_metrics
+from fade.metrics import PixelHistogram, pixel_metrics
 from fade.pimo import DefectLevels, SharedRate, aupimo
+from fade.regions import label_regions
 from fade.types import Trial
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params

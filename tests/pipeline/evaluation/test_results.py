@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fade.metrics import METRIC_NAMES, PixelHistogram, label_regions
+from fade.metrics import METRIC_NAMES, PixelHistogram
+from fade.regions import label_regions
 from fade.types import Trial
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.errors import StoreError
-from fade.metrics import PixelHistogram, image_metrics, label_regions, pixel_metrics
+from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
+from fade.regions import label_regions
 from fade.sampling import reference_order
 from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json

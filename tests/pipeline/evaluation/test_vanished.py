@@ -17,8 +17,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import plain
 from fade.maps import resize_levels
-from fade.metrics import label_regions
 from fade.preprocess import resize_mask
+from fade.regions import label_regions
 from pipeline.evaluation.vanished import Vanished, find_vanished, vanished_remarks
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fade.errors import DataError, ParameterError, StoreError
-from fade.metrics import METRIC_NAMES, PixelHistogram, label_regions
+from fade.metrics import METRIC_NAMES, PixelHistogram
+from fade.regions import label_regions
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import choose_trial
