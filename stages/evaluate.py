@@ -35,6 +35,7 @@ from pipeline.artefacts.tables import (
     write_json,
 )
 from pipeline.config.schema import Params
+from pipeline.evaluation.corrections import corrected_tests, correction_warnings
 from pipeline.evaluation.decisions import all_decisions, decision_warnings
 from pipeline.evaluation.foreground import foreground_warnings
 from pipeline.evaluation.further import best_level_of, declared_levels
@@ -71,6 +72,7 @@ def run(params: Params) -> None:
     """Write maps, scores, metrics, their summary, remarks on them, and thresholds."""
     columns = ("path", "category", "defect", "is_anomaly", "mask", "mask_hash", "width", "height")
     tests, remarks = read_table(MANIFEST.path, columns, split="test")
+    tests, corrections = corrected_tests(tests, params.evaluate.labels)
     calibration, _ = read_table(CALIBRATION.path)
     selection, _ = read_table(SELECTION.path)
     categories = read_json(CATEGORIES.path)["categories"]
@@ -123,12 +125,13 @@ def run(params: Params) -> None:
         measured.without_foreground, tests["category"], params.evaluate
     )
     evaluation["warnings"] += unknown_overrides(params, categories)
+    evaluation["warnings"] += correction_warnings(corrections)
     against = planner.against() if planner else {}
     write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path, against)
     trial, decisions = choose_trial(trials), all_decisions(thresholds, scores)
     evaluation["warnings"] += decision_warnings(thresholds, decisions, trial)
     evaluation["decisions"] = [asdict(found) for found in decisions]
-    write_json({**evaluation, "made_with": made_with()}, EVALUATION.path)
+    write_json({**evaluation, **corrections, "made_with": made_with()}, EVALUATION.path)
     if unlabelled := sum(evaluation["without_label"].values()):
         log.info(
             "%d of %d test images have no label and no part in metrics", unlabelled, len(tests)

@@ -1,4 +1,4 @@
-"""Files that parameters name: weights, model configs and prompts, by their content.
+"""Files that parameters name: weights, model configs, prompts and corrected labels, by their content.
 
 DVC notes the names alone. A file that is replaced under its own name would leave the results of the old
 one "up to date". Each stage that reads such files therefore writes hashes of them into its record, see
@@ -21,7 +21,7 @@ from pipeline.artefacts.catalogue import project_root
 from pipeline.artefacts.parameters import read_record
 from pipeline.config.schema import Params
 
-READERS = ("extract", "text", "stream")
+READERS = ("extract", "text", "stream", "evaluate")
 """Stages that read such files."""
 HASHES = Path(".fade") / "hashes.json"
 """File of a project: by absolute path, what a file's stamp and hash were."""
@@ -92,6 +92,8 @@ def in_words(found: Mapping[str, Sequence[str]]) -> str:
 
 def _names(stage: str, params: Params) -> list[str]:
     """What may be names of files that a stage reads."""
+    if stage == "evaluate":
+        return [name for name in (params.evaluate.labels,) if name]
     model, vision = params.model, params.vision
     network = vision.encoder is not None and params.needs_vision
     names: list[Any] = []

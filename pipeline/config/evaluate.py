@@ -37,6 +37,7 @@ class EvaluateParams(ParamsSection):
     foreground_overrides: dict[str, bool] = Field(default_factory=dict)
     foreground_threshold: Annotated[float, Field(gt=0, le=1e6)] = 10.0
     group: Annotated[str, Field(min_length=1)] | None = None
+    labels: Annotated[str, Field(min_length=1)] | None = None
     reweighted: bool = False
     smooth_similar: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     resize: Resize = "bilinear"

@@ -27,6 +27,7 @@ from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
 from pipeline.dataset.selection import check_batches
+from pipeline.evaluation.corrections import named_labels
 from pipeline.features.hub import check_remotes, encoder_remotes, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
 from pipeline.project.watched import made_by_a_stage
@@ -69,6 +70,8 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
         _check_model(params, known=ran)
     if "extract" in needed:
         _check_store(params)
+    if "evaluate" in needed and params.evaluate.labels:
+        named_labels(params.evaluate.labels, folder)
 
 
 def _check_named(params: Params, folder: Path) -> None:

@@ -50,6 +50,7 @@ class RunAnswer(BaseModel):
     categories: list[str]
     defects: list[str]
     labels_file: str | None
+    labels_used: bool
     corrected: int
     model: str
     reason: str

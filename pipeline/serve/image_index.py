@@ -279,6 +279,12 @@ class ImageIndex:
         codes = np.unique(self.defect[self._rows(self.category_number(category))])
         return sorted(self.defects[code] for code in codes)
 
+    def take_given(self, column: pa.ChunkedArray) -> None:
+        """Take the data set's labels (n,) where the scores have corrected ones."""
+        self.given = _labels(column)
+        self.labels = self.given.copy()
+        self._forget()
+
     def correct(self, row: int, label: bool | None) -> None:
         """Label an image otherwise; None gives it the data set's label again."""
         self.labels[row] = self.given[row] if label is None else int(label)

@@ -74,6 +74,7 @@ def predict_router(site: Site, judge: Judge, limits: Limits, telemetry: Telemetr
                 images=len(index), trials=[TrialAnswer.of(trial) for trial in index.scores],
                 trial=TrialAnswer.of(snapshot.trial), categories=list(snapshot.run.categories),
                 defects=index.kinds(None), labels_file=site.labels_file,
+                labels_used=site.uses_labels(snapshot),
                 corrected=int((index.labels != index.given).sum()), model=site.model, reason=site.reason,
             )  # fmt: skip
         found = await judge.run(lambda turn: site.models().predictor())
@@ -81,7 +82,8 @@ def predict_router(site: Site, judge: Judge, limits: Limits, telemetry: Telemetr
         return RunAnswer(
             name=site.name, run="bundle", has_images=False,
             has_maps=found.params.fusion.segmentation_mode != "none", images=0, trials=[own],
-            trial=own, categories=list(found.categories), defects=[], labels_file=None, corrected=0,
+            trial=own, categories=list(found.categories), defects=[], labels_file=None,
+            labels_used=False, corrected=0,
             model=site.model, reason=site.reason,
         )  # fmt: skip
 
@@ -191,7 +193,7 @@ def _answer(
                 f"{name} has {width} x {height} pixels, at most {limits.pixels:,} are judged here"
             )
         picture = decode_rgb(data, name, exif_rotation=rotation)
-        threshold = predictor.material.thresholds[category]
+        threshold = predictor.thresholds[category]
         has_regions = (
             threshold.pixel is not None and predictor.params.fusion.segmentation_mode != "none"
         )

@@ -77,6 +77,12 @@ class RunSite(Site):
         """Where corrected labels are kept, as the page shows it."""
         return LABELS_FILE.as_posix()
 
+    @staticmethod
+    def uses_labels(snapshot: Snapshot) -> bool:
+        """Whether the run's metrics are of the corrected labels: ``evaluate.labels``."""
+        named = snapshot.params.evaluate.labels
+        return named is not None and Path(named) == LABELS_FILE
+
     def _open(self) -> None:
         self._snapshot: Snapshot | None = None
         self._reason = ""

@@ -77,6 +77,8 @@ class Snapshot:
             (one.category, one.trial): one for one in read_thresholds(folder / THRESHOLDS.path)
         }
         self.params, self.trial = self.run.params, self.run.trial
+        if self.params.evaluate.labels:  # the scores have the labels of that file
+            self.index.take_given(self._given())
         self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
         self.index.scores.setdefault(self.trial, np.empty(0))  # where there are no test images
         self.index.falling(self.trial)  # the first page needs it
@@ -194,20 +196,33 @@ class Snapshot:
         path = self.folder / MANIFEST.path
         try:
             found = pq.read_table(
-                path, columns=["path", "hash", "width", "height"], filters=[("split", "=", "test")]
+                path,
+                columns=["path", "hash", "width", "height", "is_anomaly"],
+                filters=[("split", "=", "test")],
             )
         except (OSError, ValueError, KeyError, pa.ArrowException):
             raise StoreError(f"{path} is missing or damaged: run `fade run`") from None
         return found.combine_chunks()
 
+    def _given(self) -> pa.ChunkedArray:
+        """The data set's labels (n,) of the test images."""
+        import pyarrow as pa
+
+        if not pa.chunked_array([self.index.paths]).equals(self._manifest["path"]):
+            raise self._other_run()
+        return self._manifest["is_anomaly"]
+
+    def _other_run(self) -> StoreError:
+        return StoreError(
+            f"{self.folder / MANIFEST.path} is of another run than {SCORES.path}: wait until "
+            "`fade run` has ended"
+        )
+
     def _listed(self, row: int) -> dict[str, Any]:
         """What the manifest says of an image."""
         found: list[dict[str, Any]] = self._manifest.slice(row, 1).to_pylist()
         if not found or found[0]["path"] != self.index.path(row):
-            raise StoreError(
-                f"{self.folder / MANIFEST.path} is of another run than {SCORES.path}: wait until "
-                "`fade run` has ended"
-            )
+            raise self._other_run()
         return found[0]
 
     def _decoded(self, path: str, key: str) -> Image.Image:

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 import zarr
 
-from fade.metrics import METRIC_NAMES
+from fade.errors import DataError
+from fade.metrics import METRIC_NAMES, image_metrics
+from pipeline.artefacts.labels import write_labels
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 Params = dict[str, Any]
@@ -227,6 +229,50 @@ def test_views_of_one_part_count_as_one(base: Params, plain: Results, run: Run) 
         defects = [value for name, value in highest[category].items() if not name.endswith("good")]
         assert found.row(category)["full_image_auroc"] == np.mean([d > good for d in defects])
         assert (found.row(category)[PIXEL] == plain.row(category)[PIXEL]).all()
+
+
+def test_corrected_labels(base: Params, plain: Results, tmp_path: Path) -> None:
+    """The same labels change no byte; others count in metrics, kinds, masks and scores.parquet."""
+    folder = Path(shutil.copytree(plain.folder.parent, tmp_path / "corrected"))
+    params = changed(base, evaluate__labels="labels.csv")
+    known = dict(zip(plain.scores["path"], plain.scores["is_anomaly"], strict=True))
+    write_labels(known, folder / "labels.csv")
+    same = Results(run_stages(folder, params, "evaluate"))
+    assert same.bytes == plain.bytes
+    remarks = json.loads((same.folder / "evaluation.json").read_text())
+    about = {"file": "labels.csv", "labels": len(known), "changed": {}}
+    assert remarks["corrected_labels"] == about
+
+    weave = plain.scores[plain.scores["category"] == "weave"]
+    good = weave[~weave["is_anomaly"]]["path"].iloc[0]
+    defect = weave[weave["is_anomaly"]]["path"].iloc[0]
+    write_labels({good: True, defect: False}, folder / "labels.csv")
+    found = Results(run_stages(folder, params, "evaluate"))
+    rows = found.scores.set_index("path")
+    assert rows.loc[[good, defect], "is_anomaly"].tolist() == [True, False]
+    assert rows.loc[[good, defect], "defect"].tolist() == ["corrected", "good"]
+    flipped = weave["is_anomaly"] ^ weave["path"].isin([good, defect])
+    values, _ = image_metrics(weave["score"].to_numpy(), flipped.to_numpy())
+    assert found.row("weave")["full_image_auroc"] == values["full_image_auroc"]
+    assert (found.row("plate")[IMAGE + PIXEL] == plain.row("plate")[IMAGE + PIXEL]).all()
+    kinds = pd.read_csv(found.folder / "defects.csv")
+    assert "corrected" in kinds[kinds["category"] == "weave"]["defect"].tolist()
+    before, after = (
+        histograms[histograms["category"] == "weave"][["normal", "anomalous"]].sum()
+        for histograms in (
+            pd.read_parquet(one / "pixels.parquet") for one in (plain.folder, found.folder)
+        )
+    )
+    assert after["anomalous"] < before["anomalous"]  # the mask of what is good now
+    assert before.sum() - after.sum() == 64**2  # that without a mask is left out
+    remarks = json.loads((found.folder / "evaluation.json").read_text())
+    assert remarks["corrected_labels"]["changed"] == {"weave": 2}
+    assert remarks["without_mask"] == {"weave": 1}
+    assert any("2 labels are those of labels.csv" in line for line in remarks["warnings"])
+
+    write_labels({good: True, "weave/none.png": False}, folder / "labels.csv")
+    with pytest.raises(DataError, match=r"'weave/none\.png', which is no test image of this run"):
+        run_stages(folder, params, "evaluate")
 
 
 def test_no_test_images(base: Params, images: Path, run: Run) -> None:

@@ -322,7 +322,7 @@ const setLabel = async (label) => {
     Object.assign(list.images[opened.position], { label: kept.label, corrected: kept.corrected });
     $("list").children[opened.position].replaceWith(card(list.images[opened.position], opened.position));
     showFacts();
-    $("label-state").textContent = kept.corrected ? `kept in ${run.labels_file}` : "as the data set says";
+    $("label-state").textContent = kept.corrected ? `kept in ${run.labels_file}${run.labels_used ? ": fade run uses it" : ""}` : "as the data set says";
     showCategories();
     showCounts(true);
   } catch (error) {
@@ -482,7 +482,8 @@ const start = guarded(async () => {
   $("name").textContent = run.name;
   document.title = `${run.name}: FADE Pipeline`;
   const corrected = run.corrected ? `, ${run.corrected.toLocaleString()} labels corrected` : "";
-  $("facts").textContent = !run.has_images ? "a bundle: new images alone" : run.images ? `${run.images.toLocaleString()} test images${corrected}` : "a run without test images";
+  const used = run.labels_used ? `runs use ${run.labels_file}` : `runs do not use ${run.labels_file} (evaluate.labels)`;
+  $("facts").textContent = !run.has_images ? "a bundle: new images alone" : run.images ? `${run.images.toLocaleString()} test images${corrected}; ${used}` : "a run without test images";
   fill($("drop-category"), run.categories.map((name) => [name, name]));
   $("drop-category-label").hidden = run.categories.length < 2;
   $("review").hidden = !run.images;

@@ -19,6 +19,7 @@ from pipeline.stage import check_before, check_files
 from tests.projects import ROOT, changed, golden_params
 
 WEIGHTS = Path("weights.pt")
+OF_MODELS = {"extract", "text", "stream"}
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_replaced_file_is_told_from_one_that_was_touched(content: dict[str, An
     stat = WEIGHTS.stat()
     WEIGHTS.write_bytes(b"other")  # of the same length and time
     os.utime(WEIGHTS, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    every = {stage: ["weights.pt"] for stage in READERS}
+    every = {stage: ["weights.pt"] for stage in OF_MODELS}
     assert replaced(READERS, params) == every
     assert replaced(["text"], params) == {"text": ["weights.pt"]}
     WEIGHTS.unlink()
@@ -70,6 +71,15 @@ def test_prompts_are_of_the_text_stage_alone(content: dict[str, Any]) -> None:
     assert replaced(READERS, params) == {"text": ["own.json"]}
 
 
+def test_corrected_labels_are_of_evaluate_alone(content: dict[str, Any]) -> None:
+    Path("labels.csv").write_text("path,label\n")
+    params = parse_params(changed(content, evaluate__labels="labels.csv"))
+    record(params)
+    assert replaced(READERS, params) == {}
+    Path("labels.csv").write_text("path,label\na.png,good\n")
+    assert replaced(READERS, params) == {"evaluate": ["labels.csv"]}
+
+
 def test_a_network_s_folder(content: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "network"
     content = network(content, folder)
@@ -77,7 +87,7 @@ def test_a_network_s_folder(content: dict[str, Any], tmp_path: Path) -> None:
     params = parse_params(content)
     name = f"local-dir:{folder}"
     assert {stage: list(file_hashes(stage, params)) for stage in READERS} == {
-        "extract": [name], "text": [], "stream": [name],
+        "extract": [name], "text": [], "stream": [name], "evaluate": [],
     }  # fmt: skip
     record(params)
     (folder / "README.md").write_text("of no matter")
@@ -94,7 +104,7 @@ def test_two_models(content: dict[str, Any], tmp_path: Path) -> None:
     (folder / "config.json").write_text("[]")
     assert set(replaced(READERS, params)) == {"extract", "stream"}
     WEIGHTS.write_bytes(b"other")
-    assert set(replaced(READERS, params)) == set(READERS)
+    assert set(replaced(READERS, params)) == OF_MODELS
 
 
 def test_other_names_are_noticed_by_dvc(content: dict[str, Any]) -> None:
@@ -118,7 +128,7 @@ def test_questions_write_nothing(content: dict[str, Any]) -> None:
     params = parse_params(content)
     for stage in READERS:
         write_record(stage, {"model": {}}, {"weights.pt": "of another"})
-    assert set(replaced(READERS, params, keep=False)) == set(READERS)
+    assert set(replaced(READERS, params, keep=False)) == OF_MODELS
     assert not HASHES.exists()
 
 
@@ -154,7 +164,7 @@ def test_the_next_stage_refuses_and_one_more_run_is_right(content: dict[str, Any
         match=r"weights\.pt was replaced after extract, text, stream read it: run again",
     ):
         check_before("evaluate", params)
-    assert not list(Path("artefacts/parameters").glob("*.json"))
+    assert [file.name for file in Path("artefacts/parameters").iterdir()] == ["evaluate.json"]
 
 
 def test_documentation() -> None:

@@ -61,6 +61,7 @@ def test_a_params_yaml_that_is_older_than_dvc_yaml(content: Any) -> None:
             "image size 97 is no multiple of the patch size",
         ),
         ({"features__store": "file/store"}, 2, "file is a file"),
+        ({"evaluate__labels": "labels.csv"}, 3, "labels.csv is not there"),
     ],
 )
 def test_bad_ones_do_not(

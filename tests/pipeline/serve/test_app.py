@@ -12,17 +12,19 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from starlette.testclient import TestClient
 
 from fade.types import Trial
-from pipeline.artefacts.labels import read_labels
+from pipeline.artefacts.labels import read_labels, write_labels
 from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
@@ -31,7 +33,7 @@ from pipeline.serve.access import Access
 from pipeline.serve.app import create_app
 from pipeline.serve.limits import Limits
 from pipeline.serve.site import BundleSite, RunSite
-from tests.projects import GOLDEN
+from tests.projects import GOLDEN, changed, run_stages
 
 HERE = "http://127.0.0.1:8080"
 LIMITS = Limits(body_bytes=200_000, held_bytes=400_000, images=4, pixels=1_000_000, waiting=4)
@@ -200,6 +202,24 @@ def test_labels_are_kept_counted_and_taken_back(client: TestClient, folder: Path
     assert client.post("/labels", json=body | {"id": 10**9}).status_code == 404
 
 
+def test_labels_that_the_run_used_can_be_taken_back(finished: Path, tmp_path: Path) -> None:
+    """The scores have them then: what the data set says is looked up in the manifest."""
+    folder = Path(shutil.copytree(finished, tmp_path / "line3"))
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    write_labels({"weave/test/good/000.png": True}, folder / "labels.csv")
+    run_stages(folder, changed(params, evaluate__labels="labels.csv"), "evaluate")
+    with TestClient(create_app(RunSite(folder), Access("127.0.0.1"), LIMITS), HERE) as client:
+        about = client.get("/run").json()
+        assert (about["labels_used"], about["corrected"]) == (True, 1)
+        (image,) = client.get("/images?label=corrected").json()["images"]
+        assert (image["label"], image["defect"]) == ("anomalous", "corrected")
+        body = {"id": image["id"], "run": about["run"], "label": "anomalous"}
+        assert client.post("/labels", json=body).json()["corrected"] is True
+        assert read_labels(folder / "labels.csv") == {image["path"]: True}
+        taken = client.post("/labels", json=body | {"label": None}).json()
+        assert (taken["label"], taken["corrected"]) == ("good", False)
+
+
 def test_health_counters_and_description(client: TestClient) -> None:
     assert client.get("/health").json()["status"] == "ok"
     lines = client.get("/metrics").text.splitlines()
@@ -354,12 +374,19 @@ def test_what_is_unexpected_is_said_without_its_insides(
 def test_a_bundle_judges_and_has_no_images(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "line3.fade"
     write_bundle(FinishedRun(folder), path, with_weights=True)
-    with TestClient(create_app(BundleSite(path), Access("127.0.0.1"), LIMITS), HERE) as client:
+    site = BundleSite(path)
+    with TestClient(create_app(site, Access("127.0.0.1"), LIMITS), HERE) as client:
         about = client.get("/run").json()
         assert (about["has_images"], about["categories"]) == (False, ["weave", "plate"])
         assert client.get("/images").status_code == 404
         answer = client.post("/predict?category=weave", files=files(GOOD)).json()
         assert answer["predictions"][0]["score"] is not None
+        predictor = site.models().predictor()
+        known = predictor.thresholds["weave"]
+        predictor.thresholds["weave"] = replace(known, image=2.0, pixel=None)
+        answer = client.post("/predict?category=weave&explain=true", files=files(GOOD)).json()
+        (found,) = answer["predictions"]
+        assert (found["error"], found["decision"], found["threshold"]) == (None, "normal", 2.0)
 
 
 def test_a_run_that_goes_on_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,107 @@
+"""Corrected labels of test images, in place of those of the data set: ``evaluate.labels``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fade.errors import DataError
+from fade.types import GOOD
+from pipeline.artefacts.labels import read_labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CORRECTED = "corrected"
+"""Defect of images that the data set does not call anomalous, and a correction does."""
+_NAMED = 5
+
+
+def named_labels(file: str, folder: Path = Path()) -> dict[str, bool]:
+    """Whether each image of the file that ``evaluate.labels`` names is anomalous, by its path.
+
+    Args:
+        file: its path, from the project.
+        folder: of the project.
+
+    Raises:
+        DataError: it is not there, or a line of it cannot be used.
+    """
+    path = folder / file
+    if not path.exists():
+        raise DataError(
+            f"{path} is not there, which evaluate.labels names: correct a label in `fade serve`, or set "
+            "evaluate.labels to null"
+        )
+    return read_labels(path)
+
+
+def corrected_tests(tests: pd.DataFrame, file: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Test images with corrected labels, and what evaluation.json says of that.
+
+    An image corrected to good has no defect pixel, whatever its mask says. One corrected to anomalous
+    keeps its kind of defect and its mask; where it has none, its kind is :data:`CORRECTED`, and it is
+    left out of pixel metrics as are all defect images without a mask.
+
+    Args:
+        tests: with ``path``, ``category``, ``defect``, ``is_anomaly``, ``mask`` and ``mask_hash``.
+        file: ``evaluate.labels``; None leaves all as it is.
+
+    Returns:
+        The images; and under ``corrected_labels`` the file, how many labels it has, and how many of
+        them are not those of the data set, by category.
+
+    Raises:
+        DataError: the file cannot be used, or names an image that is no test image of the run.
+    """
+    if file is None:
+        return tests, {}
+    labels = named_labels(file)
+    rows = tests["path"].isin(list(labels)).to_numpy(bool)
+    if unknown := labels.keys() - set(tests["path"][rows]):
+        first = next(path for path in labels if path in unknown)
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise DataError(
+            f"{file} has a label of {first!r}{more}, which is no test image of this run: mend or remove "
+            "that line, or set evaluate.labels to null"
+        )
+    given = tests["is_anomaly"].astype(object).where(tests["is_anomaly"].notna(), None)
+    is_anomaly, defect, mask, mask_hash = (
+        np.array(column, object)
+        for column in (given, tests["defect"], tests["mask"], tests["mask_hash"])
+    )
+    changed: Counter[str] = Counter()
+    for row in np.flatnonzero(rows).tolist():
+        label, before = labels[str(tests["path"].iat[row])], is_anomaly[row]
+        if before is not None and bool(before) == label:
+            continue
+        changed[str(tests["category"].iat[row])] += 1
+        is_anomaly[row], defect[row] = label, CORRECTED if label else GOOD
+        if not label:
+            mask[row] = mask_hash[row] = None
+    found = tests.assign(is_anomaly=is_anomaly, defect=defect, mask=mask, mask_hash=mask_hash)
+    about = {"file": file, "labels": len(labels), "changed": dict(changed)}
+    return found, {"corrected_labels": about}
+
+
+def correction_warnings(remark: dict[str, Any]) -> list[str]:
+    """What to tell people of the labels that :func:`corrected_tests` changed.
+
+    >>> correction_warnings({"corrected_labels": {"file": "a.csv", "changed": {"cable": 2}}})
+    ['2 labels are those of a.csv and not of the data set (cable 2): all results of labels follow a.csv']
+    """
+    about = remark.get("corrected_labels", {})
+    changed = about.get("changed", {})
+    if not changed:
+        return []
+    named = ", ".join(f"{name} {count}" for name, count in list(changed.items())[:_NAMED])
+    more = f" and {len(changed) - _NAMED} more categories" if len(changed) > _NAMED else ""
+    count = sum(changed.values())
+    which = "label is that" if count == 1 else "labels are those"
+    return [
+        f"{count} {which} of {about['file']} and not of the data set ({named}{more}): all results of "
+        f"labels follow {about['file']}"
+    ]
