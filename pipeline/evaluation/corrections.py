@@ -42,9 +42,9 @@ def named_labels(file: str, folder: Path = Path()) -> dict[str, bool]:
 def corrected_tests(tests: pd.DataFrame, file: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Test images with corrected labels, and what evaluation.json says of that.
 
-    An image corrected to good has no defect pixel, whatever its mask says. One corrected to anomalous
-    keeps its kind of defect and its mask; where it has none, its kind is :data:`CORRECTED`, and it is
-    left out of pixel metrics as are all defect images without a mask.
+    An image corrected to good has no defect pixel, whatever its mask says. One corrected to anomalous is
+    of the kind :data:`CORRECTED`; it has no mask, and so no part in pixel metrics. A label that says what
+    the data set says changes nothing.
 
     Args:
         tests: with ``path``, ``category``, ``defect``, ``is_anomaly``, ``mask`` and ``mask_hash``.
