@@ -11,6 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # compiled modules are kept, for the many processes that tests start
 unexport PYTHONDONTWRITEBYTECODE
 
+# an index with builds of torch without CUDA, for `make images`
+TORCH_INDEX ?=
+
 VERSIONS ?= 3.11 3.12 3.13
 TESTS ?= tests
 
@@ -18,7 +21,7 @@ TESTS ?= tests
 PHOTOS ?=
 PHOTO_PROJECT = build/photos$(if $(PHOTOS),-$(notdir $(abspath $(PHOTOS))))
 
-.PHONY: demo demo-photos test test-versions test-kill test-slurm lint bench docs audit constraints clean
+.PHONY: demo demo-photos test test-versions test-kill test-slurm lint bench docs images audit constraints clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
@@ -59,6 +62,13 @@ bench: $(READY) ## measure; writes benchmarks/results.md
 
 docs: $(READY) $(VENV)/.ready-docs ## check all links and build the site in build/docs/html
 	python -m docs.site
+
+images: ## build the container images cpu and edge, and let each say its version (docs/docker.md)
+	for image in cpu edge; do \
+	  docker build --file docs/docker/Dockerfile --target $$image --build-arg TORCH_INDEX="$(TORCH_INDEX)" \
+	    --tag fade:$$image . && docker run --rm fade:$$image fade --version || exit 1; \
+	done
+	docker compose --file docs/docker/compose.yaml config --quiet
 
 audit: $(READY) $(VENV)/.ready-audit ## look the pinned versions up among known vulnerabilities; says so where it cannot
 	python .ci/audit.py
