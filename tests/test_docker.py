@@ -146,11 +146,11 @@ def test_extras_exist_and_the_program_comes_after_what_it_needs(image: str) -> N
     (asked,) = (found for step in steps if (found := re.search(r"needs\.py ([\w ]+) >", step)))
     extras = asked[1].split()
     assert image in extras
-    found = subprocess.run(
+    lines = subprocess.run(
         [sys.executable, str(FOLDER / "needs.py"), *extras],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
-    names = {re.split(r"[\[<>=!~ ]", one)[0] for one in found}
+    names = {re.split(r"[\[<>=!~ ]", one)[0] for one in lines}
     assert {"typer", "fastapi"} <= names
     assert ("torch" in names) == (image != "edge")
     assert ("onnxruntime" in names) == (image == "edge")

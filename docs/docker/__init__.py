@@ -1,0 +1,1 @@
+"""Container files, and the script that they install with."""

@@ -1,4 +1,4 @@
-"""Prints what extras of pyproject.toml need, a requirement a line: an image installs that before the program."""
+"""Prints what extras of pyproject.toml need, one a line: an image installs it before the program."""
 
 from __future__ import annotations
 
