@@ -20,7 +20,7 @@ cache_app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache", epilog="Example: fade cache info")
 export_app = typer.Typer(
-    help="Write maps or masks as files that other tools read.",
+    help="Write maps, masks, regions or features as files that other tools read.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

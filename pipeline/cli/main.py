@@ -17,6 +17,7 @@ from pipeline.process.signals import end_in_order
 # isort: off
 import pipeline.cli.project
 import pipeline.cli.results
+import pipeline.cli.exports
 import pipeline.cli.methods
 import pipeline.cli.predict
 import pipeline.cli.measure

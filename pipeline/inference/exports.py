@@ -29,7 +29,8 @@ from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.evaluation.component import Component
 from pipeline.evaluation.foreground import foregrounds
-from pipeline.evaluation.recipe import Recipe, closed, closing_of, measured_size
+from pipeline.evaluation.recipe import Recipe, measured_size
+from pipeline.inference.pixel_calls import PixelCalls, pixel_thresholds
 from pipeline.inference.run import FinishedRun
 from pipeline.process.progress import Progress
 from pipeline.scoring.components import component_key
@@ -253,7 +254,7 @@ def export_maps(
     tests = exported_images(run, categories)
     names = file_names(tests, layout)
     found = maps(run, tests)
-    _prepare(folder, force)
+    prepare_export(folder, force)
     write_maps(run, tests, names, found, folder, form=form, size=size, dtype=dtype)
     return len(tests)
 
@@ -326,24 +327,9 @@ def export_masks(
     names = file_names(tests, layout)
     pixel_thresholds(run, tests)
     found = maps(run, tests)
-    _prepare(folder, force)
+    prepare_export(folder, force)
     write_masks(run, tests, names, found, folder)
     return len(tests)
-
-
-def pixel_thresholds(run: FinishedRun, tests: pd.DataFrame) -> dict[str, int]:
-    """The level above which pixels are anomalous, for each category of some test images.
-
-    Raises:
-        ParameterError: a category has none.
-    """
-    levels = {}
-    for category in tests["category"].unique():
-        threshold = run.thresholds[category]
-        if threshold.pixel is None:
-            raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
-        levels[category] = threshold.pixel
-    return levels
 
 
 def write_masks(
@@ -358,30 +344,25 @@ def write_masks(
     Raises:
         ParameterError: a category has no pixel threshold.
     """
-    levels = pixel_thresholds(run, tests)
-    recipe, closing = Recipe.of(run.params), closing_of(run.params)
+    pixel_thresholds(run, tests)
+    calls = PixelCalls.of(run)
     rows = zip(
         tests["category"], tests["width"].astype(int), tests["height"].astype(int), strict=True
     )
     with Progress(len(tests), "exporting") as progress:
         for name, (category, width, height), values in zip(names, rows, found, strict=True):
-            measured = measured_size(run.params, width, height, run.aspect)
-            scale, shape, pixel = (
-                run.thresholds[category].map_scale,
-                (height, width),
-                levels[category],
-            )
-            if closing.is_none:
-                above = recipe.image_levels(values, measured, shape, scale) > pixel
-            else:
-                finished = recipe.pixels(values, measured, scale)
-                above = closed(closing, finished, pixel, scale, shape)
+            above = calls.mask(category, width, height, values)
             path = folder / f"{name}.png"
             _write(above.astype(np.uint8) * np.uint8(255), path)
             progress.advance()
 
 
-def _prepare(folder: Path, force: bool) -> None:
+def prepare_export(folder: Path, force: bool) -> None:
+    """Make the folder of an export, which must be empty unless files may join others.
+
+    Raises:
+        ParameterError: it holds files, or cannot be made.
+    """
     prepare_folder(folder)
     if any(folder.iterdir()) and not force:
         raise ParameterError(

@@ -19,7 +19,8 @@ from fade.files import atomic_write
 from fade.types import DatasetFormat, ImageRecord
 from pipeline.artefacts.catalogue import MANIFEST, prepare_folder
 from pipeline.artefacts.tables import read_table
-from pipeline.inference.exports import Dtype, maps, pixel_thresholds, write_maps, write_masks
+from pipeline.inference.exports import Dtype, maps, write_maps, write_masks
+from pipeline.inference.pixel_calls import pixel_thresholds
 from pipeline.inference.run import FinishedRun
 
 if TYPE_CHECKING:

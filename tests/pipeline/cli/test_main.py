@@ -49,7 +49,7 @@ HEAVY = {
 COMMANDS = (
     "presets", "init", "run", "compare", "table", "predict", "bundle", "show", "cache info",
     "cache verify", "cache copy", "cache prune", "new", "doctor", "plan", "scan", "export maps",
-    "export masks", "export submission", "measure",
+    "export masks", "export submission", "export coco", "export fiftyone", "export features", "measure",
 )  # fmt: skip
 
 

@@ -52,9 +52,14 @@ QUESTIONS = {
     "bundle": [["{elsewhere}/b.fade"]],
     "export maps": [["{elsewhere}/maps", "--force"]],
     "export masks": [["{elsewhere}/masks", "--force"]],
+    "export submission": [["{elsewhere}/mine", "--for", "mvtec-ad", "--force"]],
+    "export coco": [["{elsewhere}/coco", "--force"]],
+    "export fiftyone": [["{elsewhere}/fiftyone", "--force"]],
+    "export features": [["{elsewhere}/features", "--force"]],
+    "measure": [["--category", "weave", "--images", "2", "--warm-up", "0"]],
 }  # fmt: skip
 """Commands that only answer, with arguments; ``{elsewhere}`` is a folder outside the project."""
-CHANGES = {"init", "new", "run", "methods", "scan", "cache copy"}
+CHANGES = {"init", "new", "run", "methods", "scan", "cache copy", "serve"}
 """Commands that are there to change something."""
 
 

@@ -1,0 +1,135 @@
+"""Commands that write what a run left in formats of other tools: COCO, FiftyOne, Parquet, .npy."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.app import export_app
+from pipeline.cli.options import (
+    Categories,
+    ExportFolder,
+    ExportForce,
+    Json,
+    Seed,
+    Shots,
+    echo,
+    split_names,
+    write_json,
+)
+
+
+class FeatureFormat(StrEnum):
+    """What ``fade export features`` writes."""
+
+    PARQUET = "parquet"
+    NPY = "npy"
+
+
+class WhichSplit(StrEnum):
+    """Of which images ``fade export features`` writes."""
+
+    TEST = "test"
+    TRAIN = "train"
+    ALL = "all"
+
+
+@export_app.command("coco", epilog="Example: fade export coco regions")
+def export_coco(
+    folder: ExportFolder,
+    categories: Categories = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    force: ExportForce = False,
+    as_json: Json = False,
+) -> None:
+    """Write regions above the pixel threshold as COCO instances.
+
+    instances.json has polygons, boxes, areas and scores of the connected regions of each test image.
+    """
+    from pipeline.inference.coco import COCO_FILE, export_coco
+    from pipeline.inference.run import FinishedRun
+
+    run = FinishedRun(shots=shots, seed=seed)
+    images, regions = export_coco(run, folder, categories=split_names(categories), force=force)
+    trial = run.trial
+    if as_json:
+        write_json(
+            {
+                "file": str(folder / COCO_FILE), "images": images, "regions": regions,
+                "shots": trial.shots, "seed": trial.seed,
+            }
+        )  # fmt: skip
+        return
+    echo(
+        f"{folder / COCO_FILE}: {regions} regions in {images} images of {trial.shots} shots, "
+        f"seed {trial.seed}"
+    )
+
+
+@export_app.command("fiftyone", epilog="Example: fade export fiftyone to_fiftyone")
+def export_fiftyone(
+    folder: ExportFolder,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the images into the folder, so that it can move.")
+    ] = False,
+    categories: Categories = None,
+    shots: Shots = None,
+    seed: Seed = None,
+    force: ExportForce = False,
+    as_json: Json = False,
+) -> None:
+    """Write predictions, maps and regions as a folder that FiftyOne imports.
+
+    In FiftyOne: Dataset.from_dir(dataset_dir=DIR, dataset_type=fiftyone.types.FiftyOneDataset).
+    """
+    from pipeline.inference.fiftyone_folder import export_fiftyone
+    from pipeline.inference.run import FinishedRun
+
+    run = FinishedRun(shots=shots, seed=seed)
+    count = export_fiftyone(run, folder, copy=copy, categories=split_names(categories), force=force)
+    trial = run.trial
+    if as_json:
+        write_json(
+            {"folder": str(folder), "images": count, "shots": trial.shots, "seed": trial.seed}
+        )
+    else:
+        echo(f"{folder}: {count} images of {trial.shots} shots, seed {trial.seed}")
+
+
+@export_app.command("features", epilog="Example: fade export features vectors --format npy")
+def export_features(
+    folder: ExportFolder,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option("--feature", help="Its name; may be repeated; default: all that are kept."),
+    ] = None,
+    form: Annotated[
+        FeatureFormat, typer.Option("--format", help="npy comes with a CSV file of keys.")
+    ] = FeatureFormat.PARQUET,
+    split: Annotated[
+        WhichSplit, typer.Option("--split", help="Of which images.")
+    ] = WhichSplit.TEST,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", help="A pattern for paths in the data set; may be repeated."),
+    ] = None,
+    categories: Categories = None,
+    force: ExportForce = False,
+    as_json: Json = False,
+) -> None:
+    """Write features that the store keeps, a file for each, with the images' paths and hashes."""
+    from pipeline.config.load import load_params
+    from pipeline.inference.feature_files import export_features
+
+    found = export_features(
+        load_params(), folder, labels=feature or (), form=form.value, split=split.value,
+        images=image or (), categories=split_names(categories), force=force,
+    )  # fmt: skip
+    if as_json:
+        write_json({"folder": str(folder), "format": form.value, "features": found})
+        return
+    for label, count in found.items():
+        echo(f"{folder}: {label} of {count} images")

@@ -1,0 +1,83 @@
+"""What a run calls anomalous in an image: the pixels above the threshold, on the image's own pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fade.errors import ParameterError
+from pipeline.evaluation.recipe import Recipe, closed, closing_of, measured_size
+from pipeline.inference.run import FinishedRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def pixel_thresholds(run: FinishedRun, tests: pd.DataFrame) -> dict[str, int]:
+    """The level above which pixels are anomalous, for each category of some test images.
+
+    Raises:
+        ParameterError: a category has none.
+    """
+    levels = {}
+    for category in tests["category"].unique():
+        threshold = run.thresholds[category]
+        if threshold.pixel is None:
+            raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
+        levels[category] = threshold.pixel
+    return levels
+
+
+@dataclass(frozen=True)
+class PixelCalls:
+    """The levels and the masks of a run's maps.
+
+    Attributes:
+        run: whose maps.
+        recipe: by which they are finished.
+    """
+
+    run: FinishedRun
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, run: FinishedRun) -> PixelCalls:
+        """Those of a run."""
+        return cls(run, Recipe.of(run.params))
+
+    def levels(
+        self, category: str, width: int, height: int, values: NDArray[np.float64]
+    ) -> NDArray[np.unsignedinteger]:
+        """The finished map in levels of its category: (height, width).
+
+        Args:
+            category: of the image.
+            width, height: of the image in pixels.
+            values: its fused map (rows, columns) as numbers.
+        """
+        measured = measured_size(self.run.params, width, height, self.run.aspect)
+        scale = self.run.thresholds[category].map_scale
+        return self.recipe.image_levels(values, measured, (height, width), scale)
+
+    def mask(
+        self, category: str, width: int, height: int, values: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Pixels above the threshold, closed where ``evaluate.closing`` asks for it: (height, width).
+
+        Arguments as for :meth:`levels`.
+
+        Raises:
+            ParameterError: the category has no pixel threshold.
+        """
+        threshold, closing = self.run.thresholds[category], closing_of(self.run.params)
+        if threshold.pixel is None:
+            raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
+        if closing.is_none:
+            return self.levels(category, width, height, values) > threshold.pixel
+        measured = measured_size(self.run.params, width, height, self.run.aspect)
+        scale = threshold.map_scale
+        finished = self.recipe.pixels(values, measured, scale)
+        return closed(closing, finished, threshold.pixel, scale, (height, width))
