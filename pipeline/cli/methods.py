@@ -8,6 +8,7 @@ import typer
 
 from fade.errors import ModelError
 from pipeline.cli.app import app
+from pipeline.cli.completion import complete_preset
 from pipeline.cli.options import Metrics, echo, echo_text, named_place
 
 
@@ -16,7 +17,11 @@ def methods(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Where the data set is.")],
     preset: Annotated[
         list[str] | None,
-        typer.Option("--preset", help="Of each method; may be repeated. Default: the light ones."),
+        typer.Option(
+            "--preset",
+            help="Of each method; may be repeated. Default: the light ones.",
+            autocompletion=complete_preset,
+        ),
     ] = None,
     out: Annotated[
         str, typer.Option("--out", help="Folder of the projects, their store and methods.csv.")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fade.errors import ParameterError, plain
+from pipeline.cli.completion import complete_categories, complete_category, complete_preset
 
 
 class TableFormat(StrEnum):
@@ -67,7 +68,12 @@ Images = Annotated[list[str], typer.Argument(help="Files, folders, or globs in q
 
 
 Category = Annotated[
-    str | None, typer.Option("--category", help="Their category; not needed if there is one.")
+    str | None,
+    typer.Option(
+        "--category",
+        help="Their category; not needed if there is one.",
+        autocompletion=complete_category,
+    ),
 ]
 
 
@@ -96,7 +102,17 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
 Preset = Annotated[
-    str | None, typer.Option("--preset", help="Its name, see fade presets; default: demo.")
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Its name, see fade presets; default: demo.",
+        autocompletion=complete_preset,
+    ),
+]
+
+
+AllPresets = Annotated[
+    bool, typer.Option("--all", help="When it asks, show all presets, those of papers too.")
 ]
 
 
@@ -121,7 +137,11 @@ EncoderWeights = Annotated[
 
 Categories = Annotated[
     str | None,
-    typer.Option("--categories", help="Some of them: a,b,c; quotes hold a comma."),
+    typer.Option(
+        "--categories",
+        help="Some of them: a,b,c; quotes hold a comma.",
+        autocompletion=complete_categories,
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ import typer
 
 from fade.errors import ParameterError
 from pipeline.cli.app import app
+from pipeline.cli.completion import complete_category
 from pipeline.cli.options import (
     BundleFile,
     Category,
@@ -151,7 +152,11 @@ def bundle(
     path: Annotated[Path, typer.Argument(help="The file to write.")],
     category: Annotated[
         list[str] | None,
-        typer.Option("--category", help="One to take along; may be repeated; default: all."),
+        typer.Option(
+            "--category",
+            help="One to take along; may be repeated; default: all.",
+            autocompletion=complete_category,
+        ),
     ] = None,
     shots: Shots = None,
     seed: Seed = None,

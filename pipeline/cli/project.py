@@ -11,7 +11,9 @@ import typer
 
 from fade.errors import ParameterError
 from pipeline.cli.app import app
+from pipeline.cli.completion import complete_categories, complete_stage
 from pipeline.cli.options import (
+    AllPresets,
     Data,
     EncoderWeights,
     Json,
@@ -24,7 +26,11 @@ from pipeline.cli.options import (
 
 
 def _answers(
-    preset: str | None, data: str | None, weights: str | None, encoder: bool = False
+    preset: str | None,
+    data: str | None,
+    weights: str | None,
+    encoder: bool = False,
+    everything: bool = False,
 ) -> tuple[str, Any, Any]:
     """What was given; if nothing was and the terminal is one, what a person answers.
 
@@ -33,12 +39,30 @@ def _answers(
     from pipeline.config.presets.catalogue import DEMO, OFFLINE_NAME
 
     given = encoder or (preset, data, weights) != (None, None, None)
-    if given or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if given or not _is_asked():
         return preset or (OFFLINE_NAME if encoder else DEMO), data, weights
     from pipeline.config.presets.questions import ask
     from pipeline.features.hub import unreachable
 
-    return ask(unreachable())
+    return ask(unreachable(), everything=everything)
+
+
+def _is_asked() -> bool:
+    """Whether a person sits at the terminal."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _asked_folder() -> Path:
+    """The folder that a person names.
+
+    Raises:
+        ParameterError: nobody is there to ask.
+    """
+    if not _is_asked():
+        raise ParameterError("which folder shall be made? Name it: `fade new DIR`")
+    from pipeline.config.presets.questions import ask_folder
+
+    return Path(os.path.expanduser(ask_folder()))
 
 
 def _say_what_is_missing(params: Path) -> None:
@@ -81,6 +105,7 @@ def init(
     weights: NewWeights = None,
     encoder: NewEncoder = None,
     encoder_weights: EncoderWeights = None,
+    everything: AllPresets = False,
     force: Annotated[bool, typer.Option("--force", help="Replace params.yaml.")] = False,
 ) -> None:
     """Write params.yaml into this folder.
@@ -96,7 +121,7 @@ def init(
     if PARAMS_FILE.exists() and not force:
         raise ParameterError(f"{PARAMS_FILE} is already here: replace it with --force")
     named = (encoder, encoder_weights) != (None, None)
-    preset, data, weights = _answers(preset, data, weights, named)
+    preset, data, weights = _answers(preset, data, weights, named, everything)
     data = os.path.expanduser(data) if data else data
     text = render(
         find_preset(preset),
@@ -119,12 +144,16 @@ def init(
 
 @app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
 def new(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="The folder to make; a terminal asks for it."),
+    ] = None,
     preset: Preset = None,
     data: Data = None,
     weights: NewWeights = None,
     encoder: NewEncoder = None,
     encoder_weights: EncoderWeights = None,
+    everything: AllPresets = False,
     git: Annotated[bool, typer.Option(help="Make it a git repository (for experiments).")] = True,
     force: Annotated[
         bool, typer.Option("--force", help="Replace its files, params.yaml excepted.")
@@ -139,10 +168,14 @@ def new(
     from pipeline.config.values import PARAMS_FILE
     from pipeline.project.scaffold import create, given_path
 
+    if folder is None:
+        folder = _asked_folder()
     kept = folder / PARAMS_FILE if force and (folder / PARAMS_FILE).exists() else None
     named = (encoder, encoder_weights) != (None, None)
     preset, data, weights = (
-        (preset or DEMO, data, weights) if kept else _answers(preset, data, weights, named)
+        (preset or DEMO, data, weights)
+        if kept
+        else _answers(preset, data, weights, named, everything)
     )
     chosen = find_preset(preset)
     # paths in params.yaml start at the project, those of the command line here
@@ -166,7 +199,10 @@ def new(
 @app.command(epilog="Example: fade run --limit 5 --categories bottle,cable")
 def run(
     stages: Annotated[
-        list[str] | None, typer.Argument(help="Stages to bring up to date; default: all.")
+        list[str] | None,
+        typer.Argument(
+            help="Stages to bring up to date; default: all.", autocompletion=complete_stage
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Run them even if nothing changed.")
@@ -182,6 +218,7 @@ def run(
         typer.Option(
             "--categories",
             help="This time these categories: a,b,c; quotes hold a comma.",
+            autocompletion=complete_categories,
         ),
     ] = None,
 ) -> None:

@@ -209,6 +209,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     }
 )
 """All presets, in the order in which they are listed."""
+FIRST = (DEMO, "own-fewshot", OFFLINE_NAME)
+"""Presets that whoever begins chooses from: a look, one's own images, the same without a network."""
 
 
 def find_preset(name: str) -> Preset:

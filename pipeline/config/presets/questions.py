@@ -3,35 +3,62 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
-from fade.errors import ParameterError
-from pipeline.config.presets.catalogue import DEMO, PRESETS, find_preset
+from fade.datasets.detect import detect_format
+from fade.errors import DataError, ParameterError
+from pipeline.config.presets.catalogue import DEMO, FIRST, OFFLINE_NAME, PRESETS, find_preset
+from pipeline.config.values import PARAMS_FILE
+
+ALL = "?"
+"""The answer that lists all presets."""
+_LOOKED_AT = 50
+"""Folders that are looked into."""
+_SHOWN = 5
+"""Data sets that are named."""
 
 
-def ask(unreachable: str | None = None) -> tuple[str, str | None, str | None]:
+def ask_folder() -> str:
+    """Ask which folder is to become a project."""
+    return str(click.prompt("Which folder shall be made?", default="inspection"))
+
+
+def ask(
+    unreachable: str | None = None, *, everything: bool = False, home: Path = Path()
+) -> tuple[str, str | None, str | None]:
     """Ask for a preset, and for its images and weights where it needs any.
 
     Args:
         unreachable: why no model can be fetched, where that is so.
+        everything: whether all presets are shown at once, and not the first ones.
+        home: folder in which data sets are looked for; what is there is offered.
 
     Returns:
         The preset's name, and what was answered in place of its data set and weights; None where
         the preset's own was taken.
     """
-    width = max(map(len, PRESETS))
-    for preset in PRESETS.values():
-        click.echo(f"  {preset.name:<{width}}  {preset.summary}")
+    found = data_sets(home)
+    if found:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        click.echo(f"  (images found here: {', '.join([*found][:_SHOWN])}{more})")
+    _show(everything)
     if unreachable:
         click.echo(
             f"  ({unreachable}: demo and own-offline need no download, others a checkpoint file)"
         )
-    name = click.prompt("Which preset?", default=DEMO, value_proc=_preset)
+    usual = DEMO if not found else OFFLINE_NAME if unreachable else FIRST[1]
+    name = click.prompt("Which preset?", default=usual, value_proc=_preset)
     if name == DEMO:
         return name, None, None
     values = PRESETS[name].values
-    data = click.prompt("Where are the images?", default=values["dataset.path"])
+    own = values["dataset.format"]
+    fitting = [place for place, kind in found.items() if own in ("folder", kind)]
+    data = click.prompt(
+        "Where are the images?", default=next(iter(fitting), values["dataset.path"])
+    )
     if not os.path.exists(os.path.expanduser(data)):
         click.echo(f"  (there is nothing at {data} yet: put them there before `fade run`)")
     if encoder := values.get("vision.encoder"):
@@ -44,7 +71,44 @@ def ask(unreachable: str | None = None) -> tuple[str, str | None, str | None]:
     return name, data, weights
 
 
+def data_sets(home: Path) -> Mapping[str, str]:
+    """Folders below one that have a layout that is read, with their format; projects are none.
+
+    Folders that cannot be listed are passed over: nobody named them.
+    """
+    try:
+        places = sorted(
+            place
+            for place in home.iterdir()
+            if place.is_dir() and not place.name.startswith(".") and place.name.isprintable()
+        )
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    for place in places[:_LOOKED_AT]:
+        try:
+            kind = None if (place / PARAMS_FILE).exists() else detect_format(place)
+        except (DataError, OSError):
+            continue
+        if kind:
+            found[str(place)] = kind
+    return found
+
+
+def _show(everything: bool) -> None:
+    names = PRESETS if everything else FIRST
+    width = max(map(len, names))
+    for name in names:
+        click.echo(f"  {name:<{width}}  {PRESETS[name].summary}")
+    if not everything:
+        others = len(PRESETS) - len(FIRST)
+        click.echo(f"  ({others} more, those of papers too: answer {ALL}, or start with --all)")
+
+
 def _preset(answer: str) -> str:
+    if answer.strip() == ALL:
+        _show(everything=True)
+        raise click.UsageError("take one of these")
     try:
         return find_preset(answer.strip()).name
     except ParameterError as error:

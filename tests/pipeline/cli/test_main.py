@@ -136,12 +136,12 @@ def test_init(fade: Fade) -> None:
 def test_init_asks_where_the_terminal_is_one(fade: Fade) -> None:
     import pty
 
-    def ask(*arguments: str, answers: str) -> str:
+    def ask(*arguments: str, answers: str, command: str = "init") -> str:
         """What a person at a terminal sees who types these answers."""
         main_end, end = pty.openpty()
-        command = [sys.executable, "-m", "pipeline.cli.main", "init", *arguments]
+        line = [sys.executable, "-m", "pipeline.cli.main", command, *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=environment) as asked:
+        with subprocess.Popen(line, stdin=end, stdout=end, stderr=end, env=environment) as asked:
             os.close(end)
             os.write(main_end, answers.encode())
             seen = b""
@@ -163,6 +163,14 @@ def test_init_asks_where_the_terminal_is_one(fade: Fade) -> None:
     assert "Which preset?" not in ask(answers="")
     assert "Which preset?" not in ask("--force", "--preset", "demo", answers="")
     assert "Where are" not in ask("--force", answers="\n")
+    # a folder that is not named is asked for first
+    seen = ask("--no-git", answers="mine\n\n", command="new")
+    assert seen.index("Which folder") < seen.index("Which preset?")
+    assert Path("mine", "params.yaml").is_file()
+    answer = fade("new")
+    assert (answer.code, answer.err) == (
+        2, "error: which folder shall be made? Name it: `fade new DIR`\n"
+    )  # fmt: skip
 
 
 def test_a_new_project_names_the_weights_that_it_lacks(
