@@ -64,7 +64,9 @@ class OnnxNumbers(StrEnum):
     INT8 = "int8"
 
 
-Images = Annotated[list[str], typer.Argument(help="Files, folders, or globs in quotes.")]
+Images = Annotated[
+    list[str] | None, typer.Argument(help="Files, folders, or globs in quotes; not with --watch.")
+]
 
 
 Category = Annotated[

@@ -61,7 +61,7 @@ def open_predictor(
 
 @app.command(epilog="Example: fade predict new/*.png --category cable --out predictions")
 def predict(
-    images: Images,
+    images: Images = None,
     category: Category = None,
     bundle: BundleFile = None,
     weights: Weights = None,
@@ -89,26 +89,45 @@ def predict(
         typer.Option("--threshold", help="Scores above it are anomalous, in place of the run's."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
+    watch: Annotated[
+        Path | None,
+        typer.Option("--watch", help="A folder whose new images are judged until you end it."),
+    ] = None,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.01, max=3600, help="Seconds between its looks.")
+    ] = 1.0,
 ) -> None:
     """Score new images with a finished run or a bundle."""
     from pipeline.artefacts.catalogue import prepare_folder
-    from pipeline.evaluation.normal_thresholds import overridden
     from pipeline.inference.output import (
         check_problems,
-        choose_category,
         find_images,
         others_line,
         predict_each,
         record,
         score_line,
         summary_line,
-        threshold_line,
         write_predictions,
     )  # fmt: skip
-    from pipeline.inference.rules import batch_line
+    from pipeline.inference.watch import check_folder
     from pipeline.process.progress import Progress
     from pipeline.stage import json_text
 
+    if watch is not None:
+        if images:
+            raise ParameterError("--watch takes no images: name them in a command of their own")
+        if batch:
+            raise ParameterError("--watch scores each image alone: leave out --batch")
+        if out is None:
+            raise ParameterError("--watch needs --out: a folder for the tables that grow")
+        check_folder(watch)
+        prepare_folder(out)
+        predictor = open_predictor(bundle, weights, download, shots, seed)
+        category = _decide_by(predictor, category, threshold, batch=False)
+        _watch(watch, predictor, category, out, interval, pictures=pictures, as_json=as_json)
+        return
+    if not images:
+        raise ParameterError("no images: give files, folders or globs, or --watch FOLDER")
     others: list[str] = []
     found = find_images(images, out, others)
     if others:
@@ -116,16 +135,7 @@ def predict(
     if out is not None:
         prepare_folder(out)  # before the model is loaded
     predictor = open_predictor(bundle, weights, download, shots, seed)
-    category = choose_category(predictor, category)
-    if threshold is not None:
-        found_there = predictor.thresholds[category]
-        predictor.thresholds[category] = overridden(found_there, threshold, (), "--threshold")
-    used = predictor.thresholds[category]
-    echo(threshold_line(used), err=True)
-    if used.warning:
-        echo(f"warning: {category}: {used.warning}", err=True)
-    if line := batch_line(predictor.params, predictor.trial, batch=batch):
-        echo(line, err=True)
+    category = _decide_by(predictor, category, threshold, batch=batch)
     problems: list[str] = []
     keep = out is not None and pictures
     predictions = predict_each(predictor, found, category, problems, keep=keep, batch=batch)
@@ -145,6 +155,68 @@ def predict(
     check_problems(problems, sum(counts.values()))
     if counts["anomalous"]:
         raise typer.Exit(ANOMALOUS)
+
+
+def _decide_by(
+    predictor: Predictor, category: str | None, threshold: float | None, *, batch: bool
+) -> str:
+    """The category asked for; its threshold is set, and said with what it rests on."""
+    from pipeline.evaluation.normal_thresholds import overridden
+    from pipeline.inference.output import choose_category, threshold_line
+    from pipeline.inference.rules import batch_line
+
+    category = choose_category(predictor, category)
+    if threshold is not None:
+        found_there = predictor.thresholds[category]
+        predictor.thresholds[category] = overridden(found_there, threshold, (), "--threshold")
+    used = predictor.thresholds[category]
+    echo(threshold_line(used), err=True)
+    if used.warning:
+        echo(f"warning: {category}: {used.warning}", err=True)
+    if line := batch_line(predictor.params, predictor.trial, batch=batch):
+        echo(line, err=True)
+    return category
+
+
+def _watch(
+    folder: Path,
+    predictor: Predictor,
+    category: str,
+    out: Path,
+    interval: float,
+    *,
+    pictures: bool,
+    as_json: bool,
+) -> None:
+    """Judge a folder's images as they come, until an interrupt or SIGTERM."""
+    from pipeline.inference.journal import Journal
+    from pipeline.inference.output import record, score_line, summary_line
+    from pipeline.inference.watch import Unread, Watch
+    from pipeline.process.signals import asked_to_stop
+    from pipeline.stage import json_text
+
+    def warn(line: str) -> None:
+        echo(f"warning: {line}", err=True)
+
+    counts: Counter[Decision | None] = Counter()
+    unread = 0
+    with asked_to_stop() as stop, Journal(out) as journal:
+        watch = Watch(folder, predictor, category, journal, out=out, pictures=pictures)
+        echo(
+            f"watching {folder}; {len(journal)} files were judged before; end with Ctrl+C", err=True
+        )
+        while not stop.asked:
+            for found in watch.look(warn, lambda: stop.asked):
+                if isinstance(found, Unread):
+                    unread += 1
+                    warn(found.problem)
+                    continue
+                counts[found.decision] += 1
+                echo(json_text(record(found)) if as_json else score_line(found))
+            stop.wait(interval)
+    if watch.waiting:
+        echo(f"{watch.waiting} files wait for the next start", err=True)
+    echo(summary_line(counts["anomalous"], counts["normal"], counts[None], unread), err=True)
 
 
 @app.command(epilog="Example: fade bundle cable.fade --with-weights")

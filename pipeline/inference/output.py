@@ -146,7 +146,7 @@ def record(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _cells(content: Mapping[str, Any]) -> dict[str, Any]:
+def cells(content: Mapping[str, Any]) -> dict[str, Any]:
     """The same as a row of CSV has it: nothing for null, and names that no spreadsheet computes."""
     cells = {key: "" if value is None else value for key, value in content.items()}
     return cells | {name: marked(cells[name]) for name in _NAMES}
@@ -199,19 +199,19 @@ def write_predictions(
         csv_file.open("w", newline="", encoding="utf-8") as table,
         json_file.open("w", encoding="utf-8") as lines,
     ):
-        rows = csv.DictWriter(_Rows(table), COLUMNS)
+        rows = csv.DictWriter(Rows(table), COLUMNS)
         rows.writeheader()
         for prediction in predictions:
             if pictures and prediction.picture is not None:
-                names = _write_pictures(prediction, folder, _file_name(prediction, used))
+                names = write_pictures(prediction, folder, picture_name(prediction, used))
                 prediction = replace(prediction, pictures=names)
             content = record(prediction)
-            rows.writerow(_cells(content))
+            rows.writerow(cells(content))
             lines.write(json_text(content) + "\n")
             yield prediction
 
 
-class _Rows:
+class Rows:
     """Takes the rows of a CSV writer and ends each with a line feed.
 
     The writer itself must end them with both characters: else it puts a name with a carriage return
@@ -222,10 +222,11 @@ class _Rows:
         self._file = file
 
     def write(self, row: str) -> int:
+        """Write a row."""
         return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
-def _file_name(prediction: Prediction, used: set[str]) -> str:
+def picture_name(prediction: Prediction, used: set[str]) -> str:
     """The image's own name; a number tells equal ones apart, on any file system."""
     stem, number, suffix = Path(prediction.name).stem, 1, ".png"
     name = fitting_name(stem, len(suffix))
@@ -236,7 +237,7 @@ def _file_name(prediction: Prediction, used: set[str]) -> str:
     return name + suffix
 
 
-def _write_pictures(prediction: Prediction, folder: Path, name: str) -> dict[str, str]:
+def write_pictures(prediction: Prediction, folder: Path, name: str) -> dict[str, str]:
     """Write a prediction's pictures; their names below the folder, by kind."""
     shades, mask = prediction.shades(), prediction.mask()
     if shades is None:

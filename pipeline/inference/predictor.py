@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.layout import cut
 from fade.bank import normalized_float32
-from fade.errors import DataError, ParameterError
+from fade.errors import ParameterError
 from fade.levels import Scale
 from fade.scoring import language_map
 from fade.text import TextClassifier
@@ -38,6 +37,7 @@ from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.pictures import check_aspect, encode_pictures, open_picture, pixel_key
 from pipeline.inference.prediction import Picture, Prediction, Region, decide
 from pipeline.inference.rules import batch_maps, check_batch, check_new_images
+from pipeline.inference.stream import encoded
 from pipeline.scoring.components import patch_grid
 from pipeline.scoring.texts import Use
 from pipeline.scoring.views import FeatureView, view_plan
@@ -155,17 +155,21 @@ class Predictor:
         *,
         problems: list[str] | None = None,
         keep: bool = False,
+        batch_size: int | None = None,
     ) -> Iterator[Prediction]:
-        """Score images of one category batch by batch; see :meth:`predict`.
+        """Score images of one category as they come, in their order; see :meth:`predict`.
+
+        The images may be endless: no more than a batch is taken before its predictions are given.
 
         Args:
             images: paths, PIL images or uint8 RGB arrays.
             category: one of :attr:`categories`.
             problems: takes a line for each image that cannot be used, which is then left out.
             keep: whether predictions keep their pictures, each of which was read once.
+            batch_size: images at a time; 1 answers each at once. Default: the run's.
         """
         self.material.check_category(category)
-        for name, picture, features in self._read(images, problems):
+        for name, picture, features in self._read(images, problems, batch_size):
             found = self._predict_one(name, picture.size, features, category)
             yield replace(found, picture=picture) if keep else found
 
@@ -224,23 +228,13 @@ class Predictor:
         return self._predict_one("", picture.size, kept, category, given)
 
     def _read(
-        self, images: Iterable[Picture], problems: list[str] | None
+        self, images: Iterable[Picture], problems: list[str] | None, size: int | None = None
     ) -> Iterator[tuple[str, Image.Image, dict[Feature, np.ndarray]]]:
         """Name, picture and features of images that can be used, encoded batch by batch."""
         remarks = PixelRemarks(self.params.dataset.exif_rotation)
-        for batch in cut(list(enumerate(images)), self.params.runtime.batch_size):
-            opened = []
-            for number, image in batch:
-                try:
-                    opened.append(self._open(image, number, remarks))
-                except DataError as error:
-                    if problems is None:
-                        raise
-                    problems.append(str(error))
-            if opened:
-                features = self._encode([picture for _, picture in opened])
-                for (name, picture), vectors in zip(opened, features, strict=True):
-                    yield name, picture, vectors
+        size = self.params.runtime.batch_size if size is None else size
+        opened = partial(self._open, remarks=remarks)
+        yield from encoded(images, size, opened, self._encode, problems)
         for line in remarks.lines():
             log.warning("%s", line)
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
+import signal
 import struct
+import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -36,7 +41,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from pipeline.report.nearest import nearest_finder
 from pipeline.scoring.texts import USES, classifier_digest
-from tests.projects import GOLDEN, changed, golden_params, run_stages
+from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 from tests.webserver import counting_server
 
 Params = dict[str, Any]
@@ -871,6 +876,131 @@ def test_pipes_are_read_once(fade: Fade, noise: Path, tmp_path: Path) -> None:
     assert f"/dev/fd/{there}: anomalous" in text
     assert "broken.png is not a readable image" in error
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == [f"{there}.png"]
+
+
+def ended_when(done: Callable[[], bool], number: signal.Signals) -> threading.Thread:
+    """Sends a signal to this process as soon as something is done, or after a minute."""
+
+    def wait() -> None:
+        end = time.monotonic() + 60
+        while not done() and time.monotonic() < end:
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_watch_goes_on_after_a_kill(
+    fade: Fade, predictor: Predictor, bundle: Path, noise: Path, tmp_path: Path
+) -> None:
+    """A bundle's watch is killed, a run's goes on: each image is judged once, as predict judges it."""
+    new, out = noise.parent, tmp_path / "out"
+    names = ["noise.png", *(f"{number}.png" for number in range(3))]
+    for number, name in enumerate(names[1:]):
+        shutil.copy(WEAVE / "test" / "good" / f"00{number % 2}.png", new / name)
+    watch = ["predict", "--watch", str(new), "--out", str(out), "--interval", "0.05"]
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli.main", *watch, "--bundle", str(bundle)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert killed.stdout is not None
+    assert killed.stdout.readline()  # a decision is given once it is noted
+    killed.kill()
+    killed.communicate(timeout=60)
+    lines = out / "watched.jsonl"
+    before = count_lines(lines)
+    assert before
+    shutil.copy(noise, new / "late.png")
+    (new / "half.png").write_bytes(noise.read_bytes()[:-100])
+    thread = ended_when(lambda: count_lines(lines) >= len(names) + 2, signal.SIGTERM)
+    code, text, error = fade(*watch)
+    thread.join()
+    assert code == 0
+    assert text.count("\n") == len(names) + 1 - before
+    assert f"watching {new}; {before} files were judged before" in error
+    assert "warning: " in error
+    assert f"{len(names) + 2 - before} images: " in error.splitlines()[-1]
+    table = pd.read_csv(out / "watched.csv")
+    good = table[table["score"].notna()]
+    assert sorted(good["image"]) == sorted(str(new / name) for name in [*names, "late.png"])
+    for row in good.to_dict("records"):
+        (alone,) = predictor.predict([row["image"]], "weave")
+        assert (row["score"], row["decision"]) == (
+            pytest.approx(alone.score, abs=1e-6), alone.decision
+        )  # fmt: skip
+        assert (out / row["mask"]).is_file()
+    assert len(set(good["mask"])) == len(good)
+    table.to_csv(out / "watched.csv", index=False)  # by another hand
+    assert fade(*watch)[0] == 5
+
+
+def test_watch_refuses(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    watch = ("predict", "--watch", noise.parent)
+    for arguments, says, code in (
+        ((*watch, noise, "--out", tmp_path), "takes no images", 2),
+        ((*watch, "--batch", "--out", tmp_path), "leave out --batch", 2),
+        (watch, "--watch needs --out", 2),
+        (("predict", "--watch", noise, "--out", tmp_path), "is no folder", 3),
+        (("predict",), "no images: give files, folders or globs, or --watch FOLDER", 2),
+    ):
+        ended, _, error = fade(*arguments)
+        assert (ended, error.count("\n")) == (code, 1)
+        assert says in error
+
+
+def test_a_camera_is_answered_frame_by_frame(predictor: Predictor) -> None:
+    """Frames without an end, from elsewhere than files: none is taken before the last one's answer."""
+    taken = []
+
+    def camera() -> Iterator[np.ndarray]:
+        with Image.open(WEAVE / "test" / "good" / "000.png") as image:
+            frame = np.asarray(image.convert("RGB"))
+        while True:
+            taken.append(frame)
+            yield frame
+
+    answers = predictor.stream(camera(), "weave", batch_size=1)
+    for number in range(3):
+        found = next(answers)
+        assert (found.name, len(taken)) == (f"image {number}", number + 1)
+    (of_file,) = predictor.predict([WEAVE / "test" / "good" / "000.png"], "weave")
+    assert found.score == of_file.score
+    next(predictor.stream(camera(), "weave"))
+    assert len(taken) == 3 + predictor.params.runtime.batch_size
+    with pytest.raises(ParameterError, match="batch_size is 0"):
+        next(predictor.stream(camera(), "weave", batch_size=0))
+
+
+def test_the_camera_loop_of_the_docs(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is written there, with a video in the camera's place."""
+    cv2 = pytest.importorskip("cv2")
+    video, frame = tmp_path / "video.avi", np.full((90, 120, 3), 90, np.uint8)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 5, (120, 90))
+    for _ in range(3):
+        writer.write(frame)
+    writer.release()
+    text = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "VideoCapture(0)" in b)
+    for written, here in (
+        ('"line3.fade"', repr(str(bundle))),
+        ("VideoCapture(0)", f"VideoCapture({str(video)!r})"),
+        ('"cable"', '"weave"'),
+    ):
+        assert written in block
+        block = block.replace(written, here)
+    exec(compile(block, "docs/predict.md", "exec"), {"__name__": "camera"})
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in said] == [["image", str(k), "anomalous"] for k in range(3)]
 
 
 def test_predict_twice_into_the_images_folder(fade: Fade, noise: Path) -> None:

@@ -1,0 +1,68 @@
+"""Images as they come: no more than a batch is taken, opened and encoded at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from fade.errors import DataError, ParameterError
+from pipeline.inference.prediction import Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+E = TypeVar("E")
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Consecutive pieces of at most ``size`` items, each given before the next is taken.
+
+    Raises:
+        ParameterError: pieces need at least one item.
+
+    Examples:
+        >>> list(batches(iter("abcde"), 2))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    if size < 1:
+        raise ParameterError(f"batch_size is {size}: give 1 or more")
+    source = iter(items)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+def encoded(
+    images: Iterable[Picture],
+    size: int,
+    opened: Callable[[Picture, int], tuple[str, Image.Image]],
+    encode: Callable[[Sequence[Image.Image]], Sequence[E]],
+    problems: list[str] | None,
+) -> Iterator[tuple[str, Image.Image, E]]:
+    """Name, picture and features of images that can be used, in their order.
+
+    Args:
+        images: any number of them, also without an end.
+        size: of a batch.
+        opened: gives the name and the picture of an image and its number.
+        encode: gives the features of a batch.
+        problems: takes a line for each image that cannot be used; None raises it.
+
+    Raises:
+        DataError: an image cannot be used.
+        ParameterError: the size is below 1.
+    """
+    for batch in batches(enumerate(images), size):
+        pictures = []
+        for number, image in batch:
+            try:
+                pictures.append(opened(image, number))
+            except DataError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+        if pictures:
+            features = encode([picture for _, picture in pictures])
+            for (name, picture), found in zip(pictures, features, strict=True):
+                yield name, picture, found

@@ -1,0 +1,226 @@
+"""Images of a folder that is watched are judged once each, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from PIL import Image
+
+from fade.errors import DataError, ParameterError, StoreError
+from pipeline.inference.journal import LINES, TABLE, Journal
+from pipeline.inference.output import COLUMNS
+from pipeline.inference.pictures import open_picture
+from pipeline.inference.prediction import Prediction
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.stream import batches, encoded
+from pipeline.inference.watch import TRIES, Unread, Watch
+
+Asked = list[str]
+
+
+def judge(asked: Asked, meanwhile: Callable[[str], None] = lambda name: None) -> Predictor:
+    """What stands for a predictor where only the order of files matters: it reads each one."""
+
+    def stream(
+        names: Iterable[str], category: str, *, problems: list[str], keep: bool
+    ) -> Iterator[Prediction]:
+        opened = lambda image, number: open_picture(image, number, False)  # noqa: E731
+        for name, picture, score in encoded(
+            names, 2, opened, lambda p: [q.width / 100 for q in p], problems
+        ):
+            asked.append(os.path.basename(name))
+            meanwhile(name)
+            yield Prediction(
+                name, category, score, 0.05, "anomalous" if score > 0.05 else "normal", None, None,
+                "given", 0, "", picture.size,
+            )  # fmt: skip
+
+    runtime = SimpleNamespace(runtime=SimpleNamespace(batch_size=2))
+    return cast(Predictor, SimpleNamespace(params=runtime, stream=stream))
+
+
+def lay(path: Path, width: int = 4, modified: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, 4)).save(path, "PNG")
+    if modified:
+        os.utime(path, ns=(modified, modified))
+
+
+def looks(watch: Watch, times: int = 2) -> list[str]:
+    """The answers of some looks, as name and decision."""
+    return [
+        f.problem if isinstance(f, Unread) else f"{os.path.basename(f.name)} {f.decision}"
+        for _ in range(times)
+        for f in watch.look(print)
+    ]
+
+
+def read(out: Path) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    lines = [json.loads(line) for line in (out / LINES).read_text("utf-8").splitlines()]
+    with (out / TABLE).open(newline="", encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    assert [line["image"] for line in lines] == [row["image"] for row in rows]
+    return lines, rows
+
+
+def test_a_file_is_judged_when_two_looks_find_it_the_same(tmp_path: Path) -> None:
+    new, out, asked = tmp_path / "new", tmp_path / "new" / "out", Asked()
+    lay(new / "b.png", 4, 1)
+    lay(new / "sub" / "a.png", 9, 2)
+    for other in (".c.png", ".sub/d.png", "out/heatmaps/e.png", "f.txt"):
+        lay(new / other)
+    with Journal(out) as journal:
+        watch = Watch(new, judge(asked), "x", journal, out=out)
+        assert looks(watch, 1) == []
+        assert watch.waiting == 2
+        lay(new / "b.png", 6, 5)  # still written: waits for two looks more
+        assert looks(watch, 1) == ["a.png anomalous"]
+        assert looks(watch, 3) == ["b.png anomalous"]
+        lay(new / "b.png", 3, 7)  # another image of the same name
+        assert looks(watch) == ["b.png normal"]
+    with Journal(out) as journal:  # however the folder is called
+        assert looks(Watch(new / ".." / "new", judge(asked), "x", journal, out=out), 3) == []
+        assert len(looks(Watch(new, judge(asked), "y", journal, out=out))) == 2
+    lines, rows = read(out)
+    assert asked == ["a.png", "b.png", "b.png", "a.png", "b.png"]
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["score"] for row in rows[:3]] == ["0.09", "0.06", "0.03"]
+    assert lines[0]["read"] is True
+    assert lines[0]["bytes"] == (new / "sub" / "a.png").stat().st_size
+
+
+def test_what_changes_while_it_is_read_is_not_noted(tmp_path: Path) -> None:
+    new, out = tmp_path / "new", tmp_path / "out"
+    lay(new / "a.png", 4, 1)
+    changes = iter([lambda name: lay(Path(name), 8, 2), os.remove])
+    with Journal(out) as journal:
+        predictor = judge([], lambda name: next(changes, lambda name: None)(name))
+        watch = Watch(new, predictor, "x", journal, out=out)
+        assert looks(watch, 3) == []
+        assert looks(watch, 3) == []  # gone
+        assert watch.waiting == 0
+        lay(new / "a.png", 4, 3)
+        assert looks(watch) == ["a.png normal"]
+    assert len(read(out)[0]) == 1
+
+
+def test_broken_files_are_tried_again_and_named_once(tmp_path: Path) -> None:
+    new, out = tmp_path / "new", tmp_path / "out"
+    lay(new / "a.png", 4, 1)
+    whole = (new / "a.png").read_bytes()
+    (new / "a.png").write_bytes(whole[:-20])
+    (new / "gone.png").symlink_to("nowhere")
+    lay(new / "good.png", 4, 1)
+    with Journal(out) as journal:
+        watch = Watch(new, judge([]), "x", journal, out=out)
+        assert looks(watch, TRIES) == ["good.png normal"]
+        named = sorted(looks(watch, 3))
+        assert len(named) == 2
+        assert "a.png" in named[0]
+        assert "link to nothing" in named[1]
+    with Journal(out) as journal:
+        watch = Watch(new, judge([]), "x", journal, out=out)
+        assert looks(watch, TRIES + 2) == []
+        (new / "a.png").write_bytes(whole)  # the copy went on
+        assert looks(watch) == ["a.png normal"]
+    lines, rows = read(out)
+    assert [line["read"] for line in lines].count(False) == 2
+    assert {row["score"] for row in rows if row["remark"]} == {""}
+    assert named[0] in [row["remark"] for row in rows]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="bytes of POSIX")
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    new, out = tmp_path / "new", tmp_path / "out"
+    lay(new / "a.png")
+    os.rename(new / "a.png", os.fsencode(new) + b"/\xff\n=.png")
+    for answers in (1, 0):
+        with Journal(out) as journal:
+            named = looks(Watch(new, judge([]), "x", journal, out=out), 3)
+        assert len(named) == answers
+    assert read(out)[0][0]["image"].endswith("\\xff\n=.png")
+
+
+def test_wherever_a_kill_cuts_the_files_they_become_the_same(tmp_path: Path) -> None:
+    """Each length that a last write may have left of the lines, and of the table behind them."""
+    new, out = tmp_path / "new", tmp_path / "out"
+    for number, name in enumerate(("a.png", '"b,\nc.png', "=d.png"), start=1):
+        lay(new / name, number + 3, number)
+    with Journal(out) as journal:
+        assert len(looks(Watch(new, judge([]), "x", journal, out=out))) == 3
+    lines, table = ((out / name).read_bytes() for name in (LINES, TABLE))
+    ends = [0, *(at + 1 for at, byte in enumerate(lines) if byte == 10)]
+    heads = [table.index(b"\n") + 1]
+    for _ in range(3):
+        heads.append(table.index(b"\n", table.index(b",x,", heads[-1])) + 1)
+    cuts = [(ends[k] + more, heads[k]) for k in range(3) for more in (0, 1, 90)]
+    cuts += [(ends[k + 1], heads[k] + more) for k in range(3) for more in (0, 1, 9)]
+    cuts += [(0, 0), (0, 5), (len(lines), 0), (len(lines), len(table))]
+    for kept, rows in cuts:
+        (out / LINES).write_bytes(lines[:kept])
+        (out / TABLE).write_bytes(table[:rows])
+        asked = Asked()
+        with Journal(out) as journal:
+            looks(Watch(new, judge(asked), "x", journal, out=out))
+        assert ((out / LINES).read_bytes(), (out / TABLE).read_bytes()) == (lines, table)
+        assert len(asked) == 3 - sum(end <= kept for end in ends[1:])
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    new, out = tmp_path / "new", tmp_path / "out"
+    lay(new / "a.png")
+    with Journal(out) as journal:
+        looks(Watch(new, judge([]), "x", journal, out=out))
+        with pytest.raises(StoreError, match="another `fade predict --watch` writes into"):
+            Journal(out)
+    lines, table = ((out / name).read_bytes() for name in (LINES, TABLE))
+    for name, content, says in (
+        (TABLE, table.replace(b"normal", b"Normal"), "is not what"),
+        (TABLE, table + b"more\n", "holds more than"),
+        (LINES, b"{}\n" + lines, "line 1: `fade predict --watch` wrote no such line"),
+        (LINES, lines + b"no JSON\n", "line 2: "),
+    ):
+        (out / LINES).write_bytes(lines)
+        (out / TABLE).write_bytes(table)
+        (out / name).write_bytes(content)
+        with pytest.raises(StoreError, match=says):
+            Journal(out)
+        assert (out / name).read_bytes() == content
+    with pytest.raises(DataError, match="is no folder"):
+        Watch(new / "a.png", judge([]), "x", cast(Journal, None), out=out)
+
+
+def test_a_folder_that_goes_is_said_once_and_waited_for(tmp_path: Path) -> None:
+    new, out = tmp_path / "new", tmp_path / "out"
+    lay(new / "a.png")
+    said: list[str] = []
+    with Journal(out) as journal:
+        watch = Watch(new, judge([]), "x", journal, out=out)
+        new.rename(tmp_path / "away")
+        assert [list(watch.look(said.append)) for _ in range(3)] == [[]] * 3
+        assert len(said) == 1
+        assert "cannot be listed (No such file or directory); its images wait" in said[0]
+        (tmp_path / "away").rename(new)
+        assert looks(watch) == ["a.png normal"]
+
+
+def test_batches_take_no_more_than_they_give() -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[int]:
+        while True:
+            taken.append(len(taken))
+            yield taken[-1]
+
+    pieces = batches(endless(), 3)
+    assert (next(pieces), taken) == ([0, 1, 2], [0, 1, 2])
+    assert next(pieces) == [3, 4, 5]
+    with pytest.raises(ParameterError, match="batch_size is 0"):
+        next(batches([1], 0))
