@@ -71,7 +71,8 @@ def diagnose() -> list[Finding]:
 
     checks: tuple[tuple[str, Callable[[Params], Iterator[Finding]]], ...] = (
         ("device", _device), ("threads", check_threads), ("project", _project), ("data", data),
-        ("prompts", check_prompts), ("model", check_model), ("index", check_index), ("store", store),
+        ("labels", _labels), ("prompts", check_prompts), ("model", check_model), ("index", check_index),
+        ("store", store),
     )  # fmt: skip
     for topic, check in checks:
         try:
@@ -208,6 +209,13 @@ def _project(params: Params) -> Iterator[Finding]:
             f"{DVC_FILE} is not the one that this version writes: unless you changed it yourself, "
             "renew it with `fade new . --force` (params.yaml is kept)",
         )
+
+
+def _labels(params: Params) -> Iterator[Finding]:
+    from pipeline.evaluation.corrections import named_labels
+
+    if file := params.evaluate.labels:
+        yield ok("labels", f"{file}: {len(named_labels(file))} corrected")
 
 
 def _commits() -> bool:

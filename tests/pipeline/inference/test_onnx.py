@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
+from starlette.testclient import TestClient
 
 from fade.bank import build_index
 from fade.errors import ModelError, ParameterError, StoreError
@@ -27,6 +28,9 @@ from pipeline.inference.onnx_compare import Comparison
 from pipeline.inference.output import explanation_text
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
+from pipeline.serve.access import Access
+from pipeline.serve.app import create_app
+from pipeline.serve.site import BundleSite
 from pipeline.stage import OF_RUNS
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 
@@ -106,6 +110,17 @@ def test_its_maps_and_explanations_are_the_runs(
     off = np.abs(first[0].levels.astype(int) - second[0].levels.astype(int))
     assert off.max() <= 1
     assert explanation_text(*first) == explanation_text(*second)
+
+
+def test_it_is_served(bundles: dict[str, Path], predictor: Predictor) -> None:
+    app = create_app(BundleSite(bundles["fp32"]), Access("127.0.0.1"))
+    files = [("images", (path.name, path.read_bytes())) for path in IMAGES]
+    with TestClient(app, "http://127.0.0.1:8080") as client:
+        found = client.post("/predict", files=files).json()["predictions"]
+    own = predictor.predict(IMAGES, "weave")
+    assert [one["decision"] for one in found] == [one.decision for one in own]
+    scores = np.array([one.score for one in own], float)
+    np.testing.assert_allclose([one["score"] for one in found], scores, atol=1e-5)
 
 
 def test_the_bundle_tells_how_it_differs(bundles: dict[str, Path]) -> None:

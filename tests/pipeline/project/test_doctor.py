@@ -87,6 +87,7 @@ def test_all_is_well(tmp_path: Path, content: dict[str, Any]) -> None:
         ),
         ("data", {"dataset__categories": ["plaet"]}, "problem", 3, "plaet"),
         ("data", {"dataset__watch": "lost.csv"}, "problem", 3, "lost.csv does not exist"),
+        ("labels", {"evaluate__labels": "labels.csv"}, "problem", 3, "labels.csv is not there"),
         ("index", {"vision__index": "IVX12,Flat"}, "problem", 2, "IVX12"),
         ("index", {"vision__index": "IVF0,Flat"}, "problem", 2, "IVF0"),
         ("device", {"runtime__device": "cuda"}, "problem", 2, "finds no GPU"),
