@@ -26,7 +26,7 @@ _HASHES = (re.compile(r"/([0-9a-f]{60,64})/[^/]+$"), re.compile(r"-([0-9a-f]{8})
 Known = tuple[str, str, Mapping[str, Any]]
 
 
-def check_activation(weights: str, name: str, is_quick: bool) -> None:
+def check_activation(weights: str, name: str, is_quick: bool, *, read: bool = True) -> None:
     """Refuse weights that are known to be trained with another activation than the model has.
 
     Where nothing is known of them, the log says so.
@@ -35,13 +35,16 @@ def check_activation(weights: str, name: str, is_quick: bool) -> None:
         weights: a checkpoint's path, or ``hf-hub:ORG/REPO``.
         name: of the model.
         is_quick: whether the model computes with QuickGELU.
+        read: whether the weights are read for their hash; else names alone tell, and nothing is logged.
 
     Raises:
         ModelError: with the model to choose instead.
     """
     if name.endswith(".json") and Path(name).with_suffix("") == Path(weights).with_suffix(""):
         return  # the config and the weights are of one model
-    found = trained_with(weights, name)
+    found = trained_with(weights, name, read=read)
+    if found is None and not read:
+        return
     if found is None:
         log.info(
             "whether %s was trained with QuickGELU cannot be told; %s computes with%s it. The wrong one "
@@ -67,7 +70,7 @@ def _way_out(name: str, quick: bool) -> str:
     return f'give a config file with "quick_gelu": {str(quick).lower()} as model.name'
 
 
-def trained_with(weights: str, name: str) -> tuple[bool, str] | None:
+def trained_with(weights: str, name: str, *, read: bool = True) -> tuple[bool, str] | None:
     """Whether weights were trained with QuickGELU, and how that is known; None where it is not.
 
     Known are the repositories, file names, tags in file names and hashes of open_clip's list, and the
@@ -84,7 +87,7 @@ def trained_with(weights: str, name: str) -> tuple[bool, str] | None:
         or _by_config(path)
         or _by_file_name(path, everything)
         or _by_tag(path, fitting or [entry for entry in everything if _is_telling(entry[1])])
-        or _by_hash(path, fitting or everything)
+        or (_by_hash(path, fitting or everything) if read else None)
     )
 
 

@@ -28,6 +28,7 @@ def check_model(params: Params) -> Iterator[Finding]:
         ModelError: they cannot, or the hub that has them cannot be reached.
     """
     from fade.encoder import SEEDED
+    from fade.encoder.activation import check_activation
 
     if params.vision.encoder is not None:
         yield from _check_encoder(params)
@@ -53,6 +54,8 @@ def check_model(params: Params) -> Iterator[Finding]:
         yield ok("model", f"{name} with its own weights")
     elif Path(weights).is_file():
         check_complete(Path(weights), "model.pretrained")
+        if content := _config(config, found):
+            check_activation(weights, config, bool(content.get("quick_gelu")), read=False)
         size = Path(weights).stat().st_size
         yield ok("model", f"{name} with {weights} ({size:,} bytes, not read)")
     else:

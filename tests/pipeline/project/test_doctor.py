@@ -129,6 +129,17 @@ def test_a_hub_that_cannot_be_reached(
     assert "the hub is far" in found.text
 
 
+def test_weights_whose_name_tells_of_another_activation(
+    tmp_path: Path, content: dict[str, Any], golden_checkpoint: Path
+) -> None:
+    weights = tmp_path / "clip-openai.pt"
+    shutil.copy(golden_checkpoint, weights)
+    found = look(tmp_path / "project", changed(content, model__pretrained=str(weights)))["model"]
+    assert (found.level, found.code) == ("problem", 4)
+    assert "clip-openai.pt was trained with QuickGELU" in found.text
+    assert '"quick_gelu": true' in found.text
+
+
 def test_what_is_there_is_said(tmp_path: Path, content: dict[str, Any]) -> None:
     found = look(tmp_path, content)
     assert found["shots"].text == "up to 1; the smallest category has 8 training images"
