@@ -318,3 +318,31 @@ def plan(
     else:
         for line in lines(found):
             echo(line)
+
+
+@app.command(epilog="Example: fade duplicates --nearest 20")
+def duplicates(
+    nearest: Annotated[
+        int, typer.Option("--nearest", help="So many near pairs at most; 0: none.")
+    ] = 10,
+    feature: Annotated[
+        str | None,
+        typer.Option("--feature", help="To compare by; default: the token of a whole image."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look for training images among the test images.
+
+    Names pairs with the same content, then the nearest ones by features that the store keeps.
+    """
+    from dataclasses import asdict
+
+    from pipeline.config.load import load_params
+    from pipeline.project.duplicates import find_duplicates, lines
+
+    found = find_duplicates(load_params(), nearest=nearest, label=feature)
+    if as_json:
+        write_json(asdict(found))
+    else:
+        for line in lines(found):
+            echo(line)

@@ -40,6 +40,7 @@ IMAGE = str(GOLDEN / "images" / "weave" / "test" / "hole" / "000.png")
 QUESTIONS = {
     "presets": [[], ["--json"]],
     "doctor": [[], ["--json"]],
+    "duplicates": [[], ["--json"]],
     "plan": [[], ["--json"], ["--images", "50"]],
     "table": [[], ["--format", "latex"]],
     "compare": [[".", "results"]],
