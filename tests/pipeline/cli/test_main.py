@@ -49,8 +49,8 @@ HEAVY = {
 COMMANDS = (
     "presets", "init", "run", "compare", "table", "predict", "bundle", "show", "cache info",
     "cache verify", "cache copy", "cache prune", "new", "doctor", "duplicates", "plan", "scan",
-    "export maps", "export masks", "export submission", "export coco", "export fiftyone", "export features",
-    "measure",
+    "export maps", "export masks", "export submission", "export coco", "export fiftyone",
+    "export features", "measure",
 )  # fmt: skip
 
 
