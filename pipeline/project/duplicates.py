@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK_BYTES = 32 << 20
-BLOCK_IMAGES = 1024
+BLOCK_IMAGES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,13 @@ def find_duplicates(
     train = manifest[manifest["split"] == "train"].reset_index(drop=True)
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
     both = test.merge(train, on="hash", suffixes=("_test", "_train"))
-    columns = ("path_train", "path_test", "category_train", "category_test")
-    same = tuple(Pair(*row, None) for row in both[list(columns)].itertuples(index=False))
+    columns = (
+        both[name] for name in ("path_train", "path_test", "category_train", "category_test")
+    )
+    same = tuple(
+        Pair(path, tested, category, other, None)
+        for path, tested, category, other in zip(*columns, strict=True)
+    )
     kept = KeptFeatures.open(params, project)
     found = _compared(kept, train, test, label)
     counts = len(train), len(test)
@@ -109,9 +114,12 @@ def _compared(
     names = [label] if label else sorted(kept.labels, key=lambda name: "-cls-" not in name)
     for name in names:
         feature = kept.located(name)
-        sides = [with_feature(one, feature).drop_duplicates("hash") for one in (train, test)]
-        if all(map(len, sides)):
-            return feature, *(side.reset_index(drop=True) for side in sides)
+        goods, queries = (
+            with_feature(one, feature).drop_duplicates("hash", ignore_index=True)
+            for one in (train, test)
+        )
+        if len(goods) and len(queries):
+            return feature, goods, queries
     return None
 
 
@@ -125,9 +133,8 @@ def _near(
     for part in cut(range(len(test)), BLOCK_IMAGES):
         queries = test["hash"].iloc[list(part)]
         cosines = _directions(feature, queries.tolist()) @ known.T
-        cosines[
-            queries.to_numpy()[:, None] == hashes[None]
-        ] = -np.inf  # the same content is no near one
+        same = queries.to_numpy()[:, None] == hashes[None]
+        cosines[same] = -np.inf  # the same content is no near one
         places = cosines.argmax(axis=1)
         values = cosines[np.arange(len(part)), places]
         found = [
