@@ -22,6 +22,7 @@ PHOTOS ?=
 PHOTO_PROJECT = build/photos$(if $(PHOTOS),-$(notdir $(abspath $(PHOTOS))))
 
 .PHONY: demo demo-photos test test-versions test-kill test-slurm lint bench docs images audit constraints clean
+.PHONY: demo demo-photos test test-versions test-kill test-slurm lint bench peers docs audit constraints clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
@@ -59,6 +60,11 @@ lint: $(READY) ## style and types
 
 bench: $(READY) ## measure; writes benchmarks/results.md
 	python -m benchmarks
+
+peers: $(READY) ## beside anomalib, in an environment of its own: PEER_VENV, or build/peers
+	test -x $(or $(PEER_VENV),build/peers)/bin/python || $(PYTHON) -m venv $(or $(PEER_VENV),build/peers)
+	$(or $(PEER_VENV),build/peers)/bin/python -m pip install --quiet 'anomalib[cpu]>=2.7,<3'
+	python -m benchmarks --only peers
 
 docs: $(READY) $(VENV)/.ready-docs ## check all links and build the site in build/docs/html
 	python -m docs.site

@@ -13,7 +13,8 @@ from benchmarks.table import Row, markdown
 
 NAMES = (
     "encoder", "networks", "text", "pipeline", "store", "neighbours", "rules", "sweep", "metrics",
-    "further", "commands", "edge", "reruns", "serving", "gpu",
+    "further", "commands", "edge", "reruns", "serving", "peers",
+    "gpu",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results.md"
 
