@@ -21,8 +21,7 @@ TESTS ?= tests
 PHOTOS ?=
 PHOTO_PROJECT = build/photos$(if $(PHOTOS),-$(notdir $(abspath $(PHOTOS))))
 
-.PHONY: demo demo-photos test test-versions test-kill test-slurm lint bench docs images audit constraints clean
-.PHONY: demo demo-photos test test-versions test-kill test-slurm lint bench peers docs audit constraints clean
+.PHONY: demo demo-photos test test-versions test-kill test-slurm lint bench peers docs images audit constraints clean
 
 demo: $(READY) ## set up, then run the pipeline of params.yaml
 	dvc repro
