@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from cache import maintenance
 from cache.layout import Space
@@ -34,6 +35,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     place: Path | str = tmp_path / ".fade" / "store"
     if request.param == "s3":
         place = f"{request.getfixturevalue('bucket').url}/store"
+        # receipts are those of the store that params.yaml names
+        content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        content["features"]["store"] = place
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     store = Store(place)
     for space in (SPACE, OTHER):
         store.register(space)
