@@ -123,6 +123,13 @@ class Tab:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
+    def until(self, condition: str, patience: float = 30) -> None:
+        """Wait until an expression holds; the page may need an event, or a machine under load."""
+        end = time.monotonic() + patience
+        while not self.run(condition):
+            assert time.monotonic() < end, f"{condition}: {self.said}"
+            time.sleep(0.02)
+
     def screenshot(self) -> bytes:
         """What the screen shows, as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])

@@ -338,7 +338,7 @@ def test_a_picture_opens_and_closes_by_keyboard(tab: Tab, small: str) -> None:
     assert tab.run(name) == first
     press(tab, "Escape")
     assert tab.run(is_open) is False
-    assert tab.run("document.activeElement.className") == "open"
+    tab.until("document.activeElement.className === 'open'")  # in an event of its own
     tab.run("document.activeElement.blur(), document.body.focus(), scrollTo(0, 0)")
     tab.open(small)
     press(tab, "Tab")

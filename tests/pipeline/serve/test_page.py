@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,13 +69,6 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
         yield opened
 
 
-def until(tab: Tab, condition: str) -> None:
-    end = time.monotonic() + 30
-    while not tab.run(condition):
-        assert time.monotonic() < end, f"{condition}: {tab.said}"
-        time.sleep(0.02)
-
-
 def press(tab: Tab, key: str, code: int = 0) -> None:
     text = key if len(key) == 1 else ""
     for kind in ("keyDown", "keyUp"):
@@ -103,23 +95,23 @@ def page(tab: Tab, address: str) -> Tab:
     tab.said.clear()
     tab.requested.clear()
     tab.open(address)
-    until(tab, "document.body?.dataset.ready === 'true'")
+    tab.until("document.body?.dataset.ready === 'true'")
     return tab
 
 
 def test_filters_and_the_slider_change_the_list(page: Tab, address: str) -> None:
     assert len(names(page)) == 24
     choose(page, "category", "weave")
-    until(page, "document.querySelectorAll('#list li').length === 12")
+    page.until("document.querySelectorAll('#list li').length === 12")
     assert all(name.startswith("weave/") for name in names(page))
     choose(page, "decision", "anomalous")
     choose(page, "threshold", "-1")
-    until(page, "document.getElementById('threshold-counts').textContent.startsWith('12 of 12')")
-    until(page, "document.querySelectorAll('#list li').length === 12")
+    page.until("document.getElementById('threshold-counts').textContent.startsWith('12 of 12')")
+    page.until("document.querySelectorAll('#list li').length === 12")
     choose(page, "threshold", "9")
-    until(page, "document.getElementById('total').textContent === 'no image fits these filters'")
+    page.until("document.getElementById('total').textContent === 'no image fits these filters'")
     page.run("document.getElementById('threshold-reset').click()")
-    until(page, "document.querySelectorAll('#list li').length > 0")
+    page.until("document.querySelectorAll('#list li').length > 0")
     assert page.said == []
     assert all(place.startswith((address, "data:")) for place in page.requested)
 
@@ -128,37 +120,37 @@ def test_an_image_is_opened_explained_and_labelled_with_keys(page: Tab, folder: 
     page.run("document.querySelector('#list button').focus()")
     press(page, "Enter", 13)
     page.run("document.activeElement.click()")
-    until(page, "document.getElementById('viewer').open")
-    until(page, "document.getElementById('viewer-picture').naturalWidth > 0")
+    page.until("document.getElementById('viewer').open")
+    page.until("document.getElementById('viewer-picture').naturalWidth > 0")
     title = str(page.run("document.getElementById('viewer-title').textContent"))
     assert title == names(page)[0]
     press(page, "w", 87)
-    until(page, "document.querySelectorAll('#regions li').length > 0")
-    until(page, "document.querySelectorAll('#regions img').length > 0")
+    page.until("document.querySelectorAll('#regions li').length > 0")
+    page.until("document.querySelectorAll('#regions img').length > 0")
     assert page.run("document.querySelectorAll('.box').length") > 0
     press(page, "g", 71)
-    until(page, "document.getElementById('label-state').textContent === 'kept in labels.csv'")
+    page.until("document.getElementById('label-state').textContent === 'kept in labels.csv'")
     assert read_labels(folder / "labels.csv") == {title: False}
     press(page, "u", 85)
-    until(page, "document.getElementById('label-state').textContent === 'as the data set says'")
+    page.until("document.getElementById('label-state').textContent === 'as the data set says'")
     assert read_labels(folder / "labels.csv") == {}
     press(page, "ArrowRight", 39)
-    until(page, f"document.getElementById('viewer-title').textContent === {names(page)[1]!r}")
+    page.until(f"document.getElementById('viewer-title').textContent === {names(page)[1]!r}")
     press(page, "Escape", 27)
-    until(page, "!document.getElementById('viewer').open")
+    page.until("!document.getElementById('viewer').open")
     # the dialog gives the focus back in an event of its own
-    until(page, f"document.activeElement.textContent.startsWith({names(page)[1]!r})")
+    page.until(f"document.activeElement.textContent.startsWith({names(page)[1]!r})")
     assert page.said == []
 
 
 def test_a_dropped_image_is_judged(page: Tab) -> None:
     page.run(DROP)
-    until(page, "document.getElementById('drop-state').textContent.startsWith('2 images judged')")
+    page.until("document.getElementById('drop-state').textContent.startsWith('2 images judged')")
     cards = page.run("[...document.querySelectorAll('#drop-list li')].map((one) => one.innerText)")
     assert "not a readable image" in cards[0]
     assert cards[1].startswith("<b>dropped.webp")
     assert "threshold" in cards[1]
-    until(page, "document.querySelector('#drop-list img').naturalWidth > 0")
+    page.until("document.querySelector('#drop-list img').naturalWidth > 0")
     assert page.said == []
 
 
@@ -167,14 +159,14 @@ def test_nothing_is_cut_off(page: Tab, width: int) -> None:
     page.size(width, 844)
     assert page.run("document.documentElement.scrollWidth") == width
     page.run("document.querySelector('#list button').click()")
-    until(page, "document.getElementById('viewer').open")
+    page.until("document.getElementById('viewer').open")
     room = "((one) => one.scrollWidth - one.clientWidth)(document.getElementById('viewer'))"
     assert page.run(room) <= 0
 
 
 def test_the_description_is_listed(page: Tab, address: str) -> None:
     page.open(f"{address}docs")
-    until(page, "document.querySelectorAll('#routes dt').length > 8")
+    page.until("document.querySelectorAll('#routes dt').length > 8")
     assert "POST /predict" in page.run("document.body.innerText")
     assert page.said == []
 
@@ -190,7 +182,7 @@ def test_a_browser_brings_the_token_by_a_form(
             field = "document.getElementById('token')"
             tab.run(f"{field}.value = {token!r}; {field}.form.requestSubmit()")
             if token == "wrong":
-                until(tab, "location.search === '?wrong'")
-                until(tab, "document.getElementById('wrong')?.hidden === false")
-        until(tab, "location.pathname === '/' && document.body?.dataset.ready === 'true'")
+                tab.until("location.search === '?wrong'")
+                tab.until("document.getElementById('wrong')?.hidden === false")
+        tab.until("location.pathname === '/' && document.body?.dataset.ready === 'true'")
         assert tab.run("document.cookie") == ""  # no script reads it
