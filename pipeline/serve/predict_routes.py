@@ -169,7 +169,8 @@ def _shown(name: str | None, number: int) -> str:
 def _category(predictor: Predictor, category: str | None) -> str:
     if category is None:
         if len(predictor.categories) > 1:
-            raise ParameterError(f"give category: {', '.join(predictor.categories)}")
+            known = ", ".join(predictor.categories)
+            raise ParameterError(f"give category in the address (?category=NAME): {known}")
         return predictor.categories[0]
     predictor.material.check_category(category)
     return category
