@@ -166,7 +166,7 @@ def new(
     from pipeline.config.load import load_params
     from pipeline.config.presets.catalogue import DEMO, DEMO_DATA, find_preset, render
     from pipeline.config.values import PARAMS_FILE
-    from pipeline.project.scaffold import create, given_path
+    from pipeline.project.scaffold import check_apart, create, given_path
 
     if folder is None:
         folder = _asked_folder()
@@ -178,6 +178,7 @@ def new(
         else _answers(preset, data, weights, named, everything)
     )
     chosen = find_preset(preset)
+    check_apart(folder, data)
     # paths in params.yaml start at the project, those of the command line here
     place = os.path.abspath(os.path.expanduser(data)) if data else data
     text = render(

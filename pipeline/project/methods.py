@@ -22,7 +22,7 @@ from pipeline.config.presets.catalogue import find_preset, render, substitute
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import load_yaml
 from pipeline.project.check_model import missing_weights
-from pipeline.project.scaffold import create
+from pipeline.project.scaffold import check_apart, create
 from pipeline.report.methods import MethodCost, methods_page
 from pipeline.report.paper_table import run_tables
 from pipeline.report.rendering import RENDERERS
@@ -88,6 +88,7 @@ def write_project(folder: Path, preset: str, data: str, values: Mapping[str, Any
     Raises:
         ParameterError: there is no such preset or leaf, or a value is refused.
     """
+    check_apart(folder, data)
     place = data if "://" in data else os.path.abspath(os.path.expanduser(data))
     text = render(find_preset(preset), data=place)
     leaves = {**values, "features.store": os.path.abspath(folder.parent / STORE)}

@@ -128,6 +128,22 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
     return list(files)
 
 
+def check_apart(folder: Path, data: str | None) -> None:
+    """Refuse a project folder among its images: DVC hashes those, and allows no .dvcignore there.
+
+    Raises:
+        ParameterError: the folder is that of the images, or lies in it.
+    """
+    if data is None or not os.path.isdir(os.path.expanduser(data)):
+        return
+    root, place = Path(data).expanduser().resolve(), folder.resolve()
+    if root == place or root in place.parents:
+        raise ParameterError(
+            f"{folder} lies among the images in {data}, where DVC allows no project: name a folder "
+            "beside it"
+        )
+
+
 def _in_git(folder: Path) -> bool:
     command = ["git", "rev-parse", "--is-inside-work-tree"]
     return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0

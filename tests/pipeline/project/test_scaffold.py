@@ -17,6 +17,7 @@ from fade.errors import ParameterError
 from pipeline.config.load import load_params, parse_params
 from pipeline.project import scaffold
 from pipeline.project.code import code_hashes, refresh_code
+from pipeline.project.scaffold import check_apart
 from tests.projects import ROOT, changed, golden_params
 
 
@@ -114,3 +115,14 @@ def test_dvc_runs_it(tmp_path: Path, golden_checkpoint: Path) -> None:
     hashes = code_hashes()
     (tmp_path / "code.json").write_text(json.dumps({**hashes, "select": "other", "bank": "other"}))
     assert dvc("repro", "select") == ["select"]
+
+
+@pytest.mark.parametrize("name", ["parts", "parts/project", "parts/tile/project"])
+def test_no_project_among_its_images(name: str, tmp_path: Path) -> None:
+    data = tmp_path / "parts"
+    (data / "tile" / "train" / "good").mkdir(parents=True)
+    with pytest.raises(ParameterError, match=r"lies among the images in .*parts"):
+        check_apart(tmp_path / name, str(data))
+    check_apart(tmp_path / "project", str(data))
+    check_apart(tmp_path, str(data))  # images may lie in the project
+    check_apart(tmp_path / "parts2", "s3://bucket/parts")
