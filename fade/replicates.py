@@ -82,6 +82,11 @@ class Replicates:
         rows = replicates + 1
         return cls(np.zeros((rows, 4, levels)), np.zeros(rows), np.zeros((rows, 2)))
 
+    def __add__(self, other: Replicates) -> Replicates:
+        return Replicates(
+            self.counts + other.counts, self.regions + other.regions, self.images + other.images
+        )
+
     def add(self, names: Sequence[str], rows: _Floats, regions: Sequence[int]) -> None:
         """Add some images.
 

@@ -50,7 +50,6 @@ class EvaluationBlock:
         foregrounds: of images whose background scores 0.
         exif_rotation: whether masks are turned as their camera says, as images are.
         tallied: whether there is more to measure than histograms, as of test images.
-        sampled: whether intervals of pixel metrics are wanted.
         saturation: whether masks are of MVTec LOCO, with ``defects_config.json``.
     """
 
@@ -69,7 +68,6 @@ class EvaluationBlock:
     reweighting: Reweighting | None = None
     foregrounds: Foregrounds | None = None
     tallied: bool = False
-    sampled: bool = False
     saturation: bool = False
 
     def scale(self, category: str, trial: Trial) -> Scale:
@@ -146,7 +144,7 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
                         values, finished, scale, block.recipe, regions, histogram, parts
                     )
                     outcome.tallies.setdefault(place, Tally()).add(
-                        image, of_map, sampled=block.sampled
+                        image, of_map, saturation=block.saturation
                     )
     for fusion, maps in zip(block.fusions, levels, strict=True):
         outcome.histograms |= {place: h for place, h in found.items() if place[1] == fusion.trial}

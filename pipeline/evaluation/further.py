@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.further_metrics import AUPIMO, au_spro_names, further_pixel_metrics
+from fade.further_metrics import AUPIMO, au_pro_name, au_spro_names, further_pixel_metrics
 from fade.metrics import PixelHistogram, au_pro, pixel_metrics, values_and_reasons
 from fade.pimo import Pimo, aupimo
 from fade.rates import PIXEL_RATES, pixel_rates
 from fade.replicates import Replicates, mean_replicates
 from fade.types import GOOD, Trial
 from pipeline.config.schema import Params
-from pipeline.evaluation.tally import Tally, image_name
+from pipeline.evaluation.groups import drawn_names
+from pipeline.evaluation.tally import ALL, Sample, Tally
 from pipeline.evaluation.thresholds import Threshold, best_level
 
 Place = tuple[str, Trial]
@@ -80,7 +82,7 @@ class Gathering:
         self.found: dict[Place, Further] = {}
         self._left = Counter(categories)
         self._running: dict[Place, Tally] = {}
-        self._replicates: dict[Place, Replicates] = {}
+        self._replicates: dict[Place, dict[str, Replicates]] = {}
         self._params, self._level = params, level
 
     def add(self, tallies: Mapping[Place, Tally], categories: Iterable[str]) -> None:
@@ -92,21 +94,23 @@ class Gathering:
         """
         for place, tally in tallies.items():
             self._running.setdefault(place, Tally()).merge(tally)
-            if tally.samples:
-                self._resample(place, tally)
+            self._resample(place, tally)
         done = Counter(categories)
         self._left -= done
         for place in [place for place in self._running if place[0] in done]:
             if place[0] not in self._left:
-                tally, replicates = self._running.pop(place), self._replicates.pop(place, None)
+                tally, replicates = self._running.pop(place), self._replicates.pop(place, {})
                 self.found[place] = measure(tally, place, self._params, self._level, replicates)
 
     def _resample(self, place: Place, tally: Tally) -> None:
-        names, rows, regions = zip(*tally.samples, strict=True)
-        if place not in self._replicates:
-            wanted = self._params.evaluate.intervals
-            self._replicates[place] = Replicates.empty(wanted, rows[0].shape[1])
-        self._replicates[place].add(names, np.stack(rows), regions)
+        kinds = self._replicates.setdefault(place, {})
+        for kind, samples in groupby(sorted(tally.samples, key=_kind), key=_kind):
+            names, rows, regions = zip(
+                *((one.name, one.rows, one.regions) for one in samples), strict=True
+            )
+            if kind not in kinds:
+                kinds[kind] = Replicates.empty(self._params.evaluate.intervals, rows[0].shape[1])
+            kinds[kind].add(names, np.stack(rows), regions)
 
 
 def measure(
@@ -114,7 +118,7 @@ def measure(
     place: Place,
     params: Params,
     level: PixelLevel,
-    replicates: Replicates | None = None,
+    replicates: Mapping[str, Replicates] | None = None,
 ) -> Further:
     """The further metrics of a category and trial.
 
@@ -123,7 +127,8 @@ def measure(
         place: which.
         params: of the run.
         level: the declared thresholds.
-        replicates: of its images, where intervals are wanted.
+        replicates: of its images by kind, see :class:`~pipeline.evaluation.tally.Sample`, where intervals
+            are wanted.
     """
     images = [levels for _, _, levels in tally.defects]
     reason = tally.shared.undefined() if images else "no defect pixel"
@@ -147,16 +152,39 @@ def measure(
         of_kind = [one.value for _, name, one in rows if name == kind]
         values[AUPIMO] = float(np.mean(of_kind)) if of_kind else float("nan")
     resampled = {}
-    if replicates is not None:
+    if replicates:
         values = _pixel_metrics(total, params, declared)
-        width = len(total.normal) // replicates.counts.shape[2]
+        width = len(total.normal) // replicates[ALL].counts.shape[2]
         coarse = None if declared is None else declared // width
-        resampled = replicates.metrics(params.evaluate.pro_limits, coarse, values)
+        resampled = replicates[ALL].metrics(params.evaluate.pro_limits, coarse, values)
         if rows:
-            names = [image_name(path) for path, _, _ in rows]
+            names = drawn_names([path for path, _, _ in rows], params.evaluate.group)
             of_images = [one.value for _, _, one in rows]
             resampled[AUPIMO] = mean_replicates(names, of_images, params.evaluate.intervals)
+        if limits and not tally.lacking:
+            resampled |= _spro_replicates(replicates, kinds, limits)
     return Further(*values_and_reasons(found), kinds, rows, resampled)
+
+
+def _spro_replicates(
+    replicates: Mapping[str, Replicates],
+    kinds: Mapping[str, Mapping[str, float]],
+    limits: Sequence[float],
+) -> dict[str, NDArray[np.float64]]:
+    """AU-sPRO in each bootstrap sample: the mean over the defect kinds that have it."""
+    # AU-sPRO is AUPRO of saturated overlaps
+    plain_names = ("full_pixel_au_pro", *map(au_pro_name, limits[1:]))
+    names = dict(zip(plain_names, au_spro_names(limits), strict=True))
+    parts: dict[str, list[NDArray[np.float64]]] = {}
+    for kind, values in kinds.items():
+        if kind not in replicates:  # no image of it has a defect pixel
+            continue
+        of_kind = replicates[kind]
+        joined = of_kind + replicates[GOOD] if GOOD in replicates else of_kind
+        exact = {plain: values[name] for plain, name in names.items()}
+        for plain, samples in joined.metrics(limits, None, exact).items():
+            parts.setdefault(names[plain], []).append(samples)
+    return {name: np.mean(samples, axis=0) for name, samples in parts.items()}
 
 
 def _pixel_metrics(
@@ -167,6 +195,10 @@ def _pixel_metrics(
     values = pixel_metrics(histogram, limits[0])[0] | further_pixel_metrics(histogram, limits)[0]
     nothing = dict.fromkeys(PIXEL_RATES, float("nan"))
     return values | (nothing if declared is None else pixel_rates(histogram, declared)[0])
+
+
+def _kind(sample: Sample) -> str:
+    return sample.kind
 
 
 def _levels(tally: Tally) -> int:

@@ -40,6 +40,22 @@ def group_names(paths: Iterable[str], group: str) -> list[str]:
     ]
 
 
+def drawn_names(paths: Iterable[str], group: str | None) -> list[str]:
+    """The names by which bootstrap samples draw images, the same for all views of a part.
+
+    Images of two runs that differ in suffix alone are the same ones.
+
+    >>> drawn_names(["ok/7/a.png", "ok/7/b.png"], None)
+    ['ok/7/a', 'ok/7/b']
+    """
+    paths = list(paths)
+    parts = paths if group is None else group_names(paths, group)
+    return [
+        posixpath.splitext(path)[0] if part == path else part
+        for path, part in zip(paths, parts, strict=True)
+    ]
+
+
 def _numbers(table: pd.DataFrame, keys: list[str]) -> NDArray[np.intp]:
     """The number of each row's group, by first appearance."""
     return np.asarray(table.groupby(keys, sort=False, observed=True).ngroup(), np.intp)

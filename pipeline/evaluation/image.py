@@ -12,6 +12,7 @@ class TestImage:
     """One row of the evaluation; ``size`` is the (height, width) at which its map is measured.
 
     ``is_anomaly`` is None where nobody knows; ``defect`` is the kind of an anomalous one.
+    ``drawn`` is the name by which bootstrap samples draw it; empty where no samples are wanted.
     """
 
     __test__ = False  # no test case, whatever pytest thinks of its name
@@ -23,3 +24,4 @@ class TestImage:
     mask_hash: str | None
     size: Shape
     defect: str = ""
+    drawn: str = ""

@@ -33,6 +33,7 @@ from pipeline.evaluation.blocks import (
 from pipeline.evaluation.component import Component, ImageFeatures
 from pipeline.evaluation.foreground import foregrounds
 from pipeline.evaluation.further import Further, Gathering, PixelLevel, spro_limits
+from pipeline.evaluation.groups import drawn_names
 from pipeline.evaluation.image import TestImage
 from pipeline.evaluation.recipe import Recipe, measured_size
 from pipeline.evaluation.reweighting import Reweigher
@@ -218,6 +219,8 @@ class Planner:
             columns = (part["category"], part["path"], labels, *masks, sizes)
             if maps is not None:
                 columns += (part["defect"],)
+                if params.evaluate.intervals:
+                    columns += (drawn_names(part["path"], params.evaluate.group),)
 
             def rows(
                 components: _Components | None,
@@ -256,7 +259,6 @@ class Planner:
                 reweighting,
                 masking,
                 maps is not None,
-                maps is not None and params.evaluate.intervals > 0,
                 maps is not None and bool(spro_limits(params)),
             )
 

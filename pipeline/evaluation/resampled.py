@@ -15,8 +15,8 @@ from fade.types import Trial
 from pipeline.artefacts.tables import table_writer
 from pipeline.config.schema import Params
 from pipeline.evaluation.further import Further, Place
+from pipeline.evaluation.groups import drawn_names
 from pipeline.evaluation.results import metric_names
-from pipeline.evaluation.tally import image_name
 from pipeline.evaluation.thresholds import Threshold
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def write_replicates(
     known = tests["is_anomaly"].notna().to_numpy()
     rows_of = tests.reset_index(drop=True).groupby("category", sort=False).indices
     labels = tests["is_anomaly"].eq(True).to_numpy(bool)
-    paths = tests["path"].tolist()
+    drawn = drawn_names(tests["path"], params.evaluate.group)
     with table_writer(path, schema) as write:
         for number, trial in enumerate(trials if wanted else ()):
             for category, positions in rows_of.items():
@@ -72,7 +72,7 @@ def write_replicates(
                 threshold = declared.get(place)
                 if threshold is not None and len(at) and np.isfinite(scores[number, at]).all():
                     columns |= image_rate_replicates(
-                        [image_name(paths[i]) for i in at],
+                        [drawn[i] for i in at],
                         scores[number, at] > threshold,
                         labels[at],
                         wanted,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +19,25 @@ from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.saturations import saturated_regions
 
 Histograms = dict[str, PixelHistogram]
+ALL = ""
+"""The kind of samples of all images; others are of one defect kind, or good, with saturated overlaps."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sample:
+    """What one image counts for in bootstrap samples.
+
+    Attributes:
+        kind: see :data:`ALL`.
+        name: by which it is drawn.
+        rows: its counts in few levels, see :func:`fade.replicates.coarse_rows`.
+        regions: how many it has.
+    """
+
+    kind: str
+    name: str
+    rows: np.ndarray
+    regions: int
 
 
 @dataclass
@@ -32,7 +50,7 @@ class Tally:
         lacking: why there are no saturated overlaps, should there be none.
         shared: of good images.
         defects: path, kind and levels of each anomalous image.
-        samples: name, counts in few levels and number of regions of each image, for intervals.
+        samples: of each image what it counts for, for intervals.
     """
 
     kinds: Histograms = field(default_factory=dict)
@@ -40,7 +58,7 @@ class Tally:
     lacking: str = ""
     shared: SharedRate = field(default_factory=SharedRate.empty)
     defects: list[tuple[str, str, DefectLevels]] = field(default_factory=list)
-    samples: list[tuple[str, np.ndarray, int]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
 
     def merge(self, other: Tally) -> None:
         """Add what other images of the category and trial gave, but for their samples."""
@@ -51,20 +69,20 @@ class Tally:
         self.shared += other.shared
         self.defects += other.defects
 
-    def add(self, image: TestImage, measured: MeasuredMap, *, sampled: bool = False) -> None:
+    def add(self, image: TestImage, measured: MeasuredMap, *, saturation: bool = False) -> None:
         """Add one image.
 
         Args:
             image: which.
             measured: its map.
-            sampled: whether intervals are wanted.
+            saturation: whether saturated overlaps are wanted.
         """
-        if sampled:
-            rows = coarse_rows(measured.histogram)
-            self.samples.append((image_name(image.path), rows, measured.histogram.regions))
+        self._sample(image, ALL, measured.histogram)
         if not image.is_anomaly:
             self.shared += SharedRate.of_image(measured.fine())
             _add(self.kinds, GOOD, measured.histogram)
+            if saturation:
+                self._sample(image, GOOD, measured.histogram)
             return
         _add(self.kinds, image.defect, measured.histogram)
         if not measured.regions.count:  # a mask without a defect pixel
@@ -76,11 +94,13 @@ class Tally:
         elif measured.parts is not None:
             overlaps = saturated(measured.histogram, measured.finished, measured.parts)
             _add(self.saturated, image.defect, overlaps)
+            self._sample(image, image.defect, overlaps)
 
-
-def image_name(path: str) -> str:
-    """The name by which images of two runs are the same ones: the path without its suffix."""
-    return os.path.splitext(path)[0]
+    def _sample(self, image: TestImage, kind: str, histogram: PixelHistogram) -> None:
+        if image.drawn:
+            self.samples.append(
+                Sample(kind, image.drawn, coarse_rows(histogram), histogram.regions)
+            )
 
 
 @dataclass(frozen=True, slots=True)

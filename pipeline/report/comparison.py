@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import DataError
+from fade.uncertainty import IMAGE_METRICS, bootstrap_p_value, percentile_interval
 from pipeline.report.intervals import categories_by_shots, read_scores
 from pipeline.report.labels import metric_label
 from pipeline.report.pairing import Paired, pair_scores, paired_tests
@@ -55,7 +56,7 @@ def compare_runs(
 
     Where both have the scores of their images, differences of image metrics get a bootstrap interval
     and the p-value of a permutation test over the same images and seeds (:mod:`fade.uncertainty`).
-    Where both have replicates, the others get an interval (:mod:`fade.replicates`).
+    Where both have replicates, the others get both from these (:mod:`fade.replicates`).
 
     Args:
         a, b: places of the runs.
@@ -83,8 +84,8 @@ def compare_runs(
         read_samples(find_summary(place), of) for place, of in zip((a, b), categories, strict=True)
     )
     paired_places = [*(scores_a.keys() & scores_b.keys()), *((MEAN, shots) for shots in same)]
-    for place, ends in sample_differences(samples_a, samples_b, paired_places).items():
-        tests.setdefault(place, Paired(*ends, None))
+    for place, drawn in sample_differences(samples_a, samples_b, paired_places).items():
+        tests.setdefault(place, Paired(*percentile_interval(drawn), bootstrap_p_value(drawn)))
     return [replace(row, paired=tests.get((row.metric, row.category, row.shots))) for row in found]
 
 
@@ -135,10 +136,12 @@ def comparison_markdown(differences: Sequence[Difference], a: str, b: str) -> st
         tested = any(row.paired for row in rows)
         columns = ["category", "shots", escape_markdown(a), escape_markdown(b), "difference"]
         columns += ["95 % interval", "p"] if tested else []
-        permuted = any(row.paired and row.paired.p_value is not None for row in rows)
-        title, by = f"{metric_label(metric)} (%)", ", p by permutation" if permuted else ""
+        title = f"{metric_label(metric)} (%)"
+        how = (
+            "interval by bootstrap, p by permutation" if metric in IMAGE_METRICS else "by bootstrap"
+        )
         lines = [
-            f"{title}; interval by bootstrap{by}, over the same images." if tested else f"{title}.",
+            f"{title}; {how}, over the same images." if tested else f"{title}.",
             "",
             markdown_line(columns),
             "| --- |" + " ---: |" * (len(columns) - 1),
@@ -169,7 +172,7 @@ def _sure(paired: Paired | None) -> tuple[str, str]:
     if paired is None:
         return UNDEFINED, UNDEFINED
     interval = f"{_text(paired.low, '+.1f')} to {_text(paired.high, '+.1f')}"
-    return interval, UNDEFINED if paired.p_value is None else f"{paired.p_value:.3f}"
+    return interval, f"{paired.p_value:.3f}"
 
 
 def _text(share: float | None, form: str = ".1f") -> str:

@@ -32,12 +32,12 @@ class Paired:
 
     Attributes:
         low, high: ends of its 95 % bootstrap interval over images.
-        p_value: of the permutation test, two-sided; None of metrics that need more than scores.
+        p_value: two-sided, of image metrics by permutation, of others by bootstrap.
     """
 
     low: float
     high: float
-    p_value: float | None
+    p_value: float
 
 
 def pair_scores(

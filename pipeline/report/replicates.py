@@ -78,8 +78,8 @@ def sample_intervals(found: Samples) -> dict[tuple[str, str, int], tuple[float, 
 
 def sample_differences(
     a: Samples, b: Samples, same: Iterable[tuple[str, int]]
-) -> dict[tuple[str, str, int], tuple[float, float]]:
-    """95 % intervals of ``b`` less ``a``, sample by sample, as equal images have equal draws.
+) -> dict[tuple[str, str, int], NDArray[np.float64]]:
+    """``b`` less ``a``, sample by sample, as equal images have equal draws; none without a defined one.
 
     Args:
         a, b: samples of two runs.
@@ -90,8 +90,10 @@ def sample_differences(
         if place[1:] not in wanted or _categories(a, place) != _categories(b, place):
             continue
         count = min(len(a[place]), len(b[place]))
-        found[place] = b[place][:count] - a[place][:count]
-    return sample_intervals(found)
+        differences = b[place][:count] - a[place][:count]
+        if np.isfinite(differences).any():
+            found[place] = differences
+    return found
 
 
 def _categories(found: Samples, place: tuple[str, str, int]) -> set[str]:

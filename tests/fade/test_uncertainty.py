@@ -11,8 +11,10 @@ from fade import uncertainty
 from fade.errors import DataError, ParameterError
 from fade.further_metrics import further_image_metrics
 from fade.metrics import image_metrics, roc_curve
+from fade.replicates import mean_replicates
 from fade.uncertainty import (
     IMAGE_METRICS,
+    bootstrap_p_value,
     draws,
     mid_ranks,
     percentile_interval,
@@ -130,3 +132,16 @@ def test_a_band_holds_the_curves_of_samples_rate_by_rate() -> None:
     assert found is not None
     np.testing.assert_allclose(found, wanted, atol=1e-12)
     assert roc_band(scores, np.ones(40, bool), at) is None
+
+
+def test_p_values_of_samples_are_uniform_where_nothing_differs() -> None:
+    """Two detectors of equal worth on the same images: a metric that is a mean over images."""
+    rng, found = np.random.default_rng(0), []
+    for trial in range(150):
+        names = [f"{trial} {i}" for i in range(60)]  # other draws each time
+        a, b = (mean_replicates(names, rng.random(60).tolist(), 100) for _ in range(2))
+        found.append(bootstrap_p_value(b - a))
+    for level in (0.1, 0.3, 0.5):
+        assert np.mean(np.array(found) <= level) == pytest.approx(level, abs=0.09)
+    assert bootstrap_p_value(np.full(99, 0.1)) == 0.02
+    assert np.isnan(bootstrap_p_value(np.array([np.nan])))

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from fade.levels import Scale
-from fade.metrics import PixelHistogram, pixel_metrics
+from fade.metrics import PixelHistogram, au_pro, pixel_metrics
 from fade.pimo import DefectLevels, SharedRate, aupimo
 from fade.regions import label_regions
+from fade.replicates import image_weights
+from fade.saturation import SaturatedRegion, saturated
 from fade.types import Trial
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
@@ -65,11 +67,11 @@ def loco(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def image(kind: str, number: int = 0) -> TestImage:
+def image(kind: str, number: int = 0, *, sampled: bool = False) -> TestImage:
     mask = None if kind == "good" else f"box/ground_truth/{kind}/{number:03}/"
-    return TestImage(
-        "box", f"box/test/{kind}/{number:03}.png", mask is not None, mask, "", SHAPE, kind
-    )
+    name = f"box/test/{kind}/{number:03}"
+    drawn = name if sampled else ""
+    return TestImage("box", f"{name}.png", mask is not None, mask, "", SHAPE, kind, drawn)
 
 
 def tally_of(
@@ -78,12 +80,12 @@ def tally_of(
     """Of one image a kind, with map and mask."""
     tally = Tally()
     for kind, (values, mask) in found.items():
-        one, recipe = image(kind), Recipe("both", "both")
+        one, recipe = image(kind, sampled=sampled), Recipe("both", "both")
         finished, regions = recipe.pixels(values, SHAPE), label_regions(mask)
         histogram = PixelHistogram.of_image(finished, regions)
         parts = mask_parts(one, root, exif_rotation=False)
         of_map = MeasuredMap(values, finished, Scale(), recipe, regions, histogram, parts)
-        tally.add(one, of_map, sampled=sampled)
+        tally.add(one, of_map, saturation=True)
     return tally
 
 
@@ -259,7 +261,45 @@ def test_samples_of_a_category(
     assert recall.min() == pytest.approx(0.25)  # of the structural anomaly alone
     assert recall.max() == pytest.approx(0.5)
     assert table["full_pixel_aupimo"].dropna().between(0.249999, 0.500001).all()
-    assert table["full_pixel_au_spro"].isna().all()
+    spro = table["full_pixel_au_spro"].dropna()
+    value = gathering.found[PLACE].values["full_pixel_au_spro"]
+    # each kind has one image: what varies is how many pixels the kinds' images have
+    assert spro.to_numpy() == pytest.approx(value, abs=1e-3)
+    assert 0 < len(spro) < wanted  # a sample without an image of a kind has none
+
+
+def test_samples_of_au_spro_are_those_of_repeated_images() -> None:
+    rng, shape, recipe = np.random.default_rng(4), (20, 20), Recipe("both", "both")
+    kinds = ("good", "logical_anomalies", "structural_anomalies")
+    tally, overlaps = Tally(), []
+    for number in range(6):
+        kind = kinds[number % 3]
+        mask = rng.random(shape) < (0.2 if number % 3 else 0)
+        values = rng.random(shape).astype(np.float32)
+        finished, regions = recipe.pixels(values, shape), label_regions(mask)
+        plain = PixelHistogram.of_image(finished, regions)
+        enough = [SaturatedRegion(np.flatnonzero(mask), 7.0)] if number % 3 else None
+        one = replace(image(kind, number, sampled=True), size=shape)
+        of_map = MeasuredMap(values, finished, Scale(), recipe, regions, plain, enough)
+        tally.add(one, of_map, saturation=True)
+        overlaps.append(plain if enough is None else saturated(plain, finished, enough))
+    wanted = 400
+    gathering = Gathering(["box"], params(evaluate__intervals=wanted), declared_levels([]))
+    gathering.add({PLACE: tally}, ["box"])
+    names = [f"box/test/{kinds[number % 3]}/{number:03}" for number in range(6)]
+    weights = np.stack([image_weights(name, wanted) for name in names])
+    # of the samples, those in which no kind has to be scaled
+    kept = np.flatnonzero((weights.reshape(2, 3, wanted).sum(axis=0) == 2).all(axis=0))
+    assert len(kept) > 3
+    for limit, name in ((0.3, "full_pixel_au_spro"), (0.05, "full_pixel_au_spro_0.05")):
+        found = gathering.found[PLACE].replicates[name]
+        for sample in kept:
+            of_kind = [PixelHistogram.empty() for _ in kinds]
+            for number, overlap in enumerate(overlaps):
+                for _ in range(weights[number, sample]):
+                    of_kind[number % 3] += overlap
+            each = [au_pro(of_kind[0] + other, limit) for other in of_kind[1:]]
+            assert found[sample] == pytest.approx(np.mean(each))
 
 
 def test_a_mask_without_a_defect_pixel_counts_nowhere() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config.evaluate import EvaluateParams
-from pipeline.evaluation.groups import group_names, grouped_scores, grouped_tests
+from pipeline.evaluation.groups import drawn_names, group_names, grouped_scores, grouped_tests
 from pipeline.evaluation.results import labelled_images
 from pipeline.report.intervals import image_scores
 
@@ -36,6 +36,14 @@ def test_the_highest_view_of_a_folder() -> None:
     alone, same = grouped_tests(TESTS, SCORES, None)
     assert alone is TESTS
     assert same is SCORES
+
+
+def test_samples_draw_the_views_of_a_part_together() -> None:
+    paths = ["r/usb/S1/a_C1.jpg", "r/usb/S1/a_C2.jpg", "r/usb/b.7.jpg"]
+    assert drawn_names(paths, "folder") == ["r/usb/S1", "r/usb/S1", "r/usb"]
+    assert drawn_names(paths, "(.*)_C[0-9]") == ["r/usb/S1/a", "r/usb/S1/a", "r/usb/b.7"]
+    assert drawn_names(paths, None) == [path.removesuffix(".jpg") for path in paths]
+    assert drawn_names(["S1.2/a.png", "a.png"], "folder") == ["S1.2", "a"]
 
 
 def test_tables_of_scores_become_those_of_parts(tmp_path: object) -> None:
