@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 
 Target = Literal["mvtec-ad-2", "mvtec-ad", "mvtec-loco"]
 
-AD_2_OBJECTS = (
-    "can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts",
-)  # fmt: skip
-"""The objects of MVTec AD 2; its server wants all of them in a submission."""
+AD_2_OBJECTS = {
+    "can": 321, "fabric": 314, "fruit_jelly": 255, "rice": 277, "sheet_metal": 142, "vial": 276,
+    "wallplugs": 232, "walnuts": 228,
+}  # fmt: skip
+"""The objects of MVTec AD 2, with how many images each of their two private sets has: its server wants
+all of them in a submission."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +263,15 @@ def _notes(tests: pd.DataFrame) -> tuple[str, ...]:
             f"the server wants all {len(AD_2_OBJECTS)} objects, and the data set lacks "
             f"{', '.join(missing)}"
         )
+    folders = [PurePosixPath(path).parent.name for path in tests["path"]]
+    counts = Counter(zip(tests["category"], folders, strict=True))
+    if others := [
+        f"{counts[name, folder]} of {count} in {name}/{folder}"
+        for name, count in AD_2_OBJECTS.items()
+        for folder in AD_2_PRIVATE
+        if name in found and counts[name, folder] != count
+    ]:
+        notes.append(f"the server wants another number of images: the data set has {few(others)}")
     if other := sorted(found - set(AD_2_OBJECTS)):
         notes.append(f"the server knows no object {few(other)}")
     return tuple(notes)

@@ -73,6 +73,13 @@ def btad(root: Path) -> None:
     )  # fmt: skip
 
 
+def mpdd(root: Path) -> None:
+    touch(
+        root, "tubes/train/good/000.png", "tubes/test/good/000.png", "tubes/test/anomalous/000.png",
+        "tubes/ground_truth/anomalous/000_mask.png",
+    )  # fmt: skip
+
+
 def ksdd2(root: Path) -> None:
     for split in ("train", "test"):
         (root / split).mkdir(parents=True)
@@ -109,6 +116,7 @@ LAYOUTS: dict[DatasetFormat, tuple[Layout, int, dict[str, int]]] = {
     "visa-2cls-fewshot": (lambda root: visa(root, "2cls_fewshot"), 1,
         {"a training image with a defect": 2}),
     "btad": (btad, 1, {}),
+    "mpdd": (mpdd, 1, {}),
     "ksdd2": (ksdd2, 1, {"a training image with a defect": 2}),
     "real-iad": (real_iad, 1, {"a training image with a defect": 2}),
     "real-iad-sv": (lambda root: real_iad(root, "realiad_jsons_sv"), 1,
@@ -138,7 +146,7 @@ def test_as_it_unpacks(format: DatasetFormat, tmp_path: Path) -> None:
     lay(root)
     records, counts = account_for(format, root)
     assert counts == left
-    assert detect_format(root) == format
+    assert detect_format(root) == ("mvtec" if format == "mpdd" else format)  # the same layout
     train = [record for record in records if record.split == "train"]
     anomalous = [record for record in records if record.is_anomaly]
     assert [record.is_anomaly for record in train] == [False]

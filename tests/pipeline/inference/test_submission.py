@@ -98,6 +98,10 @@ def test_mvtec_ad_2(run: FinishedRun, data: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "mine.tar.gz") as archive:
         assert archive.getnames() == sorted(f"mine/{name}" for name in expected)
     assert "lacks fabric, fruit_jelly, rice, sheet_metal, wallplugs, walnuts" in found.notes[0]
+    assert found.notes[1].endswith(
+        "has 3 of 321 in can/test_private, 3 of 321 in can/test_private_mixed, 3 of 276 in "
+        "vial/test_private, 3 of 276 in vial/test_private_mixed"
+    )
     before = (tmp_path / "mine.tar.gz").read_bytes()
     with pytest.raises(ParameterError, match="is not empty"):
         write_submission(run, out, "mvtec-ad-2")
