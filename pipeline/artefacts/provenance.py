@@ -85,6 +85,21 @@ def data_fingerprint(images: Iterable[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
+def contents_by_category(images: Iterable[tuple[str, str, str, str | None]]) -> dict[str, str]:
+    """Hash of the images of each category, in whatever order they come; 40 hexadecimal digits.
+
+    Args:
+        images: each with its category, its name without suffix, and the hashes of its content and of its
+            mask's; None without a mask.
+    """
+    sums: dict[str, int] = {}
+    for category, name, content, mask in images:
+        row = f"{content} {mask or ''} {name}".encode("utf-8", "surrogateescape")
+        number = int.from_bytes(hashlib.blake2b(row, digest_size=20).digest())
+        sums[category] = (sums.get(category, 0) + number) % (1 << 160)
+    return {category: f"{total:040x}" for category, total in sums.items()}
+
+
 def flattened(content: dict[str, Any]) -> dict[str, str]:
     """What :func:`made_with` found, a line each for people."""
     lines = {

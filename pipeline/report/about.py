@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.artefacts.catalogue import (
     MANIFEST,
     TEST,
 )
-from pipeline.artefacts.provenance import data_fingerprint, flattened
+from pipeline.artefacts.provenance import contents_by_category, data_fingerprint, flattened
 from pipeline.artefacts.tables import (
     read_remarks,
     table_parts,
@@ -22,6 +23,7 @@ from pipeline.config.schema import Params
 from pipeline.features.models import DEMO_MODEL
 
 NOTICE, NOTICE_LENGTH = "NOTICE.txt", 500
+_TESTS = ("category", "path", "hash", "mask_hash")
 
 
 def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
@@ -106,10 +108,18 @@ def run_facts(params: Params, evaluation: dict[str, Any]) -> dict[str, Any]:
         for part in table_parts(MANIFEST.path, ("path", "hash"))
         for path, key in zip(part["path"].to_pylist(), part["hash"].to_pylist(), strict=True)
     )
+    tests = (
+        (category, os.path.splitext(path)[0], content, mask)
+        for part in table_parts(MANIFEST.path, _TESTS, split="test")
+        for category, path, content, mask in zip(
+            *(part[name].to_pylist() for name in _TESTS), strict=True
+        )
+    )
     spaces = [Space.from_json(content) for content in read_remarks(TEST.path)["spaces"]]
     return {
         "made_with": evaluation["made_with"],
         "manifest": data_fingerprint(images),
+        "test_data": contents_by_category(tests),
         "features": {
             space.label: {"fingerprint": space.fingerprint, "description": space.description}
             for space in spaces

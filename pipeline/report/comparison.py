@@ -8,14 +8,15 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import DataError
+from fade.errors import DataError, summarise
 from fade.uncertainty import IMAGE_METRICS, bootstrap_p_value, percentile_interval
 from pipeline.report.intervals import categories_by_shots, read_scores
 from pipeline.report.labels import metric_label
-from pipeline.report.pairing import Paired, pair_scores, paired_tests
+from pipeline.report.pairing import UNPAIRED, Paired, pair_scores, paired_tests
 from pipeline.report.plots import MEAN, UNDEFINED
 from pipeline.report.rendering import escape_markdown, markdown_line
 from pipeline.report.replicates import read_samples, sample_differences
+from pipeline.report.sameness import read_run, unlike
 from pipeline.report.summary import DEFAULT_METRICS, check_metrics, find_summary, read_summary
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def compare_runs(
 
     Raises:
         ParameterError, StoreError, DataError: as of :func:`compare`; with ``paired`` a DataError, too,
-            where the runs are not of the same test images, labels or seeds.
+            where the runs are not of the same test images, masks, labels or seeds, or measure pixels at
+            other sizes.
     """
     left, right = read_summary(a), read_summary(b)
     found = compare(left, right, metrics)
@@ -79,7 +81,14 @@ def compare_runs(
     same = {
         shots: names for shots, names in categories[0].items() if categories[1].get(shots) == names
     }
-    tests = paired_tests(pair_scores(scores_a, scores_b), same, say=say)
+    pairs = pair_scores(scores_a, scores_b)
+    first, second = (read_run(find_summary(place)) for place in (a, b))
+    names = sorted({category for category, _ in scores_a.keys() & scores_b.keys()})
+    if problems := unlike(first, second, names, pixels=any("_pixel_" in name for name in metrics)):
+        raise DataError(
+            f"the two runs did not measure the same: {summarise(problems)} ({UNPAIRED})"
+        )
+    tests = paired_tests(pairs, same, say=say)
     samples_a, samples_b = (
         read_samples(find_summary(place), of) for place, of in zip((a, b), categories, strict=True)
     )

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from pipeline.artefacts.catalogue import EVALUATION, METRICS, REPORT, RUN
-from pipeline.artefacts.provenance import CHANGED, made_with, revision, versions
+from pipeline.artefacts.provenance import (
+    CHANGED,
+    contents_by_category,
+    made_with,
+    revision,
+    versions,
+)
 from tests.projects import STAGES, changed, golden_params, run_stages
 
 
@@ -99,7 +105,18 @@ def test_in_the_results(golden_checkpoint: Path, tmp_path: Path) -> None:
         assert len(feature["fingerprint"]) == 40
         assert feature["description"]["weights"]
     assert len(told["manifest"]) == 40
+    assert {len(hash) for hash in told["test_data"].values()} == {40}
     page = (folder / REPORT.path / "index.html").read_text(encoding="utf-8")
     assert commit + CHANGED in page
     assert told["features"]["clip-patch-96"]["fingerprint"] in page
     assert (folder / METRICS.path).read_bytes() == numbers
+
+
+def test_the_contents_of_categories() -> None:
+    rows = [("a", "a/1", "x", None), ("a", "a/2", "y", "m"), ("b", "b/1", "x", None)]
+    found = contents_by_category(rows)
+    assert set(found) == {"a", "b"}
+    assert contents_by_category(reversed(rows)) == found
+    for changed_row in (("a", "a/2", "z", "m"), ("a", "a/2", "y", "n"), ("a", "a/3", "y", "m")):
+        other = contents_by_category([rows[0], changed_row, rows[2]])
+        assert (other["a"] == found["a"], other["b"] == found["b"]) == (False, True)

@@ -10,8 +10,8 @@ import pytest
 
 from fade.errors import DataError, StoreError
 from fade.metrics import image_metrics
-from pipeline.artefacts.catalogue import SCORES
-from pipeline.artefacts.tables import write_table
+from pipeline.artefacts.catalogue import RUN, SCORES
+from pipeline.artefacts.tables import write_json, write_table
 from pipeline.process import progress
 from pipeline.report import pairing
 from pipeline.report.comparison import compare_runs, comparison_markdown
@@ -146,6 +146,25 @@ def test_compare_runs(tmp_path: Path) -> None:
     text = comparison_markdown(found, "a", "b")
     assert text.count("| 95 % interval | p |") == 1
     assert "by permutation, over the same images." in text
+    evaluate = {"size": 256, "pro_limit": [0.3, 0.05]}
+    facts = {"test_data": {"plate": "1", "weave": "2"}, "parameters": {"evaluate": evaluate}}
+    write_json(facts, a / RUN.path)
+    for changes, words in (
+        (
+            {"test_data": {"plate": "1", "weave": "3"}},
+            "weave: test images or masks of the same names",
+        ),
+        (
+            {"parameters": {"evaluate": evaluate | {"size": "image"}}},
+            r"size is 256 and image \(--unp",
+        ),
+        ({"parameters": {"evaluate": evaluate | {"pro_limit": 0.05}}}, "pro_limit is 0.3 and 0.05"),
+    ):
+        write_json(facts | changes, b / RUN.path)
+        with pytest.raises(DataError, match=f"did not measure the same: .*{words}"):
+            compare_runs(a, b)
+    write_json(facts | {"parameters": {"evaluate": evaluate | {"size": 9}}}, b / RUN.path)
+    assert compare_runs(a, b, [AUROC])[0].paired  # of images
     write_table(scores(2).query("image != 'plate/test/00'"), b / SCORES.path)
     with pytest.raises(DataError, match="--unpaired"):
         compare_runs(a, b)
