@@ -25,6 +25,9 @@ class Stream(Protocol):
     def read(self, size: int, /) -> bytes:
         """The next ``size`` bytes; fewer at the end."""
 
+    def readinto(self, buffer: Any, /) -> int | None:
+        """The next bytes, as many as there is room for; their number."""
+
 
 def write_weights(state: Mapping[str, Tensor], file: BinaryIO) -> None:
     """Write tensors as the bytes of a safetensors file, one after the other.
@@ -83,11 +86,11 @@ def read_weights(file: Stream, size: int) -> dict[str, Tensor]:
                 raise ValueError(f"{name} has shape {shape} at bytes {begin} to {end}")
             if end > size - 8 - length:
                 raise ValueError(f"{name} ends behind the file")
-            data = bytearray(file.read(end - begin))
-            if len(data) != end - begin:
+            # torch aligns its memory: a product of other addresses may round otherwise
+            found[name] = torch.empty(shape, dtype=dtype)
+            bytes_of = found[name].reshape(-1).view(torch.uint8).numpy()
+            if file.readinto(bytes_of) != end - begin:  # numpy's memory
                 raise ValueError(f"{name} is cut short")
-            flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-            found[name] = flat.reshape(shape)
             at = end
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"its header is none of safetensors ({type(error).__name__})") from None

@@ -16,6 +16,7 @@ from typing import Any
 
 from fade.encoder.names import registered, repository_of
 from fade.errors import ModelError
+from fade.lean_import import open_clip_library
 
 log = logging.getLogger("fade")
 
@@ -62,7 +63,7 @@ def check_activation(weights: str, name: str, is_quick: bool, *, read: bool = Tr
 
 
 def _way_out(name: str, quick: bool) -> str:
-    import open_clip
+    open_clip = open_clip_library()
 
     other = name.removesuffix(_SUFFIX) + (_SUFFIX if quick else "")
     if other in open_clip.list_models():

@@ -17,6 +17,7 @@ import numpy as np
 from fade.encoder.activation import check_activation
 from fade.encoder.names import check_name, check_weights, not_plain
 from fade.errors import ModelError
+from fade.lean_import import open_clip_library
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -182,7 +183,7 @@ def load_checkpoint(
     Raises:
         ModelError: the file is damaged, could run code, is quantised or was made for another model.
     """
-    import open_clip
+    open_clip = open_clip_library()
 
     if file.suffix in (".npz", ".npy"):
         raise ModelError(
@@ -227,7 +228,7 @@ def create_model(
     name: str, pretrained: str, state: Mapping[str, Tensor] | None = None
 ) -> tuple[nn.Module, Any]:
     """Build the model and its tokenizer on the CPU in float32, weights loaded."""
-    import open_clip
+    open_clip = open_clip_library()
     from open_clip.pretrained import download_pretrained_from_hf
 
     check_name(name)
@@ -297,7 +298,7 @@ def create_model(
 
 def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
     """A model of open_clip with weights that it knows by a tag."""
-    import open_clip
+    open_clip = open_clip_library()
 
     config: dict[str, Any] = open_clip.get_model_config(name) or {}
     made_with = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
@@ -327,7 +328,7 @@ def _tokenizer(address: str) -> Any:
     Where it is CLIP's own, the one that open_clip holds is taken: to read its words again would take
     longer than to build a small model.
     """
-    import open_clip
+    open_clip = open_clip_library()
     from open_clip.tokenizer import _tokenizer as held
 
     text: Any = (open_clip.get_model_config(address) or {}).get("text_cfg", {})
@@ -340,7 +341,7 @@ def _tokenizer(address: str) -> Any:
 
 def _build(address: str, name: str) -> tuple[nn.Module, Any]:
     """A model without trained weights, and its tokenizer; people know it by ``name``."""
-    import open_clip
+    open_clip = open_clip_library()
 
     try:
         model = open_clip.create_model(address, precision="fp32", device="cpu", load_weights=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
@@ -15,11 +16,14 @@ from fade.encoder.encoding import Encoding
 from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
 from fade.errors import ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
+from fade.lean_import import open_clip_library
 from fade.types import Device, Feature, Stream, Token
 from fade.weights import write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from fade.encoder.plain_clip import PlainClip
 
 FEATURE_VERSION = 4
 """Raised by hand when the code below gives other numbers; part of every feature's address."""
@@ -44,34 +48,38 @@ class Encoder:
 
     def __init__(
         self,
-        model: nn.Module,
-        tokenizer: Any,
+        model: nn.Module | PlainClip,
+        tokenizer: Any = None,
         *,
         gem: GemConfig,
         precision: Precision = "fp32",
         device: str = "cpu",
         name: str = "model",
     ) -> None:
-        import open_clip
         import torch
+        from torch import nn
 
-        require_plain_vit(model, name)
         self.name, self.gem, self.precision, self.device = name, gem, precision, device
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
             precision
         ]
-        model.eval().requires_grad_(False)
+        self._given = model, tokenizer
         visual: Any = model.visual
-        state = list(model.state_dict().items())
-        self.vision_digest = digest_state((k, v) for k, v in state if k.startswith("visual."))
-        self._text_state = [(k, v) for k, v in state if not k.startswith("visual.")]
-        self._model, self._tokenizer = model.to(device), tokenizer
+        if isinstance(model, nn.Module):
+            require_plain_vit(model, name)
+            preprocess = open_clip_library().get_model_preprocess_cfg(model)
+            self.mean = tuple(float(x) for x in preprocess["mean"])
+            self.std = tuple(float(x) for x in preprocess["std"])
+        else:
+            self.mean, self.std = model.mean, model.std
+        visual.eval().requires_grad_(False)
+        self.vision_digest = digest_state(
+            (f"visual.{k}", v) for k, v in visual.state_dict().items()
+        )
+        visual.to(device)
         self.patch_size = int(visual.patch_size[0])
         self.native_size = int(visual.image_size[0])
         self.width, self.dim = (int(side) for side in visual.proj.shape)
-        preprocess = open_clip.get_model_preprocess_cfg(model)
-        self.mean = tuple(float(x) for x in preprocess["mean"])
-        self.std = tuple(float(x) for x in preprocess["std"])
         self._mean, self._std = (
             torch.tensor(x, device=device).view(3, 1, 1) for x in (self.mean, self.std)
         )
@@ -107,15 +115,36 @@ class Encoder:
         Raises:
             ModelError: unknown name, missing or unfitting weights, or a tower that is no plain ViT.
         """
-        model, tokenizer = create_model(name, pretrained, state)
+        from fade.encoder.plain_clip import plain_clip
+
+        plain = plain_clip(name, pretrained, state) if name.endswith(".json") else None
         return cls(
-            model,
-            tokenizer,
+            *((plain,) if plain else create_model(name, pretrained, state)),
             gem=gem or GemConfig(),
             precision=precision,
             device=choose_device(device),
             name=name,
         )
+
+    @cached_property
+    def _whole(self) -> tuple[nn.Module, Any, list[tuple[str, Tensor]]]:
+        """The model with its text tower, its tokenizer, and all weights outside the vision tower."""
+        from torch import nn
+
+        model, tokenizer = self._given
+        if not isinstance(model, nn.Module):
+            model, tokenizer = model.whole()
+        model.eval().requires_grad_(False)
+        rest = [(k, v) for k, v in model.state_dict().items() if not k.startswith("visual.")]
+        return model.to(self.device), tokenizer, rest
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        return self._whole[0]
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self._whole[1]
 
     def save_weights(self, file: BinaryIO) -> None:
         """Write all weights as a safetensors file, which :meth:`load` takes as ``pretrained``."""
@@ -129,7 +158,7 @@ class Encoder:
     @property
     def text_digest(self) -> str:
         """Hash of all weights outside the vision tower, and of what is computed with them."""
-        return text_digest(self._model, self._tokenizer, self._text_state)
+        return text_digest(*self._whole)
 
     def grid(self, size: int) -> int:
         """Patches a side at an input size.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import ModelError
+from fade.lean_import import open_clip_library
 
 CHOICE = "choose one such as ViT-B-16-plus-240, ViT-B-16 or ViT-L-14"
 
@@ -22,7 +23,7 @@ _OPENAI = {
 
 def registered() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """All weights that open_clip knows: the model, their tag, and what it knows of them."""
-    import open_clip
+    open_clip = open_clip_library()
 
     for model, tag in open_clip.list_pretrained():
         yield model, tag, open_clip.get_pretrained_cfg(model, tag)
@@ -35,7 +36,7 @@ def repository_of(known: Mapping[str, Any]) -> str:
 
 def find_repository(repository: str) -> tuple[str, str] | None:
     """The model and tag by which open_clip knows a hub's repository ``ORG/REPO``."""
-    import open_clip
+    open_clip = open_clip_library()
 
     if repository.lower() in _OPENAI:
         return _OPENAI[repository.lower()], "openai"
@@ -58,10 +59,9 @@ def check_name(name: str) -> None:
     Raises:
         ModelError: with the name to write instead, where there is one.
     """
-    import open_clip
-
     if name.endswith(".json") or name.startswith("local-dir:"):
         return
+    open_clip = open_clip_library()
     repository = name.removeprefix("hf-hub:")
     if "siglip" in repository.lower():
         raise ModelError(

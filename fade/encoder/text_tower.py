@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.encoder.checkpoint import digest_state
 from fade.errors import ParameterError
+from fade.lean_import import open_clip_library
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
     A causal tower that reads its embedding off the end token never looks at what comes after.
     Others go through open_clip as they are.
     """
-    import open_clip
+    open_clip = open_clip_library()
     import torch
     from torch import nn
 

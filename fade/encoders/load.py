@@ -15,6 +15,7 @@ from fade.encoder import Precision
 from fade.encoder.checkpoint import MAX_WEIGHTS, PROGRAMMING_ERRORS, first_line
 from fade.encoders.checkpoint import load_checkpoint
 from fade.errors import ModelError
+from fade.lean_import import timm_library
 from fade.types import Device
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def _build(
     facts: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A model of timm without a classifier and without trained weights."""
-    import timm
+    timm = timm_library()
     from timm.models import is_model, is_model_in_modules, split_model_name_tag
 
     plain, _ = split_model_name_tag(architecture)

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fade.errors import ModelError
+from fade.lean_import import open_clip_library, timm_library
 from fade.network import NoNetworkError, require_network
 from pipeline.config.schema import ModelParams, VisionParams
 
@@ -70,8 +71,6 @@ def remotes(model: ModelParams, config: str) -> list[Remote]:
     Raises:
         ModelError: the name is none of a model that can be used, with what to write instead.
     """
-    import open_clip
-
     from fade.encoder.names import check_name, check_weights
 
     check_name(config)
@@ -89,6 +88,7 @@ def remotes(model: ModelParams, config: str) -> list[Remote]:
     elif config.endswith(".json"):
         text = _text_config(Path(config))
     elif not config.startswith("local-dir:"):
+        open_clip = open_clip_library()
         whole: Any = open_clip.get_model_config(config) or {}
         text = whole.get("text_cfg", {})
         if weights in open_clip.list_pretrained_tags_by_model(config):
@@ -144,7 +144,7 @@ def encoder_remotes(vision: VisionParams) -> list[Remote]:
     Raises:
         ModelError: the name is none of a repository.
     """
-    from timm import get_pretrained_cfg
+    timm = timm_library()
     from timm.models import is_model
 
     name, own = vision.encoder or "", vision.encoder_weights is None
@@ -157,7 +157,7 @@ def encoder_remotes(vision: VisionParams) -> list[Remote]:
     elif own and is_model(name.partition(".")[0]):
         # an unknown tag is refused where the model is built
         with contextlib.suppress(RuntimeError):
-            facts = get_pretrained_cfg(name)
+            facts = timm.get_pretrained_cfg(name)
             if facts is not None and facts.hf_hub_id:
                 repository = facts.hf_hub_id.partition("@")[0]
                 files = (facts.hf_hub_filename,) if facts.hf_hub_filename else TIMM_WEIGHTS

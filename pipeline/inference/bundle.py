@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -262,7 +262,7 @@ class Bundle(TrainedRun):
     def _read_weights(self) -> dict[str, Tensor]:
         entry = self._entries[WEIGHTS]
         with self._reading(), self._archive.open(entry) as source:
-            return read_weights(source, entry.file_size)
+            return read_weights(cast(Any, source), entry.file_size)
 
     def classifier(self, use: Use, category: str) -> TextClassifier:
         """The fitted classifier of a use and category."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
+from fade.lean_import import open_clip_library
 from fade.weights_file import check_complete
 from pipeline.config.schema import Params
 from pipeline.config.values import DEMO_MODEL
@@ -143,7 +144,7 @@ def patch_and_width(params: Params) -> tuple[int, int] | None:
 
 def _config(config: str, found: list[Remote]) -> dict[str, Any]:
     """What open_clip would build: its towers' settings; empty where they are not on this machine."""
-    import open_clip
+    open_clip = open_clip_library()
 
     file: Path | None = None
     if config.endswith(".json"):

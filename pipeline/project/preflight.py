@@ -21,6 +21,7 @@ import yaml
 from cache.location import open_path
 from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, FadeError, ModelError, ParameterError
+from fade.lean_import import open_clip_library
 from fade.weights_file import check_complete
 from pipeline.artefacts.catalogue import store_root
 from pipeline.config.schema import DatasetParams, Params
@@ -236,7 +237,7 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
 
 def _check_tag(name: str, weights: str) -> None:
     """Refuse weights that are no tag of an open_clip model either; importing open_clip takes seconds."""
-    import open_clip
+    open_clip = open_clip_library()
 
     if weights not in open_clip.list_pretrained_tags_by_model(name):
         raise ModelError(

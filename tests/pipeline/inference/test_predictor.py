@@ -26,7 +26,7 @@ import yaml
 import zarr
 from PIL import Image
 
-from fade.encoder.checkpoint import create_model
+from fade.encoder.plain_clip import plain_clip
 from fade.errors import DataError, ModelError, ParameterError, StoreError
 from fade.text import fit, save
 from fade.types import Trial
@@ -437,7 +437,7 @@ def test_weights_are_not_copied_into_the_temporary_folder(
 
         return look
 
-    monkeypatch.setattr("fade.encoder.encoder.create_model", looked(create_model))
+    monkeypatch.setattr("fade.encoder.plain_clip.plain_clip", looked(plain_clip))
     monkeypatch.setattr("fade.encoder.encoder.write_weights", looked(write_weights))
     Bundle(bundle).encoder()
     assert 0 < most < 10_000

@@ -1,0 +1,74 @@
+"""Models built without open_clip give the numbers of open_clip's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fade.encoder import Encoder, plain_clip
+from fade.encoder.checkpoint import create_model
+from fade.gem import GemConfig
+from fade.types import Feature
+from tests.fade.test_encoder import ALL, VARIANTS, save, small, write_config
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("top", [{}, {"quick_gelu": True}])
+def test_the_numbers_are_open_clip_s(
+    top: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, weights = write_config(tmp_path, **top), tmp_path / "small.safetensors"
+    save(small(tmp_path, **top), weights)
+    theirs = Encoder(*create_model(config, str(weights)), gem=GemConfig(depth=3))
+    with monkeypatch.context() as without:
+        without.setattr(plain_clip, "create_model", None)
+        ours = Encoder.load(config, str(weights), gem=GemConfig(depth=3))
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 48, 40, 3), np.uint8)
+        expected, found = (one.encode_images(pixels, ALL) for one in (theirs, ours))
+    for pair in ALL:
+        np.testing.assert_array_equal(found[pair], expected[pair])
+    feature = Feature(32, "gem", "patch")
+    assert ours.describe(feature) == theirs.describe(feature)
+    # the text tower comes when it is asked for, though the config is gone
+    Path(config).unlink()
+    assert ours.text_digest == theirs.text_digest
+    np.testing.assert_array_equal(ours.encode_texts(["a b"]), theirs.encode_texts(["a b"]))
+
+
+def test_preprocessing_of_a_config_counts(tmp_path: Path) -> None:
+    config, weights = Path(write_config(tmp_path)), tmp_path / "small.safetensors"
+    save(small(tmp_path), weights)
+    model = json.loads(config.read_text("utf-8"))
+    whole = {"model_cfg": model, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}}
+    config.write_text(json.dumps(whole), "utf-8")
+    found = plain_clip.plain_clip(str(config), str(weights), None)
+    assert found is not None
+    assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    assert (
+        Encoder(*create_model(str(config), str(weights)), gem=GemConfig(depth=3)).mean == found.mean
+    )
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"plain", "narrow heads"}))
+def test_other_models_are_left_to_open_clip(name: str, tmp_path: Path) -> None:
+    state = small(tmp_path, VARIANTS[name])._model.state_dict()
+    assert plain_clip.plain_clip(str(tmp_path / "small.json"), "", state) is None
+
+
+def test_weights_that_do_not_fit_are_left_to_open_clip(tmp_path: Path) -> None:
+    config, state = write_config(tmp_path), small(tmp_path)._model.state_dict()
+    assert plain_clip.plain_clip(config, "", state) is not None
+    name = "ln_final.weight"
+    for wrong in (
+        {key: value for key, value in state.items() if key != name},
+        {**state, "more": state[name]},
+        {**state, name: state[name][:-1]},
+        {**state, name: state[name].to(torch.int8)},
+    ):
+        assert plain_clip.plain_clip(config, "", wrong) is None
+    assert plain_clip.plain_clip(config, str(tmp_path / "none.safetensors"), None) is None
