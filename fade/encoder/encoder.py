@@ -11,19 +11,17 @@ import numpy as np
 from fade.aspect import AspectRatio, Shape, SmallerEdge, shape_of
 from fade.device import choose_device
 from fade.encoder.block import TransformerBlock
-from fade.encoder.checkpoint import create_model, digest_state, require_plain_vit
+from fade.encoder.checkpoint import create_model, digest_state
+from fade.encoder.clip import Clip
 from fade.encoder.encoding import Encoding
 from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
 from fade.errors import ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
-from fade.lean_import import open_clip_library
 from fade.types import Device, Feature, Stream, Token
 from fade.weights import write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from fade.encoder.plain_clip import PlainClip
 
 FEATURE_VERSION = 4
 """Raised by hand when the code below gives other numbers; part of every feature's address."""
@@ -48,8 +46,7 @@ class Encoder:
 
     def __init__(
         self,
-        model: nn.Module | PlainClip,
-        tokenizer: Any = None,
+        clip: Clip,
         *,
         gem: GemConfig,
         precision: Precision = "fp32",
@@ -57,21 +54,13 @@ class Encoder:
         name: str = "model",
     ) -> None:
         import torch
-        from torch import nn
 
         self.name, self.gem, self.precision, self.device = name, gem, precision, device
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
             precision
         ]
-        self._given = model, tokenizer
-        visual: Any = model.visual
-        if isinstance(model, nn.Module):
-            require_plain_vit(model, name)
-            preprocess = open_clip_library().get_model_preprocess_cfg(model)
-            self.mean = tuple(float(x) for x in preprocess["mean"])
-            self.std = tuple(float(x) for x in preprocess["std"])
-        else:
-            self.mean, self.std = model.mean, model.std
+        self.mean, self.std, self._parts = clip.mean, clip.std, clip.whole
+        self._visual = visual = clip.visual
         visual.eval().requires_grad_(False)
         self.vision_digest = digest_state(
             (f"visual.{k}", v) for k, v in visual.state_dict().items()
@@ -83,7 +72,6 @@ class Encoder:
         self._mean, self._std = (
             torch.tensor(x, device=device).view(3, 1, 1) for x in (self.mean, self.std)
         )
-        self._visual = visual
         self._blocks = [
             TransformerBlock.of(block, self._dtype) for block in visual.transformer.resblocks
         ]
@@ -119,7 +107,7 @@ class Encoder:
 
         plain = plain_clip(name, pretrained, state) if name.endswith(".json") else None
         return cls(
-            *((plain,) if plain else create_model(name, pretrained, state)),
+            plain or Clip.of(*create_model(name, pretrained, state), name),
             gem=gem or GemConfig(),
             precision=precision,
             device=choose_device(device),
@@ -129,11 +117,7 @@ class Encoder:
     @cached_property
     def _whole(self) -> tuple[nn.Module, Any, list[tuple[str, Tensor]]]:
         """The model with its text tower, its tokenizer, and all weights outside the vision tower."""
-        from torch import nn
-
-        model, tokenizer = self._given
-        if not isinstance(model, nn.Module):
-            model, tokenizer = model.whole()
+        model, tokenizer = self._parts()
         model.eval().requires_grad_(False)
         rest = [(k, v) for k, v in model.state_dict().items() if not k.startswith("visual.")]
         return model.to(self.device), tokenizer, rest

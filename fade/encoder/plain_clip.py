@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fade.encoder.activation import check_activation
 from fade.encoder.checkpoint import create_model
+from fade.encoder.clip import Clip
 from fade.weights import read_weights
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -71,27 +72,7 @@ class VisionTower(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, dim))
 
 
-class PlainClip:
-    """A model's vision tower, with what brings the rest.
-
-    Attributes:
-        visual: the tower, filled.
-        mean, std: of its input, after pixels are divided by 255.
-        whole: open_clip's model with these weights, and its tokenizer.
-    """
-
-    def __init__(
-        self,
-        visual: VisionTower,
-        preprocessing: Mapping[str, Any],
-        whole: Callable[[], tuple[nn.Module, Any]],
-    ) -> None:
-        self.visual, self.whole = visual, whole
-        self.mean = tuple(float(value) for value in preprocessing.get("mean", MEAN))
-        self.std = tuple(float(value) for value in preprocessing.get("std", STD))
-
-
-def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -> PlainClip | None:
+def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -> Clip | None:
     """A model by its config file, from weights that fit it exactly.
 
     Args:
@@ -130,7 +111,11 @@ def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -
         if key.startswith("visual.")
     }
     visual.load_state_dict(own, strict=True, assign=True)
-    return PlainClip(visual, preprocessing, partial(_whole, config, state))
+    mean, std = (
+        tuple(map(float, preprocessing.get(key, usual)))
+        for key, usual in (("mean", MEAN), ("std", STD))
+    )
+    return Clip(visual, mean, std, partial(_whole, config, state))
 
 
 def _whole(config: Any, state: Mapping[str, Tensor]) -> tuple[nn.Module, Any]:

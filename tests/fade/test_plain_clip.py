@@ -11,6 +11,7 @@ import pytest
 
 from fade.encoder import Encoder, plain_clip
 from fade.encoder.checkpoint import create_model
+from fade.encoder.clip import Clip
 from fade.gem import GemConfig
 from fade.types import Feature
 from tests.fade.test_encoder import ALL, VARIANTS, save, small, write_config
@@ -24,7 +25,7 @@ def test_the_numbers_are_open_clip_s(
 ) -> None:
     config, weights = write_config(tmp_path, **top), tmp_path / "small.safetensors"
     save(small(tmp_path, **top), weights)
-    theirs = Encoder(*create_model(config, str(weights)), gem=GemConfig(depth=3))
+    theirs = Encoder(Clip.of(*create_model(config, str(weights)), "small"), gem=GemConfig(depth=3))
     with monkeypatch.context() as without:
         without.setattr(plain_clip, "create_model", None)
         ours = Encoder.load(config, str(weights), gem=GemConfig(depth=3))
@@ -49,9 +50,7 @@ def test_preprocessing_of_a_config_counts(tmp_path: Path) -> None:
     found = plain_clip.plain_clip(str(config), str(weights), None)
     assert found is not None
     assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
-    assert (
-        Encoder(*create_model(str(config), str(weights)), gem=GemConfig(depth=3)).mean == found.mean
-    )
+    assert Clip.of(*create_model(str(config), str(weights)), "small").mean == found.mean
 
 
 @pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"plain", "narrow heads"}))
