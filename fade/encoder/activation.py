@@ -33,7 +33,7 @@ def check_activation(weights: str, name: str, is_quick: bool, *, read: bool = Tr
     Where nothing is known of them, the log says so.
 
     Args:
-        weights: a checkpoint's path, or ``hf-hub:ORG/REPO``.
+        weights: a checkpoint's path, ``hf-hub:ORG/REPO``, or a tag of open_clip.
         name: of the model.
         is_quick: whether the model computes with QuickGELU.
         read: whether the weights are read for their hash; else names alone tell, and nothing is logged.
@@ -82,6 +82,8 @@ def trained_with(weights: str, name: str, *, read: bool = True) -> tuple[bool, s
     fitting = [entry for entry in everything if entry[0] in own]
     if weights.startswith("hf-hub:"):
         return _by_repository(weights.removeprefix("hf-hub:"), everything)
+    if of_tag := [entry for entry in fitting if entry[:2] == (name, weights)]:
+        return _agreed(of_tag, "open_clip says so")
     path = Path(weights)
     return (
         _by_cache(path, everything)
@@ -152,7 +154,7 @@ def _by_hash(path: Path, entries: list[Known]) -> tuple[bool, str] | None:
         for form in _HASHES:
             if match := form.search(str(entry[2].get("url") or "")):
                 hashes[match[1]] = entry
-    if not hashes:
+    if not hashes or not path.is_file():
         return None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

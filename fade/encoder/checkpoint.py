@@ -300,15 +300,9 @@ def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
     """A model of open_clip with weights that it knows by a tag."""
     open_clip = open_clip_library()
 
-    config: dict[str, Any] = open_clip.get_model_config(name) or {}
-    made_with = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
-    if made_with != bool(config.get("quick_gelu", False)):
-        # open_clip only warns, and the features come out wrong
-        other = f"{name}-quickgelu" if made_with else name.removesuffix("-quickgelu")
-        raise ModelError(
-            f"model.pretrained: {tag} was trained with{'' if made_with else 'out'} QuickGELU, unlike "
-            f"{name}: set model.name to {other}"
-        )
+    # open_clip only warns, and the features come out wrong
+    config = open_clip.get_model_config(name) or {}
+    check_activation(tag, name, bool(config.get("quick_gelu")))
     try:
         model = open_clip.create_model(name, pretrained=tag, precision="fp32", device="cpu")
     except PROGRAMMING_ERRORS:

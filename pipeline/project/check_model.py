@@ -40,6 +40,9 @@ def check_model(params: Params) -> Iterator[Finding]:
     if config.endswith(".json") and not Path(config).is_file():
         raise ModelError(f"model.name: no config file at {config}")
     found = remotes(params.model, config)
+    content = _config(config, found)
+    if content and weights not in ("", SEEDED, DEMO_MODEL):
+        check_activation(weights, config, bool(content.get("quick_gelu")), read=False)
     check_remotes(params.model, found)
     missing = {remote.repository: None for remote in found if remote.file is None}
     fetched = [remote for remote in found if remote.leaf == "model.pretrained"]
@@ -55,8 +58,6 @@ def check_model(params: Params) -> Iterator[Finding]:
         yield ok("model", f"{name} with its own weights")
     elif Path(weights).is_file():
         check_complete(Path(weights), "model.pretrained")
-        if content := _config(config, found):
-            check_activation(weights, config, bool(content.get("quick_gelu")), read=False)
         size = Path(weights).stat().st_size
         yield ok("model", f"{name} with {weights} ({size:,} bytes, not read)")
     else:
@@ -64,7 +65,7 @@ def check_model(params: Params) -> Iterator[Finding]:
             f"model.pretrained: {weights!r} is no file here and no tag of {name}: give a "
             "checkpoint's path, hf-hub:ORG/REPO, or a tag"
         )
-    yield from _sizes(params, _config(config, found))
+    yield from _sizes(params, content)
 
 
 def missing_weights(params: Params) -> str | None:

@@ -203,10 +203,16 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
             return
     name, weights = params.model.name, params.model.pretrained
     changed = _differs(known, {"model.name": name, "model.pretrained": weights})
+    config = _config(name)
     if changed and name not in SHIPPED:
         found = remotes(params.model, config_of(params.model))  # refuses names that cannot be used
+        if config is not None and weights not in ("", SEEDED, *SHIPPED_WEIGHTS):
+            from fade.encoder.activation import check_activation
+
+            quick = leaf(config, "quick_gelu") or leaf(config, "model_cfg.quick_gelu")
+            check_activation(weights, name, bool(quick))
         check_remotes(params.model, found)
-    if (config := _config(name)) is not None:
+    if config is not None:
         patch = leaf(config, "vision_cfg.patch_size") or leaf(
             config, "model_cfg.vision_cfg.patch_size"
         )

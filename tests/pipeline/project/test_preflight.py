@@ -55,6 +55,7 @@ def test_a_params_yaml_that_is_older_than_dvc_yaml(content: Any) -> None:
         ),
         ({"model__name": "hf-hub:nobody/none"}, 4, "HF_HUB_OFFLINE is set"),
         ({"model__pretrained": "lost.pt"}, 4, "lost.pt"),
+        ({"model__name": "ViT-B-32", "model__pretrained": "openai"}, 4, "to ViT-B-32-quickgelu"),
         (
             {"features__segmentation_sizes": [97]},
             2,
