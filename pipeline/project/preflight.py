@@ -24,6 +24,8 @@ from fade.errors import DataError, FadeError, ModelError, ParameterError
 from fade.lean_import import open_clip_library
 from fade.weights_file import check_complete
 from pipeline.artefacts.catalogue import store_root
+from pipeline.artefacts.named_files import file_hashes
+from pipeline.artefacts.parameters import read_record
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
@@ -191,14 +193,8 @@ def _check_prompts(params: Params) -> None:
 def _check_model(params: Params, known: Mapping[str, Any]) -> None:
     """Refuse a model, weights and sizes that are known to fail without reading weights."""
     if params.vision.encoder is not None:
-        from pipeline.features.patch_encoder import downloads, load_patch_encoder
-
-        found = encoder_remotes(params.vision) if downloads(params) else []
-        check_remotes(params.vision, found)
-        if all(remote.file is not None for remote in found):
-            encoder = load_patch_encoder(params, "cpu")
-            for size in params.features.segmentation_sizes:
-                encoder.grid(size)
+        if _encoder_is_new(params, known):
+            _check_encoder(params)
         if not params.needs_language:
             return
     name, weights = params.model.name, params.model.pretrained
@@ -239,6 +235,32 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
     hub = name.startswith(_HUBS) and weights in ("", name)
     if not hub and changed:
         _check_tag(name, weights)
+
+
+def _encoder_is_new(params: Params, known: Mapping[str, Any]) -> bool:
+    """Whether no run used this network with these parameters and files, so that it has to be built."""
+    from pipeline.features.patch_encoder import missing_package
+
+    ran = params.model_dump(mode="json")
+    try:
+        for section in ("vision", "features", "model"):
+            ran[section] |= known[section]
+        same = Params.model_validate(ran) == params
+    except (LookupError, TypeError, ValueError):
+        same = False
+    files = read_record("extract", "files")
+    return not same or files != file_hashes("extract", params) or bool(missing_package(params))
+
+
+def _check_encoder(params: Params) -> None:
+    from pipeline.features.patch_encoder import downloads, load_patch_encoder
+
+    found = encoder_remotes(params.vision) if downloads(params) else []
+    check_remotes(params.vision, found)
+    if all(remote.file is not None for remote in found):
+        encoder = load_patch_encoder(params, "cpu")
+        for size in params.features.segmentation_sizes:
+            encoder.grid(size)
 
 
 def _check_tag(name: str, weights: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import yaml
 from PIL import Image
 
 from fade.errors import FadeError, ParameterError
+from pipeline.artefacts.named_files import file_hashes
+from pipeline.artefacts.parameters import write_record
 from pipeline.config.load import load_params, parse_params
+from pipeline.features import patch_encoder
+from pipeline.features.patch_encoder import load_patch_encoder
 from pipeline.project.preflight import categories_named, check
 from tests.projects import STAGES, changed, golden_params
+from tests.stages.test_vision_encoder import TINY, vision_params
 
 
 @pytest.fixture
@@ -86,6 +92,42 @@ def test_only_what_the_stages_use_is_looked_at(content: Any) -> None:
         changed(content, model__name="ViT-B-61", text__segmentation__prompts=["x.json"])
     )
     check(params, ["manifest", "select"])
+
+
+def test_a_network_that_ran_is_not_built_again(
+    content: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds: what was noted of the last run, and hashes of files, tell as much."""
+    network = Path(shutil.copytree(TINY.removeprefix("local-dir:"), "network"))
+    content = changed(
+        vision_params(**{"vision__encoder": f"local-dir:{network}"}),
+        dataset__path=content["dataset"]["path"],
+    )  # fmt: skip
+    built: list[str] = []
+
+    def build(params: Any, device: Any) -> Any:
+        built.append(params.vision.encoder)
+        return load_patch_encoder(params, device)
+
+    monkeypatch.setattr(patch_encoder, "load_patch_encoder", build)
+    params = parse_params(content)
+    check(params, STAGES)
+    write_record("extract", {}, file_hashes("extract", params))
+    noted = {name: content[name] for name in ("vision", "features", "model")}
+    Path("dvc.lock").write_text(
+        yaml.safe_dump({"stages": {"score_vision": {"params": {"params.yaml": noted}}}})
+    )
+    check(params, STAGES)
+    assert len(built) == 1
+    with pytest.raises(ParameterError, match=r"vision\.layers \[9\]"):
+        check(parse_params(changed(content, vision__layers=[9])), STAGES)
+    (network / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(FadeError, match=r"model\.safetensors"):
+        check(params, STAGES)
+    shutil.rmtree(network)
+    with pytest.raises(FadeError, match=str(network)):
+        check(params, STAGES)
+    assert len(built) == 4
 
 
 @pytest.fixture
