@@ -80,7 +80,7 @@ def test_what_is_no_plain_file(tmp_path: Path) -> None:
         ("c.png", "is a link to nothing"),
         ("d.png", "No such file"),
         ("n" * 300, "name too long"),
-        ("a\0b", "null byte"),
+        ("a\0b", "embedded null"),
     ):
         with pytest.raises(DataError, match=says):
             open_picture(tmp_path / name, 0, False)
