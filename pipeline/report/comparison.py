@@ -30,6 +30,7 @@ class Difference:
     Attributes:
         a, b: means over seeds; None where a run has none.
         paired: how sure the difference is; None where the images' scores do not tell.
+        alike: whether both are of the same categories; if not, there is no difference.
     """
 
     metric: str
@@ -38,11 +39,14 @@ class Difference:
     a: float | None
     b: float | None
     paired: Paired | None = None
+    alike: bool = True
 
     @property
     def change(self) -> float | None:
         """``b`` less ``a``."""
-        return None if self.a is None or self.b is None else self.b - self.a
+        if not self.alike or self.a is None or self.b is None:
+            return None
+        return self.b - self.a
 
 
 def compare_runs(
@@ -67,17 +71,20 @@ def compare_runs(
 
     Raises:
         ParameterError, StoreError, DataError: as of :func:`compare`; with ``paired`` a DataError, too,
-            where the runs are not of the same test images, masks, labels or seeds, or measure pixels at
-            other sizes.
+            where the runs have no category in common, are not of the same test images, masks, labels or
+            seeds, or measure pixels at other sizes.
     """
     left, right = read_summary(a), read_summary(b)
     found = compare(left, right, metrics)
     if not paired:
         return found
+    found = _of_same_categories(found)
+    categories = [categories_by_shots(summary) for summary in (left, right)]
+    if not any(set(names) & set(categories[1].get(n, ())) for n, names in categories[0].items()):
+        raise DataError(f"the two runs have no category at as many shots in common ({UNPAIRED})")
     scores_a, scores_b = (read_scores(find_summary(place)) for place in (a, b))
     if scores_a is None or scores_b is None:
         return found
-    categories = [categories_by_shots(summary) for summary in (left, right)]
     same = {
         shots: names for shots, names in categories[0].items() if categories[1].get(shots) == names
     }
@@ -96,6 +103,19 @@ def compare_runs(
     for place, drawn in sample_differences(samples_a, samples_b, paired_places).items():
         tests.setdefault(place, Paired(*percentile_interval(drawn), bootstrap_p_value(drawn)))
     return [replace(row, paired=tests.get((row.metric, row.category, row.shots))) for row in found]
+
+
+def _of_same_categories(found: Sequence[Difference]) -> list[Difference]:
+    """The same rows; a mean over other categories in either run has no difference."""
+    odd = {
+        (row.metric, row.shots)
+        for row in found
+        if row.category != MEAN and (row.a is None) != (row.b is None)
+    }
+    return [
+        replace(row, alike=row.category != MEAN or (row.metric, row.shots) not in odd)
+        for row in found
+    ]
 
 
 def compare(
@@ -165,9 +185,10 @@ def comparison_markdown(differences: Sequence[Difference], a: str, b: str) -> st
 
 def comparison_json(differences: Sequence[Difference]) -> list[dict[str, Any]]:
     """The differences as JSON-like records, shares of 1; what is undefined is None."""
+    left_out = ("paired", "alike")
     return [
         {
-            **{name: value for name, value in asdict(row).items() if name != "paired"},
+            **{name: value for name, value in asdict(row).items() if name not in left_out},
             "difference": row.change,
             "low": row.paired.low if row.paired else None,
             "high": row.paired.high if row.paired else None,

@@ -165,6 +165,16 @@ def test_compare_runs(tmp_path: Path) -> None:
             compare_runs(a, b)
     write_json(facts | {"parameters": {"evaluate": evaluate | {"size": 9}}}, b / RUN.path)
     assert compare_runs(a, b, [AUROC])[0].paired  # of images
+    # one category alone: its rows are compared, and the mean, which is of another set, is not
+    fewer = {place: value for place, value in values.items() if place[0] != "weave"}
+    part = write_project(tmp_path / "part", fewer)
+    write_table(scores(2, ("plate",)), part / SCORES.path)
+    sets = {row.category: row.change for row in compare_runs(a, part, [AUROC])}
+    assert sets == {"plate": 0, "weave": None, "mean": None}
+    assert [row.change for row in compare_runs(a, part, [AUROC], paired=False)][-1] == 0
+    other = write_project(tmp_path / "other", {("nut", 1): (0.5, 0.0), ("mean", 1): (0.5, 0.0)})
+    with pytest.raises(DataError, match="no category at as many shots in common"):
+        compare_runs(a, other)
     write_table(scores(2).query("image != 'plate/test/00'"), b / SCORES.path)
     with pytest.raises(DataError, match="--unpaired"):
         compare_runs(a, b)
