@@ -22,6 +22,8 @@ class ClosingParams(ParamsSection):
     erosion: Annotated[int, Field(ge=0, le=100)] = 0
 
 
+LEAST_SAMPLES = 40
+"""Fewest bootstrap samples from which the middle 95 % can be told."""
 ProLimit = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -44,6 +46,16 @@ class EvaluateParams(ParamsSection):
     sigma: Annotated[float, Field(ge=0, le=MAX_SIGMA)] = 0
     kernel: Kernel = "gaussian"
     closing: ClosingParams = ClosingParams()
+
+    @field_validator("intervals")
+    @classmethod
+    def _tell_an_interval(cls, samples: int) -> int:
+        if 0 < samples < LEAST_SAMPLES:
+            raise ValueError(
+                f"{samples} are too few: an interval leaves out one sample in {LEAST_SAMPLES} at either "
+                f"end; set it to {LEAST_SAMPLES} or more, or to 0 for no intervals"
+            )
+        return samples
 
     @field_validator("pro_limit")
     @classmethod

@@ -84,6 +84,7 @@ def test_the_shipped_file_is_valid() -> None:
             ("text.classification.prompts.0", "abnormal"),
         ),
         ({"evaluate__pro_limit": 0.0}, ("evaluate.pro_limit",)),
+        ({"evaluate__intervals": 39}, ("evaluate.intervals", "39 are too few", "40 or more")),
         ({"cluster__kind": "slurmy"}, ("cluster.kind",)),
         ({"cluster__kind": "address"}, ("cluster.address is null", "tcp://")),
         ({"cluster__kind": "slurm"}, ("cluster.memory is null", "8GiB")),
