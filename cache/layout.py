@@ -149,41 +149,6 @@ class Group:
     spaces: tuple[str, ...]
 
 
-def plan_segments(
-    needs: Mapping[str, Collection[str]],
-    present: Mapping[str, Collection[str]],
-    row_bytes: Mapping[str, int],
-    target_bytes: int,
-    max_rows: int,
-) -> list[SegmentTask]:
-    """Cut the rows that the store lacks into segments, see :func:`segment_tasks`.
-
-    Args:
-        needs: for each key, in the order of the work, the fingerprints of the spaces it needs.
-        present: for each space the keys that the store has.
-        row_bytes: bytes of a row of each space.
-        target_bytes: a segment task writes about so many bytes at most, one key at least.
-        max_rows: and at most so many keys.
-
-    Returns:
-        Tasks whose keys all lack the same spaces, each (key, space) that is missing exactly once.
-
-    Examples:
-        >>> needs = {key: ["s"] for key in ("a", "b", "c")}
-        >>> plan_segments(needs, {"s": {"b"}}, {"s": 10}, target_bytes=1000, max_rows=2)
-        [SegmentTask(keys=('a',), spaces=('s',)), SegmentTask(keys=('c',), spaces=('s',))]
-    """
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for key, spaces in needs.items():
-        groups.setdefault(tuple(sorted(set(spaces))), []).append(key)
-    found = [Group(Keys.of(keys), spaces) for spaces, keys in groups.items()]
-    missing = [
-        np.array([[key not in present[space] for space in group.spaces] for key in group.keys])
-        for group in found
-    ]
-    return list(segment_tasks(found, missing, row_bytes, target_bytes, max_rows))
-
-
 def group_needs(needs: Sequence[tuple[Keys, Collection[str]]]) -> list[Group]:
     """Which keys need rows in the same spaces.
 

@@ -118,11 +118,6 @@ class Ensemble:
     abnormal: tuple[str, ...]
 
 
-def shipped() -> tuple[str, ...]:
-    """Names of the ensembles that come with FADE; :data:`SHIPPED` describes each in a line."""
-    return tuple(SHIPPED)
-
-
 def winclip(sizes: bool = False, places: bool = False) -> Ensemble:
     """WinCLIP's compositional ensemble: every state in every template.
 
@@ -152,7 +147,7 @@ def load_ensemble(name_or_path: str, base: Path | None = None) -> Ensemble:
     such as ``instruction``, are ignored. A shipped name wins over a file of the same name.
 
     Args:
-        name_or_path: one of :func:`shipped`, or a path.
+        name_or_path: one of :data:`SHIPPED`, or a path.
         base: folder that a relative path starts from; the working directory if None.
 
     Raises:

@@ -1047,9 +1047,9 @@ CASES = (
         abnormal=np.array([1, np.nan])
     )),
     Case("an array's header that asks for 128 GiB", REFUSED[5], "there are 0", promised_array),
-    Case("a threshold that is NaN", REFUSED[5], "image is nan", threshold(image=float("nan"))),
+    Case("a threshold that is NaN", REFUSED[5], "finite number, not nan", threshold(image=float("nan"))),
     Case("a pixel threshold of 300", REFUSED[5], "a level from 0 to 255", threshold(pixel=300)),
-    Case("a threshold from nowhere", REFUSED[5], "source is 'weird'", threshold(source="weird")),
+    Case("a threshold from nowhere", REFUSED[5], "not 'weird'", threshold(source="weird")),
     Case("a text among a summary's numbers", REFUSED[5], "row 2: shots is 'x'", summary("a,x,0.5,0")),
     Case("1e400 in a summary", REFUSED[5], "a share from 0 to 1", summary("a,1,1e400,0")),
     # new images

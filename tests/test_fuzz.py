@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from PIL import Image
 
-from cache.layout import Space, fingerprint, plan_segments
+from cache.layout import Space, fingerprint
 from cache.store import DamagedSegmentError, Store
 from fade.bank import build_index, read_index, write_index
 from fade.datasets import read_csv, read_visa
@@ -46,6 +46,7 @@ from pipeline.evaluation.thresholds import (
 from pipeline.inference.bundle import Bundle
 from pipeline.report.summary import read_summary
 from pipeline.stage import one_line
+from tests.cache.segments import plan_segments
 from tests.projects import ROOT
 
 fuzz = settings(

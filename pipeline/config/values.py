@@ -83,6 +83,16 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def clause(error: Any) -> str:
+    """A clause for one of pydantic's errors: the field, what it takes, and what it holds."""
+    name = error["loc"][-1]
+    if error["type"] == "missing":
+        return f"{name} is missing"
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{name} is unknown"
+    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {shown(error['input'])}"
+
+
 def each_once(values: list[int]) -> list[int]:
     """The values, if none stands there twice (else ValueError)."""
     twice = [value for value, count in Counter(values).items() if count > 1]

@@ -26,13 +26,8 @@ from pipeline.evaluation.thresholds import Threshold, undecided
 OVERRIDES = "threshold.overrides"
 
 
-def normal_threshold(scores: NDArray[np.float64], quantile: float) -> float:
-    """The smallest of the scores (n,) of normal images that has this share of them at or below it."""
-    return float(np.quantile(scores, quantile, method="inverted_cdf"))
-
-
 def threshold_rank(images: int, quantile: float) -> int:
-    """The rank k of the score that :func:`normal_threshold` takes of n: the k-th smallest."""
+    """The rank k of the lowest of n scores that has this share of them at or below it."""
     return int(np.quantile(np.arange(1, images + 1), quantile, method="inverted_cdf"))
 
 

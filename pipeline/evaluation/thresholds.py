@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fade.errors import StoreError
 from fade.levels import FINE, UNIT, Scale
-from fade.metrics import LEVELS, PixelHistogram
+from fade.metrics import PixelHistogram
 from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json
+from pipeline.config.values import clause
 
 ThresholdSource = Literal["training", "references", "labels", "given", "none"]
+Text = Annotated[str, Field(strict=True)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63, strict=True)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +47,22 @@ class Threshold:
             levels from 0 to 1.
     """
 
-    category: str
-    shots: int
-    seed: int
-    image: float | None
-    pixel: int | None
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    category: Annotated[Text, Field(min_length=1)]
+    shots: Count
+    seed: Count
+    image: Number | None
+    pixel: Annotated[Count, Field(lt=FINE)] | None
     source: ThresholdSource
-    images: int
-    remark: str
-    set_by: str | None = None
-    false_alarm_limit: float | None = None
-    warning: str = ""
-    lacking: int | None = None
-    scale: float | None = None
-    offset: float | None = None
+    images: Count
+    remark: Text
+    set_by: Text | None = None
+    false_alarm_limit: Annotated[Number, Field(ge=0, le=1)] | None = None
+    warning: Text = ""
+    lacking: Count | None = None
+    scale: Annotated[Number, Field(gt=0, lt=1e15)] | None = None
+    offset: Annotated[Number, Field(gt=-1e15, lt=1e15)] | None = None
 
     def on(self, scale: Scale) -> Threshold:
         """The same, of maps on a scale."""
@@ -168,45 +175,7 @@ def write_thresholds(
     )
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -1e300 < value < 1e300  # not NaN, which is in no range
-
-
-def _is_count(value: Any, most: int = 2**63 - 1) -> bool:
-    return type(value) is int and 0 <= value <= most
-
-
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "category": (lambda value: isinstance(value, str) and value != "", "a name"),
-    "shots": (_is_count, "a whole number from 0"),
-    "seed": (_is_count, "a whole number from 0"),
-    "image": (lambda value: value is None or _is_number(value), "a finite number or null"),
-    "pixel": (
-        lambda value: value is None or _is_count(value, FINE - 1),
-        f"a level from 0 to {LEVELS - 1} or null, on a scale to {FINE - 1}",
-    ),
-    "source": (
-        lambda value: value in get_args(ThresholdSource),
-        f"one of {', '.join(get_args(ThresholdSource))}",
-    ),
-    "images": (_is_count, "a whole number from 0"),
-    "remark": (lambda value: isinstance(value, str), "a text"),
-    "set_by": (lambda value: value is None or isinstance(value, str), "a path or null"),
-    "false_alarm_limit": (
-        lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
-        "a share from 0 to 1 or null",
-    ),
-    "warning": (lambda value: isinstance(value, str), "a text"),
-    "lacking": (lambda value: value is None or _is_count(value), "a whole number or null"),
-    "scale": (
-        lambda value: value is None or (_is_number(value) and value > 0),
-        "a number above 0 or null",
-    ),
-    "offset": (lambda value: value is None or _is_number(value), "a finite number or null"),
-}
-"""Fields of a threshold's JSON: whether a value is valid, and in words which values are."""
-_LATER = frozenset({"set_by", "false_alarm_limit", "warning", "lacking", "scale", "offset"})
-"""Fields that files of earlier versions lack."""
+_LIST = TypeAdapter(list[Threshold])
 
 
 def parse_thresholds(
@@ -222,23 +191,17 @@ def parse_thresholds(
     Raises:
         StoreError: it is none of that, or a value cannot be what it stands for.
     """
-    items = content.get("thresholds")
-    if not isinstance(items, list):
-        raise StoreError(f"{source} holds no thresholds: {remedy}")
+    try:
+        items = _LIST.validate_python(content.get("thresholds"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        if len(first["loc"]) < 2:
+            raise StoreError(f"{source} holds no thresholds: {remedy}") from None
+        raise StoreError(
+            f"{source}, threshold {int(first['loc'][0]) + 1}: {clause(first)}: {remedy}"
+        ) from None
     found: dict[tuple[str, Trial], Threshold] = {}
-    for number, item in enumerate(items, start=1):
-        if not isinstance(item, dict) or not set(_FIELDS) - _LATER <= set(item) <= set(_FIELDS):
-            raise StoreError(
-                f"{source} holds no thresholds (number {number} must have {', '.join(_FIELDS)}): {remedy}"
-            )
-        for name, (fits, needed) in _FIELDS.items():
-            if name in item and not fits(item[name]):
-                value = item[name]
-                shown = type(value).__name__ if isinstance(value, list | dict) else repr(value)[:60]
-                raise StoreError(
-                    f"{source}, threshold {number}: {name} is {shown}, but must be {needed}: {remedy}"
-                )
-        threshold = Threshold(**item)
+    for number, threshold in enumerate(items, start=1):
         if (threshold.pixel or 0) >= threshold.map_scale.count:
             raise StoreError(
                 f"{source}, threshold {number}: pixel is {threshold.pixel}, but must be a level from 0 "

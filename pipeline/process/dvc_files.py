@@ -6,7 +6,6 @@ copy of the last sound dvc.lock is kept among DVC's temporary files.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, StrictInt, StrictStr
 
 from pipeline.process.dvc_watchdog import running_dvc
 
@@ -84,55 +84,51 @@ def _is_whole(copy: Path, data: bytes) -> bool:
     return _is_lock(data)
 
 
+class _File(BaseModel):
+    path: StrictStr
+
+
+class _Entry(BaseModel):
+    cmd: StrictStr | list[Any]
+    deps: list[_File] = []
+    outs: list[_File] = []
+    params: dict[Any, dict[Any, Any]] = {}
+
+
+class _Lock(BaseModel):
+    """A dvc.lock that DVC takes."""
+
+    stages: dict[Any, _Entry]
+
+
+class _Process(BaseModel):
+    pid: StrictInt
+    cmd: StrictStr
+
+
+class _Rwlock(BaseModel, extra="forbid"):
+    """An rwlock that DVC takes."""
+
+    read: dict[str, list[_Process] | _Process] = {}
+    write: dict[str, _Process] = {}
+
+
 def _is_lock(data: bytes) -> bool:
     """Whether these are the bytes of a dvc.lock that DVC takes."""
     try:
-        content = yaml.safe_load(data) if data.endswith(b"\n") else None
+        _Lock.model_validate(yaml.safe_load(data) if data.endswith(b"\n") else None)
     except (ValueError, RecursionError, yaml.YAMLError):
         return False
-    stages = content.get("stages") if isinstance(content, dict) else None
-    return isinstance(stages, dict) and all(map(_is_entry, stages.values()))
-
-
-_PARTS: tuple[tuple[str, Any], ...] = (("deps", []), ("outs", []), ("params", {}))
-"""Parts of a lock file's entry, each with its value where it is missing."""
-
-
-def _is_entry(entry: Any) -> bool:
-    """Whether this is a stage's entry: a command, dependencies and outputs with paths, parameters."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("cmd"), str | list):
-        return False
-    deps, outs, params = (entry.get(name, empty) for name, empty in _PARTS)
-    if not isinstance(deps, list) or not isinstance(outs, list):
-        return False
-    files = [*deps, *outs]
-    return (
-        all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in files)
-        and isinstance(params, dict)
-        and all(isinstance(values, dict) for values in params.values())
-    )
+    return True
 
 
 def _is_rwlock(data: bytes) -> bool:
     """Whether these are the bytes of an rwlock that DVC takes."""
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
+        _Rwlock.model_validate_json(data)
+    except ValueError:
         return False
-    if not isinstance(content, dict) or not content.keys() <= {"read", "write"}:
-        return False
-    readers, writers = content.get("read", {}), content.get("write", {})
-    if not isinstance(readers, dict) or not isinstance(writers, dict):
-        return False
-    held = [*writers.values()]
-    for several in readers.values():
-        held += several if isinstance(several, list) else [several]
-    return all(
-        isinstance(one, dict)
-        and isinstance(one.get("pid"), int)
-        and isinstance(one.get("cmd"), str)
-        for one in held
-    )
+    return True
 
 
 def _replace(file: Path, data: bytes) -> None:

@@ -17,9 +17,9 @@ from cache.layout import (
     cut,
     fingerprint,
     group_needs,
-    plan_segments,
     unique,
 )
+from tests.cache.segments import plan_segments
 
 SPACES = ("a", "b", "c")
 

@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cache.store
-from cache.layout import RowLocation, Space, fingerprint, plan_segments
+from cache.layout import RowLocation, Space, fingerprint
 from cache.maintenance import verify
 from cache.store import DamagedSegmentError, Store, checksum
 from fade.errors import StoreError
+from tests.cache.segments import plan_segments
 from tests.imports import ROOT, modules
 from tests.snapshots import snapshot
 
