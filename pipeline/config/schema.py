@@ -192,6 +192,16 @@ class Params(ParamsSection):
         return any(mode in ("vision", "both") for mode in modes)
 
     @property
+    def needs_network(self) -> bool:
+        """Whether images are compared by another model than CLIP."""
+        return self.needs_vision and self.vision.encoder is not None
+
+    @property
+    def needs_clip(self) -> bool:
+        """Whether CLIP has a part, for texts or for images."""
+        return self.needs_language or not self.needs_network
+
+    @property
     def needs_batch(self) -> bool:
         """Whether the test images of a category are compared with each other in any trial."""
         return self.needs_vision and any(

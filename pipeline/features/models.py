@@ -86,16 +86,34 @@ def load_image_encoder(
     Raises:
         ModelError, ParameterError: one is unknown, unfit, damaged or not here.
     """
-    if not (params.vision.network and params.needs_vision):
-        return load_encoder(params, device)
-    vision = partial(load_network, params, device)
-    if not params.needs_language:
-        return vision()
     from fade.device import choose_device
-    from pipeline.features.pair import EncoderPair
 
+    clip, network = partial(load_encoder, params, device), partial(load_network, params, device)
     place = choose_device(device or params.runtime.device)
-    return EncoderPair(partial(load_encoder, params, device), vision, place, keep=keep)
+    return image_encoder(params, clip, network, place, keep=keep)
+
+
+def image_encoder(
+    params: Params,
+    clip: Callable[[], Encoder],
+    network: Callable[[], PatchEncoder],
+    device: str,
+    *,
+    keep: bool = True,
+) -> ImageEncoder:
+    """Those of two models that a run needs, both if it must be.
+
+    Args:
+        params: of the run.
+        clip, network: load them.
+        device: where they compute.
+        keep: whether both stay in memory.
+    """
+    if not (params.vision.network and params.needs_vision):
+        return clip()
+    if not params.needs_language:
+        return network()
+    return EncoderPair(clip, network, device, keep=keep)
 
 
 def load_encoder_of(params: Params, feature: Feature) -> ImageEncoder:
@@ -109,13 +127,22 @@ def load_network(params: Params, device: Device | None = None) -> PatchEncoder:
     Raises:
         ModelError, ParameterError: it is unknown, unfit, damaged or not here.
     """
-    from pipeline.features.patch_encoder import PatchEncoder, load_patch_encoder
+    from pipeline.features.patch_encoder import load_patch_encoder
 
     if params.vision.encoder is not None:
         return load_patch_encoder(params, device)
-    from fade.encoders.clip_blocks import ClipBlocks
+    return clip_blocks(params, load_encoder(params, device))
 
-    clip = load_encoder(params, device)
+
+def clip_blocks(params: Params, clip: Encoder) -> PatchEncoder:
+    """Blocks of a CLIP as a network for vision.
+
+    Raises:
+        ParameterError: it has no such blocks.
+    """
+    from fade.encoders.clip_blocks import ClipBlocks
+    from pipeline.features.patch_encoder import PatchEncoder
+
     return PatchEncoder(ClipBlocks(clip), params.vision, clip.device)
 
 

@@ -18,25 +18,33 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fade.bank import build_index, normalized_float32
+from fade.bank import build_index
+from fade.device import choose_device
 from fade.errors import FadeError, ModelError, ParameterError, StoreError
 from fade.files import open_plain
 from fade.flat_vectors import FlatVectors
 from fade.network import wanted_network, without_network
 from fade.rules.subspace import Subspace
-from fade.text import TextClassifier, loads, read_array
+from fade.text import TextClassifier, loads
 from fade.types import Trial
 from fade.weights import read_weights
 from pipeline.artefacts.tables import manifest_aspect
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import parse_thresholds
-from pipeline.features.models import SHIPPED, load_encoder, load_image_encoder
+from pipeline.features.models import (
+    SHIPPED,
+    clip_blocks,
+    image_encoder,
+    load_encoder,
+    load_network,
+)
 from pipeline.features.patch_encoder import patch_encoder_of
+from pipeline.inference.bundle_arrays import bank_vectors, checked_array, images_of
 from pipeline.inference.bundle_entries import ENTRIES, MAX_ENTRIES, checked_list
 from pipeline.inference.bundle_onnx import MODEL, OnnxEntries
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
-from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces
+from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces, HeldUnion
 from pipeline.scoring.banks import Bank, Comparison, HeldBank, bank_copies
 from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.texts import Use, classifier_digest
@@ -47,14 +55,17 @@ if TYPE_CHECKING:
 
     from fade.encoder import Encoder
     from pipeline.features.models import ImageEncoder
+    from pipeline.features.patch_encoder import PatchEncoder
 
 BUNDLE_SCHEMA = 1
 KIND = "fade-bundle"
 WEIGHTS = "weights.safetensors"
 REMEDY = "write it again with `fade bundle`"
 
-_LENGTH_TOLERANCE = 1e-3
-"""Largest difference from 1 of the length of a bank's vectors: twice what float16 rounds."""
+
+def network_weights(params: Params) -> str:
+    """The name of the file that has the weights of ``vision.encoder``, alone or beside CLIP's."""
+    return "encoder.safetensors" if params.needs_clip else WEIGHTS
 
 
 def array_names(params: Params) -> dict[str, str]:
@@ -206,19 +217,25 @@ class Bundle(TrainedRun):
                 )
             with self._reading():
                 return self.onnx.encoder()
-        return self._clip() if self.params.vision.encoder is None else self._vision_encoder()
+        return image_encoder(
+            self.params, self._clip, self._network, choose_device(self.params.runtime.device)
+        )
 
-    def _vision_encoder(self) -> ImageEncoder:
+    def _network(self) -> PatchEncoder:
         params, vision = self.params, self.params.vision
-        if self._weights is None and WEIGHTS in self._entries:
-            return patch_encoder_of(params, self._json("encoder.json"), self._read_weights())
-        given = vision.encoder_weights if self._weights is None else str(self._weights)
+        if vision.encoder is None:
+            return clip_blocks(params, self._clip())
+        # of two models, a file that is named is CLIP's
+        weights = None if params.needs_clip else self._weights
+        if weights is None and (name := network_weights(params)) in self._entries:
+            return patch_encoder_of(params, self._json("encoder.json"), self._read_weights(name))
+        given = vision.encoder_weights if weights is None else str(weights)
         params = params.model_copy(
             update={"vision": vision.model_copy(update={"encoder_weights": given})}
         )
         try:
             with nullcontext() if self._download else without_network():
-                return load_image_encoder(params)
+                return load_network(params)
         except ModelError as error:
             raise ModelError(
                 f"{error} (the bundle {self.path} holds no weights: write it with "
@@ -231,7 +248,7 @@ class Bundle(TrainedRun):
         if self._weights is not None:
             pretrained = str(self._weights)
         elif WEIGHTS in self._entries:
-            state = self._read_weights()
+            state = self._read_weights(WEIGHTS)
         with (
             tempfile.TemporaryDirectory() as folder,
             nullcontext() if self._download else without_network(),
@@ -259,8 +276,8 @@ class Bundle(TrainedRun):
                     ) from None
                 raise
 
-    def _read_weights(self) -> dict[str, Tensor]:
-        entry = self._entries[WEIGHTS]
+    def _read_weights(self, name: str) -> dict[str, Tensor]:
+        entry = self._entries[name]
         with self._reading(), self._archive.open(entry) as source:
             return read_weights(cast(Any, source), entry.file_size)
 
@@ -292,7 +309,8 @@ class Bundle(TrainedRun):
                     f"{category} has {len(references)} references at {self.trial.shots} shots"
                 )
             for view in views if references else ():
-                vectors = self._vectors(f"banks/{int(found['number'])}/{files[view]}.npy")
+                name = f"banks/{int(found['number'])}/{files[view]}.npy"
+                vectors = bank_vectors(name, self._bytes(name), self.params.vision.metric)
                 fits = len(vectors) == len(references) if exact else True
                 if vectors.ndim != (3 if exact else 2) or not fits:
                     raise ValueError(
@@ -325,44 +343,20 @@ class Bundle(TrainedRun):
         vision, files = self.params.vision, array_names(self.params)
         with self._reading():
             number = int(self._banks[category]["number"])
-            arrays = {
-                view: self._array(f"rules/{number}/{file}.npy") for view, file in files.items()
-            }
+            names = {view: f"rules/{number}/{file}.npy" for view, file in files.items()}
+            arrays = {view: checked_array(name, self._bytes(name)) for view, name in names.items()}
             for array in arrays.values():
                 if not np.isfinite(array).all():
                     raise ValueError(f"an array of {category} is not finite")
-            if vision.rule_at(self.trial.shots) == "mutual":
-                sample = {view: list(array) for view, array in arrays.items()}
-                return HeldSample(sample, vision.metric, vision.lowest)
+            rule = vision.rule_at(self.trial.shots)
+            if rule == "mutual":
+                return HeldSample(images_of(arrays), vision.metric, vision.lowest)
+            if rule == "nearest":
+                held = self.bank(category)
+                return HeldUnion(images_of(arrays), held.bank, held.comparison)
             return HeldSubspaces(
                 {view: Subspace(array[0], array[1:], 0.0) for view, array in arrays.items()}
             )
-
-    def _array(self, name: str) -> np.ndarray:
-        array = read_array(self._bytes(name))
-        if (
-            array.dtype not in (np.float16, np.float32)
-            or array.ndim not in (2, 3)
-            or not array.size
-        ):
-            raise ValueError(f"{name} has type {array.dtype} and shape {array.shape}")
-        return array
-
-    def _vectors(self, name: str) -> np.ndarray:
-        array = self._array(name)
-        if self.params.vision.metric == "euclidean":
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} holds numbers that are not finite")
-            return np.asarray(array, np.float32)
-        with np.errstate(all="ignore"):
-            lengths = np.sqrt(np.einsum("...i,...i->...", array, array, dtype=np.float32))
-            sound = np.abs(lengths - 1) <= _LENGTH_TOLERANCE  # which NaN is not
-        if not sound.all():
-            worst = lengths.ravel()[int(sound.argmin())]
-            raise ValueError(
-                f"row {int(sound.argmin())} of {name} has length {worst:.4g}, but rows have length 1"
-            )
-        return normalized_float32(array)
 
     def prompt_vectors(self, use: Use, category: str) -> np.ndarray | None:
         """The embeddings of a classifier's distinct prompts, where the bundle has them."""

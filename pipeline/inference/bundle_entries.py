@@ -12,7 +12,7 @@ ENTRIES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"prompts\.json"), 256 * _MIB),
     (re.compile(r"model\.json"), _MIB),
     (re.compile(r"encoder\.json"), _MIB),
-    (re.compile(r"weights\.safetensors"), 32 << 30),
+    (re.compile(r"(weights|encoder)\.safetensors"), 32 << 30),
     (re.compile(r"text/[0-9a-f]{40}\.npz"), 1 << 30),
     (re.compile(r"onnx/model\.json"), 16 * _MIB),
     (re.compile(r"onnx/encoder\.onnx"), 64 * _MIB),

@@ -17,21 +17,15 @@ from fade.files import atomic_write
 from fade.portable.numbers import Numbers
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
-from pipeline.features.models import SHIPPED, load_image_encoder
-from pipeline.features.onnx_encoder import OnnxEncoder
-from pipeline.features.pair import EncoderPair
-from pipeline.features.patch_encoder import PatchEncoder
-from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS, array_names
+from pipeline.features.models import SHIPPED, load_encoder, load_network
+from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS, array_names, network_weights
 from pipeline.inference.onnx_writing import OnnxParts, check_exportable, export
-from pipeline.inference.rules import HeldSample, HeldSubspaces
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import read_classifier, uses
 from pipeline.scoring.views import view_plan
 
 if TYPE_CHECKING:
-    from fade.encoder import Encoder
     from fade.encoders.protocol import VisionEncoder
-    from pipeline.features.models import ImageEncoder
 
 _BEFORE = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, so that equal bundles are equal bytes."""
@@ -69,26 +63,11 @@ def write_bundle(
         if with_weights:
             raise ParameterError("--onnx takes the model along already: leave --with-weights out")
         check_exportable(run.params, onnx)
-    if (
-        run.params.needs_vision
-        and vision.network
-        and (run.params.needs_language or vision.encoder is None)
-    ):
-        raise ParameterError(
-            "a bundle holds one model, and this run compares images by another one than the CLIP of its "
-            "texts, or by blocks of it: use `fade predict` in the project's folder"
-        )
     local = (vision.encoder or "").startswith("local-dir:") or vision.encoder_weights is not None
-    if local and not with_weights:
+    if local and run.params.needs_network and not with_weights:
         raise ParameterError(
             f"vision.encoder {vision.encoder} has its weights in files of this machine: take them "
             "along with --with-weights"
-        )
-    shots = run.trial.shots
-    if run.params.needs_vision and vision.rule_at(shots) == "nearest" and vision.has_batch(shots):
-        raise ParameterError(
-            f"vision.bank is {vision.source(shots)} with vision.rule nearest, and a bundle's new images "
-            "have no batch: make a run with vision.bank references, or with vision.rule mutual"
         )
     for name in categories or ():
         run.check_category(name)
@@ -115,14 +94,20 @@ def _fill(
     banks: dict[str, Any] = {}
     names = array_names(params)
     for number, category in enumerate(categories if params.needs_vision else ()):
-        kind, rows, references = _arrays(run, category)
+        rows: dict[str, np.ndarray] = {}
+        references: list[str] = []
+        if params.vision.rule_at(run.trial.shots) == "nearest":
+            rows, references = run.bank_rows(category)
+        by_bank = params.vision.keeps_banks(run.trial.shots)
+        ruled = {} if by_bank else run.held_rule(category).arrays
         banks[category] = {
             "number": number,
             "references": references,
-            "sizes": sorted({view.view.size for view in view_plan(params)} if rows else ()),
+            "sizes": sorted({view.view.size for view in view_plan(params)} if rows | ruled else ()),
         }
-        for view, vectors in rows.items():
-            _add_array(archive, f"{kind}/{number}/{names[view]}.npy", vectors)
+        for folder, arrays in (("banks", rows), ("rules", ruled)):
+            for view, vectors in arrays.items():
+                _add_array(archive, f"{folder}/{number}/{names[view]}.npy", vectors)
     texts: dict[str, dict[str, str]] = {}
     prompts: dict[str, dict[str, Any]] = {}
     written = set()
@@ -142,16 +127,14 @@ def _fill(
     if config is not None:
         _add(archive, "model.json", config.read_bytes())
     if with_weights:
-        model = _whole(run)
-        encoder: Encoder | VisionEncoder
-        assert not isinstance(model, EncoderPair | OnnxEncoder)  # refused before
-        if isinstance(model, PatchEncoder):
-            encoder = model.encoder
-            _add(archive, "encoder.json", json.dumps(encoder.config).encode())
-        else:
-            encoder = model
-        with archive.open(_entry(WEIGHTS), "w", force_zip64=True) as target:
-            encoder.save_weights(cast(BinaryIO, target))
+        if params.needs_clip:
+            with archive.open(_entry(WEIGHTS), "w", force_zip64=True) as target:
+                load_encoder(params).save_weights(cast(BinaryIO, target))
+        if params.needs_network:
+            network = _network(params)
+            _add(archive, "encoder.json", json.dumps(network.config).encode())
+            with archive.open(_entry(network_weights(params)), "w", force_zip64=True) as target:
+                network.save_weights(cast(BinaryIO, target))
     thresholds = run.thresholds
     if onnx is not None:
         thresholds = onnx.thresholds
@@ -174,27 +157,10 @@ def _fill(
     _add(archive, "bundle.json", json.dumps(content, ensure_ascii=False, indent=1).encode())
 
 
-def _arrays(run: FinishedRun, category: str) -> tuple[str, dict[str, np.ndarray], list[str]]:
-    """The folder of a category's arrays, these by view, and the paths of its references."""
-    if run.params.vision.rule_at(run.trial.shots) == "nearest":
-        return "banks", *run.bank_rows(category)
-    held = run.held_rule(category)
-    if isinstance(held, HeldSample):
-        return "rules", {view: np.stack(of) for view, of in held.sample.items()}, []
-    assert isinstance(held, HeldSubspaces)
-    found = {
-        view: np.concatenate([one.mean[None], one.components])
-        for view, one in held.subspaces.items()
-    }
-    return "rules", found, []
-
-
-def _whole(run: FinishedRun) -> ImageEncoder:
-    """The run's model with weights as they came, before any is rounded to its precision."""
-    if run.params.vision.encoder is None:
-        return run.encoder()
-    model = run.params.model.model_copy(update={"precision": "fp32"})
-    return load_image_encoder(run.params.model_copy(update={"model": model}), "cpu")
+def _network(params: Params) -> VisionEncoder:
+    """A run's network for vision with weights as they came, before any is rounded to its precision."""
+    model = params.model.model_copy(update={"precision": "fp32"})
+    return load_network(params.model_copy(update={"model": model}), "cpu").encoder
 
 
 def _portable(params: Params) -> dict[str, Any]:

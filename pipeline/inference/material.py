@@ -157,6 +157,21 @@ class TrainedRun(ABC):
                 )
         return found
 
+    def fitting_rule(self, category: str, dims: Mapping[str, int]) -> HeldRule:
+        """What is normal of a category, for a model whose views have these vectors.
+
+        Raises:
+            StoreError: it holds others.
+        """
+        found = self.held_rule(category)
+        for view, array in found.arrays.items():
+            if array.shape[-1] != dims[view]:
+                raise StoreError(
+                    f"{self.location}: what is normal of {category} at {view} has vectors of "
+                    f"{array.shape[-1]} numbers, but this model gives {dims[view]}: {self.remedy}"
+                )
+        return found
+
     def check_category(self, category: str) -> None:
         """Refuse a category that the run does not know (ParameterError)."""
         if category not in self.categories:

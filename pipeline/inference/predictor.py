@@ -85,7 +85,7 @@ class Predictor:
         self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
         self._classifier = lru_cache(maxsize=None)(self._fitted)
         self._bank = lru_cache(maxsize=4)(self._opened)
-        self._rule = lru_cache(maxsize=4)(material.held_rule)
+        self._rule = lru_cache(maxsize=4)(partial(material.fitting_rule, dims=self._dims))
         self._sentences = lru_cache(maxsize=4)(self._embedded)
 
     @classmethod

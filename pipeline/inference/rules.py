@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,9 +26,15 @@ from pipeline.artefacts.tables import read_table
 from pipeline.config.rules import partners_of
 from pipeline.config.schema import Params
 from pipeline.config.vision import VisionParams
+from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.fits import open_fit
 from pipeline.scoring.pairs import Batch, halved, mutual_digest
+from pipeline.scoring.union import NEAREST
 from pipeline.scoring.views import view_plan
+
+SAME = 1e-3
+"""Largest difference between the features of an image and of itself, as a share of the largest value:
+other images in its batch change the last bits."""
 
 
 class HeldRule(Protocol):
@@ -47,6 +53,10 @@ class HeldRule(Protocol):
             (R, C) float32 on the largest grid.
         """
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """By view what a bundle takes along, (..., dim)."""
+
 
 @dataclass(frozen=True)
 class HeldSubspaces:
@@ -61,6 +71,14 @@ class HeldSubspaces:
         return merge_sizes(
             [self.subspaces[v].residual(queries[v]).reshape(grid) for v, grid in grids.items()]
         )
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See :class:`HeldRule`: the mean, then a component a row."""
+        return {
+            view: np.concatenate([one.mean[None], one.components])
+            for view, one in self.subspaces.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -82,12 +100,65 @@ class HeldSample:
     ) -> np.ndarray:
         """See :class:`HeldRule`."""
         maps = []
-        for view, grid in grids.items():
+        for view, others in without_itself(queries, self.sample).items():
             scores = score_against_sample(
-                queries[view], self.sample[view], share=self.lowest, metric=self.metric
+                queries[view], others, share=self.lowest, metric=self.metric
             )
-            maps.append(halved(scores, self.metric).reshape(grid))
+            maps.append(halved(scores, self.metric).reshape(grids[view]))
         return merge_sizes(maps)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See :class:`HeldRule`."""
+        return {view: np.stack(images) for view, images in self.sample.items()}
+
+
+@dataclass(frozen=True)
+class HeldUnion:
+    """Rule nearest where images of a batch count: the smaller distance, to them or to a bank.
+
+    Attributes:
+        sample: by view the patches (patches, dim) float32 of each image that was kept.
+        bank: of references; it may hold none.
+        comparison: what of it a patch is compared with.
+    """
+
+    sample: Mapping[str, Sequence[np.ndarray]]
+    bank: HeldBank
+    comparison: Comparison
+
+    def vision_map(
+        self, queries: Mapping[str, np.ndarray], grids: Mapping[str, Shape]
+    ) -> np.ndarray:
+        """See :class:`HeldRule`."""
+        bank, rule = replace(self.bank, grids=grids), self.bank.rule
+        maps = []
+        for view, others in without_itself(queries, self.sample).items():
+            query = queries[view]
+            found = score_against_sample(query, others, share=NEAREST, metric=rule.metric)
+            found = halved(found, rule.metric).reshape(grids[view])
+            found *= np.float32(1 / query.shape[1] if rule.per_dimension else 1)
+            (known,) = bank.view_maps(view, query, [self.comparison])
+            maps.append(found if known is None else np.minimum(known, found))
+        return merge_sizes(maps)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See :class:`HeldRule`."""
+        return {view: np.stack(images) for view, images in self.sample.items()}
+
+
+def without_itself(
+    queries: Mapping[str, np.ndarray], sample: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, list[np.ndarray]]:
+    """By view the images of a sample but for the query itself, which is one of them at times."""
+    view, query = next(iter(queries.items()))
+    near = SAME * np.abs(query).max()
+    own = [np.abs(image - query).max() <= near for image in sample[view]]
+    return {
+        view: [image for image, same in zip(images, own, strict=True) if not same]
+        for view, images in sample.items()
+    }
 
 
 def subspaces_of_run(
@@ -131,25 +202,47 @@ def sample_of_run(
     Raises:
         StoreError: the features of its images are not in the store.
     """
+    batch, vision = batch_of_run(folder, params, category), params.vision
+    sample = images_of_run(folder, params, store, category, batch.sample)
+    return HeldSample(sample, vision.metric, vision.lowest), mutual_digest(batch, vision)
+
+
+def batch_of_run(folder: Path, params: Params, category: str) -> Batch:
+    """The test images of a category, and who of them is compared with whom."""
     tests, _ = read_table(folder / MANIFEST.path, ("category", "hash"), split="test")
     keys = Keys.of(tests.loc[tests["category"] == category, "hash"])
-    batch = Batch.of(category, keys, params.vision)
+    return Batch.of(category, keys, params.vision)
+
+
+def images_of_run(
+    folder: Path, params: Params, store: Store, category: str, keys: Sequence[str]
+) -> dict[str, list[np.ndarray]]:
+    """By view the patches of test images that single new ones are compared with.
+
+    Args:
+        folder: of the project.
+        params: of the run.
+        store: of the run.
+        category: its name.
+        keys: content hashes of the images.
+
+    Raises:
+        StoreError: their features are not in the store.
+    """
     receipt = read_receipt(TEST, folder)
     spaces = [receipt.space(feature.label) for feature in params.vision_features()]
     try:
         stored = [
-            store.read(space, list(receipt.locate(store, space.label, batch.sample).values()))
+            store.read(space, list(receipt.locate(store, space.label, keys).values()))
             for space in spaces
         ]
     except DamagedSegmentError as error:
         raise StoreError(
-            f"single images of {category} are scored against {len(batch.sample)} images of its batch, "
+            f"single images of {category} are scored against {len(keys)} images of its batch, "
             f"and their features are gone ({error.fault}): run `fade run`, or score a folder against "
             "itself with `fade predict --batch FOLDER`"
         ) from None
-    sample = {view.label: list(view.vectors(spaces, stored)) for view in view_plan(params)}
-    vision = params.vision
-    return HeldSample(sample, vision.metric, vision.lowest), mutual_digest(batch, vision)
+    return {view.label: list(view.vectors(spaces, stored)) for view in view_plan(params)}
 
 
 def check_new_images(params: Params) -> None:

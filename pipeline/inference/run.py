@@ -25,6 +25,7 @@ from pipeline.artefacts.catalogue import (
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
 from pipeline.config.load import load_params
+from pipeline.config.rules import partners_of
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf
@@ -33,7 +34,14 @@ from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_image_encoder
 from pipeline.inference.lock import LOCK, check_lock
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
-from pipeline.inference.rules import HeldRule, sample_of_run, subspaces_of_run
+from pipeline.inference.rules import (
+    HeldRule,
+    HeldUnion,
+    batch_of_run,
+    images_of_run,
+    sample_of_run,
+    subspaces_of_run,
+)
 from pipeline.scoring.banks import (
     BANK_TABLE,
     Bank,
@@ -220,16 +228,15 @@ class FinishedRun(TrainedRun):
         return CategoryBank(held, found.comparison, found.references)
 
     def held_rule(self, category: str) -> HeldRule:
-        """The subspaces of stage score_vision, or a sample of the batch from the store."""
+        """The subspaces of stage score_vision, or images of the batch from the store."""
         store = Store(store_root(self.params.features.store, self.folder))
-        vision = self.params.vision
-        if vision.rule_at(self.trial.shots) == "nearest":
-            raise ParameterError(
-                f"vision.bank is {vision.source(self.trial.shots)}, and a single new image has no batch "
-                "to be compared with: make a run with vision.bank references, or with vision.rule mutual"
-            )
-        mutual = vision.rule_at(self.trial.shots) == "mutual"
-        read = sample_of_run if mutual else subspaces_of_run
+        rule = self.params.vision.rule_at(self.trial.shots)
+        if rule == "nearest":
+            held, batch = self.bank(category), batch_of_run(self.folder, self.params, category)
+            keys = batch.drawn(partners_of(self.params.vision, len(batch.keys)))
+            others = images_of_run(self.folder, self.params, store, category, keys)
+            return HeldUnion(others, held.bank, held.comparison)
+        read = sample_of_run if rule == "mutual" else subspaces_of_run
         found, digest = read(self.folder, self.params, store, category, self.trial)
         self.check_same_run("vision-map", category, digest)
         return found
@@ -252,7 +259,10 @@ class FinishedRun(TrainedRun):
                 str(paths[key]) for key in sorted(positions, key=positions.__getitem__)
             )
             labels = [feature.label for feature in self.params.bank_features(category)]
-            digest = comparison_digest(comparison, keys, receipt, labels, self.params)
+            batch = None
+            if self.params.vision.has_batch(self.trial.shots):
+                batch = batch_of_run(self.folder, self.params, category).digest
+            digest = comparison_digest(comparison, keys, receipt, labels, self.params, batch)
         except KeyError:
             raise StoreError(
                 f"the banks of {category} are of other parameters: run `fade run`"

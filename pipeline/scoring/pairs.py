@@ -174,12 +174,16 @@ class Batch:
         """
         number = {key: place for place, key in enumerate(self.keys)}
         new = [key for key in dict.fromkeys(others) if key not in number]
-        chosen = draw_sample(len(self.keys), partners or len(self.keys), 0)
-        partner = np.array([number[key] for key in sorted(self.keys)])[chosen]
+        partner = np.array([number[key] for key in self.drawn(partners)])
         places = np.arange(len(self.keys), len(self.keys) + len(new))
         added = np.column_stack([np.repeat(places, len(partner)), np.tile(partner, len(new))])
         pairs = np.concatenate([self.pairs, added])
         return replace(self, keys=(*self.keys, *new), pairs=pairs, outside=len(new))
+
+    def drawn(self, partners: int | None) -> list[str]:
+        """Keys of the images that one outside the batch is compared with; None: all, sorted."""
+        keys = sorted(self.keys)
+        return [keys[number] for number in draw_sample(len(keys), partners or len(keys), 0)]
 
     def pair_keys(self) -> Keys:
         """Of all pairs, in their order."""

@@ -278,10 +278,23 @@ def test_other_test_images_count_beside_references(finished: Path, tmp_path: Pat
         else:
             assert (ours <= plain_maps + 1e-5).all()
             assert (ours[: len(tests)] < plain_maps[: len(tests)] - 1e-4).any()
-    with project(folder, params), pytest.raises(ParameterError, match="has no batch"):
-        Predictor.from_run(folder).predict([GOLDEN / "images/plate/test/good/000.png"], "plate")
-    with pytest.raises(ParameterError, match="a bundle's new images have no batch"):
-        write_bundle(FinishedRun(folder), tmp_path / "parts.fade", with_weights=True)
+    run_stages(folder, params, "evaluate")
+    scores = pd.read_parquet(folder / "results/scores.parquet")
+    of_plate = scores[(scores["category"] == "plate") & (scores["shots"] == 1)]
+    some = of_plate.set_index("path")["score"].iloc[:3]
+    for shots in (0, 1):
+        bundle = tmp_path / "parts.fade"
+        write_bundle(FinishedRun(folder, shots), bundle, with_weights=True)
+        for predictor in (Predictor.from_run(folder, shots=shots), Predictor.from_bundle(bundle)):
+            # in this small batch a new image is compared with what one of calibration is
+            threshold = predictor.thresholds["plate"]
+            (alone,) = predictor.predict([GOLDEN / "images" / str(threshold.set_by)], "plate")
+            assert alone.score == pytest.approx(threshold.image, abs=1e-5)
+            if shots:  # test images are not compared with themselves
+                again = predictor.predict(
+                    [GOLDEN / "images" / path for path in some.index], "plate"
+                )
+                assert [one.score for one in again] == pytest.approx(list(some), abs=1e-5)
 
 
 def test_a_sweep_of_rules_compares_each_pair_once(finished: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two models and tiles: CLIP's language beside another network, killed, on a cluster, and by DVC."""
+"""Two models and tiles: CLIP's language beside another network, killed and in bundles."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
+from pipeline.inference.bundle_writing import write_bundle
+from pipeline.inference.predictor import Predictor
+from pipeline.inference.run import FinishedRun
 from tests.forks import Forks, Run
-from tests.projects import GOLDEN, golden_params, run_stages
+from tests.projects import GOLDEN, STAGES, golden_params, run_stages
 from tests.stages.undisturbed import BLOCK, files, rows
 
 TINY = f"local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}"
@@ -53,3 +59,23 @@ def test_encoding_with_tiles_and_two_models_is_killed_and_run_again(
     assert 0 < stored[0] < len(expected)
     assert sorted(rows(folder)) == expected, "rows are missing, differ, or were stored twice"
     assert files(folder) == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "leaves", [{}, {"vision__encoder": None, "vision__layers": [0]}], ids=["network", "blocks"]
+)
+def test_a_bundle_takes_both_models_along(
+    golden_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: dict[str, Any]
+) -> None:
+    params = two_models(golden_checkpoint, vision__tile=0, vision__overlap=0, **leaves)
+    run = run_stages(tmp_path / "run", params, *STAGES[:9])
+    image, bundle = GOLDEN / "images/weave/test/good/000.png", tmp_path / "parts.fade"
+    monkeypatch.chdir(run)
+    (before,) = Predictor.from_run().predict([image], "weave")
+    write_bundle(FinishedRun(), bundle, with_weights=True)
+    monkeypatch.chdir(tmp_path)
+    for loader in ("encoders.load.load_checkpoint", "encoder.checkpoint.load_checkpoint"):
+        monkeypatch.setattr(f"fade.{loader}", None)
+    (after,) = Predictor.from_bundle(bundle).predict([image], "weave")
+    assert (after.score, after.threshold) == (before.score, before.threshold)
+    np.testing.assert_array_equal(after.levels, before.levels)
