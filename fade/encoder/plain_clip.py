@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fade.encoder.activation import check_activation
 from fade.encoder.checkpoint import create_model
 from fade.encoder.clip import Clip
+from fade.unfilled import unfilled
 from fade.weights import read_weights
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -103,7 +104,7 @@ def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -
     if not given:
         check_activation(pretrained, name, quick)
     state = {key: tensor.float() for key, tensor in state.items()}
-    with torch.device("meta"):
+    with unfilled():
         visual = VisionTower(vision, model["embed_dim"], QuickGELU if quick else nn.GELU)
     own = {
         key.removeprefix("visual."): tensor

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 from fade.encoder import checkpoint
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     State = Mapping[str, Tensor]
 
+ALIGNED = 64
+"""Bytes that addresses of torch's memory are multiples of."""
 LITE_STEM = "_conv_stem.weight"
 """First entry of EfficientNet-Lite's weights as lukemelas' EfficientNet-PyTorch names them."""
 
@@ -37,6 +40,42 @@ def load_checkpoint(model: nn.Module, file: Path, label: str) -> None:
     )
 
 
+def is_filled_by_weights(model: nn.Module) -> bool:
+    """Whether weights hold all numbers of a model: it may then be built without memory."""
+    import torch
+
+    names = set(model.state_dict())
+    return all(name in names for name, _ in model.named_buffers()) and not any(
+        isinstance(value, torch.Tensor)
+        for module in model.modules()
+        for value in vars(module).values()
+    )
+
+
+def fill(model: nn.Module, state: State, *, strict: bool = True) -> Any:
+    """Load weights into a model; one that was built without memory takes them as they are.
+
+    Raises:
+        RuntimeError: they do not fit.
+    """
+    own = model.state_dict()
+    if not any(value.is_meta for value in own.values()):
+        return model.load_state_dict(dict(state), strict=strict)
+    taken = {
+        name: _as_torch_has_it(value, own[name].dtype) if name in own else value
+        for name, value in state.items()
+    }
+    return model.load_state_dict(taken, strict=strict, assign=True)
+
+
+def _as_torch_has_it(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor of a type in memory of torch's own: products of other addresses may round otherwise."""
+    if value.is_floating_point() != dtype.is_floating_point:
+        return value  # which is refused
+    found = value.to(dtype).contiguous()
+    return found if found.data_ptr() % ALIGNED == 0 else found.clone()
+
+
 class _AsOpenClip:
     """A timm model as open_clip's reader of checkpoints sees one of its own."""
 
@@ -49,7 +88,7 @@ class _AsOpenClip:
         return self._model.register_load_state_dict_pre_hook(hook)
 
     def load_state_dict(self, state: dict[str, Tensor], strict: bool = True) -> Any:
-        return self._model.load_state_dict(_in_names_of(self._model, state), strict=strict)
+        return fill(self._model, _in_names_of(self._model, state), strict=strict)
 
 
 def _in_names_of(model: Any, state: State) -> dict[str, Tensor]:

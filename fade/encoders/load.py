@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from fade.device import choose_device
 from fade.encoder import Precision
 from fade.encoder.checkpoint import MAX_WEIGHTS, PROGRAMMING_ERRORS, first_line
-from fade.encoders.checkpoint import load_checkpoint
+from fade.encoders.checkpoint import fill, is_filled_by_weights, load_checkpoint
 from fade.errors import ModelError
 from fade.lean_import import timm_library
 from fade.types import Device
+from fade.unfilled import unfilled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -129,7 +130,7 @@ def encoder_from_state(
     model = _build(architecture, settings, name, facts)
     _kind(model).check(model, name)
     try:
-        model.load_state_dict(dict(state), strict=True)
+        fill(model, state)
     except RuntimeError as error:
         raise ModelError(f"{NAME}: the weights do not fit {name} ({first_line(error)})") from None
     return _tower(model, name, (architecture, settings), precision, device)
@@ -266,7 +267,7 @@ def _build(
     name: str,
     facts: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """A model of timm without a classifier and without trained weights."""
+    """A model of timm without a classifier and without trained weights, most often without memory."""
     timm = timm_library()
     from timm.models import is_model, is_model_in_modules, split_model_name_tag
 
@@ -283,15 +284,16 @@ def _build(
         options["dynamic_img_size"] = True
     try:
         # first without memory: settings come from elsewhere
-        size = sum(
-            value.numel()
-            for value in timm.create_model(architecture, device="meta", **options).parameters()
-        )
+        with unfilled():
+            empty = timm.create_model(architecture, device="meta", **options)
+        size = sum(value.numel() for value in empty.parameters())
         if size > MAX_WEIGHTS:
             raise ModelError(
                 f"{NAME}: {name} stands for {size:.1e} weights, at most {MAX_WEIGHTS:.0e} are built: "
                 "choose a smaller model"
             )
+        if is_filled_by_weights(empty):  # random numbers would be made for nothing
+            return empty
         return timm.create_model(architecture, pretrained=False, **options)
     except ModelError:
         raise

@@ -1,4 +1,4 @@
-"""open_clip and timm are imported without torch's compiler, and whole."""
+"""open_clip and timm are imported without torch's compiler and whole; networks are built without numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from fade.encoders.checkpoint import is_filled_by_weights
+from fade.unfilled import unfilled
 from tests.imports import ROOT
 
 pytest.importorskip("torch")
@@ -26,3 +28,26 @@ assert torch.compiler.disable is marking
 
 def test_the_compiler_stays_out() -> None:
     subprocess.run([sys.executable, "-c", CODE], check=True, cwd=ROOT)
+
+
+def test_networks_are_built_without_numbers() -> None:
+    from torch import nn
+
+    with unfilled():
+        layer = nn.Sequential(nn.Linear(3, 4), nn.Conv2d(3, 4, 3), nn.LayerNorm(4))
+        nn.init.trunc_normal_(layer[0].weight, std=0.02)
+        layer[0].weight.data.normal_()
+    assert all(value.is_meta for value in layer.state_dict().values())
+
+
+def test_networks_with_other_numbers_than_weights_are_known() -> None:
+    import torch
+    from torch import nn
+
+    assert is_filled_by_weights(nn.BatchNorm2d(3))
+    layer = nn.Linear(2, 2)
+    layer.register_buffer("scale", torch.ones(2), persistent=False)
+    assert not is_filled_by_weights(nn.Sequential(layer))
+    layer = nn.Linear(2, 2)
+    layer.held = torch.ones(2)  # type: ignore[assignment]
+    assert not is_filled_by_weights(layer)

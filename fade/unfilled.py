@@ -1,0 +1,30 @@
+"""Building networks without memory and without random numbers, for weights that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Build networks on torch's device ``meta`` in this context; random numbers are left out.
+
+    Such numbers have no place there, and drawing some of them imports torch's compiler.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    drawing = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_}
+
+    class LeaveOut(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            if func in drawing or getattr(func, "__module__", "") == "torch.nn.init":
+                return args[0] if args else (kwargs or {})["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with torch.device("meta"), LeaveOut():
+        yield
