@@ -1,4 +1,4 @@
-"""open_clip and timm are imported without torch's compiler and whole; networks are built without numbers."""
+"""open_clip and timm come whole, without torch's compiler; networks are built without numbers."""
 
 from __future__ import annotations
 
