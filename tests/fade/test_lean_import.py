@@ -34,10 +34,11 @@ def test_networks_are_built_without_numbers() -> None:
     from torch import nn
 
     with unfilled():
-        layer = nn.Sequential(nn.Linear(3, 4), nn.Conv2d(3, 4, 3), nn.LayerNorm(4))
-        nn.init.trunc_normal_(layer[0].weight, std=0.02)
-        layer[0].weight.data.normal_()
-    assert all(value.is_meta for value in layer.state_dict().values())
+        linear = nn.Linear(3, 4)
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+        linear.weight.data.normal_()
+        layers = nn.Sequential(linear, nn.Conv2d(3, 4, 3), nn.LayerNorm(4))
+    assert all(value.is_meta for value in layers.state_dict().values())
 
 
 def test_networks_with_other_numbers_than_weights_are_known() -> None:
