@@ -363,11 +363,14 @@ def log_means(metrics: pd.DataFrame) -> None:
     means = (
         metrics[metrics["category"] == "mean"].groupby("shots", sort=False).mean(numeric_only=True)
     )
+    names = {
+        "image AUROC": "full_image_auroc",
+        "pixel AUROC": "full_pixel_auroc",
+        "AUPRO": "full_pixel_au_pro",
+    }
     for shots, row in means.iterrows():
-        log.info(
-            "%s shots: image AUROC %.1f, pixel AUROC %.1f, AUPRO %.1f",
-            shots,
-            100 * row["full_image_auroc"],
-            100 * row["full_pixel_auroc"],
-            100 * row["full_pixel_au_pro"],
-        )
+        values = [
+            f"{words} {100 * row[name]:.1f}" if np.isfinite(row[name]) else f"{words} undefined"
+            for words, name in names.items()
+        ]
+        log.info("%s shots: %s", shots, ", ".join(values))

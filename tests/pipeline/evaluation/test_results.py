@@ -17,6 +17,7 @@ from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
 from pipeline.evaluation.results import (
     MEAN,
+    log_means,
     mean_counts,
     mean_metrics,
     metric_names,
@@ -145,3 +146,14 @@ def test_nothing_at_all() -> None:
     assert summary_table(empty).empty
     assert mean_metrics(summary_table(empty)) == {}
     assert mean_counts(empty) == dict.fromkeys(metric_names(params()), 0)
+
+
+def test_the_log_says_what_is_undefined(caplog: pytest.LogCaptureFixture) -> None:
+    row = {"category": "mean", "shots": 4, "seed": 0, "full_image_auroc": np.nan}
+    metrics = pd.DataFrame([row | {"full_pixel_auroc": 0.75, "full_pixel_au_pro": 0.5}])
+    with caplog.at_level("INFO", logger="fade"):
+        log_means(metrics)
+        log_means(metrics.iloc[:0])
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "4 shots: image AUROC undefined, pixel AUROC 75.0, AUPRO 50.0"
+    assert said[1] == "no test images, so no metrics"
