@@ -40,7 +40,7 @@ from pipeline.evaluation.decisions import all_decisions, decision_warnings
 from pipeline.evaluation.foreground import foreground_warnings
 from pipeline.evaluation.further import best_level_of, declared_levels
 from pipeline.evaluation.further_files import write_further
-from pipeline.evaluation.groups import grouped_tests
+from pipeline.evaluation.groups import group_warnings, grouped_tests
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_tests
 from pipeline.evaluation.results import (
     evaluation_remarks,
@@ -125,6 +125,8 @@ def run(params: Params) -> None:
         measured.without_foreground, tests["category"], params.evaluate
     )
     evaluation["warnings"] += unknown_overrides(params, categories)
+    if params.evaluate.group is not None:
+        evaluation["warnings"] += group_warnings(tests, judged)
     evaluation["warnings"] += correction_warnings(corrections)
     against = planner.against() if planner else {}
     write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path, against)

@@ -101,6 +101,28 @@ def grouped_tests(
     return tests.iloc[first].assign(is_anomaly=labels).reset_index(drop=True), highest
 
 
+def group_warnings(tests: pd.DataFrame, judged: pd.DataFrame) -> list[str]:
+    """A sentence for each category whose good, or anomalous, images are all one part.
+
+    Args:
+        tests: the test images.
+        judged: the parts, see :func:`grouped_tests`.
+    """
+    found = []
+    for label, word in ((False, "good"), (True, "anomalous")):
+        images, parts = (
+            table[table["is_anomaly"].eq(label)].groupby("category", sort=False).size()
+            for table in (tests, judged)
+        )
+        found += [
+            f"{category}: evaluate.group makes 1 {word} part, and {images.get(category, 0)} test images "
+            f"are {word}: metrics of images count it once; see that it names parts"
+            for category, count in parts.items()
+            if count == 1 < images.get(category, 0)
+        ]
+    return found
+
+
 def grouped_scores(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of ``scores.parquet`` by part, where it names parts: else as they are.
 

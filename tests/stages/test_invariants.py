@@ -229,6 +229,14 @@ def test_views_of_one_part_count_as_one(base: Params, plain: Results, run: Run) 
         defects = [value for name, value in highest[category].items() if not name.endswith("good")]
         assert found.row(category)["full_image_auroc"] == np.mean([d > good for d in defects])
         assert (found.row(category)[PIXEL] == plain.row(category)[PIXEL]).all()
+    # all images of a category are drawn together or not at all: no sample differs from the run
+    whole = run("whole", changed(base, evaluate__group="(weave|plate)"))
+    samples = pd.read_parquet(whole.folder / "replicates.parquet")
+    for category in ("weave", "plate"):
+        drawn = samples[samples["category"] == category][PIXEL].dropna()
+        assert 90 < len(drawn) < 160  # e^-1 of 200 have none
+        of_run = plain.row(category)[PIXEL].to_numpy(float)
+        np.testing.assert_allclose(drawn, np.tile(of_run, (len(drawn), 1)))
 
 
 def test_corrected_labels(base: Params, plain: Results, tmp_path: Path) -> None:

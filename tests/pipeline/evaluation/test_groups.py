@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from pipeline.config.evaluate import EvaluateParams
-from pipeline.evaluation.groups import drawn_names, group_names, grouped_scores, grouped_tests
+from pipeline.evaluation.groups import (
+    drawn_names,
+    group_names,
+    group_warnings,
+    grouped_scores,
+    grouped_tests,
+)
 from pipeline.evaluation.results import labelled_images
 from pipeline.report.intervals import image_scores
 
@@ -36,6 +42,14 @@ def test_the_highest_view_of_a_folder() -> None:
     alone, same = grouped_tests(TESTS, SCORES, None)
     assert alone is TESTS
     assert same is SCORES
+
+
+def test_a_group_that_takes_all_images_is_warned_of() -> None:
+    more = pd.concat([TESTS, TESTS.assign(path="2" + TESTS["path"])], ignore_index=True)
+    scores = np.hstack([SCORES, SCORES])
+    assert group_warnings(more, grouped_tests(more, scores, "folder")[0]) == []
+    (found,) = group_warnings(TESTS, grouped_tests(TESTS, SCORES, "(usb|pcb)/OK")[0])
+    assert found.startswith("usb: evaluate.group makes 1 good part, and 4 test images are good")
 
 
 def test_samples_draw_the_views_of_a_part_together() -> None:
