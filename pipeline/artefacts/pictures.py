@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.errors import StoreError
 from fade.files import atomic_write
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a line that a file cannot be written (StoreError)."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or path} cannot be written: {error.strerror or error}"
+        ) from None
 
 
 def write_picture(pixels: NDArray, path: Path) -> None:

@@ -153,13 +153,16 @@ def _remarks(schema: pa.Schema) -> dict[str, Any]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    import pyarrow as pa
-
     try:
         yield
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
+    except Exception as error:
+        import pyarrow as pa
+
+        known = (OSError, KeyError, ValueError, TypeError, RecursionError, pa.ArrowException)
+        if not isinstance(error, known):
+            raise
         reason = str(error) or type(error).__name__
         raise StoreError(
             f"{path} cannot be read ({reason.splitlines()[0]}): delete it and run `dvc repro`"
@@ -197,16 +200,10 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         StoreError: missing, damaged, or of another schema version.
     """
-    try:
+    with _readable(path):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(
-            f"{path} cannot be read ({error}): delete it and run `dvc repro`"
-        ) from None
-    if not isinstance(content, dict):
-        raise StoreError(f"{path} holds no JSON object: delete it and run `dvc repro`")
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
     check_schema(content, path)
     return content
 
@@ -235,7 +232,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    try:
+    with _readable(path):
         frame = pd.read_csv(
             path,
             dtype={"category": str},
@@ -243,12 +240,6 @@ def read_csv(path: Path) -> pd.DataFrame:
             na_values=[""],
             float_precision="round_trip",
         )
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read ({error}): delete it and run `dvc repro`"
-        ) from None
     found = frame["schema"].unique().tolist() if "schema" in frame else [None]
     if found:  # a table without rows holds no version
         check_schema({"schema": found[0] if len(found) == 1 else found}, path)

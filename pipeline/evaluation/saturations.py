@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, Field, ValidationError
 
 from fade.aspect import Shape
 from fade.errors import DataError
@@ -20,6 +21,14 @@ from pipeline.dataset.masks import mask_files
 
 CONFIG = "defects_config.json"
 _TRUTH = "ground_truth/"
+
+
+class _Entry(BaseModel, strict=True):
+    """What a pixel value stands for."""
+
+    pixel_value: Annotated[int, Field(ge=1, le=255)]
+    saturation_threshold: Annotated[float, Field(gt=0, le=1e12)]
+    relative_saturation: bool
 
 
 def read_saturations(root: DataPath, folder: str) -> dict[int, Saturation]:
@@ -44,29 +53,17 @@ def read_saturations(root: DataPath, folder: str) -> dict[int, Saturation]:
         raise DataError(f"{name} is no JSON ({error}): unpack the data set again") from None
     found: dict[int, Saturation] = {}
     for number, entry in enumerate(entries if isinstance(entries, list) else [None], start=1):
-        value, threshold, relative = _numbers(entry)
-        if not (_is_value(value) and _is_threshold(threshold, relative)):
+        try:
+            read = _Entry.model_validate(entry)
+        except ValidationError:
+            read = None
+        if read is None or (read.relative_saturation and read.saturation_threshold > 1):
             raise DataError(
                 f"{name}, entry {number}: it needs a pixel_value from 1 to 255, a saturation_threshold "
                 "above 0, and relative_saturation true or false; a relative threshold is at most 1"
             )
-        found[int(value)] = Saturation(float(threshold), bool(relative))
+        found[read.pixel_value] = Saturation(read.saturation_threshold, read.relative_saturation)
     return found
-
-
-def _numbers(entry: Any) -> tuple[Any, Any, Any]:
-    of = entry if isinstance(entry, dict) else {}
-    return of.get("pixel_value"), of.get("saturation_threshold"), of.get("relative_saturation")
-
-
-def _is_value(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= 255
-
-
-def _is_threshold(threshold: Any, relative: Any) -> bool:
-    if type(relative) is not bool or type(threshold) not in (int, float):
-        return False
-    return bool(0 < threshold <= (1 if relative else 1e12))
 
 
 def saturated_regions(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from fade.aspect import AspectRatio, Shape
 from fade.errors import ParameterError, StoreError
 from fade.portable.numbers import Numbers
 from fade.portable.session import GraphSession
 from fade.types import Feature
+from pipeline.config.values import clause
 
 MAX_SIDE = 1 << 14
 """Most pixels a side of images that a graph is given."""
+_Side = Annotated[int, Field(gt=0, strict=True)]
+_Pixels = Annotated[_Side, Field(le=MAX_SIDE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +34,11 @@ class GraphFeature:
         position: which of the position embeddings the graph is given.
     """
 
-    pixels: Shape
-    shape: tuple[int, ...]
+    pixels: tuple[_Pixels, _Pixels]
+    shape: Annotated[tuple[_Side, ...], Field(min_length=1, max_length=2)]
     description: Mapping[str, Any]
     output: str
     position: str
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any]) -> GraphFeature:
-        """From what :meth:`as_json` gave; ValueError, KeyError or TypeError for anything else."""
-        pixels, shape = (tuple(content[name]) for name in ("pixels", "shape"))
-        sides = [*pixels, *shape]
-        if (
-            len(pixels) != 2
-            or len(shape) not in (1, 2)
-            or not all(type(side) is int and side > 0 for side in sides)
-            or max(pixels) > MAX_SIDE
-        ):
-            raise ValueError(f"a feature has {pixels} pixels and shape {shape}")
-        return cls(
-            pixels, shape, dict(content["description"]), str(content["output"]),
-            str(content["position"]),
-        )  # fmt: skip
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as a file holds it."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +56,25 @@ class GraphModel:
 
     name: str
     numbers: Numbers
-    dim: int
+    dim: Annotated[int, Field(strict=True)]
     features: Mapping[str, GraphFeature]
     digests: Mapping[str, str]
     compared: Mapping[str, Any]
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> GraphModel:
-        """From what :meth:`as_json` gave; ValueError, KeyError or TypeError for anything else."""
-        features = {str(k): GraphFeature.of(v) for k, v in content["features"].items()}
-        digests = {str(k): str(v) for k, v in content["digests"].items()}
-        numbers, dim = content["numbers"], content["dim"]
-        if numbers not in get_args(Numbers) or type(dim) is not int:
-            raise ValueError(f"its numbers are {str(numbers)[:20]}, its dim {str(dim)[:20]}")
-        compared = dict(content["compared"])
-        return cls(str(content["name"]), numbers, dim, features, digests, compared)
+        """From what :meth:`as_json` gave; ValueError for anything else."""
+        try:
+            return _MODEL.validate_python(content)
+        except ValidationError as error:
+            raise ValueError(clause(error.errors()[0])) from None
 
     def as_json(self) -> dict[str, Any]:
         """The same as a file holds it."""
-        return {**asdict(self), "features": {k: v.as_json() for k, v in self.features.items()}}
+        return asdict(self)
+
+
+_MODEL = TypeAdapter(GraphModel)
 
 
 class OnnxEncoder:

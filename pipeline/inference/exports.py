@@ -24,7 +24,7 @@ from pipeline.artefacts.catalogue import (
     safe_name,
     store_root,
 )
-from pipeline.artefacts.pictures import write_picture
+from pipeline.artefacts.pictures import write_picture, writing
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.evaluation.component import Component
@@ -304,7 +304,8 @@ def write_maps(
                     "number"
                 )
             path = folder / f"{name}.{form}"
-            _write(pixels if form == "png" else pixels.astype(dtype), path)
+            with writing(path):
+                write_picture(pixels if form == "png" else pixels.astype(dtype), path)
             progress.advance()
 
 
@@ -353,7 +354,8 @@ def write_masks(
         for name, (category, width, height), values in zip(names, rows, found, strict=True):
             above = calls.mask(category, width, height, values)
             path = folder / f"{name}.png"
-            _write(above.astype(np.uint8) * np.uint8(255), path)
+            with writing(path):
+                write_picture(above.astype(np.uint8) * np.uint8(255), path)
             progress.advance()
 
 
@@ -369,10 +371,3 @@ def prepare_export(folder: Path, force: bool) -> None:
             f"{folder} is not empty, and files of another run could stay among the new ones: name "
             "another folder, or write into it with --force"
         )
-
-
-def _write(pixels: NDArray, path: Path) -> None:
-    try:
-        write_picture(pixels, path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cache.layout import cut
-from fade.errors import DataError, ParameterError, StoreError
+from fade.errors import DataError, ParameterError
 from fade.files import atomic_write
 from pipeline.artefacts.catalogue import MANIFEST, prepare_folder, safe_name
 from pipeline.artefacts.csv_text import marked
+from pipeline.artefacts.pictures import writing
 from pipeline.artefacts.tables import read_table, table_writer, write_csv
 from pipeline.config.schema import Params
 from pipeline.features.kept import IMAGE_COLUMNS, KeptFeature, KeptFeatures, with_feature
@@ -82,12 +83,8 @@ def export_features(
         for feature, rows in found:
             place = folder / safe_name(feature.label)
             write = _write_parquet if form == "parquet" else _write_npy
-            try:
+            with writing(place):
                 write(feature, rows, place, progress)
-            except OSError as error:
-                raise StoreError(
-                    f"{error.filename or place} cannot be written: {error.strerror or error}"
-                ) from None
     return {feature.label: len(rows) for feature, rows in found}
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cache.location import open_path
 from fade import __version__
-from fade.errors import ParameterError, StoreError
+from fade.errors import ParameterError
 from fade.files import write_file
-from pipeline.artefacts.pictures import write_picture
+from pipeline.artefacts.pictures import write_picture, writing
 from pipeline.dataset.loader import read_unchanged
 from pipeline.inference.exported_scores import ExportedScore, exported_scores
 from pipeline.inference.exports import exported_images, file_names, maps, prepare_export
@@ -24,9 +24,6 @@ from pipeline.inference.pixel_calls import PixelCalls
 from pipeline.inference.regions import MaskRegion, mask_regions
 from pipeline.inference.run import FinishedRun
 from pipeline.process.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 
 MAP_FIELD = "anomaly_map"
 
@@ -72,7 +69,9 @@ def export_fiftyone(
                 path = str(row["path"])
                 if copy:
                     place = str(PurePosixPath("data", f"{name}{PurePosixPath(path).suffix}"))
-                    _write(read_unchanged(root, path, str(row["hash"])), folder / place)
+                    data = read_unchanged(root, path, str(row["hash"]))
+                    with writing(folder / place):
+                        write_file(folder / place, data)
                 else:
                     place = os.path.abspath(str(root / path))
                 sample = _sample(row, place, one)
@@ -123,10 +122,8 @@ def _map_fields(
     category, width, height = str(row["category"]), int(row["width"]), int(row["height"])
     levels = calls.levels(category, width, height, values)
     place = PurePosixPath("fields", MAP_FIELD, f"{name}.png")
-    try:
+    with writing(folder / place):
         write_picture(levels, folder / place)
-    except OSError as error:
-        raise StoreError(f"{folder / place} cannot be written: {error.strerror or error}") from None
     threshold = run.thresholds[category]
     highest = threshold.map_scale.count - 1
     heatmap = {"_cls": "Heatmap", "map_path": str(place), "range": [0, highest]}
@@ -146,10 +143,3 @@ def _polyline(region: MaskRegion, width: int, height: int, highest: int) -> dict
         "closed": True,
         "filled": True,
     }
-
-
-def _write(data: bytes, path: Path) -> None:
-    try:
-        write_file(path, data)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from None

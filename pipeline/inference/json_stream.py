@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fade.errors import StoreError
 from fade.files import atomic_write
+from pipeline.artefacts.pictures import writing
 
 
 def write_json_stream(content: Mapping[str, Any], path: Path) -> None:
@@ -23,20 +23,21 @@ def write_json_stream(content: Mapping[str, Any], path: Path) -> None:
         StoreError: the file cannot be written.
         ValueError: a number is not finite.
     """
-    try:
-        with atomic_write(path) as part, part.open("w", encoding="ascii", newline="\n") as file:
-            for number, (key, value) in enumerate(content.items()):
-                file.write(("{" if number == 0 else ",\n") + f"{_text(key)}: ")
-                if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
-                    file.write("[")
-                    for place, entry in enumerate(value):
-                        file.write(("\n" if place == 0 else ",\n") + _text(entry))
-                    file.write("]")
-                else:
-                    file.write(_text(value))
-            file.write("}\n")
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from None
+    with (
+        writing(path),
+        atomic_write(path) as part,
+        part.open("w", encoding="ascii", newline="\n") as file,
+    ):
+        for number, (key, value) in enumerate(content.items()):
+            file.write(("{" if number == 0 else ",\n") + f"{_text(key)}: ")
+            if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+                file.write("[")
+                for place, entry in enumerate(value):
+                    file.write(("\n" if place == 0 else ",\n") + _text(entry))
+                file.write("]")
+            else:
+                file.write(_text(value))
+        file.write("}\n")
 
 
 def _text(value: Any) -> str:

@@ -19,6 +19,7 @@ from fade.errors import DataError, ParameterError, StoreError
 from fade.files import atomic_write
 from fade.types import DatasetFormat, ImageRecord
 from pipeline.artefacts.catalogue import MANIFEST, prepare_folder
+from pipeline.artefacts.pictures import writing
 from pipeline.artefacts.tables import read_table
 from pipeline.inference.exports import Dtype, maps, write_maps, write_masks
 from pipeline.inference.pixel_calls import pixel_thresholds
@@ -241,17 +242,15 @@ def _pack(folder: Path, files: Sequence[str], archive: Path) -> None:
         entry.mode = 0o644
         return entry
 
-    try:
-        with (
-            atomic_write(archive) as part,
-            part.open("wb") as file,
-            gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
-            tarfile.open(fileobj=packed, mode="w") as tar,
-        ):
-            for name in files:
-                tar.add(folder / name, f"{folder.resolve().name}/{name}", filter=plain)
-    except OSError as error:
-        raise StoreError(f"{archive} cannot be written: {error.strerror or error}") from None
+    with (
+        writing(archive),
+        atomic_write(archive) as part,
+        part.open("wb") as file,
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for name in files:
+            tar.add(folder / name, f"{folder.resolve().name}/{name}", filter=plain)
 
 
 def _notes(tests: pd.DataFrame) -> tuple[str, ...]:

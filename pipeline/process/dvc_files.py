@@ -6,7 +6,6 @@ copy of the last sound dvc.lock is kept among DVC's temporary files.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, StrictInt, StrictStr
 
+from fade.files import write_file
 from pipeline.process.dvc_watchdog import running_dvc
 
 LOCKS = tuple(Path(name) for name in ("dvc.lock", "demo/dvc.lock", "pipeline/demo/dvc.lock"))
@@ -32,7 +32,7 @@ def keep_locks(folder: Path = Path()) -> None:
             data = (folder / lock).read_bytes()
             copy = folder / COPIES / lock
             if _is_whole(copy, data) and (not copy.is_file() or copy.read_bytes() != data):
-                _replace(copy, data)
+                write_file(copy, data)
 
 
 def cut_short(folder: Path = Path()) -> list[Path]:
@@ -58,7 +58,7 @@ def heal(folder: Path = Path()) -> list[str]:
         copy = folder / COPIES / file
         # an older copy does no harm: DVC holds it against the files that are there
         if file != RWLOCK and copy.is_file() and _is_lock(data := copy.read_bytes()):
-            _replace(folder / file, data)
+            write_file(folder / file, data)
             done.append(f"{file} was cut short by a killed run and is back from a copy")
             continue
         (folder / file).unlink()
@@ -129,13 +129,3 @@ def _is_rwlock(data: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _replace(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
