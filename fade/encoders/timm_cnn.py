@@ -13,7 +13,7 @@ import numpy as np
 
 from fade.aspect import Shape
 from fade.encoder import Precision
-from fade.encoders.protocol import Output, checked_grid, checked_layers
+from fade.encoders.protocol import Output, checked_layers
 from fade.encoders.tower import VERSION, Tower
 from fade.errors import ModelError, ParameterError
 from fade.types import Token
@@ -84,14 +84,6 @@ class TimmCNN(Tower):
     def dim(self, output: Output) -> int:
         """Channels of a level."""
         return self._widths[output.layers[0]]
-
-    def grid(self, pixels: Shape, output: Output) -> Shape:
-        """(rows, columns) of a level for images of (height, width) pixels.
-
-        Raises:
-            ParameterError: a side is no multiple of the level's stride.
-        """
-        return checked_grid(pixels, self.stride(output), self.name)
 
     def describe(self, output: Output, pixels: Shape) -> dict[str, Any]:
         """All that an output's numbers depend on, besides the image."""

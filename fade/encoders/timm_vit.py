@@ -94,14 +94,6 @@ class TimmViT(Tower):
         """Width of the transformer."""
         return self._width
 
-    def grid(self, pixels: Shape, output: Output) -> Shape:
-        """(rows, columns) of patches of an image of (height, width) pixels.
-
-        Raises:
-            ParameterError: a side is no multiple of the patch size.
-        """
-        return checked_grid(pixels, self.patch_size, self.name)
-
     def describe(self, output: Output, pixels: Shape) -> dict[str, Any]:
         """All that an output's numbers depend on, besides the image."""
         return {

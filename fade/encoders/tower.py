@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fade.aspect import Shape
 from fade.encoder import Precision
 from fade.encoder.checkpoint import digest_state
-from fade.encoders.protocol import checked_pixels
+from fade.encoders.protocol import Output, checked_grid, checked_pixels
 from fade.weights import write_weights
 
 if TYPE_CHECKING:
@@ -57,6 +58,18 @@ class Tower:
         self._mean, self._std = (
             torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)
         )
+
+    def stride(self, output: Output) -> int:
+        """Pixels a side of one cell of an output's grid."""
+        raise NotImplementedError
+
+    def grid(self, pixels: Shape, output: Output) -> Shape:
+        """(rows, columns) of an output for images of (height, width) pixels.
+
+        Raises:
+            ParameterError: a side is no multiple of the output's stride.
+        """
+        return checked_grid(pixels, self.stride(output), self.name)
 
     def save_weights(self, file: BinaryIO) -> None:
         """Write the weights as the bytes of a safetensors file, as they are in ``precision``."""

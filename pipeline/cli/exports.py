@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     Seed,
     Shots,
     echo,
+    say_exported,
     split_names,
     write_json,
 )
@@ -54,19 +55,9 @@ def export_coco(
 
     run = FinishedRun(shots=shots, seed=seed)
     images, regions = export_coco(run, folder, categories=split_names(categories), force=force)
-    trial = run.trial
-    if as_json:
-        write_json(
-            {
-                "file": str(folder / COCO_FILE), "images": images, "regions": regions,
-                "shots": trial.shots, "seed": trial.seed,
-            }
-        )  # fmt: skip
-        return
-    echo(
-        f"{folder / COCO_FILE}: {regions} regions in {images} images of {trial.shots} shots, "
-        f"seed {trial.seed}"
-    )
+    content = {"file": str(folder / COCO_FILE), "images": images, "regions": regions}
+    line = f"{folder / COCO_FILE}: {regions} regions in {images} images"
+    say_exported(content, line, run.trial, as_json)
 
 
 @export_app.command("fiftyone", epilog="Example: fade export fiftyone to_fiftyone")
@@ -90,13 +81,8 @@ def export_fiftyone(
 
     run = FinishedRun(shots=shots, seed=seed)
     count = export_fiftyone(run, folder, copy=copy, categories=split_names(categories), force=force)
-    trial = run.trial
-    if as_json:
-        write_json(
-            {"folder": str(folder), "images": count, "shots": trial.shots, "seed": trial.seed}
-        )
-    else:
-        echo(f"{folder}: {count} images of {trial.shots} shots, seed {trial.seed}")
+    content = {"folder": str(folder), "images": count}
+    say_exported(content, f"{folder}: {count} images", run.trial, as_json)
 
 
 @export_app.command("features", epilog="Example: fade export features vectors --format npy")

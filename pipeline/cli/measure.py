@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from pipeline.cli.options import (
     Shots,
     Weights,
     echo,
-    write_json,
+    say_found,
 )
 from pipeline.cli.predict import open_predictor
 
@@ -63,8 +62,4 @@ def measure(
     total = count + (min(WARM_UP[predictor.device], count) if warm_up is None else warm_up)
     with Progress(total, "measure", say=lambda line: echo(line, err=True)) as progress:
         measured = measure_predictor(predictor, found, chosen, count, warm_up, progress.advance)
-    if as_json:
-        write_json(asdict(measured))
-    else:
-        for line in lines(measured):
-            echo(line)
+    say_found(measured, lines, as_json)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fade.errors import ParameterError, plain
 from pipeline.cli.completion import complete_categories, complete_category, complete_preset
+
+if TYPE_CHECKING:
+    from fade.types import Trial
 
 
 class TableFormat(StrEnum):
@@ -189,6 +194,23 @@ def write_json(content: Any) -> None:
     from pipeline.stage import json_text
 
     typer.echo(json_text(content, indent=1))
+
+
+def say_found(found: Any, lines: Callable[[Any], Iterable[str]], as_json: bool) -> None:
+    """Print what a command found: a dataclass, or several, as JSON, or its lines."""
+    if as_json:
+        write_json([asdict(one) for one in found] if isinstance(found, list) else asdict(found))
+        return
+    for line in lines(found):
+        echo(line)
+
+
+def say_exported(content: Mapping[str, Any], line: str, trial: Trial, as_json: bool) -> None:
+    """Print what an export wrote of a trial, as JSON or as a line."""
+    if as_json:
+        write_json({**content, "shots": trial.shots, "seed": trial.seed})
+    else:
+        echo(f"{line} of {trial.shots} shots, seed {trial.seed}")
 
 
 def named_place(given: str) -> Path:

@@ -21,6 +21,7 @@ from pipeline.cli.options import (
     NewWeights,
     Preset,
     echo,
+    say_found,
     write_json,
 )
 
@@ -286,16 +287,10 @@ def scan(
 @app.command(epilog="Example: fade doctor --json")
 def doctor(as_json: Json = False) -> None:
     """Look whether this machine and this project are ready to run."""
-    from dataclasses import asdict
-
     from pipeline.project.doctor import diagnose, exit_code
 
     findings = diagnose()
-    if as_json:
-        write_json([asdict(finding) for finding in findings])
-    else:
-        for finding in findings:
-            echo(f"{finding.level:<8}{finding.topic}: {finding.text}")
+    say_found(findings, lambda all_: (f"{f.level:<8}{f.topic}: {f.text}" for f in all_), as_json)
     raise typer.Exit(exit_code(findings))
 
 
@@ -307,18 +302,11 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what a run will take: images, room in the store, time."""
-    from dataclasses import asdict
-
     from pipeline.config.load import load_params
     from pipeline.project.plan import lines
     from pipeline.project.plan import plan as plan_run
 
-    found = plan_run(load_params(), images)
-    if as_json:
-        write_json(asdict(found))
-    else:
-        for line in lines(found):
-            echo(line)
+    say_found(plan_run(load_params(), images), lines, as_json)
 
 
 @app.command(epilog="Example: fade duplicates --nearest 20")
@@ -336,14 +324,8 @@ def duplicates(
 
     Names pairs with the same content, then the nearest ones by features that the store keeps.
     """
-    from dataclasses import asdict
-
     from pipeline.config.load import load_params
     from pipeline.project.duplicates import find_duplicates, lines
 
     found = find_duplicates(load_params(), nearest=nearest, label=feature)
-    if as_json:
-        write_json(asdict(found))
-    else:
-        for line in lines(found):
-            echo(line)
+    say_found(found, lines, as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -27,12 +27,10 @@ from pipeline.cli.options import (
     TableFormat,
     echo,
     echo_text,
+    say_exported,
     split_names,
     write_json,
 )
-
-if TYPE_CHECKING:
-    from fade.types import Trial
 
 
 @app.command(epilog="Example: fade compare ../before/results results")
@@ -140,7 +138,8 @@ def export_maps(
         run, folder, form=form.value, layout=layout.value, size=size.value, dtype=dtype.value,
         categories=split_names(categories), force=force,
     )  # fmt: skip
-    _say_exported(folder, count, "maps", run.trial, as_json)
+    content = {"folder": str(folder), "files": count}
+    say_exported(content, f"{folder}: {count} maps", run.trial, as_json)
 
 
 @export_app.command("masks", epilog="Example: fade export masks anomaly_images_thresholded")
@@ -164,7 +163,8 @@ def export_masks(
     count = export_masks(
         run, folder, layout=layout.value, categories=split_names(categories), force=force
     )
-    _say_exported(folder, count, "masks", run.trial, as_json)
+    content = {"folder": str(folder), "files": count}
+    say_exported(content, f"{folder}: {count} masks", run.trial, as_json)
 
 
 @export_app.command("submission", epilog="Example: fade export submission mine --for mvtec-ad-2")
@@ -195,28 +195,12 @@ def export_submission(
 
     run = FinishedRun(shots=shots, seed=seed)
     found = write_submission(run, folder, target.value, masks=masks, pack=pack, force=force)
-    if as_json:
-        write_json(
-            {
-                "folder": str(folder), "for": target.value, "maps": found.maps, "masks": found.masks,
-                "archive": found.archive and str(found.archive), "notes": list(found.notes),
-                "shots": run.trial.shots, "seed": run.trial.seed,
-            }
-        )  # fmt: skip
-        return
+    content = {
+        "folder": str(folder), "for": target.value, "maps": found.maps, "masks": found.masks,
+        "archive": found.archive and str(found.archive), "notes": list(found.notes),
+    }  # fmt: skip
     place = f"{folder}" if found.archive is None else f"{folder}, packed as {found.archive}"
-    echo(
-        f"{place}: {found.maps} maps and {found.masks} masks of {run.trial.shots} shots, seed "
-        f"{run.trial.seed}"
-    )
-    for note in found.notes:
+    line = f"{place}: {found.maps} maps and {found.masks} masks"
+    say_exported(content, line, run.trial, as_json)
+    for note in () if as_json else found.notes:
         echo(f"note: {note}", err=True)
-
-
-def _say_exported(folder: Path, count: int, what: str, trial: Trial, as_json: bool) -> None:
-    if as_json:
-        write_json(
-            {"folder": str(folder), "files": count, "shots": trial.shots, "seed": trial.seed}
-        )
-    else:
-        echo(f"{folder}: {count} {what} of {trial.shots} shots, seed {trial.seed}")
