@@ -9,21 +9,20 @@ shape, so that what is measured is all that a stage does around its arithmetic.
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from benchmarks.process import ROOT, Run, process
+from benchmarks.scale_index import lines_table, measure_rows, measure_serve
 from cache.layout import Space, content_key
 from cache.store import Store
 from pipeline.artefacts.catalogue import ARTEFACTS, TEST
@@ -33,7 +32,6 @@ from pipeline.config.cluster import ClusterParams
 from pipeline.config.load import parse_params
 from pipeline.features.models import feature_space, load_encoder
 
-ROOT = Path(__file__).parent.parent
 CATEGORIES, REFERENCES, SEGMENT = 10, 4, 256
 ROW_BYTES, GROWTH = 300, 1.1
 """Allowed memory: so many bytes a row, and beyond them such a share of the smaller run's peak."""
@@ -41,14 +39,6 @@ STAGES = (
     "scan", "manifest", "select", "extract", "text", "bank", "stream", "score_language",
     "score_vision", "evaluate", "report",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one process took: seconds, and its largest resident memory in bytes."""
-
-    seconds: float
-    peak: int
 
 
 def picture(number: int) -> bytes:
@@ -75,8 +65,8 @@ def images(count: int) -> Iterator[tuple[str, bytes]]:
         yield f"part{category}/{folder}/{place:07}.png", picture(number)
 
 
-def write_project(folder: Path, count: int) -> None:
-    """A project of so many images."""
+def write_project(folder: Path, count: int, fine: bool) -> None:
+    """A project of so many images; ``fine``: of maps on 65,536 levels."""
     for category in range(CATEGORIES):
         for part in ("train/good", "test/good", "test/hole"):
             (folder / "images" / f"part{category}" / part).mkdir(parents=True)
@@ -87,6 +77,11 @@ def write_project(folder: Path, count: int) -> None:
     content["features"] |= {"classification_size": 16, "segmentation_sizes": [16]}
     content["vision"] |= {"shots": [1], "seeds": [0], "query_in_bank": False}
     content["evaluate"] |= {"size": 16}
+    if fine:  # distances without an upper limit
+        content["vision"] |= {"metric": "euclidean"}
+        content["fusion"] |= {
+            "classification_mode": "vision", "segmentation_mode": "vision", "normalize": False,
+        }  # fmt: skip
     (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     (folder / ".dvc").mkdir()
 
@@ -108,23 +103,6 @@ def fill_store(folder: Path, count: int) -> None:
             store.write(space, part, rows.astype(space.dtype))
 
 
-def run(folder: Path, code: str) -> Run:
-    """Run code in a fresh interpreter in the folder (Linux)."""
-    script = f"{code}\nprint(open('/proc/self/status').read())"
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", done.stdout, re.MULTILINE)
-    return Run(time.perf_counter() - start, 1024 * int(found[1]) if found else 0)
-
-
 def stage_code(stage: str) -> str:
     """What runs a stage."""
     load = "from pipeline.config.load import load_params\n"
@@ -133,16 +111,18 @@ def stage_code(stage: str) -> str:
     return f"{load}import stages.{stage} as stage\nstage.run(load_params())"
 
 
-def measure_stages(count: int, stages: tuple[str, ...], place: Path | None) -> dict[str, Run]:
+def measure_stages(
+    count: int, stages: tuple[str, ...], place: Path | None, fine: bool
+) -> dict[str, Run]:
     """Each stage on so many images, one after the other in one project."""
     found = {}
     with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name)
-        write_project(folder, count)
+        write_project(folder, count, fine)
         for stage in stages:
             if stage == "extract":
                 fill_store(folder, count)
-            found[stage] = run(folder, stage_code(stage))
+            _, found[stage] = process(folder, stage_code(stage))
             print(f"{count} images, {stage}: {found[stage]}", file=sys.stderr, flush=True)
     return found
 
@@ -176,7 +156,7 @@ def measure_care(count: int, place: Path | None) -> dict[str, Run]:
             code = (
                 f"try:\n    main({arguments})\nexcept SystemExit as end:\n    assert not end.code"
             )
-            found[what] = run(folder, f"from pipeline.cli.main import main\n{code}")
+            _, found[what] = process(folder, f"from pipeline.cli.main import main\n{code}")
             print(f"{count} rows, {what}: {found[what]}", file=sys.stderr, flush=True)
     return found
 
@@ -239,24 +219,33 @@ def scheduler_table(tasks: int, kinds: Sequence[str]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("what", choices=("stages", "store", "scheduler"))
+    parser.add_argument("what", choices=("stages", "store", "scheduler", "serve", "rows"))
     parser.add_argument(
         "--images", type=int, default=20_000, help="or rows of the smaller run; or empty tasks"
     )
     parser.add_argument("--factor", type=int, default=10, help="the larger run has so many times")
     parser.add_argument("--stage", action="append", choices=STAGES, help="these and no others")
+    parser.add_argument("--fine", action="store_true", help="stages with maps of 65,536 levels")
     parser.add_argument("--kind", action="append", choices=KINDS, help="of cluster, these alone")
     parser.add_argument("--place", type=Path, help="folder for the projects, on a large disk")
     chosen = parser.parse_args(arguments)
     if chosen.what == "scheduler":
         print(scheduler_table(chosen.images, chosen.kind or KINDS))
         return
+    if chosen.what == "serve":
+        print(lines_table(chosen.images, "test images", measure_serve(chosen.images)))
+        return
+    if chosen.what == "rows":
+        print(lines_table(chosen.images, "rows", measure_rows(chosen.images, chosen.place)))
+        return
     small, large = chosen.images, chosen.factor * chosen.images
     if chosen.what == "store":
         few, many = (measure_care(count, chosen.place) for count in (small, large))
     else:
         stages = tuple(chosen.stage or STAGES)
-        few, many = (measure_stages(count, stages, chosen.place) for count in (small, large))
+        few, many = (
+            measure_stages(count, stages, chosen.place, chosen.fine) for count in (small, large)
+        )
     print(growth_table(few, many, small, chosen.factor, chosen.what))
 
 

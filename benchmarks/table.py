@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, Generic, TypeVar
+
+from benchmarks.process import process
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -80,17 +80,7 @@ def in_turn(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, t
 
 def peak_megabytes(code: str) -> float:
     """Largest resident memory of a fresh interpreter that runs the code (Linux)."""
-    # not by getrusage, which counts what the parent held when it forked
-    script = f"{code}\nprint(open('/proc/self/status').read())"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", done.stdout, re.MULTILINE)
-    return int(found[1]) / 1024 if found else float("nan")
+    return process(Path(), code)[1].peak / (1 << 20)
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import NAMES, main
 from benchmarks.table import Row, alternate, markdown, peak_megabytes
+from tests.projects import changed, golden_params, run_stages
 
 
 def test_quick_run_of_the_light_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,3 +59,25 @@ def test_scale_of_the_stores_care(capsys: pytest.CaptureFixture[str], tmp_path: 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == list(CARE)
     assert all(line.endswith("| yes |") for line in lines[2:])
+
+
+def test_scale_of_the_served_index(golden_checkpoint: Path, tmp_path: Path) -> None:
+    from benchmarks.scale_index import measure_serve
+
+    params = changed(
+        golden_params("fewshot1_both_seed0", golden_checkpoint),
+        features__segmentation_sizes=[96], evaluate__size=64, dataset__limit=2,
+    )  # fmt: skip
+    folder = run_stages(tmp_path, params)
+    lines = list(measure_serve(3000, lambda: nullcontext(folder)))
+    assert [line[0] for line in lines[:3]] == ["open the run", "largest memory of it", "first page"]
+    assert lines[-1][0] == "counts of a category"
+
+
+def test_scale_of_the_stores_index(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from benchmarks.scale import main as measure
+
+    measure(["rows", "--images=600", f"--place={tmp_path}"])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    # twenty bytes of a key, twelve of its place
+    assert "| index in memory, a row | 32 bytes | 40 bytes | yes |" in lines
