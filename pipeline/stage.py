@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import logging
 import os
 import re
@@ -17,9 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
-from fade.errors import CONTROL, FadeError, ParameterError, StoreError, plain, refusal
+from fade.errors import FadeError, ParameterError, StoreError, plain, refusal
 from pipeline.artefacts.catalogue import project_root
 from pipeline.artefacts.named_files import file_hashes, in_words, replaced
 from pipeline.artefacts.parameters import (
@@ -87,19 +84,6 @@ def _leave_exit_code(code: int) -> None:
     if file:
         with contextlib.suppress(OSError):
             Path(file).write_text(str(code), encoding="ascii")
-
-
-def json_text(content: Any, indent: int | None = None) -> str:
-    """Content as JSON whose texts steer no terminal, and any that UTF-8 can hold.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
-    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
-    # line breaks are those of the indent: within texts they are escaped already
-    return CONTROL.sub(
-        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
-    )
 
 
 def one_line(error: Exception | str) -> str:
@@ -182,7 +166,7 @@ def used_parameters(stage: str) -> dict[str, Any]:
                 content = load_yaml(file.read_text("utf-8")) if file.exists() else None
                 of = "" if file == PARAMS_FILE else f"{name}:"
                 used |= {f"{of}{key}": leaf(content, key) for key in keys or (content or {})}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ParameterError(
             f"{file} cannot be read to see which parameters {stage} uses: {one_line(error)}"
         ) from None

@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fade.errors import StoreError
 from pipeline.artefacts.catalogue import RECORDS, Artefact
 from pipeline.artefacts.tables import read_json, write_json
@@ -179,5 +177,5 @@ def _yaml(file: Path) -> Any:
     """The content of a YAML file; None where it cannot be read: others say why."""
     try:
         return load_yaml(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -191,7 +191,7 @@ def echo_text(text: str) -> None:
 
 def write_json(content: Any) -> None:
     """Print JSON, as `--json` asks for it."""
-    from pipeline.stage import json_text
+    from pipeline.process.json_text import json_text
 
     typer.echo(json_text(content, indent=1))
 

@@ -110,8 +110,8 @@ def predict(
         write_predictions,
     )  # fmt: skip
     from pipeline.inference.watch import check_folder
+    from pipeline.process.json_text import json_text
     from pipeline.process.progress import Progress
-    from pipeline.stage import json_text
 
     if watch is not None:
         if images:
@@ -192,8 +192,8 @@ def _watch(
     from pipeline.inference.journal import Journal
     from pipeline.inference.output import record, score_line, summary_line
     from pipeline.inference.watch import Unread, Watch
+    from pipeline.process.json_text import json_text
     from pipeline.process.signals import asked_to_stop
-    from pipeline.stage import json_text
 
     def warn(line: str) -> None:
         echo(f"warning: {line}", err=True)

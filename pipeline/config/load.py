@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from fade.errors import ParameterError
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE, ParamsSection, shown
-from pipeline.config.yaml12 import load_yaml
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -21,6 +20,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises:
         ParameterError: no such file, no YAML, or values that are unknown, ill-typed or at odds.
     """
+    from pipeline.config.yaml12 import load_yaml
+
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -9,9 +9,7 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import threading
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,11 +168,13 @@ def unreachable() -> str | None:
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if os.environ.get(variable, "").upper() in ON:
             return f"{variable} is set"
+    from urllib.request import getproxies, proxy_bypass
+
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     host, port = endpoint.hostname or "", endpoint.port or _port(endpoint.scheme)
     asked = host
-    proxy = urllib.request.getproxies().get(endpoint.scheme)
-    if proxy and not urllib.request.proxy_bypass(host):
+    proxy = getproxies().get(endpoint.scheme)
+    if proxy and not proxy_bypass(host):
         address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, port = address.hostname or "", address.port or _port(address.scheme)
         asked = f"the proxy {host}"
@@ -236,6 +236,8 @@ def _port(scheme: str) -> int:
 
 
 def _connection_fault(host: str, port: int) -> str | None:
+    import socket
+
     try:
         socket.create_connection((host, port), timeout=PATIENCE).close()
     except OSError as error:

