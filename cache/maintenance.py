@@ -76,19 +76,15 @@ def open_store(root: Location) -> Store:
         ParameterError: a URL that cannot be opened.
     """
     store = Store(root)
-    try:
+    with store.reading():
         if store.files.exists("store.json"):
             return store
-    except OSError as error:
-        raise StoreError(f"the store at {root} cannot be read: {reason(error)}") from None
     raise StoreError(f"there is no store at {root}: make one with `fade run`, or name it")
 
 
 def _list(store: Store, folder: str) -> list[Listed]:
-    try:
+    with store.reading():
         return list(store.files.list(folder))
-    except OSError as error:
-        raise StoreError(f"the store at {store.root} cannot be read: {reason(error)}") from None
 
 
 def describe(store: Store) -> list[SpaceInfo]:
@@ -245,10 +241,8 @@ def undescribed(store: Store) -> list[str]:
     Raises:
         StoreError: the store cannot be read.
     """
-    try:
+    with store.reading():
         names = store.files.names("spaces").folders
-    except OSError as error:
-        raise StoreError(f"the store at {store.root} cannot be read: {reason(error)}") from None
     return sorted(set(names) - {space.fingerprint for space in store.spaces()})
 
 

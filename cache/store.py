@@ -99,6 +99,14 @@ class Store:
                 "set features.store to another place, and run again; what was stored before is kept"
             ) from None
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn refusals to read into a line about the store (StoreError)."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None
+
     def _write_json(self, name: str, content: Any, **style: Any) -> None:
         self.files.write(name, json.dumps(content, **style).encode())
 
@@ -203,12 +211,10 @@ class Store:
                 yield entry
 
         index = Index.build(counted())
-        try:
+        with self.reading():
             truncated = truncated_segments(
                 self.files, f"{self.folder(space)}/segments", space, rows
             )
-        except OSError as error:
-            raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None
         return (self.index(space, without=truncated) if truncated else index), truncated
 
     def entries(self, space: Space) -> Iterator[Entry]:
@@ -218,17 +224,13 @@ class Store:
             StoreError: the index cannot be read.
         """
         folder = f"{self.folder(space)}/index"
-        try:
+        with self.reading():
             names = [
                 f"{folder}/{name}"
                 for name in self.files.names(folder).files
                 if _ENTRY.fullmatch(name)
             ]
             yield from filter(None, self.files.map(self._entry, names))
-        except OSError as error:
-            raise StoreError(
-                f"the store's index cannot be read ({self.root}): {reason(error)}"
-            ) from None
 
     def _entry(self, name: str) -> Entry | None:
         """An index entry, or None if it is gone, was cut short, is damaged or is no entry at all."""
@@ -386,8 +388,6 @@ class Store:
                 return None
             return space if space.fingerprint == name else None
 
-        try:
+        with self.reading():
             names = filter(_FINGERPRINT.fullmatch, self.files.names("spaces").folders)
             return [space for space in self.files.map(described, names) if space]
-        except OSError as error:
-            raise StoreError(f"the store at {self.root} cannot be read: {reason(error)}") from None

@@ -25,7 +25,7 @@ from fade.depth import (
     refuse_shallow_colour,
     to_eight_bits,
 )
-from fade.errors import DataError, FadeError
+from fade.errors import DataError, FadeError, first_line
 
 # Named one by one: Pillow also opens formats that start other programs (EPS).
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -125,7 +125,7 @@ def pillow_errors(name: str) -> Iterator[None]:
             f"{name} is not a readable image ({', '.join(_FORMATS)}); replace or remove it"
         ) from error
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"{name} cannot be decoded ({reason}); replace or remove it") from error
 
 

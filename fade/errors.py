@@ -59,6 +59,11 @@ def summarise(problems: list[str]) -> str:
     return shown if len(problems) <= 5 else f"{shown}; and {len(problems) - 5} more"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def plain(text: str) -> str:
     """Text as one line that steers no terminal: names may hold line breaks and other control
     characters, which are written as escapes.

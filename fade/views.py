@@ -273,26 +273,3 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     """
     lengths = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
     return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
-
-
-def smaller_edge(width: int, height: int, size: int, patch: int) -> tuple[Shape, Shape]:
-    """How AnomalyDINO makes an image of any shape whole patches.
-
-    The smaller edge is resized to ``size``, the other one in proportion (cut to whole pixels), then
-    right and bottom are cropped.
-
-    Args:
-        width, height: of the image in pixels.
-        size: of the smaller edge in pixels.
-        patch: pixels a side of one patch.
-
-    Returns:
-        (height, width) to resize to, and (height, width) to crop to.
-
-    Examples:
-        >>> smaller_edge(1000, 500, size=448, patch=14)
-        ((448, 896), (448, 896))
-    """
-    tall, wide = max(height / width, 1), max(width / height, 1)
-    shape = int(size * tall), int(size * wide)
-    return shape, (shape[0] - shape[0] % patch, shape[1] - shape[1] % patch)

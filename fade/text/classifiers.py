@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import atomic_write, read_plain
 from fade.text.archive import read_archive
-from fade.text.methods import INTEGERS, METHODS, Method
+from fade.text.methods import INTEGERS, METHODS, TextMethod
 from fade.text.types import Arrays, Float64, Floats
 
 SCHEMA_VERSION = 1
@@ -144,7 +144,7 @@ def loads(data: bytes) -> TextClassifier:
     return TextClassifier(str(name), arrays)
 
 
-def _check_arrays(method: Method, arrays: Arrays) -> None:
+def _check_arrays(method: TextMethod, arrays: Arrays) -> None:
     """Refuse arrays that a prediction could not use (ValueError)."""
     dimension = arrays["dimension"]
     if dimension.dtype != np.int64 or dimension.ndim or dimension < 1:

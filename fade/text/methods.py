@@ -200,7 +200,7 @@ def _width_gmm(arrays: Arrays) -> int:
 
 
 @dataclass(frozen=True)
-class Method:
+class TextMethod:
     """How one classifier is fitted and applied.
 
     Attributes:
@@ -247,18 +247,18 @@ _DENSITY = {
 
 
 METHODS = {
-    "average": Method(_fit_average, _predict_average, _MEANS, lambda _: 1, "input"),
-    "softmax": Method(_fit_prompts, _predict_softmax, _PROMPTS, _width_prompts, "input"),
-    "max": Method(_fit_prompts, _predict_max, _PROMPTS, _width_prompts, "input"),
-    "lr": Method(_fit_lr, _predict_lr, {"weights": "D", "bias": "1"}, lambda _: 1),
-    "mlp": Method(
+    "average": TextMethod(_fit_average, _predict_average, _MEANS, lambda _: 1, "input"),
+    "softmax": TextMethod(_fit_prompts, _predict_softmax, _PROMPTS, _width_prompts, "input"),
+    "max": TextMethod(_fit_prompts, _predict_max, _PROMPTS, _width_prompts, "input"),
+    "lr": TextMethod(_fit_lr, _predict_lr, {"weights": "D", "bias": "1"}, lambda _: 1),
+    "mlp": TextMethod(
         _fit_mlp,
         _predict_mlp,
         {"hidden": "Dh", "hidden_bias": "h", "output": "h", "output_bias": "1"},
         lambda arrays: len(arrays["output"]),
         least=(MLP_MIN_PROMPTS, 2),
     ),
-    "knn": Method(
+    "knn": TextMethod(
         _fit_knn,
         _predict_knn,
         {"prompts": "mD", "labels": "m"},
@@ -266,8 +266,8 @@ METHODS = {
         least=(NEIGHBOURS, 1),
         problem=_knn_problem,
     ),
-    "rf": Method(fit_rf, predict_rf, _TREES, width_trees, "float32", problem=tree_problem),
-    "xgboost": Method(
+    "rf": TextMethod(fit_rf, predict_rf, _TREES, width_trees, "float32", problem=tree_problem),
+    "xgboost": TextMethod(
         fit_xgboost,
         predict_xgboost,
         _TREES | {"base": "1"},
@@ -275,7 +275,7 @@ METHODS = {
         "float32",
         problem=tree_problem,
     ),
-    "gmm": Method(
+    "gmm": TextMethod(
         _fit_gmm,
         _predict_gmm,
         _DENSITY,

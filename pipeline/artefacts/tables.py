@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.aspect import AspectRatio, SmallerEdge
-from fade.errors import StoreError
+from fade.errors import StoreError, first_line
 from fade.files import atomic_write, write_file
 from pipeline.artefacts.csv_text import marked, unmarked
 
@@ -163,9 +163,8 @@ def _readable(path: Path) -> Iterator[None]:
         known = (OSError, KeyError, ValueError, TypeError, RecursionError, pa.ArrowException)
         if not isinstance(error, known):
             raise
-        reason = str(error) or type(error).__name__
         raise StoreError(
-            f"{path} cannot be read ({reason.splitlines()[0]}): delete it and run `dvc repro`"
+            f"{path} cannot be read ({first_line(error)}): delete it and run `dvc repro`"
         ) from None
 
 

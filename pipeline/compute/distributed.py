@@ -11,9 +11,9 @@ from functools import lru_cache
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from fade.errors import FadeError, ModelError, ParameterError
+from fade.errors import FadeError, ModelError, ParameterError, first_line
 from pipeline.compute.jobs import Job, R
-from pipeline.compute.launch import CANCELLED, first_line, log, open_session, task_name
+from pipeline.compute.launch import CANCELLED, log, open_session, task_name
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.originals import OWN_PACKAGES, ROOT
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, first_line
 from pipeline.artefacts.catalogue import project_root
 from pipeline.compute.jobs import R
 from pipeline.config.cluster import ClusterParams
@@ -355,8 +355,3 @@ def _silence() -> None:
 def task_name(key: Any) -> str:
     """A task's key without the run's mark."""
     return str(key).rpartition("-")[0]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type's name where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -20,7 +20,7 @@ from cache.keys import Keys
 from cache.layout import content_key
 from cache.location import open_path
 from fade.datasets.read import TABLE_FORMATS, dataset_root, iterate_dataset, table_files
-from fade.errors import DataError, ParameterError, StoreError
+from fade.errors import DataError, ParameterError, StoreError, first_line
 from fade.files import open_plain, read_data
 from fade.preprocess import decode_mask, image_size
 from fade.types import DataPath, DataStat
@@ -162,7 +162,7 @@ def _is_listing(path: Path) -> bool:
         return set(COLUMNS) <= set(pq.read_schema(path).names)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it if `fade scan` wrote it, "
+            f"{path} cannot be read ({first_line(error)}): delete it if `fade scan` wrote it, "
             "and scan again; else name another file as dataset.watch"
         ) from None
 

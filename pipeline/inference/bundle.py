@@ -20,7 +20,7 @@ import numpy as np
 
 from fade.bank import build_index
 from fade.device import choose_device
-from fade.errors import FadeError, ModelError, ParameterError, StoreError
+from fade.errors import FadeError, ModelError, ParameterError, StoreError, first_line
 from fade.files import open_plain
 from fade.flat_vectors import FlatVectors
 from fade.network import wanted_network, without_network
@@ -145,8 +145,9 @@ class Bundle(TrainedRun):
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
                 NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # fmt: skip
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise StoreError(f"{self.path} is not a valid bundle ({reason}): {REMEDY}") from None
+            raise StoreError(
+                f"{self.path} is not a valid bundle ({first_line(error)}): {REMEDY}"
+            ) from None
 
     def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         """The entries by name: only names that a bundle has, stored as they are, not too large."""

@@ -14,7 +14,7 @@ from fade.bank import index_vectors
 from fade.errors import ParameterError
 from fade.transforms import NONE, Transform
 from pipeline.inference.material import CategoryBank, Sentences
-from pipeline.inference.prediction import Nearest, Prediction, Region
+from pipeline.inference.prediction import NormalPatch, Prediction, Region
 from pipeline.scoring.nearest import patch_distances
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def nearest_patch(
     position: int,
     held: CategoryBank,
     transforms: Sequence[Transform] = (NONE,),
-) -> Nearest:
+) -> NormalPatch:
     """The normal patch nearest to one patch of an image, in the last view, the largest."""
     query = patches[position : position + 1]
     view, count = held.bank.views[-1], len(patches)
@@ -100,9 +100,9 @@ def nearest_patch(
         found.append((float(distances[best]), None, best))
     distance, reference, best_place = min(found, key=lambda item: item[0])
     if best_place is None:
-        return Nearest(None, None, None, distance)
+        return NormalPatch(None, None, None, distance)
     row, column = divmod(best_place, columns)
-    return Nearest(reference, row, column, distance)
+    return NormalPatch(reference, row, column, distance)
 
 
 def worst_patch(inside: NDArray[np.bool_], levels: NDArray) -> int:
@@ -114,7 +114,7 @@ def region(
     inside: NDArray[np.bool_],
     levels: NDArray,
     size: tuple[int, int],
-    nearest: Nearest | None,
+    nearest: NormalPatch | None,
     similar: tuple[Similar, Similar] | None,
 ) -> Region:
     """A group of patches as a region of the image.

@@ -107,7 +107,7 @@ def _to_compare(run: FinishedRun, category: str, most: int) -> NormalImages:
     return NormalImages(dict(list(found.items())[:most]))
 
 
-class Comparison:
+class GraphComparison:
     """Both models side by side.
 
     Args:

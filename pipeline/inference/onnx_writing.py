@@ -20,7 +20,7 @@ from pipeline.evaluation.thresholds import Threshold
 from pipeline.features.models import load_encoder
 from pipeline.features.onnx_encoder import GraphFeature, GraphModel, OnnxEncoder
 from pipeline.inference.bundle_onnx import GRAPH, MODEL, POSITIONS, PROMPTS, WEIGHTS, digest_of
-from pipeline.inference.onnx_compare import Comparison
+from pipeline.inference.onnx_compare import GraphComparison
 from pipeline.inference.run import FinishedRun
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def export(run: FinishedRun, categories: Sequence[str], numbers: Numbers) -> Onn
     except ValueError as error:
         raise ModelError(f"the exported model cannot be used: {error}") from None
     exported = OnnxEncoder(model, session, positions)
-    comparison = Comparison(run, encoder, exported)
+    comparison = GraphComparison(run, encoder, exported)
     judge = comparison.in_float32 if numbers == "fp32" else comparison.in_eight_bits
     thresholds = judge(categories)
     content = replace(model, compared=_versions() | asdict(comparison.told)).as_json()

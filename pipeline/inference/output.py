@@ -6,7 +6,7 @@ import csv
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -324,14 +324,7 @@ def explanation_json(prediction: Prediction, regions: Sequence[Region]) -> dict[
                 "level": region.level,
                 "row": region.row,
                 "column": region.column,
-                "nearest": None
-                if region.nearest is None
-                else {
-                    "reference": region.nearest.reference,
-                    "row": region.nearest.row,
-                    "column": region.nearest.column,
-                    "distance": region.nearest.distance,
-                },
+                "nearest": region.nearest and asdict(region.nearest),
                 "abnormal_prompts": [[text, cosine] for text, cosine in region.abnormal],
                 "normal_prompts": [[text, cosine] for text, cosine in region.normal],
             }

@@ -145,7 +145,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
+class NormalPatch:
     """The normal patch nearest to an image's patch.
 
     Attributes:
@@ -180,6 +180,6 @@ class Region:
     level: int
     row: int
     column: int
-    nearest: Nearest | None
+    nearest: NormalPatch | None
     abnormal: tuple[tuple[str, float], ...]
     normal: tuple[tuple[str, float], ...]

@@ -21,7 +21,7 @@ NAMED = 5
 
 
 @dataclass
-class Counts:
+class ImageCounts:
     """How many images of each kind a data set lists.
 
     Attributes:
@@ -46,7 +46,7 @@ class Counts:
         return self.good.total() + self.defects.total() + self.unlabelled.total()
 
 
-def check_data(params: Params) -> tuple[Counts | None, list[Finding]]:
+def check_data(params: Params) -> tuple[ImageCounts | None, list[Finding]]:
     """The images that a run would use, and what of the parameters they do not suffice for.
 
     Raises:
@@ -59,7 +59,7 @@ def check_data(params: Params) -> tuple[Counts | None, list[Finding]]:
     from pipeline.project.watched import check_watched, made_by_a_stage
 
     dataset = params.dataset
-    counts = Counts()
+    counts = ImageCounts()
     account = Account()
     try:
         check_watched(dataset)
@@ -94,7 +94,7 @@ def check_data(params: Params) -> tuple[Counts | None, list[Finding]]:
     return counts, [*found, *_thresholds(params, counts), *_overrides(params, counts)]
 
 
-def _shots(params: Params, counts: Counts) -> Iterator[Finding]:
+def _shots(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     shots = params.max_shots if params.needs_vision else 0
     try:
         for category in counts.categories if shots else ():
@@ -107,7 +107,7 @@ def _shots(params: Params, counts: Counts) -> Iterator[Finding]:
         yield ok("shots", f"up to {shots}; the smallest category has {least} training images")
 
 
-def _batches(params: Params, counts: Counts) -> Iterator[Finding]:
+def _batches(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     if not params.needs_batch or not counts.tests:
         return
     sizes = counts.good + counts.defects + counts.unlabelled
@@ -119,7 +119,7 @@ def _batches(params: Params, counts: Counts) -> Iterator[Finding]:
     yield ok("batches", f"the smallest category has {min(sizes.values())} test images")
 
 
-def _tests(params: Params, counts: Counts) -> Iterator[Finding]:
+def _tests(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     if not counts.tests:
         if not params.threshold.images or not counts.training:
             yield problem(
@@ -162,7 +162,7 @@ def _tests(params: Params, counts: Counts) -> Iterator[Finding]:
         yield ok("masks", f"all {counts.defects.total()} defect images have one")
 
 
-def _thresholds(params: Params, counts: Counts) -> Iterator[Finding]:
+def _thresholds(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     threshold = params.threshold
     if threshold.source == "labels":
         unfit = [c for c in counts.categories if not (counts.good[c] and counts.defects[c])]
@@ -206,7 +206,7 @@ def _thresholds(params: Params, counts: Counts) -> Iterator[Finding]:
         )
 
 
-def _overrides(params: Params, counts: Counts) -> Iterator[Finding]:
+def _overrides(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     named = [("text", name) for name in params.text.overrides]
     for section, name in [*named, *(("threshold", name) for name in params.threshold.overrides)]:
         if name not in counts.categories:

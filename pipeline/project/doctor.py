@@ -18,7 +18,7 @@ from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.features.pair import of_vision
 from pipeline.project.check_cluster import check_threads
-from pipeline.project.check_data import Counts, check_data
+from pipeline.project.check_data import ImageCounts, check_data
 from pipeline.project.check_model import (
     check_index,
     check_model,
@@ -59,7 +59,7 @@ def diagnose() -> list[Finding]:
         findings.append(warning("parameters", text))
     else:
         findings.append(ok("parameters", f"{PARAMS_FILE} is in order"))
-    counts: list[Counts | None] = []
+    counts: list[ImageCounts | None] = []
 
     def data(params: Params) -> Iterator[Finding]:
         known, found = check_data(params)
@@ -231,7 +231,7 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _store(params: Params, counts: Counts | None) -> Iterator[Finding]:
+def _store(params: Params, counts: ImageCounts | None) -> Iterator[Finding]:
     from cache.maintenance import describe
     from pipeline.artefacts.catalogue import store_root
 
@@ -273,7 +273,7 @@ def _store(params: Params, counts: Counts | None) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def feature_bytes(params: Params, counts: Counts) -> int:
+def feature_bytes(params: Params, counts: ImageCounts) -> int:
     """How much the features of all images take in the store, none of them being there."""
     of_clip, network = patch_and_width(params), loaded_network(params)
     value = 2 if params.features.dtype == "float16" else 4

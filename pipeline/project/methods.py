@@ -39,7 +39,7 @@ LIGHT = ("own-fewshot", "own-zeroshot", "own-offline", "own-anomalydino")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MethodOutcome:
     """What a preset came to.
 
     Attributes:
@@ -113,7 +113,7 @@ def fade_run(folder: Path) -> int:
     return subprocess.run(command, cwd=folder, stdout=sys.stderr.fileno(), check=False).returncode
 
 
-def run_project(folder: Path, preset: str) -> Outcome:
+def run_project(folder: Path, preset: str) -> MethodOutcome:
     """Run the project of a preset; what is up to date does not run again.
 
     Raises:
@@ -127,10 +127,10 @@ def run_project(folder: Path, preset: str) -> Outcome:
     used = {one["fingerprint"] for one in features}
     spaces = describe(Store(folder.parent / STORE))
     size = sum(space.bytes for space in spaces if space.fingerprint in used)
-    return Outcome(preset, read_summary(folder), seconds, size)
+    return MethodOutcome(preset, read_summary(folder), seconds, size)
 
 
-def write_table(outcomes: Sequence[Outcome], file: Path) -> None:
+def write_table(outcomes: Sequence[MethodOutcome], file: Path) -> None:
     """Write a row for each preset, category and number of shots: the summaries' columns and the costs."""
     import pandas as pd
 
@@ -143,14 +143,16 @@ def write_table(outcomes: Sequence[Outcome], file: Path) -> None:
     write_csv(rows[[*first, *(name for name in rows if name not in first)]], file)
 
 
-def write_page(outcomes: Sequence[Outcome], file: Path, metrics: Sequence[str], title: str) -> None:
+def write_page(
+    outcomes: Sequence[MethodOutcome], file: Path, metrics: Sequence[str], title: str
+) -> None:
     """Write the page that has the table, and the report of each preset in a tab."""
     tables = run_tables([(one.name, one.summary) for one in outcomes], metrics)
     costs = [MethodCost(one.name, one.seconds, one.size) for one in outcomes]
     write_file(file, methods_page(title, tables, costs))
 
 
-def markdown(outcomes: Sequence[Outcome], metrics: Sequence[str] = DEFAULT_METRICS) -> str:
+def markdown(outcomes: Sequence[MethodOutcome], metrics: Sequence[str] = DEFAULT_METRICS) -> str:
     """Tables of method by shots, one a metric, and what each method cost."""
     tables = run_tables([(one.name, one.summary) for one in outcomes], metrics)
     lines = ["| method | seconds, with what the store had | feature bytes |", "|---|---|---|"]

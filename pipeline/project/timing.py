@@ -27,9 +27,6 @@ from pipeline.scoring.views import view_plan
 if TYPE_CHECKING:
     from pipeline.features.models import ImageEncoder
 
-MADE_UP_SIZE = 1024
-"""Pixels a side of sample images where there are none to take."""
-
 
 def time_encoding(
     params: Params, encoder: ImageEncoder, features: Sequence[Feature], work: Workload

@@ -25,7 +25,7 @@ from pipeline.report.gallery import draw_tiles
 from pipeline.report.input import ReportInput
 from pipeline.report.plots import UNDEFINED
 from pipeline.report.selection import select_gallery
-from pipeline.report.verdicts import ANOMALOUS, GOOD, UNKNOWN, Counts, count, labels_of
+from pipeline.report.verdicts import ANOMALOUS, GOOD, UNKNOWN, VerdictCounts, count, labels_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +122,7 @@ class ReportSection:
     scored: bool
     figures: tuple[tuple[str, str], ...]
     plots: tuple[tuple[str, str], ...]
-    counts: Counts | None
+    counts: VerdictCounts | None
     decisions: str
     threshold: float | None
     promise: str

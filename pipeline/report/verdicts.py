@@ -46,7 +46,7 @@ def verdict(label: int, score: float, threshold: float | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class VerdictCounts:
     """How a threshold divides the images of one category.
 
     Attributes:
@@ -72,10 +72,10 @@ class Counts:
         return 2 * found / (2 * found + self.missed + self.alarms)
 
 
-def count(labels: Labels, scores: NDArray[np.float64], threshold: float) -> Counts:
+def count(labels: Labels, scores: NDArray[np.float64], threshold: float) -> VerdictCounts:
     """Count the decisions on images with labels (n,) and finite scores (n,)."""
     above, good, anomalous = scores > threshold, labels == GOOD, labels == ANOMALOUS
-    return Counts(
+    return VerdictCounts(
         len(labels), int(good.sum()), int(anomalous.sum()), int(above.sum()),
         int((above & good).sum()), int((~above & anomalous).sum()),
     )  # fmt: skip

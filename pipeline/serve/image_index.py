@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.errors import ParameterError, StoreError
+from fade.errors import ParameterError, StoreError, first_line
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold, best_threshold
 
@@ -51,7 +51,7 @@ class ImageFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ThresholdCounts:
     """How a threshold divides the images of a category.
 
     Attributes:
@@ -133,8 +133,9 @@ class ImageIndex:
         except FileNotFoundError:
             raise StoreError(f"{path} is missing: run `fade run`") from None
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise StoreError(f"{path} cannot be read ({reason}): run `fade run`") from None
+            raise StoreError(
+                f"{path} cannot be read ({first_line(error)}): run `fade run`"
+            ) from None
         return cls(table)
 
     def path(self, row: int) -> str:
@@ -229,7 +230,7 @@ class ImageIndex:
             self._falling[trial] = np.argsort(-self.scores[trial], kind="stable")
         return self._falling[trial]
 
-    def counts(self, trial: Trial, category: str, threshold: float | None) -> Counts:
+    def counts(self, trial: Trial, category: str, threshold: float | None) -> ThresholdCounts:
         """How a threshold divides the images of a category; None calls none anomalous."""
         number = self.category_number(category)
         unknown, good, bad = self._sorted(trial, number)
@@ -238,7 +239,7 @@ class ImageIndex:
             len(values) - int(np.searchsorted(values, limit, side="right"))
             for values in (unknown, good, bad)
         ]
-        return Counts(
+        return ThresholdCounts(
             images=len(unknown) + len(good) + len(bad),
             called=sum(above),
             good=len(good),

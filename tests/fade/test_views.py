@@ -14,7 +14,6 @@ from fade.views import (
     layer_norm,
     pool,
     resize_grid,
-    smaller_edge,
     unit_length,
     view_vectors,
 )
@@ -108,17 +107,3 @@ def test_layers_that_do_not_fit() -> None:
         view_vectors(View(size=96, layers=(1, 2)), [patches()])
     with pytest.raises(DataError, match="have no mean"):
         view_vectors(View(size=96, layers=(1, 2), join="mean"), [patches(), patches(5, 7, 2)])
-
-
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        ((200, 200), ((448, 448), (448, 448))),
-        ((1000, 700), ((448, 640), (448, 630))),
-        ((700, 1000), ((640, 448), (630, 448))),
-    ],
-)
-def test_the_smaller_edge_and_whole_patches(
-    image: tuple[int, int], expected: tuple[tuple[int, int], tuple[int, int]]
-) -> None:
-    assert smaller_edge(*image, 448, 14) == expected

@@ -32,7 +32,7 @@ from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.explain import untransformed_positions
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
-from pipeline.project.check_data import Counts
+from pipeline.project.check_data import ImageCounts
 from pipeline.project.check_model import check_index
 from pipeline.project.doctor import feature_bytes
 from pipeline.project.plan import plan as make_plan
@@ -344,7 +344,7 @@ def test_plan_and_doctor_count_what_a_run_writes(
     loaded = parse_params(params, "test")
     counted = make_plan(loaded)
     tests = counted.test_images
-    counts = Counts(Counter({"weave": 8}), Counter({"weave": tests}))
+    counts = ImageCounts(Counter({"weave": 8}), Counter({"weave": tests}))
     copies = 8  # of one reference, of which itself is one
     assert counted.feature_bytes == (tests + copies) * 2 * 16 * 64 * 4
     assert feature_bytes(loaded, counts) == counted.feature_bytes

@@ -24,7 +24,7 @@ from fade.portable import clip_graph
 from pipeline.features.models import load_encoder
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.bundle_writing import write_bundle
-from pipeline.inference.onnx_compare import Comparison
+from pipeline.inference.onnx_compare import GraphComparison
 from pipeline.inference.output import explanation_text
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
@@ -157,7 +157,7 @@ def test_calibration_is_the_runs(folder: Path, shots: int) -> None:
     run = FinishedRun(folder, shots)
     encoder: Any = load_encoder(run.params)
     before = run.thresholds["weave"]
-    after = Comparison(run, encoder, encoder).in_eight_bits(["weave"])["weave"]
+    after = GraphComparison(run, encoder, encoder).in_eight_bits(["weave"])["weave"]
     assert before.source == {2: "training", 8: "references"}[shots]
     assert after.image == pytest.approx(before.image, abs=1e-6)
     assert (after.source, after.images, after.set_by) == (
