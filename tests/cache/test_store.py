@@ -532,7 +532,7 @@ def test_an_index_that_cannot_be_read_is_no_empty_index(
         raise OSError(code, os.strerror(code), str(path))
 
     monkeypatch.setattr("cache.files.open_plain", refused)
-    with pytest.raises(StoreError, match="store at .* cannot be read"):
+    with pytest.raises(StoreError, match=r"store at .* cannot be read"):
         store.index(SPACE)
 
 
