@@ -13,7 +13,7 @@ from benchmarks.table import Row, markdown
 
 NAMES = (
     "encoder", "networks", "text", "pipeline", "store", "neighbours", "rules", "sweep", "metrics",
-    "further", "commands", "edge", "reruns", "serving", "peers",
+    "further", "commands", "startup", "edge", "reruns", "serving", "peers",
     "gpu",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results.md"

@@ -46,7 +46,7 @@ def _images(folder: Path, size: int) -> Path:
     return path
 
 
-def _run(folder: Path, name: str, weights: str, size: int) -> tuple[FinishedRun, Path]:
+def finished_run(folder: Path, name: str, weights: str, size: int) -> tuple[FinishedRun, Path]:
     """A finished run of a model at one size."""
     image = _images(folder / "images", size)
     use = {"prompts": [{"normal": ["good"], "abnormal": ["bad"]}], "use_classname": False}
@@ -67,19 +67,20 @@ def _run(folder: Path, name: str, weights: str, size: int) -> tuple[FinishedRun,
     for stage in STAGES:
         subprocess.run(
             [sys.executable, "-m", f"stages.{stage}"],
-            cwd=folder, check=True, env=_environment(), stderr=subprocess.DEVNULL,
+            cwd=folder, check=True, env=environment(), stderr=subprocess.DEVNULL,
         )  # fmt: skip
     return FinishedRun(folder), image
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Of a process that runs this code."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def _decide(bundle: Path, image: Path) -> str:
     return subprocess.run(
         [sys.executable, "-c", FIRST, str(bundle), str(image)],
-        check=True, env=_environment(), stdout=subprocess.PIPE, text=True,
+        check=True, env=environment(), stdout=subprocess.PIPE, text=True,
     ).stdout  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
         models.append(("ViT-B-16-plus-240", "seeded", 240, (1.5, 0.8)))
     for name, weights, size, targets in models:
         with tempfile.TemporaryDirectory() as place:
-            run, image = _run(Path(place), name, weights, size)
+            run, image = finished_run(Path(place), name, weights, size)
             plain, exact, short = (
                 Path(place) / f"{kind}.fade" for kind in ("torch", "fp32", "int8")
             )
