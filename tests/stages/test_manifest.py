@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from cache.layout import content_key
+from fade.datasets.names import is_image
 from fade.errors import DataError
+from fade.types import DatasetFormat
 from pipeline.artefacts.catalogue import CATEGORIES, MANIFEST, SKIPPED
 from pipeline.artefacts.tables import read_json, read_table
+from pipeline.config.load import parse_params
+from pipeline.config.presets.catalogue import find_preset, render
+from tests.fade.test_dataset_formats import LAYOUTS
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 
@@ -117,3 +123,28 @@ def test_labels_of_which_none_is_good(params: dict[str, Any], tmp_path: Path) ->
     assert [(row["folder"], row["count"]) for row in said["unused"]] == [
         ("", 1), ("ground_truth/crack/x", 1)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("format", LAYOUTS)
+def test_data_sets_as_they_unpack(
+    format: DatasetFormat, params: dict[str, Any], tmp_path: Path
+) -> None:
+    """A new project for each of them: its format, and a manifest of real images."""
+    root = tmp_path / "set"
+    root.mkdir()
+    lay, defects, _ = LAYOUTS[format]
+    lay(root)
+    for file in root.rglob("*"):
+        if file.is_file() and is_image(file.name) and not file.stat().st_size:
+            Image.new("L", (8, 6), 200).save(file)
+    found = parse_params(yaml.safe_load(render(find_preset("own-fewshot"), data=str(root))))
+    assert found.dataset.format == ("folder" if format == "mpdd" else format)
+    assert found.dataset.path == found.dataset.watch == str(root)
+    dataset = found.model_dump(mode="json")["dataset"] | {"format": format}
+    folder = run_stages(tmp_path / "run", params | {"dataset": dataset}, "manifest")
+    frame, _ = read_table(folder / MANIFEST.path)
+    assert frame[frame["split"] == "train"]["is_anomaly"].tolist() == [False]
+    anomalous = frame[frame["is_anomaly"].eq(True)]
+    assert len(anomalous) == defects
+    assert anomalous["mask_hash"].notna().all()
+    assert frame["is_anomaly"].isna().sum() == (3 if format == "mvtec-ad-2" else 0)
