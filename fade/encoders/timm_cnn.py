@@ -19,7 +19,7 @@ from fade.errors import ModelError, ParameterError
 from fade.types import Token
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class TimmCNN(Tower):
@@ -113,20 +113,27 @@ class TimmCNN(Tower):
         """
         import torch
 
-        levels = sorted({output.layers[0] for output in outputs})
         with torch.inference_mode():
             images = self._images(pixels)
             for output in outputs:
                 self.grid((images.shape[2], images.shape[3]), output)
-            images = images.to(self._dtype, memory_format=torch.channels_last)
-            maps = self._model.forward_intermediates(
-                images, indices=levels, intermediates_only=True, stop_early=True
-            )
-            found = {}
-            for output in outputs:
-                level = maps[levels.index(output.layers[0])].float().permute(0, 2, 3, 1)
-                level = level.mean(dim=(1, 2)) if output.token == "cls" else level.contiguous()
-                found[output] = level.cpu().numpy()
+            found = self.tensors(images, outputs)
+            return {output: tensor.cpu().numpy() for output, tensor in found.items()}
+
+    def tensors(self, images: Tensor, outputs: Collection[Output]) -> dict[Output, Tensor]:
+        """The outputs of normalized images, (B, 3, H, W) float32; see :meth:`encode`."""
+        import torch
+
+        levels = sorted({output.layers[0] for output in outputs})
+        images = images.to(self._dtype, memory_format=torch.channels_last)
+        maps = self._model.forward_intermediates(
+            images, indices=levels, intermediates_only=True, stop_early=True
+        )
+        found = {}
+        for output in outputs:
+            level = maps[levels.index(output.layers[0])].float().permute(0, 2, 3, 1)
+            whole = output.token == "cls"
+            found[output] = level.mean(dim=(1, 2)) if whole else level.contiguous()
         return found
 
 

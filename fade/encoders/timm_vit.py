@@ -123,11 +123,15 @@ class TimmViT(Tower):
         import torch
 
         with torch.inference_mode():
-            images = self._images(pixels)
-            grid = checked_grid((images.shape[2], images.shape[3]), self.patch_size, self.name)
-            wanted = {layer for output in outputs for layer in output.layers}
-            blocks = self._run(images, grid, wanted)
-            return {output: self._read(blocks, output, grid) for output in outputs}
+            found = self.tensors(self._images(pixels), outputs)
+            return {output: tensor.cpu().numpy() for output, tensor in found.items()}
+
+    def tensors(self, images: Tensor, outputs: Collection[Output]) -> dict[Output, Tensor]:
+        """The outputs of normalized images, (B, 3, H, W) float32; see :meth:`encode`."""
+        grid = checked_grid((images.shape[2], images.shape[3]), self.patch_size, self.name)
+        wanted = {layer for output in outputs for layer in output.layers}
+        blocks = self._run(images, grid, wanted)
+        return {output: self._read(blocks, output, grid) for output in outputs}
 
     def _run(self, images: Tensor, grid: Shape, wanted: set[int]) -> dict[int, Tensor]:
         """Tokens (B, prefix + patches, width) behind each wanted block."""
@@ -144,7 +148,7 @@ class TimmViT(Tower):
                 found[index] = tokens
         return found
 
-    def _read(self, blocks: dict[int, Tensor], output: Output, grid: Shape) -> np.ndarray:
+    def _read(self, blocks: dict[int, Tensor], output: Output, grid: Shape) -> Tensor:
         """An output from the tokens of the blocks."""
         import torch
 
@@ -159,7 +163,7 @@ class TimmViT(Tower):
             found = tokens[:, 0]
         else:
             found = patches.mean(dim=1)
-        return found.float().cpu().numpy()
+        return found.float()
 
     def _embed(self, images: Tensor, grid: Shape) -> tuple[Tensor, Any]:
         """Tokens with positions, (B, prefix + patches, width), and rotary positions or None."""

@@ -71,6 +71,12 @@ class Tower:
         """
         return checked_grid(pixels, self.stride(output), self.name)
 
+    @property
+    def network(self) -> nn.Module:
+        """The model of timm."""
+        found: nn.Module = self._model
+        return found
+
     def save_weights(self, file: BinaryIO) -> None:
         """Write the weights as the bytes of a safetensors file, as they are in ``precision``."""
         write_weights(self._model.state_dict(), file)

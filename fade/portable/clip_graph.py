@@ -15,16 +15,13 @@ import numpy as np
 
 from fade.errors import ModelError
 from fade.portable.builder import GraphBuilder, WeightsFile
+from fade.portable.layers import SHORTEST, array, linear, normalized_images
 from fade.portable.numbers import Numbers
 from fade.types import Stream, Token
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
     from fade.encoder.block import TransformerBlock
-
-INT8 = 127
-SHORTEST = 1e-12
-"""Least length that vectors are divided by, as torch's ``normalize`` does."""
 
 
 def output_name(stream: Stream, token: Token) -> str:
@@ -52,10 +49,6 @@ def clip_graph(
     return _Tower(encoder, weights, numbers).file(list(outputs))
 
 
-def _array(tensor: Any) -> np.ndarray:
-    return np.asarray(tensor.detach().float().cpu().numpy())
-
-
 class _Tower:
     def __init__(self, encoder: Encoder, weights: WeightsFile, numbers: Numbers) -> None:
         self.encoder, self.numbers = encoder, numbers
@@ -71,7 +64,7 @@ class _Tower:
             first, last = (0, 1) if token == "cls" else (1, np.iinfo(np.int64).max)
             tokens = self.cut(streams[stream], first, last)
             tokens = self.norm(tokens, self.visual.ln_post)
-            vectors = self.unit(self.op("MatMul", tokens, self.constant(_array(self.visual.proj))))
+            vectors = self.unit(self.op("MatMul", tokens, self.constant(array(self.visual.proj))))
             if token == "cls":
                 vectors = self.op("Squeeze", vectors, self.axis[1])
             found[output_name(stream, token)] = vectors
@@ -100,24 +93,14 @@ class _Tower:
             return tokens
         if not isinstance(layer, nn.LayerNorm):
             raise ModelError(f"ONNX: {type(layer).__name__} is no layer norm that is known here")
-        scale, bias = self.constant(_array(layer.weight)), self.constant(_array(layer.bias))
+        scale, bias = self.constant(array(layer.weight)), self.constant(array(layer.bias))
         return str(
             self.op("LayerNormalization", tokens, scale, bias, axis=-1, epsilon=float(layer.eps))
         )
 
     def linear(self, tokens: str, weight: Any, bias: Any) -> str:
         """A linear layer, in the numbers that were asked for."""
-        matrix = np.ascontiguousarray(_array(weight).T)
-        if self.numbers == "fp32":
-            product = self.op("MatMul", tokens, self.constant(matrix))
-        else:
-            scale = np.maximum(np.abs(matrix).max(axis=0), SHORTEST) / np.float32(INT8)
-            whole = np.rint(matrix / scale).clip(-INT8, INT8).astype(np.int8)
-            short, step, zero = self.op("DynamicQuantizeLinear", tokens, outputs=3)
-            product = self.op("MatMulInteger", short, self.constant(whole), zero)
-            step = self.op("Mul", step, self.constant(scale.astype(np.float32)))
-            product = self.op("Mul", self.op("Cast", product, to=1), step)
-        return str(self.op("Add", product, self.constant(_array(bias))))
+        return linear(self.graph, tokens, weight, bias, self.numbers)
 
     def scaled(self, update: str, layer: Any) -> str:
         """A layer scale, or nothing."""
@@ -125,7 +108,7 @@ class _Tower:
 
         if isinstance(layer, nn.Identity):
             return update
-        return str(self.op("Mul", update, self.constant(_array(layer.gamma))))
+        return str(self.op("Mul", update, self.constant(array(layer.gamma))))
 
     def activation(self, hidden: str, layer: Any) -> str:
         from torch import nn
@@ -149,20 +132,15 @@ class _Tower:
     def embed(self) -> str:
         """Patch and position embedding and the first layer norm: (B, 1 + patches, width)."""
         encoder, visual, width = self.encoder, self.visual, self.encoder.width
-        images = self.op("Transpose", self.op("Cast", "pixels", to=1), perm=[0, 3, 1, 2])
-        images = self.op("Div", images, self.constant(np.float32(255)))
-        for kind, values in (("Sub", encoder.mean), ("Div", encoder.std)):
-            images = self.op(
-                kind, images, self.constant(np.array(values, np.float32).reshape(3, 1, 1))
-            )
-        parts = [self.constant(_array(visual.conv1.weight))]
-        parts += [] if visual.conv1.bias is None else [self.constant(_array(visual.conv1.bias))]
+        images = normalized_images(self.graph, encoder.mean, encoder.std)
+        parts = [self.constant(array(visual.conv1.weight))]
+        parts += [] if visual.conv1.bias is None else [self.constant(array(visual.conv1.bias))]
         side = [encoder.patch_size] * 2
         patches = self.op("Conv", images, *parts, kernel_shape=side, strides=side)
         patches = self.op("Transpose", self.shaped(patches, 0, width, -1), perm=[0, 2, 1])
         count = self.op("Shape", "pixels", start=0, end=1)
         shape = self.op("Concat", count, self.constant(np.array([1, width])), axis=0)
-        token = self.constant(_array(visual.class_embedding).reshape(1, 1, width))
+        token = self.constant(array(visual.class_embedding).reshape(1, 1, width))
         tokens = self.op("Concat", self.op("Expand", token, shape), patches, axis=1)
         return self.norm(self.op("Add", tokens, "position"), visual.ln_pre)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isqrt
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,9 +14,14 @@ from fade.aspect import AspectRatio, Shape
 from fade.errors import ParameterError, StoreError
 from fade.portable.numbers import Numbers
 from fade.portable.session import GraphSession
+from fade.tiles import Tile, plan_tiles
 from fade.types import Feature
 from pipeline.config.values import clause
+from pipeline.features.pair import of_vision
+from pipeline.features.tiling import encode_tiles
 
+CLIP = "encoder"
+"""The graph of CLIP, which takes images of any shape."""
 MAX_SIDE = 1 << 14
 """Most pixels a side of images that a graph is given."""
 _Side = Annotated[int, Field(gt=0, strict=True)]
@@ -31,14 +37,41 @@ class GraphFeature:
         shape: of the feature of one image.
         description: all that the numbers of the run's model depend on.
         output: what the graph calls it.
-        position: which of the position embeddings the graph is given.
+        position: which of the position embeddings the graph is given; none in graphs of one shape,
+            which take one image at a time.
+        graph: which of the model's graphs it is of.
     """
 
     pixels: tuple[_Pixels, _Pixels]
     shape: Annotated[tuple[_Side, ...], Field(min_length=1, max_length=2)]
     description: Mapping[str, Any]
     output: str
-    position: str
+    position: str = ""
+    graph: str = CLIP
+
+    @property
+    def stride(self) -> int:
+        """Pixels a side of a patch."""
+        return isqrt(self.pixels[0] * self.pixels[1] // self.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class GraphTiles:
+    """Tiles that images are cut into.
+
+    Attributes:
+        cell: pixels a side of a cell of the coarsest layer.
+        side, overlap: of a tile, in cells.
+    """
+
+    cell: _Pixels
+    side: _Pixels
+    overlap: Annotated[int, Field(ge=0, le=MAX_SIDE, strict=True)]
+
+    def plan(self, pixels: Shape) -> list[Tile]:
+        """The tiles of an image."""
+        rows, columns = pixels[0] // self.cell, pixels[1] // self.cell
+        return plan_tiles((rows, columns), self.side, self.overlap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +81,11 @@ class GraphModel:
     Attributes:
         name: of the run's model.
         numbers: of its linear layers.
-        dim: width of the joint embedding of images and texts.
+        dim: width of the joint embedding of images and texts; 0 where texts have no part.
         features: by label.
         digests: SHA-256 of its files, by name.
         compared: how it differs from the run's model, see docs/formats.md.
+        tiles: that images are cut into, if they are.
     """
 
     name: str
@@ -60,6 +94,7 @@ class GraphModel:
     features: Mapping[str, GraphFeature]
     digests: Mapping[str, str]
     compared: Mapping[str, Any]
+    tiles: GraphTiles | None = None
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> GraphModel:
@@ -82,7 +117,7 @@ class OnnxEncoder:
 
     Args:
         model: what is known of it.
-        session: of its graph.
+        sessions: of its graphs, by name.
         positions: by name, float32 (1 + patches, width).
 
     Attributes:
@@ -93,10 +128,10 @@ class OnnxEncoder:
     def __init__(
         self,
         model: GraphModel,
-        session: GraphSession,
+        sessions: Mapping[str, GraphSession],
         positions: Mapping[str, np.ndarray],
     ) -> None:
-        self.model, self._session, self._positions = model, session, positions
+        self.model, self._sessions, self._positions = model, sessions, positions
         self.device, self.name, self.dim = "cpu", model.name, model.dim
 
     def _of(self, feature: Feature) -> GraphFeature:
@@ -139,35 +174,53 @@ class OnnxEncoder:
         Raises:
             StoreError: the graph fails, or gives something else.
         """
-        # eight-bit numbers have one scale for all that is computed at once
-        size = len(images) if self.model.numbers == "fp32" else 1
-        parts = [
-            self._encode(images[first : first + size], features)
-            for first in range(0, len(images), size)
-        ]
-        return {
-            feature: np.concatenate([part[feature] for part in parts]).astype(dtype)
-            for feature in features
-        }
-
-    def _encode(
-        self, images: np.ndarray, features: Collection[Feature]
-    ) -> dict[Feature, np.ndarray]:
         wanted = {feature: self._of(feature) for feature in features}
-        names = list(dict.fromkeys(one.output for one in wanted.values()))
-        found: dict[str, np.ndarray] = {}
         try:
-            (position,) = {one.position for one in wanted.values()}
-            given = {"pixels": images, "position": self._positions[position]}
-            found = dict(zip(names, self._session.run(given, names), strict=True))
-            for feature, one in wanted.items():
-                array = found[one.output]
-                if array.shape != (len(images), *one.shape) or array.dtype != np.float32:
-                    raise ValueError(f"{feature.label} has shape {array.shape}")
-                if not np.isfinite(array).all():
-                    raise ValueError(f"{feature.label} is not finite")
-        except (ValueError, KeyError) as error:
+            found = self._arrays(images, wanted)
+        except (ValueError, KeyError, ParameterError) as error:
             raise StoreError(
                 f"the bundle's ONNX model cannot be used ({error}): write it again with `fade bundle`"
             ) from None
+        with np.errstate(over="ignore"):
+            return {feature: array.astype(dtype) for feature, array in found.items()}
+
+    def _arrays(
+        self, images: np.ndarray, wanted: Mapping[Feature, GraphFeature]
+    ) -> dict[Feature, np.ndarray]:
+        """Features in float32, tile by tile where there are tiles."""
+        tiles = self.model.tiles if all(map(of_vision, wanted)) else None
+        if tiles is None:
+            found = self._run(images, wanted)
+        else:
+            found = encode_tiles(
+                images, tiles.plan((images.shape[1], images.shape[2])), tiles.cell,
+                {feature: one.stride for feature, one in wanted.items()},
+                lambda batch: self._run(batch, wanted),
+            )  # fmt: skip
+        for feature, one in wanted.items():
+            # a grid of patches comes row by row
+            array = found[feature].reshape(len(images), -1, found[feature].shape[-1])
+            array = array if len(one.shape) == 2 else array[:, 0]
+            if array.shape != (len(images), *one.shape) or array.dtype != np.float32:
+                raise ValueError(f"{feature.label} has shape {array.shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{feature.label} is not finite")
+            found[feature] = array
+        return found
+
+    def _run(
+        self, images: np.ndarray, wanted: Mapping[Feature, GraphFeature]
+    ) -> dict[Feature, np.ndarray]:
+        """What the graph of these features gives, as it is."""
+        ((graph, position),) = {(one.graph, one.position) for one in wanted.values()}
+        names = list(dict.fromkeys(one.output for one in wanted.values()))
+        given = {"position": self._positions[position]} if position else {}
+        # eight-bit numbers have one scale for all that is computed at once
+        together = position and self.model.numbers == "fp32"
+        size = len(images) if together else 1
+        parts = [
+            self._sessions[graph].run(given | {"pixels": images[first : first + size]}, names)
+            for first in range(0, len(images), size)
+        ]
+        found = dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
         return {feature: found[one.output] for feature, one in wanted.items()}

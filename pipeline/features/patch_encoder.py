@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from math import lcm
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,16 @@ from fade.aspect import AspectRatio, Shape, SmallerEdge, shape_of
 from fade.encoders.protocol import Output, VisionEncoder
 from fade.errors import ModelError, ParameterError
 from fade.network import without_network
-from fade.tiles import Tile, cut_tiles, plan_tiles, stitch
+from fade.tiles import Tile, plan_tiles
 from fade.types import Device, Feature
 from pipeline.features.hub import check_remotes, encoder_remotes, quiet
+from pipeline.features.tiling import encode_tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.config.schema import Params, VisionParams
 
-TILE_PIXELS = 1 << 22
-"""Pixels of tiles that are encoded at once, which bounds the memory."""
 FEATURE_VERSION = 2
 """Raised by hand when features become others; part of every address."""
 
@@ -76,7 +75,7 @@ class PatchEncoder:
         except ParameterError as error:
             raise ParameterError(f"vision.layers {list(layers)}: {error}") from None
 
-    def _output_of(self, feature: Feature) -> Output:
+    def output_of(self, feature: Feature) -> Output:
         """What of the network a feature is; of the whole image the model's own class token."""
         if feature.token != "cls":
             return self._outputs[feature.layers]
@@ -99,6 +98,11 @@ class PatchEncoder:
     def _strides(self) -> list[int]:
         return [self.encoder.stride(output) for output in self._outputs.values()]
 
+    @property
+    def cell(self) -> int:
+        """Pixels a side of a cell of the coarsest layer."""
+        return lcm(*self._strides)
+
     def grid(self, size: int) -> int:
         """Patches a side of an image of so many pixels a side, on the finest layer.
 
@@ -106,12 +110,12 @@ class PatchEncoder:
             ParameterError: the size is no multiple of the strides of all layers, or smaller than a tile.
         """
         self._whole(size)
-        self._tiles((size, size))
+        self.tiles((size, size))
         return size // min(self._strides)
 
     def _whole(self, size: int) -> int:
         """Pixels a side of a patch of the coarsest layer, of which a size is a multiple."""
-        whole = lcm(*self._strides)
+        whole = self.cell
         if size < whole or size % whole:
             low = max(size // whole, 1) * whole
             raise ParameterError(
@@ -120,13 +124,13 @@ class PatchEncoder:
             )
         return whole
 
-    def _tiles(self, pixels: Shape) -> list[Tile]:
+    def tiles(self, pixels: Shape) -> list[Tile]:
         """Tiles in cells of the coarsest layer, none where images are encoded whole."""
         if not self._tile:
             return []
-        whole = lcm(*self._strides)
+        rows, columns = pixels[0] // self.cell, pixels[1] // self.cell
         try:
-            return plan_tiles((pixels[0] // whole, pixels[1] // whole), self._tile, self._overlap)
+            return plan_tiles((rows, columns), self._tile, self._overlap)
         except ParameterError as error:
             raise ParameterError(f"vision.tile: {error}") from None
 
@@ -139,7 +143,7 @@ class PatchEncoder:
         whole = self._whole(feature.size)
         rows, columns = shape_of(feature.size // whole, aspect)
         pixels = rows * whole, columns * whole
-        self._tiles(pixels)
+        self.tiles(pixels)
         return pixels
 
     def grid_of(self, feature: Feature, aspect: AspectRatio | None = None) -> Shape:
@@ -153,7 +157,7 @@ class PatchEncoder:
             "kind": "vision-feature",
             "version": FEATURE_VERSION,
             "weights": self.encoder.digest,
-            "output": self.encoder.describe(self._output_of(feature), size),
+            "output": self.encoder.describe(self.output_of(feature), size),
             "mean": list(self.encoder.mean),
             "std": list(self.encoder.std),
             **({"grid": list(self.grid_of(feature, aspect))} if feature.token == "patch" else {}),
@@ -165,7 +169,7 @@ class PatchEncoder:
     def shape(self, feature: Feature, aspect: AspectRatio | None = None) -> tuple[int, ...]:
         """Shape of one image's feature: (patches, dim), or (dim,) of the whole image."""
         if feature.token == "cls":
-            return (self.encoder.dim(self._output_of(feature)),)
+            return (self.encoder.dim(self.output_of(feature)),)
         rows, columns = self.grid_of(feature, aspect)
         return rows * columns, self.encoder.dim(self._outputs[feature.layers])
 
@@ -185,7 +189,7 @@ class PatchEncoder:
         Raises:
             ParameterError: the type cannot hold a value.
         """
-        outputs = {feature: self._output_of(feature) for feature in features}
+        outputs = {feature: self.output_of(feature) for feature in features}
         found = self._encode(images, list(dict.fromkeys(outputs.values())))
         kept: dict[Feature, np.ndarray] = {}
         for feature, output in outputs.items():
@@ -203,28 +207,13 @@ class PatchEncoder:
 
     def _encode(self, images: np.ndarray, outputs: list[Output]) -> dict[Output, np.ndarray]:
         """(B, rows, columns, dim) of each output, tile by tile where there are tiles."""
-        tiles = self._tiles((images.shape[1], images.shape[2]))
+        tiles = self.tiles((images.shape[1], images.shape[2]))
         if not tiles:
             return self.encoder.encode(images, outputs)
-        whole = lcm(*self._strides)
-        rows: dict[Output, list[np.ndarray]] = {output: [] for output in outputs}
-        for image in images:
-            parts = cut_tiles(image, tiles, whole)
-            encoded = [self.encoder.encode(np.stack(batch), outputs) for batch in _batches(parts)]
-            for output in outputs:
-                factor = whole // self.encoder.stride(output)
-                grid = self.encoder.grid((image.shape[0], image.shape[1]), output)
-                cells = (part for one in encoded for part in one[output])
-                rows[output].append(stitch(cells, [tile.scaled(factor) for tile in tiles], grid))
-        return {output: np.stack(found) for output, found in rows.items()}
-
-
-def _batches(tiles: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
-    """Tiles of equal shape, so many at once as have :data:`TILE_PIXELS`."""
-    height, width = tiles[0].shape[:2]
-    count = max(1, TILE_PIXELS // (height * width))
-    for start in range(0, len(tiles), count):
-        yield tiles[start : start + count]
+        return encode_tiles(
+            images, tiles, self.cell, {output: self.encoder.stride(output) for output in outputs},
+            lambda batch: self.encoder.encode(batch, outputs),
+        )  # fmt: skip
 
 
 def downloads(params: Params) -> bool:

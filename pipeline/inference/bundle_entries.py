@@ -15,7 +15,7 @@ ENTRIES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"(weights|encoder)\.safetensors"), 32 << 30),
     (re.compile(r"text/[0-9a-f]{40}\.npz"), 1 << 30),
     (re.compile(r"onnx/model\.json"), 16 * _MIB),
-    (re.compile(r"onnx/encoder\.onnx"), 64 * _MIB),
+    (re.compile(r"onnx/(encoder|vision[0-9]{1,3})\.onnx"), 64 * _MIB),
     (re.compile(r"onnx/weights"), 32 << 30),
     (re.compile(r"onnx/positions\.npz"), 1 << 30),
     (re.compile(r"onnx/prompts\.npz"), 1 << 30),

@@ -14,10 +14,14 @@ from fade.text.archive import read_archive
 from pipeline.features.onnx_encoder import GraphModel, OnnxEncoder
 
 MODEL = "onnx/model.json"
-GRAPH = "onnx/encoder.onnx"
 WEIGHTS = "onnx/weights"
 POSITIONS = "onnx/positions.npz"
 PROMPTS = "onnx/prompts.npz"
+
+
+def graph_entry(name: str) -> str:
+    """The entry of one of the model's graphs."""
+    return f"onnx/{name}.onnx"
 
 
 def digest_of(data: bytes | np.ndarray) -> str:
@@ -47,11 +51,11 @@ class OnnxEntries:
 
     def encoder(self) -> OnnxEncoder:
         """The model, its weights read and held against their digest."""
-        session, positions = self._session(), self._arrays(POSITIONS)
+        sessions, positions = self._sessions(), self._arrays(POSITIONS)
         for name, array in positions.items():
             if array.dtype != np.float32 or array.ndim != 2 or not np.isfinite(array).all():
                 raise ValueError(f"the positions {name} are {array.dtype} of shape {array.shape}")
-        return OnnxEncoder(self.model, session, positions)
+        return OnnxEncoder(self.model, sessions, positions)
 
     def prompts(self, name: str) -> np.ndarray:
         """Embeddings of prompts, (n, dim) float32."""
@@ -60,14 +64,16 @@ class OnnxEntries:
             raise ValueError(f"the prompts' embeddings {name} have shape {found.shape}")
         return found
 
-    def _session(self) -> GraphSession:
-        graph, weights = self._read(GRAPH), self._mapped(WEIGHTS)
-        self._check(GRAPH, graph)
+    def _sessions(self) -> dict[str, GraphSession]:
+        weights, sessions = self._mapped(WEIGHTS), {}
         with ThreadPoolExecutor(1) as beside:  # both take as long as reading all weights
             checked = beside.submit(self._check, WEIGHTS, weights)
-            session = GraphSession(graph, weights)
+            for name in dict.fromkeys(one.graph for one in self.model.features.values()):
+                graph = self._read(graph_entry(name))
+                self._check(graph_entry(name), graph)
+                sessions[name] = GraphSession(graph, weights)
             checked.result()
-        return session
+        return sessions
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         data = self._read(name)

@@ -64,7 +64,7 @@ def write_bundle(
             raise ParameterError("--onnx takes the model along already: leave --with-weights out")
         check_exportable(run.params, onnx)
     local = (vision.encoder or "").startswith("local-dir:") or vision.encoder_weights is not None
-    if local and run.params.needs_network and not with_weights:
+    if local and run.params.needs_network and not with_weights and onnx is None:
         raise ParameterError(
             f"vision.encoder {vision.encoder} has its weights in files of this machine: take them "
             "along with --with-weights"

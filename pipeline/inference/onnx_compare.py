@@ -23,6 +23,7 @@ from pipeline.evaluation.normal_thresholds import OVERRIDES, from_normal, overri
 from pipeline.evaluation.recipe import measured_size
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.features.models import start_encoding
+from pipeline.features.pair import of_vision
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
@@ -31,15 +32,18 @@ from pipeline.scoring.calibration import trial_images
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fade.encoder import Encoder
+    from pipeline.features.models import ImageEncoder
     from pipeline.features.onnx_encoder import OnnxEncoder
 
 Features = Mapping[Feature, np.ndarray]
 """Of one image."""
 FEATURE_TOLERANCE = 1e-5
-"""Largest difference between numbers of unit vectors of both models in float32."""
+"""Largest difference between numbers of both models in float32, for vectors of length 1."""
+SHORTEST = 1e-3
+"""Vectors that are shorter, beside the image's longest one, count as so long: hardly anything is left
+of them but rounding."""
 ROUNDING = 1e-5
-"""A score that is so near to a threshold counts as the score that set it."""
+"""A score that is so near to a threshold, of 1 or less, counts as the score that set it."""
 SHIFT_TOLERANCE = 1e-4
 """Most that a threshold rises so that no decision changes: the image that sets one has its score."""
 IMAGES = 32
@@ -116,12 +120,12 @@ class GraphComparison:
         exported: the same as ONNX.
     """
 
-    def __init__(self, run: FinishedRun, encoder: Encoder, exported: OnnxEncoder) -> None:
+    def __init__(self, run: FinishedRun, encoder: ImageEncoder, exported: OnnxEncoder) -> None:
         self.run, self.encoder, self.exported = run, encoder, exported
         self.predictor = Predictor(run, encoder)
         self.told = Differences()
 
-    def features(self, encoder: Encoder | OnnxEncoder, picture: Image.Image) -> Features:
+    def features(self, encoder: ImageEncoder, picture: Image.Image) -> Features:
         """An image's features in float32."""
         params, aspect = self.run.params, self.run.aspect
         found: dict[Feature, np.ndarray] = {}
@@ -129,8 +133,10 @@ class GraphComparison:
         for shape in sorted(set(shapes.values())):
             here = [feature for feature, own in shapes.items() if own == shape]
             pixels = np.stack([resize_image(picture, shape, aspect)])
-            encoded = start_encoding(encoder, pixels, here, "float32")()
-            found |= {feature: encoded[feature][0] for feature in here}
+            for model in (False, True):
+                if own := [feature for feature in here if of_vision(feature) == model]:
+                    encoded = start_encoding(encoder, pixels, own, "float32")()
+                    found |= {feature: encoded[feature][0] for feature in own}
         return found
 
     def both(self, category: str, most: int) -> list[Pair]:
@@ -167,7 +173,10 @@ class GraphComparison:
             if raised is not None and before.image is not None:
                 self.told.raised = max(self.told.raised, raised - before.image)
             self.told.count(pairs, raised)
-            if self.told.raised > SHIFT_TOLERANCE or self.told.equal < self.told.decisions:
+            if (
+                self.told.raised > SHIFT_TOLERANCE * _scale(before.image)
+                or self.told.equal < self.told.decisions
+            ):
                 raise ModelError(
                     f"the exported model decides otherwise than the run's on images of {category} "
                     f"(scores differ by {self.told.score:.2g}): nothing was written"
@@ -231,7 +240,12 @@ def is_anomalous(own: Prediction) -> bool | None:
     """Whether the run's model calls an image anomalous, roundings aside; None without a decision."""
     if own.score is None or own.threshold is None:
         return None
-    return own.score > own.threshold + ROUNDING
+    return own.score > own.threshold + ROUNDING * _scale(own.threshold)
+
+
+def _scale(threshold: float | None) -> float:
+    """What tolerances are multiplied by: distances have any length, scores from cosines at most 1."""
+    return max(1.0, abs(threshold or 0.0))
 
 
 def raised_threshold(pairs: Sequence[Pair], threshold: float | None) -> float | None:
@@ -257,7 +271,7 @@ class Differences:
 
     Attributes:
         images: so many were compared.
-        feature: between numbers of both models' unit vectors.
+        feature: between numbers of both models' vectors, divided by the length of the run's.
         cosine: smallest between both models' vectors.
         score: between image scores.
         level: between map levels.
@@ -278,9 +292,12 @@ class Differences:
         """Take the features of an image into account."""
         self.images += 1
         for feature, one in own.items():
-            self.feature = max(self.feature, float(np.abs(one - other[feature]).max()))
-            cosines = np.einsum("...i,...i->...", one, other[feature])
-            self.cosine = min(self.cosine, float(cosines.min()))
+            two, lengths = other[feature], np.linalg.norm(one, axis=-1, keepdims=True)
+            lengths = np.maximum(lengths, SHORTEST * lengths.max() + np.finfo(np.float32).tiny)
+            self.feature = max(self.feature, float((np.abs(one - two) / lengths).max()))
+            products = np.einsum("...i,...i->...", one, two)
+            norms = np.maximum(np.linalg.norm(two, axis=-1), lengths[..., 0])
+            self.cosine = min(self.cosine, float((products / (norms * lengths[..., 0])).min()))
 
     def compare(self, own: Prediction, other: Prediction) -> None:
         """Take score and map of an image into account."""

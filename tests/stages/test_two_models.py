@@ -73,9 +73,15 @@ def test_a_bundle_takes_both_models_along(
     monkeypatch.chdir(run)
     (before,) = Predictor.from_run().predict([image], "weave")
     write_bundle(FinishedRun(), bundle, with_weights=True)
+    if not leaves:  # both of them without torch
+        write_bundle(FinishedRun(), tmp_path / "onnx.fade", onnx="fp32")
     monkeypatch.chdir(tmp_path)
     for loader in ("encoders.load.load_checkpoint", "encoder.checkpoint.load_checkpoint"):
         monkeypatch.setattr(f"fade.{loader}", None)
     (after,) = Predictor.from_bundle(bundle).predict([image], "weave")
     assert (after.score, after.threshold) == (before.score, before.threshold)
+    if not leaves:
+        (after,) = Predictor.from_bundle(tmp_path / "onnx.fade").predict([image], "weave")
+        assert after.score == pytest.approx(before.score, abs=1e-5)
+        assert after.decision == before.decision
     np.testing.assert_array_equal(after.levels, before.levels)

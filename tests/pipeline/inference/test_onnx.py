@@ -21,6 +21,7 @@ from fade.bank import build_index
 from fade.errors import ModelError, ParameterError, StoreError
 from fade.flat_vectors import FlatVectors
 from fade.portable import clip_graph
+from fade.portable.numbers import Numbers
 from pipeline.features.models import load_encoder
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.bundle_writing import write_bundle
@@ -32,7 +33,9 @@ from pipeline.serve.access import Access
 from pipeline.serve.app import create_app
 from pipeline.serve.site import BundleSite
 from pipeline.stage import OF_RUNS
+from tests.fade.encoders.models import save_model
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
+from tests.stages.test_vision_encoder import vision_params
 
 WEAVE = GOLDEN / "images" / "weave"
 IMAGES = sorted(WEAVE.glob("test/*/00[01].png"))
@@ -123,6 +126,48 @@ def test_it_is_served(bundles: dict[str, Path], predictor: Predictor) -> None:
     np.testing.assert_allclose([one["score"] for one in found], scores, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose images a network for vision compares, tile by tile."""
+    params = vision_params(
+        dataset__categories=["weave"], dataset__limit=1, vision__shots=[2], threshold__images=4,
+        vision__tile=3, vision__overlap=1,
+    )  # fmt: skip
+    return run_stages(tmp_path_factory.mktemp("network"), params)
+
+
+@pytest.mark.parametrize("numbers", ["fp32", "int8"])
+def test_a_network_is_taken_along_with_its_tiles(
+    network: Path, tmp_path: Path, numbers: Numbers
+) -> None:
+    path = tmp_path / "a.fade"
+    write_bundle(FinishedRun(network), path, onnx=numbers)
+    with zipfile.ZipFile(path) as archive:
+        assert "onnx/vision0.onnx" in archive.namelist()
+        compared = json.loads(archive.read("onnx/model.json"))["compared"]
+    assert compared["equal"] == compared["decisions"] > 0
+    own, found = Predictor.from_run(network), Predictor.from_bundle(path)
+    pairs = list(zip(own.predict(IMAGES, "weave"), found.predict(IMAGES, "weave"), strict=True))
+    scores = np.array([(one.score, two.score) for one, two in pairs], float)
+    assert np.abs(scores[:, 0] - scores[:, 1]).max() < (1e-5 if numbers == "fp32" else 0.05)
+    if numbers == "fp32":
+        assert [one.decision for one, _ in pairs] == [two.decision for _, two in pairs]
+        assert 0 < compared["feature"] < 1e-5
+
+
+def test_convolutions_have_no_eight_bits(network: Path, tmp_path: Path) -> None:
+    """What a run's own network is exported as, for a network of convolutions alone."""
+    save_model(tmp_path / "cnn", "resnet10t")
+    run = FinishedRun(network)
+    vision = run.params.vision.model_copy(
+        update={"encoder": f"local-dir:{tmp_path / 'cnn'}", "tile": None}
+    )
+    sizes = run.params.features.model_copy(update={"segmentation_sizes": (64,)})
+    run.params = run.params.model_copy(update={"vision": vision, "features": sizes})
+    with pytest.raises(ParameterError, match=r"the layers of .*cnn that .* are convolutions"):
+        write_bundle(run, tmp_path / "a.fade", onnx="int8")
+
+
 def test_the_bundle_tells_how_it_differs(bundles: dict[str, Path]) -> None:
     told = Bundle(bundles["fp32"]).onnx
     assert told is not None
@@ -173,7 +218,7 @@ def test_what_cannot_be_exported_is_refused_in_a_line(folder: Path, tmp_path: Pa
         write_bundle(run, path, with_weights=True, onnx="fp32")
     for leaves, reason in (
         ({"model": {"precision": "bf16"}}, "model.precision is bf16"),
-        ({"vision": {"encoder": "resnet18"}}, "compares images by resnet18"),
+        ({"vision": {"layers": (1,)}}, "by blocks of CLIP"),
         ({"threshold": {"source": "labels"}}, "threshold.source is labels"),
     ):
         other = FinishedRun(folder, 2)
