@@ -123,7 +123,7 @@ def check_remotes(model: ModelParams | VisionParams, found: list[Remote]) -> Non
         try:
             require_network()
         except NoNetworkError as error:
-            raise ModelError(f"{missing[0].what} of {name} is not on this machine") from error
+            raise ModelError(f"{missing[0].what} of {name}: not on this machine") from error
     if not missing or (reason := unreachable()) is None:
         return
     first = missing[0]

@@ -238,10 +238,21 @@ class Bundle(TrainedRun):
             with nullcontext() if self._download else without_network():
                 return load_network(params)
         except ModelError as error:
-            raise ModelError(
-                f"{error} (the bundle {self.path} holds no weights: write it with "
-                "`fade bundle --with-weights`)"
-            ) from None
+            raise self._without_weights(error, str(vision.encoder), vision.encoder_weights) from None
+
+    def _without_weights(self, error: ModelError, name: str, weights: str | None) -> ModelError:
+        """What to say where the model that the bundle names, but does not hold, is not here."""
+        if wanted_network(error):
+            of = f" with weights {weights}" if weights else ""
+            return ModelError(
+                f"the bundle {self.path} needs {name}{of}, which are not all on this machine: fetch "
+                "them with --download, name a file with --weights, or write the bundle with "
+                "`fade bundle --with-weights`"
+            )
+        return ModelError(
+            f"{error} (the bundle {self.path} holds no weights: name their file, or write it with "
+            "`fade bundle --with-weights`)"
+        )
 
     def _clip(self) -> Encoder:
         model = self.params.model
@@ -264,17 +275,8 @@ class Bundle(TrainedRun):
             try:
                 return load_encoder(params, state=state)
             except ModelError as error:
-                if wanted_network(error):
-                    raise ModelError(
-                        f"the bundle {self.path} needs {model.name} with weights {model.pretrained}, "
-                        "which are not all on this machine: fetch them with --download, name a file "
-                        "with --weights, or write the bundle with `fade bundle --with-weights`"
-                    ) from None
-                if self._weights is None and state is None:
-                    raise ModelError(
-                        f"{error} (the bundle {self.path} holds no weights: name their file, or write "
-                        "it with `fade bundle --with-weights`)"
-                    ) from None
+                if wanted_network(error) or (self._weights is None and state is None):
+                    raise self._without_weights(error, model.name, model.pretrained) from None
                 raise
 
     def _read_weights(self, name: str) -> dict[str, Tensor]:
