@@ -238,7 +238,9 @@ class Bundle(TrainedRun):
             with nullcontext() if self._download else without_network():
                 return load_network(params)
         except ModelError as error:
-            raise self._without_weights(error, str(vision.encoder), vision.encoder_weights) from None
+            raise self._without_weights(
+                error, str(vision.encoder), vision.encoder_weights
+            ) from None
 
     def _without_weights(self, error: ModelError, name: str, weights: str | None) -> ModelError:
         """What to say where the model that the bundle names, but does not hold, is not here."""
