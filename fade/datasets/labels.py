@@ -43,7 +43,7 @@ def meaning(label: str) -> Meaning:
     ['good', 'good', 'good', 'defect', 'unclear', 'kind']
     """
     word = " ".join(plain_name(label).replace("_", " ").replace("-", " ").split()) or "?"
-    number = _number(plain_name(label))
+    number = label_number(plain_name(label))
     if number is not None:
         word = {0.0: "0", 1.0: "1"}.get(number, word)
         if number < 0 or number % 1:  # a score, or a class that is left open
@@ -55,7 +55,7 @@ def meaning(label: str) -> Meaning:
     return "unclear" if word in UNCLEAR_LABELS else "kind"
 
 
-def _number(word: str) -> float | None:
+def label_number(word: str) -> float | None:
     """The number that a label is, as tables write it: ``1``, ``0.0`` or ``-1``, but not ``01``."""
     digits = word.removeprefix("-")
     if not digits.replace(".", "", 1).isdecimal() or not digits[0].isdecimal():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fade.datasets.advice import layout_advice
-from fade.datasets.labels import meaning
+from fade.datasets.labels import label_number, meaning
 from fade.datasets.left_out import (
     DEFECT_IN_TRAINING,
     OTHER_CATEGORY,
@@ -194,9 +194,10 @@ def _without_labels(
 def _refuse_unclear(parent: DataPath, name: str, beside: Sequence[str]) -> None:
     """Refuse a folder that one person takes for good images and the next for a defect."""
     unclear = meaning(name) == "unclear"
-    if name == "0":  # good beside 1, but a defect's number beside 2 or good
-        others = [other for other in beside if other not in ("0", "1")]
-        unclear = any(meaning(other) == "good" or other.isdecimal() for other in others)
+    if label_number(name) == 0:  # good beside 1, but a defect's number beside 2 or good
+        others = [other for other in beside if label_number(other) not in (0, 1)]
+        numbered = any(label_number(other) or other.isdecimal() for other in others)
+        unclear = numbered or any(meaning(other) == "good" for other in others)
     if unclear:
         raise DataError(
             f"{parent / name}: the name does not say whether its images are good; rename the folder "

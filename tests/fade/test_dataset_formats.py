@@ -223,6 +223,8 @@ def test_images_without_a_label(tmp_path: Path) -> None:
         ("mvtec", lambda root: touch(root, "c/train/good/0.png", "c/test/dent/up/0.png"), "such as up"),
         ("folder", lambda root: touch(root, "train/good/0.png", "test/true/0.png"), "not say whether"),
         ("folder", lambda root: touch(root, "test/0/0.png", "test/2/0.png"), "does not say whether"),
+        ("folder", lambda root: touch(root, "test/0.0/0.png", "test/good/0.png"), "does not say whether"),
+        ("folder", lambda root: touch(root, "test/0.0/0.png", "test/2.0/0.png"), "does not say whether"),
         ("folder", lambda root: touch(root, "OK/0.png", "NG/0.png"), "NG to test/NG"),
         ("mvtec", lambda root: touch(root, "c/ok/0.png", "c/cut/0.png"), "c/ok to c/train/good"),
         ("mvtec", lambda root: touch(root, "c/TRAIN/0.png", "c/Testing/0.png"), "c/TRAIN to c/train"),
@@ -241,10 +243,13 @@ def test_what_would_be_read_wrongly_is_refused(
 def test_the_usual_words_for_good(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train/{name}/0.png" for name in ("Good", "OK")))
     touch(
-        tmp_path, *(f"test/{name}/0.png" for name in ("Normal", "pass", "NG", "0.0", "no_defect"))
+        tmp_path, *(f"test/{name}/0.png" for name in ("Normal", "pass", "NG", "okay", "no_defect"))
     )
     found = {r.path.split("/")[1]: r.is_anomaly for r in read_dataset("folder", tmp_path)}
     assert [name for name, anomalous in found.items() if anomalous] == ["NG"]
+    touch(tmp_path / "numbers", *(f"test/{name}/0.png" for name in ("0.0", "1.0")))
+    numbers = {r.defect: r.is_anomaly for r in read_dataset("folder", tmp_path / "numbers")}
+    assert numbers == {"good": False, "1.0": True}
 
 
 @pytest.mark.parametrize(
