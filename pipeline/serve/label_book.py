@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.artefacts.labels import read_labels, write_labels
@@ -51,7 +55,7 @@ class LabelBook:
             DataError: the file changed and cannot be used.
             OSError: it cannot be written.
         """
-        with self._lock:
+        with self._lock, _alone(self.path.parent):
             self._read()
             labels = dict(self._labels)
             if label is None:
@@ -76,3 +80,20 @@ class LabelBook:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other servers of a project from changing its labels meanwhile, where the system has locks."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)

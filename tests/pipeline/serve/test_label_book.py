@@ -1,0 +1,31 @@
+"""The book of corrected labels, with two servers at once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.artefacts.labels import read_labels, write_labels
+from pipeline.serve import label_book
+from pipeline.serve.label_book import LabelBook
+
+
+def test_two_servers_lose_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One changes a label just when the other has read the file."""
+    file = tmp_path / "labels.csv"
+    first, second = LabelBook(file), LabelBook(file)
+    other = threading.Thread(target=second.set, args=("b.png", False))
+
+    def write(labels: Any, path: Path) -> None:
+        if "a.png" in labels and not other.ident:
+            other.start()
+            other.join(0.2)
+        write_labels(labels, path)
+
+    monkeypatch.setattr(label_book, "write_labels", write)
+    first.set("a.png", True)
+    other.join()
+    assert read_labels(file) == first.labels() == {"a.png": True, "b.png": False}
