@@ -83,9 +83,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def clause(error: Any) -> str:
-    """A clause for one of pydantic's errors: the field, what it takes, and what it holds."""
-    name = error["loc"][-1]
+def clause(error: Any, start: int = 0) -> str:
+    """A clause for one of pydantic's errors: the field, what it takes, and what it holds.
+
+    Args:
+        error: one of ``ValidationError.errors()``.
+        start: how many parts of the field's path the message says otherwise.
+    """
+    name = ".".join(map(str, error["loc"][start:]))
     if error["type"] == "missing":
         return f"{name} is missing"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

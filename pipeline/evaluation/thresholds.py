@@ -198,7 +198,7 @@ def parse_thresholds(
         if len(first["loc"]) < 2:
             raise StoreError(f"{source} holds no thresholds: {remedy}") from None
         raise StoreError(
-            f"{source}, threshold {int(first['loc'][0]) + 1}: {clause(first)}: {remedy}"
+            f"{source}, threshold {int(first['loc'][0]) + 1}: {clause(first, 1)}: {remedy}"
         ) from None
     found: dict[tuple[str, Trial], Threshold] = {}
     for number, threshold in enumerate(items, start=1):

@@ -10,13 +10,14 @@ import json
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from pydantic import ValidationError
 
 from fade.bank import build_index
 from fade.device import choose_device
@@ -31,6 +32,7 @@ from fade.weights import read_weights
 from pipeline.artefacts.tables import manifest_aspect
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
+from pipeline.config.values import clause
 from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import (
     SHIPPED,
@@ -41,7 +43,7 @@ from pipeline.features.models import (
 )
 from pipeline.features.patch_encoder import patch_encoder_of
 from pipeline.inference.bundle_arrays import bank_vectors, checked_array, images_of
-from pipeline.inference.bundle_entries import ENTRIES, MAX_ENTRIES, checked_list
+from pipeline.inference.bundle_entries import ENTRIES, MAX_ENTRIES, SENTENCES, BundleContent
 from pipeline.inference.bundle_onnx import MODEL, OnnxEntries
 from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
 from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces, HeldUnion
@@ -111,14 +113,12 @@ class Bundle(TrainedRun):
             )
         with self._reading():
             self.params = parse_params(content["parameters"], str(path))
-            self.trial = Trial(*checked_list(content, "trial", int, 2))
-            self.categories = tuple(checked_list(content, "categories", str))
-            self.features = {str(k): str(v) for k, v in content["features"].items()}
+            said = BundleContent.model_validate(content)
+            self.trial, self.categories = Trial(*said.trial), said.categories
+            self.features, self._texts, self._banks = said.features, said.texts, said.banks
             self.aspect = manifest_aspect(content)
             found = parse_thresholds(content, str(path), REMEDY)
             self.thresholds = {threshold.category: threshold for threshold in found}
-            self._texts: Mapping[str, Mapping[str, str]] = dict(content["texts"])
-            self._banks: Mapping[str, Mapping[str, Any]] = dict(content["banks"])
             if (
                 sorted(threshold.category for threshold in found) != sorted(set(self.categories))
                 or len(self.thresholds) != len(self.categories)
@@ -145,9 +145,9 @@ class Bundle(TrainedRun):
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
                 NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # fmt: skip
-            raise StoreError(
-                f"{self.path} is not a valid bundle ({first_line(error)}): {REMEDY}"
-            ) from None
+            wrong = error.errors() if isinstance(error, ValidationError) else None
+            reason = clause(wrong[0]) if wrong else first_line(error)
+            raise StoreError(f"{self.path} is not a valid bundle ({reason}): {REMEDY}") from None
 
     def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         """The entries by name: only names that a bundle has, stored as they are, not too large."""
@@ -289,7 +289,7 @@ class Bundle(TrainedRun):
     def classifier(self, use: Use, category: str) -> TextClassifier:
         """The fitted classifier of a use and category."""
         with self._reading():
-            digest = str(self._texts[use][category])
+            digest = self._texts[use][category]
         return self._open_classifier(digest)
 
     @lru_cache(maxsize=64)  # noqa: B019  (a bundle lives as long as what it was opened for)
@@ -308,13 +308,13 @@ class Bundle(TrainedRun):
         indexes = {}
         with self._reading():
             found = self._banks[category]
-            references = tuple(checked_list(found, "references", str))
+            references = found.references
             if len(references) > self.trial.shots or bool(references) != bool(self.trial.shots):
                 raise ValueError(
                     f"{category} has {len(references)} references at {self.trial.shots} shots"
                 )
             for view in views if references else ():
-                name = f"banks/{int(found['number'])}/{files[view]}.npy"
+                name = f"banks/{found.number}/{files[view]}.npy"
                 vectors = bank_vectors(name, self._bytes(name), self.params.vision.metric)
                 fits = len(vectors) == len(references) if exact else True
                 if vectors.ndim != (3 if exact else 2) or not fits:
@@ -347,7 +347,7 @@ class Bundle(TrainedRun):
         """What is normal of a category by rule subspace or mutual."""
         vision, files = self.params.vision, array_names(self.params)
         with self._reading():
-            number = int(self._banks[category]["number"])
+            number = self._banks[category].number
             names = {view: f"rules/{number}/{file}.npy" for view, file in files.items()}
             arrays = {view: checked_array(name, self._bytes(name)) for view, name in names.items()}
             for array in arrays.values():
@@ -369,7 +369,7 @@ class Bundle(TrainedRun):
             return None
         count = len(set(self.sentences(use, category).texts))
         with self._reading():
-            found = self.onnx.prompts(str(self._texts[use][category]))
+            found = self.onnx.prompts(self._texts[use][category])
             if found.shape != (count, self.onnx.model.dim):
                 raise ValueError(f"{count} prompts have embeddings of shape {found.shape}")
             return found
@@ -378,7 +378,7 @@ class Bundle(TrainedRun):
         """The prompts that a classifier was fitted on."""
         with self._reading():
             found = self._json("prompts.json")[use][category]
-            sides = dict(zip(("prompts", "labels"), found, strict=True))
-            texts = checked_list(sides, "prompts", str)
-            abnormal = checked_list(sides, "labels", bool, len(texts))
-            return Sentences(tuple(texts), tuple(abnormal))
+            texts, abnormal = SENTENCES.validate_python(found)
+            if len(texts) != len(abnormal):
+                raise ValueError(f"{len(texts)} prompts of {category} have {len(abnormal)} labels")
+            return Sentences(texts, abnormal)

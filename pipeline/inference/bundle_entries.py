@@ -1,10 +1,11 @@
-"""What a bundle may hold: names of entries with their largest sizes, and lists of one type."""
+"""What a bundle may hold: names of entries with their largest sizes, and what its JSON is."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated
+
+from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr, TypeAdapter
 
 _MIB = 1 << 20
 ENTRIES: tuple[tuple[re.Pattern[str], int], ...] = (
@@ -25,15 +26,23 @@ ENTRIES: tuple[tuple[re.Pattern[str], int], ...] = (
 """Names that a bundle may hold, and how many bytes each."""
 MAX_ENTRIES = 100_000
 
-T = TypeVar("T")
+
+class BankEntry(BaseModel):
+    """What ``bundle.json`` says of a category's bank: the number of its folder, and its references."""
+
+    number: Annotated[StrictInt, Field(ge=0)]
+    references: tuple[StrictStr, ...]
 
 
-def checked_list(content: Mapping[str, Any], name: str, kind: type[T], count: int = 0) -> list[T]:
-    """A list of JSON whose items are of one type, so many of them (0: any number); else ValueError."""
-    found = content[name]
-    fits = isinstance(found, list) and all(type(item) is kind for item in found)
-    if not fits or (count and len(found) != count):
-        raise ValueError(
-            f"{name} is {str(found)[:60]}, not a list of {count or 'any'} {kind.__name__}"
-        )
-    return list(found)
+class BundleContent(BaseModel):
+    """``bundle.json``, but for the parts that functions of their own read."""
+
+    trial: tuple[StrictInt, StrictInt]
+    categories: tuple[StrictStr, ...]
+    features: dict[str, StrictStr]
+    texts: dict[str, dict[str, StrictStr]]
+    banks: dict[str, BankEntry]
+
+
+SENTENCES = TypeAdapter(tuple[tuple[StrictStr, ...], tuple[StrictBool, ...]])
+"""The prompts of a classifier, and for each whether it is abnormal, in ``prompts.json``."""
