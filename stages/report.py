@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ log = logging.getLogger("fade")
 
 
 def _listed(path: str) -> dict[str, Any]:
-    """What the manifest says of an image; few are shown, so that it is not held."""
+    """What the manifest says of an image; few are shown, so that the whole is not held."""
     columns = ("hash", "mask", "mask_hash", "width", "height")
     for part in table_parts(MANIFEST.path, columns, path=path):
         if len(part["hash"]):
@@ -84,17 +85,18 @@ def run(params: Params) -> None:
     pixels, data = read_pixels(PIXELS.path, trial), read_json(SKIPPED.path)
     dataset, aspect = params.dataset, manifest_aspect(read_remarks(MANIFEST.path))
     root = dataset_root(dataset.format, open_path(dataset.path))
+    listed = lru_cache(maxsize=1024)(_listed)  # an image is asked for by several pictures
 
     def load_image(path: str) -> np.ndarray:
-        data = read_unchanged(root, path, _listed(path)["hash"])
+        data = read_unchanged(root, path, listed(path)["hash"])
         return np.asarray(decode_rgb(data, path, exif_rotation=dataset.exif_rotation))
 
     def load_mask(path: str) -> np.ndarray | None:
-        listed = _listed(path)
-        if listed["mask"] is None:
+        row = listed(path)
+        if row["mask"] is None:
             return None
         return read_unchanged_mask(
-            root, listed["mask"], listed["mask_hash"], exif_rotation=dataset.exif_rotation
+            root, row["mask"], row["mask_hash"], exif_rotation=dataset.exif_rotation
         )
 
     thresholds = read_thresholds(THRESHOLDS.path)
@@ -105,9 +107,9 @@ def run(params: Params) -> None:
         metrics=metrics,
         summary=summary,
         scores=pd.concat(every, ignore_index=True) if others else scores,
-        load_map=shade_loader(params, scores, _listed, aspect, thresholds),
-        load_above=mask_loader(params, scores, _listed, aspect, thresholds),
-        load_nearest=nearest_finder(params, trial, scores, _listed),
+        load_map=shade_loader(params, scores, listed, aspect, thresholds),
+        load_above=mask_loader(params, scores, listed, aspect, thresholds),
+        load_nearest=nearest_finder(params, trial, scores, listed),
         load_image=load_image,
         load_mask=load_mask,
         reasons={
