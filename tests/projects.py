@@ -126,11 +126,44 @@ def lay_pipeline(folder: Path, kind: str) -> None:
         (folder / CODE_FILE).write_text(code_text(), encoding="utf-8")
 
 
+_MODELS: dict[Any, Any] = {}
+"""Loaded models, by what they were loaded from."""
+
+
+@contextlib.contextmanager
+def _models_shared() -> Iterator[None]:
+    """Stages share the models that they load: it takes longer than all else of a small run."""
+    from fade.encoder import Encoder
+
+    own = Encoder.__dict__["load"]
+    if getattr(own, "__func__", own).__module__ != Encoder.__module__:  # a test's
+        yield
+        return
+
+    def load(cls: type[Encoder], name: str, pretrained: str, **options: Any) -> Encoder:
+        if options.get("state") is not None:
+            return own.__get__(None, cls)(name, pretrained, **options)
+        stats = [os.stat(file) for file in (name, pretrained) if os.path.isfile(file)]
+        stamps = tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in stats)
+        key = (name, pretrained, stamps, repr(sorted(options.items())))
+        if key not in _MODELS:
+            if len(_MODELS) == 4:
+                del _MODELS[next(iter(_MODELS))]
+            _MODELS[key] = own.__get__(None, cls)(name, pretrained, **options)
+        return _MODELS[key]
+
+    Encoder.load = classmethod(load)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Encoder.load = own  # type: ignore[method-assign]
+
+
 def run_stages(folder: Path, params: Mapping[str, Any], *stages: str) -> Path:
     """Run stages (default: all but the report) in a project folder, in this process."""
     from pipeline.config.load import load_params
 
-    with project(folder, params):
+    with project(folder, params), _models_shared():
         for stage in stages or STAGES[:-1]:
             importlib.import_module(f"stages.{stage}").run(load_params())
     return folder
