@@ -8,6 +8,7 @@ from fade.errors import StoreError
 from pipeline.artefacts.parameters import listed, misnoted
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
+from pipeline.process.dvc_files import is_beginning
 
 LOCK = "dvc.lock"
 WHICH_IMAGES = ("dataset.categories", "dataset.limit")
@@ -26,6 +27,10 @@ def check_lock(folder: Path) -> None:
     Raises:
         StoreError: with what to run.
     """
+    if is_beginning(folder):
+        raise StoreError(
+            f"{folder / LOCK} cannot be read whole, as a killed run leaves it: run `fade run`"
+        )
     try:
         lock = load_yaml((folder / LOCK).read_text(encoding="utf-8"))
         content = load_yaml((folder / PARAMS_FILE).read_text(encoding="utf-8"))

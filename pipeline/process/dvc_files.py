@@ -78,10 +78,20 @@ def _damaged(file: Path, sound: Callable[[bytes], bool]) -> bool:
 
 def _is_whole(copy: Path, data: bytes) -> bool:
     """Whether these are the bytes of a dvc.lock, and not the beginning of its copy."""
+    return not _begins(copy, data) and _is_lock(data)
+
+
+def is_beginning(folder: Path, lock: Path = LOCKS[0]) -> bool:
+    """Whether a lock file is the mere beginning of its copy, which may be sound YAML all the same."""
     with suppress(OSError):
-        if (kept := copy.read_bytes()) != data and kept.startswith(data):
-            return False
-    return _is_lock(data)
+        return _begins(folder / COPIES / lock, (folder / lock).read_bytes())
+    return False
+
+
+def _begins(copy: Path, data: bytes) -> bool:
+    with suppress(OSError):
+        return (kept := copy.read_bytes()) != data and kept.startswith(data)
+    return False
 
 
 class _File(BaseModel):

@@ -39,6 +39,7 @@ from pipeline.inference.output import explanation_text, predict_each, write_pred
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
+from pipeline.process.dvc_files import keep_locks
 from pipeline.report.nearest import nearest_finder
 from pipeline.scoring.texts import USES, classifier_digest
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
@@ -330,6 +331,23 @@ def test_a_stage_that_ran_alone_leaves_the_others_behind(tmp_path: Path) -> None
     check_lock(tmp_path)
     write("b")
     with pytest.raises(StoreError, match=r"^evaluate did not run again after the stages before"):
+        check_lock(tmp_path)
+
+
+def test_a_lock_file_that_a_kill_cut_short(tmp_path: Path) -> None:
+    """What is left is YAML, too, and lacks the stages that would tell of other parameters."""
+    (tmp_path / "params.yaml").write_text("a: 2")
+    lock = tmp_path / "dvc.lock"
+    bank, evaluate = (
+        "stages:\n  bank: {cmd: b}\n",
+        "  evaluate: {cmd: e, params: {params.yaml: {a: 1}}}\n",
+    )
+    lock.write_text(bank + evaluate)
+    keep_locks(tmp_path)
+    with pytest.raises(StoreError, match=r"changed since the run \(a\)"):
+        check_lock(tmp_path)
+    lock.write_text(bank)
+    with pytest.raises(StoreError, match="cannot be read whole"):
         check_lock(tmp_path)
 
 
