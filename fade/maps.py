@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fade.aspect import Shape
 from fade.errors import DataError
@@ -80,6 +81,25 @@ def to_levels(fused: np.ndarray) -> np.ndarray:
         [[0, 127, 255]]
     """
     return (np.clip(fused, 0, 1) * 255).astype(np.uint8)
+
+
+def places_on(places: ArrayLike, grid: tuple[int, ...], other: tuple[int, ...]) -> NDArray:
+    """Which patches of another grid hold the centres of some patches of a grid.
+
+    Args:
+        places: of patches, row by row.
+        grid: (rows, columns) that they are places on.
+        other: (rows, columns) of the same image.
+
+    Returns:
+        The places on the other grid, in the same order.
+    """
+    rows, columns = np.divmod(np.asarray(places), grid[1])
+    row, column = (
+        (2 * at + 1) * new // (2 * old)
+        for at, old, new in zip((rows, columns), grid, other, strict=True)
+    )
+    return np.asarray(row * other[1] + column)
 
 
 def on_one_grid(maps: Sequence[np.ndarray]) -> list[np.ndarray]:

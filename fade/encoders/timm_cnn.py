@@ -71,7 +71,7 @@ class TimmCNN(Tower):
         if len(found) > 1:
             raise ParameterError(
                 f"levels {list(found)} of {self.name} have grids of their own and cannot be averaged: "
-                "let views.layers join or keep them apart"
+                "set vision.layer_fusion to concat or apart"
             )
         if norm:
             raise ParameterError(f"{self.name} has no final layer norm: take levels without it")

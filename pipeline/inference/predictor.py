@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fade.bank import normalized_float32
 from fade.errors import ParameterError
 from fade.levels import Scale
+from fade.maps import places_on
 from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
@@ -379,13 +380,18 @@ class Predictor:
         nearest, similar = None, None
         by_patch = self.params.vision.keeps_banks(self.trial.shots)
         if by_patch and self.params.fusion.segmentation_mode in ("vision", "both"):
+            view = self._views[-1]
+            worst = places_on(worst_patch(inside, levels), levels.shape, self._grids[view.label])
             nearest = nearest_patch(
-                self._vectors(self._views[-1], features), worst_patch(inside, levels),
+                self._vectors(view, features), int(worst),
                 self._bank(category), self.params.vision.bank_transforms(category),
             )  # fmt: skip
         if self.params.needs_language_map:
-            patches = normalized_float32(features[self.params.language_features()[-1]])
-            similar = self._sentences(category).similar(patches[inside.ravel()], prompts)
+            feature = self.params.language_features()[-1]
+            grid = patch_grid(self._spaces[feature])
+            places = np.unique(places_on(np.flatnonzero(inside), levels.shape, grid))
+            patches = normalized_float32(features[feature][places])
+            similar = self._sentences(category).similar(patches, prompts)
         return region(inside, levels, size, nearest, similar)
 
     def _embedded(self, category: str) -> EmbeddedSentences:

@@ -14,6 +14,7 @@ from cache.layout import Space
 from cache.store import Store
 from fade.aspect import Shape
 from fade.errors import StoreError
+from fade.maps import places_on
 from fade.types import Trial
 from fade.views import Metric
 from pipeline.artefacts.catalogue import REFERENCES, SELECTION, TEST, Artefact, store_root
@@ -95,7 +96,9 @@ def nearest_finder(
         own = chosen[chosen["category"].astype(str) == category]
         maps = {position: stored(trial.label, position) for position in positions}
         peaks = {
-            place: int(levels.argmax()) for place, levels in maps.items() if levels is not None
+            place: int(places_on(levels.argmax(), levels.shape, tests().grid))
+            for place, levels in maps.items()
+            if levels is not None
         }
         if not peaks or not 0 < len(own) <= MOST_REFERENCES:
             return {}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.errors import DataError
-from fade.maps import fuse, image_score, largest_grid, merge_sizes, resize_levels
+from fade.maps import fuse, image_score, largest_grid, merge_sizes, places_on, resize_levels
 
 ZERO = np.zeros((2, 2), np.float32)
 
@@ -159,3 +159,10 @@ def test_rectangles_are_merged_on_the_largest_grid() -> None:
     assert not merged[:, :6].any()
     assert largest_grid([(4, 10), (2, 5), (3, 13)]) == (4, 10)
     assert resize_levels((255 * merged).astype(np.uint8), (8, 40)).shape == (8, 40)
+
+
+def test_places_on_another_grid_hold_the_centres() -> None:
+    corners = np.array([0, 13, 14 * 13, 14 * 14 - 1])
+    assert places_on(corners, (14, 14), (8, 8)).tolist() == [0, 7, 56, 63]
+    assert places_on(np.arange(4), (2, 2), (4, 6)).tolist() == [7, 10, 19, 22]
+    assert places_on(np.arange(6), (2, 3), (2, 3)).tolist() == list(range(6))

@@ -62,13 +62,21 @@ def test_encoding_with_tiles_and_two_models_is_killed_and_run_again(
 
 
 @pytest.mark.parametrize(
-    "leaves", [{}, {"vision__encoder": None, "vision__layers": [0]}], ids=["network", "blocks"]
-)
+    "leaves",
+    [
+        {},
+        {"vision__encoder": None, "vision__layers": [0]},
+        # 14 x 14 patches, so that maps are finer than those of the network
+        {"model__name": "fade-demo", "model__pretrained": "fade-demo",
+         "features__classification_size": 128},
+    ],
+    ids=["network", "blocks", "finer"],
+)  # fmt: skip
 def test_a_bundle_takes_both_models_along(
     golden_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: dict[str, Any]
 ) -> None:
     params = two_models(golden_checkpoint, vision__tile=0, vision__overlap=0, **leaves)
-    run = run_stages(tmp_path / "run", params, *STAGES[:9])
+    run = run_stages(tmp_path / "run", params, *STAGES)
     image, bundle = GOLDEN / "images/weave/test/good/000.png", tmp_path / "parts.fade"
     monkeypatch.chdir(run)
     (before,) = Predictor.from_run().predict([image], "weave")
@@ -85,3 +93,5 @@ def test_a_bundle_takes_both_models_along(
         assert after.score == pytest.approx(before.score, abs=1e-5)
         assert after.decision == before.decision
     np.testing.assert_array_equal(after.levels, before.levels)
+    (_, regions) = Predictor.from_bundle(bundle).explain(image, "weave", level=0)
+    assert regions
