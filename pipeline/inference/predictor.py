@@ -91,7 +91,7 @@ class Predictor:
 
     @classmethod
     def from_run(
-        cls, folder: Path = Path(), *, shots: int | None = None, seed: int | None = None
+        cls, folder: Path | str = Path(), *, shots: int | None = None, seed: int | None = None
     ) -> Predictor:
         """The predictor of a project folder whose run is finished.
 
@@ -106,7 +106,7 @@ class Predictor:
         """
         from pipeline.inference.run import FinishedRun
 
-        return cls(FinishedRun(folder, shots, seed))
+        return cls(FinishedRun(Path(folder), shots, seed))
 
     @classmethod
     def from_bundle(
