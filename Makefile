@@ -62,8 +62,8 @@ bench: $(READY) ## measure; writes benchmarks/results.md
 
 peers: $(READY) ## beside anomalib, in an environment of its own: PEER_VENV, or build/peers
 	test -x $(or $(PEER_VENV),build/peers)/bin/python || $(PYTHON) -m venv $(or $(PEER_VENV),build/peers)
-	$(or $(PEER_VENV),build/peers)/bin/python -m pip install --quiet 'anomalib[cpu]>=2.7,<3'
-	python -m benchmarks --only peers
+	$(or $(PEER_VENV),build/peers)/bin/python -m pip install --quiet 'anomalib[cpu,clip]>=2.7,<3'
+	python -m benchmarks.peers
 
 docs: $(READY) $(VENV)/.ready-docs ## check all links and build the site in build/docs/html
 	python -m docs.site

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.before import measured_before
 from benchmarks.machine import Machine
 from benchmarks.table import Row, markdown
 
@@ -36,11 +37,13 @@ def main(arguments: list[str] | None = None) -> None:
         for row in found:
             print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
     minutes = (time.perf_counter() - start) / 60
+    described = "\n".join(f"- {line}" for line in machine.describe())
+    before = None if chosen.quick else measured_before(RESULTS, described)
     text = "\n\n".join(
         [
             "# Results" + (" (quick: small inputs, targets mean little)" if chosen.quick else ""),
-            "\n".join(f"- {line}" for line in machine.describe()),
-            markdown(rows),
+            described,
+            markdown(rows, before),
             f"Taken by `python -m benchmarks` in {minutes:.1f} minutes. How to read it: "
             "benchmarks/notes.md.\n",
         ]

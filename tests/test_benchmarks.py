@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import NAMES, main
+from benchmarks.before import measured_before
+from benchmarks.peer_images import DATA, Amount, write_images
+from benchmarks.peer_methods import METHODS
+from benchmarks.peers import our_leaves
 from benchmarks.table import Row, alternate, markdown, peak_megabytes
+from cache.layout import content_key
+from fade.types import Trial
+from pipeline.config.load import parse_params
+from pipeline.config.presets.catalogue import find_preset, render, substitute
+from pipeline.config.yaml12 import load_yaml
 from tests.projects import changed, golden_params, run_stages
 
 
@@ -81,3 +90,45 @@ def test_scale_of_the_stores_index(capsys: pytest.CaptureFixture[str], tmp_path:
     lines = capsys.readouterr().out.splitlines()[2:]
     # twenty bytes of a key, twelve of its place
     assert "| index in memory, a row | 32 bytes | 40 bytes | yes |" in lines
+
+
+def test_rows_beside_the_committed_results(tmp_path: Path) -> None:
+    machine = "- Machine: A Chip, 2 cores, torch on 2 threads, Linux, load {} when measured."
+    rows = [
+        Row("fast", 0.25, None, "-", True), Row("slow", 2.6, None, "-", True),
+        Row("room", 1300, None, "-", True, unit="MB"), Row("new", 1, None, "-", True),
+    ]  # fmt: skip
+    file = tmp_path / "results.md"
+    taken = [Row("fast", 0.5, None, "-", True), Row("slow", 2, None, "-", True),
+             Row("room", 1000, None, "-", True, unit="MB")]  # fmt: skip
+    file.write_text(f"{machine.format('0.1')}\n\n{markdown(taken)}\n", encoding="utf-8")
+    before = measured_before(file, machine.format("7.5"))
+    assert before == {"fast": (0.5, "s"), "slow": (2, "s"), "room": (1000, "MB")}
+    found = [line.split(" | ")[-1] for line in markdown(rows, before).splitlines()[2:]]
+    assert found == ["0.50x |", "1.30x, slower |", "1.30x |", "- |"]
+    assert measured_before(file, machine.replace("2 cores", "8 cores").format(0)) is None
+    assert measured_before(tmp_path / "none.md", machine) is None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_of_peers_are_runs_of_ours(name: str) -> None:
+    method = METHODS[name]
+    text = render(find_preset(method.preset), data="images")
+    leaf, value = method.changed
+    for leaves in (our_leaves(method), {**our_leaves(method), leaf: value}):
+        params = parse_params(load_yaml(substitute(text, leaves)), name)
+        assert params.trials() == [Trial(method.shots, 0)]
+
+
+def test_more_images_for_peers_are_others(tmp_path: Path) -> None:
+    categories = sorted(path for path in DATA.iterdir() if path.is_dir()) if DATA.exists() else []
+    if not categories:
+        pytest.skip("shared/data is not there")
+    there = {part: len(list(categories[0].glob(f"{part}/*/*"))) for part in ("train", "test")}
+    amount = Amount(len(categories) + 1, there["train"] + 1, there["test"] + 1)
+    images = write_images(tmp_path, amount)
+    files = [file for part in ("train", "test") for file in images.glob(f"*/{part}/*/*")]
+    contents = {content_key(file.read_bytes()) for file in files}
+    assert len(files) == len(contents) == amount.categories * (there["train"] + there["test"] + 2)
+    masks = len(list(images.glob("*/ground_truth/*/*")))
+    assert masks == len(list(images.glob("*/test/defect/*")))

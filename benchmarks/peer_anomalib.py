@@ -1,7 +1,7 @@
-"""PatchCore of anomalib, run by benchmarks/peers.py in an environment of its own.
+"""A method of anomalib, run by benchmarks/peers.py in an environment of its own.
 
-``python peer_patchcore.py JOB.json`` prints metrics by category as JSON, and imports nothing of ours. A
-job names the images, the references, a state dict of timm's backbone and the sizes: see ``peers.py``.
+``python peer_anomalib.py JOB.json`` prints metrics by category as JSON, and imports nothing of ours. A
+job names the method, its settings, the images, the references and a state dict: see ``peers.py``.
 """
 
 from __future__ import annotations
@@ -13,25 +13,49 @@ from pathlib import Path
 from typing import Any
 
 
+def _without_downloads() -> None:
+    """Let networks be made as they are, without published weights."""
+    import timm
+
+    make = timm.create_model
+
+    def made(*arguments: Any, **settings: Any) -> Any:
+        return make(*arguments, **{**settings, "pretrained": False})
+
+    timm.create_model = made
+    try:
+        import open_clip
+    except ImportError:
+        return
+    build = open_clip.create_model_and_transforms
+
+    def built(name: str, pretrained: object = None, **settings: Any) -> Any:
+        import torch
+
+        torch.manual_seed(0)
+        return build(name, pretrained=None, **settings)
+
+    open_clip.create_model_and_transforms = built
+
+
 def _model(job: dict[str, Any]) -> Any:
+    import anomalib.models
     from anomalib.metrics import AUPRO, AUROC, Evaluator
-    from anomalib.models import Patchcore
     from anomalib.pre_processing import PreProcessor
     from safetensors.torch import load_file
     from torchvision.transforms.v2 import Compose, Normalize, Resize
 
     side = job["size"]
-    model = Patchcore(
-        backbone=job["backbone"],
-        layers=job["layers"],
-        pre_trained=False,
-        coreset_sampling_ratio=job["coreset"],
-        num_neighbors=job["neighbours"],
-        pre_processor=PreProcessor(
+    parts: dict[str, Any] = {}
+    if job["weights"]:
+        parts["pre_processor"] = PreProcessor(
             transform=Compose(
                 [Resize((side, side), antialias=True), Normalize(job["mean"], job["std"])]
             )
-        ),
+        )
+    model = getattr(anomalib.models, job["method"])(
+        **job["settings"],
+        **parts,
         evaluator=Evaluator(
             test_metrics=[
                 AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
@@ -41,12 +65,15 @@ def _model(job: dict[str, Any]) -> Any:
         ),
         visualizer=False,
     )
-    left = model.model.feature_extractor.feature_extractor.load_state_dict(
-        load_file(job["weights"]), strict=False
-    )
+    if not job["weights"]:
+        return model
+    network = model.model
+    for name in job["network"].split("."):
+        network = getattr(network, name)
+    left = network.load_state_dict(load_file(job["weights"]), strict=False)
     # what lies behind the levels that are used may be left over; nothing that is used may be missing
     if left.missing_keys:
-        raise SystemExit(f"the peer's backbone lacks {left.missing_keys[:3]}")
+        raise SystemExit(f"the peer's network lacks {left.missing_keys[:3]}")
     return model
 
 
@@ -59,6 +86,7 @@ def main() -> None:
     from anomalib.engine import Engine
 
     torch.set_num_threads(job["threads"])
+    _without_downloads()
     found = {}
     for category, references in job["references"].items():
         root = Path(job["images"]) / category
@@ -83,7 +111,8 @@ def main() -> None:
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
         model = _model(job)
-        engine.fit(model=model, datamodule=data)
+        if job["weights"]:  # the others learn nothing of normal images
+            engine.fit(model=model, datamodule=data)
         (metrics,) = engine.test(model=model, datamodule=data, verbose=False)
         found[category] = metrics
     print("METRICS " + json.dumps(found))
