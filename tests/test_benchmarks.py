@@ -125,10 +125,21 @@ def test_more_images_for_peers_are_others(tmp_path: Path) -> None:
     if not categories:
         pytest.skip("shared/data is not there")
     there = {part: len(list(categories[0].glob(f"{part}/*/*"))) for part in ("train", "test")}
-    amount = Amount(len(categories) + 1, there["train"] + 1, there["test"] + 1)
+    count = len(categories) + 1
+    amount = Amount(count, there["train"] + 1, there["test"] + 1)
     images = write_images(tmp_path, amount)
     files = [file for part in ("train", "test") for file in images.glob(f"*/{part}/*/*")]
     contents = {content_key(file.read_bytes()) for file in files}
-    assert len(files) == len(contents) == amount.categories * (there["train"] + there["test"] + 2)
+    assert len(files) == len(contents) == count * (there["train"] + there["test"] + 2)
     masks = len(list(images.glob("*/ground_truth/*/*")))
     assert masks == len(list(images.glob("*/test/defect/*")))
+
+
+def test_script_for_a_gpu_on_the_cpu(tmp_path: Path) -> None:
+    from benchmarks.gpu import main as measure
+
+    measure(["--device=cpu", f"--output={tmp_path / 'gpu.md'}"])
+    text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert "failed" not in text
+    for way in ("beside timm alone", "mutual distances of 3 pairs"):
+        assert way in text
