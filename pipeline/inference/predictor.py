@@ -110,7 +110,7 @@ class Predictor:
 
     @classmethod
     def from_bundle(
-        cls, path: Path, *, weights: Path | None = None, download: bool = False
+        cls, path: Path | str, *, weights: Path | str | None = None, download: bool = False
     ) -> Predictor:
         """The predictor of a bundle that ``fade bundle`` wrote.
 
@@ -124,7 +124,7 @@ class Predictor:
         """
         from pipeline.inference.bundle import Bundle
 
-        return cls(Bundle(path, weights, download=download))
+        return cls(Bundle(Path(path), weights and Path(weights), download=download))
 
     @property
     def categories(self) -> tuple[str, ...]:

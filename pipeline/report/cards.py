@@ -26,6 +26,9 @@ NO_LABEL = "no label"
 WRONG = frozenset({"missed", "false alarm"})
 """Verdicts of decisions that the label contradicts."""
 
+CALLED = frozenset({"found", "anomalous"})
+"""Other verdicts of images that are called anomalous."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

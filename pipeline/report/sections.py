@@ -18,7 +18,7 @@ from pipeline.evaluation.results import labelled_images
 from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
-from pipeline.report.cards import WRONG, Item, draw_cards, of_trial
+from pipeline.report.cards import CALLED, WRONG, Item, draw_cards, of_trial
 from pipeline.report.category_plots import Plot, pixel_plots, score_plots
 from pipeline.report.defect_kinds import DefectKind, defect_kinds
 from pipeline.report.gallery import draw_tiles
@@ -131,10 +131,12 @@ class ReportSection:
 
     @property
     def worst(self) -> tuple[Item, ...]:
-        """The pictures of the first screen: what is judged wrongly, else what comes nearest to it."""
+        """The pictures of the first screen: what is judged wrongly, then what is called anomalous."""
         items = [item for _, _, group in self.groups for item in group]
         wrong = [item for item in items if item.verdict in WRONG]
-        return tuple((wrong + [item for item in items if item not in wrong])[:WORST])
+        called = sorted((i for i in items if i.verdict in CALLED), key=lambda item: -item.score)
+        others = [item for item in items if item.verdict not in WRONG | CALLED]
+        return tuple((wrong + called + others)[:WORST])
 
 
 def sections(report: ReportInput, trial: Trial) -> list[ReportSection]:

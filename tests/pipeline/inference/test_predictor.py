@@ -150,7 +150,7 @@ def test_all_ways_to_score(base: Params, tmp_path: Path, leaves: Params) -> None
         assert not list(tmp_path.glob(".*"))
     else:
         write_bundle(FinishedRun(folder), tmp_path / "b.fade", with_weights=True)
-        assert_the_runs_numbers(Predictor.from_bundle(tmp_path / "b.fade"), folder)
+        assert_the_runs_numbers(Predictor.from_bundle(str(tmp_path / "b.fade")), folder)
 
 
 def assert_an_explanation(predictor: Predictor) -> None:

@@ -29,6 +29,7 @@ from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import choose_trial
 from pipeline.report import html, review, verdicts
+from pipeline.report.cards import Item
 from pipeline.report.category_plots import pixel_plots, score_plots
 from pipeline.report.defect_kinds import DefectKind, defect_kinds
 from pipeline.report.gallery import (
@@ -48,6 +49,7 @@ from pipeline.report.input import ReportInput
 from pipeline.report.nearest import NearestPatch, Patch
 from pipeline.report.patches import CROP, around, draw_nearest
 from pipeline.report.plots import UNDEFINED, mean_over_categories, write_plots
+from pipeline.report.sections import ReportSection
 from pipeline.report.selection import Gallery, select_gallery
 from pipeline.report.tables import ReportCell, cell, runs, tables
 from pipeline.report.verdicts import ANOMALOUS, GOOD, UNKNOWN, labels_of
@@ -218,6 +220,19 @@ def test_gallery_by_decision_shows_what_is_truly_missed_or_a_false_alarm() -> No
     assert found == Gallery(misses=(2, 5), alarms=(1, 6), close=(4, 0), hits=(3,))
     all_right = select_gallery(scores, "nut", 2, threshold=0.05)
     assert (all_right.misses, all_right.alarms) == ((), (1, 6))
+
+
+def test_the_first_screen_shows_what_is_wrong_then_what_is_called_anomalous() -> None:
+    def item(name: str, score: float, verdict: str) -> Item:
+        return Item(name, "hole", True, score, (), verdict=verdict)
+
+    groups = (
+        ("misses", "", (item("missed", 0.1, "missed"),)),
+        ("close", "", (item("normal", 0.3, "normal"), item("near", 0.4, "found"))),
+        ("hits", "", (item("clear", 0.9, "found"), item("far", 0.8, "anomalous"))),
+    )
+    section = ReportSection("", "nut", 1, 4, 0, True, (), (), None, "", 0.35, "", (), groups)
+    assert [shown.name for shown in section.worst] == ["missed", "clear", "far", "near"]
 
 
 def test_images_without_a_label_are_shown_and_judged_but_never_wrong() -> None:
