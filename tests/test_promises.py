@@ -99,11 +99,10 @@ class Place:
         }
 
 
-def parameters(checkpoint: Path) -> str:
-    """params.yaml of a small project."""
-    content = changed(
-        golden_params("zeroshot_language", checkpoint), threshold__images=0, vision__seeds=[0]
-    )
+def parameters(checkpoint: Path, run: str = "zeroshot_language", **leaves: Any) -> str:
+    """params.yaml of a small project: those of a golden run, some leaves changed."""
+    leaves = {"threshold__images": 0, "vision__seeds": [0], **leaves}
+    content = changed(golden_params(run, checkpoint), **leaves)
     template = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     return yaml.safe_dump(parse_params({**template, **content}).model_dump())
 

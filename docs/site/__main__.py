@@ -8,16 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.site.pages import ROOT, broken_links, pages
+from docs.site.pages import FOLDERS, ROOT, broken_links, pages
 
 BUILD = ROOT / "build" / "docs"
 
 
 def write_sources(folder: Path = BUILD) -> None:
-    """Write what the site generator reads: pages, pictures, styles, its configuration."""
+    """Write what the site generator reads: pages, pictures, notebooks, styles, its configuration."""
     shutil.rmtree(folder, ignore_errors=True)
     target = folder / "pages"
-    shutil.copytree(ROOT / "docs" / "images", target / "images")
+    for name in FOLDERS:
+        shutil.copytree(ROOT / "docs" / name, target / name)
     for name, text in pages().items():
         (target / name).write_text(text, encoding="utf-8")
     here = Path(__file__).parent

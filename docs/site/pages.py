@@ -32,6 +32,10 @@ _FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.M | re.S)
 _HEADING = re.compile(r"^#{1,6} +(.*?)(?: *\{#([\w.-]+)\})?$", re.M)
 
 
+FOLDERS = ("images/", "notebooks/")
+"""Of docs/, whose files go beside the pages."""
+
+
 def sources(root: Path = ROOT) -> dict[str, str]:
     """Name on the site and file in the repository of every page; paths with ``/``."""
     inside = {file.name: f"docs/{file.name}" for file in sorted((root / "docs").glob("*.md"))}
@@ -79,7 +83,7 @@ def broken_links(texts: Mapping[str, str], root: Path = ROOT) -> list[str]:
             if page in anchors:
                 there = not anchor or anchor in anchors[page]
             else:
-                there = page.startswith("images/") and (root / "docs" / page).is_file()
+                there = page.startswith(FOLDERS) and (root / "docs" / page).is_file()
             if not there:
                 broken.append(f"{name}: {found['target']}")
     return broken

@@ -124,7 +124,7 @@ class Predictor:
         """
         from pipeline.inference.bundle import Bundle
 
-        return cls(Bundle(Path(path), weights and Path(weights), download=download))
+        return cls(Bundle(Path(path), Path(weights) if weights else None, download=download))
 
     @property
     def categories(self) -> tuple[str, ...]:
