@@ -54,6 +54,7 @@ from pipeline.report.input import ReportInput
 from pipeline.report.nearest import nearest_finder
 from pipeline.report.paper_table import metric_tables
 from pipeline.report.plots import write_plots
+from pipeline.report.pull import pull_finder
 from pipeline.report.rendering import latex, markdown
 from pipeline.report.review import trials_to_switch
 from pipeline.report.shades import mask_loader, shade_loader
@@ -110,6 +111,7 @@ def run(params: Params) -> None:
         load_map=shade_loader(params, scores, listed, aspect, thresholds),
         load_above=mask_loader(params, scores, listed, aspect, thresholds),
         load_nearest=nearest_finder(params, trial, scores, listed),
+        load_pull=pull_finder(params, trial, scores, listed),
         load_image=load_image,
         load_mask=load_mask,
         reasons={

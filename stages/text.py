@@ -38,7 +38,7 @@ def run(params: Params) -> None:
     check_overrides(params, categories)
     if params.vision.encoder is not None and not params.needs_language:  # no CLIP is loaded
         shutil.rmtree(TEXT.path, ignore_errors=True)
-        TextIndex("", {}, {}).write()
+        TextIndex("", {}, {}, "").write()
         return
     encoder = load_encoder(params)
     filled: Filled = {}
@@ -67,7 +67,7 @@ def run(params: Params) -> None:
             fitted[same] = classifier_digest(classifier)
             save(classifier, classifier_path(fitted[same]))
         classifiers.setdefault(use, {})[category] = fitted[same]
-    TextIndex(encoder.vision_digest, prompts, classifiers).write()
+    TextIndex(encoder.vision_digest, prompts, classifiers, encoder.text_digest).write()
     log.info("%d text classifiers for %d categories", len(fitted), len(categories))
 
 

@@ -45,10 +45,11 @@ from pipeline.features.patch_encoder import patch_encoder_of
 from pipeline.inference.bundle_arrays import bank_vectors, checked_array, images_of
 from pipeline.inference.bundle_entries import ENTRIES, MAX_ENTRIES, SENTENCES, BundleContent
 from pipeline.inference.bundle_onnx import MODEL, OnnxEntries
-from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
+from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces, HeldUnion
 from pipeline.scoring.banks import Bank, Comparison, HeldBank, bank_copies
 from pipeline.scoring.nearest import Nearest
+from pipeline.scoring.sentences import Sentences
 from pipeline.scoring.texts import Use, classifier_digest
 from pipeline.scoring.views import view_plan
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +11,10 @@ from fade.aspect import Shape
 from fade.bank import index_vectors
 from fade.errors import ParameterError
 from fade.transforms import NONE, Transform
-from pipeline.inference.material import CategoryBank, Sentences
+from pipeline.inference.material import CategoryBank
 from pipeline.inference.prediction import NormalPatch, Prediction, Region
 from pipeline.scoring.nearest import patch_distances
-
-if TYPE_CHECKING:
-    from fade.encoder import Encoder
-    from pipeline.features.onnx_encoder import OnnxEncoder
-
-Similar = tuple[tuple[str, float], ...]
-"""Sentences with their cosines, the nearest first."""
+from pipeline.scoring.sentences import Similar
 
 
 def patch_groups(levels: NDArray[np.uint8], above: int) -> list[NDArray[np.bool_]]:
@@ -131,40 +123,3 @@ def region(
         group_box(inside, size), int(np.count_nonzero(inside)), int(levels[row, column]),
         row, column, nearest, *(similar or ((), ())),
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class EmbeddedSentences:
-    """The prompts of a category with their embeddings.
-
-    Attributes:
-        texts: each once.
-        abnormal: whether they tell of a defect.
-        vectors: (len(texts), dim), normalised.
-    """
-
-    texts: list[str]
-    abnormal: list[bool]
-    vectors: np.ndarray
-
-    @classmethod
-    def of(
-        cls, sentences: Sentences, vectors: np.ndarray | None, encoder: Encoder | OnnxEncoder
-    ) -> EmbeddedSentences:
-        """Sentences of a run with their vectors, which are made where there are none."""
-        distinct = dict(zip(sentences.texts, sentences.abnormal, strict=True))
-        texts = list(distinct)
-        made = encoder.encode_texts(texts) if vectors is None else vectors
-        return cls(texts, list(distinct.values()), made)
-
-    def similar(self, patches: np.ndarray, count: int) -> tuple[Similar, Similar]:
-        """Abnormal and normal ones nearest to the mean of patches (n, dim), with cosines."""
-        mean = patches.mean(axis=0)
-        cosines = self.vectors @ (mean / np.linalg.norm(mean))
-        order = np.argsort(-cosines, kind="stable")
-
-        def side(abnormal: bool) -> Similar:
-            best = [n for n in order if self.abnormal[n] == abnormal][:count]
-            return tuple((self.texts[n], float(cosines[n])) for n in best)
-
-        return side(True), side(False)

@@ -16,6 +16,7 @@ from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.inference.rules import HeldRule
 from pipeline.scoring.banks import Comparison, HeldBank
+from pipeline.scoring.sentences import Sentences
 from pipeline.scoring.texts import Use
 
 if TYPE_CHECKING:
@@ -42,14 +43,6 @@ class CategoryBank:
         """What an image is compared with, but for the reference of a path."""
         others = tuple(p for p in self.comparison.references if self.references[p] != reference)
         return replace(self.comparison, references=others)
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """The filled prompts of a category: m sentences, and for each whether it is abnormal."""
-
-    texts: tuple[str, ...]
-    abnormal: tuple[bool, ...]
 
 
 class TrainedRun(ABC):

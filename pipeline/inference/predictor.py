@@ -27,7 +27,6 @@ from pipeline.features.models import feature_space
 from pipeline.features.pair import EncoderPair
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import (
-    EmbeddedSentences,
     nearest_patch,
     patch_groups,
     region,
@@ -40,6 +39,7 @@ from pipeline.inference.prediction import Picture, Prediction, Region, decide
 from pipeline.inference.rules import batch_maps, check_batch, check_new_images
 from pipeline.inference.stream import encoded
 from pipeline.scoring.components import patch_grid
+from pipeline.scoring.sentences import EmbeddedSentences
 from pipeline.scoring.texts import Use
 from pipeline.scoring.views import FeatureView, view_plan
 
@@ -395,6 +395,6 @@ class Predictor:
         return region(inside, levels, size, nearest, similar)
 
     def _embedded(self, category: str) -> EmbeddedSentences:
-        found = self.material.sentences("segmentation", category)
         vectors = self.material.prompt_vectors("segmentation", category)
-        return EmbeddedSentences.of(found, vectors, self._clip)
+        embed = self._clip.encode_texts if vectors is None else lambda _: vectors
+        return EmbeddedSentences.of(self.material.sentences("segmentation", category), embed)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from cache.store import Store
 from fade.bank import index_vectors, read_index, stored_digest
 from fade.errors import ParameterError, StoreError
-from fade.prompts import ensemble_digest, fill
 from fade.text import TextClassifier
 from pipeline.artefacts.catalogue import (
     CATEGORIES,
@@ -33,7 +32,7 @@ from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_image_encoder
 from pipeline.inference.lock import LOCK, check_lock
-from pipeline.inference.material import CategoryBank, Sentences, TrainedRun
+from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.rules import (
     HeldRule,
     HeldUnion,
@@ -53,12 +52,11 @@ from pipeline.scoring.banks import (
     comparisons,
 )
 from pipeline.scoring.nearest import Nearest
+from pipeline.scoring.sentences import Sentences, read_sentences
 from pipeline.scoring.texts import (
     TextIndex,
     Use,
-    class_name,
     classifier_path,
-    ensembles,
     read_classifier,
 )
 from pipeline.scoring.views import view_plan
@@ -319,15 +317,7 @@ class FinishedRun(TrainedRun):
     def sentences(self, use: Use, category: str) -> Sentences:
         """The prompts by the parameters, if they are still those that were fitted."""
         self.classifier_file(use, category)  # of the same run
-        chosen = ensembles(self.params, use, category, self.folder)
-        if ensemble_digest(chosen) != self._text.prompts[use].get(category):
-            raise StoreError(
-                f"a prompt file of text.{use}.prompts changed since the run: run `fade run`"
-            )
-        texts, labels = fill(
-            chosen, class_name(self.params, use, category), self.params.text.template
-        )
-        return Sentences(tuple(texts), tuple(bool(label) for label in labels))
+        return read_sentences(self.params, use, category, self._text, self.folder)
 
 
 def _state(folder: Path) -> list[bytes]:

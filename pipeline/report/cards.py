@@ -15,6 +15,7 @@ from pipeline.report.gallery import Picture, draw_small, draw_tiles
 from pipeline.report.input import ReportInput
 from pipeline.report.nearest import NearestPatch
 from pipeline.report.patches import draw_nearest
+from pipeline.report.pull import Pull
 from pipeline.report.verdicts import ANOMALOUS, UNKNOWN, labels_of, verdict
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Item:
         tiles: its pictures.
         position: row in the trial's scores; -1 for an image that is not among them.
         verdict: what the decision is worth, empty without one.
+        pull: the sentences nearest to its worst patch; None where they are not known.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Item:
     tiles: tuple[Picture, ...]
     position: int = -1
     verdict: str = ""
+    pull: Pull | None = None
 
     @property
     def overlay(self) -> Picture:
@@ -92,8 +95,11 @@ def draw_cards(
     items, labels = [], labels_of(chosen)
     places = list(positions)
     nearest: Mapping[int, NearestPatch] = {}
-    if report.load_nearest and places:
-        nearest = report.load_nearest(str(chosen["category"].iloc[places[0]]), places)
+    pulls: Mapping[int, Pull] = {}
+    if places:
+        category = str(chosen["category"].iloc[places[0]])
+        nearest = report.load_nearest(category, places) if report.load_nearest else {}
+        pulls = report.load_pull(category, places) if report.load_pull else {}
     limit = threshold.image if threshold else None
     for position in places:
         row, label = chosen.iloc[position], int(labels[position])
@@ -113,7 +119,7 @@ def draw_cards(
         items.append(
             Item(
                 str(row["image"]), defect, known, score, tiles, position,
-                verdict(label, score, limit),
+                verdict(label, score, limit), pulls.get(position),
             )
         )  # fmt: skip
     return tuple(items)

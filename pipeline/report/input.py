@@ -12,6 +12,7 @@ from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import choose_trial
 from pipeline.report.gallery import Mask, Pixels
 from pipeline.report.nearest import NearestFinder
+from pipeline.report.pull import PullFinder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,7 @@ class ReportInput:
             the threshold.
         load_nearest: of a category and rows of the shown trial's scores, the worst patch of each and
             the nearest good one; None where that is not known.
+        load_pull: of the same, the sentences nearest to the worst patch of each.
         reasons: why a metric is undefined, by category, shots, seed and metric.
         load_map: of a trial's label and the row within that trial's scores, the fused map: uint8
             (H, W), or None where there are no maps.
@@ -67,6 +69,7 @@ class ReportInput:
     load_mask: Callable[[str], Mask | None]
     load_above: Callable[[str, int], Mask | None] | None = None
     load_nearest: NearestFinder | None = None
+    load_pull: PullFinder | None = None
     reasons: Reasons = field(default_factory=dict)
     trial: Trial | None = None
     thresholds: Sequence[Threshold] = ()

@@ -94,12 +94,7 @@ def nearest_finder(
 
     def find(category: str, positions: Sequence[int]) -> Mapping[int, NearestPatch]:
         own = chosen[chosen["category"].astype(str) == category]
-        maps = {position: stored(trial.label, position) for position in positions}
-        peaks = {
-            place: int(places_on(levels.argmax(), levels.shape, tests().grid))
-            for place, levels in maps.items()
-            if levels is not None
-        }
+        peaks = find_peaks(partial(stored, trial.label), positions, tests().grid)
         if not peaks or not 0 < len(own) <= MOST_REFERENCES:
             return {}
         paths = [str(scores["path"].iloc[place]) for place in peaks]
@@ -116,6 +111,24 @@ def nearest_finder(
         return dict(zip(peaks, map(NearestPatch, worst, good), strict=True))
 
     return find
+
+
+def find_peaks(
+    load: Callable[[int], np.ndarray | None], positions: Sequence[int], grid: Shape
+) -> dict[int, int]:
+    """Where maps are highest, as the position of a patch on a grid; without images that have no map.
+
+    Args:
+        load: the map (rows, columns) of a row of the trial's scores.
+        positions: of the rows.
+        grid: rows and columns of patches.
+    """
+    maps = {position: load(position) for position in positions}
+    return {
+        position: int(places_on(levels.argmax(), levels.shape, grid))
+        for position, levels in maps.items()
+        if levels is not None
+    }
 
 
 @dataclass(frozen=True)

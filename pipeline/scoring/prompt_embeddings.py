@@ -10,6 +10,7 @@ import numpy as np
 
 from cache.layout import Space, cut, unique
 from cache.store import Store
+from fade.errors import StoreError
 from pipeline.process.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,14 +29,32 @@ def _key(prompt: str) -> str:
     return hashlib.blake2b(prompt.encode(), digest_size=20).hexdigest()
 
 
+def text_space(weights: str, dim: int) -> Space:
+    """Where the store keeps embeddings of prompts by a text tower: (dim,) float32 each."""
+    described = {"kind": "text", "version": 1, "weights": weights}
+    return Space("text", described, (dim,), "float32")
+
+
+def kept(prompts: list[str], store: Store, space: Space) -> np.ndarray:
+    """(n, dim) float32: the embeddings of n prompts that the text stage kept.
+
+    Raises:
+        StoreError: one is gone from the store, or damaged.
+    """
+    index = dict(store.readable(space))
+    try:
+        places = [index[_key(prompt)] for prompt in prompts]
+    except KeyError:
+        raise StoreError(
+            f"embeddings of prompts are gone from the store at {store.root}: "
+            "run `dvc repro --force text`"
+        ) from None
+    return store.read(space, places)
+
+
 def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.ndarray]:
     """Embedding of each prompt, from the store or into it; every distinct one is encoded once."""
-    space = Space(
-        "text",
-        {"kind": "text", "version": 1, "weights": encoder.text_digest},
-        (encoder.dim,),
-        "float32",
-    )
+    space = text_space(encoder.text_digest, encoder.dim)
     index = dict(store.repair(space))
     distinct = unique(prompts)
     # a batch takes the time of its longest

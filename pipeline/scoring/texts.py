@@ -103,6 +103,7 @@ class TextIndex:
 
     Attributes:
         weights: digest of the vision tower that the text tower belongs to.
+        text_weights: digest of the text tower, by which the store knows embeddings of prompts.
         prompts: by use and category, digest of the prompt ensembles.
         classifiers: by use and category, digest of the fitted classifier.
     """
@@ -110,6 +111,7 @@ class TextIndex:
     weights: str
     prompts: Mapping[Use, Mapping[str, str]]
     classifiers: Mapping[Use, Mapping[str, str]]
+    text_weights: str
 
     def write(self) -> None:
         """Write the index beside the classifiers."""
@@ -117,6 +119,7 @@ class TextIndex:
             "weights": self.weights,
             "prompts": self.prompts,
             "classifiers": self.classifiers,
+            "text_weights": self.text_weights,
         }
         write_json(content, TEXT.path / "index.json")
 
@@ -124,7 +127,8 @@ class TextIndex:
     def read(cls, root: Path = Path()) -> TextIndex:
         """Read the index of the text stage of the project in a folder."""
         content = read_json(root / TEXT.path / "index.json")
-        return cls(content["weights"], content["prompts"], content["classifiers"])
+        names = ("weights", "prompts", "classifiers", "text_weights")
+        return cls(*(content.get(name, "") for name in names))
 
     def check(self, params: Params, weights: str, categories: Sequence[str]) -> None:
         """Refuse prompts or weights that were edited in place, which DVC does not see.

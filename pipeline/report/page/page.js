@@ -216,10 +216,12 @@
   function pictures(row) {
     const position = rows.position[row], name = rows.name[row], card = one(`[data-card="${position}"]`);
     if (card) {
-      return all(".tile", card).filter((tile) => one("img", tile)).map((tile) => {
+      const shown = all(".tile", card).filter((tile) => one("img", tile)).map((tile) => {
         const image = one("img", tile);
         return figure(image.src, one("figcaption", tile).textContent, image.alt);
       });
+      const pull = one(".pull", card);
+      return pull ? [...shown, make("p", pull.textContent)] : shown;
     }
     const small = data.pictures[position];
     return small ? [figure(small, "Overlay, small", `Overlay of ${name}`)] : [make("p", "This file has no picture of it: fade show, or the data set, does.")];

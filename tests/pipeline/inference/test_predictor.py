@@ -41,6 +41,7 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from pipeline.process.dvc_files import keep_locks
 from pipeline.report.nearest import nearest_finder
+from pipeline.report.pull import COUNT, pull_finder
 from pipeline.scoring.texts import USES, classifier_digest
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 from tests.webserver import counting_server
@@ -244,6 +245,45 @@ def test_the_report_shows_the_patches_that_explanations_name(
         assert again("weave", [0]) == {}  # a line in the log, and a report without these pictures
     finally:
         Path("references.parquet").rename(folder / "artefacts/receipts/references.parquet")
+
+
+def test_the_report_names_the_sentences_that_explanations_name(
+    predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    trial = predictor.trial
+    scores = pd.read_parquet("results/scores.parquet")
+    scores = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)].reset_index()
+    hashes = pd.read_parquet("artefacts/manifest.parquet").set_index("path")["hash"]
+    find = pull_finder(predictor.params, trial, scores, lambda path: {"hash": hashes[path]})
+    assert find is not None
+    rows = list(scores.index[scores["category"] == "weave"])
+    found, compared = find("weave", rows), 0
+    assert list(found) == rows
+    for position, pull in found.items():
+        image = GOLDEN / "images" / scores["path"][position]
+        prediction, _ = predictor.explain(image, "weave", level=0)
+        assert prediction.levels is not None
+        highest = int(prediction.levels.max())
+        _, regions = predictor.explain(image, "weave", level=highest - 1, prompts=COUNT)
+        if [region.patches for region in regions] == [1]:
+            for ours, theirs in (
+                (pull.abnormal, regions[0].abnormal), (pull.normal, regions[0].normal),
+            ):  # fmt: skip
+                assert [text for text, _ in ours] == [text for text, _ in theirs]
+                np.testing.assert_allclose([c for _, c in ours], [c for _, c in theirs], atol=1e-5)
+            compared += 1
+    assert compared
+    index = Path("artefacts/text/index.json")
+    before = index.read_text()
+    other = {**json.loads(before), "text_weights": "other"}
+    index.write_text(json.dumps(other))
+    try:
+        again = pull_finder(predictor.params, trial, scores, lambda path: {"hash": hashes[path]})
+        assert again is not None
+        assert again("weave", rows) == {}  # a line in the log, and a report without sentences
+    finally:
+        index.write_text(before)
 
 
 def test_explanations(predictor: Predictor) -> None:
