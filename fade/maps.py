@@ -93,6 +93,10 @@ def places_on(places: ArrayLike, grid: tuple[int, ...], other: tuple[int, ...]) 
 
     Returns:
         The places on the other grid, in the same order.
+
+    Examples:
+        >>> places_on([0, 3], (2, 2), (4, 4)).tolist()
+        [5, 15]
     """
     rows, columns = np.divmod(np.asarray(places), grid[1])
     row, column = (
