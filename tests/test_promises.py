@@ -26,7 +26,7 @@ from fade.errors import DataError
 from pipeline.artefacts.parameters import misnoted
 from pipeline.config.load import parse_params
 from pipeline.config.yaml12 import leaf, load_yaml
-from pipeline.process.dvc_files import RWLOCK, cut_short
+from pipeline.process.dvc_files import RUNS, RWLOCK, cut_short
 from pipeline.project.scaffold import create
 from tests.interpreter import Interpreter
 from tests.projects import ROOT, changed, golden_params
@@ -164,6 +164,8 @@ def hold_promises(place: Place, killed: Place | None = None) -> None:
         said
     )
     assert place.used("manifest", "dataset.limit") == (2, 2)
+    # DVC fails at a folder of its run cache without an entry, when old values come back
+    assert all(any(runs.iterdir()) for runs in (place.folder / RUNS).glob("*/*"))
     # one more run puts that right, and what a kill cut short
     for name in ("dvc.lock", str(RWLOCK)):
         os.truncate(place.folder / name, (place.folder / name).stat().st_size // 2)

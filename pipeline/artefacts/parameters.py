@@ -138,6 +138,7 @@ def _forget(folder: Path, digest: str) -> None:
             with suppress(OSError, ValueError):
                 if digest in entry.read_text(encoding="utf-8"):
                     entry.unlink()
+                    entry.parent.rmdir()  # DVC fails at one without an entry
 
 
 def _records(stages: Collection[str]) -> list[Artefact]:

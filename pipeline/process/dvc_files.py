@@ -1,7 +1,8 @@
 """Files that DVC writes in place, and that a kill at this moment leaves cut short.
 
 DVC empties dvc.lock and .dvc/tmp/rwlock before it writes them. Afterwards every DVC command fails. A
-copy of the last sound dvc.lock is kept among DVC's temporary files.
+copy of the last sound dvc.lock is kept among DVC's temporary files. A folder of the run cache without an
+entry, which DVC leaves when it removes a damaged one, makes the same stage fail for ever.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ LOCKS = tuple(Path(name) for name in ("dvc.lock", "demo/dvc.lock", "pipeline/dem
 COPIES = Path(".dvc") / "tmp" / "fade-locks"
 RWLOCK = Path(".dvc") / "tmp" / "rwlock"
 """File in which DVC notes which of its processes read or write which outputs."""
+
+RUNS = Path(".dvc") / "cache" / "runs"
+"""DVC's run cache: what stages made of which inputs."""
 
 
 def keep_locks(folder: Path = Path()) -> None:
@@ -51,8 +55,12 @@ def heal(folder: Path = Path()) -> list[str]:
     Nothing is touched while a DVC works in this folder.
     """
     damaged = cut_short(folder)
-    if not damaged or running_dvc(folder):
+    entries = (folder / RUNS).glob("*/*")
+    empty = [runs for runs in entries if runs.is_dir() and not any(runs.iterdir())]
+    if not (damaged or empty) or running_dvc(folder):
         return []
+    for runs in empty:
+        runs.rmdir()
     done = []
     for file in damaged:
         copy = folder / COPIES / file

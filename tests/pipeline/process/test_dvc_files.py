@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.process.dvc_files import COPIES, RWLOCK, cut_short, heal, keep_locks
+from pipeline.process.dvc_files import COPIES, RUNS, RWLOCK, cut_short, heal, keep_locks
 from pipeline.process.dvc_watchdog import running_dvc
 
 LOCK = Path("dvc.lock")
@@ -92,6 +92,16 @@ def test_a_damaged_copy_is_not_put_back() -> None:
     (COPIES / LOCK).write_text(SOUND[:80])
     heal()
     assert not LOCK.exists()
+
+
+def test_a_folder_of_the_run_cache_without_an_entry_goes(tmp_path: Path) -> None:
+    """DVC fails at it for ever: "join() argument must be str, bytes, or os.PathLike object"."""
+    empty, other = (tmp_path / RUNS / key[:2] / key for key in ("ab12", "ab34"))
+    empty.mkdir(parents=True)
+    other.mkdir()
+    (other / "entry").write_text("cmd: x\n")
+    assert heal(tmp_path) == []
+    assert [path.name for path in (tmp_path / RUNS / "ab").iterdir()] == ["ab34"]
 
 
 def test_the_lock_of_the_demo_is_kept_too() -> None:
