@@ -212,15 +212,21 @@ def test_decisions(predictor: Predictor) -> None:
     assert "training images" in anomalous.remark
 
 
+def shown(trial: Trial) -> tuple[pd.DataFrame, Callable[[str], dict[str, str]]]:
+    """A trial's scores, and what the manifest lists of a path, in the project that is the folder here."""
+    scores = pd.read_parquet("results/scores.parquet")
+    hashes = pd.read_parquet("artefacts/manifest.parquet").set_index("path")["hash"]
+    of_trial = (scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)
+    return scores[of_trial].reset_index(), lambda path: {"hash": hashes[path]}
+
+
 def test_the_report_shows_the_patches_that_explanations_name(
     predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     trial = predictor.trial
-    scores = pd.read_parquet("results/scores.parquet")
-    scores = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)].reset_index()
-    hashes = pd.read_parquet("artefacts/manifest.parquet").set_index("path")["hash"]
-    find = nearest_finder(predictor.params, trial, scores, lambda path: {"hash": hashes[path]})
+    scores, listed = shown(trial)
+    find = nearest_finder(predictor.params, trial, scores, listed)
     assert find is not None
     found = find("weave", range(len(scores)))
     assert list(found) == list(range(len(scores)))
@@ -240,7 +246,7 @@ def test_the_report_shows_the_patches_that_explanations_name(
     assert compared
     (folder / "artefacts/receipts/references.parquet").rename("references.parquet")
     try:
-        again = nearest_finder(predictor.params, trial, scores, lambda path: {"hash": hashes[path]})
+        again = nearest_finder(predictor.params, trial, scores, listed)
         assert again is not None
         assert again("weave", [0]) == {}  # a line in the log, and a report without these pictures
     finally:
@@ -252,10 +258,8 @@ def test_the_report_names_the_sentences_that_explanations_name(
 ) -> None:
     monkeypatch.chdir(folder)
     trial = predictor.trial
-    scores = pd.read_parquet("results/scores.parquet")
-    scores = scores[(scores["shots"] == trial.shots) & (scores["seed"] == trial.seed)].reset_index()
-    hashes = pd.read_parquet("artefacts/manifest.parquet").set_index("path")["hash"]
-    find = pull_finder(predictor.params, trial, scores, lambda path: {"hash": hashes[path]})
+    scores, listed = shown(trial)
+    find = pull_finder(predictor.params, trial, scores, listed)
     assert find is not None
     rows = list(scores.index[scores["category"] == "weave"])
     found, compared = find("weave", rows), 0
@@ -279,7 +283,7 @@ def test_the_report_names_the_sentences_that_explanations_name(
     other = {**json.loads(before), "text_weights": "other"}
     index.write_text(json.dumps(other))
     try:
-        again = pull_finder(predictor.params, trial, scores, lambda path: {"hash": hashes[path]})
+        again = pull_finder(predictor.params, trial, scores, listed)
         assert again is not None
         assert again("weave", rows) == {}  # a line in the log, and a report without sentences
     finally:
