@@ -134,7 +134,7 @@ def _forget(folder: Path, digest: str) -> None:
     with Repo(str(folder)) as repo:
         cache, runs = repo.cache.local, Path(repo.stage_cache.cache_dir)
         Path(cache.oid_to_path(digest)).unlink(missing_ok=True)
-        for entry in runs.glob("*/*/*"):
+        for entry in list(runs.glob("*/*/*")):  # folders go meanwhile
             with suppress(OSError, ValueError):
                 if digest in entry.read_text(encoding="utf-8"):
                     entry.unlink()
