@@ -39,6 +39,12 @@ def receipt_at(path: Path) -> Artefact:
     return replace(TEST, path=path)
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receipts of the project that is the folder here are discarded, too: not those of a clone."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return filled(tmp_path / "store", [[0, 1, 2, 3], [4, 5]])
