@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
+from fade.overlapping import Overlapping
+
 _CALLS = frozenset(
     {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
 )
@@ -29,16 +31,28 @@ def without_network() -> Iterator[None]:
     What libraries keep on this machine is still found. Hubs of models are told that there is no network,
     so that they do not try again and again.
     """
+    _install()
+    token = _closed.set(True)
+    try:
+        with hub_offline():
+            yield
+    finally:
+        _closed.reset(token)
+
+
+@contextlib.contextmanager
+def _hub_offline() -> Iterator[None]:
     from huggingface_hub import constants
 
-    _install()
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    token = _closed.set(True)
     try:
         yield
     finally:
-        _closed.reset(token)
         constants.HF_HUB_OFFLINE = before
+
+
+hub_offline = Overlapping(_hub_offline)
+"""The hub's client asks nobody for what is on this machine."""
 
 
 def require_network() -> None:

@@ -56,9 +56,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     """A stage that ran in this process leaves no handler to the next test."""
-    log = logging.getLogger("fade")
-    before = log.handlers[:], log.level, log.propagate
+    log, root = logging.getLogger("fade"), logging.getLogger()
+    before, level = (log.handlers[:], log.level, log.propagate), root.level
     yield
+    assert root.level == level, "the test changed which warnings others can see"
     for handler in log.handlers:
         if handler not in before[0]:
             handler.close()

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from fade.errors import ModelError
 from fade.lean_import import open_clip_library, timm_library
-from fade.network import NoNetworkError, require_network
+from fade.network import NoNetworkError, hub_offline, require_network
+from fade.overlapping import Overlapping
 from pipeline.config.schema import ModelParams, VisionParams
 
 PATIENCE = 3.0
@@ -192,20 +193,32 @@ def unreachable() -> str | None:
 @contextlib.contextmanager
 def quiet(found: list[Remote]) -> Iterator[None]:
     """Load what was found: without a word of the hub's, and without asking it for what is here."""
-    import huggingface_hub.constants as hub
+    here = all(remote.file is not None for remote in found)
+    with _silence(), hub_offline() if here else contextlib.nullcontext():
+        yield
 
-    levels = {name: logging.getLogger(name).level for name in LOGGERS}
-    offline = hub.HF_HUB_OFFLINE
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if all(remote.file is not None for remote in found):
-        hub.HF_HUB_OFFLINE = True
+
+def _serious(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    loggers, root = [logging.getLogger(name) for name in LOGGERS], logging.getLogger()
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    # open_clip warns by the root's own log that models start without weights; they get them right after
+    root.addFilter(_serious)
     try:
         yield
     finally:
-        hub.HF_HUB_OFFLINE = offline
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        root.removeFilter(_serious)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+_silence = Overlapping(_silenced)
 
 
 def _remote(what: str, leaf: str, repository: str, names: tuple[str, ...]) -> Remote:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -51,26 +50,20 @@ def load_encoder(
     """
     from fade.encoder import Encoder
 
-    model, root = params.model, logging.getLogger()
+    model = params.model
     found = remotes(model, config_of(model))
     if state is not None:
         found = [remote for remote in found if remote.leaf == "model.name"]
     check_remotes(model, found)
-    # open_clip warns that models start without weights; they get them right after
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with quiet(found):
-            return Encoder.load(
-                config_of(model),
-                str(SHIPPED_WEIGHTS.get(model.pretrained, model.pretrained)),
-                gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
-                precision=model.precision,
-                device=device or params.runtime.device,
-                state=state,
-            )
-    finally:
-        root.setLevel(level)
+    with quiet(found):
+        return Encoder.load(
+            config_of(model),
+            str(SHIPPED_WEIGHTS.get(model.pretrained, model.pretrained)),
+            gem=GemConfig(model.gem.depth, model.gem.iterations, model.gem.temperature),
+            precision=model.precision,
+            device=device or params.runtime.device,
+            state=state,
+        )
 
 
 def load_image_encoder(

@@ -75,6 +75,7 @@ def test_what_is_on_this_machine_asks_nobody(
     with hub.quiet(found):
         assert huggingface_hub.constants.HF_HUB_OFFLINE
         assert not logging.getLogger("huggingface_hub").isEnabledFor(logging.ERROR)
+        assert logging.getLogger("fade").isEnabledFor(logging.WARNING)  # ours are still seen
     assert not huggingface_hub.constants.HF_HUB_OFFLINE
 
 
