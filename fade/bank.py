@@ -92,8 +92,8 @@ def build_index(
         built: faiss.Index = flat(vectors.shape[1])
         built.add(vectors)
     else:
-        measured = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-        _check_numbers(index)
+        measured = _measured(metric)
+        check_index(index, vectors.shape[1], len(vectors), metric)
         try:
             built = faiss.index_factory(vectors.shape[1], index, measured)
             built.train(vectors)
@@ -120,19 +120,55 @@ def build_index(
     return built
 
 
-def check_index(index: str, dimension: int) -> None:
-    """Refuse (ParameterError) a factory string that FAISS does not know; nothing is trained."""
+def check_index(
+    index: str,
+    dimension: int,
+    vectors: int | None = None,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+) -> None:
+    """Refuse (ParameterError) a factory string that FAISS does not know; nothing is trained.
+
+    Args:
+        index, metric: see :func:`build_index`.
+        dimension: of the vectors.
+        vectors: how many there are to train it on; None: nothing is said of that.
+    """
     import faiss
 
+    if index == FLAT:
+        return
     _check_numbers(index)
     try:
-        faiss.index_factory(dimension, index, faiss.METRIC_INNER_PRODUCT)
+        built = faiss.index_factory(dimension, index, _measured(metric))
     except (RuntimeError, MemoryError) as error:
         detail = (str(error).strip().splitlines() or ["not enough memory"])[0][-160:]
         raise ParameterError(
             f"vision.index {index!r} is no index of {dimension} dimensions that FAISS knows ({detail}): "
             "use 'flat' or another FAISS factory string"
         ) from None
+    if vectors is not None and (least := _least_vectors(built)) > vectors:
+        raise ParameterError(
+            f"vision.index {index!r} is trained on {least} vectors at least, and the bank holds "
+            f"{vectors}: use 'flat', an index with fewer lists or centroids, or more references"
+        )
+
+
+def _measured(metric: Literal["cosine", "euclidean"]) -> int:
+    """FAISS's number of a metric."""
+    import faiss
+
+    return int(faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2)
+
+
+def _least_vectors(index: Any) -> int:
+    """Fewest vectors that an index can be trained on: one for each of its lists and centroids."""
+    import faiss
+
+    if isinstance(index, faiss.IndexPreTransform | faiss.IndexRefine):
+        inner = index.index if isinstance(index, faiss.IndexPreTransform) else index.base_index
+        return _least_vectors(faiss.downcast_index(inner))
+    lists = index.nlist if isinstance(index, faiss.IndexIVF) else 1
+    return max(lists, index.pq.ksub if hasattr(index, "pq") else 1)
 
 
 def _check_numbers(index: str) -> None:

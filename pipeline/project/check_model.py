@@ -17,6 +17,7 @@ from pipeline.config.values import DEMO_MODEL
 from pipeline.features.hub import Remote, check_remotes, encoder_remotes, remotes, unreachable
 from pipeline.features.models import config_of
 from pipeline.project.findings import Finding, ok, problem, warning
+from pipeline.scoring.bank_limits import asks_for_patches, check_bank_sizes
 
 if TYPE_CHECKING:
     from pipeline.features.patch_encoder import PatchEncoder
@@ -222,20 +223,40 @@ def check_prompts(params: Params) -> Iterator[Finding]:
 
 
 def check_index(params: Params) -> Iterator[Finding]:
-    """Whether FAISS knows the index that is named; how many vectors it needs shows when it is built.
+    """Whether FAISS knows the index that is named, and references have patches enough.
 
     Raises:
-        ParameterError: it does not.
+        ParameterError: it does not, or they have not.
+    """
+    if not asks_for_patches(params):
+        return
+    check_patches(params)
+    if params.vision.index != "flat":
+        yield ok("index", f"{params.vision.index} is known to FAISS")
+
+
+def check_patches(params: Params) -> None:
+    """Refuse an index or neighbours that references have too few patches for, where that is known.
+
+    Raises:
+        ParameterError: they have.
     """
     from fade.bank import check_index as check
 
-    if not params.needs_vision or params.vision.index == "flat":
+    vision, sizes = params.vision, params.features.segmentation_sizes
+    if not asks_for_patches(params):
         return
-    network, of_clip = loaded_network(params), patch_and_width(params)
-    width = of_clip[1] if of_clip and not params.vision.network else 64
+    network, clip = loaded_network(params), patch_and_width(params)
     if network is not None:
-        width = sum(network.dims) if params.vision.layer_fusion == "concat" else network.dims[0]
-    check(params.vision.index, width)
-    yield ok(
-        "index", f"{params.vision.index} is known to FAISS; whether it fits shows when it is built"
-    )
+        concatenated = vision.layer_fusion == "concat"
+        side, width = (
+            network.grid(min(sizes)),
+            sum(network.dims) if concatenated else network.dims[0],
+        )
+    elif clip is not None and not vision.network:
+        side, width = min(sizes) // clip[0], clip[1]
+    else:
+        return check(vision.index, 64, metric=vision.metric)
+    if params.features.keeps_aspect:  # so do images decide; stage bank says more
+        return check(vision.index, width, metric=vision.metric)
+    check_bank_sizes(params, side * side, width, params.dataset.categories or (None,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from cache.files import Location
 from cache.keys import Keys
@@ -20,7 +21,9 @@ from pipeline.features.plan import FeaturePlan, feature_spaces
 from pipeline.project.batches import plan_pairs
 from pipeline.project.timing import time_comparing, time_encoding
 from pipeline.project.workload import imagined, of_data_set
+from pipeline.scoring.bank_limits import asks_for_patches, check_bank_sizes
 from pipeline.scoring.components import language_map_space, language_score_space, vision_map_space
+from pipeline.scoring.views import view_plan
 
 MAX_IMAGES = 10_000_000
 """Largest number of images to plan for: the plan itself would take gigabytes."""
@@ -101,6 +104,13 @@ def plan(params: Params, images: int | None = None) -> Plan:
     encoder = load_image_encoder(params, keep=True)
     store = Store(store_root(params.features.store))
     spaces = feature_spaces(encoder, params, work.aspect)
+    if asks_for_patches(params):
+        shapes = [
+            (prod(view.grid(of_view)), view.dim(of_view))
+            for view in view_plan(params)
+            for of_view in [[spaces[feature] for feature in view.features]]
+        ]
+        check_bank_sizes(params, *min(shapes), work.references)
     references = work.distinct_references
     features = FeaturePlan.make(
         params,

@@ -33,6 +33,7 @@ from pipeline.dataset.selection import check_batches
 from pipeline.evaluation.corrections import named_labels
 from pipeline.features.hub import check_remotes, encoder_remotes, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
+from pipeline.project.check_model import check_patches
 from pipeline.project.watched import made_by_a_stage
 
 SEEDED = "seeded"
@@ -71,6 +72,10 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
         _check_prompts(params)
     if "extract" in needed or "text" in needed:
         _check_model(params, known=ran)
+    if {"extract", "bank", "score_vision"} & set(needed) and (
+        params.vision.encoder is None or _encoder_is_new(params, ran)
+    ):
+        check_patches(params)
     if "extract" in needed:
         _check_store(params)
     if "evaluate" in needed and params.evaluate.labels:

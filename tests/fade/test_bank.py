@@ -15,6 +15,7 @@ import fade.bank as bank_module
 from fade.bank import (
     anomaly,
     build_index,
+    check_index,
     coreset,
     float16_to_float32,
     index_vectors,
@@ -218,8 +219,23 @@ def test_an_index_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         raise MemoryError
 
     monkeypatch.setattr("faiss.index_factory", fail)
-    with pytest.raises(ParameterError, match=r"'HNSW64' does not work on 100 .*not enough memory"):
+    with pytest.raises(ParameterError, match=r"'HNSW64' is no index of 6 .*not enough memory"):
         build_index(vectors(100), "HNSW64")
+
+
+@pytest.mark.parametrize(
+    ("index", "least"),
+    [("IVF7,Flat", 7), ("PQ2x4", 16), ("IVF20,PQ2x3", 20), ("L2norm,IVF8,Flat,Refine(Flat)", 8)],
+)
+def test_how_many_vectors_an_index_takes(index: str, least: int) -> None:
+    check_index(index, 6)
+    build_index(vectors(least), index)
+    for fails in (
+        lambda: build_index(vectors(least - 1), index),
+        lambda: check_index(index, 6, least - 1),
+    ):
+        with pytest.raises(ParameterError, match=f"on {least} .* the bank holds {least - 1}:"):
+            fails()
 
 
 @pytest.mark.parametrize("index", ["nonsense", "IVF500,Flat", "PQ4", "LSH", "IDMap,Flat"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ def test_a_params_yaml_that_is_older_than_dvc_yaml(content: Any) -> None:
         ),
         ({"features__store": "file/store"}, 2, "file is a file"),
         ({"evaluate__labels": "labels.csv"}, 3, "labels.csv is not there"),
+        ({"vision__neighbours": 100000}, 2, "vision.neighbours is 100000, and there are "),
+        (
+            {"vision__index": "IVF999,Flat"},
+            2,
+            "is trained on 999 vectors at least, and the bank holds",
+        ),
     ],
 )
 def test_bad_ones_do_not(
@@ -128,6 +135,17 @@ def test_a_network_that_ran_is_not_built_again(
     with pytest.raises(FadeError, match=str(network)):
         check(params, STAGES)
     assert len(built) == 4
+
+
+@pytest.mark.parametrize("neighbours", [48, 49])  # a reference in 3 forms, 4 x 4 patches each
+def test_more_neighbours_than_a_reference_has_patches(content: Any, neighbours: int) -> None:
+    leaves = {"vision__transforms": "flips", "vision__neighbours": neighbours}
+    params = parse_params(
+        changed(vision_params(**leaves), dataset__path=content["dataset"]["path"])
+    )
+    with pytest.raises(ParameterError, match="48 patches") if neighbours > 48 else nullcontext():
+        check(params, ["score_vision"])
+    check(params, ["evaluate"])
 
 
 @pytest.fixture
