@@ -52,6 +52,7 @@ from pipeline.report.curves import category_curves
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.nearest import nearest_finder
+from pipeline.report.originals import originals_address
 from pipeline.report.paper_table import metric_tables
 from pipeline.report.plots import write_plots
 from pipeline.report.pull import pull_finder
@@ -112,6 +113,7 @@ def run(params: Params) -> None:
         load_above=mask_loader(params, scores, listed, aspect, thresholds),
         load_nearest=nearest_finder(params, trial, scores, listed),
         load_pull=pull_finder(params, trial, scores, listed),
+        originals=originals_address(root, REPORT.path),
         load_image=load_image,
         load_mask=load_mask,
         reasons={

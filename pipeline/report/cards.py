@@ -43,7 +43,7 @@ class Item:
         tiles: its pictures.
         position: row in the trial's scores; -1 for an image that is not among them.
         verdict: what the decision is worth, empty without one.
-        pull: the sentences nearest to its worst patch; None where they are not known.
+        pulls: the sentences nearest to it and to its worst patch, as far as they are known.
     """
 
     name: str
@@ -53,14 +53,15 @@ class Item:
     tiles: tuple[Picture, ...]
     position: int = -1
     verdict: str = ""
-    pull: Pull | None = None
+    pulls: tuple[Pull, ...] = ()
 
     @property
     def overlay(self) -> Picture:
-        """The picture that says most: the overlay, or what there is instead."""
+        """The picture that says most: the overlay; of a missed image, where its defect is."""
         shown = [tile for tile in self.tiles if tile.source]
-        overlays = [tile for tile in shown if tile.label == "Overlay"]
-        return (overlays or shown or list(self.tiles))[-1]
+        wanted = ("Overlay", "Mask") if self.verdict == "missed" else ("Overlay",)
+        found = [tile for label in wanted for tile in shown if tile.label == label]
+        return (found or shown or list(self.tiles))[-1]
 
 
 def of_trial(scores: pd.DataFrame, trial: Trial) -> pd.DataFrame:
@@ -95,7 +96,7 @@ def draw_cards(
     items, labels = [], labels_of(chosen)
     places = list(positions)
     nearest: Mapping[int, NearestPatch] = {}
-    pulls: Mapping[int, Pull] = {}
+    pulls: Mapping[int, tuple[Pull, ...]] = {}
     if places:
         category = str(chosen["category"].iloc[places[0]])
         nearest = report.load_nearest(category, places) if report.load_nearest else {}
@@ -119,7 +120,7 @@ def draw_cards(
         items.append(
             Item(
                 str(row["image"]), defect, known, score, tiles, position,
-                verdict(label, score, limit), pulls.get(position),
+                verdict(label, score, limit), pulls.get(position, ()),
             )
         )  # fmt: skip
     return tuple(items)

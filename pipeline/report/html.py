@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import StoreError
@@ -19,6 +16,7 @@ from pipeline.report.gallery import colours, data_uri
 from pipeline.report.input import ReportInput
 from pipeline.report.labels import metric_label
 from pipeline.report.plots import UNDEFINED
+from pipeline.report.policy import content_policy, page_part
 from pipeline.report.review import as_json, review
 from pipeline.report.sections import ReportSection, decisions, sections, setters
 from pipeline.report.tables import runs, tables
@@ -84,11 +82,11 @@ def render(report: ReportInput) -> str:
     trial = report.shown_trial()
     shown = [] if trial is None or report.scores.empty else sections(report, trial)
     held = _review(report, trial, shown)
-    script = _part("page/page.js")
+    script = page_part("page/page.js")
     page = _template().render(
         script=script,
-        digest=_digest(script),
-        style=_part("page/page.css"),
+        policy=content_policy(script),
+        style=page_part("page/page.css"),
         data=as_json(held) if held else "",
         switch=held.get("trials", ()),
         left_out=held.get("left_out", 0),
@@ -120,16 +118,11 @@ def render(report: ReportInput) -> str:
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _part(name: str) -> str:
-    """A file that the page is made of."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
 def _template() -> Template:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(_part),
+        loader=FunctionLoader(page_part),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -234,8 +227,3 @@ def _check_tables(report: ReportInput) -> None:
             f"the table of scores has empty fields in {', '.join(gaps)}: run `dvc repro` to make "
             "it again"
         )
-
-
-def _digest(script: str) -> str:
-    """Return what a content security policy calls an inline script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -38,10 +38,11 @@ class ReportInput:
             the threshold.
         load_nearest: of a category and rows of the shown trial's scores, the worst patch of each and
             the nearest good one; None where that is not known.
-        load_pull: of the same, the sentences nearest to the worst patch of each.
+        load_pull: of the same, the sentences nearest to each and to its worst patch.
         reasons: why a metric is undefined, by category, shots, seed and metric.
         load_map: of a trial's label and the row within that trial's scores, the fused map: uint8
             (H, W), or None where there are no maps.
+        originals: the address of the folder that paths are relative to, see :func:`originals_address`.
         load_image: of a row's ``path``, the image: uint8 RGB (h, w, 3).
         load_mask: of a row's ``path``, the mask: bool (h, w), or None where there is none.
         trial: the one that plots, galleries and decisions show; by default the one that ``fade predict``
@@ -70,6 +71,7 @@ class ReportInput:
     load_above: Callable[[str, int], Mask | None] | None = None
     load_nearest: NearestFinder | None = None
     load_pull: PullFinder | None = None
+    originals: str = ""
     reasons: Reasons = field(default_factory=dict)
     trial: Trial | None = None
     thresholds: Sequence[Threshold] = ()

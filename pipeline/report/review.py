@@ -15,6 +15,7 @@ from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.report.cards import NO_LABEL, of_trial, small_picture
 from pipeline.report.input import ReportInput
+from pipeline.report.originals import quoted
 from pipeline.report.verdicts import UNKNOWN, count, cuts, labels_of
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def review(
         unpictured: how many of the other images get a small picture.
 
     Returns:
-        ``trials``, ``categories``, ``defects``, ``rows`` by column, ``pictures`` by position, and how
-        many images were ``left_out``.
+        ``originals``, ``trials``, ``categories``, ``rows`` by column, ``pictures`` by position, and
+        how many images were ``left_out``.
     """
     chosen = of_trial(report.scores, trial)
     pairs = report.scores[["shots", "seed"]].drop_duplicates().to_numpy().tolist()
@@ -73,6 +74,7 @@ def review(
     distance = _distance(names.tolist(), tables[0], thresholds, trial)
     kept = _kept(distance, cards)
     return {
+        "originals": report.originals,
         "trials": [trial_words(one) for one in shown],
         "categories": [
             _category(
@@ -154,6 +156,7 @@ def _rows(
     return {
         "position": kept.tolist(),
         "name": table["image"].astype(str).tolist(),
+        "path": [quoted(path) for path in table["path"].astype(str)],
         "category": [number[name] for name in table["category"].astype(str)],
         "kinds": kinds,
         "kind": [kinds.index(defect) for defect in defects],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Annotated, Literal
 
+import numpy as np
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -212,6 +213,27 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
         snapshot = of_row(run, id)
         content = encoded(fitted(snapshot.picture(id), SCREEN, LEAST), ".webp")
         return _picture(content, "image/webp", kept=run is not None)
+
+    @router.get("/originals.png", response_class=Response)
+    def original(
+        path: Annotated[str, Query(max_length=4096, description="As `GET /images` has it.")],
+    ) -> Response:
+        """A test image at its own size, without loss, as the run sees it.
+
+        The path is looked up among those of the run: no other one is opened.
+        """
+        snapshot = opened(None)
+        row = snapshot.row_of(path)
+        if row is None:
+            raise Refused(404, "the run has no test image of this path")
+        return _picture(encoded(np.asarray(snapshot.picture(row)), ".png"), "image/png")
+
+    @router.get("/report", response_class=Response)
+    def report() -> Response:
+        """The run's report. Pictures that are opened in it show their originals."""
+        page, policy = opened(None).report()
+        headers = {"cache-control": "no-cache", "content-security-policy": policy}
+        return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
     @router.get("/maps/{id}.png", response_class=Response)
     def map_png(

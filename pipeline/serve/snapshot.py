@@ -14,7 +14,7 @@ from fade.datasets.read import dataset_root
 from fade.errors import DataError, StoreError
 from fade.preprocess import decode_rgb
 from fade.types import Trial
-from pipeline.artefacts.catalogue import MANIFEST, MAPS, SCORES, SELECTION, THRESHOLDS
+from pipeline.artefacts.catalogue import MANIFEST, MAPS, REPORT, SCORES, SELECTION, THRESHOLDS
 from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.tables import read_table
 from pipeline.dataset.loader import read_unchanged
@@ -110,6 +110,15 @@ class Snapshot:
         listed = self._listed(row)
         return int(listed["width"]), int(listed["height"])
 
+    def row_of(self, path: str) -> int | None:
+        """The row of an image by its path; None where there is none."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        paths = self.index.paths
+        row = pc.index(paths, pa.scalar(path, paths.type)).as_py()
+        return None if row < 0 else int(row)
+
     def picture(self, row: int) -> Image.Image:
         """An image in RGB.
 
@@ -153,6 +162,23 @@ class Snapshot:
             false_alarm_limit=threshold.false_alarm_limit, finished=finished, scale=scale,
             closing=self._closing,
         )  # fmt: skip
+
+    def report(self) -> tuple[bytes, str]:
+        """The report's page, and what a browser may do with it: this version's script alone runs.
+
+        Raises:
+            StoreError: it is missing, or another version wrote it.
+        """
+        from pipeline.report.policy import content_policy, page_part, script_digest
+
+        path, script = self.folder / REPORT.path / "index.html", page_part("page/page.js")
+        try:
+            page = path.read_bytes()
+        except OSError:
+            raise StoreError(f"{path} is missing: run `fade run`") from None
+        if script_digest(script).encode() not in page:
+            raise StoreError(f"{path} was written by another version: run `fade run`")
+        return page, content_policy(script)
 
     def references(self, category: str) -> tuple[str, ...]:
         """The paths of a category's reference images, each once, in order."""

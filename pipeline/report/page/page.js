@@ -53,7 +53,9 @@
   function show(name, facts, figures, stepping) {
     one("#viewer-name").textContent = name;
     one("#viewer-facts").replaceChildren(...facts);
+    const inside = full.contains(document.activeElement);
     full.replaceChildren(...figures);
+    if (inside) full.focus();
     for (const button of all("#viewer-before, #viewer-after")) button.hidden = !stepping;
     if (!viewer.open) viewer.showModal();
   }
@@ -74,7 +76,7 @@
   const places = new Map(rows.position.map((position, row) => [position, row]));
   const tones = { "missed": "bad", "false alarm": "warn", "anomalous": "warn", "normal": "good", "found": "plain" };
   const first = ["missed", "false alarm", "anomalous", "found", "normal", ""];
-  const PAGE = 20;
+  const PAGE = matchMedia("(max-width: 640px)").matches ? 10 : 20;
   const state = { trial: 0, cuts: [], sort: "verdict", rising: true, page: 0, listed: [], opened: 0 };
 
   const tried = (category) => data.categories[category].trials[state.trial];
@@ -135,8 +137,9 @@
   }
 
   function line(row) {
-    const drawn = make("tr"), head = make("th"), said = verdict(row), opener = make("button", rows.name[row], "open");
+    const drawn = make("tr"), head = make("th"), said = verdict(row), opener = make("button", "", "open");
     head.scope = "row"; opener.type = "button"; opener.dataset.row = rows.position[row];
+    rows.name[row].split(/(?<=[/_])/).forEach((part) => opener.append(part, make("wbr")));
     head.append(opener);
     const judged = said && rows.label[row] !== -1;
     drawn.append(head, cell(digits(score(row)), "number"), cell(decision(row) || "–"),
@@ -213,6 +216,28 @@
     }
   }
 
+  // the image itself, where this page can reach it; a thumbnail stands for it until it is there
+  function original(row) {
+    const served = location.pathname.endsWith("/report"), beside = data.originals && data.originals + rows.path[row];
+    const address = served ? `originals.png?path=${rows.path[row]}` : beside;
+    if (!address) return [];
+    const drawn = make("figure", "", "original"), zoom = make("button", "", "zoom"), image = make("img"), caption = make("figcaption");
+    zoom.type = "button";
+    zoom.setAttribute("aria-pressed", "false");
+    zoom.addEventListener("click", () => zoom.setAttribute("aria-pressed", String(drawn.classList.toggle("own"))));
+    image.alt = `${rows.name[row]} at its own size`;
+    image.addEventListener("load", () => {
+      const link = Object.assign(make("a", "alone"), { href: address, target: "_blank", rel: "noopener" });
+      caption.append(`Original, ${image.naturalWidth} × ${image.naturalHeight} pixels: click for its own size, or open it `, link, ".");
+      drawn.hidden = false;
+    });
+    drawn.hidden = true;
+    image.src = address;
+    zoom.append(image);
+    drawn.append(zoom, caption);
+    return [drawn];
+  }
+
   function pictures(row) {
     const position = rows.position[row], name = rows.name[row], card = one(`[data-card="${position}"]`);
     if (card) {
@@ -220,11 +245,10 @@
         const image = one("img", tile);
         return figure(image.src, one("figcaption", tile).textContent, image.alt);
       });
-      const pull = one(".pull", card);
-      return pull ? [...shown, make("p", pull.textContent)] : shown;
+      return [...shown, ...all(".pull", card).map((pull) => make("p", pull.textContent))];
     }
     const small = data.pictures[position];
-    return small ? [figure(small, "Overlay, small", `Overlay of ${name}`)] : [make("p", "This file has no picture of it: fade show, or the data set, does.")];
+    return small ? [figure(small, "Overlay, small", `Overlay of ${name}`)] : [make("p", "This file has no picture of it: fade serve and fade show draw one.")];
   }
 
   function open(row) {
@@ -233,7 +257,7 @@
     const facts = [make("span", keys.kind(row), `chip ${rows.label[row] === 1 ? "" : rows.label[row] === 0 ? "good" : "plain"}`)];
     if (said) facts.push(make("span", said, `chip ${tones[said]}`));
     facts.push(make("span", `score ${digits(score(row))}${threshold === null ? "" : `, threshold ${digits(threshold)}`}`));
-    show(rows.name[row], facts, pictures(row), true);
+    show(rows.name[row], facts, [...pictures(row), ...original(row)], true);
   }
 
   function step(by) {
@@ -246,7 +270,7 @@
     if (opener && places.has(Number(opener.dataset.row))) open(places.get(Number(opener.dataset.row)));
   });
   viewer.addEventListener("keydown", (event) => {
-    if (one("#viewer-after").hidden) return;
+    if (one("#viewer-after").hidden || event.target.closest(".own")) return;  // arrows scroll there
     if (event.key === "ArrowRight") step(1);
     if (event.key === "ArrowLeft") step(-1);
   });

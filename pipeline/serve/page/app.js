@@ -1,6 +1,6 @@
 // The page of `fade serve`: all text goes through textContent, all data through this server's own routes.
 const $ = (id) => document.getElementById(id);
-const PAGE = 60;
+const PAGE = matchMedia("(max-width: 40rem)").matches ? 30 : 60;
 let run = null; // what GET /run said
 let list = { total: 0, offset: 0, images: [] };
 let thresholds = new Map(); // by category, what the slider was moved to
@@ -11,6 +11,12 @@ const make = (name, text = "", className = "") => {
   const element = document.createElement(name);
   if (text) element.textContent = text;
   if (className) element.className = className;
+  return element;
+};
+// a name may break behind / and _, so that no number is torn
+const named = (path, name, className = "") => {
+  const element = make(name, "", className);
+  path.split(/(?<=[/_])/).forEach((part) => element.append(part, make("wbr")));
   return element;
 };
 const chip = (text, className = "") => make("span", text, `chip ${className}`);
@@ -100,7 +106,7 @@ function card(image, position) {
   picture.alt = "";
   picture.src = address(`thumbnails/${image.id}.webp`, { run: list.run });
   const text = make("span", "", "text");
-  text.append(make("span", image.path, "name"), `${number(image.score)} `, ...chips(image));
+  text.append(named(image.path, "span", "name"), `${number(image.score)} `, ...chips(image));
   button.append(picture, text);
   button.addEventListener("click", () => view(position));
   item.append(button);
@@ -122,7 +128,7 @@ const showCategories = guarded(async () => {
   $("categories").replaceChildren(...found.map((one) => {
     const row = make("tr");
     const name = make("td");
-    const button = make("button", one.category);
+    const button = named(one.category, "button");
     button.type = "button";
     button.addEventListener("click", () => {
       $("category").value = one.category;
@@ -131,7 +137,7 @@ const showCategories = guarded(async () => {
     });
     name.append(button);
     row.append(name, ...[
-      one.images.toLocaleString(), one.threshold === null ? "–" : one.called.toLocaleString(),
+      `${one.threshold === null ? "–" : one.called.toLocaleString()} of ${one.images.toLocaleString()}`,
       one.threshold === null ? "–" : `${one.false_alarms} of ${one.good}`,
       one.threshold === null ? "–" : `${one.missed} of ${one.anomalous}`, number(one.threshold),
     ].map((text) => make("td", text)));
@@ -192,7 +198,7 @@ const showCounts = guarded(async (fresh = false) => {
     $("threshold-counts").textContent = found.chosen === null
       ? "There is no threshold: move the slider to try one."
       : `${found.called.toLocaleString()} of ${found.images.toLocaleString()} called anomalous: ` +
-        `${found.false_alarms} false alarms of ${found.good} good, ${found.missed} missed of ${found.anomalous} anomalous`;
+        `${found.false_alarms} false ${found.false_alarms === 1 ? "alarm" : "alarms"} of ${found.good} good, ${found.missed} missed of ${found.anomalous} anomalous`;
     const measures = found.image_auroc === null ? "" : ` Image AUROC on these labels: ${(100 * found.image_auroc).toFixed(1)} %.`;
     $("threshold-remark").textContent = `The run's threshold: ${number(found.threshold)}.${measures}`;
     $("threshold-best").disabled = found.best === null;
@@ -253,6 +259,7 @@ const drawOpened = () => {
   picture.src = style === "picture" || !opened.has_map
     ? address(`pictures/${opened.id}.webp`, { run: list.run })
     : address(`maps/${opened.id}.png`, { style, ...values });
+  $("viewer-original").href = address("originals.png", { path: opened.path });
   picture.alt = `${opened.path}, ${style === "picture" ? "the image" : style}`;
 };
 $("viewer-picture").addEventListener("error", guarded(async () => {
@@ -264,7 +271,7 @@ $("viewer-picture").addEventListener("error", guarded(async () => {
   }
 }));
 const showFacts = () => {
-  $("viewer-title").textContent = opened.path;
+  $("viewer-title").replaceChildren(named(opened.path, "span"));
   $("viewer-facts").replaceChildren(
     ...chips(opened), make("span", `score ${number(opened.score)}, threshold ${number(opened.threshold)}`),
     make("span", `${opened.category}, ${opened.defect}; ${opened.width} × ${opened.height} pixels`, "soft"),
@@ -486,6 +493,7 @@ const start = guarded(async () => {
   $("facts").textContent = !run.has_images ? "a bundle: new images alone" : run.images ? `${run.images.toLocaleString()} test images${corrected}; ${used}` : "a run without test images";
   fill($("drop-category"), run.categories.map((name) => [name, name]));
   $("drop-category-label").hidden = run.categories.length < 2;
+  $("report").hidden = !run.has_images;
   $("review").hidden = !run.images;
   if (run.reason) $("drop-state").textContent = run.reason;
   if (!run.images) {

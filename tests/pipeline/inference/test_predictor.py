@@ -264,7 +264,8 @@ def test_the_report_names_the_sentences_that_explanations_name(
     rows = list(scores.index[scores["category"] == "weave"])
     found, compared = find("weave", rows), 0
     assert list(found) == rows
-    for position, pull in found.items():
+    for position, (whole, pull) in found.items():
+        assert (whole.of, pull.of) == ("Image", "Worst patch")
         image = GOLDEN / "images" / scores["path"][position]
         prediction, _ = predictor.explain(image, "weave", level=0)
         assert prediction.levels is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -18,6 +19,7 @@ from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.report.html import OPEN_SECTIONS, render
 from pipeline.report.input import ReportInput
+from pipeline.report.originals import originals_address
 from tests.browser import Tab, browser, find_browser
 from tests.pipeline.report.test_report import make_pixels, make_report, make_summary
 
@@ -343,6 +345,37 @@ def test_a_picture_opens_and_closes_by_keyboard(tab: Tab, small: str) -> None:
     tab.open(small)
     press(tab, "Tab")
     assert tab.run("document.activeElement.textContent") == "Skip to the results"
+
+
+def test_an_opened_picture_shows_the_original_that_lies_beside(tab: Tab, tmp_path: Path) -> None:
+    data, page = tmp_path / "data #1", tmp_path / "results" / "report"
+    page.mkdir(parents=True)
+    report = make_report(first="nut & 100%")
+    for path in dict.fromkeys(report.scores["path"]):
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture()).resize((1500, 30)).save(data / path)
+    beside = originals_address(Path("data #1"), Path("results/report"))
+    assert beside == "../../data%20%231/"
+    (page / "index.html").write_text(render(replace(report, originals=beside)), encoding="utf-8")
+    tab.size(1280, 900)
+    tab.said.clear()
+    tab.requested.clear()
+    tab.open((page / "index.html").as_uri())
+    assert len(tab.requested) == 1  # nothing is loaded before a picture is opened
+    tab.run("document.querySelector('.thumbs .open').click()")
+    tab.until("document.querySelector('.original:not([hidden]) img')?.naturalWidth === 1500")
+    width = "document.querySelector('.original img').width"
+    assert tab.run(width) < 1280
+    tab.run("document.querySelector('.zoom').focus()")
+    press(tab, "Enter")
+    assert tab.run(width) == 1500
+    assert tab.run("document.documentElement.scrollWidth") == 1280
+    shutil.rmtree(data)
+    press(tab, "Enter")
+    press(tab, "ArrowRight")  # the next one is gone: its thumbnail stays
+    tab.until("document.querySelector('.original[hidden] img')?.complete")
+    assert tab.run("document.querySelectorAll('.full img[src^=data]').length") > 0
+    assert tab.run("document.activeElement.className") == "full"
 
 
 def test_ten_thousand_images_stay_fast(tab: Tab, tmp_path: Path) -> None:

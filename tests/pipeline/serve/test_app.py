@@ -28,6 +28,7 @@ from pipeline.artefacts.labels import read_labels, write_labels
 from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
+from pipeline.report.policy import content_policy, page_part, script_digest
 from pipeline.serve import site as sites
 from pipeline.serve.access import Access
 from pipeline.serve.app import create_app
@@ -409,3 +410,34 @@ def test_a_run_that_goes_on_is_waited_for(folder: Path, monkeypatch: pytest.Monk
         assert (refused.status_code, "load the page again" in refused.text) == (409, True)
     assert json.loads((folder / "results" / "thresholds.json").read_text())["thresholds"]
     assert Trial(2, 0) in RunSite(folder).snapshot().index.scores
+
+
+def test_originals_are_those_of_the_run_alone(client: TestClient, scores: pd.DataFrame) -> None:
+    path = str(scores["path"][0])
+    found = client.get("/originals.png", params={"path": path})
+    served = Image.open(io.BytesIO(found.content))
+    original = Image.open(GOLDEN / "images" / path).convert("RGB")
+    assert served.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(served), np.asarray(original))
+    reference = next((GOLDEN / "images").glob("*/train/good/*"))
+    others = (f"../images/{path}", f"./{path}", str(GOLDEN / "images" / path), "/etc/passwd", "",
+              reference.relative_to(GOLDEN / "images").as_posix(), path + "\0")  # fmt: skip
+    assert {client.get("/originals.png", params={"path": p}).status_code for p in others} == {404}
+
+
+def test_the_report_is_served_with_this_versions_script_alone(
+    client: TestClient, folder: Path
+) -> None:
+    missing = client.get("/report")
+    assert missing.status_code == 409
+    assert missing.json()["error"].endswith("index.html is missing: run `fade run`")
+    path, script = folder / "results/report/index.html", page_part("page/page.js")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"<script>{script}</script><p>{script_digest(script)}</p>", encoding="utf-8")
+    found = client.get("/report")
+    assert found.content == path.read_bytes()
+    assert found.headers["content-type"] == "text/html; charset=utf-8"
+    assert found.headers["content-security-policy"] == content_policy(script)
+    other = script + "alert(1)"
+    path.write_text(f"<script>{other}</script><p>{script_digest(other)}</p>", encoding="utf-8")
+    assert client.get("/report").json()["error"].endswith("by another version: run `fade run`")
