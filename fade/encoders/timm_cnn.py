@@ -5,16 +5,12 @@ Source: Roth et al., PatchCore, CVPR 2022, arXiv 2106.08265, section 3.1.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fade.aspect import Shape
-from fade.encoder import Precision
 from fade.encoders.protocol import Output, checked_layers
-from fade.encoders.tower import VERSION, Tower
+from fade.encoders.tower import Tower
 from fade.errors import ModelError, ParameterError
 from fade.types import Token
 
@@ -32,23 +28,12 @@ class TimmCNN(Tower):
         strides: pixels a side of one cell of each level.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        name: str,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        precision: Precision = "fp32",
-        device: str = "cpu",
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
+    kind = "timm-cnn"
+
+    def _adopt(self) -> None:
         import torch
 
-        super().__init__(
-            model, name=name, mean=mean, std=std, precision=precision, device=device, config=config
-        )
-        levels = _levels(model, name)
+        levels = _levels(self._model, self.name)
         self.strides = tuple(int(level["reduction"]) for level in levels)
         self._widths = tuple(int(level["num_chs"]) for level in levels)
         self.depth = len(levels)
@@ -85,43 +70,11 @@ class TimmCNN(Tower):
         """Channels of a level."""
         return self._widths[output.layers[0]]
 
-    def describe(self, output: Output, pixels: Shape) -> dict[str, Any]:
-        """All that an output's numbers depend on, besides the image."""
-        return {
-            "kind": "timm-cnn",
-            "version": VERSION,
-            "weights": self.digest,
-            "precision": self.precision,
-            "grid": list(self.grid(pixels, output)),
-            "level": output.layers[0],
-            "token": output.token,
-        }
-
-    def encode(self, pixels: np.ndarray, outputs: Collection[Output]) -> dict[Output, np.ndarray]:
-        """Raw features of a batch.
-
-        Args:
-            pixels: (B, H, W, 3) uint8 RGB, H and W multiples of the strides asked for.
-            outputs: what is wanted; levels behind the last one are not computed.
-
-        Returns:
-            For each output float32, (B, rows, columns, dim) for patches, (B, dim), their mean, for
-            ``cls``.
-
-        Raises:
-            ParameterError: other shapes or types of pixels.
-        """
-        import torch
-
-        with torch.inference_mode():
-            images = self._images(pixels)
-            for output in outputs:
-                self.grid((images.shape[2], images.shape[3]), output)
-            found = self.tensors(images, outputs)
-            return {output: tensor.cpu().numpy() for output, tensor in found.items()}
+    def _layers_of(self, output: Output) -> dict[str, Any]:
+        return {"level": output.layers[0]}
 
     def tensors(self, images: Tensor, outputs: Collection[Output]) -> dict[Output, Tensor]:
-        """The outputs of normalized images, (B, 3, H, W) float32; see :meth:`encode`."""
+        """See :class:`Tower`; ``cls`` is the mean of the patches."""
         import torch
 
         levels = sorted({output.layers[0] for output in outputs})

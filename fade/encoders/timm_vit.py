@@ -6,21 +6,18 @@ et al., DINOv3, arXiv 2508.10104.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fade.aspect import Shape
-from fade.encoder import Precision
 from fade.encoders.half import halve_linear_layers
-from fade.encoders.protocol import Output, checked_grid, checked_layers
-from fade.encoders.tower import VERSION, Tower
+from fade.encoders.protocol import Output, checked_layers
+from fade.encoders.tower import Tower
 from fade.errors import ModelError, ParameterError
 from fade.types import Token
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class TimmViT(Tower):
@@ -35,20 +32,9 @@ class TimmViT(Tower):
         depth: number of blocks.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        name: str,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        precision: Precision = "fp32",
-        device: str = "cpu",
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            model, name=name, mean=mean, std=std, precision=precision, device=device, config=config
-        )
+    kind = "timm-vit"
+
+    def _adopt(self) -> None:
         embed = self._model.patch_embed
         self.patch_size = int(embed.patch_size[0])
         self._native: Shape = tuple(embed.grid_size)
@@ -60,13 +46,31 @@ class TimmViT(Tower):
         for block in self._model.blocks:
             if hasattr(block.attn, "fused_attn"):
                 block.attn.fused_attn = True
-        if precision != "fp32":
+        if self.precision != "fp32":
             halve_linear_layers(self._model.blocks, self._dtype)
 
     @staticmethod
-    def check(model: nn.Module, name: str) -> None:
+    def check(model: Any, name: str) -> None:
         """Refuse models whose tokens do not stay one grid of square patches (ModelError)."""
-        _require_plain(model, name)
+        from timm.models.eva import Eva
+        from timm.models.vision_transformer import VisionTransformer
+
+        reason = None
+        if type(model) not in (VisionTransformer, Eva):
+            reason = f"it is a {type(model).__name__}"
+        else:
+            embed = model.patch_embed
+            if not hasattr(embed, "proj") or not hasattr(embed, "grid_size"):
+                reason = "its patches are not cut by one convolution"
+            elif embed.patch_size[0] != embed.patch_size[1]:
+                reason = "its patches are not square"
+            elif not model.dynamic_img_size and embed.grid_size[0] != embed.grid_size[1]:
+                reason = "its native grid is not square"
+        if reason:
+            raise ModelError(
+                f"vision.encoder: {name} is no plain vision transformer ({reason}): choose one such as "
+                "vit_small_patch14_dinov2.lvd142m or vit_small_patch16_dinov3.lvd1689m"
+            )
 
     def output(
         self, layers: Collection[int], *, norm: bool = False, token: Token = "patch"
@@ -94,41 +98,13 @@ class TimmViT(Tower):
         """Width of the transformer."""
         return self._width
 
-    def describe(self, output: Output, pixels: Shape) -> dict[str, Any]:
-        """All that an output's numbers depend on, besides the image."""
-        return {
-            "kind": "timm-vit",
-            "version": VERSION,
-            "weights": self.digest,
-            "precision": self.precision,
-            "grid": list(self.grid(pixels, output)),
-            "blocks": list(output.layers),
-            "norm": output.norm,
-            "token": output.token,
-        }
-
-    def encode(self, pixels: np.ndarray, outputs: Collection[Output]) -> dict[Output, np.ndarray]:
-        """Raw tokens of a batch, class and register tokens left out of the patches.
-
-        Args:
-            pixels: (B, H, W, 3) uint8 RGB, H and W multiples of the patch size.
-            outputs: what is wanted; blocks behind the last one are not computed.
-
-        Returns:
-            For each output float32, (B, rows, columns, dim) for patches, (B, dim) for ``cls``.
-
-        Raises:
-            ParameterError: other shapes or types of pixels.
-        """
-        import torch
-
-        with torch.inference_mode():
-            found = self.tensors(self._images(pixels), outputs)
-            return {output: tensor.cpu().numpy() for output, tensor in found.items()}
+    def _layers_of(self, output: Output) -> dict[str, Any]:
+        return {"blocks": list(output.layers), "norm": output.norm}
 
     def tensors(self, images: Tensor, outputs: Collection[Output]) -> dict[Output, Tensor]:
-        """The outputs of normalized images, (B, 3, H, W) float32; see :meth:`encode`."""
-        grid = checked_grid((images.shape[2], images.shape[3]), self.patch_size, self.name)
+        """See :class:`Tower`; patches are without class and register tokens."""
+        height, width = images.shape[2:]
+        grid = height // self.patch_size, width // self.patch_size
         wanted = {layer for output in outputs for layer in output.layers}
         blocks = self._run(images, grid, wanted)
         return {output: self._read(blocks, output, grid) for output in outputs}
@@ -207,26 +183,3 @@ class TimmViT(Tower):
             rotary = None if rope is None else rope.get_embed(shape=list(grid))
             self._positions[grid] = position, rotary
         return self._positions[grid]
-
-
-def _require_plain(model: Any, name: str) -> None:
-    """Refuse transformers whose tokens do not stay one grid of square patches."""
-    from timm.models.eva import Eva
-    from timm.models.vision_transformer import VisionTransformer
-
-    reason = None
-    if type(model) not in (VisionTransformer, Eva):
-        reason = f"it is a {type(model).__name__}"
-    else:
-        embed = model.patch_embed
-        if not hasattr(embed, "proj") or not hasattr(embed, "grid_size"):
-            reason = "its patches are not cut by one convolution"
-        elif embed.patch_size[0] != embed.patch_size[1]:
-            reason = "its patches are not square"
-        elif not model.dynamic_img_size and embed.grid_size[0] != embed.grid_size[1]:
-            reason = "its native grid is not square"
-    if reason:
-        raise ModelError(
-            f"vision.encoder: {name} is no plain vision transformer ({reason}): choose one such as "
-            "vit_small_patch14_dinov2.lvd142m or vit_small_patch16_dinov3.lvd1689m"
-        )

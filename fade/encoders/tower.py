@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -21,7 +22,7 @@ VERSION = 1
 """Raised by hand when the code of this package gives other numbers; part of every address."""
 
 
-class Tower:
+class Tower(ABC):
     """A timm model on a device, in float32, with what its images need.
 
     Attributes:
@@ -31,6 +32,8 @@ class Tower:
         precision: of matrix products or convolutions; the rest stays in float32.
         config: what timm builds the network from, as its config.json has it.
     """
+
+    kind: ClassVar[str]
 
     def __init__(
         self,
@@ -58,10 +61,57 @@ class Tower:
         self._mean, self._std = (
             torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)
         )
+        self._adopt()
 
+    @abstractmethod
+    def _adopt(self) -> None:
+        """Take from the model what its kind needs, and prepare it; the end of every construction."""
+
+    @abstractmethod
     def stride(self, output: Output) -> int:
         """Pixels a side of one cell of an output's grid."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def tensors(self, images: Tensor, outputs: Collection[Output]) -> dict[Output, Tensor]:
+        """The outputs of normalized images, (B, 3, H, W) float32; see :meth:`encode`."""
+
+    @abstractmethod
+    def _layers_of(self, output: Output) -> dict[str, Any]:
+        """What an address says of an output's layers."""
+
+    def describe(self, output: Output, pixels: Shape) -> dict[str, Any]:
+        """All that an output's numbers depend on, besides the image."""
+        return {
+            "kind": self.kind,
+            "version": VERSION,
+            "weights": self.digest,
+            "precision": self.precision,
+            "grid": list(self.grid(pixels, output)),
+            **self._layers_of(output),
+            "token": output.token,
+        }
+
+    def encode(self, pixels: np.ndarray, outputs: Collection[Output]) -> dict[Output, np.ndarray]:
+        """Raw features of a batch; class and register tokens are left out of the patches.
+
+        Args:
+            pixels: (B, H, W, 3) uint8 RGB, H and W multiples of the strides asked for.
+            outputs: what is wanted; layers behind the last one are not computed.
+
+        Returns:
+            For each output float32, (B, rows, columns, dim) for patches, (B, dim) for ``cls``.
+
+        Raises:
+            ParameterError: other shapes or types of pixels.
+        """
+        import torch
+
+        with torch.inference_mode():
+            images = self._images(pixels)
+            for output in outputs:
+                self.grid((images.shape[2], images.shape[3]), output)
+            found = self.tensors(images, outputs)
+            return {output: tensor.cpu().numpy() for output, tensor in found.items()}
 
     def grid(self, pixels: Shape, output: Output) -> Shape:
         """(rows, columns) of an output for images of (height, width) pixels.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,29 +11,16 @@ from pipeline.cli.options import (
     Categories,
     ExportFolder,
     ExportForce,
+    FeatureFormat,
     Json,
     Seed,
     Shots,
+    WhichSplit,
     echo,
     say_exported,
     split_names,
     write_json,
 )
-
-
-class FeatureFormat(StrEnum):
-    """What ``fade export features`` writes."""
-
-    PARQUET = "parquet"
-    NPY = "npy"
-
-
-class WhichSplit(StrEnum):
-    """Of which images ``fade export features`` writes."""
-
-    TEST = "test"
-    TRAIN = "train"
-    ALL = "all"
 
 
 @export_app.command("coco", epilog="Example: fade export coco regions")
@@ -94,10 +80,8 @@ def export_features(
     ] = None,
     form: Annotated[
         FeatureFormat, typer.Option("--format", help="npy comes with a CSV file of keys.")
-    ] = FeatureFormat.PARQUET,
-    split: Annotated[
-        WhichSplit, typer.Option("--split", help="Of which images.")
-    ] = WhichSplit.TEST,
+    ] = "parquet",
+    split: Annotated[WhichSplit, typer.Option("--split", help="Of which images.")] = "test",
     image: Annotated[
         list[str] | None,
         typer.Option("--image", help="A pattern for paths in the data set; may be repeated."),
@@ -111,11 +95,11 @@ def export_features(
     from pipeline.inference.feature_files import export_features
 
     found = export_features(
-        load_params(), folder, labels=feature or (), form=form.value, split=split.value,
+        load_params(), folder, labels=feature or (), form=form, split=split,
         images=image or (), categories=split_names(categories), force=force,
     )  # fmt: skip
     if as_json:
-        write_json({"folder": str(folder), "format": form.value, "features": found})
+        write_json({"folder": str(folder), "format": form, "features": found})
         return
     for label, count in found.items():
         echo(f"{folder}: {label} of {count} images")

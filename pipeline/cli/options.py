@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,56 +17,15 @@ if TYPE_CHECKING:
     from fade.types import Trial
 
 
-class TableFormat(StrEnum):
-    """What ``fade table`` writes."""
-
-    MARKDOWN = "markdown"
-    LATEX = "latex"
-    CSV = "csv"
-
-
-class MapFormat(StrEnum):
-    """What ``fade export maps`` writes."""
-
-    TIFF = "tiff"
-    PNG = "png"
-
-
-class Layout(StrEnum):
-    """How ``fade export`` names files."""
-
-    MVTEC = "mvtec"
-    DATASET = "dataset"
-
-
-class MapSize(StrEnum):
-    """At which size ``fade export maps`` writes."""
-
-    IMAGE = "image"
-    MAP = "map"
-
-
-class SubmissionTarget(StrEnum):
-    """For whom ``fade export submission`` writes."""
-
-    MVTEC_AD_2 = "mvtec-ad-2"
-    MVTEC_AD = "mvtec-ad"
-    MVTEC_LOCO = "mvtec-loco"
-
-
-class FloatType(StrEnum):
-    """The numbers in TIFF files."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-
-
-class OnnxNumbers(StrEnum):
-    """The numbers that ``fade bundle --onnx`` computes in."""
-
-    FP32 = "fp32"
-    INT8 = "int8"
-
+TableFormat = Literal["markdown", "latex", "csv"]
+MapFormat = Literal["tiff", "png"]
+Layout = Literal["mvtec", "dataset"]
+MapSize = Literal["image", "map"]
+FloatType = Literal["float32", "float16"]
+SubmissionTarget = Literal["mvtec-ad-2", "mvtec-ad", "mvtec-loco"]
+OnnxNumbers = Literal["fp32", "int8"]
+FeatureFormat = Literal["parquet", "npy"]
+WhichSplit = Literal["test", "train", "all"]
 
 Images = Annotated[
     list[str] | None, typer.Argument(help="Files, folders, or globs in quotes; not with --watch.")

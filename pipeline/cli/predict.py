@@ -29,7 +29,6 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fade.portable.numbers import Numbers
     from pipeline.inference.prediction import Decision
     from pipeline.inference.predictor import Predictor
 
@@ -253,9 +252,7 @@ def bundle(
 
     if precision is not None and not onnx:
         raise ParameterError("--precision goes with --onnx: other bundles have the run's own")
-    numbers: Numbers | None = None
-    if onnx:
-        numbers = "int8" if precision is OnnxNumbers.INT8 else "fp32"
+    numbers = (precision or "fp32") if onnx else None
     run = FinishedRun(shots=shots, seed=seed)
     categories = write_bundle(
         run, path, with_weights=with_weights, onnx=numbers, categories=category

@@ -17,7 +17,6 @@ from pipeline.cli.options import (
     ExportLayout,
     FloatType,
     Json,
-    Layout,
     MapFormat,
     MapSize,
     Metrics,
@@ -104,7 +103,7 @@ def table(
         if len(places) == 1
         else run_tables(list(zip(map(str, places), summaries, strict=True)), metrics, known)
     )
-    echo_text(RENDERERS[(form or TableFormat.MARKDOWN).value](tables, bold=bold))
+    echo_text(RENDERERS[form or "markdown"](tables, bold=bold))
 
 
 @export_app.command("maps", epilog="Example: fade export maps anomaly_images --dtype float16")
@@ -112,14 +111,12 @@ def export_maps(
     folder: ExportFolder,
     form: Annotated[
         MapFormat, typer.Option("--format", help="tiff: numbers as they are; png: 256 levels.")
-    ] = MapFormat.TIFF,
-    layout: ExportLayout = Layout.MVTEC,
+    ] = "tiff",
+    layout: ExportLayout = "mvtec",
     size: Annotated[
         MapSize, typer.Option("--size", help="As large as the image, or as the map is.")
-    ] = MapSize.IMAGE,
-    dtype: Annotated[FloatType, typer.Option("--dtype", help="Of tiff files.")] = (
-        FloatType.FLOAT32
-    ),
+    ] = "image",
+    dtype: Annotated[FloatType, typer.Option("--dtype", help="Of tiff files.")] = "float32",
     categories: Categories = None,
     shots: Shots = None,
     seed: Seed = None,
@@ -135,7 +132,7 @@ def export_maps(
 
     run = FinishedRun(shots=shots, seed=seed)
     count = export_maps(
-        run, folder, form=form.value, layout=layout.value, size=size.value, dtype=dtype.value,
+        run, folder, form=form, layout=layout, size=size, dtype=dtype,
         categories=split_names(categories), force=force,
     )  # fmt: skip
     content = {"folder": str(folder), "files": count}
@@ -145,7 +142,7 @@ def export_maps(
 @export_app.command("masks", epilog="Example: fade export masks anomaly_images_thresholded")
 def export_masks(
     folder: ExportFolder,
-    layout: ExportLayout = Layout.MVTEC,
+    layout: ExportLayout = "mvtec",
     categories: Categories = None,
     shots: Shots = None,
     seed: Seed = None,
@@ -161,7 +158,7 @@ def export_masks(
 
     run = FinishedRun(shots=shots, seed=seed)
     count = export_masks(
-        run, folder, layout=layout.value, categories=split_names(categories), force=force
+        run, folder, layout=layout, categories=split_names(categories), force=force
     )
     content = {"folder": str(folder), "files": count}
     say_exported(content, f"{folder}: {count} masks", run.trial, as_json)
@@ -194,9 +191,9 @@ def export_submission(
     from pipeline.inference.submission import write_submission
 
     run = FinishedRun(shots=shots, seed=seed)
-    found = write_submission(run, folder, target.value, masks=masks, pack=pack, force=force)
+    found = write_submission(run, folder, target, masks=masks, pack=pack, force=force)
     content = {
-        "folder": str(folder), "for": target.value, "maps": found.maps, "masks": found.masks,
+        "folder": str(folder), "for": target, "maps": found.maps, "masks": found.masks,
         "archive": found.archive and str(found.archive), "notes": list(found.notes),
     }  # fmt: skip
     place = f"{folder}" if found.archive is None else f"{folder}, packed as {found.archive}"
