@@ -15,6 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from platform import node
 
+from fade.errors import DataError
 from fade.types import DataPath
 
 NO_PLAIN_FILE = "it is no plain file"
@@ -151,6 +152,15 @@ def read_plain(path: Path | str, most: int = MAX_BYTES) -> bytes:
                 errno.EFBIG, f"it has {size:,} bytes, at most {most:,} are read", str(path)
             )
         return file.read(most)
+
+
+@contextmanager
+def readable(name: object) -> Iterator[None]:
+    """Refuse a file of a data set that the system does not give (DataError), by its name."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
 def read_data(path: DataPath) -> bytes:

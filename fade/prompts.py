@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fade.errors import DataError, FadeError, ParameterError
-from fade.files import read_plain
+from fade.files import read_plain, readable
 
 CLASSNAME = "{classname}"
 """Placeholder in a prompt: the category's name, or a plain word such as ``object``."""
@@ -164,10 +164,8 @@ def load_ensemble(name_or_path: str, base: Path | None = None) -> Ensemble:
             f"prompts: {name_or_path!r} is neither a shipped ensemble ({', '.join(SHIPPED)}) "
             f"nor a file (looked for {path})"
         )
-    try:
+    with readable(f"prompt file {path}"):
         content = read_plain(path)
-    except OSError as error:
-        raise DataError(f"prompt file {path} cannot be read: {error.strerror}") from error
     return _parse(content, name_or_path, f"prompt file {path}")
 
 

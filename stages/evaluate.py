@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import asdict
 
 from cache.location import open_path
@@ -27,7 +26,6 @@ from pipeline.artefacts.maps import create_maps
 from pipeline.artefacts.pixel_histograms import write_pixels
 from pipeline.artefacts.provenance import made_with
 from pipeline.artefacts.tables import (
-    TABLE_SCHEMA,
     manifest_aspect,
     read_json,
     read_table,
@@ -81,20 +79,11 @@ def run(params: Params) -> None:
     root = dataset_root(params.dataset.format, open_path(params.dataset.path))
     aspect = manifest_aspect(remarks)
     planner = Planner.open(params, store, root, aspect) if len(tests) + len(calibration) else None
-    shutil.rmtree(MAPS.path, ignore_errors=True)
-    MAPS.path.parent.mkdir(parents=True, exist_ok=True)
     parts = calibration_parts(planner, calibration, selection, categories, params)
     scales = map_scales(planner, tests, parts, trials, params)
     with_maps = trials if params.fusion.segmentation_mode != "none" else []
-    create_maps(
-        MAPS.path,
-        with_maps,
-        len(tests),
-        planner.grid() if planner else (1, 1),
-        BLOCK_IMAGES,
-        TABLE_SCHEMA,
-        scales,
-    )
+    grid = planner.grid() if planner else (1, 1)
+    create_maps(MAPS.path, with_maps, len(tests), grid, BLOCK_IMAGES, scales)
     from_labels = params.threshold.source == "labels"
     thresholds = [] if from_labels else normal_thresholds(planner, parts, params, scales)
     level = best_level_of if from_labels else declared_levels(thresholds)

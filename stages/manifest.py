@@ -53,8 +53,6 @@ def _warn_unless_watched(params: Params) -> None:
 
 def run(params: Params) -> None:
     """Write the manifest, the list of categories, and what is left out or odd."""
-    import pyarrow as pa
-
     dataset = params.dataset
     _warn_unless_watched(params)
     path = open_path(dataset.path)
@@ -62,8 +60,8 @@ def run(params: Params) -> None:
     total, found = listing_digest(params)  # refuses bad tables and folders before hours of work
     remarks = Remarks(dataset.exif_rotation)
     skipped: list[dict[str, str]] = []
-    types = {"is_anomaly": pa.bool_(), **dict.fromkeys(("bytes", "width", "height"), pa.int64())}
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+    types = {"is_anomaly": "bool", **dict.fromkeys(("bytes", "width", "height"), "int64")}
+    columns = {name: types.get(name, "string") for name in COLUMNS}
     with TemporaryFile("w+", encoding="utf-8") as spool, recorded(root) as record_stamps:
         rows = examined_rows(params, root, total, skipped, record_stamps)
         kept: list[int] | None = None
@@ -77,7 +75,7 @@ def run(params: Params) -> None:
         }  # fmt: skip
         if params.features.aspect == "smaller_edge":
             about["crop"] = True
-        with table_writer(MANIFEST.path, schema, **about) as write:
+        with table_writer(MANIFEST.path, columns, **about) as write:
             for part in pieces(rows, GROUP_IMAGES):
                 remarks.add(part)
                 write({name: [row[name] for row in part] for name in COLUMNS})

@@ -207,7 +207,7 @@ def _count_work(module: Any, note: Callable[[int], int]) -> None:
         Encoder.encode_texts, lambda encoder, texts: len(texts)
     )
     if hasattr(module, "score_block"):
-        size = lambda task: len(task.keys) * len(task.against)  # noqa: E731
+        size = lambda task: len(task.keys) * len(task.block.against)  # noqa: E731
         module.score_block = noted(module.score_block, size)
     from pipeline.scoring import pairs
 

@@ -11,7 +11,7 @@ from fade.datasets.listing import list_folder, require_folder
 from fade.datasets.names import check_category
 from fade.datasets.records import choose_categories, image_record, refuse_same_names
 from fade.errors import DataError
-from fade.files import read_data
+from fade.files import read_data, readable
 from fade.preprocess import decode_mask
 from fade.types import GOOD, DataPath, ImageRecord, Split
 
@@ -70,8 +70,6 @@ def _stem(file: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def _is_marked(mask: Hashable, size: int, time: int) -> bool:
     """Whether a mask marks a pixel; size and time tell whether it was looked at already."""
-    try:
+    with readable(mask):
         data = read_data(cast(DataPath, mask))
-    except OSError as error:
-        raise DataError(f"{mask} cannot be read: {error.strerror or error}") from None
     return bool(decode_mask(data, str(mask)).any())

@@ -9,7 +9,7 @@ from fade.datasets.listing import list_files, require_folder
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, table_record
 from fade.errors import DataError
-from fade.files import read_data
+from fade.files import read_data, readable
 from fade.types import GOOD, DataPath, ImageRecord, Split
 
 REAL_IAD_SPLITS = {"real-iad": "realiad_jsons", "real-iad-sv": "realiad_jsons_sv"}
@@ -92,9 +92,8 @@ def _category(
 
 def _content(table: DataPath) -> Mapping[str, Any]:
     try:
-        content = json.loads(read_data(table))
-    except OSError as error:
-        raise DataError(f"{table} cannot be read: {error.strerror or error}") from None
+        with readable(table):
+            content = json.loads(read_data(table))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{table} is not valid JSON ({error}); restore the file") from None
     kinds = {"meta": dict, "train": list, "test": list}

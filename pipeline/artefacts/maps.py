@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,15 @@ from fade.errors import StoreError
 from fade.levels import Scales
 from fade.types import Trial
 from pipeline.artefacts.catalogue import MAPS
-from pipeline.artefacts.tables import check_schema
+from pipeline.artefacts.tables import TABLE_SCHEMA, check_schema
 
 
 def create_maps(
     path: Path,
-    trials: list[Trial],
+    trials: Sequence[Trial],
     images: int,
     grid: Shape,
     rows: int,
-    schema: int,
     scales: Scales | None = None,
 ) -> None:
     """Create ``maps.zarr`` with an array (images, *grid) for each trial, to be filled by blocks.
@@ -33,13 +33,14 @@ def create_maps(
         images: rows of each array.
         grid: (rows, columns) of patches.
         rows: images in a chunk: those of one block, so that no two tasks write the same chunk.
-        schema: version that readers check.
         scales: what levels stand for, where they are not FADE's 256.
     """
     import zarr
 
+    shutil.rmtree(path, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     group: Any = zarr.create_group(
-        path, overwrite=True, zarr_format=3, attributes={"schema": schema}
+        path, overwrite=True, zarr_format=3, attributes={"schema": TABLE_SCHEMA}
     )
     for trial in trials if images else []:
         own = {category: scale for (category, of), scale in (scales or {}).items() if of == trial}

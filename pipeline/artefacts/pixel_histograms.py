@@ -47,28 +47,19 @@ def pixel_table(histograms: PixelHistograms) -> pd.DataFrame:
 
 def write_pixels(histograms: PixelHistograms, path: Path) -> None:
     """Write :func:`pixel_table`; of histograms of 65,536 levels only those that occur, part by part."""
-    import pyarrow as pa
-
     levels = max((len(histogram.normal) for histogram in histograms.values()), default=LEVELS)
     if levels == LEVELS:
         write_table(pixel_table(histograms), path)
         return
-    numbers = ("shots", "seed", "level", *COUNTS[:3])
-    schema = pa.schema(
-        [
-            ("category", pa.string()),
-            *((name, pa.int64()) for name in numbers),
-            ("pro", pa.float64()),
-            ("regions", pa.int64()),
-        ]
-    )
-    with table_writer(path, schema, levels=levels) as write:
+    numbers = dict.fromkeys(("shots", "seed", "level", *COUNTS[:3]), "int64")
+    columns = {"category": "string", **numbers, "pro": "double", "regions": "int64"}
+    with table_writer(path, columns, levels=levels) as write:
         for place, histogram in histograms.items():
             rows = pixel_table({place: histogram})
             rows = rows[(rows["normal"] > 0) | (rows["anomalous"] > 0)]
             for start in range(0, len(rows), GROUP_ROWS):
                 part = rows.iloc[start : start + GROUP_ROWS]
-                write({name: part[name].to_numpy() for name in schema.names})
+                write({name: part[name].to_numpy() for name in columns})
 
 
 def read_pixels(path: Path, trial: Trial | None = None) -> dict[tuple[str, Trial], PixelHistogram]:

@@ -227,14 +227,12 @@ def write_receipt(
     Raises:
         StoreError: a row is not there.
     """
-    import pyarrow as pa
-
     trim_heap()  # of the work that ends here
-    schema = pa.schema([("space", pa.string()), ("key", pa.string()), ("crc", pa.uint32())])
+    columns = {"space": "string", "key": "string", "crc": "uint32"}
     spaces = sorted(needed, key=lambda space: space.label)
     described = [space.to_json() for space in spaces]
     remarks = {"spaces": described, "against": dict(compared_with or {})}
-    with table_writer(artefact.path, schema, **remarks) as write:
+    with table_writer(artefact.path, columns, **remarks) as write:
         for space in spaces:
             given = needed[space]
             keys = Keys.of(given() if callable(given) else given).distinct()

@@ -72,13 +72,13 @@ def read_table(
 
 @contextmanager
 def table_writer(
-    path: Path, schema: pa.Schema, **extra: Any
+    path: Path, columns: Mapping[str, Any], **extra: Any
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Write a parquet file in parts, as :func:`write_table` does whole; it appears when complete.
 
     Args:
         path: of the file.
-        schema: its columns.
+        columns: by name the arrow type of each, or the name of it.
         extra: JSON-like remarks.
 
     Yields:
@@ -88,13 +88,12 @@ def table_writer(
     import pyarrow.parquet as pq
 
     remarks = json.dumps({"schema": TABLE_SCHEMA, **extra}, sort_keys=True).encode()
+    schema = pa.schema(columns, {_KEY: remarks})
     with (
         atomic_write(path) as part,
-        pq.ParquetWriter(
-            part, schema.with_metadata({_KEY: remarks}), write_page_checksum=True
-        ) as writer,
+        pq.ParquetWriter(part, schema, write_page_checksum=True) as writer,
     ):
-        yield lambda columns: writer.write_table(pa.table(dict(columns), schema=writer.schema))
+        yield lambda rows: writer.write_table(pa.table(dict(rows), schema=schema))
 
 
 def table_columns(path: Path) -> tuple[list[str], dict[str, Any]]:

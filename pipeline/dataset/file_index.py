@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from cache.layout import content_key
 from cache.location import open_path
 from fade.datasets.read import TABLE_FORMATS, dataset_root, iterate_dataset, table_files
 from fade.errors import DataError, ParameterError, StoreError, first_line
-from fade.files import open_plain, read_data
+from fade.files import open_plain, read_data, readable
 from fade.preprocess import decode_mask, image_size
 from fade.types import DataPath, DataStat
 from pipeline.artefacts.tables import table_columns, table_parts, table_writer
@@ -34,7 +34,11 @@ T = TypeVar("T")
 
 BLOCK_FILES = 256
 """Files of one task."""
-COLUMNS = ("path", "size", "mtime", "hash", "width", "height", "turned", "marked")
+COLUMNS = {
+    "path": "string", "size": "int64", "mtime": "int64", "hash": "string", "width": "int32",
+    "height": "int32", "turned": "bool", "marked": "bool",
+}  # fmt: skip
+"""The listing's columns with their types: a path, then what :class:`FileInfo` has."""
 _UNKNOWN = -1
 
 
@@ -75,11 +79,9 @@ def inspect(root: DataPath, path: str, *, mask: bool = False) -> FileInfo:
     Raises:
         DataError: it cannot be read.
     """
-    try:
+    with readable(path):
         stat = (root / path).stat()
         data = read_data(root / path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     width = height = has_defects = None
     swaps_sides = False
     with suppress(DataError):
@@ -104,7 +106,7 @@ class FileIndex:
         numbers: dict[str, list[NDArray[np.int64]]] = {
             name: [np.zeros(0, np.int64)] for name in COLUMNS if name not in ("path", "hash")
         }
-        for part in table_parts(path, COLUMNS):
+        for part in table_parts(path, list(COLUMNS)):
             keys.append(Keys.of(content_key(name.encode()) for name in part["path"].to_pylist()))
             hashes.append(Keys.of(part["hash"].to_pylist()))
             for name, parts in numbers.items():
@@ -180,10 +182,8 @@ def _inspect_block(block: _ScanBlock) -> list[tuple[FileInfo, bool]]:
     """What is known of each file, and whether its content had to be read."""
     found: list[tuple[FileInfo, bool]] = []
     for path, mask, known in block.files:
-        try:
+        with readable(path):
             stat = (block.root / path).stat()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
         if known is not None and known.fits(stat) and not block.everything:
             found.append((known, False))
         else:
@@ -229,8 +229,6 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         DataError: the data set, or a file of it, cannot be read.
         StoreError: the listing is damaged.
     """
-    import pyarrow as pa
-
     dataset = params.dataset
     target, path = Path(dataset.watch), open_path(dataset.path)
     if target.is_dir() or target.resolve() == path.resolve():
@@ -248,18 +246,11 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
     added = changed = touched = read = files = 0
     kept = removed = 0
     same_order, written = True, False
-    schema = pa.schema(
-        [
-            ("path", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()),
-            ("hash", pa.string()), ("width", pa.int32()), ("height", pa.int32()),
-            ("turned", pa.bool_()), ("marked", pa.bool_()),
-        ]
-    )  # fmt: skip
     total = sum(1 for _ in _files(dataset))
     cluster = params.cluster
     if not cluster.distributed:
         cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
-    with suppress(_UpToDate), table_writer(target, schema) as write:
+    with suppress(_UpToDate), table_writer(target, COLUMNS) as write:
         rows: list[tuple[Any, ...]] = []
         asked: deque[tuple[list[tuple[str, bool]], list[tuple[int, FileInfo] | None]]] = deque()
 
@@ -294,7 +285,7 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
                     elif old[1].mtime != info.mtime:
                         touched += 1
                 files += 1
-                rows.append(_row(name, info))
+                rows.append((name, *astuple(info)))  # in the order of COLUMNS
             if len(rows) >= 1 << 14:
                 write(_columns(rows))
                 rows = []
@@ -313,13 +304,6 @@ def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
     walk = iter(items)
     while piece := list(islice(walk, size)):
         yield piece
-
-
-def _row(path: str, info: FileInfo) -> tuple[Any, ...]:
-    return (
-        path, info.size, info.mtime, info.hash, info.width, info.height, info.exif_swaps_sides,
-        info.has_defect_pixels,
-    )  # fmt: skip
 
 
 def _columns(rows: list[tuple[Any, ...]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cache.keys import Keys
 from cache.layout import content_key
 from fade.aspect import AspectRatio, Shape
 from fade.errors import DataError
-from fade.files import read_data
+from fade.files import read_data, readable
 from fade.preprocess import decode_rgb, resize_image
 from fade.transforms import NONE, Transform
 from fade.types import DataPath
@@ -74,10 +74,8 @@ def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
     Raises:
         DataError: unreadable, or changed since the manifest was made.
     """
-    try:
+    with readable(path):
         data = read_data(root / path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     if content_key(data) != key:
         raise DataError(f"{path} {CHANGED}: {AGAIN}")
     return data

@@ -19,7 +19,7 @@ from fade.datasets.left_out import Note, ignore
 from fade.datasets.leftovers import Account
 from fade.datasets.read import iterate_dataset, table_files
 from fade.errors import DataError, plain, summarise
-from fade.files import read_data
+from fade.files import read_data, readable
 from fade.inspection import FileInspection, inspect_image
 from fade.preprocess import decode_rgb
 from fade.types import DataPath, ImageRecord
@@ -102,12 +102,7 @@ def _row(
     }
     if record.mask is not None:
         info = _unchanged(root, record.mask, known[1])
-        if (
-            info is None
-            or info.has_defect_pixels is None
-            or info.width is None
-            or info.height is None
-        ):
+        if info is None or None in (info.has_defect_pixels, info.width, info.height):
             pixels, mask_key = read_mask(root, record.mask, exif_rotation=exif_rotation)
             mask_height, mask_width = pixels.shape
             row.update(
@@ -151,17 +146,13 @@ def _unchanged(root: DataPath, path: str, known: FileInfo | None) -> FileInfo | 
     """What is known of a file, if that still holds."""
     if known is None:
         return None
-    try:
+    with readable(path):
         return known if known.fits((root / path).stat()) else None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _read(root: DataPath, path: str) -> bytes:
-    try:
+    with readable(path):
         return read_data(root / path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterator[ManifestBlock]:
@@ -208,13 +199,8 @@ Stamps = list[list[tuple[str, int]]]
 def _stamped(blocks: Iterable[ManifestBlock]) -> Iterator[tuple[ManifestBlock, Stamps]]:
     """Blocks, each with stamps of its images and masks as they are before they are read."""
     for block in blocks:
-        yield (
-            block,
-            [
-                [(path, stamp(block.root, path)) for path in _files(block.root, record)]
-                for record in block.records
-            ],
-        )
+        files = (_files(block.root, record) for record in block.records)
+        yield block, [[(path, stamp(block.root, path)) for path in paths] for paths in files]
 
 
 def _entries(stamps: Stamps, outcome: Sequence[dict[str, Any] | str]) -> Iterator[Entry]:

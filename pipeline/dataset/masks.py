@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cache.layout import content_key
 from fade.datasets.listing import list_folder
 from fade.errors import DataError
-from fade.files import read_data
+from fade.files import read_data, readable
 from fade.preprocess import decode_mask
 from fade.types import DataPath
 
@@ -44,10 +44,8 @@ def read_mask(
     pixels: NDArray[np.bool_] | None = None
     contents = []
     for file in mask_files(root, mask):
-        try:
+        with readable(file):
             data = read_data(root / file)
-        except OSError as error:
-            raise DataError(f"{file} cannot be read: {error.strerror}") from None
         part = decode_mask(data, file, exif_rotation=exif_rotation)
         if pixels is not None and pixels.shape != part.shape:
             raise DataError(

@@ -33,7 +33,7 @@ STAMPS = Path(".fade") / "stamps.parquet"
 """File with the stamps of the manifest that was made last, until the next stage has checked them."""
 MAX_NAMED = 100
 """Largest number of changed files that an error looks for."""
-_COLUMNS = ("path", "stamp", "hash")
+_COLUMNS = {"path": "string", "stamp": "int64", "hash": "string"}
 
 Entry = tuple[str, int, str | None]
 """A file's path, its stamp, and the hash of its content; None where any change counts."""
@@ -65,16 +65,12 @@ def recorded(root: DataPath) -> Iterator[Callable[[Iterable[Entry]], None]]:
     Yields:
         A function that takes the next entries.
     """
-    import pyarrow as pa
-
     if not isinstance(root, Path):
         STAMPS.unlink(missing_ok=True)  # of another data set
         yield lambda entries: None
         return
-    kinds = (pa.string(), pa.int64(), pa.string())
     waiting: list[Entry] = []
-    schema = pa.schema(zip(_COLUMNS, kinds, strict=True))
-    with table_writer(STAMPS, schema, root=str(root.absolute())) as write:
+    with table_writer(STAMPS, _COLUMNS, root=str(root.absolute())) as write:
 
         def flush() -> None:
             while waiting:
@@ -104,7 +100,7 @@ def check_recorded(dataset: DatasetParams) -> None:
         return
     root = Path(read_remarks(STAMPS)["root"])
     found: list[str] = []
-    for part in table_parts(STAMPS, _COLUMNS):
+    for part in table_parts(STAMPS, list(_COLUMNS)):
         for path, before, key in zip(*(part[name].to_pylist() for name in _COLUMNS), strict=True):
             if stamp(root, path) != before and not _holds(root / path, key):
                 found.append(path)

@@ -321,21 +321,15 @@ def write_scores(
         trials: in the order of the scores.
         group: ``evaluate.group``, which adds a column ``group``.
     """
-    import pyarrow as pa
-
     groups = None if group is None else group_names(tests["path"], group)
 
-    schema = pa.schema(
-        [
-            *((name, pa.string()) for name in ("image", "path", "category", "defect")),
-            ("is_anomaly", pa.bool_()),
-            *((name, pa.int64()) for name in ("shots", "seed")),
-            ("score", pa.float64()),
-            *([("group", pa.string())] if groups is not None else ()),
-        ]
-    )
+    columns = {
+        **dict.fromkeys(("image", "path", "category", "defect"), "string"),
+        "is_anomaly": "bool", "shots": "int64", "seed": "int64", "score": "double",
+        **({} if groups is None else {"group": "string"}),
+    }  # fmt: skip
     labels = tests["is_anomaly"].astype(object).where(tests["is_anomaly"].notna(), None).tolist()
-    with table_writer(SCORES.path, schema) as write:
+    with table_writer(SCORES.path, columns) as write:
         for number, trial in enumerate(trials):
             for start in range(0, len(tests), GROUP_ROWS):
                 part = tests.iloc[start : start + GROUP_ROWS]

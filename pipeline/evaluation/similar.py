@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.keys import Keys
 from cache.store import Store
 from fade.reductions import smooth_similar
 from pipeline.artefacts.catalogue import TEST
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.config.schema import Params
-from pipeline.dataset.images import test_images
+from pipeline.evaluation.component import ImageFeatures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +35,10 @@ def smoothed_scores(
     windows = params.evaluate.smooth_similar
     if not windows or tests.empty or params.fusion.classification_mode == "none":
         return scores
-    receipt, label = read_receipt(TEST), params.similarity_feature().label
-    keys = Keys.join([keys for _, keys in test_images()])
-    with receipt.discard_on_damage(store):
-        located = receipt.located(store, label).check()
-        found = scores.copy()
+    features = ImageFeatures.open([params.similarity_feature().label], store)
+    (located,), keys = features.located, features.test_keys
+    found = scores.copy()
+    with read_receipt(TEST).discard_on_damage(store):
         for _, rows in tests.reset_index(drop=True).groupby("category", sort=False).groups.items():
             at = np.asarray(rows)
             tokens = store.read(located.space, located.locations(keys.take(at)).narrowed())

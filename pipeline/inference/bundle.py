@@ -189,9 +189,7 @@ class Bundle(TrainedRun):
         with self._reading():
             entry = self._entries[name]
             self._file.seek(entry.header_offset)
-            header = self._file.read(
-                30
-            )  # of the entry: its last two numbers tell how long names are
+            header = self._file.read(30)  # its last two numbers tell how long names are
             start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
             return np.memmap(self._file, np.uint8, "r", start, (entry.file_size,))
 

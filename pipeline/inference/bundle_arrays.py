@@ -42,8 +42,6 @@ def bank_vectors(name: str, data: bytes, metric: Metric) -> np.ndarray:
 
 def images_of(arrays: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     """By view the images of a sample, each (patches, dim)."""
-    if len({len(one) for one in arrays.values()}) != 1 or {one.ndim for one in arrays.values()} != {
-        3
-    }:
+    if len({len(one) for one in arrays.values()}) != 1 or any(a.ndim != 3 for a in arrays.values()):
         raise ValueError("the images of a batch are not the same in all views")
     return {view: list(array) for view, array in arrays.items()}

@@ -137,12 +137,9 @@ def _write_parquet(
 
     space = feature.space
     size = int(np.prod(space.shape))
-    schema = pa.schema(
-        [(name, pa.string()) for name in IMAGE_COLUMNS]
-        + [("feature", pa.list_(pa.float32(), size))]
-    )
+    types = {**dict.fromkeys(IMAGE_COLUMNS, "string"), "feature": pa.list_(pa.float32(), size)}
     remarks: dict[str, Any] = {"feature": space.label, "shape": list(space.shape)}
-    with table_writer(_named(place, ".parquet"), schema, **remarks) as write:
+    with table_writer(_named(place, ".parquet"), types, **remarks) as write:
         for part, values in _blocks(feature, rows, progress):
             flat = pa.array(values.astype(np.float32).reshape(-1))
             columns = {

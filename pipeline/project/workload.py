@@ -17,7 +17,7 @@ from cache.location import open_path
 from fade.aspect import AspectRatio, median_aspect_ratio
 from fade.datasets.read import dataset_root, iterate_dataset
 from fade.errors import DataError, StoreError
-from fade.files import read_data
+from fade.files import read_data, readable
 from fade.preprocess import image_size
 from fade.types import DataPath, ImageRecord
 from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
@@ -218,10 +218,8 @@ class _Listed:
             return np.full(len(self.paths), -1, np.int64)
         sizes = array("q")
         for record in self._records():
-            try:
+            with readable(record.path):
                 sizes.append((self.root / record.path).stat().st_size)
-            except OSError as error:
-                raise DataError(f"{record.path} cannot be read: {error.strerror}") from None
         return np.frombuffer(sizes, np.int64)
 
     def _shape(self, content: bytes, path: Any) -> tuple[int, int]:
@@ -234,10 +232,8 @@ def read_image(path: DataPath) -> bytes:
     Raises:
         DataError: it cannot be read.
     """
-    try:
+    with readable(path):
         return read_data(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _each_once(keys: Keys) -> Keys:

@@ -12,9 +12,6 @@ from pipeline.scoring.banks import Bank, Comparison
 from pipeline.scoring.plan import ComponentPlan
 from pipeline.scoring.views import FeatureView
 
-BLOCK_IMAGES = 64
-"""Images that one task compares at most."""
-
 
 @dataclass(frozen=True)
 class VisionScorer:
@@ -50,18 +47,18 @@ class VisionPlan(ComponentPlan):
     bank: Bank
     comparisons: Mapping[str, Comparison]
     views: tuple[FeatureView, ...]
+    block_images = 64
 
-    def scorer(self, against: Sequence[str]) -> VisionScorer:
+    def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> VisionScorer:
         """See :class:`ComponentPlan`."""
         return VisionScorer(
             self.bank, tuple(self.comparisons[digest] for digest in against), self.views
         )
 
-    def block_size(self) -> tuple[dict[str, int], int]:
-        """See :class:`ComponentPlan`."""
-        read = sum(space.row_bytes for space in self.features)
-        each = -(-read // max(len(self.comparisons), 1))  # read once for all comparisons
-        return dict.fromkeys(self.comparisons, each), BLOCK_IMAGES
+    @property
+    def read_bytes(self) -> int:
+        """See :class:`ComponentPlan`: features are read once for all comparisons."""
+        return -(-super().read_bytes // max(len(self.comparisons), 1))
 
 
 def vision_rows(

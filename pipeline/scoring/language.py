@@ -25,10 +25,6 @@ ROWS = 256
 """Tokens are classified by so many, which makes the sums of each independent of the others."""
 
 
-BLOCK_IMAGES = 256
-"""Images that one task classifies at most."""
-
-
 @dataclass(frozen=True)
 class LanguageScorer:
     """Text classifiers, by their files."""
@@ -51,15 +47,12 @@ class LanguageScorer:
 class LanguagePlan(ComponentPlan):
     """The work of one use of text; images are compared with the classifiers of their category."""
 
-    def scorer(self, against: Sequence[str]) -> LanguageScorer:
+    block_images = 256
+
+    def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> LanguageScorer:
         """See :class:`ComponentPlan`."""
         name = self.output.label.removeprefix("language-")
         return LanguageScorer(name, tuple(classifier_path(d).absolute() for d in against))
-
-    def block_size(self) -> tuple[dict[str, int], int]:
-        """See :class:`ComponentPlan`."""
-        read = sum(space.row_bytes for space in self.features)
-        return {digest: read for group in self.groups for digest in group.spaces}, BLOCK_IMAGES
 
 
 def plan_language(params: Params, receipt: Receipt, index_of: IndexOf) -> ComponentWork:

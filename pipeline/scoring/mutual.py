@@ -28,18 +28,11 @@ from pipeline.scoring.pairs import (
     pair_key,
     pair_views,
 )
-from pipeline.scoring.plan import (
-    ComponentBlock,
-    ComponentPlan,
-    ComponentWork,
-    missing_components,
-)
+from pipeline.scoring.plan import ComponentPlan, ComponentWork, missing_components
 from pipeline.scoring.views import described
 
 MERGE_IMAGES = 16
 """Images whose distances one task merges."""
-SAMPLED_IMAGES = 64
-"""Images that one task compares with the sample."""
 MERGE_ROWS = 64
 """Rows of pairs that are read at a time."""
 
@@ -189,22 +182,16 @@ class MergePlan(ComponentPlan):
     lowest: float
     pairs: RowIndex
 
-    def scorer(self, against: Sequence[str]) -> MergeScorer:
-        """A scorer of no image; :meth:`block` names them."""
-        return self._scorer(())
+    block_images = MERGE_IMAGES
 
-    def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
+    def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> MergeScorer:
         """See :class:`ComponentPlan`; the scorer knows where the images' pairs are."""
-        return ComponentBlock(self.output, self._scorer(keys), against, (), keys)
-
-    def _scorer(self, keys: Sequence[str]) -> MergeScorer:
         return merge_scorer(self.batch, self.views, self.lowest, self.pairs, keys)
 
-    def block_size(self) -> tuple[dict[str, int], int]:
-        """See :class:`ComponentPlan`."""
-        return {
-            digest: self.output.row_bytes for group in self.groups for digest in group.spaces
-        }, (MERGE_IMAGES)
+    @property
+    def read_bytes(self) -> int:
+        """See :class:`ComponentPlan`: no features are read."""
+        return self.output.row_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,24 +212,14 @@ class SamplePlan(ComponentPlan):
     store: Location
     places: tuple[tuple[Sequence[RowLocation], ...], ...]
 
-    def scorer(self, against: Sequence[str]) -> SampleScorer:
-        """A scorer of no image; :meth:`block` names them."""
-        return self._scorer(())
+    block_images = 64
 
-    def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
+    def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> SampleScorer:
         """See :class:`ComponentPlan`; the scorer knows the images, as none is compared with itself."""
-        return ComponentBlock(self.output, self._scorer(keys), against, self.features, keys)
-
-    def _scorer(self, keys: tuple[str, ...]) -> SampleScorer:
         return SampleScorer(
             self.batch.category, self.store, self.views, self.lowest, keys, self.batch.sample,
             self.places,
         )  # fmt: skip
-
-    def block_size(self) -> tuple[dict[str, int], int]:
-        """See :class:`ComponentPlan`."""
-        read = sum(space.row_bytes for space in self.features)
-        return {digest: read for group in self.groups for digest in group.spaces}, SAMPLED_IMAGES
 
 
 def plan_mutual(

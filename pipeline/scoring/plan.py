@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,11 +97,6 @@ class ComponentTask:
         """Of the images."""
         return self.block.keys
 
-    @property
-    def against(self) -> tuple[str, ...]:
-        """What each image is compared with."""
-        return self.block.against
-
 
 def score_block(task: ComponentTask) -> int:
     """Compute and store one block; the number of images."""
@@ -116,6 +111,7 @@ class ComponentPlan(ABC):
     """Components of one space that are made in the same way.
 
     Attributes:
+        block_images: how many images a block has at most.
         output: their space.
         features: spaces of the features that they are made of.
         groups: images by what they are compared with, whose digests stand for spaces.
@@ -126,14 +122,16 @@ class ComponentPlan(ABC):
     features: tuple[Space, ...]
     groups: Sequence[Group]
     missing: Sequence[NDArray[np.bool_]]
+    block_images: ClassVar[int]
 
     @abstractmethod
-    def scorer(self, against: Sequence[str]) -> Scorer:
-        """What compares with these digests, in their order."""
+    def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> Scorer:
+        """What compares these images with what these digests stand for, in their order."""
 
-    @abstractmethod
-    def block_size(self) -> tuple[Mapping[str, int], int]:
-        """Bytes that an image stands for, by digest, and how many images a block has at most."""
+    @property
+    def read_bytes(self) -> int:
+        """Bytes that are read of an image for one digest."""
+        return sum(space.row_bytes for space in self.features)
 
     @property
     def lacking(self) -> int:
@@ -158,12 +156,13 @@ class ComponentPlan(ABC):
 
     def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
         """Some images to be compared with the same."""
-        return ComponentBlock(self.output, self.scorer(against), against, self.features, keys)
+        scorer = self.scorer(keys, against)
+        return ComponentBlock(self.output, scorer, against, self.features, keys)
 
     def blocks(self) -> Iterator[ComponentBlock]:
         """All images that lack components, each block made when it is asked for."""
-        sizes, images = self.block_size()
-        for cut in segment_tasks(self.groups, self.missing, sizes, BLOCK_BYTES, images):
+        sizes = {digest: self.read_bytes for group in self.groups for digest in group.spaces}
+        for cut in segment_tasks(self.groups, self.missing, sizes, BLOCK_BYTES, self.block_images):
             yield self.block(cut.keys, cut.spaces)
 
 

@@ -9,10 +9,7 @@ import numpy as np
 
 from fade.errors import ParameterError, summarise
 from pipeline.config.schema import Params
-from pipeline.scoring.texts import (
-    USES,
-    Use,
-)
+from pipeline.scoring.texts import USES, Use
 
 log = logging.getLogger("fade")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.layout import Space, cut, unique
+from cache.layout import Space, content_key, cut, unique
 from cache.store import Store
 from fade.errors import StoreError
 from pipeline.process.progress import Progress
@@ -26,7 +25,7 @@ BATCH_PROMPTS = 64
 
 
 def _key(prompt: str) -> str:
-    return hashlib.blake2b(prompt.encode(), digest_size=20).hexdigest()
+    return content_key(prompt.encode())
 
 
 def text_space(weights: str, dim: int) -> Space:

@@ -24,9 +24,6 @@ from pipeline.scoring.fits import FIT_VERSION, Fit, FitStep, fit_space, open_fit
 from pipeline.scoring.plan import ComponentPlan, ComponentWork, missing_components
 from pipeline.scoring.views import FeatureView, view_plan
 
-BLOCK_IMAGES = 64
-"""Images that one task compares at most."""
-
 
 @dataclass(frozen=True)
 class SubspaceScorer:
@@ -78,18 +75,20 @@ class SubspacePlan(ComponentPlan):
     fit_spaces: tuple[Space, ...]
     fits: RowIndex
 
-    def scorer(self, against: Sequence[str]) -> SubspaceScorer:
+    block_images = 64
+
+    def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> SubspaceScorer:
         """See :class:`ComponentPlan`."""
         places = tuple(tuple(self.fits.locations(space, against)) for space in self.fit_spaces)
         return SubspaceScorer(
             self.category, self.fits.store.root, self.views, self.fit_spaces, places
         )
 
-    def block_size(self) -> tuple[dict[str, int], int]:
-        """See :class:`ComponentPlan`."""
+    @property
+    def read_bytes(self) -> int:
+        """See :class:`ComponentPlan`: features are read once for all subspaces."""
         digests = {digest for group in self.groups for digest in group.spaces}
-        read = sum(space.row_bytes for space in self.features)
-        return dict.fromkeys(digests, -(-read // max(len(digests), 1))), BLOCK_IMAGES
+        return -(-super().read_bytes // max(len(digests), 1))
 
 
 def plan_subspace(

@@ -18,41 +18,32 @@ from pipeline.scoring.bank_plan import VisionPlan, VisionScorer
 from pipeline.scoring.before import RowIndex
 from pipeline.scoring.mutual import MERGE_IMAGES, MergeScorer, lacking_pairs, merge_scorer
 from pipeline.scoring.pairs import Batch, PairStep, PairView, pair_views
-from pipeline.scoring.plan import ComponentBlock
 
 NEAREST = 1e-9
 """Share of an image's partners of which the nearest one counts."""
 
 
 @dataclass(frozen=True)
-class UnionScorer:
+class UnionScorer(VisionScorer):
     """Takes for each patch the smaller of its distances to references and to other test images.
 
     Attributes:
-        to_references: compares with the bank.
         to_batch: reads the distances between images.
     """
 
-    to_references: VisionScorer
     to_batch: MergeScorer
-
-    @property
-    def name(self) -> str:
-        """The category."""
-        return self.to_batch.name
 
     def rows(
         self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See :class:`pipeline.scoring.plan.Scorer`."""
-        bank, comparisons = self.to_references.bank, self.to_references.comparisons
         by_view = []
-        for view, of_batch in zip(self.to_references.views, self.to_batch.by_view(), strict=True):
+        for view, of_batch in zip(self.views, self.to_batch.by_view(), strict=True):
             queries = view.vectors(features, vectors)
-            factor = np.float32(1 / queries.shape[2] if bank.rule.per_dimension else 1)
+            factor = np.float32(1 / queries.shape[2] if self.bank.rule.per_dimension else 1)
             maps = []
             for query, other in zip(queries, of_batch, strict=True):
-                known = bank.view_maps(view.label, query, comparisons)
+                known = self.bank.view_maps(view.label, query, self.comparisons)
                 nearest = other * factor
                 maps += [nearest if one is None else np.minimum(one, nearest) for one in known]
             by_view.append(maps)
@@ -73,15 +64,13 @@ class UnionPlan(VisionPlan):
     pair_views: tuple[PairView, ...]
     pairs: RowIndex
 
-    def block(self, keys: tuple[str, ...], against: tuple[str, ...]) -> ComponentBlock:
+    block_images = MERGE_IMAGES
+
+    def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> UnionScorer:
         """See :class:`ComponentPlan`; the scorer knows where the images' pairs are."""
         merge = merge_scorer(self.batch, self.pair_views, NEAREST, self.pairs, keys)
-        scorer = UnionScorer(self.scorer(against), merge)
-        return ComponentBlock(self.output, scorer, against, self.features, keys)
-
-    def block_size(self) -> tuple[dict[str, int], int]:
-        """See :class:`ComponentPlan`."""
-        return super().block_size()[0], MERGE_IMAGES
+        known = super().scorer(keys, against)
+        return UnionScorer(known.bank, known.comparisons, known.views, merge)
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,7 +106,7 @@ def test_a_map_that_is_not_there_is_no_empty_one(base: dict[str, Any], tmp_path:
 
 
 def test_a_map_of_zeros_is_written(tmp_path: Path) -> None:
-    create_maps(tmp_path / "maps.zarr", [Trial(1, 0)], 5, (2, 3), 2, 1)
+    create_maps(tmp_path / "maps.zarr", [Trial(1, 0)], 5, (2, 3), 2)
     for first, count in ((0, 2), (2, 2), (4, 1)):
         write_maps(tmp_path / "maps.zarr", first, Trial(1, 0), np.zeros((count, 2, 3), np.uint8))
     (array,) = (a for _, a in zarr.open_group(tmp_path / "maps.zarr", mode="r").arrays())

@@ -206,14 +206,14 @@ def expected(params: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
 def small_tasks() -> Iterator[None]:
     import pipeline.dataset.manifest
     import pipeline.features.plan
-    import pipeline.scoring.bank_plan
-    import pipeline.scoring.language
+    from pipeline.scoring.bank_plan import VisionPlan
+    from pipeline.scoring.language import LanguagePlan
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.dataset.manifest, "CHUNK_FILES", 8)
         patch.setattr(pipeline.features.plan, "SEGMENT_IMAGES", 2)
-        patch.setattr(pipeline.scoring.language, "BLOCK_IMAGES", 4)
-        patch.setattr(pipeline.scoring.bank_plan, "BLOCK_IMAGES", 4)
+        patch.setattr(LanguagePlan, "block_images", 4)
+        patch.setattr(VisionPlan, "block_images", 4)
         yield
 
 

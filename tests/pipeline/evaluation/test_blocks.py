@@ -18,6 +18,7 @@ from fade.metrics import pixel_metrics
 from fade.types import Trial
 from pipeline.artefacts.maps import create_maps
 from pipeline.artefacts.pixel_histograms import read_pixels, write_pixels
+from pipeline.artefacts.tables import TABLE_SCHEMA
 from pipeline.evaluation.blocks import (
     EvaluationBlock,
     Fusion,
@@ -63,7 +64,7 @@ def block(tmp_path: Path) -> EvaluationBlock:
         ),
         TestImage("b", "3.png", True, None, None, (8, 8)),
     )
-    create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64, 1)
+    create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64)
     return EvaluationBlock(
         store.root, tmp_path, tmp_path / "maps.zarr", 0, images, (Fusion(TRIAL, 0.25, 2.0),),
         Recipe("both", "both"),
@@ -155,14 +156,14 @@ def test_endless_multiplier_is_refused(block: EvaluationBlock) -> None:
 
 
 def test_maps_replace_what_was_there(tmp_path: Path) -> None:
-    create_maps(tmp_path / "m.zarr", [TRIAL, Trial(2, 0)], 70, (3, 5), 64, 7)
-    create_maps(tmp_path / "m.zarr", [TRIAL], 70, (3, 5), 64, 7)
+    create_maps(tmp_path / "m.zarr", [TRIAL, Trial(2, 0)], 70, (3, 5), 64)
+    create_maps(tmp_path / "m.zarr", [TRIAL], 70, (3, 5), 64)
     group = zarr.open_group(tmp_path / "m.zarr", mode="r")
     assert list(group.array_keys()) == [TRIAL.label]
-    assert group.attrs["schema"] == 7
+    assert group.attrs["schema"] == TABLE_SCHEMA
     assert group[TRIAL.label].shape == (70, 3, 5)
     assert group[TRIAL.label].dtype == np.uint8
-    create_maps(tmp_path / "m.zarr", [TRIAL], 0, (1, 1), 64, 7)
+    create_maps(tmp_path / "m.zarr", [TRIAL], 0, (1, 1), 64)
     assert not list(zarr.open_group(tmp_path / "m.zarr", mode="r").array_keys())
 
 
@@ -181,7 +182,7 @@ def test_values_without_an_upper_limit_have_fine_levels_on_their_own_scale(
     plain = replace(block, recipe=recipe, fusions=(fusion,), maps=tmp_path / "fine.zarr")
     ranges = value_ranges(plain)
     scales = {place: Scale.fine(*ends) for place, ends in ranges.items()}
-    create_maps(tmp_path / "fine.zarr", [TRIAL], 3, (2, 2), 64, 1, scales)
+    create_maps(tmp_path / "fine.zarr", [TRIAL], 3, (2, 2), 64, scales)
     outcome = evaluate_block(replace(plain, scales=scales))
     vision = 40 * read(block)[2].astype(np.float64)
     np.testing.assert_allclose(outcome.scores[0], vision.max(axis=(1, 2)), rtol=1e-6)

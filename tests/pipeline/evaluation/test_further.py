@@ -21,10 +21,9 @@ from fade.types import Trial
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
 from pipeline.evaluation.further import Further, Gathering, best_level_of, declared_levels
+from pipeline.evaluation.further_files import kinds_table, write_pimo, write_replicates
 from pipeline.evaluation.image import TestImage
-from pipeline.evaluation.kinds import kinds_table, write_pimo
 from pipeline.evaluation.recipe import Recipe
-from pipeline.evaluation.resampled import write_replicates
 from pipeline.evaluation.results import metric_names
 from pipeline.evaluation.saturations import saturated_regions
 from pipeline.evaluation.tally import MeasuredMap, Tally, mask_parts
