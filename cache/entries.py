@@ -38,8 +38,6 @@ def encode_entry(segment: str, keys: Sequence[str], crcs: Sequence[int]) -> byte
     """An entry as it is written, with a digest that tells whether it is whole.
 
     Args:
-        segment: its name.
-        keys: of its rows.
         crcs: checksums of the rows, see :func:`cache.segment.checksum`.
     """
     entry = {"schema": STORE_SCHEMA, "segment": segment, "keys": list(keys), "crc": list(crcs)}

@@ -29,7 +29,6 @@ class ObjectPath:
     opens again in another process.
 
     Args:
-        bucket: URL of the bucket.
         path: below it, without slashes at its ends.
     """
 

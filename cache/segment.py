@@ -94,9 +94,7 @@ def truncated_segments(
     """Segments that are gone, too small for their rows, or (in a folder) not described.
 
     Args:
-        files: of the store.
         folder: that the segments lie in.
-        space: of the rows.
         rows: how many each segment should hold.
 
     Raises:

@@ -158,7 +158,6 @@ class Store:
         else the first by name: writers on other machines may have computed other last bits.
 
         Args:
-            space: of the rows.
             prefer: says of which rows with some checksums duplicates are preferred.
             without: segments to leave out.
 

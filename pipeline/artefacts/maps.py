@@ -77,9 +77,6 @@ def map_loader(folder: Path = Path()) -> Callable[[str, int], np.ndarray | None]
 
     The type of the levels is uint8, or uint16 on the scale that the thresholds have, too.
 
-    Args:
-        folder: of the project.
-
     Raises:
         StoreError: ``maps.zarr`` is missing, damaged or of another schema version.
     """

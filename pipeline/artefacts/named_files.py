@@ -36,7 +36,6 @@ def file_hashes(stage: str, params: Params, *, keep: bool = True) -> dict[str, s
     """Hashes of the files on this machine that a stage reads by their names in params.yaml.
 
     Args:
-        stage: its name.
         params: that name the files. What a hub or open_clip knows by name is no file here.
         keep: whether hashes of large files may be kept in the project for the next time.
 
@@ -67,7 +66,6 @@ def replaced(stages: Collection[str], params: Params, *, keep: bool = True) -> d
     A stage without a record, files that are gone and files that it did not read are passed over.
 
     Args:
-        stages: to look at.
         params: of now, that name the files.
         keep: see :func:`file_hashes`.
     """

@@ -43,9 +43,6 @@ def misnoted(folder: Path = Path()) -> dict[str, list[str]]:
     """Stages for which dvc.lock notes other parameters than they ran with, and which ones.
 
     A record that dvc.lock does not name is passed over: DVC runs its stage again by itself.
-
-    Args:
-        folder: of the project.
     """
     noted = _yaml(folder / LOCK_FILE)
     found: dict[str, list[str]] = {}
@@ -107,12 +104,7 @@ def withdraw(stages: Collection[str], folder: Path = Path()) -> None:
 
 
 def read_record(stage: str, part: str) -> dict[str, Any]:
-    """A part of a stage's record: ``parameters`` or ``files``; empty where there is none.
-
-    Args:
-        stage: its name.
-        part: of the record.
-    """
+    """A part of a stage's record: ``parameters`` or ``files``; empty where there is none."""
     return next((_read(artefact.path, part) or {} for artefact in _records([stage])), {})
 
 

@@ -30,7 +30,6 @@ def write_picture(pixels: NDArray, path: Path) -> None:
     Args:
         pixels: (h, w) or RGB (h, w, 3) uint8; (h, w) uint16; or (h, w) floating-point numbers for a
             TIFF file.
-        path: of the file.
 
     Raises:
         OSError: that names the file.

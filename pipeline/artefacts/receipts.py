@@ -153,7 +153,6 @@ class Receipt:
 
         Args:
             store: that is looked into.
-            label: of the rows.
             without: segments that do not count.
         """
         space = self.space(label)
@@ -219,8 +218,6 @@ def write_receipt(
     """Write the receipt of a stage, in an order that depends on nothing but its content.
 
     Args:
-        artefact: the receipt.
-        store: where the rows lie.
         needed: keys of each space, or what makes them when it is their turn.
         compared_with: see :class:`Receipt`.
 
@@ -290,7 +287,6 @@ def lost_rows(
 
     Args:
         store: that is looked into; nothing in it changes.
-        root: folder of the project.
         damaged: segments whose rows are as good as lost, by fingerprint of their space.
 
     Raises:

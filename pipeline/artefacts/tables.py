@@ -47,7 +47,6 @@ def read_table(
     """Read what :func:`write_table` or :func:`table_writer` wrote: the rows and the remarks.
 
     Args:
-        path: of the file.
         columns: those to read; None for all.
         equal: values that the rows must have in columns of these names.
 
@@ -77,7 +76,6 @@ def table_writer(
     """Write a parquet file in parts, as :func:`write_table` does whole; it appears when complete.
 
     Args:
-        path: of the file.
         columns: by name the arrow type of each, or the name of it.
         extra: JSON-like remarks.
 
@@ -115,8 +113,6 @@ def table_parts(path: Path, /, columns: Sequence[str], **equal: str) -> Iterator
     """Some columns of a long table as arrow arrays, :data:`GROUP_ROWS` rows at a time.
 
     Args:
-        path: of the file.
-        columns: those to read.
         equal: values that the rows must have in columns of these names.
 
     Raises:
@@ -210,8 +206,6 @@ def write_csv(frame: pd.DataFrame, path: Path, later: Sequence[str] = ()) -> Non
     """Write a CSV file, the schema version as its last column; see :mod:`pipeline.artefacts.csv_text`.
 
     Args:
-        frame: the rows.
-        path: of the file.
         later: columns that came to the file later, and lie behind the schema version.
     """
     if "category" in frame:

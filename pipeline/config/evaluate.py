@@ -123,7 +123,6 @@ def check_foreground(evaluate: EvaluateParams, *, needs_vision: bool, keep: bool
     """Refuse a foreground where there are no features to find it by.
 
     Args:
-        evaluate: the section.
         needs_vision: whether vision has a part.
         keep: ``features.keep``.
 
@@ -150,7 +149,6 @@ def check_reweighted(
     """Refuse a re-weighted image score where it is not defined.
 
     Args:
-        vision, evaluate: the sections.
         views: how many views there are.
         keep: ``features.keep``.
 

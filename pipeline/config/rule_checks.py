@@ -13,7 +13,6 @@ def check_rules(vision: VisionParams, shots: Sequence[int], *, keep: bool) -> No
     """Refuse rules and banks that contradict each other or other parameters.
 
     Args:
-        vision: the section.
         shots: of the run's trials, each once.
         keep: ``features.keep``.
 

@@ -35,7 +35,6 @@ def unused_files(dataset: DatasetParams, account: Account) -> list[Leftover]:
     """The files below a data set's root that a run does not use.
 
     Args:
-        dataset: of the run.
         account: of all records that its reader yields.
 
     Raises:

@@ -93,7 +93,6 @@ def keys_by_feature(params: Params, references: Mapping[str, Keys]) -> dict[Feat
     """Keys of the reference images of which banks need a feature, which is most often of all.
 
     Args:
-        params: of the run.
         references: by category.
     """
     found: dict[Feature, list[Keys]] = {feature: [] for feature in params.reference_features()}

@@ -176,7 +176,6 @@ def dataset_records(params: Params, note: Note = ignore) -> Iterator[ImageRecord
     """The records of the images that a run is asked to use, as they are found.
 
     Args:
-        params: of the run.
         note: is told of what is left out, and why.
     """
     dataset = params.dataset
@@ -231,7 +230,6 @@ def examined_rows(
     """Rows of the images that can be used, as they come.
 
     Args:
-        params: of the run.
         root: that paths are relative to.
         total: how many images there are.
         skipped: gets path and reason of the others.
@@ -296,7 +294,6 @@ def listing_digest(params: Params, account: Account | None = None) -> tuple[int,
     """How many images there are, and a hash of which, masks included.
 
     Args:
-        params: of the run.
         account: takes in what is used and what is left out.
     """
     count, digest = 0, hashlib.blake2b(digest_size=20)

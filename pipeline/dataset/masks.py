@@ -17,7 +17,6 @@ def mask_files(root: DataPath, mask: str) -> list[str]:
     """Paths of a mask's files, relative to the root: itself, or what lies in its folder.
 
     Args:
-        root: of the data set.
         mask: as a record has it; a folder's ends in ``/``.
 
     Raises:
@@ -34,7 +33,6 @@ def read_mask(
     """A mask's pixels, (height, width), True where there is a defect, and the hash of its content.
 
     Args:
-        root: of the data set.
         mask: as a record has it.
         exif_rotation: whether each file is turned as its EXIF says.
 

@@ -17,7 +17,6 @@ def check_shots(category: str, images: int, shots: int) -> None:
     """Refuse to take more references than there are training images.
 
     Args:
-        category: whose images they are.
         images: how many training images it has.
         shots: how many of them each seed takes; 0 asks for none.
 
@@ -69,7 +68,6 @@ def calibration_positions(keys: Keys, seeds: Sequence[int], limit: int) -> NDArr
 
     Args:
         keys: contents of the training images, in the manifest's order.
-        seeds: of all trials.
         limit: how many to take at most.
 
     Returns:

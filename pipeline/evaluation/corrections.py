@@ -25,7 +25,6 @@ def named_labels(file: str, folder: Path = Path()) -> dict[str, bool]:
 
     Args:
         file: its path, from the project.
-        folder: of the project.
 
     Raises:
         DataError: it is not there, or a line of it cannot be used.

@@ -73,7 +73,6 @@ def all_decisions(thresholds: Sequence[Threshold], scores: pd.DataFrame) -> list
     """The decisions of all thresholds for which there are scores, in the thresholds' order.
 
     Args:
-        thresholds: of categories and trials.
         scores: with ``category``, ``shots``, ``seed``, ``is_anomaly`` and ``score``.
     """
     rows_of = score_rows(scores)

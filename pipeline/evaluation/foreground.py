@@ -28,7 +28,6 @@ def foreground_mask(
 
     Args:
         patches: (patches, dim) of the image as the store keeps them.
-        space: of the feature.
         threshold: in units of the feature, see :func:`fade.foreground.foreground`.
         grid: (rows, columns) of the mask; the nearest patch of the feature decides.
     """
@@ -49,7 +48,6 @@ def masked_map(
 
     Args:
         name: of the image, for the log.
-        vision: its map.
         patches, space, threshold: see :func:`foreground_mask`.
     """
     mask = foreground_mask(patches, space, threshold, (vision.shape[0], vision.shape[1]))
@@ -79,7 +77,6 @@ class Foregrounds:
         """The maps with 0 in the background.
 
         Args:
-            store: that has the feature.
             maps: of each trial (images, rows, columns).
 
         Returns:
@@ -108,9 +105,7 @@ def foregrounds(
     """What the maps of some images are masked by.
 
     Args:
-        evaluate: the section of the run's parameters.
         feature: the images' patches.
-        categories: of the images.
     """
     wanted = tuple(evaluate.masks_background(category) for category in categories)
     return Foregrounds(feature, wanted, evaluate.foreground_threshold)
@@ -124,7 +119,6 @@ def foreground_warnings(
     Args:
         without: by category so many test images.
         images: the category of each test image.
-        evaluate: the section of the run's parameters.
     """
     total, threshold = Counter(images), evaluate.foreground_threshold
     unknown = sorted(set(evaluate.foreground_overrides) - set(total))

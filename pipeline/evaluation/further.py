@@ -74,7 +74,6 @@ class Gathering:
 
     Args:
         categories: of all images that will come.
-        params: of the run.
         level: the declared thresholds.
     """
 
@@ -90,7 +89,6 @@ class Gathering:
 
         Args:
             tallies: of those with a known mask.
-            categories: of all of them.
         """
         for place, tally in tallies.items():
             self._running.setdefault(place, Tally()).merge(tally)
@@ -124,8 +122,6 @@ def measure(
 
     Args:
         tally: of all its images with a known mask.
-        place: which.
-        params: of the run.
         level: the declared thresholds.
         replicates: of its images by kind, see :class:`~pipeline.evaluation.tally.Sample`, where intervals
             are wanted.

@@ -175,7 +175,6 @@ def write_further(
         trials: in the order of the rows.
         further: metrics of categories and trials.
         thresholds: at which rates are measured.
-        params: of the run.
     """
     write_csv(kinds_table(tests, scores, trials, further, thresholds, params), DEFECTS.path)
     write_pimo(further, PIMO.path)

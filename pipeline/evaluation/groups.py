@@ -105,7 +105,6 @@ def group_warnings(tests: pd.DataFrame, judged: pd.DataFrame) -> list[str]:
     """A sentence for each category whose good, or anomalous, images are all one part.
 
     Args:
-        tests: the test images.
         judged: the parts, see :func:`grouped_tests`.
     """
     found = []

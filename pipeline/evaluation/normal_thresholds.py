@@ -56,8 +56,6 @@ def from_normal(
     """The threshold of a category and trial from its normal images alone.
 
     Args:
-        category: its name.
-        trial: shots and seed.
         scores: (n,) of the images, NaN where there are no image scores.
         histogram: of their maps, None where there are none.
         quantile: share that shall count as normal.
@@ -65,7 +63,6 @@ def from_normal(
         reason: why there are none, should there be none.
         paths: of the images, to name the one that sets the threshold.
         factor: on both thresholds; below 1 no share of false alarms is promised.
-        scale: of the maps.
         bounded: whether scores are within [0, 1].
         false_alarms: rate that the image threshold shall keep with 95 % confidence; then it is the
             lowest score that does, and the quantile holds for pixels alone.

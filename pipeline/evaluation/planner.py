@@ -53,9 +53,6 @@ class _Components:
     """Where the components of images lie: of test images by row, of the few others by key.
 
     Args:
-        receipt: of the components.
-        label: which of them.
-        store: where they are.
         tests, calibration: categories and keys of the images, see :func:`test_images`.
         trials: those that differ in the component; None alone if none do.
 
@@ -326,7 +323,6 @@ def evaluate_tests(
         planner: None where there are no images at all.
         tests: see :meth:`Planner.blocks`.
         trials: all of them are evaluated at once.
-        params: of the run.
         level: the declared thresholds on levels.
         scales: of maps, where they are not FADE's.
     """

@@ -77,7 +77,6 @@ class Recipe:
         Args:
             language: P(abnormal) of the image, where the mode needs it.
             vision: the multiplied vision map (rows, columns), where the mode needs it.
-            shots: of the trial.
             shape: (height, width) at which the map is measured.
             said: what vision says of the image in place of its map.
         """
@@ -100,8 +99,6 @@ class Recipe:
         Args:
             language: P(abnormal) of each patch, where the mode needs it.
             vision: the multiplied vision map, where the mode needs it.
-            weight: of vision.
-            shots: of the trial.
         """
         if self.segmentation_mode == "none":
             return None
@@ -124,7 +121,6 @@ class Recipe:
             values: (rows, columns) of patches.
             measured: (height, width) at which it is measured, and filtered.
             shape: (height, width) of the image.
-            scale: of the levels.
         """
         if self.is_plain(scale):
             return resize_levels(scale.levels(values), shape)
@@ -147,10 +143,8 @@ def closed(
     """What a closed mask calls anomalous, on the image's own pixels.
 
     Args:
-        closing: how.
         finished: levels of the map at evaluation size.
         pixel: the threshold, a level.
-        scale: of the levels.
         shape: (height, width) of the image.
 
     Returns:

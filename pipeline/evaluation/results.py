@@ -77,10 +77,8 @@ def metrics_table(
 
     Args:
         scores: of the test images, see :func:`scores_table`.
-        histograms: of their pixels.
         categories: in the order of the rows.
         trials: in the order of the rows.
-        params: of the run.
         vanished: the defects that the size of the evaluation leaves nothing of.
         thresholds: at which rates are measured.
         further: metrics that need more than histograms.
@@ -243,9 +241,7 @@ def evaluation_remarks(
         tests: the test images with ``category``, ``is_anomaly`` and ``mask``.
         metrics: see :func:`metrics_table`.
         reasons: why some of them are undefined.
-        categories: of the run.
         vanished: the defects that the size of the evaluation leaves nothing of.
-        params: of the run.
     """
     size = params.evaluate.size
     defects = tests[tests["is_anomaly"].eq(True)]
@@ -316,7 +312,6 @@ def write_scores(
     """Write scores.parquet: trial by trial, images in the manifest's order.
 
     Args:
-        tests: the test images.
         scores: (trials, images).
         trials: in the order of the scores.
         group: ``evaluate.group``, which adds a column ``group``.

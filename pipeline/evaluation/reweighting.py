@@ -28,9 +28,7 @@ def bank_vectors(bank: Bank, comparison: Comparison, patches: int) -> np.ndarray
     """The vectors (n, dim) that a comparison compares with.
 
     Args:
-        bank: of a single view.
         comparison: which references of it.
-        patches: of one image.
     """
     if not bank.exact:
         return index_vectors(bank.index(bank.views[0], comparison.trial)).copy()
@@ -72,7 +70,6 @@ class Reweighting:
         """The re-weighted distances of the images: (trials, images) float64.
 
         Args:
-            store: that has the features.
             vision_maps: of each trial (images, rows, columns), not multiplied.
         """
         spaces = [component.space for component in self.features]
@@ -147,7 +144,6 @@ class Reweigher:
         Args:
             images: with ``category``; to calibrate also ``hash``.
             first: row of the first image among the test images; None for images to calibrate on.
-            trials: of the block.
             held_out: images that are left out of the bank that they are compared with.
         """
         categories = images["category"].astype(str).tolist()

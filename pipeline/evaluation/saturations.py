@@ -35,7 +35,6 @@ def read_saturations(root: DataPath, folder: str) -> dict[int, Saturation]:
     """The saturation of each pixel value of masks.
 
     Args:
-        root: of the data set.
         folder: of the category, relative to it, ending in ``/``; empty for the root itself.
 
     Raises:
@@ -75,10 +74,8 @@ def saturated_regions(
     pixel left is left out.
 
     Args:
-        root: of the data set.
         mask: as a record has it, below ``ground_truth/``.
         shape: (height, width).
-        exif_rotation: as for :func:`pipeline.dataset.masks.read_mask`.
 
     Raises:
         DataError: a file cannot be read, or ``defects_config.json`` does not know its pixel value.

@@ -60,8 +60,6 @@ def map_scales(
         planner: None where there are no images at all.
         tests: the test images, see :meth:`Planner.blocks`.
         parts: the images to calibrate on.
-        trials: of the run.
-        params: of the run.
 
     Raises:
         DataError: a value is not finite.

@@ -26,7 +26,6 @@ def smoothed_scores(
     Args:
         scores: of the test images, NaN where there are none.
         tests: the test images with ``category``, in the scores' order.
-        params: of the run.
         store: that has the images' class tokens.
 
     Raises:

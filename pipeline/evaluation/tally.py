@@ -73,8 +73,6 @@ class Tally:
         """Add one image.
 
         Args:
-            image: which.
-            measured: its map.
             saturation: whether saturated overlaps are wanted.
         """
         self._sample(image, ALL, measured.histogram)

@@ -160,9 +160,7 @@ def write_thresholds(
     """Write ``thresholds.json``.
 
     Args:
-        thresholds: of all trials.
         fusion: that they hold for.
-        path: of the file.
         against: which banks and text classifiers they hold for: ``compared_with`` of :class:`Receipt`.
     """
     write_json(
@@ -184,7 +182,6 @@ def parse_thresholds(
     """The thresholds of what :func:`write_thresholds` wrote.
 
     Args:
-        content: of the file.
         source: its name, for errors.
         remedy: what to do about a damaged one, for errors.
 

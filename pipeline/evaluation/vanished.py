@@ -40,11 +40,7 @@ class Vanished:
         )
 
     def suggested_size(self, size: EvaluationSize) -> EvaluationSize:
-        """The ``evaluate.size`` at which each of the images has a defect pixel.
-
-        Args:
-            size: the present one.
-        """
+        """The ``evaluate.size`` at which each of the images has a defect pixel."""
         if size == "image" or self.whole or not self.images or size * self.factor > MAX_SIZE:
             return "image"
         return size * self.factor

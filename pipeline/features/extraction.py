@@ -277,11 +277,7 @@ def encode_on_cluster(
     Args:
         tasks: segments, each made when it is asked for.
         total: how many images they have together.
-        store: where they go.
         features: by fingerprint of their spaces.
-        sources: of the images.
-        params: of the run.
-        aspect: of the run, where it is kept.
     """
     there = with_absolute_paths(params)
 

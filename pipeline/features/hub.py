@@ -64,7 +64,6 @@ def remotes(model: ModelParams, config: str) -> list[Remote]:
     """What a model needs of the hub, on this machine or not; nothing for files and shipped models.
 
     Args:
-        model: the parameters.
         config: a name of open_clip, a config file, ``hf-hub:ORG/REPO`` or ``local-dir:FOLDER``.
 
     Raises:
@@ -116,7 +115,6 @@ def check_remotes(model: ModelParams | VisionParams, found: list[Remote]) -> Non
 
     Args:
         model: that asks for it: the CLIP of ``model``, or ``vision`` with its encoder.
-        found: what it needs.
     """
     name = model.name if hasattr(model, "name") else model.encoder
     missing = [remote for remote in found if remote.file is None]

@@ -42,7 +42,6 @@ def load_encoder(
 
     Args:
         params: that name model and weights.
-        device: to compute on.
         state: the weights themselves, in place of those that are named.
 
     Raises:
@@ -72,7 +71,6 @@ def load_image_encoder(
     """What encodes a run's images: the CLIP of ``model``, the network of ``vision.encoder``, or both.
 
     Args:
-        params: of the run.
         device: to compute on, by default that of ``runtime.device``.
         keep: whether two models stay in memory, in place of the one that is used.
 
@@ -97,8 +95,6 @@ def image_encoder(
     """Those of two models that a run needs, both if it must be.
 
     Args:
-        params: of the run.
-        clip, network: load them.
         device: where they compute.
         keep: whether both stay in memory.
     """
@@ -145,7 +141,6 @@ def start_encoding(
     """Encode a batch; a GPU works it off while the caller goes on.
 
     Args:
-        encoder: the model.
         images: (B, height, width, 3) uint8 RGB, of one size.
         features: what is wanted of them; of one model.
         dtype: that the store keeps.

@@ -24,7 +24,6 @@ class EncoderPair:
     What they say of a feature is kept, so that asking again loads nothing.
 
     Args:
-        language: loads CLIP.
         vision: loads the other network.
         device: where both compute.
         keep: whether both stay in memory.

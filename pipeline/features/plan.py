@@ -58,7 +58,6 @@ class FeaturePlan:
         are kept or not.
 
         Args:
-            params: of the run.
             spaces: see :func:`feature_spaces`.
             references: by category keys of reference images.
             scored: keys of test and calibration images.
@@ -185,8 +184,6 @@ def feature_spaces(
     """The store's spaces for all features that a run needs.
 
     Args:
-        encoder: the model.
-        params: of the run.
         aspect: the aspect ratio that images keep; None: squashed to squares.
     """
     features = dict.fromkeys([*params.reference_features(), *params.test_features()])

@@ -83,7 +83,6 @@ class Bundle(TrainedRun):
     """A bundle, opened.
 
     Args:
-        path: of the file.
         weights: checkpoint file in place of the bundle's source of weights.
         download: whether the model and weights that the bundle names may be fetched from their hub.
 

@@ -42,7 +42,6 @@ def write_bundle(
     """Write a run's banks, text classifiers, prompts, thresholds and parameters into one file.
 
     Args:
-        run: which project and trial.
         path: of the file; replaced in one step.
         with_weights: whether the model's weights come along; else their source must be at hand
             where the bundle is used.

@@ -36,7 +36,6 @@ def export_coco(
     value of the map in it. The categories are the run's, each the anomalies of one.
 
     Args:
-        run: whose maps.
         folder: to write into, made if missing.
         categories: some of the run's; all by default.
         force: write into a folder that is not empty.

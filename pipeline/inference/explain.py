@@ -113,7 +113,6 @@ def region(
 
     Args:
         inside: which patches (rows, columns) belong to it.
-        levels: of all patches.
         size: width and height of the image in pixels.
         nearest: the normal patch nearest to its worst one.
         similar: abnormal and normal sentences that are nearest to it.

@@ -35,7 +35,6 @@ def exported_scores(run: FinishedRun, tests: pd.DataFrame) -> list[ExportedScore
     """What the run's trial says of some test images, in their order.
 
     Args:
-        run: that is finished.
         tests: rows of the manifest.
 
     Raises:

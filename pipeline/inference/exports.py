@@ -236,13 +236,11 @@ def export_maps(
     """Write the maps of one trial's test images; the number of files.
 
     Args:
-        run: whose maps.
         folder: to write into, made if missing.
         form: ``tiff``: numbers, neither quantised nor clipped; ``png``: levels as ``maps.zarr`` holds
             them, of 8 or 16 bits.
         layout: see :func:`file_names`.
         size: ``image``: bilinearly at each image's own size; ``map``: as they are.
-        dtype: of TIFF files.
         categories: some of the run's; all by default.
         force: write into a folder that is not empty.
 
@@ -273,10 +271,8 @@ def write_maps(
     """Write the maps of some test images, see :func:`export_maps`.
 
     Args:
-        run: whose maps.
         tests: rows of the manifest.
         names: of the files without suffix, relative to the folder.
-        found: their maps.
         folder, form, size, dtype: see :func:`export_maps`.
 
     Raises:

@@ -44,16 +44,13 @@ def export_features(
     """Write a file for each feature; by its label, of how many images.
 
     Args:
-        params: of the project.
         folder: to write into, made if missing.
         labels: names of features; by default all that images of the split have.
         form: ``parquet``: a row for each image, with path, category, split, hash and the feature as a
             list of float32; ``npy``: an array (images, ...) in the store's type, and a CSV file with
             path, category, split and hash of its rows.
-        split: whose images.
         images: patterns with ``*`` and ``?`` for paths in the data set; all by default.
         categories: some of the run's; all by default.
-        project: its folder.
         force: write into a folder that is not empty.
 
     Raises:

@@ -39,7 +39,6 @@ def export_fiftyone(
     """Write scores, decisions, labels, maps and regions of the test images; the number of images.
 
     Args:
-        run: whose results.
         folder: to write into, made if missing.
         copy: whether images are copied into ``data/``; else they are named by absolute paths.
         categories: some of the run's; all by default.

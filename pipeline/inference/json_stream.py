@@ -17,7 +17,6 @@ def write_json_stream(content: Mapping[str, Any], path: Path) -> None:
     Args:
         content: values by key; one that is no text, mapping or number may be any iterable, written as a
             list. Texts may hold whatever a file's name can.
-        path: of the file.
 
     Raises:
         StoreError: the file cannot be written.

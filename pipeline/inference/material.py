@@ -129,7 +129,6 @@ class TrainedRun(ABC):
         """The bank of a category, for a model whose views have these grids and vectors.
 
         Args:
-            category: one of :attr:`categories`.
             grids: by view (rows, columns) of patches.
             dims: by view the numbers of a patch.
 

@@ -80,7 +80,6 @@ def measure(
     Args:
         predictor: of a run or bundle.
         files: images of the category; they come in turn, and again where they are fewer than ``images``.
-        category: whose.
         images: how many to time.
         warm_up: how many before them; by default :data:`WARM_UP`.
         advance: is called after each image.

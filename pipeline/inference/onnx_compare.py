@@ -112,13 +112,7 @@ def _to_compare(run: FinishedRun, category: str, most: int) -> NormalImages:
 
 
 class GraphComparison:
-    """Both models side by side.
-
-    Args:
-        run: which project and trial.
-        encoder: the run's model.
-        exported: the same as ONNX.
-    """
+    """Both models side by side."""
 
     def __init__(self, run: FinishedRun, encoder: ImageEncoder, exported: OnnxEncoder) -> None:
         self.run, self.encoder, self.exported = run, encoder, exported

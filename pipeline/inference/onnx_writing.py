@@ -75,9 +75,7 @@ def export(run: FinishedRun, categories: Sequence[str], numbers: Numbers) -> Onn
     """The parts of a run's model as ONNX, after it was held against the model itself.
 
     Args:
-        run: which project and trial.
         categories: that the bundle has.
-        numbers: of linear layers.
 
     Raises:
         ParameterError: this model is not exported.

@@ -164,9 +164,7 @@ def predict_each(
     """Predictions in order; images that cannot be used are noted and left out.
 
     Args:
-        predictor: to ask.
         images: paths.
-        category: of all of them.
         problems: takes a line for each image that cannot be used.
         keep: whether predictions keep their pictures, as :func:`write_predictions` needs them.
         batch: whether the images are scored against each other.
@@ -364,7 +362,6 @@ def draw_explanation(prediction: Prediction, regions: Sequence[Region]) -> NDArr
 
     Args:
         prediction: with its picture, as :meth:`Predictor.explain` gives it.
-        regions: to box.
     """
     import cv2
 

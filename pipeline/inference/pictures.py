@@ -104,7 +104,6 @@ def encode_pictures(
 
     Args:
         pictures: in RGB, of any size.
-        encoder: of the run.
         params: of the run; they say which features test images need.
         aspect: that the run keeps.
     """

@@ -54,7 +54,6 @@ class PixelCalls:
         """The finished map in levels of its category: (height, width).
 
         Args:
-            category: of the image.
             width, height: of the image in pixels.
             values: its fused map (rows, columns) as numbers.
         """

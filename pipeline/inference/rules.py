@@ -166,13 +166,6 @@ def subspaces_of_run(
 ) -> tuple[HeldRule, str]:
     """A category's subspaces that stage score_vision fitted.
 
-    Args:
-        folder: of the project.
-        params: of the run.
-        store: of the run.
-        category: its name.
-        trial: shots and seed.
-
     Returns:
         The subspaces, and what stands for their images in keys of components.
 
@@ -220,10 +213,6 @@ def images_of_run(
     """By view the patches of test images that single new ones are compared with.
 
     Args:
-        folder: of the project.
-        params: of the run.
-        store: of the run.
-        category: its name.
         keys: content hashes of the images.
 
     Raises:
@@ -294,8 +283,6 @@ def batch_line(params: Params, trial: Trial, *, batch: bool) -> str | None:
     """What scores depend on besides their image, in runs where images of a batch are compared.
 
     Args:
-        params: of the run.
-        trial: shots and seed.
         batch: whether the images are scored against each other.
     """
     if batch:

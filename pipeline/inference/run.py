@@ -94,7 +94,6 @@ class FinishedRun(TrainedRun):
     """A project folder whose stages up to evaluate have run.
 
     Args:
-        folder: of the project.
         shots, seed: which trial, see :func:`choose_trial`.
 
     Raises:
@@ -158,7 +157,6 @@ class FinishedRun(TrainedRun):
 
         Args:
             label: of the score component that comes of it.
-            category: whose.
             digest: of what images are compared with, as the component's receipt has it.
 
         Raises:

@@ -44,7 +44,6 @@ def encoded(
 
     Args:
         images: any number of them, also without an end.
-        size: of a batch.
         opened: gives the name and the picture of an image and its number.
         encode: gives the features of a batch.
         problems: takes a line for each image that cannot be used; None raises it.

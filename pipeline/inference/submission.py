@@ -97,9 +97,7 @@ def write_submission(
     The images are those of the data set as it lies there now; a run that lacks one is refused.
 
     Args:
-        run: whose maps.
         folder: to write into, made if missing; it gives the archive its name.
-        target: for whom.
         masks: whether masks are written, where the target takes them.
         pack: whether an archive ``folder.tar.gz`` is written; by default where it is uploaded.
         force: write into a folder that holds an earlier submission, and over its archive.

@@ -42,8 +42,6 @@ class Watch:
 
     Args:
         folder: to look at, with all folders below; what is hidden is left out.
-        predictor: that judges.
-        category: of all images.
         journal: of what was judged before; it takes what is judged here.
         out: the journal's folder, whose pictures are no images to judge.
         pictures: whether pictures of predictions are written there.
@@ -156,7 +154,6 @@ def listed(folder: Path, without: set[str], faults: set[str]) -> dict[str, Stamp
     """The image files of a folder and those below it, by their names.
 
     Args:
-        folder: to list.
         without: folders to leave out, by their real paths.
         faults: takes a line for each folder that cannot be listed.
     """

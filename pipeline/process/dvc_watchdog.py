@@ -42,7 +42,6 @@ def running_dvc(folder: Path = Path(), *, reproduces: bool = False) -> int | Non
     """The number of a process that runs a DVC command in a project, other than those above this one.
 
     Args:
-        folder: of the project.
         reproduces: whether only commands count that run stages.
     """
     here = folder.resolve()

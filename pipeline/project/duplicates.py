@@ -74,8 +74,6 @@ def find_duplicates(
     patches the mean is taken.
 
     Args:
-        params: of the project.
-        project: its folder.
         nearest: so many near pairs at most, and one for each test image.
         label: of the feature; by default a token of the whole image, else one of patches.
 

@@ -78,8 +78,6 @@ def write_project(folder: Path, preset: str, data: str, values: Mapping[str, Any
 
     Args:
         folder: of the project; its neighbour :data:`STORE` has the features.
-        preset: its name.
-        data: the data set.
         values: leaves in place of the preset's.
 
     Returns:

@@ -47,7 +47,6 @@ def applied(values: Mapping[str, Any], file: Path = PARAMS_FILE) -> tuple[dict[s
 
     Args:
         values: by dotted name.
-        file: params.yaml.
 
     Raises:
         ParameterError: the file or the values are refused.
@@ -71,7 +70,6 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Cal
 
     Args:
         values: by dotted name.
-        folder: of the project.
 
     Yields:
         A function that is told of the process that reads the parameters: should this one be killed,

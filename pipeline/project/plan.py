@@ -83,7 +83,6 @@ def plan(params: Params, images: int | None = None) -> Plan:
     """Plan the run of some parameters; encodes a few images. The store is only read.
 
     Args:
-        params: the parameters.
         images: plan for so many test images of one category in place of the data set's.
 
     Raises:

@@ -47,9 +47,7 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
     data set, or the names of all models.
 
     Args:
-        params: of the run to come.
         needed: the stages that may run.
-        folder: of the project.
 
     Raises:
         ParameterError, DataError, ModelError: as the stage would.

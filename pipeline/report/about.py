@@ -67,11 +67,7 @@ def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, 
 
 
 def transductive(params: Params) -> str | None:
-    """That scores depend on the images they are scored with, where a batch is compared.
-
-    Args:
-        params: of the run.
-    """
+    """That scores depend on the images they are scored with, where a batch is compared."""
     of_batch = sorted(
         {trial.shots for trial in params.trials() if params.vision.has_batch(trial.shots)}
     )

@@ -88,10 +88,7 @@ def draw_cards(
 
     Args:
         report: loads images, masks and maps.
-        trial: whose maps.
         chosen: the trial's scores.
-        positions: of the rows.
-        threshold: of the category.
     """
     items, labels = [], labels_of(chosen)
     places = list(positions)

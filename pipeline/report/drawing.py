@@ -63,9 +63,6 @@ def new_axes(
     Their places are given: matplotlib would measure every text twice to find them.
 
     Args:
-        width: of the figure.
-        height: of the figure.
-        count: of the axes.
         left: room before each of the axes; only before the first, if ``shared``.
         bottom: room below them.
         shared: whether they share their ordinate.

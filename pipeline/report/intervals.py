@@ -127,7 +127,6 @@ def metric_intervals(
     Args:
         scores: see :func:`read_scores`.
         complete: by shots the categories that the mean is over.
-        replicates: bootstrap samples.
 
     Returns:
         By metric, category (``mean`` for their mean) and shots; undefined metrics are left out.

@@ -31,7 +31,6 @@ def methods_page(title: str, tables: Sequence[MetricTable], costs: Sequence[Meth
     """The whole page as HTML; all text is escaped, and there is no script.
 
     Args:
-        title: of the data set.
         tables: method by shots, one a metric.
         costs: of the methods, in the order of their tabs.
     """

@@ -69,7 +69,6 @@ def nearest_finder(
     """What finds nearest good patches at the largest size, among references as they are, unturned.
 
     Args:
-        params: of the run.
         trial: whose maps and references.
         scores: of this trial, with ``path`` by row.
         listed: what the manifest says of a path.
@@ -120,7 +119,6 @@ def find_peaks(
 
     Args:
         load: the map (rows, columns) of a row of the trial's scores.
-        positions: of the rows.
         grid: rows and columns of patches.
     """
     maps = {position: load(position) for position in positions}

@@ -23,7 +23,6 @@ def draw_nearest(load_image: Callable[[str], Pixels], found: NearestPatch) -> Pi
 
     Args:
         load_image: gives RGB (H, W, 3) uint8 of a path.
-        found: the patches.
     """
     label = f"Worst patch, and the nearest good one, of {found.good.path}"
     try:

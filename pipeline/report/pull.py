@@ -54,8 +54,6 @@ def pull_finder(
     The patch is that of the largest size where the map is highest.
 
     Args:
-        params: of the run.
-        trial: whose maps.
         scores: of this trial, with ``path`` by row.
         listed: what the manifest says of a path.
 

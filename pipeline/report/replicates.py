@@ -28,7 +28,6 @@ def read_samples(
     """The samples of the run that a summary is of; none where it has no replicates.
 
     Args:
-        summary: its file.
         complete: by shots the categories that the mean is over.
 
     Raises:

@@ -49,7 +49,6 @@ def select_gallery(
 
     Args:
         scores: a row per image of one trial with ``category``, ``is_anomaly`` and ``score``.
-        category: whose images.
         k: images per kind, at least 0.
         threshold: scores above it are anomalous; None without a decision.
 

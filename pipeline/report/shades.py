@@ -29,10 +29,8 @@ def shade_loader(
     """What reads a finished map, uint8 (H, W), by its trial's label and its row; None without maps.
 
     Args:
-        params: of the run.
         scores: of one trial, with ``path`` and ``category`` by row.
         listed: what the manifest says of a path.
-        aspect: that images keep.
         thresholds: which say what levels stand for.
 
     Raises:

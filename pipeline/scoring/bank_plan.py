@@ -67,7 +67,6 @@ def vision_rows(
     """Vision maps of some images; those of one do not depend on which others there are.
 
     Args:
-        bank: of their category.
         comparisons: what each is compared with.
         vectors: of each of the bank's views (images, patches, dim).
 

@@ -240,9 +240,7 @@ def comparison_digest(
     checksums stand for their features.
 
     Args:
-        comparison: of one trial.
         keys: its references.
-        receipt: of the references' features.
         labels: of the features that are compared.
         params: for the kind of index.
         batch: digest of the test images that count, too.

@@ -46,7 +46,6 @@ def fit_space(view: FeatureView, spaces: Sequence[Space], params: Params) -> Spa
     """(dim + 1, dim): the mean, then the components, then zeros.
 
     Args:
-        view: of the patches.
         spaces: of features of test images, the view's among them.
         params: for the number of components.
     """

@@ -59,7 +59,6 @@ def plan_language(params: Params, receipt: Receipt, index_of: IndexOf) -> Compon
     """The work of each use of text that the parameters have.
 
     Args:
-        params: of the run.
         receipt: of the scored images' features, whose spaces count.
         index_of: what the store has of the components.
 
@@ -99,8 +98,6 @@ def language_rows(
     """Components of some images; those of one do not depend on which others there are.
 
     Args:
-        classifier: of texts.
-        output: space of the components.
         features: spaces of the features, one for a score, one a size for a map.
         vectors: of each feature (images, dim) or (images, patches, dim), L2-normalised.
 

@@ -94,7 +94,6 @@ def merge_scorer(
         views: how they were compared.
         lowest: share of the partners that counts.
         pairs: where distances are.
-        keys: of the images.
 
     Raises:
         StoreError: distances are not there.
@@ -234,12 +233,9 @@ def plan_mutual(
     """Plan the scores of all batches.
 
     Args:
-        params: of the run.
         trials: of rule mutual; their scores are the same.
         tests: keys of test images by category.
         calibration: the same of images to calibrate on.
-        receipt: of the features of both.
-        store: where these are.
         index: what the store has of the maps.
 
     Raises:

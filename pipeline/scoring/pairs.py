@@ -82,7 +82,6 @@ class PairView:
         """Vectors of some images as :func:`match` takes them.
 
         Args:
-            store: where the features are.
             places: of each of the spaces, where the images' rows lie.
         """
         pairs = zip(self.spaces, places, strict=True)

@@ -39,7 +39,6 @@ class Scorer(Protocol):
         """Components of some images; those of one do not depend on which others there are.
 
         Args:
-            output: space of the components.
             features: spaces of the features.
             vectors: of each feature the rows (images, dim) or (images, patches, dim) as stored.
 
@@ -70,7 +69,6 @@ class ComponentBlock:
         """Compute the components and store them.
 
         Args:
-            store: where they go.
             vectors: see :meth:`Scorer.rows`.
         """
         rows = self.scorer.rows(self.output, self.features, vectors)
@@ -234,10 +232,6 @@ class ComponentWork:
 
     def tasks(self, receipt: Receipt, store: Store) -> Iterator[ComponentTask]:
         """Tasks for all that lacks, each made when it is asked for.
-
-        Args:
-            receipt: of the features.
-            store: where they are.
 
         Raises:
             DamagedSegmentError: features are gone or changed.

@@ -31,9 +31,6 @@ def read_sentences(
     """The prompts by the parameters, if they are still those that were fitted.
 
     Args:
-        params: of the run.
-        use: of text.
-        category: its name.
         index: what the text stage made.
         folder: that files of prompts are relative to, if not this one.
 

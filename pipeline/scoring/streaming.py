@@ -70,7 +70,6 @@ def stream_block(task: StreamTask, encoder: ImageEncoder | None = None) -> list[
     """Encode, score and store one block; what is wrong with images that were left out.
 
     Args:
-        task: the block.
         encoder: the model, where this is no worker that has its own.
 
     Raises:
@@ -159,11 +158,8 @@ class Streaming:
         Args:
             segments: blocks of images and what is encoded of them.
             wanted: see :meth:`wanted`.
-            store: where the store is.
             params: with absolute paths.
             features: by fingerprint of their spaces.
-            sources: of the images.
-            aspect: of the run, where it is kept.
         """
         for segment in segments:
             keys = Keys.of(segment.keys)

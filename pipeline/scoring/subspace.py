@@ -104,13 +104,8 @@ def plan_subspace(
     """Plan the components of all categories and trials.
 
     Args:
-        params: of the run.
-        trials: of rule subspace.
         tests: keys of test images by category.
         calibration: the same of images to calibrate on.
-        receipt: of the features of both.
-        store: where these are.
-        output: space of the maps.
         index: what the store has of them.
 
     Raises:

@@ -41,9 +41,6 @@ def ensembles(params: Params, use: Use, category: str, base: Path | None = None)
     """The prompt ensembles of a category, its override included.
 
     Args:
-        params: that name them.
-        use: of text.
-        category: its name.
         base: folder that files are relative to, if not this one.
 
     Raises:

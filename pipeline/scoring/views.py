@@ -105,7 +105,6 @@ def joined(view: FeatureView, spaces: Sequence[Space], stored: Sequence[np.ndarr
     """The vectors of some images, or of one of their transforms, from the features of a view.
 
     Args:
-        view: the view.
         spaces: of its features, in their order.
         stored: of each the rows (images, patches, dim) as the store keeps them.
 

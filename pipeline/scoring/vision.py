@@ -42,7 +42,6 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> ComponentWork
     """What the parameters need of vision; nothing where it has no part or there are no images.
 
     Args:
-        params: of the run.
         receipt: of the scored images' features, whose spaces count.
         store: that has some of the maps; segments of them that are gone leave its index.
 

@@ -29,13 +29,7 @@ THREADS = 8
 
 
 def create_app(site: Site, access: Access, limits: Limits | None = None) -> Guard:
-    """The application that serves a run or a bundle (ASGI).
-
-    Args:
-        site: what is served.
-        access: who may ask.
-        limits: what they may ask at most.
-    """
+    """The application that serves a run or a bundle (ASGI)."""
     limits = limits or Limits()
     judge, telemetry = Judge(limits), Telemetry()
 

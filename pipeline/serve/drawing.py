@@ -64,7 +64,6 @@ def drawn_map(prediction: Prediction, style: MapStyle, image: Pixels | None = No
     """A prediction's map as pixels of its size.
 
     Args:
-        prediction: with levels.
         style: its shades of grey, its colours, laid over the image, or what is above the threshold.
         image: RGB (h, w, 3) of the prediction's size, for an overlay.
 

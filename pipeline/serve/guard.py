@@ -66,14 +66,7 @@ def as_refusal(error: Exception) -> Refused:
 
 
 class Guard:
-    """Stands before an application.
-
-    Args:
-        app: what answers.
-        access: who may ask.
-        limits: what they may ask at most.
-        telemetry: counts requests.
-    """
+    """Stands before an application."""
 
     def __init__(self, app: App, access: Access, limits: Limits, telemetry: Telemetry) -> None:
         self._app, self._access, self._limits, self._telemetry = app, access, limits, telemetry

@@ -170,9 +170,6 @@ class ImageIndex:
         """The rows (m,) of the images that a filter asks for, sorted.
 
         Args:
-            trial: whose scores.
-            wanted: which images.
-            sort: their order.
             limits: thresholds (categories,), NaN where there is none.
             first: only so many need to be in order, as sorting all of a million takes long.
         """

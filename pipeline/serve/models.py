@@ -41,7 +41,6 @@ class RunModels:
     """Predictors of a run's trials.
 
     Args:
-        folder: of the project.
         trial: the one that is shown first.
     """
 
@@ -74,7 +73,6 @@ class BundleModels:
     """The predictor of a bundle.
 
     Args:
-        path: of the file.
         weights, download: see :meth:`Predictor.from_bundle`.
     """
 

@@ -87,7 +87,6 @@ def make_server(
     """A server that is not running yet.
 
     Args:
-        app: to serve.
         limits: of time and connections.
         browse: an address to open in a browser when requests are answered.
         say: is called at that moment.

@@ -56,7 +56,6 @@ class RunSite(Site):
     """A project's finished run. Opened again when the project ran again.
 
     Args:
-        folder: of the project.
         shots, seed: the trial to show first.
 
     Raises:
@@ -165,7 +164,6 @@ class BundleSite(Site):
     """A bundle: new images alone.
 
     Args:
-        path: of the file.
         weights, download: see :meth:`Predictor.from_bundle`.
     """
 

@@ -53,7 +53,6 @@ class Snapshot:
     """A finished run as it was when it was opened.
 
     Args:
-        folder: of the project.
         shots, seed: the trial to show first, see :func:`choose_trial`.
 
     Raises:
@@ -135,8 +134,6 @@ class Snapshot:
         """What the run said of an image.
 
         Args:
-            row: of the image.
-            trial: whose.
             size: (width, height) of the pictures to draw; the image's own by default.
 
         Raises:

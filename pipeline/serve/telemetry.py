@@ -45,7 +45,6 @@ class Telemetry:
 
         Args:
             waiting: requests that wait for a decision now.
-            images: of the run.
         """
         with self._lock:
             lines = [

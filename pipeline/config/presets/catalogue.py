@@ -258,7 +258,6 @@ def render(
     """The text of a params.yaml.
 
     Args:
-        preset: the values.
         data: ``dataset.path`` in place of the preset's; ``dataset.watch`` follows it. Its format is
             taken from what lies there; where nothing tells, the preset's stays, or ``folder`` for
             the demo's.
