@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.encoder import load as load_seeded
 from fade.bank import anomaly, build_index, coreset, normalized_float32, similarity_to_references
-from fade.datasets import read_mvtec
+from fade.datasets import read_dataset
 from fade.encoder import Encoder
 from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
 from fade.preprocess import decode_mask, decode_rgb, resize_mask, resize_square
@@ -99,7 +99,7 @@ def features(root: Path, model: str, size: int, patches: int, every: int) -> Pho
     """Encode enough views of the training images, and every so many test images."""
     encoder = _encoder(model)
     grid = encoder.grid(size)
-    records = read_mvtec(root)
+    records = read_dataset("mvtec", root)
     frames = [
         decode_rgb((root / r.path).read_bytes(), r.path) for r in records if r.split == "train"
     ]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fade.datasets import read_mvtec
+from fade.datasets import read_dataset
 from fade.encoder import SEEDED, Encoder
 from fade.maps import fuse, image_score, resize_levels
 from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
@@ -127,7 +127,7 @@ def of_model(
 def figures(root: Path, models: Mapping[str, Encoder], settings: Settings) -> dict[str, np.ndarray]:
     """Image and pixel AUROC by setting, means over the categories of one demo set and the draws."""
     rows: dict[str, list[np.ndarray]] = defaultdict(list)
-    records = read_mvtec(root)
+    records = read_dataset("mvtec", root)
     for category in sorted({record.category for record in records}):
         own = [record for record in records if record.category == category]
         train = [_rgb(root / record.path) for record in own if record.split == "train"]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, repeat, takewhile
 
 from fade.errors import DataError
+from fade.parts import JPEG_END, JPEG_SCAN, jpeg_markers, png_chunks
 
 MAX_SCANS = 64
 """Largest number of scans of a JPEG. A progressive one has about ten; each goes over all pixels."""
@@ -14,11 +15,6 @@ FEW_PARTS, PART_BYTES = 4096, 64
 """Parts (chunks, segments, blocks) that any file may have, and the mean bytes that more must have."""
 _HEADER_BYTES = 1 << 16
 
-_MARKER = re.compile(rb"\xff+([^\0\xff])")
-_BEHIND_SCAN = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")
-_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
-_JPEG_BARE = {0x01, *range(0xD0, 0xD9)}
-"""Markers without a length."""
 _PPM_HEADER = re.compile(rb"P[1-6](?:(?:\s|#[^\r\n]*)*[0-9]+){2,3}\s")
 _RLE = (1, 2)
 """Run-length compressions of a BMP, which take at most two bytes a pixel and a few a row."""
@@ -40,7 +36,7 @@ def check_work(data: bytes, name: str) -> None:
     if data.startswith(b"\xff\xd8"):
         _check_jpeg(data, name)
     elif data.startswith(b"\x89PNG"):
-        _check_count(_png_chunks(data), _most_parts(data), name, "chunks")
+        _check_count(png_chunks(data), _most_parts(data), name, "chunks")
     elif data.startswith(b"GIF8"):
         _check_count(_gif_blocks(data), _most_parts(data), name, "blocks")
     elif re.match(rb"P[1-6]\s", data):
@@ -62,40 +58,24 @@ def _refused(name: str, most: int, what: str) -> DataError:
 
 
 def _check_jpeg(data: bytes, name: str) -> None:
-    before = takewhile(lambda marker: marker != _JPEG_SCAN, _jpeg_markers(data))
+    before = takewhile(lambda marker: marker != JPEG_SCAN, _jpeg_markers(data))
     _check_count(before, _most_parts(data), name, "segments")
     if data.count(b"\xff\xda") > MAX_SCANS:  # previews in it may have scans of their own
-        scans = (marker for marker in _jpeg_markers(data) if marker == _JPEG_SCAN)
+        scans = (marker for marker in _jpeg_markers(data) if marker == JPEG_SCAN)
         _check_count(scans, MAX_SCANS, name, "scans")
 
 
 def _jpeg_markers(data: bytes) -> Iterator[int]:
     """The markers of a JPEG's first picture; one that is filled up counts as so many."""
-    at = 2
-    while found := _MARKER.search(data, at):
-        marker, at = found[1][0], found.end()
-        yield from repeat(0xFF, len(found[0]) - 2)
+    for marker, start, end in jpeg_markers(data):
+        yield from repeat(0xFF, end - start - 2)
         yield marker
-        if marker == _JPEG_END:
+        if marker == JPEG_END:
             return
-        if marker in _JPEG_BARE:
-            continue
-        at += int.from_bytes(data[at : at + 2], "big")
-        if marker == _JPEG_SCAN:
-            if (behind := _BEHIND_SCAN.search(data, at)) is None:
-                return
-            at = behind.start()
 
 
 def _most_parts(data: bytes) -> int:
     return FEW_PARTS + len(data) // PART_BYTES
-
-
-def _png_chunks(data: bytes) -> Iterator[bytes]:
-    at = 8
-    while at + 8 <= len(data):
-        yield data[at + 4 : at + 8]
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
 def _gif_blocks(data: bytes) -> Iterator[int]:

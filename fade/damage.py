@@ -7,14 +7,14 @@ called cut.
 """
 
 import io
-import re
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
+
+from fade.parts import JPEG_END, JPEG_SCAN, jpeg_markers, png_chunks
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _PNG_PASSES = (  # of interlaced ones: first column and row, steps from column to column, row to row
@@ -22,10 +22,6 @@ _PNG_PASSES = (  # of interlaced ones: first column and row, steps from column t
 )  # fmt: skip
 _PIECE = 1 << 16  # bytes that are unpacked at once
 
-_MARKER = re.compile(rb"\xff+([^\0\xff])")
-_END_OF_SCAN = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")
-_BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}  # without a length
-_END, _SCAN = 0xD9, 0xDA
 _OTHER_FRAMES = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}  # than of Huffman codes
 _NO_COMPRESSION = 1
 _PACKED = {5, 7, 8, 32773, 32946, 50000, 50001}  # TIFF: LZW, JPEG, Deflate, PackBits, Zstd, WebP
@@ -70,30 +66,25 @@ def ends_in_zeros(image: Image.Image, data: bytes) -> bool:
 
 
 def _png_damage(data: bytes) -> str | None:
-    view, at = memoryview(data), 8
-    while at + 12 <= len(data):
-        end = at + 8 + int.from_bytes(view[at : at + 4], "big")
+    view = memoryview(data)
+    for name, start, length in png_chunks(data):
+        end = start + length
         if end + 4 > len(data):
             break
-        name = bytes(view[at + 4 : at + 8])
         needed = not name[0] & 0x20  # what is not is Pillow's to judge
-        if needed and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+        checksum = int.from_bytes(view[end : end + 4], "big")
+        if needed and zlib.crc32(view[start - 4 : end]) != checksum:
             return f"the checksum of its {name.decode('latin-1')} data is wrong"
         if name == b"IEND":
             return None
-        at = end + 4
     return "its end is missing: it was copied in part"
 
 
 def _has_end(data: bytes) -> bool:
     """Tell whether an end marker follows a JPEG's first scan; a preview before it has its own."""
-    at = 2
-    while found := _MARKER.search(data, at):
-        marker, at = found[1][0], found.end()
-        if marker == _SCAN:
-            return data.rfind(b"\xff\xd9") > at
-        if marker not in _BARE_MARKERS:
-            at += int.from_bytes(data[at : at + 2], "big")
+    for marker, _, end in jpeg_markers(data):
+        if marker == JPEG_SCAN:
+            return data.rfind(b"\xff\xd9") > end
     return True  # without a scan: Pillow refuses that
 
 
@@ -181,7 +172,7 @@ def _lacks_rows(data: bytes) -> bool:
             missing += rows * (1 + (columns * bits + 7) // 8)  # a byte for the row's filter
     unpack = zlib.decompressobj()
     with suppress(zlib.error):  # behind the last row, or Pillow had stumbled too
-        for part in _png_data(data):
+        for part in (data[s : s + n] for name, s, n in png_chunks(data) if name == b"IDAT"):
             full = True
             while missing > 0 and (part or full):
                 found = len(unpack.decompress(part, min(_PIECE, missing)))
@@ -190,15 +181,6 @@ def _lacks_rows(data: bytes) -> bool:
                 part = unpack.unconsumed_tail
         return missing > 0
     return False
-
-
-def _png_data(data: bytes) -> Iterator[bytes]:
-    at = 8
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"IDAT":
-            yield data[at + 8 : at + 8 + length]
-        at += 12 + length
 
 
 def _takes_more(image: Image.Image, data: bytes) -> bool:
@@ -219,18 +201,9 @@ def _end_of_picture(data: bytes) -> int | None:
 
     Only in Huffman codes the end is where the pixels end: arithmetic ones may leave zeros away.
     """
-    at = 2
-    while found := _MARKER.search(data, at):
-        marker, at = found[1][0], found.end()
-        if marker == _END:
-            return found.start()
+    for marker, start, _ in jpeg_markers(data):
+        if marker == JPEG_END:
+            return start
         if marker in _OTHER_FRAMES:
             return None
-        if marker in _BARE_MARKERS:
-            continue
-        at += int.from_bytes(data[at : at + 2], "big")
-        if marker == _SCAN:
-            if (after := _END_OF_SCAN.search(data, at)) is None:
-                return None
-            at = after.start()
     return None

@@ -26,6 +26,7 @@ from fade.depth import (
     to_eight_bits,
 )
 from fade.errors import DataError, FadeError, first_line
+from fade.parts import png_chunks
 
 # Named one by one: Pillow also opens formats that start other programs (EPS).
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -102,12 +103,7 @@ def stored_orientation(image: Image.Image, data: bytes) -> int:
 
 def _has_png_exif(data: bytes) -> bool:
     """Whether some chunk of a PNG may hold an orientation, which may stand behind its pixels."""
-    at = 8
-    while at + 8 <= len(data):
-        if data.startswith(_PNG_EXIF, at + 4):
-            return True
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return False
+    return any(data.startswith(_PNG_EXIF, start - 4) for _, start, _ in png_chunks(data))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from PIL import Image
 from cache.layout import Space
 from cache.store import Store
 from fade.bank import build_index
-from fade.datasets import read_csv, read_dataset, read_mvtec
+from fade.datasets import read_dataset
 from fade.encoder import Encoder
 from fade.errors import FadeError
 from fade.gem import GemConfig
@@ -173,21 +173,21 @@ def loop(folder: Path) -> str | None:
     root = lay(folder / "images", whole())
     (root / "a/test/good/1.png").symlink_to("2.png")
     (root / "a/test/good/2.png").symlink_to("1.png")
-    read_mvtec(root)
+    read_dataset("mvtec", root)
     return None
 
 
 def dangling(folder: Path) -> str | None:
     root = lay(folder / "images", whole())
     (root / "a/test/good/1.png").symlink_to("nowhere.png")
-    read_mvtec(root)
+    read_dataset("mvtec", root)
     return None
 
 
 def folder_loop(folder: Path) -> str | None:
     root = lay(folder / "images", whole())
     (root / "a/test/good/again").symlink_to(root)
-    assert len(read_mvtec(root)) == 4
+    assert len(read_dataset("mvtec", root)) == 4
     return None
 
 
@@ -463,7 +463,7 @@ def moded(mode: str, form: str = "PNG", **how: Any) -> bytes:
 def pipe(folder: Path) -> None:
     root = lay(folder / "images", whole())
     os.mkfifo(root / "a/test/good/1.png")
-    read_mvtec(root)
+    read_dataset("mvtec", root)
 
 
 def linked_out(folder: Path) -> str:
@@ -641,7 +641,7 @@ def not_utf8(folder: Path) -> None:
             pass
     except OSError:
         pytest.skip("this file system takes no such name")
-    read_mvtec(root)
+    read_dataset("mvtec", root)
 
 
 def no_data(folder: Path) -> None:
@@ -654,7 +654,7 @@ def visa(folder: Path) -> str:
 
 
 def bare_csv(folder: Path) -> None:
-    read_csv(lay(folder, {"manifest.csv": b""}))
+    read_dataset("csv", lay(folder, {"manifest.csv": b""}))
 
 
 CASES = (

@@ -27,7 +27,7 @@ from PIL import Image
 from cache.layout import Space, fingerprint
 from cache.store import DamagedSegmentError, Store
 from fade.bank import build_index, read_index, write_index
-from fade.datasets import read_csv, read_visa
+from fade.datasets import read_dataset
 from fade.errors import FadeError
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.prompts import load_ensemble
@@ -102,10 +102,10 @@ def test_tables_of_images(tmp_path: Path, data: bytes) -> None:
     for name in ("0.png", "t/0.png"):
         (tmp_path / name).touch()
     (tmp_path / "manifest.csv").write_bytes(data)
-    ends_well(lambda: read_csv(tmp_path))
+    ends_well(lambda: read_dataset("csv", tmp_path))
     (tmp_path / "split_csv").mkdir(exist_ok=True)
     (tmp_path / "split_csv/1cls.csv").write_bytes(data)
-    ends_well(lambda: read_visa(tmp_path))
+    ends_well(lambda: read_dataset("visa", tmp_path))
 
 
 @fuzz

@@ -307,7 +307,7 @@ def test_no_bundle_is_unpickled(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_input_is_unpickled(form: Callable[[Path], bytes], tmp_path: Path, mark: Path) -> None:
-    from fade.datasets import read_csv as read_images
+    from fade.datasets import read_dataset
     from fade.preprocess import decode_mask, decode_rgb
 
     data = form(mark)
@@ -315,7 +315,7 @@ def test_no_input_is_unpickled(form: Callable[[Path], bytes], tmp_path: Path, ma
         (tmp_path / name).write_bytes(data)
     refused(lambda: load_params(tmp_path / "params.yaml"))
     refused(lambda: load_ensemble("prompts.json", tmp_path))
-    refused(lambda: read_images(tmp_path))
+    refused(lambda: read_dataset("csv", tmp_path))
     refused(lambda: Encoder.load(str(tmp_path / "model.json"), "seeded", gem=GemConfig(2)))
     refused(lambda: decode_rgb(data, "x.png"))
     refused(lambda: decode_mask(data, "x.png"))

@@ -16,8 +16,10 @@ CSV_MANIFEST = "manifest.csv"
 CSV_COLUMNS = ("image", "category", "split", "label", "mask")
 
 
-def read_csv(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
-    """Read the images that a CSV file lists: ``root`` itself, or ``manifest.csv`` in it.
+def iterate_csv(
+    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
+) -> Iterator[ImageRecord]:
+    """Yield the images that a CSV file lists: ``root`` itself, or ``manifest.csv`` in it.
 
     Columns, named in the first row, in any order: image, category, split (train or test), label
     and, if there are masks, mask. Labels such as good, normal, ok and 0 mean no defect, such as 1,
@@ -27,13 +29,6 @@ def read_csv(root: DataPath, categories: Sequence[str] | None = None) -> list[Im
     In each category and split the CSV's order is kept. Raises DataError with file, row number and
     value.
     """
-    return list(iterate_csv(root, categories))
-
-
-def iterate_csv(
-    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
-) -> Iterator[ImageRecord]:
-    """Yield what :func:`read_csv` returns; ``note`` is told of images that are left out."""
     table = root / CSV_MANIFEST if root.is_dir() else root
     if not table.is_file():
         raise DataError(

@@ -18,8 +18,10 @@ from fade.types import GOOD, DataPath, ImageRecord
 _TREE = Tree(loose_train=True, loose_test=True)
 
 
-def read_folder(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
-    """Read one category, or a folder of categories, in the layout of :func:`read_mvtec`.
+def iterate_folder(
+    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
+) -> Iterator[ImageRecord]:
+    """Yield one category, or a folder of categories, in the layout of :func:`read_mvtec`.
 
     A root that has ``train/`` or ``test/`` itself is one category, named after the root. Good
     training images may also lie in ``train/`` itself, where it has no ``good/``. Images in ``test/``
@@ -27,13 +29,6 @@ def read_folder(root: DataPath, categories: Sequence[str] | None = None) -> list
     optional. A root of images without any of these folders is one category of
     good training images. Raises DataError.
     """
-    return list(iterate_folder(root, categories))
-
-
-def iterate_folder(
-    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
-) -> Iterator[ImageRecord]:
-    """Yield what :func:`read_folder` returns; ``note`` is told of images that are left out."""
     single = has_split(root)
     found = [] if single else category_folders(root)
     images = [] if single or found else list_folder(root)[0]

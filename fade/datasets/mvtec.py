@@ -11,20 +11,15 @@ from fade.types import DataPath, ImageRecord
 _TREE = Tree(single=False)
 
 
-def read_mvtec(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
-    """Read a data set in MVTec-AD layout: a folder for each category.
+def iterate_mvtec(
+    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
+) -> Iterator[ImageRecord]:
+    """Yield a data set in MVTec-AD layout: a folder for each category.
 
     In it ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``. Test images are sorted
     by defect, then by file name, in code-point order. A mask is found by its image's name, with or
     without ``_mask``; one that two images would get is refused. Raises DataError.
     """
-    return list(iterate_mvtec(root, categories))
-
-
-def iterate_mvtec(
-    root: DataPath, categories: Sequence[str] | None, note: Note = ignore
-) -> Iterator[ImageRecord]:
-    """Yield what :func:`read_mvtec` returns; ``note`` is told of images that are left out."""
     found = category_folders(root)
     if not found:
         single = has_split(root)

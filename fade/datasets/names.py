@@ -16,19 +16,8 @@ IMAGE_SUFFIXES = frozenset(
 
 UNREAD_SUFFIXES = frozenset(
     {
-        *(
-            ".avif",
-            ".heic",
-            ".heif",
-            ".jp2",
-            ".j2k",
-            ".jpf",
-            ".jpx",
-            ".jxl",
-            ".jxr",
-            ".jif",
-            ".jfi",
-        ),
+        *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".jxr", ".jif"),
+        ".jfi",
         *(".tga", ".apng", ".ico", ".psd", ".exr", ".hdr", ".pfm", ".pam", ".pcx", ".qoi", ".svg"),
         *(".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".dcm"),
     }

@@ -5,17 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from fade.datasets.btad import iterate_btad
 from fade.datasets.csv_table import CSV_MANIFEST, iterate_csv
 from fade.datasets.folder import iterate_folder
 from fade.datasets.ksdd2 import iterate_ksdd2
 from fade.datasets.left_out import Note, ignore
-from fade.datasets.mpdd import iterate_mpdd
 from fade.datasets.mvtec import iterate_mvtec
-from fade.datasets.mvtec_ad_2 import iterate_mvtec_ad_2
-from fade.datasets.mvtec_loco import iterate_mvtec_loco
 from fade.datasets.real_iad import REAL_IAD_SPLITS, iterate_real_iad, json_files
 from fade.datasets.records import limit_tests
+from fade.datasets.tree import AD_2_PRIVATE, AD_2_TEST, Tree, iterate_tree
 from fade.datasets.visa import VISA_TABLES, iterate_visa
 from fade.errors import ParameterError
 from fade.types import DataPath, DatasetFormat, ImageRecord
@@ -42,17 +39,24 @@ def read_dataset(
 Reader = Callable[[DataPath, Sequence[str] | None, Note], Iterator[ImageRecord]]
 """Yields the records of some categories below a root, and notes what it leaves out."""
 
+_AD_2 = Tree(
+    test=AD_2_TEST, truth=f"{AD_2_TEST}/ground_truth", unlabelled=AD_2_PRIVATE, validation=True
+)
+"""MVTec AD 2: labelled images in ``test_public/``; those of ``test_private/`` and
+``test_private_mixed/`` have no label."""
+_LOCO = Tree(validation=True)
+"""MVTec LOCO AD: a mask is what the files of ``ground_truth/<defect>/000/`` mark together."""
 READERS: dict[DatasetFormat, Reader] = {
     "mvtec": iterate_mvtec,
     "visa": iterate_visa,
     "folder": iterate_folder,
     "csv": iterate_csv,
-    "mvtec-ad-2": iterate_mvtec_ad_2,
-    "mvtec-loco": iterate_mvtec_loco,
+    "mvtec-ad-2": partial(iterate_tree, tree=_AD_2, format="mvtec-ad-2"),
+    "mvtec-loco": partial(iterate_tree, tree=_LOCO, format="mvtec-loco"),
     "visa-2cls-highshot": partial(iterate_visa, format="visa-2cls-highshot"),
     "visa-2cls-fewshot": partial(iterate_visa, format="visa-2cls-fewshot"),
-    "btad": iterate_btad,
-    "mpdd": iterate_mpdd,
+    "btad": partial(iterate_tree, tree=Tree(), format="btad"),
+    "mpdd": partial(iterate_tree, tree=Tree(), format="mpdd"),
     "ksdd2": iterate_ksdd2,
     "real-iad": iterate_real_iad,
     "real-iad-sv": partial(iterate_real_iad, format="real-iad-sv"),

@@ -25,23 +25,17 @@ VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 VISA_LABELS = ("normal", ANOMALY)
 
 
-def read_visa(root: DataPath, categories: Sequence[str] | None = None) -> list[ImageRecord]:
-    """Read a data set in VisA layout, whose images ``split_csv/1cls.csv`` lists.
+def iterate_visa(
+    root: DataPath, categories: Sequence[str] | None, note: Note = ignore, format: str = "visa"
+) -> Iterator[ImageRecord]:
+    """Yield a data set in VisA layout, whose images ``split_csv/1cls.csv`` lists.
 
     Five columns by position: object, split, label (normal or anomaly), image, mask. In each
     category and split the anomalous images come first, then the good ones, each in the CSV's order.
     Raises DataError with file, row number and value.
-    """
-    return list(iterate_visa(root, categories))
 
-
-def iterate_visa(
-    root: DataPath, categories: Sequence[str] | None, note: Note = ignore, format: str = "visa"
-) -> Iterator[ImageRecord]:
-    """Yield what :func:`read_visa` returns, of the split of a format of :data:`VISA_TABLES`.
-
-    ``note`` is told of images that are left out: in splits of two classes training images with a
-    defect.
+    ``format`` is one of :data:`VISA_TABLES`; of splits of two classes training images with a defect
+    are left out.
     """
     require_folder(root)
     table = root / VISA_TABLES[format]

@@ -11,7 +11,8 @@ import pytest
 
 from cache.location import open_path
 from cache.objectpath import ObjectPath
-from fade.datasets import Account, dataset_root, read_dataset
+from fade.datasets import dataset_root, read_dataset
+from fade.datasets.leftovers import Account
 from fade.errors import DataError, ParameterError
 from fade.types import DatasetFormat
 from tests.objectstore import Bucket, always, first

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fade.datasets import Account, detect_format, iterate_dataset, meaning, read_dataset
+from fade.datasets import detect_format, iterate_dataset, read_dataset
+from fade.datasets.labels import meaning
+from fade.datasets.leftovers import Account
 from fade.errors import DataError
 from fade.types import DatasetFormat, ImageRecord
 

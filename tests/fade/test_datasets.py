@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fade.datasets import (
-    Account,
-    almost_named,
-    dataset_root,
-    iterate_dataset,
-    read_csv,
-    read_dataset,
-    read_folder,
-    read_mvtec,
-    read_visa,
-)
+from fade.datasets import dataset_root, iterate_dataset, read_dataset
+from fade.datasets.leftovers import Account
+from fade.datasets.overlooked import almost_named
 from fade.errors import DataError, ParameterError
 from fade.types import DatasetFormat, ImageRecord
 
@@ -98,9 +90,9 @@ def test_golden_training_images_come_first_in_their_own_order() -> None:
 
 def test_categories_are_sorted_unless_given() -> None:
     root = GOLDEN / "images"
-    assert [r.category for r in read_mvtec(root)] == ["plate"] * 24 + ["weave"] * 24
-    assert read_mvtec(root, []) == read_mvtec(root)
-    assert {r.category for r in read_mvtec(root, ["weave"])} == {"weave"}
+    assert [r.category for r in read_dataset("mvtec", root)] == ["plate"] * 24 + ["weave"] * 24
+    assert read_dataset("mvtec", root, []) == read_dataset("mvtec", root)
+    assert {r.category for r in read_dataset("mvtec", root, ["weave"])} == {"weave"}
 
 
 @pytest.mark.parametrize("format", ["mvtec", "folder"])
@@ -157,7 +149,7 @@ def test_tree_order_masks_and_ignored_files(tmp_path: Path, format: DatasetForma
 
 def test_image_that_is_itself_called_mask_keeps_its_mask(tmp_path: Path) -> None:
     touch(tmp_path, "c/test/cut/face_mask.png", "c/ground_truth/cut/face_mask_mask.png")
-    assert read_mvtec(tmp_path)[0].mask == "c/ground_truth/cut/face_mask_mask.png"
+    assert read_dataset("mvtec", tmp_path)[0].mask == "c/ground_truth/cut/face_mask_mask.png"
 
 
 def test_masks_that_look_shared_but_are_not(tmp_path: Path) -> None:
@@ -166,7 +158,9 @@ def test_masks_that_look_shared_but_are_not(tmp_path: Path) -> None:
         *(f"c/test/cut/{name}.png" for name in ("0", "0_mask", "1_mask", "2", "2_mask")),
         *(f"c/ground_truth/cut/{name}.png" for name in ("0_mask", "0_mask_mask", "1_mask", "2")),
     )
-    masks = {Path(r.path).stem: Path(r.mask).stem for r in read_mvtec(tmp_path) if r.mask}
+    masks = {
+        Path(r.path).stem: Path(r.mask).stem for r in read_dataset("mvtec", tmp_path) if r.mask
+    }
     assert masks == {"0": "0_mask", "0_mask": "0_mask_mask", "1_mask": "1_mask", "2": "2"}
 
 
@@ -174,7 +168,7 @@ def test_masks_that_look_shared_but_are_not(tmp_path: Path) -> None:
 def test_two_masks_of_one_kind_are_refused(tmp_path: Path, one: str, other: str) -> None:
     touch(tmp_path, "c/test/cut/0.png", f"c/ground_truth/cut/{one}", f"c/ground_truth/cut/{other}")
     with pytest.raises(DataError, match=rf"{one}.*keep one|{other}.*keep one"):
-        read_mvtec(tmp_path)
+        read_dataset("mvtec", tmp_path)
 
 
 @pytest.mark.parametrize("format", ["mvtec", "folder"])
@@ -191,30 +185,33 @@ def test_folder_as_one_category_named_after_the_root(tmp_path: Path) -> None:
     records = read_dataset("folder", root)
     assert paths(records) == ["train/good/0.png", "test/dent/0.png"]
     assert {r.category for r in records} == {"my part"}
-    assert read_folder(root, ["my part"]) == records
+    assert read_dataset("folder", root, ["my part"]) == records
     with pytest.raises(DataError, match="no category 'train'; there is my part"):
-        read_folder(root, ["train"])
+        read_dataset("folder", root, ["train"])
 
 
 def test_folder_name_survives_a_relative_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(touch(tmp_path / "part", "train/good/0.png"))
-    assert [r.category for r in read_folder(Path("."))] == ["part"]
+    assert [r.category for r in read_dataset("folder", Path("."))] == ["part"]
 
 
 def test_folder_accepts_images_directly_in_train(tmp_path: Path) -> None:
     touch(tmp_path, "a/train/1.png", "a/train/0.png", "b/train/good/0.png", "b/train/1.png")
-    records = read_folder(tmp_path)
+    records = read_dataset("folder", tmp_path)
     assert paths(records) == ["a/train/0.png", "a/train/1.png", "b/train/good/0.png"]
     assert {r.defect for r in records} == {"good"}
     with pytest.raises(DataError, match="train has its images directly but no folder good"):
-        read_mvtec(tmp_path)
+        read_dataset("mvtec", tmp_path)
 
 
 def test_folder_without_training_images_or_without_test_images(tmp_path: Path) -> None:
     touch(tmp_path, "a/train/good/0.png", "b/test/good/0.png")
-    assert [(r.category, r.split) for r in read_folder(tmp_path)] == [("a", "train"), ("b", "test")]
+    assert [(r.category, r.split) for r in read_dataset("folder", tmp_path)] == [
+        ("a", "train"),
+        ("b", "test"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +244,7 @@ def test_dangling_link_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "c/train/good/0.png")
     (tmp_path / "c/train/good/1.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(DataError, match=r"1\.png is a link to nothing"):
-        read_mvtec(tmp_path)
+        read_dataset("mvtec", tmp_path)
 
 
 def test_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
@@ -257,13 +254,13 @@ def test_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(DataError, match="is not UTF-8"):
-        read_mvtec(tmp_path)
+        read_dataset("mvtec", tmp_path)
 
 
 def test_links_inside_a_tree_are_followed(tmp_path: Path) -> None:
     touch(tmp_path, "cache/123", "root/c/train/good/0.png")
     (tmp_path / "root/c/train/good/1.png").symlink_to(tmp_path / "cache/123")
-    assert len(read_mvtec(tmp_path / "root")) == 2
+    assert len(read_dataset("mvtec", tmp_path / "root")) == 2
 
 
 @pytest.mark.parametrize(
@@ -287,9 +284,9 @@ def test_empty_root_says_what_was_expected(
 def test_root_that_is_a_file_and_single_category_as_mvtec(tmp_path: Path) -> None:
     touch(tmp_path, "file", "c/train/good/0.png")
     with pytest.raises(DataError, match="is not a folder"):
-        read_mvtec(tmp_path / "file")
+        read_dataset("mvtec", tmp_path / "file")
     with pytest.raises(DataError, match="use format folder"):
-        read_mvtec(tmp_path / "c")
+        read_dataset("mvtec", tmp_path / "c")
 
 
 @pytest.mark.parametrize("format", ["mvtec", "visa"])
@@ -384,7 +381,7 @@ def test_visa_masks_and_labels(tmp_path: Path) -> None:
         ("c", "test", "Anomaly", "c/2.JPG", "c/m.png"),
         ("c", "train", "normal", "c/3.JPG", ""),
     )
-    records = read_visa(root)
+    records = read_dataset("visa", root)
     assert [(r.path, r.split, r.defect, r.is_anomaly, r.mask) for r in records] == [
         ("c/3.JPG", "train", "good", False, None),
         ("c/2.JPG", "test", "anomaly", True, "c/m.png"),
@@ -422,13 +419,13 @@ def test_visa_masks_and_labels(tmp_path: Path) -> None:
 )
 def test_visa_rows_that_are_refused(tmp_path: Path, row: Sequence[str], message: str) -> None:
     with pytest.raises(DataError, match=rf"1cls\.csv, {message}"):
-        read_visa(visa_root(tmp_path, row))
+        read_dataset("visa", visa_root(tmp_path, row))
 
 
 def test_visa_without_header_is_refused(tmp_path: Path) -> None:
     root = visa_root(tmp_path, header=("c", "test", "normal", "c/1.JPG", ""))
     with pytest.raises(DataError, match=r"row 1: .* is not a header"):
-        read_visa(root)
+        read_dataset("visa", root)
 
 
 def test_csv_labels_order_and_columns(tmp_path: Path) -> None:
@@ -462,7 +459,7 @@ def test_csv_with_byte_order_mark_and_without_masks(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(
         "image,category,split,label\r\nä.png,ü,test,good\r\n", encoding="utf-8-sig"
     )
-    assert paths(read_csv(tmp_path / "list.csv")) == ["ä.png"]
+    assert paths(read_dataset("csv", tmp_path / "list.csv")) == ["ä.png"]
 
 
 @pytest.mark.parametrize(
@@ -497,7 +494,7 @@ def test_csv_rows_that_are_refused(tmp_path: Path, cells: dict[str, str], messag
     row = {"image": "i/0.png", "category": "c", "split": "test", "label": "dent", "mask": ""}
     table = write_csv(tmp_path / "manifest.csv", HEADER, list((row | cells).values()))
     with pytest.raises(DataError, match=message) as refused:
-        read_csv(tmp_path)
+        read_dataset("csv", tmp_path)
     assert str(refused.value).startswith(str(table))
     assert "\n" not in str(refused.value)
 
@@ -520,7 +517,7 @@ def test_csv_files_that_are_refused(tmp_path: Path, text: bytes, message: str) -
     touch(tmp_path, "a.png")
     (tmp_path / "manifest.csv").write_bytes(text)
     with pytest.raises(DataError, match=rf"manifest\.csv.*{message}"):
-        read_csv(tmp_path)
+        read_dataset("csv", tmp_path)
 
 
 @pytest.mark.parametrize("link", ["file", "folder"])
@@ -535,10 +532,10 @@ def test_csv_links_that_leave_the_root_are_refused(tmp_path: Path, link: str) ->
         image = "sub/0.png"
     write_csv(root / "manifest.csv", HEADER, [image, "c", "test", "good", ""])
     with pytest.raises(DataError, match=r"row 2: image .* outside the data set"):
-        read_csv(root)
+        read_dataset("csv", root)
     (root / "link.png").symlink_to(root / "inside.png")
     write_csv(root / "manifest.csv", HEADER, ["link.png", "c", "test", "good", ""])
-    assert paths(read_csv(root)) == ["link.png"]
+    assert paths(read_dataset("csv", root)) == ["link.png"]
 
 
 def test_csv_images_listed_twice_or_alike_are_refused(tmp_path: Path) -> None:
@@ -546,10 +543,10 @@ def test_csv_images_listed_twice_or_alike_are_refused(tmp_path: Path) -> None:
     row = ["c", "test", "good", ""]
     write_csv(tmp_path / "manifest.csv", HEADER, ["0.png", *row], ["./0.png", *row])
     with pytest.raises(DataError, match=r"0\.png is listed twice"):
-        read_csv(tmp_path)
+        read_dataset("csv", tmp_path)
     write_csv(tmp_path / "manifest.csv", HEADER, ["0.png", *row], ["0.jpg", *row])
     with pytest.raises(DataError, match=r"0\.png and 0\.jpg differ only in suffix"):
-        read_csv(tmp_path)
+        read_dataset("csv", tmp_path)
 
 
 def test_dataset_root(tmp_path: Path) -> None:
@@ -573,8 +570,8 @@ def test_each_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", counting)
-    by_tree = read_mvtec(tmp_path)
+    by_tree = read_dataset("mvtec", tmp_path)
     assert len(scanned) == len(set(scanned)) == 4
     scanned.clear()
-    assert read_csv(tmp_path) == by_tree
+    assert read_dataset("csv", tmp_path) == by_tree
     assert len(scanned) == 2
