@@ -5,7 +5,7 @@ Source: Lendering et al., SubspaceAD, CVPR 2026, arXiv 2602.23013.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,33 +29,6 @@ class Subspace:
     mean: np.ndarray
     components: np.ndarray
     share: float
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays to keep in a file; :meth:`of` takes them back."""
-        return {
-            "mean": self.mean,
-            "components": self.components,
-            "share": np.array(self.share),
-        }
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Subspace:
-        """The subspace of :meth:`arrays`.
-
-        Raises:
-            DataError: arrays are missing or do not fit each other.
-        """
-        try:
-            mean, components = arrays["mean"], arrays["components"]
-            share = float(arrays["share"])
-        except (KeyError, TypeError, ValueError):
-            raise DataError("a stored subspace lacks mean, components or share") from None
-        if mean.ndim != 1 or components.ndim != 2 or components.shape[1] != len(mean):
-            raise DataError(
-                f"a stored subspace has a mean of shape {mean.shape} and components of shape "
-                f"{components.shape}"
-            )
-        return cls(mean, components, share)
 
     def residual(self, vectors: np.ndarray) -> np.ndarray:
         """Squared distance of vectors to the subspace.

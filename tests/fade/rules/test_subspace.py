@@ -7,7 +7,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from fade.errors import DataError, ParameterError
-from fade.rules.subspace import Subspace, fit_subspace
+from fade.rules.subspace import fit_subspace
 
 
 def parts() -> list[np.ndarray]:
@@ -56,21 +56,6 @@ def test_patches_that_are_all_the_same() -> None:
     subspace = fit_subspace([np.ones((5, 4), np.float32)], share=0.99)
     assert subspace.residual(np.ones((1, 4), np.float32)).tolist() == [0]
     assert subspace.residual(np.full((1, 4), 2.0)) == pytest.approx(3)  # one direction is free
-
-
-def test_arrays_there_and_back() -> None:
-    subspace = fit_subspace(parts(), share=0.9)
-    again = Subspace.of(subspace.arrays())
-    np.testing.assert_array_equal(again.residual(parts()[0]), subspace.residual(parts()[0]))
-    assert again.share == subspace.share
-
-
-@pytest.mark.parametrize("missing", ["mean", "components", "share"])
-def test_stored_arrays_that_lack_one(missing: str) -> None:
-    arrays = fit_subspace(parts(), share=0.9).arrays()
-    del arrays[missing]
-    with pytest.raises(DataError, match="lacks"):
-        Subspace.of(arrays)
 
 
 @pytest.mark.parametrize(
