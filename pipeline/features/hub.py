@@ -196,22 +196,15 @@ def quiet(found: list[Remote]) -> Iterator[None]:
         yield
 
 
-def _serious(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
-
-
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    loggers, root = [logging.getLogger(name) for name in LOGGERS], logging.getLogger()
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
-    # open_clip warns by the root's own log that models start without weights; they get them right after
-    root.addFilter(_serious)
     try:
         yield
     finally:
-        root.removeFilter(_serious)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
