@@ -253,7 +253,7 @@ def read_index(path: Path) -> faiss.Index:
         return faiss.read_index(str(path))
     except (OSError, ValueError, RuntimeError, MemoryError):
         raise StoreError(
-            f"the memory bank {path} is missing or damaged: run `dvc repro --force bank`"
+            f"the memory bank {path} is missing or damaged: run `fade run --force bank`"
         ) from None
 
 

@@ -71,7 +71,7 @@ def _listed(path: str) -> dict[str, Any]:
     for part in table_parts(MANIFEST.path, columns, path=path):
         if len(part["hash"]):
             return {name: column[0].as_py() for name, column in part.items()}
-    raise StoreError(f"{MANIFEST.path} does not list {path}: run `dvc repro`")
+    raise StoreError(f"{MANIFEST.path} does not list {path}: run `fade run`")
 
 
 def run(params: Params) -> None:

@@ -128,6 +128,12 @@ def test_no_file_is_long() -> None:
     assert not {path: count for path, count in stages.items() if count > 150}
 
 
+def test_people_are_told_to_run_what_every_kind_of_project_has() -> None:
+    """A ``fade new`` project need not have DVC's command, and there it overlooks replaced code."""
+    for name, path in modules().items():
+        assert not re.search(r"run\s+`dvc repro", path.read_text(encoding="utf-8")), name
+
+
 def test_the_walks_name_what_is_there() -> None:
     """Each name of the two walks is defined, or at least used, in the file beside it."""
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")

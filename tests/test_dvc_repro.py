@@ -237,7 +237,7 @@ def test_experiments_find_the_store(clone: Clone) -> None:
 def test_a_store_that_is_gone_comes_back(clone: Clone) -> None:
     shutil.rmtree(clone.folder / ".fade" / "store")
     clone.set(text__classification__classifier="max")
-    with pytest.raises(AssertionError, match="run `dvc repro` again"):
+    with pytest.raises(AssertionError, match="run `fade run` again"):
         clone.dvc("repro")
     output = clone.dvc("repro")
     assert computed(output) == 45

@@ -86,16 +86,14 @@ def map_loader(folder: Path = Path()) -> Callable[[str, int], np.ndarray | None]
     try:
         group: Any = zarr.open_group(path, mode="r", zarr_format=3)
     except (OSError, ValueError):
-        raise StoreError(
-            f"{path} is missing or damaged: run `dvc repro --force evaluate`"
-        ) from None
+        raise StoreError(f"{path} is missing or damaged: run `fade run --force evaluate`") from None
     check_schema(group.attrs, path)
     for name, maps in group.arrays():
         lacking = maps.nchunks - maps.nchunks_initialized
         if lacking:  # zarr reads them as zeros
             raise StoreError(
                 f"{path}: {lacking} of {maps.nchunks} chunks of {name} are missing: run "
-                "`dvc repro --force evaluate`"
+                "`fade run --force evaluate`"
             )
 
     def load(trial: str, row: int) -> np.ndarray | None:
@@ -104,7 +102,7 @@ def map_loader(folder: Path = Path()) -> Callable[[str, int], np.ndarray | None]
         except Exception as error:  # codecs raise their own kinds on damaged chunks
             raise StoreError(
                 f"{path}: row {row} of {trial} cannot be read ({type(error).__name__}): run "
-                "`dvc repro --force evaluate`"
+                "`fade run --force evaluate`"
             ) from None
 
     return load

@@ -87,6 +87,6 @@ def read_pixels(path: Path, trial: Trial | None = None) -> dict[tuple[str, Trial
             )
     except (KeyError, ValueError, DataError) as error:
         raise StoreError(
-            f"{path} holds no pixel histograms ({error}): run `dvc repro --force evaluate`"
+            f"{path} holds no pixel histograms ({error}): run `fade run --force evaluate`"
         ) from None
     return found

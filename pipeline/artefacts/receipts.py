@@ -143,9 +143,7 @@ class Receipt:
             StoreError: the receipt has none, being of other parameters.
         """
         if label not in self.spaces:
-            raise StoreError(
-                f"{self.path} knows no {label}: run `dvc repro` to bring it up to date"
-            )
+            raise StoreError(f"{self.path} knows no {label}: run `fade run` to bring it up to date")
         return self.spaces[label]
 
     def located(self, store: Store, label: str, without: Collection[str] = ()) -> Located:
@@ -190,7 +188,7 @@ class Receipt:
 
     @contextmanager
     def discard_on_damage(self, store: Store) -> Iterator[None]:
-        """Remove the receipt when its rows prove lost, so that ``dvc repro`` computes them again.
+        """Remove the receipt when its rows prove lost, so that the next run computes them again.
 
         A segment that proved damaged leaves the index. Other receipts whose rows are lost are removed
         as well: one more run then repairs a store that was copied half, where each stage would else
@@ -204,7 +202,7 @@ class Receipt:
             with suppress(StoreError):
                 discard_receipts(store, self.root)
             if error.advice == _REPAIR:
-                advice = "run `dvc repro` again and they are computed anew"
+                advice = "run `fade run` again and they are computed anew"
                 raise DamagedSegmentError(error.fault, advice) from None
             raise
 
@@ -261,7 +259,7 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
             path, root, spaces, _RowsByLabel(path.absolute(), spaces), remarks["against"]
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise StoreError(f"{path} is no receipt: delete it and run `dvc repro`") from None
+        raise StoreError(f"{path} is no receipt: delete it and run `fade run`") from None
 
 
 def needed_rows(projects: Iterable[Path] = (Path(),)) -> dict[str, list[Checksums]]:
@@ -313,7 +311,7 @@ def _receipts(root: Path) -> Iterator[Receipt]:
 def discard_receipts(store: Store, root: Path = Path()) -> list[Path]:
     """Delete receipts of a project whose rows are not in the store; which ones.
 
-    ``dvc repro`` then computes these rows again. Segments that are gone or truncated leave the index.
+    The next run then computes these rows again. Segments that are gone or truncated leave the index.
 
     Raises:
         StoreError: the store cannot be read.
@@ -338,5 +336,5 @@ def check_streamed(store: Store, lacking: int) -> None:
             raise DamagedSegmentError(
                 f"{lacking} components are gone from the store, and with features.keep false no "
                 "features to make them from",
-                "run `dvc repro` again and they are computed anew",
+                "run `fade run` again and they are computed anew",
             )

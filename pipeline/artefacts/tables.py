@@ -151,7 +151,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing: run `dvc repro` to make it") from None
+        raise StoreError(f"{path} is missing: run `fade run` to make it") from None
     except Exception as error:
         import pyarrow as pa
 
@@ -159,7 +159,7 @@ def _readable(path: Path) -> Iterator[None]:
         if not isinstance(error, known):
             raise
         raise StoreError(
-            f"{path} cannot be read ({first_line(error)}): delete it and run `dvc repro`"
+            f"{path} cannot be read ({first_line(error)}): delete it and run `fade run`"
         ) from None
 
 
@@ -250,5 +250,5 @@ def check_schema(remarks: Mapping[str, Any], path: Path) -> None:
     if remarks.get("schema") != TABLE_SCHEMA:
         raise StoreError(
             f"{path} has schema version {remarks.get('schema')}, this program reads {TABLE_SCHEMA}: "
-            "run `dvc repro` with this version, or install the one that wrote it"
+            "run `fade run` with this version, or install the one that wrote it"
         )

@@ -69,5 +69,5 @@ def read_unchanged_mask(
     """
     pixels, found = read_mask(root, mask, exif_rotation=exif_rotation)
     if found != key:
-        raise DataError(f"{mask} changed while the pipeline ran: run `dvc repro` again")
+        raise DataError(f"{mask} changed while the pipeline ran: run `fade run` again")
     return pixels

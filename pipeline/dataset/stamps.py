@@ -27,7 +27,7 @@ from pipeline.config.schema import DatasetParams
 # every stage imports this module, and runs again when one that it imports changes: so they are few
 
 CHANGED = "changed while the pipeline ran"
-AGAIN = "run `dvc repro` again"
+AGAIN = "run `fade run` again"
 """Texts of errors about files that are not those of the manifest: the fault, and the remedy."""
 STAMPS = Path(".fade") / "stamps.parquet"
 """File with the stamps of the manifest that was made last, until the next stage has checked them."""

@@ -177,7 +177,7 @@ _LIST = TypeAdapter(list[Threshold])
 
 
 def parse_thresholds(
-    content: Mapping[str, Any], source: str, remedy: str = "run `dvc repro --force evaluate`"
+    content: Mapping[str, Any], source: str, remedy: str = "run `fade run --force evaluate`"
 ) -> list[Threshold]:
     """The thresholds of what :func:`write_thresholds` wrote.
 

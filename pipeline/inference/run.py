@@ -105,7 +105,7 @@ class FinishedRun(TrainedRun):
     ) -> None:
         self.folder = self.location = folder
         before = _state(folder)
-        self.remedy = "run `dvc repro --force text bank`"
+        self.remedy = "run `fade run --force text bank`"
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
         self.trial = choose_trial(self.params.trials(), shots, seed)
         check_lock(folder)
@@ -211,7 +211,7 @@ class FinishedRun(TrainedRun):
             if written and stored_digest(self.folder / path).hex() != written:
                 raise StoreError(
                     f"{self.folder / path} is of another run than {BANK_TABLE}: wait until `fade run` "
-                    "has ended, and start again; if none runs, run `dvc repro --force bank`"
+                    "has ended, and start again; if none runs, run `fade run --force bank`"
                 )
         held = HeldBank(
             category,

@@ -216,7 +216,7 @@ def _check_tables(report: ReportInput) -> None:
         missing = [column for column in columns if column not in frame]
         if missing and not frame.empty:
             raise StoreError(
-                f"the table of {name} lacks {', '.join(missing)}: run `dvc repro` to make it again"
+                f"the table of {name} lacks {', '.join(missing)}: run `fade run` to make it again"
             )
     scores = report.scores
     gaps = [name for name in _SCORE_COLUMNS if name in scores and scores[name].isna().any()]
@@ -224,6 +224,6 @@ def _check_tables(report: ReportInput) -> None:
         gaps.remove("is_anomaly")  # nobody knows it, and so no defect is named either
     if gaps := [name for name in gaps if name != "score"]:
         raise StoreError(
-            f"the table of scores has empty fields in {', '.join(gaps)}: run `dvc repro` to make "
+            f"the table of scores has empty fields in {', '.join(gaps)}: run `fade run` to make "
             "it again"
         )

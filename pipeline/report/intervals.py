@@ -112,7 +112,7 @@ def image_scores(table: pd.DataFrame, path: Path) -> dict[Place, ImageScores]:
     if problems:
         raise DataError(
             f"{path}: images lack the score of a seed, or have it twice, in {summarise(problems)}: "
-            "run `dvc repro --force evaluate`"
+            "run `fade run --force evaluate`"
         )
     return found
 

@@ -68,7 +68,7 @@ def select_gallery(
     if not finite.all():
         raise StoreError(
             f"{np.count_nonzero(~finite)} of {len(rows)} scores of category {category} are no "
-            "finite numbers: run `dvc repro --force evaluate` to compute them again"
+            "finite numbers: run `fade run --force evaluate` to compute them again"
         )
     order = np.argsort(-values, kind="stable")
     unlabelled = rows[order[labels[order] == UNKNOWN]]

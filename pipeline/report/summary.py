@@ -69,7 +69,7 @@ def _check_cells(summary: pd.DataFrame, path: Path) -> None:
             value = "empty" if pd.isna(column.iloc[row]) else repr(str(column.iloc[row]))
             raise StoreError(
                 f"{path}, row {row + 2}: {name} is {value}, but must be {needed}: delete the file "
-                "and run `dvc repro`"
+                "and run `fade run`"
             )
 
 
@@ -91,5 +91,5 @@ def check_metrics(summary: pd.DataFrame, metrics: Sequence[str]) -> None:
         for column in ("category", "shots", f"{metric}_mean", f"{metric}_std"):
             if column not in summary:
                 raise StoreError(
-                    f"the summary has no column {column}: run `dvc repro` to make it anew"
+                    f"the summary has no column {column}: run `fade run` to make it anew"
                 )

@@ -46,7 +46,7 @@ def kept(prompts: list[str], store: Store, space: Space) -> np.ndarray:
     except KeyError:
         raise StoreError(
             f"embeddings of prompts are gone from the store at {store.root}: "
-            "run `dvc repro --force text`"
+            "run `fade run --force text`"
         ) from None
     return store.read(space, places)
 

@@ -102,7 +102,7 @@ class ImageIndex:
             if not table["path"].slice(n * count, count).equals(table["path"].slice(0, count)):
                 raise StoreError(
                     "results/scores.parquet has other images in one trial than in another: run "
-                    "`dvc repro --force evaluate`"
+                    "`fade run --force evaluate`"
                 )
         self._by_category = np.argsort(self.category, kind="stable")
         self._starts = np.searchsorted(
@@ -355,7 +355,7 @@ def _trials(table: pa.Table) -> tuple[list[Trial], int]:
     if len(set(trials)) < len(trials) or len(set(sizes.tolist())) > 1:
         raise StoreError(
             "results/scores.parquet does not hold trial by trial the same images: run "
-            "`dvc repro --force evaluate`"
+            "`fade run --force evaluate`"
         )
     return trials, int(sizes[0])
 

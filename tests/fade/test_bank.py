@@ -158,7 +158,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     whole = (tmp_path / "bank.faiss").read_bytes()
     for broken in (b"", whole[:10], whole[: len(whole) // 2], b"what" + whole[4:]):
         (tmp_path / "bank.faiss").write_bytes(broken)
-        with pytest.raises(StoreError, match="dvc repro --force bank"):
+        with pytest.raises(StoreError, match="fade run --force bank"):
             read_index(tmp_path / "bank.faiss")
 
 

@@ -347,7 +347,7 @@ def test_a_disturbed_bank_never_reaches_faiss(
     for place in (5, 9, 30, len(whole) // 2, len(whole) - 1):
         bank.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
         end = forks.run(replace(Run("score_vision", str(folder), small=BLOCK)))
-        assert_one_line(end, "score_vision", bank.name, "dvc repro --force bank")
+        assert_one_line(end, "score_vision", bank.name, "fade run --force bank")
     bank.write_bytes(whole)
     assert forks.run(Run("score_vision", str(folder), small=BLOCK)).code == 0
     assert outputs(folder) == outputs(plain.after)

@@ -95,7 +95,7 @@ def test_what_is_there_is_not_made_again_and_what_is_lost_is_named(
     store = Store(streamed / ".fade" / "store")
     before = dict(receipt.rows["vision-map"])
     store.withdraw(space, next(iter(store.index(space).values())).segment)
-    with project(streamed, content), pytest.raises(DamagedSegmentError, match=r"run `dvc repro`"):
+    with project(streamed, content), pytest.raises(DamagedSegmentError, match=r"run `fade run`"):
         run_stages(streamed, content, "score_vision")
     assert not (streamed / STREAMED.path).exists()
     run_stages(streamed, content, "stream", "score_vision")

@@ -201,7 +201,7 @@ def test_what_changed_after_the_manifest_is_not_used(
     shrink("test")
     run_stages(folder, params, "report")
     for part in ("ground_truth", "test"):
-        told = rf"weave/{part}/\S+ changed while the pipeline ran: run `dvc repro` again"
+        told = rf"weave/{part}/\S+ changed while the pipeline ran: run `fade run` again"
         assert re.search(told, page.read_text(encoding="utf-8"))
 
 
@@ -251,4 +251,4 @@ def test_stages_before_their_inputs(tmp_path: Path, golden_checkpoint: Path, for
         pass
     done = forks.run(Run("evaluate", str(tmp_path)))
     assert done.code == 5
-    assert "artefacts/manifest.parquet is missing: run `dvc repro`" in done.stderr
+    assert "artefacts/manifest.parquet is missing: run `fade run`" in done.stderr

@@ -95,7 +95,7 @@ def test_rows_that_are_not_there_get_no_receipt(tmp_path: Path, store: Store) ->
 
 
 def test_an_unknown_label_is_refused(store: Store, artefact: Artefact) -> None:
-    with pytest.raises(StoreError, match=r"knows no c: run `dvc repro`"):
+    with pytest.raises(StoreError, match=r"knows no c: run `fade run`"):
         read_receipt(artefact).locate(store, "c", KEYS)
 
 
@@ -139,7 +139,7 @@ def test_other_errors_leave_the_receipt(store: Store, artefact: Artefact) -> Non
 
 
 def test_a_missing_receipt_names_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"missing: run `dvc repro`"):
+    with pytest.raises(StoreError, match=r"missing: run `fade run`"):
         read_receipt(receipt_at(tmp_path / "none.parquet"))
 
 

@@ -130,7 +130,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
 
 @kinds
 def test_missing_files_name_the_way_out(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(StoreError, match="missing: run `dvc repro`"):
+    with pytest.raises(StoreError, match="missing: run `fade run`"):
         READERS[kind](tmp_path / "none")
 
 

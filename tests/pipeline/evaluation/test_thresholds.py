@@ -221,7 +221,7 @@ def test_values_that_are_refused(tmp_path: Path, name: str, value: str, says: st
     broken[name] = value
     text = ", ".join(f'"{key}": {cell}' for key, cell in broken.items())
     path.write_text(f'{{"schema": 1, "thresholds": [{json.dumps(sound)}, {{{text}}}]}}')
-    says = rf"thresholds\.json, threshold 2: {name}: {says}: run `dvc repro --force evaluate`"
+    says = rf"thresholds\.json, threshold 2: {name}: {says}: run `fade run --force evaluate`"
     with pytest.raises(StoreError, match=says):
         read_thresholds(path)
 

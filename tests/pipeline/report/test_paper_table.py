@@ -167,7 +167,7 @@ def test_cells_that_are_refused(tmp_path: Path, row: str, says: str) -> None:
     path = tmp_path / "summary.csv"
     header = "category,shots,full_image_auroc_mean,full_image_auroc_std,schema"
     path.write_text(f"{header}\nb,1,0.5,0,1\n{row},1\n")
-    with pytest.raises(StoreError, match=rf"summary\.csv, {says}.*dvc repro") as error:
+    with pytest.raises(StoreError, match=rf"summary\.csv, {says}.*fade run") as error:
         read_summary(path)
     assert "\n" not in str(error.value)
     path.write_text(f"{header}\nb,1,,,1\n")
