@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +16,9 @@ import numpy as np
 
 from fade.encoder.activation import check_activation
 from fade.encoder.names import check_name, check_weights, not_plain
+from fade.encoder.silence import without_warnings
 from fade.errors import ModelError, first_line
 from fade.lean_import import open_clip_library
-from fade.overlapping import Overlapping
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -226,22 +225,7 @@ def kind_and_line(error: Exception) -> str:
     return kind if line == kind else f"{kind}: {line[:160]}"
 
 
-def _serious(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    root = logging.getLogger()
-    root.addFilter(_serious)
-    try:
-        yield
-    finally:
-        root.removeFilter(_serious)
-
-
-# open_clip warns by the root's own log that models start without weights; they get them right after
-@Overlapping(_without_warnings)()
+@without_warnings()
 def create_model(
     name: str, pretrained: str, state: Mapping[str, Tensor] | None = None
 ) -> tuple[nn.Module, Any]:
