@@ -73,8 +73,9 @@ def finished_run(folder: Path, name: str, weights: str, size: int) -> tuple[Fini
 
 
 def environment() -> dict[str, str]:
-    """Of a process that runs this code."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    """Of a process that runs this code, compiled once as pip does when it installs it."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPATH": str(ROOT)}
 
 
 def _decide(bundle: Path, image: Path) -> str:

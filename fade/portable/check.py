@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
+
+import numpy as np
 
 WEIGHTS_NAME = "weights"
 """What graphs call the file of weights; it is given to the runtime, which opens none."""
@@ -40,6 +43,26 @@ class _Field:
 
 
 _NOTHING = memoryview(b"")
+_TYPES = {
+    1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 9: np.bool_,
+    10: np.float16, 11: np.float64,
+}  # fmt: skip
+"""numpy's types by ONNX's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """An array of a graph that lies in the file of weights, at an offset in bytes."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    def of(self, weights: np.ndarray) -> np.ndarray:
+        """The array where it lies in the file's bytes."""
+        size = prod(self.shape) * self.dtype.itemsize
+        return weights[self.offset : self.offset + size].view(self.dtype).reshape(self.shape)
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -81,8 +104,11 @@ def _text(data: memoryview) -> str:
     return bytes(data).decode("utf-8")
 
 
-def check_graph(data: bytes, weights: int) -> None:
+def check_graph(data: bytes, weights: int) -> list[Weight]:
     """Refuse what this program would not have written.
+
+    Returns:
+        The arrays that lie in the file of weights.
 
     Args:
         data: of the ONNX file.
@@ -91,11 +117,11 @@ def check_graph(data: bytes, weights: int) -> None:
     Raises:
         ValueError: with what is wrong, in words.
     """
-    graphs = 0
+    graphs, found = 0, []
     for entry in _fields(memoryview(data)):
         if entry.number == 7:  # ModelProto.graph
             graphs += 1
-            _check_nodes(entry.data, weights)
+            found = _check_nodes(entry.data, weights)
         elif entry.number in (20, 25, 26):  # training_info, functions, configuration
             raise ValueError("it holds more than a graph")
         elif entry.number == 8:  # opset_import
@@ -104,23 +130,27 @@ def check_graph(data: bytes, weights: int) -> None:
                     raise ValueError(f"it needs operators of {_text(part.data)[:40]!r}")
     if graphs != 1:
         raise ValueError("it holds no graph")
+    return found
 
 
-def _check_nodes(graph: memoryview, weights: int) -> None:
-    nodes = 0
+def _check_nodes(graph: memoryview, weights: int) -> list[Weight]:
+    nodes, found = 0, []
     for entry in _fields(graph):
         if entry.number == 1:  # GraphProto.node
             nodes += 1
-            _check_node(entry.data, weights)
+            _check_node(entry.data)
         elif entry.number == 5:  # initializer
-            _check_tensor(entry.data, weights)
+            found += _weights_of(entry.data, weights)
         elif entry.number == 15:  # sparse_initializer
             raise ValueError("it holds sparse weights")
     if nodes > MAX_NODES:
         raise ValueError(f"it has {nodes:,} operations, at most {MAX_NODES:,} are run")
+    if len({one.name for one in found}) < len(found):
+        raise ValueError("two of its weights have one name")
+    return found
 
 
-def _check_node(node: memoryview, weights: int) -> None:
+def _check_node(node: memoryview) -> None:
     for entry in _fields(node):
         if entry.number == 4 and _text(entry.data) not in OPERATORS:  # op_type
             raise ValueError(f"it uses the operator {_text(entry.data)[:40]!r}")
@@ -129,24 +159,32 @@ def _check_node(node: memoryview, weights: int) -> None:
         if entry.number == 5:  # attribute
             for part in _fields(entry.data):
                 if part.number in (5, 10):  # t, tensors
-                    _check_tensor(part.data, weights)
+                    if _weights_of(part.data, 0):
+                        raise ValueError("its weights lie elsewhere than in the bundle")
                 elif part.number in (6, 11, 22, 23):  # g, graphs, sparse_tensor, sparse_tensors
                     raise ValueError("an operation holds a graph of its own")
 
 
-def _check_tensor(tensor: memoryview, weights: int) -> None:
-    """Weights lie in the graph, or within the one file that is given."""
+def _weights_of(tensor: memoryview, weights: int) -> list[Weight]:
+    """The array, if it does not lie in the graph but within the one file that is given."""
+    name, kind, shape = "", 0, []
     place: dict[str, str] = {}
     external = False
     for entry in _fields(tensor):
-        if entry.number == 13:  # external_data
+        if entry.number == 1:  # dims
+            shape += _numbers(entry)
+        elif entry.number == 2:  # data_type
+            kind = entry.value
+        elif entry.number == 8:  # name
+            name = _text(entry.data)
+        elif entry.number == 13:  # external_data
             parts = {part.number: _text(part.data) for part in _fields(entry.data)}
             place[parts.get(1, "")] = parts.get(2, "")
             external = True
         elif entry.number == 14:  # data_location
             external |= entry.value != 0
     if not external:
-        return
+        return []
     numbers = [place.get(key, "") for key in ("offset", "length")]
     if (
         set(place) != {"location", "offset", "length"}
@@ -155,3 +193,18 @@ def _check_tensor(tensor: memoryview, weights: int) -> None:
         or sum(map(int, numbers)) > weights
     ):
         raise ValueError("its weights lie elsewhere than in the bundle")
+    offset, length = map(int, numbers)
+    if kind not in _TYPES or prod(shape) * np.dtype(_TYPES[kind]).itemsize != length:
+        raise ValueError(f"its weights {name[:40]!r} have not the length of their shape")
+    return [Weight(name, np.dtype(_TYPES[kind]), tuple(shape), offset)]
+
+
+def _numbers(entry: _Field) -> list[int]:
+    """Numbers that stand one by one, or packed."""
+    if not entry.data:
+        return [entry.value]
+    found, at = [], 0
+    while at < len(entry.data):
+        value, at = _varint(entry.data, at)
+        found.append(value)
+    return found

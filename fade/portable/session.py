@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fade.errors import ModelError
-from fade.portable.check import WEIGHTS_NAME, check_graph
+from fade.portable.check import check_graph
 
 QUIET = 3
 """onnxruntime's level of errors: its warnings speak of things that its users cannot change."""
@@ -28,7 +28,7 @@ class GraphSession:
     """
 
     def __init__(self, graph: bytes, weights: np.ndarray) -> None:
-        check_graph(graph, len(weights))
+        large = check_graph(graph, len(weights))
         try:
             import onnxruntime
         except ImportError:
@@ -40,11 +40,11 @@ class GraphSession:
         options.log_severity_level = QUIET
         # as torch and BLAS do
         options.intra_op_num_threads = _threads(os.environ.get("OMP_NUM_THREADS", ""))
-        if len(weights):
-            options.add_external_initializers_from_files_in_memory(
-                [WEIGHTS_NAME], [weights], [len(weights)]
-            )
         try:
+            if large:
+                # as arrays they are copied once, as a file twice
+                given = [onnxruntime.OrtValue.ortvalue_from_numpy(one.of(weights)) for one in large]
+                options.add_external_initializers([one.name for one in large], given)
             self._session: Any = onnxruntime.InferenceSession(
                 graph, options, providers=["CPUExecutionProvider"]
             )

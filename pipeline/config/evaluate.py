@@ -45,7 +45,7 @@ class EvaluateParams(ParamsSection):
     resize: Resize = "bilinear"
     sigma: Annotated[float, Field(ge=0, le=MAX_SIGMA)] = 0
     kernel: Kernel = "gaussian"
-    closing: ClosingParams = ClosingParams()
+    closing: ClosingParams = Field(default_factory=ClosingParams)
 
     @field_validator("intervals")
     @classmethod

@@ -22,5 +22,5 @@ class ModelParams(ParamsSection):
 
     name: str = Field(min_length=1)
     pretrained: str
-    gem: GemParams = GemParams()
+    gem: GemParams = Field(default_factory=GemParams)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

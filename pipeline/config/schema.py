@@ -166,9 +166,9 @@ class Params(ParamsSection):
     vision: VisionParams
     fusion: FusionParams
     evaluate: EvaluateParams
-    threshold: ThresholdParams = ThresholdParams()
-    runtime: RuntimeParams = RuntimeParams()
-    cluster: ClusterParams = ClusterParams()
+    threshold: ThresholdParams = Field(default_factory=ThresholdParams)
+    runtime: RuntimeParams = Field(default_factory=RuntimeParams)
+    cluster: ClusterParams = Field(default_factory=ClusterParams)
 
     @property
     def needs_language_score(self) -> bool:

@@ -51,7 +51,8 @@ V = TypeVar("V")
 class ParamsSection(BaseModel):
     """A section of params.yaml: unknown keys and ill-typed values are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # built with the first parameters that are checked, sections as parts of the whole
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     @field_validator("*")
     @classmethod

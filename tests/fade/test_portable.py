@@ -141,6 +141,12 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: model(initializers=[elsewhere("weights", checksum="0")]), "weights lie elsewhere",
     ),
     "in an attribute": (in_attribute, "weights lie elsewhere"),
+    "another length": (
+        lambda: model(initializers=[elsewhere("weights", length="12")]), "not the length of",
+    ),
+    "a name twice": (
+        lambda: model(initializers=[elsewhere("weights"), elsewhere("weights", "8")]), "one name",
+    ),
     "foreign operator": (
         lambda: model(helper.make_node("Identity", ["x"], ["y"], domain="com.example")),
         "operators of 'com.example'",
