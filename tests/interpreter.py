@@ -2,8 +2,9 @@
 
 :class:`Interpreter` starts a server that imports the libraries once, and writes a program ``python``.
 That program hands its arguments, environment, folder and open files to the server, which forks: the child
-does what Python does with ``-m``, ``-c`` or a file. None of the project's own modules is loaded before:
-each command runs the code of its own folder. ``tests/test_wheel.py`` starts such commands without it.
+does what Python does with ``-m``, ``-c`` or a file. Each command runs the code of its own folder: modules of
+this checkout, which are loaded too, stay only where it is their place. ``tests/test_wheel.py`` starts such
+commands without it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.projects import ROOT
+from tests.projects import ROOT, STAGES
 
 LIBRARIES = (
     "cv2", "dask.callbacks", "dask.multiprocessing", "dask.threaded", "faiss", "jinja2",
@@ -41,6 +42,8 @@ COMMANDS = (
 )  # fmt: skip
 """What commands load besides; a module that is not there is left out."""
 OWN = ("benchmarks", "cache", "docs", "fade", "pipeline", "stages", "tests")
+PROGRAMS = (*(f"stages.{stage}" for stage in STAGES), "pipeline.cli.main")
+"""Own modules that are run: what they import stays, they themselves are loaded anew."""
 TITLE = 400
 """Bytes for a command line, which other processes see in place of the server's."""
 CLIENT = """#!{python} -IS
@@ -100,12 +103,11 @@ def _serve(address: str, python: str) -> None:
     import select
 
     path = list(sys.path)
-    for name in (*LIBRARIES, *COMMANDS):
+    for name in (*LIBRARIES, *COMMANDS, *PROGRAMS):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     runpy.run_path(str(ROOT / "pipeline" / "process" / "run_dvc.py"))["parse_once"]()
-    for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
-        del sys.modules[name]
+    _forget([*PROGRAMS, *(name for name in sys.modules if name.partition(".")[0] == "tests")])
     sys.path[:] = [place for place in path if place not in ("", str(ROOT))]
     gc.collect()
     gc.freeze()  # children do not copy what only the collector would touch
@@ -125,6 +127,22 @@ def _serve(address: str, python: str) -> None:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+
+
+def _forget(names: Iterable[str]) -> None:
+    """Let modules be imported again, from wherever they lie then."""
+    for name in names:
+        if sys.modules.pop(name, None):
+            parent, _, own = name.rpartition(".")
+            if parent in sys.modules:
+                vars(sys.modules[parent]).pop(own, None)
+
+
+def _forget_others() -> None:
+    """Keep this checkout's modules only where Python would find them."""
+    found = (Path(place) for place in sys.path if Path(place, "pipeline").is_dir())
+    if next(found, None) != ROOT:
+        _forget([name for name in sys.modules if name.partition(".")[0] in OWN])
 
 
 def _answer(connection: socket.socket, python: str) -> NoReturn:
@@ -173,6 +191,7 @@ def _become(about: Mapping[str, Any], files: list[int], python: str) -> NoReturn
             sys.argv = [kind, *rest]
             if not safe:
                 sys.path.insert(0, os.getcwd() if kind == "-m" else "")
+            _forget_others()
             if kind == "-m":
                 runpy.run_module(what, run_name="__main__", alter_sys=True)
             else:
@@ -181,6 +200,7 @@ def _become(about: Mapping[str, Any], files: list[int], python: str) -> NoReturn
             sys.argv = arguments
             if not safe:
                 sys.path.insert(0, str(Path(arguments[0]).parent))
+            _forget_others()
             runpy.run_path(arguments[0], run_name="__main__")
         code = 0
     except SystemExit as end:

@@ -139,7 +139,7 @@ class Encoder:
         """open_clip's vision tower, and its blocks in the compute precision."""
         return self._visual, self._blocks
 
-    @property
+    @cached_property
     def text_digest(self) -> str:
         """Hash of all weights outside the vision tower, and of what is computed with them."""
         return text_digest(*self._whole)

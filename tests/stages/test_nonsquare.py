@@ -69,7 +69,8 @@ def finished(request: Any, data: tuple[Path, tuple[int, int]]) -> Path:
     """A finished run of either mode."""
     root, _ = data
     params = demo_params(root, request.param, root.parent / "store")
-    return run_stages(root.parent / request.param, params, *STAGES)
+    drawn = STAGES if request.param == "keep" else ()
+    return run_stages(root.parent / request.param, params, *drawn)
 
 
 def defects(folder: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from tests.forks import Forks, Run
-from tests.projects import GOLDEN, STAGES, golden_params, run_stages
+from tests.projects import GOLDEN, golden_params, run_stages
 from tests.stages.undisturbed import BLOCK, files, rows
 
 TINY = f"local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}"
@@ -76,7 +76,7 @@ def test_a_bundle_takes_both_models_along(
     golden_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: dict[str, Any]
 ) -> None:
     params = two_models(golden_checkpoint, vision__tile=0, vision__overlap=0, **leaves)
-    run = run_stages(tmp_path / "run", params, *STAGES)
+    run = run_stages(tmp_path / "run", params)
     image, bundle = GOLDEN / "images/weave/test/good/000.png", tmp_path / "parts.fade"
     monkeypatch.chdir(run)
     (before,) = Predictor.from_run().predict([image], "weave")

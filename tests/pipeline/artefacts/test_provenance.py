@@ -18,7 +18,7 @@ from pipeline.artefacts.provenance import (
     revision,
     versions,
 )
-from tests.projects import STAGES, changed, golden_params, run_stages
+from tests.projects import changed, golden_params, run_stages
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -86,7 +86,7 @@ def test_in_the_results(golden_checkpoint: Path, tmp_path: Path) -> None:
         dataset__categories=["weave"],
         evaluate__size=64,
     )
-    folder = run_stages(tmp_path / "run", params, *STAGES)
+    folder = run_stages(tmp_path / "run", params)
     assert json.loads((folder / EVALUATION.path).read_text())["made_with"]["project"] is None
     numbers = (folder / METRICS.path).read_bytes()
     git(folder, "init", "-q")
