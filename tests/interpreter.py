@@ -3,8 +3,8 @@
 :class:`Interpreter` starts a server that imports the libraries once, and writes a program ``python``.
 That program hands its arguments, environment, folder and open files to the server, which forks: the child
 does what Python does with ``-m``, ``-c`` or a file. Each command runs the code of its own folder: modules of
-this checkout, which are loaded too, stay only where it is their place. ``tests/test_wheel.py`` starts such
-commands without it.
+this checkout, which are loaded too, stay only where it is their place. ``tests/test_wheel.py`` runs all
+stages without it.
 """
 
 from __future__ import annotations
@@ -71,17 +71,21 @@ os._exit(code)
 class Interpreter:
     """The server; use it as a context manager.
 
+    Args:
+        folder: for the program.
+        like: the Python whose place it takes, which finds the libraries of this one.
+
     Attributes:
         python: the program, in a folder of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, like: str = sys.executable) -> None:
         self.python = folder / "python"
         address = str(folder / "socket")
-        self.python.write_text(CLIENT.format(python=sys.executable, address=address))
+        self.python.write_text(CLIENT.format(python=like, address=address))
         self.python.chmod(0o755)
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.interpreter", address, str(self.python), " " * TITLE],
+            [like, "-m", "tests.interpreter", address, str(self.python), " " * TITLE],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
             env={
                 **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",

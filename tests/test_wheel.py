@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import yaml
 from pipeline.artefacts.catalogue import RUN
 from pipeline.artefacts.provenance import versions
 from pipeline.config.load import parse_params
+from tests.interpreter import Interpreter
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
 from tests.test_promises import Place, hold_promises, parameters
 
@@ -74,12 +76,15 @@ def site_of(python: Path) -> Path:
 
 def test_promises_hold_on_it(installed: Path, tmp_path: Path, golden_checkpoint: Path) -> None:
     """As `tests/test_promises.py` has it of a clone and of a project on this checkout."""
-    place = Place(tmp_path, str(installed), path=())
-    code, said = place.fade("new", "project", "--no-git")
-    assert code == 0, said
-    place = Place(tmp_path / "project", str(installed), path=())
-    (place.folder / "params.yaml").write_text(parameters(golden_checkpoint), encoding="utf-8")
-    hold_promises(place)
+    with Interpreter(tmp_path, str(installed)) as interpreter:
+        place = Place(tmp_path, str(interpreter.python), path=())
+        _, said = place.start("inspect", "--details", "pipeline.cli.main")
+        assert f"Origin: {site_of(installed)}" in said, said
+        code, said = place.fade("new", "project", "--no-git")
+        assert code == 0, said
+        place = replace(place, folder=tmp_path / "project")
+        (place.folder / "params.yaml").write_text(parameters(golden_checkpoint), encoding="utf-8")
+        hold_promises(place, replace(place, python=str(installed)))
 
 
 def test_the_pipeline_runs_from_it(
