@@ -2,9 +2,9 @@
 
 :class:`Interpreter` starts a server that imports the libraries once, and writes a program ``python``.
 That program hands its arguments, environment, folder and open files to the server, which forks: the child
-does what Python does with ``-m``, ``-c`` or a file. Each command runs the code of its own folder: modules of
-this checkout, which are loaded too, stay only where it is their place. ``tests/test_wheel.py`` runs all
-stages without it.
+does what Python does with ``-m``, ``-c`` or a file. Each command runs the code of its own folder:
+modules of this checkout, which are loaded too, stay only where Python would find them.
+``tests/test_wheel.py`` runs all stages without it.
 """
 
 from __future__ import annotations

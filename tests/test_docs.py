@@ -18,7 +18,7 @@ OWN_FOLDER = {"README.md": "", "docs/own-data.md": "own", "docs/predict.md": INS
 """Where the blocks of a document run, below the demo's project; README first."""
 NEW = re.compile(r"^fade new (\w+) .*$", re.MULTILINE)
 SMALLER = "sed -i 's/segmentation_sizes:.*/segmentation_sizes: [128]/' {}/params.yaml"
-"""After `fade new`: images as small as the demo's, whose networks and exports take a fifth of the time."""
+"""After `fade new`: images as small as the demo's, which take a fifth of the time."""
 
 
 @pytest.fixture(scope="module")

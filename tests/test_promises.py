@@ -1,7 +1,7 @@
 """What docs/reliability.md promises of runs, in a clone and in a project of `fade new`.
 
-`tests/test_wheel.py` holds the same of a project on an installed wheel, whose pipeline runs there as Python
-starts for people; in these tests its libraries are loaded already.
+`tests/test_wheel.py` holds the same of a project on an installed wheel, whose pipeline runs there with a
+Python that starts as it does for people; in these tests its libraries are loaded already.
 """
 
 from __future__ import annotations
