@@ -50,7 +50,7 @@ from tests.cache.segments import plan_segments
 from tests.projects import ROOT
 
 fuzz = settings(
-    max_examples=120,
+    max_examples=50,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -33,7 +33,7 @@ def entries(draw: st.DrawFn) -> list[Entry]:
 
 
 @given(entries())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_the_first_of_duplicates_serves(found: list[Entry]) -> None:
     expected: dict[str, RowLocation] = {}
     for entry in found:
@@ -50,7 +50,7 @@ def test_the_first_of_duplicates_serves(found: list[Entry]) -> None:
 
 
 @given(entries())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_is_published_is_found_by_segment(found: list[Entry]) -> None:
     published = Published.of(found)
     by_segment = dict(published.segments())

@@ -27,7 +27,7 @@ def few_at_once() -> object:
 
 
 @given(ANY)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_they_come_back_and_sort_as_strings_do(texts: list[str]) -> None:
     found = Keys.of(texts)
     assert list(found) == texts
@@ -39,7 +39,7 @@ def test_they_come_back_and_sort_as_strings_do(texts: list[str]) -> None:
 
 
 @given(ANY)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_factorize(texts: list[str]) -> None:
     ordered = sorted(set(texts))
     codes, first = Keys.of(texts).factorize()
@@ -48,7 +48,7 @@ def test_factorize(texts: list[str]) -> None:
 
 
 @given(ANY, ANY)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_get_indexer(texts: list[str], others: list[str]) -> None:
     ordered = Keys.of(others).distinct()
     positions = {key: position for position, key in enumerate(ordered)}
@@ -57,14 +57,14 @@ def test_get_indexer(texts: list[str], others: list[str]) -> None:
 
 
 @given(ANY, st.one_of(HASHES, st.just("x")))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_joined(texts: list[str], digest: str) -> None:
     assert list(Keys.of(texts).with_suffix(digest)) == [f"{key}:{digest}" for key in texts]
     assert list(Keys.join([Keys.of(texts), Keys.of([digest])])) == [*texts, digest]
 
 
 @given(st.lists(ANY, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_concat_iter(parts: list[list[str]]) -> None:
     keys = [Keys.of(texts) for texts in parts]
     found = Keys.concat_iter(iter(keys))
@@ -73,7 +73,7 @@ def test_concat_iter(parts: list[list[str]]) -> None:
 
 
 @given(ANY)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_again(texts: list[str]) -> None:
     ordered = sorted(texts)
     expected = [n > 0 and ordered[n - 1] == key for n, key in enumerate(ordered)]

@@ -42,7 +42,7 @@ def pairs(tasks: list[SegmentTask]) -> Counter[tuple[str, str]]:
 
 
 @given(situations())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_each_missing_row_is_planned_once_and_no_other(situation: dict[str, Any]) -> None:
     missing = Counter(
         (key, space)
@@ -54,7 +54,7 @@ def test_each_missing_row_is_planned_once_and_no_other(situation: dict[str, Any]
 
 
 @given(situations())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_tasks_are_bounded_and_never_empty(situation: dict[str, Any]) -> None:
     for task in plan_segments(**situation):
         assert task.spaces
@@ -64,7 +64,7 @@ def test_tasks_are_bounded_and_never_empty(situation: dict[str, Any]) -> None:
 
 
 @given(situations())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_keys_keep_their_order(situation: dict[str, Any]) -> None:
     place = {key: i for i, key in enumerate(situation["needs"])}
     for task in plan_segments(**situation):
@@ -79,7 +79,7 @@ def test_keys_keep_their_order(situation: dict[str, Any]) -> None:
 
 
 @given(situations(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_a_kill_leaves_are_exactly_the_other_tasks(
     situation: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -118,7 +118,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_fingerprint_is_blind_to_key_order_alone(content: dict[str, Any]) -> None:
     assert fingerprint(dict(reversed(content.items()))) == fingerprint(content)
     for key in content:
@@ -188,7 +188,7 @@ def test_unique_keeps_the_first() -> None:
         max_size=5,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_groups_are_of_equal_needs_by_first_appearance(
     needs: list[tuple[list[str], set[str]]],
 ) -> None:

@@ -412,7 +412,7 @@ def test_palettes_that_do_not_hold_the_colours(decode: Callable[[bytes, str], ob
     decode(png(2, 1, 8, 3, rows, before=((b"PLTE", bytes(12)),)), "x")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     format=st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]),
     damage=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=5),

@@ -73,7 +73,7 @@ def test_category_names_survive_csv(tmp_path: Path, name: str) -> None:
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_numbers_survive_csv_bit_for_bit(tmp_path: Path, numbers: list[float]) -> None:
     path = tmp_path / "t.csv"

@@ -45,7 +45,7 @@ def test_scalars_are_read_as_dvc_reads_them(written: str) -> None:
     assert parse_yaml(f"[{written}]", "x") == [found]
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 @example("a: 1\na: 1")
 @example("? [1, 2]\n: 3")
@@ -86,7 +86,7 @@ SCALAR = (
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(SCALAR | st.lists(SCALAR, max_size=4), st.text(max_size=4))
 def test_what_is_written_is_read_as_it_was(value: Any, key: str) -> None:
     flow = flow_yaml(value)

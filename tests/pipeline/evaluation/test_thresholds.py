@@ -44,7 +44,7 @@ QUANTILES = st.floats(0.01, 1)
 
 
 @given(SCORES, QUANTILES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_so_many_normal_images_stay_normal(scores: list[float], quantile: float) -> None:
     values = np.array(scores)
     threshold = np.sort(values)[threshold_rank(len(values), quantile) - 1]
@@ -54,7 +54,7 @@ def test_so_many_normal_images_stay_normal(scores: list[float], quantile: float)
 
 
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=60), QUANTILES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_so_many_normal_pixels_stay_normal(levels: list[int], quantile: float) -> None:
     level = normal_level(np.bincount(levels, minlength=256), quantile)
     assert level in levels
@@ -73,7 +73,7 @@ def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), st.booleans()), min_size=1))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_best_threshold_reaches_the_metric(pairs: list[tuple[float, bool]]) -> None:
     scores = np.array([score for score, _ in pairs])
     truth = np.array([label for _, label in pairs])
@@ -281,7 +281,7 @@ def test_images_that_seeds_take_last_and_equal_ones_once() -> None:
 
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True), st.sets(st.sampled_from("abcdef")))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_image_is_held_against_itself(candidates: list[str], references: set[str]) -> None:
     found = trial_images(candidates, references)
     if found.held_out:

@@ -84,7 +84,7 @@ def without_holes(mask: np.ndarray) -> np.ndarray:
     return np.asarray(labels != labels[0, 0])[1:-1, 1:-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_outlines_hold_just_the_pixels_of_a_mask(mask: np.ndarray) -> None:
     rings = outlines(mask)

@@ -206,7 +206,7 @@ def test_latex_escapes() -> None:
     assert escape_latex("\x1b\x9b") == r"\textbackslash{}x1b\textbackslash{}x9b"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.text(max_size=20))
 @example("\x9b31m\u202e|&")
 def test_a_name_never_makes_another_cell(name: str) -> None:

@@ -192,7 +192,7 @@ def test_gallery_positions_count_within_the_trial_not_the_category() -> None:
     assert select_gallery(scores, "nut", 4) == Gallery(misses=(2,), alarms=(3,))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1),
     st.integers(0, 5),
