@@ -58,6 +58,10 @@ def page_router(site: Site, access: Access, judge: Judge, telemetry: Telemetry) 
     def file(name: str) -> Response:
         return page(name)
 
+    @router.get("/favicon.ico", include_in_schema=False)
+    def icon() -> Response:
+        return page("icon.svg")  # of pages that name none
+
     @router.get("/login", include_in_schema=False)
     def login_page() -> Response:
         return page("login.html")

@@ -483,6 +483,14 @@ addEventListener("drop", (event) => {
   if (event.dataTransfer?.files.length) judge(event.dataTransfer.files);
 });
 
+$("report").addEventListener("click", guarded(async (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const answer = await fetch("report");
+  if (!answer.ok) throw new Error((await answer.json()).error);
+  location.href = "report";
+}));
+
 // the start
 const start = guarded(async () => {
   run = await ask("run");

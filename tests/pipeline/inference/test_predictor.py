@@ -265,8 +265,21 @@ def test_the_report_names_the_sentences_that_explanations_name(
     found, compared = find("weave", rows), 0
     assert list(found) == rows
     for position, (whole, pull) in found.items():
-        assert (whole.of, pull.of) == ("Image", "Worst patch")
         image = GOLDEN / "images" / scores["path"][position]
+        assert (whole.of, pull.of) == ("Image", "Worst patch")
+        (features,) = predictor._encode([predictor._open(image, 0)[1]])
+        token = features[predictor.params.classification_feature()]
+        sentences = predictor.material.sentences("classification", "weave")
+        cosines = (
+            predictor._clip.encode_texts(list(sentences.texts)) @ token / np.linalg.norm(token)
+        )
+        for named, abnormal in ((whole.abnormal, True), (whole.normal, False)):
+            best = np.sort(cosines[np.array(sentences.abnormal) == abnormal])[::-1]
+            sides = {sentences.abnormal[sentences.texts.index(text)] for text, _ in named}
+            assert sides == {abnormal}
+            np.testing.assert_allclose(
+                [c for _, c in named], np.unique(best)[::-1][:COUNT], atol=1e-3
+            )
         prediction, _ = predictor.explain(image, "weave", level=0)
         assert prediction.levels is not None
         highest = int(prediction.levels.max())

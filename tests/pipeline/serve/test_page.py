@@ -158,6 +158,8 @@ def test_a_dropped_image_is_judged(page: Tab) -> None:
 def test_nothing_is_cut_off(page: Tab, width: int) -> None:
     page.size(width, 844)
     assert page.run("document.documentElement.scrollWidth") == width
+    table = "((one) => one.scrollWidth - one.clientWidth)(document.querySelector('.scroll'))"
+    assert page.run(table) <= 0
     page.run("document.querySelector('#list button').click()")
     page.until("document.getElementById('viewer').open")
     room = "((one) => one.scrollWidth - one.clientWidth)(document.getElementById('viewer'))"
