@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NO_LABEL = "no label"
 """In place of the defect of an image that nobody labelled."""
 
-WRONG = frozenset({"missed", "false alarm"})
+WRONG = ("missed", "false alarm")
 """Verdicts of decisions that the label contradicts."""
 
 CALLED = frozenset({"found", "anomalous"})

@@ -6,6 +6,7 @@ import base64
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,11 +132,14 @@ class ReportSection:
 
     @property
     def worst(self) -> tuple[Item, ...]:
-        """The pictures of the first screen: what is judged wrongly, then what is called anomalous."""
+        """The pictures of the first screen: missed images and false alarms in turn, then what is called
+        anomalous.
+        """
         items = [item for _, _, group in self.groups for item in group]
-        wrong = [item for item in items if item.verdict in WRONG]
+        kinds = ([item for item in items if item.verdict == kind] for kind in WRONG)
+        wrong = [item for pair in zip_longest(*kinds) for item in pair if item]
         called = sorted((i for i in items if i.verdict in CALLED), key=lambda item: -item.score)
-        others = [item for item in items if item.verdict not in WRONG | CALLED]
+        others = [item for item in items if item.verdict not in {*WRONG, *CALLED}]
         return tuple((wrong + called + others)[:WORST])
 
 

@@ -228,12 +228,13 @@ def test_the_first_screen_shows_what_is_wrong_then_what_is_called_anomalous() ->
         return Item(name, "hole", True, score, (), verdict=verdict)
 
     groups = (
-        ("misses", "", (item("missed", 0.1, "missed"),)),
+        ("misses", "", (item("missed", 0.1, "missed"), item("missed too", 0.2, "missed"))),
+        ("alarms", "", (item("alarm", 0.7, "false alarm"),)),
         ("close", "", (item("normal", 0.3, "normal"), item("near", 0.4, "found"))),
         ("hits", "", (item("clear", 0.9, "found"), item("far", 0.8, "anomalous"))),
     )
     section = ReportSection("", "nut", 1, 4, 0, True, (), (), None, "", 0.35, "", (), groups)
-    assert [shown.name for shown in section.worst] == ["missed", "clear", "far", "near"]
+    assert [shown.name for shown in section.worst] == ["missed", "alarm", "missed too", "clear"]
 
 
 def test_images_without_a_label_are_shown_and_judged_but_never_wrong() -> None:
