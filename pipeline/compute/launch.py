@@ -44,16 +44,31 @@ WORKER_CONFIG = {
 }
 
 
+def require_programs(cluster: ClusterParams) -> None:
+    """Refuse a kind of cluster whose packages or programs are not here (ParameterError)."""
+    if find_spec("distributed") is None:
+        raise ParameterError(
+            f"cluster.kind {cluster.kind} needs dask.distributed: pip install 'dask[distributed]'"
+        )
+    if cluster.kind != "slurm":
+        return
+    if find_spec("dask_jobqueue") is None:
+        raise ParameterError(
+            "cluster.kind slurm needs dask-jobqueue: pip install 'fade-pipeline[slurm]'"
+        )
+    if shutil.which("sbatch") is None:
+        raise ParameterError(
+            "cluster.kind is slurm, but there is no sbatch here: run where jobs can be submitted, or "
+            "choose another cluster.kind"
+        )
+
+
 class Session:
     """A client of a scheduler, and what was started for it; kept until the process ends."""
 
     def __init__(self, cluster: ClusterParams) -> None:
-        try:
-            from distributed import Client
-        except ImportError:
-            raise ParameterError(
-                f"cluster.kind {cluster.kind} needs dask.distributed: pip install 'dask[distributed]'"
-            ) from None
+        require_programs(cluster)
+        from distributed import Client
 
         _silence()
         self.started: Any = None
@@ -255,17 +270,8 @@ def start_local(cluster: ClusterParams, devices: list[str]) -> Any:
 
 def _start_slurm(cluster: ClusterParams) -> Any:
     """A scheduler in this process, and a SLURM job for each worker."""
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError:
-        raise ParameterError(
-            "cluster.kind slurm needs dask-jobqueue: pip install 'fade-pipeline[slurm]'"
-        ) from None
-    if shutil.which("sbatch") is None:
-        raise ParameterError(
-            "cluster.kind is slurm, but there is no sbatch here: run where jobs can be submitted, or "
-            "choose another cluster.kind"
-        )
+    from dask_jobqueue import SLURMCluster
+
     security = _security()
     settings = {f"DASK_{k.upper().replace('.', '__')}": v for k, v in WORKER_CONFIG.items()}
     options = {"dashboard_address": f":{cluster.dashboard}"}

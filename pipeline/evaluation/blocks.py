@@ -26,6 +26,9 @@ from pipeline.evaluation.reweighting import Reweighting
 from pipeline.evaluation.tally import MeasuredMap, Tally, mask_parts
 from pipeline.evaluation.vanished import Vanished, find_vanished
 
+Place = tuple[str, Trial]
+"""Category and trial."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
@@ -88,10 +91,10 @@ class Outcome:
     """
 
     scores: np.ndarray
-    histograms: dict[tuple[str, Trial], PixelHistogram] = field(default_factory=dict)
+    histograms: dict[Place, PixelHistogram] = field(default_factory=dict)
     vanished: dict[str, Vanished] = field(default_factory=dict)
     without_foreground: Counter[str] = field(default_factory=Counter)
-    tallies: dict[tuple[str, Trial], Tally] = field(default_factory=dict)
+    tallies: dict[Place, Tally] = field(default_factory=dict)
 
 
 def evaluate_block(block: EvaluationBlock) -> Outcome:
@@ -106,7 +109,7 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
         outcome.without_foreground.update(block.images[i].category for i in without)
     said = None if block.reweighting is None else block.reweighting.scores(store, vision_maps)
     levels: list[list[np.ndarray]] = [[] for _ in block.fusions]
-    found: dict[tuple[str, Trial], PixelHistogram] = {}
+    found: dict[Place, PixelHistogram] = {}
     # image by image: regions at full size are large, and one image's are held at a time
     for i, image in enumerate(block.images):
         regions = _regions(image, block, outcome.vanished)
@@ -138,7 +141,7 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
                 place = (image.category, fusion.trial)
                 finished = block.recipe.pixels(values, image.size, scale)
                 histogram = PixelHistogram.of_image(finished, regions)
-                found[place] = found[place] + histogram if place in found else histogram
+                _add(found, place, histogram)
                 if block.tallied:
                     of_map = MeasuredMap(
                         values, finished, scale, block.recipe, regions, histogram, parts
@@ -179,15 +182,19 @@ def _regions(
 
 def merge_histograms(
     outcomes: Iterable[Outcome],
-) -> dict[tuple[str, Trial], PixelHistogram]:
+) -> dict[Place, PixelHistogram]:
     """Sum of the blocks' histograms, in the blocks' order; no outcome is kept."""
-    total: dict[tuple[str, Trial], PixelHistogram] = {}
+    total: dict[Place, PixelHistogram] = {}
     for outcome in outcomes:
         add_histograms(total, outcome)
     return total
 
 
-def add_histograms(total: dict[tuple[str, Trial], PixelHistogram], outcome: Outcome) -> None:
+def add_histograms(total: dict[Place, PixelHistogram], outcome: Outcome) -> None:
     """Add a block's histograms to a sum."""
     for place, histogram in outcome.histograms.items():
-        total[place] = total[place] + histogram if place in total else histogram
+        _add(total, place, histogram)
+
+
+def _add(total: dict[Place, PixelHistogram], place: Place, histogram: PixelHistogram) -> None:
+    total[place] = total[place] + histogram if place in total else histogram

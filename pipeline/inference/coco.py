@@ -12,7 +12,7 @@ from fade import __version__
 from pipeline.inference.exported_scores import exported_scores
 from pipeline.inference.exports import exported_images, maps, prepare_export
 from pipeline.inference.json_stream import write_json_stream
-from pipeline.inference.pixel_calls import PixelCalls, pixel_thresholds
+from pipeline.inference.pixel_calls import PixelCalls, check_pixel_thresholds
 from pipeline.inference.regions import mask_regions
 from pipeline.inference.run import FinishedRun
 from pipeline.process.progress import Progress
@@ -46,7 +46,7 @@ def export_coco(
         StoreError: score components are gone or damaged, or the file cannot be written.
     """
     tests = exported_images(run, categories)
-    pixel_thresholds(run, tests)
+    check_pixel_thresholds(run, tests)
     numbers = {name: k for k, name in enumerate(dict.fromkeys(tests["category"].astype(str)), 1)}
     found = maps(run, tests)
     said = exported_scores(run, tests)

@@ -30,7 +30,7 @@ from pipeline.artefacts.tables import read_table
 from pipeline.evaluation.component import Component
 from pipeline.evaluation.foreground import foregrounds
 from pipeline.evaluation.recipe import Recipe, measured_size
-from pipeline.inference.pixel_calls import PixelCalls, pixel_thresholds
+from pipeline.inference.pixel_calls import PixelCalls, check_pixel_thresholds
 from pipeline.inference.run import FinishedRun
 from pipeline.process.progress import Progress
 from pipeline.scoring.components import component_key
@@ -322,7 +322,7 @@ def export_masks(
     """
     tests = exported_images(run, categories)
     names = file_names(tests, layout)
-    pixel_thresholds(run, tests)
+    check_pixel_thresholds(run, tests)
     found = maps(run, tests)
     prepare_export(folder, force)
     write_masks(run, tests, names, found, folder)
@@ -341,7 +341,6 @@ def write_masks(
     Raises:
         ParameterError: a category has no pixel threshold.
     """
-    pixel_thresholds(run, tests)
     calls = PixelCalls.of(run)
     rows = zip(
         tests["category"], tests["width"].astype(int), tests["height"].astype(int), strict=True

@@ -16,19 +16,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def pixel_thresholds(run: FinishedRun, tests: pd.DataFrame) -> dict[str, int]:
-    """The level above which pixels are anomalous, for each category of some test images.
-
-    Raises:
-        ParameterError: a category has none.
-    """
-    levels = {}
+def check_pixel_thresholds(run: FinishedRun, tests: pd.DataFrame) -> None:
+    """Refuse test images of a category without a pixel threshold (ParameterError)."""
     for category in tests["category"].unique():
-        threshold = run.thresholds[category]
-        if threshold.pixel is None:
-            raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
-        levels[category] = threshold.pixel
-    return levels
+        _pixel(run, category)
+
+
+def _pixel(run: FinishedRun, category: str) -> int:
+    threshold = run.thresholds[category]
+    if threshold.pixel is None:
+        raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
+    return threshold.pixel
 
 
 @dataclass(frozen=True)
@@ -71,12 +69,10 @@ class PixelCalls:
         Raises:
             ParameterError: the category has no pixel threshold.
         """
-        threshold, closing = self.run.thresholds[category], closing_of(self.run.params)
-        if threshold.pixel is None:
-            raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
+        pixel, closing = _pixel(self.run, category), closing_of(self.run.params)
         if closing.is_none:
-            return self.levels(category, width, height, values) > threshold.pixel
+            return self.levels(category, width, height, values) > pixel
         measured = measured_size(self.run.params, width, height, self.run.aspect)
-        scale = threshold.map_scale
+        scale = self.run.thresholds[category].map_scale
         finished = self.recipe.pixels(values, measured, scale)
-        return closed(closing, finished, threshold.pixel, scale, (height, width))
+        return closed(closing, finished, pixel, scale, (height, width))

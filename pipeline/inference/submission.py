@@ -22,7 +22,7 @@ from pipeline.artefacts.catalogue import MANIFEST, prepare_folder
 from pipeline.artefacts.pictures import writing
 from pipeline.artefacts.tables import read_table
 from pipeline.inference.exports import Dtype, maps, write_maps, write_masks
-from pipeline.inference.pixel_calls import pixel_thresholds
+from pipeline.inference.pixel_calls import check_pixel_thresholds
 from pipeline.inference.run import FinishedRun
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def write_submission(
     names = [_place(name, category, target) for name, category in _names(tests)]
     parts: list[tuple[str, str]] = [(wanted.maps, "tiff")]
     if masks and wanted.masks is not None:
-        pixel_thresholds(run, tests)
+        check_pixel_thresholds(run, tests)
         parts.append((wanted.masks, "png"))
     files = {f"{part}/{name}.{suffix}" for part, suffix in parts for name in names}
     found = maps(run, tests)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator
-from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from fade.errors import FadeError, ParameterError
@@ -53,25 +51,13 @@ def _cluster(cluster: ClusterParams) -> str:
     Raises:
         ParameterError: it is not there, or a package or program that it needs is not.
     """
-    if find_spec("distributed") is None:
-        raise ParameterError(
-            f"cluster.kind {cluster.kind} needs dask.distributed: pip install 'dask[distributed]'"
-        )
+    from pipeline.compute.launch import require_programs, visible_gpus
+
+    require_programs(cluster)
     if cluster.kind == "address":
         return _answering(cluster.address or "")
     if cluster.kind == "slurm":
-        if find_spec("dask_jobqueue") is None:
-            raise ParameterError(
-                "cluster.kind slurm needs dask-jobqueue: pip install 'fade-pipeline[slurm]'"
-            )
-        if shutil.which("sbatch") is None:
-            raise ParameterError(
-                "cluster.kind is slurm, but there is no sbatch here: run where jobs can be submitted, or "
-                "choose another cluster.kind"
-            )
         return f"sbatch is here; {cluster.workers} jobs of {cluster.memory}"
-    from pipeline.compute.launch import visible_gpus
-
     return f"{len(visible_gpus(cluster))} GPUs"
 
 

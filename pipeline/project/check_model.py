@@ -33,7 +33,7 @@ def check_model(params: Params) -> Iterator[Finding]:
     from fade.encoder.activation import check_activation
 
     if params.vision.encoder is not None:
-        yield from _check_encoder(params)
+        yield from check_encoder(params)
         if not params.needs_language:
             return
     name, weights = params.model.name, params.model.pretrained
@@ -96,8 +96,13 @@ def missing_weights(params: Params) -> str | None:
     return None
 
 
-def _check_encoder(params: Params) -> Iterator[Finding]:
-    """Whether ``vision.encoder`` fits the sizes; it is read where nothing has to be fetched for it."""
+def check_encoder(params: Params) -> Iterator[Finding]:
+    """Whether ``vision.encoder`` fits the sizes; it is read where nothing has to be fetched for it.
+
+    Raises:
+        ModelError: it cannot be had, or is none that is known.
+        ParameterError: a size is no multiple of its patches.
+    """
     from pipeline.features.patch_encoder import downloads, load_patch_encoder
 
     name = params.vision.encoder

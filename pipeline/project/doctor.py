@@ -30,6 +30,7 @@ from pipeline.project.findings import Finding, ok, problem, warning
 from pipeline.project.overrides import stands_in
 
 if TYPE_CHECKING:
+    from cache.store import Store
     from fade.types import Feature
 
 CHECKED_PACKAGES = (
@@ -232,7 +233,7 @@ def _text(file: Path) -> str:
 
 
 def _store(params: Params, counts: ImageCounts | None) -> Iterator[Finding]:
-    from cache.maintenance import describe
+    from cache.store import Store
     from pipeline.artefacts.catalogue import store_root
 
     root = store_root(params.features.store)
@@ -252,12 +253,7 @@ def _store(params: Params, counts: ImageCounts | None) -> Iterator[Finding]:
     free = shutil.disk_usage(place).free
     room = f"{free:,} bytes free"
     if (root / "store.json").is_file():
-        from cache.store import Store
-
-        spaces = describe(Store(root))
-        size = sum(space.bytes for space in spaces)
-        rows = sum(space.rows for space in spaces)
-        yield ok("store", f"{root}: {len(spaces)} spaces, {rows:,} rows, {size:,} bytes; {room}")
+        yield ok("store", f"{_held(Store(root))}; {room}")
     else:
         yield ok("store", f"{root} is made by the first run; {room}")
     needed = feature_bytes(params, counts) if counts else 0
@@ -298,15 +294,20 @@ def feature_bytes(params: Params, counts: ImageCounts) -> int:
     return scored * size(params.test_features()) + references * size(params.reference_features())
 
 
-def _store_url(url: str) -> Iterator[Finding]:
+def _held(store: Store) -> str:
+    """What a store has, in words."""
     from cache.maintenance import describe
+
+    spaces = describe(store)
+    size, rows = (sum(getattr(space, name) for space in spaces) for name in ("bytes", "rows"))
+    return f"{store.root}: {len(spaces)} spaces, {rows:,} rows, {size:,} bytes"
+
+
+def _store_url(url: str) -> Iterator[Finding]:
     from cache.store import Store
 
     store = Store(url)
-    spaces = describe(store)
-    size = sum(space.bytes for space in spaces)
-    rows = sum(space.rows for space in spaces)
-    yield ok("store", f"{url}: {len(spaces)} spaces, {rows:,} rows, {size:,} bytes")
+    yield ok("store", _held(store))
     if refusal := store.write_error():
         yield warning(
             "store", f"{url} cannot be written to ({refusal}): a run that lacks rows stops; set "

@@ -29,14 +29,13 @@ from pipeline.dataset.stamps import check_fresh
 from pipeline.process import run_dvc
 from pipeline.process.dvc_files import heal, keep_locks
 from pipeline.process.dvc_watchdog import STARTED_BY_RUN, named, running_dvc
+from pipeline.process.signals import ENDS
 from pipeline.project.code import refresh_code
 from pipeline.project.overrides import applied, overridden, restore
 from pipeline.project.preflight import check
 from pipeline.project.watched import check_watched
 from pipeline.stage import EXIT_CODE_FILE
 
-ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Signals that end a run in order, besides an interrupt: params.yaml is put back."""
 _BUSY = "a run is going on in this folder{}: wait for its end, or end it"
 _DVC_IS_BUSY = ("it is being blocked by", "Unable to acquire lock")
 """What DVC says where another one works in the project; its advice to remove files does harm."""

@@ -31,9 +31,9 @@ from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
 from pipeline.dataset.selection import check_batches
 from pipeline.evaluation.corrections import named_labels
-from pipeline.features.hub import check_remotes, encoder_remotes, remotes
+from pipeline.features.hub import check_remotes, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
-from pipeline.project.check_model import check_patches
+from pipeline.project.check_model import check_encoder, check_patches
 from pipeline.project.watched import made_by_a_stage
 
 SEEDED = "seeded"
@@ -197,7 +197,7 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
     """Refuse a model, weights and sizes that are known to fail without reading weights."""
     if params.vision.encoder is not None:
         if _encoder_is_new(params, known):
-            _check_encoder(params)
+            list(check_encoder(params))
         if not params.needs_language:
             return
     name, weights = params.model.name, params.model.pretrained
@@ -253,17 +253,6 @@ def _encoder_is_new(params: Params, known: Mapping[str, Any]) -> bool:
         same = False
     files = read_record("extract", "files")
     return not same or files != file_hashes("extract", params) or bool(missing_package(params))
-
-
-def _check_encoder(params: Params) -> None:
-    from pipeline.features.patch_encoder import downloads, load_patch_encoder
-
-    found = encoder_remotes(params.vision) if downloads(params) else []
-    check_remotes(params.vision, found)
-    if all(remote.file is not None for remote in found):
-        encoder = load_patch_encoder(params, "cpu")
-        for size in params.features.segmentation_sizes:
-            encoder.grid(size)
 
 
 def _check_tag(name: str, weights: str) -> None:
