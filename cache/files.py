@@ -28,7 +28,6 @@ class Listed:
 
     Attributes:
         name: below the location, with slashes; of a folder without files it ends with one.
-        bytes: its size.
         changed: when it was last written, in seconds since the epoch.
     """
 

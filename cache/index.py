@@ -21,8 +21,6 @@ class Entry(NamedTuple):
     """What an index entry says of a segment.
 
     Attributes:
-        segment: its name.
-        keys: of its n rows.
         crcs: (n,) uint32, the rows' checksums.
     """
 
@@ -60,7 +58,6 @@ class RowLocations(Sequence[RowLocation]):
     """Locations of n rows, in an order.
 
     Attributes:
-        names: of segments.
         segments: (n,) int32, which of the names.
         rows: (n,) int32, in their segments.
         crcs: (n,) uint32, the rows' checksums.

@@ -59,7 +59,6 @@ class Space:
     Attributes:
         label: a short readable name; not part of the address.
         description: JSON-like; everything that the numbers of a row depend on besides its key.
-        shape: of one row.
         dtype: numpy name of the rows' type.
 
     Examples:

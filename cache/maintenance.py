@@ -32,7 +32,6 @@ class SpaceInfo:
 
     Attributes:
         label: what its rows are.
-        fingerprint: its address.
         rows: published ones, each counted once.
         segments: those that serve the rows.
         bytes: in its files, what was never published included.
@@ -51,7 +50,6 @@ class SpaceCheck:
 
     Attributes:
         label: what its rows are.
-        fingerprint: its address.
         rows: distinct ones that were read and are sound.
         copies: sound rows beyond these, of other segments.
         damaged: a line on each segment that is published and damaged or gone, by its name.
@@ -168,10 +166,7 @@ class Copied:
     """What :func:`copy` brought into a store.
 
     Attributes:
-        label: of the space.
-        fingerprint: its address.
         rows: that the target lacked.
-        bytes: of these rows.
     """
 
     label: str
@@ -220,13 +215,11 @@ class Removal:
     """Something of a store that may go.
 
     Attributes:
-        label: of its space.
         reason: ``unpublished``: a segment, entry or part of a file that a killed writer left;
             ``duplicate``: all rows of the segment are served by others; ``damaged``: the same of a
             segment whose rows differ from their checksums; ``unused``: no row of it is needed.
         names: of the files to delete, in this order, so that a kill leaves an unpublished segment at
             worst.
-        bytes: in the files.
     """
 
     label: str

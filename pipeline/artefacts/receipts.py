@@ -45,9 +45,6 @@ class Located:
 
     Attributes:
         receipt: path of its file.
-        store: where the store is.
-        space: of the rows.
-        index: of the space.
         valid: (n,) for each row of the index whether the receipt has it, with the same checksum.
         lost: rows of the receipt that the index does not have so.
     """
@@ -122,8 +119,6 @@ class Receipt:
     """Which rows a stage left in the store, with their checksums.
 
     Attributes:
-        path: of the file.
-        root: of its project.
         spaces: by label.
         rows: for each label, checksum by key.
         compared_with: of score components: by label and category (and trial), what the images were

@@ -49,7 +49,6 @@ class FileInfo:
     Attributes:
         size: bytes.
         mtime: nanoseconds, of the last change when the content was read.
-        hash: of the content.
         width, height: pixels as stored; None where it is no sound image.
         exif_swaps_sides: whether the camera's rotation swaps the two; the column ``turned``.
         has_defect_pixels: of masks, whether any pixel is a defect; the column ``marked``.

@@ -44,7 +44,6 @@ class ManifestBlock:
 
     Attributes:
         root: that paths are relative to.
-        records: of the images.
         known: for each what a listing says of the image and of its mask.
         exif_rotation: whether images are turned as the camera says.
         decode: whether images are decoded, which takes much longer than a look at the header.

@@ -30,7 +30,6 @@ class ImageFeatures:
     """Where features of the scored images lie; see :meth:`open`.
 
     Attributes:
-        located: of each feature.
         test_keys: of all test images.
     """
 

@@ -24,8 +24,6 @@ class Decisions:
     """The decisions on the labelled test images of one category in one trial.
 
     Attributes:
-        category: their category.
-        shots, seed: the trial.
         good, anomalous: how many images of each label there are.
         false_alarms: good images above the threshold.
         missed: anomalous images that are not above it.

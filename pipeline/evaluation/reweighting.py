@@ -55,9 +55,7 @@ class Reweighting:
     """What one block of images needs for it.
 
     Attributes:
-        view: of the images.
         features: rows of the view's features.
-        banks: of each image.
         comparisons: of each trial and image what it is compared with.
     """
 

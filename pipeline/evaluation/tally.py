@@ -108,9 +108,7 @@ class MeasuredMap:
     Attributes:
         values: (rows, columns) of patches.
         finished: (height, width) levels.
-        scale: of the levels.
         recipe: that made them.
-        regions: of the mask.
         histogram: of the levels against the regions.
         parts: the regions by mask file where saturation is wanted; why there are none; or None.
     """

@@ -30,7 +30,6 @@ class CalibrationPart:
     """The normal images that one category and trial has its threshold from.
 
     Attributes:
-        category, trial: whose.
         images: rows of the calibration images; none where there is a reason.
         is_held_out: whether they are references, each compared with the others.
         held_out: what each was compared with then.

@@ -156,12 +156,8 @@ class EncodeTask:
 
     Attributes:
         name: category of its first image.
-        store: where it goes.
         params: with absolute paths.
         segment: which images and spaces.
-        sources: of these images.
-        features: of these spaces.
-        aspect: of the run, where it is kept.
     """
 
     name: str

@@ -29,7 +29,6 @@ class KeptFeatures:
     """Features of test images, of images to calibrate on, and of references.
 
     Attributes:
-        store: that holds them.
         receipts: that vouch for them.
     """
 
@@ -74,8 +73,6 @@ class KeptFeature:
     """One feature of the images of which it is kept.
 
     Attributes:
-        label: its name.
-        store: that holds it.
         rows: by receipt, where they lie.
     """
 

@@ -122,7 +122,6 @@ class OnnxEncoder:
 
     Attributes:
         model: what is known of it.
-        device: where it computes.
     """
 
     def __init__(

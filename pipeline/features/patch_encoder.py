@@ -35,12 +35,7 @@ def package_name(name: str) -> str:
 
 
 class PatchEncoder:
-    """Makes what the store keeps of a frozen network for vision: raw patch features of its layers.
-
-    Attributes:
-        encoder: the network.
-        device: where it computes.
-    """
+    """Makes what the store keeps of a frozen network for vision: raw patch features of its layers."""
 
     def __init__(self, encoder: VisionEncoder, vision: VisionParams, device: str) -> None:
         self.encoder, self.device, self._norm = encoder, device, vision.norm

@@ -30,7 +30,6 @@ class CategoryBank:
     """A category's bank in one trial.
 
     Attributes:
-        bank: opened.
         comparison: what an image is compared with.
         references: paths of the reference images, by position in the bank.
     """
@@ -49,9 +48,6 @@ class TrainedRun(ABC):
     """All that one trial needs to score new images, wherever it is kept.
 
     Attributes:
-        params: of the run.
-        trial: shots and seed.
-        categories: that it knows.
         features: by label the address that the model's features must have.
         thresholds: by category.
         aspect: the aspect ratio that images keep; None: squashed to squares.

@@ -35,7 +35,6 @@ class Measurement:
 
     Attributes:
         category: whose bank and prompts the images were held against.
-        shots, seed: the trial.
         device: that encoded: ``cuda`` or ``cpu``.
         device_name: of the GPU; empty on a CPU.
         threads: of torch on the CPU; without torch all that the machine has.

@@ -34,7 +34,6 @@ class PixelCalls:
     """The levels and the masks of a run's maps.
 
     Attributes:
-        run: whose maps.
         recipe: by which they are finished.
     """
 

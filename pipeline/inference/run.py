@@ -79,7 +79,6 @@ class _Chosen:
         comparison: with positions in the bank.
         keys: hashes of its references.
         references: paths of all references, by position.
-        receipt: of the references' features.
         indexes: by path, the checksums of the bank's files.
     """
 

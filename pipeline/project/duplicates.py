@@ -32,7 +32,6 @@ class Pair:
 
     Attributes:
         train, test: paths in the data set.
-        train_category, test_category: theirs.
         distance: 0.5 x (1 - cosine) of a feature, from 0 to 1; None where the bytes are the same.
     """
 
@@ -52,7 +51,6 @@ class Duplicates:
         near: pairs of other content, the nearest first.
         feature: that was compared; None where the store keeps none of both sides.
         train, test: images that were compared by it, each content once.
-        train_images, test_images: of the manifest.
     """
 
     same: tuple[Pair, ...]

@@ -15,7 +15,6 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        topic: what it is about.
         level: ``problem`` where a run would fail.
         text: what was found, and for warnings and problems what to do.
         code: a problem's exit code, that of the run it would end.

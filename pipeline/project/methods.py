@@ -43,7 +43,6 @@ class MethodOutcome:
     """What a preset came to.
 
     Attributes:
-        name: of the preset.
         summary: means and deviations over seeds, by category and shots.
         seconds: that this run took, with what was in the store already.
         size: bytes of the features that it reads, whether or not another preset reads them too.

@@ -34,7 +34,6 @@ class Plan:
     """What a run takes. Times leave out texts, language maps and metrics, which take little.
 
     Attributes:
-        test_images: to be scored.
         reference_images: distinct ones, over all seeds.
         calibration_images: training images that thresholds come from; references may be among them.
         images_to_encode: those that the store lacks something of.
@@ -51,7 +50,6 @@ class Plan:
         compare_seconds: of comparing all test images with references, and with each other, on the
             scoring workers.
         device: that encodes.
-        remarks: what else to know.
         pairs: of test images that are compared with each other.
         pair_multiply_adds: of these, over all views.
         unlabelled_images: of the test images, those without a label, which metrics leave out.

@@ -247,7 +247,6 @@ class _Manifest:
 
     Attributes:
         paths: hashes of their paths, in order.
-        hashes: of their contents.
         shapes: (n, 2) their width and height.
         left_out: hashes of paths that are no part of it though the data set has them.
         aspect: the aspect ratio that images keep; None: squashed to squares.

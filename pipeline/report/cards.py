@@ -36,11 +36,9 @@ class Item:
     """One image of a gallery.
 
     Attributes:
-        name: of the image.
         defect: its kind, or that there is no label.
         is_anomaly: its label; None without one.
         score: NaN where there is none.
-        tiles: its pictures.
         position: row in the trial's scores; -1 for an image that is not among them.
         verdict: what the decision is worth, empty without one.
         pulls: the sentences nearest to it and to its worst patch, as far as they are known.

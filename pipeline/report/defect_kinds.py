@@ -20,7 +20,6 @@ class DefectKind:
     """The images of one kind of defect; ``missed`` and ``auroc`` are None where undefined.
 
     Attributes:
-        name: of the kind.
         images: how many there are.
         missed: those that are not above the threshold.
         auroc: image AUROC of them against the good images of the category.

@@ -37,7 +37,6 @@ class MetricTable:
     """One metric: a row for each category or run, a column for each number of shots.
 
     Attributes:
-        metric: its name.
         of: what a row stands for.
         shots: ascending.
         rows: categories in the summary's order, their mean last; or runs as they were given.

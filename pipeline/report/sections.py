@@ -101,8 +101,6 @@ class ReportSection:
     """What the page shows of one category.
 
     Attributes:
-        anchor: of its links.
-        name: the category.
         good, anomalous, unlabelled: how many test images of each kind there are.
         scored: whether they have image scores.
         figures: its main metrics in the trial that is shown, name and value.

@@ -39,9 +39,7 @@ class VisionPlan(ComponentPlan):
     """The work on one category.
 
     Attributes:
-        bank: of the category.
         comparisons: by digest.
-        views: of images.
     """
 
     bank: Bank

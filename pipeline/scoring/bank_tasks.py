@@ -35,16 +35,11 @@ class BankTask:
     """The bank of one category; paths are absolute, as workers run in folders of their own.
 
     Attributes:
-        category: its name.
-        root: folder of the project.
-        store: where the features are.
         keys: the category's distinct references.
-        views: of their patches.
         features: for each view and transform of a reference, where its features lie of each of them.
         trials: where trials cannot share an index, the references of each.
         index: kind of these.
         coreset: share of the patches that these keep.
-        metric: of distances.
         bank_size: how many patches they keep as SuperADD draws them; None: the share ``coreset``.
     """
 

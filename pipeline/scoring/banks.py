@@ -53,7 +53,6 @@ class Comparison:
     """What the patches of a query are compared with in one trial.
 
     Attributes:
-        trial: shots and seed.
         references: positions in the category's shared indexes.
         query: whether the query's own other patches count too.
     """
@@ -68,7 +67,6 @@ class Bank:
     """The memory bank of a category, opened where it is used.
 
     Attributes:
-        category: its name.
         views: labels of the views, sizes ascending.
         exact: whether all trials share one exact index a view.
         root: folder of the project; a worker may run in another one.

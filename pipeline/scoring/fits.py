@@ -67,9 +67,6 @@ class FitTask:
 
     Attributes:
         store: where features are, and the subspace goes.
-        output: its space.
-        name: the category.
-        view: of the patches.
         digest: of the images, the row's key.
         images: references with each of their transforms, and images of a batch: where features lie.
         variance: share of it that the components hold.
@@ -123,8 +120,6 @@ class FitStep:
     """The subspaces of a run; see :class:`pipeline.scoring.before.Step`.
 
     Attributes:
-        params: of the run.
-        views: of patches.
         spaces: of features of test images.
         fits: all of them, by category.
         lacking: for each view the digests of those to be fitted.

@@ -42,7 +42,6 @@ class MergeScorer:
     """Merges the distances of some images of a batch.
 
     Attributes:
-        name: the category.
         store: where the distances are.
         views: how they were compared.
         lowest: share of an image's partners, the nearest, whose distances are averaged.
@@ -116,8 +115,6 @@ class SampleScorer:
     """Compares images outside a batch with some images of it.
 
     Attributes:
-        name: the category.
-        store: where the features are.
         views: how images are compared.
         lowest: as in :class:`MergeScorer`.
         keys: of the images, in the order of the vectors.
@@ -170,7 +167,6 @@ class MergePlan(ComponentPlan):
     """The test images of one category. Its blocks can be made once the pairs are in the store.
 
     Attributes:
-        batch: the images.
         views: how they are compared.
         lowest: as in :class:`MergeScorer`.
         pairs: where their distances are.
@@ -198,10 +194,8 @@ class SamplePlan(ComponentPlan):
     """The images of a category that are scored against a sample of its batch.
 
     Attributes:
-        batch: it belongs to.
         views: how images are compared.
         lowest: as in :class:`MergeScorer`.
-        store: where features are.
         places: for each view and each of its spaces, where the sample's features lie.
     """
 

@@ -129,7 +129,6 @@ class Batch:
     """The distinct test images of a category, and who is compared with whom.
 
     Attributes:
-        category: its name.
         keys: of the images, in an order in which partners stand near each other.
         pairs: (n, 2) places in that order.
         sample: keys of the images that single ones are scored against, sorted.
@@ -207,7 +206,6 @@ class PairTask:
     Attributes:
         store: where features are, and distances go.
         view: how images are compared.
-        category: of the images.
         keys: of the images that the block touches.
         places: of each of the view's spaces, where their features lie.
         pairs: (first, second) numbers of these images, the smaller key first.
@@ -252,7 +250,6 @@ class PairStep:
 
     Attributes:
         views: how images are compared.
-        batches: all of them.
         lacking: for each view and batch, which of its pairs are lacking: (n,) bool.
         receipt: of the images' features.
     """

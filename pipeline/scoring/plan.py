@@ -52,11 +52,9 @@ class ComponentBlock:
     """Images of which one scorer makes components, and the segment that these become.
 
     Attributes:
-        output: space of the components.
         scorer: makes them.
         against: what the scorer compares with, the second parts of the components' keys.
         features: spaces of the features.
-        keys: of the images.
     """
 
     output: Space
@@ -82,7 +80,6 @@ class ComponentTask:
 
     Attributes:
         store: where features are, and components go.
-        block: the images.
         places: of each feature where the images' rows lie.
     """
 
@@ -110,7 +107,6 @@ class ComponentPlan(ABC):
 
     Attributes:
         block_images: how many images a block has at most.
-        output: their space.
         features: spaces of the features that they are made of.
         groups: images by what they are compared with, whose digests stand for spaces.
         missing: for each group (images, digests), whether the store lacks the component.
@@ -169,7 +165,6 @@ class ComponentWork:
     """All components that a stage brings up to date.
 
     Attributes:
-        plans: of its parts.
         against: what images are compared with, for the receipt: by label, category and trial.
         before: what must be done before any block is made.
     """

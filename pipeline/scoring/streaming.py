@@ -30,11 +30,7 @@ class StreamTask:
 
     Attributes:
         store: where components go.
-        params: of the run.
         segment: which images, and which features of them.
-        sources: of these images.
-        features: of these spaces.
-        aspect: of the run, where it is kept.
         blocks: what is to be made of the features.
     """
 
@@ -131,11 +127,7 @@ class Lacking:
 
 @dataclass(frozen=True)
 class Streaming:
-    """All the work of a streaming run.
-
-    Attributes:
-        plans: of all components.
-    """
+    """All the work of a streaming run."""
 
     plans: Sequence[ComponentPlan]
 

@@ -30,9 +30,7 @@ class SubspaceScorer:
     """Compares images of a category with subspaces.
 
     Attributes:
-        name: the category.
         store: where the subspaces are.
-        views: of images.
         spaces: of the subspaces, one for each view.
         places: for each view and comparison, where its subspace lies.
     """
@@ -64,10 +62,7 @@ class SubspacePlan(ComponentPlan):
     """The work on one category. Its blocks can be made once the subspaces are in the store.
 
     Attributes:
-        category: its name.
-        views: of images.
         fit_spaces: of the subspaces, one for each view.
-        fits: where they are.
     """
 
     category: str

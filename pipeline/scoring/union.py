@@ -81,7 +81,6 @@ class Union:
         batches: by category, with the images to calibrate on, which are compared with all or as
             many images as test images are.
         views: how images are compared.
-        receipt: of their features.
         pairs: where distances are.
     """
 

@@ -42,7 +42,6 @@ class Refused(Exception):
     """A request that gets no further.
 
     Attributes:
-        status: of the answer.
         headers: further ones of it.
     """
 

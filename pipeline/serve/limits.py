@@ -13,7 +13,6 @@ class Limits:
         body_bytes: of one request.
         held_bytes: of all requests whose images are read or wait.
         images: of one ``POST /predict``.
-        pixels: of one image.
         waiting: requests that wait for a decision; more are told to come again.
         body_seconds: for the body of a request to arrive.
         answer_seconds: until a decision is there.
