@@ -7,11 +7,9 @@ import logging
 from cache.store import Store
 from pipeline.artefacts.catalogue import LANGUAGE, TEST, store_root
 from pipeline.artefacts.receipts import check_streamed, read_receipt, write_receipt
-from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
 from pipeline.process.memory import trim_heap
 from pipeline.scoring.language import plan_language
-from pipeline.scoring.plan import score_block
 from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
@@ -26,18 +24,7 @@ def run(params: Params) -> None:
     trim_heap()
     if not params.features.keep:
         check_streamed(store, work.lacking_components)
-    with receipt.discard_on_damage(store):
-        sum(
-            iterate_tasks(
-                score_block,
-                work.tasks(receipt, store),
-                params.cluster,
-                "language",
-                weight=lambda task: len(task.keys),
-                name=lambda task: task.block.scorer.name,
-                total=work.lacking,
-            )
-        )
+    work.run(receipt, store, params.cluster, "language")
     log.info(
         "%d components in the store, %d computed now",
         work.total - work.lacking_components, work.lacking_components,

@@ -206,11 +206,10 @@ def _count_work(module: Any, note: Callable[[int], int]) -> None:
     Encoder.encode_texts = noted(  # type: ignore[method-assign]
         Encoder.encode_texts, lambda encoder, texts: len(texts)
     )
-    if hasattr(module, "score_block"):
-        size = lambda task: len(task.keys) * len(task.block.against)  # noqa: E731
-        module.score_block = noted(module.score_block, size)
-    from pipeline.scoring import pairs
+    from pipeline.scoring import pairs, plan
 
+    size = lambda task: len(task.keys) * len(task.block.against)  # noqa: E731
+    plan.score_block = noted(plan.score_block, size)
     pairs.score_pairs = noted(pairs.score_pairs, lambda task: task.weight)
 
 

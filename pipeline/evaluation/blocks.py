@@ -100,9 +100,11 @@ class Outcome:
 def evaluate_block(block: EvaluationBlock) -> Outcome:
     """Fuse, score and measure the images of a block; fused maps may go into ``maps.zarr``."""
     store = Store(block.store)
-    language_score = _read(store, block.language_score)
-    language_map = _read(store, block.language_map)
-    vision_maps = [store.read(component.space, component.places) for component in block.vision_maps]
+    language_score, language_map = (
+        None if component is None else component.read(store)
+        for component in (block.language_score, block.language_map)
+    )
+    vision_maps = [component.read(store) for component in block.vision_maps]
     outcome = Outcome(np.full((len(block.fusions), len(block.images)), np.nan))
     if block.foregrounds is not None:
         vision_maps, without = block.foregrounds.masked(store, vision_maps)
@@ -154,10 +156,6 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
         if maps and block.maps is not None:
             write_maps(block.maps, block.first, fusion.trial, np.stack(maps))
     return outcome
-
-
-def _read(store: Store, component: Component | None) -> np.ndarray | None:
-    return None if component is None else store.read(component.space, component.places)
 
 
 def _regions(

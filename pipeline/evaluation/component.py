@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cache.keys import Keys
 from cache.layout import RowLocation, Space
 from cache.store import Store
@@ -23,6 +25,14 @@ class Component:
 
     space: Space
     places: Sequence[RowLocation]
+
+    def __getitem__(self, images: slice) -> Component:
+        """The rows of some of the images."""
+        return Component(self.space, self.places[images])
+
+    def read(self, store: Store) -> np.ndarray:
+        """(images, *shape) of the space's type."""
+        return store.read(self.space, self.places)
 
 
 @dataclass(frozen=True)

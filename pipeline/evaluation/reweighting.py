@@ -71,7 +71,7 @@ class Reweighting:
             vision_maps: of each trial (images, rows, columns), not multiplied.
         """
         spaces = [component.space for component in self.features]
-        stored = [store.read(component.space, component.places) for component in self.features]
+        stored = [component.read(store) for component in self.features]
         vectors = self.view.vectors(spaces, stored)
         found = np.empty((len(self.comparisons), len(vectors)))
         for number, (maps, of_images) in enumerate(zip(vision_maps, self.comparisons, strict=True)):

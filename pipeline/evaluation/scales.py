@@ -31,8 +31,7 @@ def value_ranges(block: EvaluationBlock) -> Ranges:
     """
     store, found = Store(block.store), Ranges()
     for fusion, component in zip(block.fusions, block.vision_maps, strict=True):
-        maps = store.read(component.space, component.places)
-        for image, values in zip(block.images, maps, strict=True):
+        for image, values in zip(block.images, component.read(store), strict=True):
             scaled = np.asarray(values) * np.float32(fusion.multiplier)
             low = float(scaled.min())
             if block.foregrounds is not None:  # of which the background is 0

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.layout import RowLocation, Space, cut
 from cache.store import Store
 from fade.errors import DataError, ParameterError, StoreError
 from pipeline.artefacts.catalogue import (
@@ -46,51 +44,33 @@ Dtype = Literal["float32", "float16"]
 BLOCK_IMAGES = 64
 
 
-@dataclass(frozen=True)
-class ComponentSource:
-    """Where one component of a trial's maps is found."""
+def component_of(
+    run: FinishedRun, store: Store, artefact: Artefact, label: str, tests: pd.DataFrame
+) -> Component:
+    """Where a component of a trial's maps lies, of some test images.
 
-    space: Space
-    locations: dict[str, RowLocation]
-    against: dict[str, str]
-
-    @classmethod
-    def open(
-        cls, run: FinishedRun, store: Store, artefact: Artefact, label: str, tests: pd.DataFrame
-    ) -> ComponentSource:
-        """Find a component of some test images.
-
-        Raises:
-            StoreError: rows of it are gone, or the receipt is of another run.
-        """
-        receipt = read_receipt(artefact, run.folder)
-        try:
-            by_category = receipt.compared_with[label]
-            against = {
-                category: entry[run.trial.label] if label == "vision-map" else entry
-                for category in tests["category"].unique()
-                if (entry := by_category[category])
-            }
-        except KeyError:
-            raise StoreError(
-                f"{receipt.path} knows no {label} of this run: run `fade run` to bring it up to date"
-            ) from None
-        for category, digest in against.items():
-            run.check_same_run(label, category, digest)
-        keys = [
-            component_key(key, against[category])
-            for key, category in zip(tests["hash"], tests["category"], strict=True)
-        ]
-        locations = receipt.locate(store, label, keys)
-        return cls(receipt.space(label), locations, against)
-
-    def read(self, store: Store, part: pd.DataFrame) -> NDArray[np.float32]:
-        """The component of some of the images: (n, H, W)."""
-        locations = [
-            self.locations[component_key(key, self.against[category])]
-            for key, category in zip(part["hash"], part["category"], strict=True)
-        ]
-        return np.asarray(store.read(self.space, locations))
+    Raises:
+        StoreError: rows of it are gone, or the receipt is of another run.
+    """
+    receipt = read_receipt(artefact, run.folder)
+    try:
+        by_category = receipt.compared_with[label]
+        against = {
+            category: entry[run.trial.label] if label == "vision-map" else entry
+            for category in tests["category"].unique()
+            if (entry := by_category[category])
+        }
+    except KeyError:
+        raise StoreError(
+            f"{receipt.path} knows no {label} of this run: run `fade run` to bring it up to date"
+        ) from None
+    for category, digest in against.items():
+        run.check_same_run(label, category, digest)
+    keys = (
+        component_key(key, against[category])
+        for key, category in zip(tests["hash"], tests["category"], strict=True)
+    )
+    return Component(receipt.space(label), receipt.located(store, label).locations(keys))
 
 
 def exported_images(run: FinishedRun, categories: Sequence[str] | None = None) -> pd.DataFrame:
@@ -184,38 +164,34 @@ def maps(run: FinishedRun, tests: pd.DataFrame) -> Iterator[NDArray[np.float64]]
     store = Store(store_root(params.features.store, run.folder))
     language = vision = None
     if mode in ("language", "both"):
-        language = ComponentSource.open(run, store, LANGUAGE, "language-map", tests)
+        language = component_of(run, store, LANGUAGE, "language-map", tests)
     if mode in ("vision", "both"):
-        vision = ComponentSource.open(run, store, VISION, "vision-map", tests)
-    return _fused(run, store, tests, language, vision)
-
-
-def _seen(
-    run: FinishedRun, store: Store, part: pd.DataFrame, vision: ComponentSource
-) -> NDArray[np.float32]:
-    """The vision maps (n, H, W) of some images, with 0 in the background where that is asked for."""
-    found, params = vision.read(store, part), run.params
-    if not params.evaluate.masks_any_background:
-        return found
-    receipt, label = read_receipt(TEST, run.folder), params.foreground_feature().label
-    places = receipt.locate(store, label, part["hash"].tolist())
-    feature = Component(receipt.space(label), [places[key] for key in part["hash"]])
-    return foregrounds(params.evaluate, feature, part["category"]).masked(store, [found])[0][0]
+        vision = component_of(run, store, VISION, "vision-map", tests)
+    masking = None
+    if vision and params.evaluate.masks_any_background:
+        receipt, label = read_receipt(TEST, run.folder), params.foreground_feature().label
+        feature = receipt.located(store, label).locations(tests["hash"])
+        masking = Component(receipt.space(label), feature)
+    return _fused(run, store, tests, language, vision, masking)
 
 
 def _fused(
-    run: FinishedRun,
-    store: Store,
-    tests: pd.DataFrame,
-    language: ComponentSource | None,
-    vision: ComponentSource | None,
-) -> Iterator[NDArray[np.float64]]:
+    run: FinishedRun, store: Store, tests: pd.DataFrame, language: Component | None,
+    vision: Component | None, masking: Component | None,
+) -> Iterator[NDArray[np.float64]]:  # fmt: skip
     params, recipe = run.params, Recipe.of(run.params)
     multiplier = np.float32(params.vision_multiplier(run.trial))
-    for rows in cut(range(len(tests)), BLOCK_IMAGES):
-        part = tests.iloc[list(rows)]
-        texts = language.read(store, part) if language else [None] * len(part)
-        visions = _seen(run, store, part, vision) * multiplier if vision else [None] * len(part)
+    for start in range(0, len(tests), BLOCK_IMAGES):
+        rows = slice(start, start + BLOCK_IMAGES)
+        categories = tests["category"].iloc[rows]
+        texts: Any = language[rows].read(store) if language else [None] * len(categories)
+        visions: Any = [None] * len(categories)
+        if vision:
+            found = vision[rows].read(store)
+            if masking:  # the background scores 0
+                by = foregrounds(params.evaluate, masking[rows], categories)
+                found = by.masked(store, [found])[0][0]
+            visions = found * multiplier
         for text, seen in zip(texts, visions, strict=True):
             values = recipe.values(text, seen, params.vision_weight(run.trial), run.trial.shots)
             assert values is not None

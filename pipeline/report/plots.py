@@ -50,18 +50,9 @@ CURVES = (
 """Title, abscissa and ordinate of the curves that one plot shows of all categories."""
 
 
-def mean_over_categories(summary: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per number of shots, ascending: ``shots``, ``<metric>_mean``, ``<metric>_std``.
-
-    They are the summary's rows ``mean``; of a summary without any, mean and sample standard
-    deviation over seeds of the metrics' rows ``mean``.
-    """
+def mean_over_categories(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary's rows ``mean``, one for each number of shots, ascending."""
     rows = summary[summary["category"].astype(str) == MEAN]
-    if rows.empty:
-        means = metrics[metrics["category"].astype(str) == MEAN]
-        grouped = means.groupby("shots")[list(METRIC_NAMES)]
-        rows = grouped.mean().add_suffix("_mean").join(grouped.std().add_suffix("_std"))
-        rows = rows.reset_index()
     return rows.sort_values("shots", kind="stable").reset_index(drop=True)
 
 
@@ -95,7 +86,7 @@ def write_plots(
             figures = [_no_metrics() for _ in range(3)]
         else:
             figures = [
-                _by_shots(mean_over_categories(summary, metrics)),
+                _by_shots(mean_over_categories(summary)),
                 _by_category(summary),
                 _all_curves(curves or {}, pro_limit),
             ]

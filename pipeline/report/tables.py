@@ -57,7 +57,7 @@ def tables(report: ReportInput) -> tuple[Table, ...]:
     """Return the tables of metrics by ascending shots; none without metrics."""
     if report.metrics.empty or report.summary.empty:
         return ()
-    means = mean_over_categories(report.summary, report.metrics)
+    means = mean_over_categories(report.summary)
     return tuple(
         _table(report, int(shots), means.loc[means["shots"] == shots])
         for shots in sorted(report.summary["shots"].unique())

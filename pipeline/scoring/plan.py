@@ -17,7 +17,9 @@ from cache.keys import Keys
 from cache.layout import Group, RowLocation, Space, segment_tasks
 from cache.store import Store
 from pipeline.artefacts.receipts import Located, Receipt
-from pipeline.scoring.before import Step
+from pipeline.compute.tasks import iterate_tasks
+from pipeline.config.cluster import ClusterParams
+from pipeline.scoring.before import Step, run_step
 from pipeline.scoring.components import component_key
 
 BLOCK_BYTES = 64 << 20
@@ -242,6 +244,28 @@ class ComponentWork:
             for block in plan.blocks():
                 places = tuple(found.locations(block.keys).narrowed() for found in located)
                 yield ComponentTask(store.root, block, places)
+
+    def run(self, receipt: Receipt, store: Store, cluster: ClusterParams, label: str) -> int:
+        """Compute and store all that lacks; how many images were compared.
+
+        Args:
+            receipt: of the features; it goes where they prove lost.
+            store: where they are.
+            cluster: who works.
+            label: names the work in the progress bar.
+
+        Raises:
+            DamagedSegmentError: features are gone or changed.
+        """
+        with receipt.discard_on_damage(store):
+            for step in self.before:
+                run_step(step, store, cluster)
+            done = iterate_tasks(
+                score_block, self.tasks(receipt, store), cluster, label,
+                weight=lambda task: len(task.keys), name=lambda task: task.block.scorer.name,
+                total=self.lacking,
+            )  # fmt: skip
+            return sum(done)
 
 
 def missing_components(groups: Sequence[Group], index: Index) -> list[NDArray[np.bool_]]:

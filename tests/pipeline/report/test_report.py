@@ -48,8 +48,12 @@ from pipeline.report.html import _facts, render
 from pipeline.report.input import ReportInput
 from pipeline.report.nearest import NearestPatch, Patch
 from pipeline.report.patches import CROP, around, draw_nearest
+<<<<<<< HEAD
 from pipeline.report.plots import UNDEFINED, mean_over_categories, write_plots
 from pipeline.report.policy import content_policy
+=======
+from pipeline.report.plots import UNDEFINED, write_plots
+>>>>>>> 5554192 (Components read themselves; both score stages run one plan; means of the report come from the summary alone)
 from pipeline.report.sections import ReportSection
 from pipeline.report.selection import Gallery, select_gallery
 from pipeline.report.tables import ReportCell, cell, runs, tables
@@ -599,14 +603,6 @@ def test_a_metric_undefined_for_some_seeds_says_for_which() -> None:
 def test_one_seed_has_no_spread() -> None:
     assert cell(0.5, 0.0, 1).spread == ""
     assert cell(0.99949, 0.0, 2) == ReportCell("99.9", "0.0", "0.99949")
-
-
-def test_means_come_from_the_summary_or_else_from_the_metrics() -> None:
-    report = make_report()
-    given_ = mean_over_categories(report.summary, report.metrics)
-    without = report.summary[report.summary["category"] != "mean"]
-    derived = mean_over_categories(without, report.metrics)
-    pd.testing.assert_frame_equal(given_[derived.columns], derived)
 
 
 def test_page_says_what_it_shows(page: str) -> None:
