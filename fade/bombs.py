@@ -23,7 +23,7 @@ _RLE = (1, 2)
 def check_work(data: bytes, name: str) -> None:
     """Refuse a file whose decoding would take far longer than its pixels and bytes do.
 
-    Nothing is decoded, and nothing that is sound in any program's files is refused. Files that are no
+    Nothing is decoded, and nothing that is valid in any program's files is refused. Files that are no
     images pass.
 
     Args:

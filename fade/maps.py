@@ -210,8 +210,8 @@ def image_score(
     elif vision is not None and mode == "vision":
         score = _worst(vision, top)
     elif vision is not None and language is not None and mode == "both":
-        said = _worst(vision, top)
-        score = 0.5 * (language + (said if bounded else min(said, 1.0)))
+        worst = _worst(vision, top)
+        score = 0.5 * (language + (worst if bounded else min(worst, 1.0)))
     else:
         raise ValueError(f"mode {mode} lacks a side")
     if not np.isfinite(score):

@@ -22,7 +22,7 @@ from fade.further_metrics import PIXEL_AP, au_pro_name
 from fade.metrics import METRIC_NAMES, PixelHistogram
 from fade.rates import IMAGE_RATES, PIXEL_RATES
 
-MOST_LEVELS = 1024
+MAX_LEVELS = 1024
 """Levels of the histograms of replicates, at most."""
 
 _PIECE = 4096
@@ -58,7 +58,7 @@ def coarse_rows(histogram: PixelHistogram) -> _Floats:
     rows = np.stack(
         [good, histogram.normal_beside_defects, histogram.anomalous, histogram.pro]
     ).astype(np.float64)
-    width = max(len(good) // MOST_LEVELS, 1)
+    width = max(len(good) // MAX_LEVELS, 1)
     return rows.reshape(4, -1, width).sum(axis=2)
 
 

@@ -81,8 +81,8 @@ def read_weights(file: Stream, size: int) -> dict[str, Tensor]:
         for begin, end, name in entries:
             dtype: Any = getattr(torch, _DTYPES[header[name]["dtype"]])
             shape = header[name]["shape"]
-            sound = all(type(side) is int and side >= 0 for side in shape)
-            if not sound or begin != at or end - begin != math.prod(shape) * dtype.itemsize:
+            valid = all(type(side) is int and side >= 0 for side in shape)
+            if not valid or begin != at or end - begin != math.prod(shape) * dtype.itemsize:
                 raise ValueError(f"{name} has shape {shape} at bytes {begin} to {end}")
             if end > size - 8 - length:
                 raise ValueError(f"{name} ends behind the file")

@@ -49,7 +49,7 @@ def read_labels(path: Path) -> dict[str, bool]:
                 raise DataError(f"{path}, line {rows.line_num}: {image} has a label already")
             found[image] = row[1] == "anomalous"
     except csv.Error as error:
-        raise DataError(f"{path}, line {rows.line_num}: {error}; mend or remove it") from None
+        raise DataError(f"{path}, line {rows.line_num}: {error}; fix or remove it") from None
     return found
 
 

@@ -145,7 +145,7 @@ class Session:
 
 
 def _within(seconds: float, call: Callable[[], R]) -> R:
-    """The result of a call; TimeoutError if it takes longer, and then it goes on unheard."""
+    """The result of a call; TimeoutError if it takes longer, and then its result is dropped."""
     answers: SimpleQueue[tuple[R | None, BaseException | None]] = SimpleQueue()
 
     def run() -> None:
@@ -313,7 +313,7 @@ def _start_slurm(cluster: ClusterParams) -> Any:
 
 
 def _try_submission(started: Any) -> None:
-    """Ask SLURM whether it would take such a job: dask submits in the background, unheard."""
+    """Ask SLURM whether it would take such a job: dask submits in the background and drops its errors."""
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
         script.write(started.job_script())
         script.flush()

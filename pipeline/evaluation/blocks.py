@@ -109,7 +109,7 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
     if block.foregrounds is not None:
         vision_maps, without = block.foregrounds.masked(store, vision_maps)
         outcome.without_foreground.update(block.images[i].category for i in without)
-    said = None if block.reweighting is None else block.reweighting.scores(store, vision_maps)
+    worst = None if block.reweighting is None else block.reweighting.scores(store, vision_maps)
     levels: list[list[np.ndarray]] = [[] for _ in block.fusions]
     found: dict[Place, PixelHistogram] = {}
     # image by image: regions at full size are large, and one image's are held at a time
@@ -127,7 +127,7 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
                 vision,
                 fusion.trial.shots,
                 image.size,
-                None if said is None else float(said[number, i]) * fusion.multiplier,
+                None if worst is None else float(worst[number, i]) * fusion.multiplier,
             )
             if score is not None:
                 outcome.scores[number, i] = score

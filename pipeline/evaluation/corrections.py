@@ -64,7 +64,7 @@ def corrected_tests(tests: pd.DataFrame, file: str | None) -> tuple[pd.DataFrame
         first = next(path for path in labels if path in unknown)
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise DataError(
-            f"{file} has a label of {first!r}{more}, which is no test image of this run: mend or remove "
+            f"{file} has a label of {first!r}{more}, which is no test image of this run: fix or remove "
             "that line, or set evaluate.labels to null"
         )
     given = tests["is_anomaly"].astype(object).where(tests["is_anomaly"].notna(), None)

@@ -70,7 +70,7 @@ class Recipe:
         vision: np.ndarray | None,
         shots: int,
         shape: Shape,
-        said: float | None = None,
+        worst: float | None = None,
     ) -> float | None:
         """The image score; None where the mode makes none.
 
@@ -78,12 +78,12 @@ class Recipe:
             language: P(abnormal) of the image, where the mode needs it.
             vision: the multiplied vision map (rows, columns), where the mode needs it.
             shape: (height, width) at which the map is measured.
-            said: what vision says of the image in place of its map.
+            worst: the score that vision gives the image in place of its map's.
         """
         if self.classification_mode == "none":
             return None
-        if said is not None:
-            vision = np.array([said])
+        if worst is not None:
+            vision = np.array([worst])
         elif self.top_of == "pixels" and vision is not None:
             vision = self.finish.apply(vision, shape)
         return image_score(

@@ -113,9 +113,9 @@ class Bundle(TrainedRun):
             )
         with self._reading():
             self.params = parse_params(content["parameters"], str(path))
-            said = BundleContent.model_validate(content)
-            self.trial, self.categories = Trial(*said.trial), said.categories
-            self.features, self._texts, self._banks = said.features, said.texts, said.banks
+            parsed = BundleContent.model_validate(content)
+            self.trial, self.categories = Trial(*parsed.trial), parsed.categories
+            self.features, self._texts, self._banks = parsed.features, parsed.texts, parsed.banks
             self.aspect = manifest_aspect(content)
             found = parse_thresholds(content, str(path), REMEDY)
             self.thresholds = {threshold.category: threshold for threshold in found}

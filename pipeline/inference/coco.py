@@ -49,7 +49,7 @@ def export_coco(
     check_pixel_thresholds(run, tests)
     numbers = {name: k for k, name in enumerate(dict.fromkeys(tests["category"].astype(str)), 1)}
     found = maps(run, tests)
-    said = exported_scores(run, tests)
+    scores = exported_scores(run, tests)
     prepare_export(folder, force)
     images = [
         {
@@ -57,7 +57,7 @@ def export_coco(
             "height": int(row["height"]), "category": str(row["category"]), "score": one.score,
             "threshold": one.threshold, "decision": one.decision, "is_anomaly": one.is_anomaly,
         }
-        for number, (row, one) in enumerate(zip(tests.to_dict("records"), said, strict=True), 1)
+        for number, (row, one) in enumerate(zip(tests.to_dict("records"), scores, strict=True), 1)
     ]  # fmt: skip
     trial, count = run.trial, 0
 

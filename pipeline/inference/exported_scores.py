@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ExportedScore:
-    """What is said of an image.
+    """What a run decides about an image.
 
     Attributes:
         score: None where the run makes none.

@@ -58,13 +58,13 @@ def export_fiftyone(
         )
     tests = exported_images(run, categories)
     names = file_names(tests, "mvtec")
-    said = exported_scores(run, tests)
+    scores = exported_scores(run, tests)
     found = maps(run, tests) if run.params.fusion.segmentation_mode != "none" else None
     prepare_export(folder, force)
 
     def samples() -> Iterator[dict[str, Any]]:
         with Progress(len(tests), "exporting") as progress:
-            for row, name, one in zip(tests.to_dict("records"), names, said, strict=True):
+            for row, name, one in zip(tests.to_dict("records"), names, scores, strict=True):
                 path = str(row["path"])
                 if copy:
                     place = str(PurePosixPath("data", f"{name}{PurePosixPath(path).suffix}"))
@@ -90,7 +90,7 @@ def export_fiftyone(
     return len(tests)
 
 
-def _sample(row: Mapping[Hashable, Any], place: str, said: ExportedScore) -> dict[str, Any]:
+def _sample(row: Mapping[Hashable, Any], place: str, exported: ExportedScore) -> dict[str, Any]:
     """A sample without what comes of its map."""
     sample: dict[str, Any] = {
         "filepath": place,
@@ -101,15 +101,15 @@ def _sample(row: Mapping[Hashable, Any], place: str, said: ExportedScore) -> dic
         },
         "category": str(row["category"]),
         "defect": str(row["defect"] or "") or None,
-        "score": said.score,
+        "score": exported.score,
         "ground_truth": None,
         "prediction": None,
     }  # fmt: skip
-    if said.is_anomaly is not None:
-        label = "anomalous" if said.is_anomaly else "normal"
+    if exported.is_anomaly is not None:
+        label = "anomalous" if exported.is_anomaly else "normal"
         sample["ground_truth"] = {"_cls": "Classification", "label": label}
-    if said.decision is not None:
-        sample["prediction"] = {"_cls": "Classification", "label": said.decision}
+    if exported.decision is not None:
+        sample["prediction"] = {"_cls": "Classification", "label": exported.decision}
     return {name: value for name, value in sample.items() if value is not None}
 
 

@@ -275,7 +275,7 @@ class Predictor:
         params, recipe = self.params, self._recipe
         threshold = self.thresholds[category]
         scale = threshold.map_scale
-        language = text_map = vision = said = None
+        language = text_map = vision = worst = None
         if params.needs_language_score:
             token = normalized_float32(features[params.classification_feature()][None])
             language = float(
@@ -294,10 +294,10 @@ class Predictor:
             if params.evaluate.reweighted:
                 held, own = self._bank(category), self._vectors(self._views[0], features)
                 bank = bank_vectors(held.bank, held.comparison, len(own))
-                said = worst_reweighted(vision, own, bank) * params.vision_multiplier(self.trial)
+                worst = worst_reweighted(vision, own, bank) * params.vision_multiplier(self.trial)
             vision = vision * np.float32(params.vision_multiplier(self.trial))
         measured = measured_size(params, *size, self.material.aspect)
-        score = recipe.score(language, vision, self.trial.shots, measured, said)
+        score = recipe.score(language, vision, self.trial.shots, measured, worst)
         values = recipe.values(text_map, vision, params.vision_weight(self.trial), self.trial.shots)
         levels = finished = None
         if values is not None:

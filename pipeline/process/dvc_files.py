@@ -1,7 +1,7 @@
 """Files that DVC writes in place, and that a kill at this moment leaves cut short.
 
 DVC empties dvc.lock and .dvc/tmp/rwlock before it writes them. Afterwards every DVC command fails. A
-copy of the last sound dvc.lock is kept among DVC's temporary files. A folder of the run cache without an
+copy of the last valid dvc.lock is kept among DVC's temporary files. A folder of the run cache without an
 entry, which DVC leaves when it removes a damaged one, makes the same stage fail for ever.
 """
 
@@ -30,7 +30,7 @@ RUNS = Path(".dvc") / "cache" / "runs"
 
 
 def keep_locks(folder: Path = Path()) -> None:
-    """Keep copies of the lock files that are sound; where none can be kept there is none."""
+    """Keep copies of the lock files that are valid; where none can be kept there is none."""
     for lock in LOCKS:
         with suppress(OSError):
             data = (folder / lock).read_bytes()
@@ -77,9 +77,9 @@ def heal(folder: Path = Path()) -> list[str]:
     return done
 
 
-def _damaged(file: Path, sound: Callable[[bytes], bool]) -> bool:
+def _damaged(file: Path, valid: Callable[[bytes], bool]) -> bool:
     try:
-        return not sound(file.read_bytes())
+        return not valid(file.read_bytes())
     except OSError:
         return False  # there is none, or DVC says why it cannot be read
 
@@ -90,7 +90,7 @@ def _is_whole(copy: Path, data: bytes) -> bool:
 
 
 def is_beginning(folder: Path, lock: Path = LOCKS[0]) -> bool:
-    """Whether a lock file is the mere beginning of its copy, which may be sound YAML all the same."""
+    """Whether a lock file is the mere beginning of its copy, which may be valid YAML all the same."""
     with suppress(OSError):
         return _begins(folder / COPIES / lock, (folder / lock).read_bytes())
     return False

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fade")
 
-MOST_REFERENCES = 32
+MAX_REFERENCES = 32
 """Largest number of references of a category that are read again for the report."""
-MOST_IMAGES = 50_000
+MAX_IMAGES = 50_000
 """Largest number of test images whose receipt is searched for those that are shown."""
 
 
@@ -77,7 +77,7 @@ def nearest_finder(
         None where features are not kept, or nothing is compared with patches of references.
     """
     by_patch = params.vision.keeps_banks(trial.shots) and trial.shots > 0
-    kept = params.features.keep and params.needs_vision and len(scores) <= MOST_IMAGES
+    kept = params.features.keep and params.needs_vision and len(scores) <= MAX_IMAGES
     if not (by_patch and kept):
         return None
     selection, _ = read_table(SELECTION.path, seed=trial.seed)
@@ -94,7 +94,7 @@ def nearest_finder(
     def find(category: str, positions: Sequence[int]) -> Mapping[int, NearestPatch]:
         own = chosen[chosen["category"].astype(str) == category]
         peaks = find_peaks(partial(stored, trial.label), positions, tests().grid)
-        if not peaks or not 0 < len(own) <= MOST_REFERENCES:
+        if not peaks or not 0 < len(own) <= MAX_REFERENCES:
             return {}
         paths = [str(scores["path"].iloc[place]) for place in peaks]
         try:

@@ -18,7 +18,7 @@ from pipeline.artefacts.catalogue import TEST, store_root
 from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.receipts import Located, read_receipt
 from pipeline.config.schema import Params
-from pipeline.report.nearest import MOST_IMAGES, find_peaks
+from pipeline.report.nearest import MAX_IMAGES, find_peaks
 from pipeline.scoring.components import patch_grid
 from pipeline.scoring.prompt_embeddings import kept, text_space
 from pipeline.scoring.sentences import EmbeddedSentences, Similar, read_sentences
@@ -60,7 +60,7 @@ def pull_finder(
     Returns:
         None where features are not kept, or language has no part in the run.
     """
-    if not (params.features.keep and params.needs_language and len(scores) <= MOST_IMAGES):
+    if not (params.features.keep and params.needs_language and len(scores) <= MAX_IMAGES):
         return None
     store, texts = Store(store_root(params.features.store)), TextIndex.read()
     load = partial(map_loader(), trial.label)

@@ -12,7 +12,7 @@ from fade.metrics import PixelHistogram, pixel_metrics
 from fade.rates import image_rates, pixel_rates
 from fade.regions import label_regions
 from fade.replicates import (
-    MOST_LEVELS,
+    MAX_LEVELS,
     Replicates,
     coarse_rows,
     image_rate_replicates,
@@ -89,8 +89,8 @@ def test_many_levels_are_joined_and_their_error_is_taken_off() -> None:
         levels = (rng.beta(2, 30, mask.shape) * 60000 + 900 * mask).astype(np.uint16)
         histograms.append(PixelHistogram.of_image(levels, label_regions(mask)))
     rows = np.stack([coarse_rows(one) for one in histograms])
-    assert rows.shape == (6, 4, MOST_LEVELS)
-    found = Replicates.empty(300, MOST_LEVELS)
+    assert rows.shape == (6, 4, MAX_LEVELS)
+    found = Replicates.empty(300, MAX_LEVELS)
     found.add([str(i) for i in range(6)], rows, [one.regions for one in histograms])
     exact = exact_metrics(sum(histograms, PixelHistogram.empty(65536)), level=6400)
     values = found.metrics(LIMITS, 100, exact)

@@ -48,12 +48,8 @@ from pipeline.report.html import _facts, render
 from pipeline.report.input import ReportInput
 from pipeline.report.nearest import NearestPatch, Patch
 from pipeline.report.patches import CROP, around, draw_nearest
-<<<<<<< HEAD
-from pipeline.report.plots import UNDEFINED, mean_over_categories, write_plots
-from pipeline.report.policy import content_policy
-=======
 from pipeline.report.plots import UNDEFINED, write_plots
->>>>>>> 5554192 (Components read themselves; both score stages run one plan; means of the report come from the summary alone)
+from pipeline.report.policy import content_policy
 from pipeline.report.sections import ReportSection
 from pipeline.report.selection import Gallery, select_gallery
 from pipeline.report.tables import ReportCell, cell, runs, tables
