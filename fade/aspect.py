@@ -13,13 +13,33 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import gcd, sqrt
 
-from fade.errors import DataError
+from fade.errors import DataError, ParameterError
 
 Shape = tuple[int, int]
 """(height, width) of an image in pixels, (rows, columns) of a grid of patches."""
 
 TOLERANCE = 1.05
 """Factor by which aspect ratios may differ and still share a grid; images are stretched by up to this."""
+
+
+def count_patches(size: int, stride: int, what: str, of: str) -> int:
+    """Patches of ``stride`` pixels along a side of ``size``.
+
+    Args:
+        what: the side, for the error: "image size".
+        of: the stride, for the error: "the patch size 14 of ViT-L-14".
+
+    Raises:
+        ParameterError: the side is no multiple of the stride.
+
+    Examples:
+        >>> count_patches(224, 14, "image size", "the patch size 14 of ViT-L-14")
+        16
+    """
+    if size < stride or size % stride:
+        low = max(size // stride, 1) * stride
+        raise ParameterError(f"{what} {size} is no multiple of {of}: use {low} or {low + stride}")
+    return size // stride
 
 
 @dataclass(frozen=True, slots=True)

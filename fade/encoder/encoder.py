@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from fade.aspect import AspectRatio, Shape, SmallerEdge, shape_of
+from fade.aspect import AspectRatio, Shape, SmallerEdge, count_patches, shape_of
 from fade.device import choose_device
 from fade.encoder.block import TransformerBlock
 from fade.encoder.checkpoint import create_model, digest_state
@@ -150,13 +150,8 @@ class Encoder:
         Raises:
             ParameterError: ``size`` is no multiple of the patch size.
         """
-        if size < self.patch_size or size % self.patch_size:
-            low = max(size // self.patch_size, 1) * self.patch_size
-            raise ParameterError(
-                f"image size {size} is no multiple of the patch size {self.patch_size} of "
-                f"{self.name}: use {low} or {low + self.patch_size}"
-            )
-        return size // self.patch_size
+        of = f"the patch size {self.patch_size} of {self.name}"
+        return count_patches(size, self.patch_size, "image size", of)
 
     def patch_grid(self, size: int, aspect: AspectRatio | None = None) -> Shape:
         """(rows, columns) of patches that a size stands for; a square where no aspect ratio is kept.

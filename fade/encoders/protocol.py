@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from fade.aspect import Shape
+from fade.aspect import Shape, count_patches
 from fade.types import Token
 
 if TYPE_CHECKING:
@@ -148,13 +148,6 @@ def checked_grid(pixels: Shape, stride: int, name: str) -> Shape:
     Raises:
         ParameterError: a side of the image is no multiple of the stride.
     """
-    from fade.errors import ParameterError
-
-    for side in pixels:
-        if side < stride or side % stride:
-            low = max(side // stride, 1) * stride
-            raise ParameterError(
-                f"image size {side} is no multiple of {stride}, the pixels a side of one patch of "
-                f"{name}: use {low} or {low + stride}"
-            )
-    return pixels[0] // stride, pixels[1] // stride
+    of = f"{stride}, the pixels a side of one patch of {name}"
+    rows, columns = (count_patches(side, stride, "image size", of) for side in pixels)
+    return rows, columns

@@ -158,6 +158,23 @@ def store_root(configured: str | None, start: Path | None = None) -> Path | str:
     return path if path.is_absolute() else project_root(start) / path
 
 
+def folder_above(root: Path) -> Path:
+    """The store's folder, or the nearest one above it that exists.
+
+    Raises:
+        ParameterError: it is a file.
+    """
+    place = root
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise ParameterError(
+            f"{place} is a file, and features.store {root} would lie in it: move it away, or set "
+            "features.store to another folder"
+        )
+    return place
+
+
 def prepare_folder(folder: Path) -> None:
     """Make a folder to write into, if it is not there.
 

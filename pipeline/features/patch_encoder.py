@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.aspect import AspectRatio, Shape, SmallerEdge, shape_of
+from fade.aspect import AspectRatio, Shape, SmallerEdge, count_patches, shape_of
 from fade.encoders.protocol import Output, VisionEncoder
 from fade.errors import ModelError, ParameterError
 from fade.network import without_network
@@ -104,20 +104,14 @@ class PatchEncoder:
         Raises:
             ParameterError: the size is no multiple of the strides of all layers, or smaller than a tile.
         """
-        self._whole(size)
+        self._check(size)
         self.tiles((size, size))
         return size // min(self._strides)
 
-    def _whole(self, size: int) -> int:
-        """Pixels a side of a patch of the coarsest layer, of which a size is a multiple."""
-        whole = self.cell
-        if size < whole or size % whole:
-            low = max(size // whole, 1) * whole
-            raise ParameterError(
-                f"features.segmentation_sizes: {size} is no multiple of {whole}, the pixels a side of "
-                f"one patch of vision.encoder {self.name}: use {low} or {low + whole}"
-            )
-        return whole
+    def _check(self, size: int) -> None:
+        """Refuse a size that is no multiple of a patch of the coarsest layer."""
+        of = f"{self.cell}, the pixels a side of one patch of vision.encoder {self.name}"
+        count_patches(size, self.cell, "features.segmentation_sizes:", of)
 
     def tiles(self, pixels: Shape) -> list[Tile]:
         """Tiles in cells of the coarsest layer, none where images are encoded whole."""
@@ -135,9 +129,9 @@ class PatchEncoder:
         Raises:
             ParameterError: the size does not fit, see :meth:`grid`.
         """
-        whole = self._whole(feature.size)
-        rows, columns = shape_of(feature.size // whole, aspect)
-        pixels = rows * whole, columns * whole
+        self._check(feature.size)
+        rows, columns = shape_of(feature.size // self.cell, aspect)
+        pixels = rows * self.cell, columns * self.cell
         self.tiles(pixels)
         return pixels
 

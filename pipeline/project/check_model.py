@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.aspect import count_patches
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
 from fade.lean_import import open_clip_library
@@ -62,11 +63,16 @@ def check_model(params: Params) -> Iterator[Finding]:
         size = Path(weights).stat().st_size
         yield ok("model", f"{name} with {weights} ({size:,} bytes, not read)")
     else:
-        raise ModelError(
-            f"model.pretrained: {weights!r} is no file here and no tag of {name}: give a "
-            "checkpoint's path, hf-hub:ORG/REPO, or a tag"
-        )
+        raise unknown_weights(name, weights)
     yield from _sizes(params, content)
+
+
+def unknown_weights(name: str, weights: str) -> ModelError:
+    """The refusal of weights that are neither a file nor a tag of a model."""
+    return ModelError(
+        f"model.pretrained: {weights!r} is no file here and no tag of {name}: give a checkpoint's path, "
+        "hf-hub:ORG/REPO, or a tag"
+    )
 
 
 def missing_weights(params: Params) -> str | None:
@@ -180,16 +186,13 @@ def _sizes(params: Params, config: dict[str, Any]) -> Iterator[Finding]:
         asked.append(("features.classification_size", features.classification_size))
     if params.needs_language_map or (params.needs_vision and params.vision.encoder is None):
         asked += [("features.segmentation_sizes", size) for size in features.segmentation_sizes]
-    unfit = [(name, size) for name, size in asked if size < patch or size % patch]
-    for name, size in unfit:
-        low = max(size // patch, 1) * patch
-        yield problem(
-            "sizes",
-            ParameterError(
-                f"{name}: {size} is no multiple of the patch size {patch} of {params.model.name}: use "
-                f"{low} or {low + patch}"
-            ),
-        )
+    unfit = False
+    for name, size in asked:
+        try:
+            count_patches(size, patch, f"{name}:", f"the patch size {patch} of {params.model.name}")
+        except ParameterError as error:
+            unfit = True
+            yield problem("sizes", error)
     try:
         GemConfig(depth=params.model.gem.depth).first_block(layers)
     except FadeError as error:

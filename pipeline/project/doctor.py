@@ -234,20 +234,13 @@ def _text(file: Path) -> str:
 
 def _store(params: Params, counts: ImageCounts | None) -> Iterator[Finding]:
     from cache.store import Store
-    from pipeline.artefacts.catalogue import store_root
+    from pipeline.artefacts.catalogue import folder_above, store_root
 
     root = store_root(params.features.store)
     if isinstance(root, str):
         yield from _store_url(root)
         return
-    place = root
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise StoreError(
-            f"{place} is a file, and features.store {root} would lie in it: move it away, or set "
-            "features.store to another folder"
-        )
+    place = folder_above(root)
     if not os.access(place, os.W_OK):
         raise StoreError(f"{place} cannot be written to: set features.store to another folder")
     free = shutil.disk_usage(place).free

@@ -19,11 +19,12 @@ from typing import Any
 import yaml
 
 from cache.location import open_path
+from fade.aspect import count_patches
 from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from fade.lean_import import open_clip_library
 from fade.weights_file import check_complete
-from pipeline.artefacts.catalogue import store_root
+from pipeline.artefacts.catalogue import folder_above, store_root
 from pipeline.artefacts.named_files import file_hashes
 from pipeline.artefacts.parameters import read_record
 from pipeline.config.schema import DatasetParams, Params
@@ -33,7 +34,7 @@ from pipeline.dataset.selection import check_batches
 from pipeline.evaluation.corrections import named_labels
 from pipeline.features.hub import check_remotes, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
-from pipeline.project.check_model import check_encoder, check_patches
+from pipeline.project.check_model import check_encoder, check_patches, unknown_weights
 from pipeline.project.watched import made_by_a_stage
 
 SEEDED = "seeded"
@@ -219,12 +220,8 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
         if params.vision.encoder is None or params.needs_language_map:
             sizes |= set(params.features.segmentation_sizes)
         for size in sizes:
-            if isinstance(patch, int) and (size < patch or size % patch):
-                low = max(size // patch, 1) * patch
-                raise ParameterError(
-                    f"image size {size} is no multiple of the patch size {patch} of {name}: use {low} "
-                    f"or {low + patch}"
-                )
+            if isinstance(patch, int):
+                count_patches(size, patch, "image size", f"the patch size {patch} of {name}")
     elif not name.startswith(_HUBS) and not name.endswith(".json"):
         close = get_close_matches(name, [file.stem for file in _configs()], n=1, cutoff=0.6)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -260,10 +257,7 @@ def _check_tag(name: str, weights: str) -> None:
     open_clip = open_clip_library()
 
     if weights not in open_clip.list_pretrained_tags_by_model(name):
-        raise ModelError(
-            f"model.pretrained: {weights!r} is no file here and no tag of {name}: give a checkpoint's "
-            "path, hf-hub:ORG/REPO, or a tag"
-        )
+        raise unknown_weights(name, weights)
 
 
 def _configs() -> list[Path]:
@@ -291,16 +285,8 @@ def _config(name: str) -> dict[str, Any] | None:
 
 def _check_store(params: Params) -> None:
     root = store_root(params.features.store)
-    if isinstance(root, str):
-        return
-    place = root
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise ParameterError(
-            f"{place} is a file, and features.store {root} would lie in it: move it away, or set "
-            "features.store to another folder"
-        )
+    if isinstance(root, Path):
+        folder_above(root)
 
 
 def _ran_with(folder: Path) -> dict[str, Any]:
