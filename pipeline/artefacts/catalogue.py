@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from fade.errors import ParameterError
+from fade.errors import FadeError, ParameterError
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +158,17 @@ def store_root(configured: str | None, start: Path | None = None) -> Path | str:
     return path if path.is_absolute() else project_root(start) / path
 
 
-def folder_above(root: Path) -> Path:
+def folder_above(root: Path, refusal: type[FadeError] = ParameterError) -> Path:
     """The store's folder, or the nearest one above it that exists.
 
     Raises:
-        ParameterError: it is a file.
+        FadeError: it is a file; of the kind ``refusal``.
     """
     place = root
     while not place.exists():
         place = place.parent
     if not place.is_dir():
-        raise ParameterError(
+        raise refusal(
             f"{place} is a file, and features.store {root} would lie in it: move it away, or set "
             "features.store to another folder"
         )

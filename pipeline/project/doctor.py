@@ -240,7 +240,7 @@ def _store(params: Params, counts: ImageCounts | None) -> Iterator[Finding]:
     if isinstance(root, str):
         yield from _store_url(root)
         return
-    place = folder_above(root)
+    place = folder_above(root, StoreError)
     if not os.access(place, os.W_OK):
         raise StoreError(f"{place} cannot be written to: set features.store to another folder")
     free = shutil.disk_usage(place).free
