@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import logging
 import os
+import re
+import shutil
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 STARTED_BY_RUN = "FADE_RUN"
 ERROR_FILE = "FADE_DVC_ERROR_FILE"
@@ -23,6 +29,9 @@ ERROR_FILE = "FADE_DVC_ERROR_FILE"
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 30.0
 """Seconds after which a DVC that was asked to end is killed."""
+
+
+_STAGE = re.compile(r"python (-P )?-m (stages\.\w+)")
 
 
 def _gone(number: int, started: float) -> bool:
@@ -89,6 +98,84 @@ def parse_once() -> None:
     _yaml.parse_yaml = copied
 
 
+class _Stages:
+    """Stages as forks of a server that has loaded their libraries: ``pipeline.process.fork_server``.
+
+    It is started with the first stage, with the environment that DVC gives it, and ends with DVC.
+    """
+
+    def __init__(self) -> None:
+        self._connection: socket.socket | None = None
+        self._answers: IO[bytes] | None = None
+        self._for: Any = None
+
+    def run(self, command: str, settings: Mapping[str, Any]) -> int | None:
+        """The exit code of a stage; None where the command is to be started in the ordinary way."""
+        asked = _STAGE.fullmatch(command)
+        if not asked or set(settings) != {"cwd", "env", "close_fds", "shell"}:
+            return None
+        environment = dict(settings["env"])
+        stage = environment.pop("DVC_STAGE", "")
+        wanted = bool(asked[1]), settings["cwd"], environment
+        if not self._answers:
+            self._start(*wanted)
+        if not self._answers or self._for != wanted:
+            return None
+        assert self._connection is not None
+        handler = None
+        try:
+            self._connection.sendall(f"{asked[2]} {stage}\n".encode())
+            if threading.current_thread() is threading.main_thread():
+                handler = signal.signal(
+                    signal.SIGINT, signal.SIG_IGN
+                )  # as DVC does: the stage has it
+            said = self._answers.readline()
+            if not said:
+                raise BrokenPipeError
+            if said != b"started\n":
+                return int(said)
+            # a stage without its server ends with DVC
+            return int(self._answers.readline() or 1)
+        except (BrokenPipeError, ConnectionResetError):  # no stage has begun
+            return None
+        finally:
+            if handler is not None:
+                signal.signal(signal.SIGINT, handler)
+
+    def _start(self, safe: bool, folder: str, environment: dict[str, str]) -> None:
+        python = shutil.which("python", path=environment.get("PATH"))
+        if python is None:
+            return
+        own, theirs = socket.socketpair()
+        command = [python, *(["-P"] if safe else []), "-m", "pipeline.process.fork_server"]
+        with theirs:
+            subprocess.Popen(command, cwd=folder, env=environment, stdin=theirs.fileno())
+        self._connection, self._answers = own, own.makefile("rb")
+        self._for = safe, folder, environment
+
+
+def fork_stages() -> None:
+    """Let DVC start stages as forks, where the system and this DVC are known to allow it."""
+    from dvc.stage import run
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    ordinary = getattr(run, "_run", None)
+    if sys.platform != "linux" or ordinary is None:
+        return
+    if list(inspect.signature(ordinary).parameters) != ["executable", "cmd", "kwargs"]:
+        return
+    stages = _Stages()
+
+    def run_command(executable: str, cmd: str, **kwargs: Any) -> None:
+        code = stages.run(cmd, kwargs)
+        if code is None:
+            ordinary(executable, cmd, **kwargs)
+        elif code:
+            raise StageCmdFailedError(cmd, code)
+
+    run._run = run_command
+
+
 def main() -> int:
     """Run a DVC command in this process; its exit code."""
     _end_with_run()
@@ -103,6 +190,7 @@ def _run() -> int:
     from dvc.logger import ColorFormatter
 
     parse_once()
+    fork_stages()
     to_log = _ToLog(ColorFormatter(log_colors=False))
     for handler in logging.getLogger("dvc").handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:

@@ -21,6 +21,10 @@ _saved: list[str] = []
 _emptied: list[str] = []
 
 
+def _is(stage: str) -> bool:
+    return f"stages.{stage}" in sys.orig_argv  # looked at late: a stage may be a fork
+
+
 def _save() -> None:
     if not _saved and os.path.exists("other.yaml"):
         _saved.append(shutil.copy("other.yaml", "params.yaml"))
@@ -33,7 +37,8 @@ def _stop() -> None:
 
 
 def _watch(event: str, args: tuple[object, ...]) -> None:
-    if event == "open" and "artefacts" in str(args[0]) and str(args[0]).endswith(".part"):
+    part = event == "open" and "artefacts" in str(args[0]) and str(args[0]).endswith(".part")
+    if part and _is(_stopped or _stage):
         _stop() if _stopped else _save()
 
 
@@ -46,12 +51,14 @@ def _kill(event: str, args: tuple[object, ...]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-if f"stages.{_stopped}" in sys.orig_argv:
+def _save_at_end() -> None:
+    if _is(_stage):
+        _save()
+
+
+if _stopped or _moment == "during":
     sys.addaudithook(_watch)
-if f"stages.{_stage}" in sys.orig_argv:
-    if _moment == "after":
-        atexit.register(_save)
-    else:
-        sys.addaudithook(_watch)
+if _moment == "after":
+    atexit.register(_save_at_end)
 if _file and "repro" in sys.orig_argv:
     sys.addaudithook(_kill)
