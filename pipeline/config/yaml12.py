@@ -1,9 +1,10 @@
-"""YAML 1.2 as DVC reads it, with DVC's own parser: ``no`` and 1:30 are text, 1e-5 is a number."""
+"""YAML 1.2 as DVC reads it: ``no`` and 1:30 are text, 1e-5 is a number."""
 
 from __future__ import annotations
 
 import copy
 import io
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
+
+from pipeline.process.plain_yaml import NotPlain, load
 
 MAX_VALUES = 100_000
 """Largest number of values of a file, aliases written out."""
@@ -47,6 +50,9 @@ def load_yaml(text: str) -> Any:
 @lru_cache(maxsize=16)
 def _parsed(text: str) -> Any:
     """The values of a text; kept, as a stage looks several times at files that seldom change."""
+    with suppress(NotPlain):
+        if len(text) < MAX_VALUES:
+            return load(text)
     constructor, _ = YAML(typ="safe").get_constructor_parser(text)
     node = constructor.composer.get_single_node()
     if node is None:

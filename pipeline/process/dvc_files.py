@@ -18,6 +18,7 @@ from pydantic import BaseModel, StrictInt, StrictStr
 
 from fade.files import write_file
 from pipeline.process.dvc_watchdog import running_dvc
+from pipeline.process.plain_yaml import NotPlain, load
 
 LOCKS = tuple(Path(name) for name in ("dvc.lock", "demo/dvc.lock", "pipeline/demo/dvc.lock"))
 """Lock files of DVC: the pipeline's, and the demo's in a project and in a clone."""
@@ -134,10 +135,17 @@ class _Rwlock(BaseModel, extra="forbid"):
 def _is_lock(data: bytes) -> bool:
     """Whether these are the bytes of a dvc.lock that DVC takes."""
     try:
-        _Lock.model_validate(yaml.safe_load(data) if data.endswith(b"\n") else None)
+        _Lock.model_validate(_values(data.decode()) if data.endswith(b"\n") else None)
     except (ValueError, RecursionError, yaml.YAMLError):
         return False
     return True
+
+
+def _values(text: str) -> Any:
+    try:
+        return load(text)
+    except NotPlain:
+        return yaml.safe_load(text)
 
 
 def _is_rwlock(data: bytes) -> bool:

@@ -6,8 +6,10 @@ project can stand in for it. Its standard output is the log.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import importlib.util
 import inspect
 import logging
 import os
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,11 +86,30 @@ class _ToLog(logging.Filter):
         return False
 
 
+@functools.cache
+def _plain_yaml() -> Any:
+    """The module ``plain_yaml.py`` beside this program, whatever else has its name."""
+    place = Path(__file__).with_name("plain_yaml.py")
+    spec = importlib.util.spec_from_file_location("plain_yaml", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def parse_once() -> None:
     """Let DVC parse a text of YAML once: it asks for params.yaml at every stage, some seventy times."""
     from dvc.utils.serialize import _yaml
 
-    parse, parsed = _yaml.parse_yaml, functools.lru_cache(maxsize=64)(_yaml.parse_yaml)
+    parse, plain = _yaml.parse_yaml, _plain_yaml()
+
+    @functools.lru_cache(maxsize=64)
+    def parsed(text: str, path: str) -> Any:
+        try:
+            return plain.load(text) or {}
+        except plain.NotPlain:
+            return parse(text, path)
 
     def copied(text: str, path: str, typ: str = "safe") -> Any:
         if typ != "safe":  # with its comments
@@ -96,6 +117,38 @@ def parse_once() -> None:
         return copy.deepcopy(parsed(text, path))
 
     _yaml.parse_yaml = copied
+
+
+def write_locks_plainly() -> None:
+    """Let DVC read and write dvc.lock, after every stage, without looking for comments: it has none."""
+    from dvc import dvcfile
+
+    ordinary, plain = dvcfile.modify_yaml, _plain_yaml()
+
+    @contextlib.contextmanager
+    def modified(path: str, fs: Any = None) -> Iterator[Any]:
+        place = Path(path)
+        try:
+            text = place.read_text(encoding="utf-8") if place.exists() else ""
+            content = None if place.name != "dvc.lock" or "#" in text else plain.load(text) or {}
+        except (OSError, ValueError):
+            content = None
+        if content is None:
+            with ordinary(path, fs=fs) as content:
+                yield content
+            return
+        yield content
+        try:
+            text = plain.dump(content)
+        except plain.NotPlain:
+            with ordinary(path, fs=fs) as written:
+                written.clear()
+                written.update(content)
+            return
+        with place.open("w+", encoding="utf-8") as file:  # as DVC does, under its lock
+            file.write(text)
+
+    dvcfile.modify_yaml = modified
 
 
 class _Stages:
@@ -190,6 +243,7 @@ def _run() -> int:
     from dvc.logger import ColorFormatter
 
     parse_once()
+    write_locks_plainly()
     fork_stages()
     to_log = _ToLog(ColorFormatter(log_colors=False))
     for handler in logging.getLogger("dvc").handlers:

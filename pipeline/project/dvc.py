@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
-import yaml
 
 from fade.errors import ParameterError, StoreError, plain
 from pipeline.artefacts.named_files import in_words, replaced
 from pipeline.artefacts.parameters import listed, misnoted, stages_before, withdraw
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
+from pipeline.config.yaml12 import load_yaml
 from pipeline.dataset.stamps import check_fresh
 from pipeline.process import run_dvc
 from pipeline.process.dvc_files import heal, keep_locks
@@ -224,13 +224,13 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 def check_stages(stages: Sequence[str], file: Path = Path("dvc.yaml")) -> list[str]:
     """Refuse stages that the project does not have (ParameterError); those that it has."""
     try:
-        known = list(yaml.safe_load(file.read_text(encoding="utf-8"))["stages"])
+        known = list(load_yaml(file.read_text(encoding="utf-8"))["stages"])
     except FileNotFoundError:
         raise ParameterError(
             f"no {file} here ({Path.cwd()}): run in a project folder, or make one with `fade new DIR` "
             "(`fade new . --force` keeps a params.yaml that is here)"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         detail = " ".join(str(error).split())
         raise ParameterError(f"{file} lists no stages ({detail}): restore it") from None
     for stage in stages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -137,10 +138,32 @@ def test_dvc_parses_a_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(_yaml, "parse_yaml", counted)
     run_dvc.parse_once()
-    text = "a: {b: [1, no]} # c\n"
+    text = "a: {b: [1, no], c: 0o17} # c\n"
     first = _yaml.parse_yaml(text, "params.yaml")
     first["a"]["b"].append(3)
-    assert _yaml.parse_yaml(text, "params.yaml") == {"a": {"b": [1, "no"]}}
+    assert _yaml.parse_yaml(text, "params.yaml") == {"a": {"b": [1, "no"], "c": 15}}
     assert calls == ["safe"]
     _yaml.parse_yaml_for_update(text, "dvc.lock")
     assert calls == ["safe", "rt"]
+
+
+def test_dvc_writes_the_same_lock(folder: Path) -> None:
+    """What DVC itself would write, and read again, byte for byte; comments that people add stay."""
+    (folder / "params.yaml").write_text("a: 1e-5\nb: 'yes'\nc: '1e5'\nd: {e: null, f: [no]}\n")
+    two = {"cmd": "echo > two", "outs": ["two"], "params": ["c", "d"]}
+    one = {"cmd": "echo > one", "outs": ["one"], "params": ["a", "b"]}
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": {"one": one, "two": two}}))
+    lock = folder / "dvc.lock"
+    found = []
+    for command in (["-m", "dvc"], ["-P", run_dvc.__file__]):
+        subprocess.run(
+            [sys.executable, *command, "repro", "--force"], cwd=folder, check=True, stdout=-3
+        )
+        found.append(lock.read_text())
+        if len(found) == 1:
+            lock.unlink()
+    assert found[0] == found[1]
+    assert "c: '1e5'" in found[0]
+    lock.write_text(f"# mine\n{found[0]}")
+    subprocess.run([sys.executable, "-P", run_dvc.__file__, "repro", "-f"], cwd=folder, stdout=-3)
+    assert lock.read_text().startswith("# mine\n")
