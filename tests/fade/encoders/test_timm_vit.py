@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fade.encoders.load import load_vision_encoder
 from fade.encoders.timm_vit import TimmViT
@@ -67,6 +69,44 @@ def test_blocks_are_those_of_timm(architecture: str, tmp_path: Path) -> None:
         for output, one in zip(outputs, expected, strict=True):
             assert found[output].shape == (2, *encoder.grid((height, width), output), 32)
             np.testing.assert_allclose(found[output], one, atol=1e-4)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that are computed, views of tensors left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if not operation.is_view:
+            self.counts[operation.overloadpacket.__name__] += 1
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "architecture", ["vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3"]
+)
+def test_nothing_is_computed_that_timm_does_not(architecture: str, tmp_path: Path) -> None:
+    """So that it is never slower, on any machine; times are in the benchmark networks."""
+    model = save_model(tmp_path, architecture, **ARCHITECTURES[architecture])
+    encoder = load_vision_encoder(f"local-dir:{tmp_path}")
+    assert isinstance(encoder, TimmViT)
+    images = normalised(batch(*(2 * [4 * encoder.patch_size])))
+    last = encoder.output([2], norm=True)
+    with torch.no_grad():
+        encoder.tensors(images, [last])  # positions are resampled once for each grid
+        with Operations() as ours:
+            found = encoder.tensors(images, [last])[last]
+        with Operations() as timms:
+            (expected,) = model.forward_intermediates(
+                images, indices=[2], norm=True, stop_early=True, intermediates_only=True
+            )
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=1e-4)
+    assert ours.counts["addmm"] == timms.counts["addmm"] > 0
+    assert ours.counts <= timms.counts
 
 
 def test_the_class_token_and_what_stands_for_it(tmp_path: Path) -> None:
