@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from sklearn.decomposition import PCA
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
@@ -80,6 +82,29 @@ def test_the_object_in_the_middle_is_the_foreground() -> None:
         mask = foreground(sign * patches)
         assert mask[4:16, 4:16].all()
         assert mask.sum() == 144
+
+
+def test_the_foreground_is_that_of_the_plain_way() -> None:
+    """AnomalyDINO's steps one by one: scikit-learn's PCA, and neighbourhoods as loops would see them."""
+    random = np.random.default_rng(0)
+    shares, swapped = [], 0
+    for _ in range(20):
+        rows, columns = random.integers(8, 17, 2)
+        patches = random.standard_normal((rows, columns, 8)).astype(np.float32)
+        patches[rows // 4 : -rows // 4, columns // 4 :] += random.normal(0, 4, 8).astype(np.float32)
+        component = PCA(1, svd_solver="full").fit_transform(patches.reshape(-1, 8).astype(float))
+        component, limit = component.reshape(rows, columns), 4.0
+        passes = component > limit
+        middle = [slice(int(0.2 * side), int(0.8 * side)) for side in (rows, columns)]
+        if passes[tuple(middle)].mean() <= 0.35:
+            passes, swapped = -component > limit, swapped + 1
+        for together, outside in ((np.any, False), (np.any, False), (np.all, True)):
+            around = sliding_window_view(np.pad(passes, 1, constant_values=outside), (3, 3))
+            passes = together(around, axis=(2, 3))
+        np.testing.assert_array_equal(foreground(patches, limit), passes)
+        shares.append(passes.mean())
+    assert 5 < swapped < 15
+    assert sum(0.05 < share < 0.95 for share in shares) > 10
 
 
 def test_a_broken_scratch_is_closed() -> None:
