@@ -176,7 +176,7 @@ def test_missing_weights_name_the_package(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_views_are_made_when_they_are_read(tmp_path: Path) -> None:
-    """Pooling, norms, and whether layers are joined or apart encode nothing."""
+    """Pooling, norms, whether layers are joined or apart, metrics and rules encode nothing."""
     run_stages(tmp_path, vision_params(), *STAGES[:8])
     maps = [len(pd.read_parquet(tmp_path / "artefacts/receipts/vision.parquet"))]
     views = {"vision__layer_fusion": "apart", "vision__pooling": [1, 3], "vision__layer_norm": True}
@@ -186,6 +186,15 @@ def test_views_are_made_when_they_are_read(tmp_path: Path) -> None:
     banks = sorted(file.name for file in (tmp_path / "artefacts/banks/weave").iterdir())
     assert banks == [f"56-layer{n}-pool{r}.faiss" for n in (0, 1) for r in (1, 3)]
     assert maps == [len(pd.read_parquet(tmp_path / "artefacts/receipts/vision.parquet"))]
+    rules: list[dict[str, Any]] = [
+        {"vision__metric": "euclidean", "vision__unit": False, "vision__neighbours": 3},
+        {"vision__rule": "subspace"},
+        {"vision__rule": "mutual", "vision__bank": "batch", "vision__shots": [0]},
+    ]
+    for leaves in rules:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fade.encoders.timm_vit.TimmViT.encode", None)
+            run_stages(tmp_path, vision_params(**leaves), *STAGES[1:8])
 
 
 def test_copies_of_a_held_out_reference_are_held_out_with_it(tmp_path: Path) -> None:
