@@ -48,7 +48,7 @@ def measure(
     From pixels in memory to score, decision and map, as MVTec AD 2 asks for it.
     """
     from fade.errors import ParameterError
-    from pipeline.inference.measure import IMAGES, WARM_UP, lines, run_images
+    from pipeline.inference.measure import DEFAULT_IMAGES, WARM_UP, lines, run_images
     from pipeline.inference.measure import measure as measure_predictor
     from pipeline.inference.output import choose_category, find_images
     from pipeline.process.progress import Progress
@@ -58,7 +58,7 @@ def measure(
     predictor = open_predictor(bundle, weights, download, shots, seed)
     chosen = choose_category(predictor, category)
     found = run_images(predictor.params, chosen, Path()) if files is None else find_images(files)
-    count = images or IMAGES
+    count = images or DEFAULT_IMAGES
     total = count + (min(WARM_UP[predictor.device], count) if warm_up is None else warm_up)
     with Progress(total, "measure", say=lambda line: echo(line, err=True)) as progress:
         measured = measure_predictor(predictor, found, chosen, count, warm_up, progress.advance)

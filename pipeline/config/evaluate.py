@@ -22,7 +22,7 @@ class ClosingParams(ParamsSection):
     erosion: Annotated[int, Field(ge=0, le=100)] = 0
 
 
-LEAST_SAMPLES = 40
+MIN_SAMPLES = 40
 """Fewest bootstrap samples from which the middle 95 % can be told."""
 ProLimit = Annotated[float, Field(gt=0, le=1)]
 
@@ -50,10 +50,10 @@ class EvaluateParams(ParamsSection):
     @field_validator("intervals")
     @classmethod
     def _tell_an_interval(cls, samples: int) -> int:
-        if 0 < samples < LEAST_SAMPLES:
+        if 0 < samples < MIN_SAMPLES:
             raise ValueError(
-                f"{samples} are too few: an interval leaves out one sample in {LEAST_SAMPLES} at either "
-                f"end; set it to {LEAST_SAMPLES} or more, or to 0 for no intervals"
+                f"{samples} are too few: an interval leaves out one sample in {MIN_SAMPLES} at either "
+                f"end; set it to {MIN_SAMPLES} or more, or to 0 for no intervals"
             )
         return samples
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fade.errors import StoreError
-from pipeline.artefacts.parameters import listed, misnoted
+from pipeline.artefacts.parameters import LOCK_FILE, listed, misnoted
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.process.dvc_files import is_beginning
 
-LOCK = "dvc.lock"
 WHICH_IMAGES = ("dataset.categories", "dataset.limit")
 """Parameters that choose test images and change nothing that new images meet."""
 
@@ -29,10 +28,10 @@ def check_lock(folder: Path) -> None:
     """
     if is_beginning(folder):
         raise StoreError(
-            f"{folder / LOCK} cannot be read whole, as a killed run leaves it: run `fade run`"
+            f"{folder / LOCK_FILE} cannot be read whole, as a killed run leaves it: run `fade run`"
         )
     try:
-        lock = load_yaml((folder / LOCK).read_text(encoding="utf-8"))
+        lock = load_yaml((folder / LOCK_FILE).read_text(encoding="utf-8"))
         content = load_yaml((folder / PARAMS_FILE).read_text(encoding="utf-8"))
         stages = dict(lock["stages"])
         ran = {
@@ -51,7 +50,7 @@ def check_lock(folder: Path) -> None:
     except FileNotFoundError:
         return  # stages may also be run without DVC
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError(f"{folder / LOCK} cannot be read: run `fade run`") from None
+        raise StoreError(f"{folder / LOCK_FILE} cannot be read: run `fade run`") from None
     if wrong := misnoted(folder):
         raise StoreError(
             f"{folder / PARAMS_FILE} changed just when a stage ended ({listed(wrong)}): run "

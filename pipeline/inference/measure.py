@@ -20,7 +20,7 @@ from pipeline.inference.pictures import open_picture
 from pipeline.inference.predictor import Predictor
 from pipeline.process.memory import peak_bytes
 
-IMAGES = 1000
+DEFAULT_IMAGES = 1000
 """Images that are timed unless fewer are asked for, as MVTec AD 2's script does."""
 WARM_UP = {"cuda": 1000, "cpu": 10}
 """Images before them, by device; at most as many as are timed. A GPU takes long to settle."""
@@ -70,7 +70,7 @@ def measure(
     predictor: Predictor,
     files: Sequence[str],
     category: str,
-    images: int = IMAGES,
+    images: int = DEFAULT_IMAGES,
     warm_up: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Measurement:

@@ -39,14 +39,14 @@ Features = Mapping[Feature, np.ndarray]
 """Of one image."""
 FEATURE_TOLERANCE = 1e-5
 """Largest difference between numbers of both models in float32, for vectors of length 1."""
-SHORTEST = 1e-3
+SHORTEST_SHARE = 1e-3
 """Vectors that are shorter, beside the image's longest one, count as so long: hardly anything is left
 of them but rounding."""
 ROUNDING = 1e-5
 """A score that is so near to a threshold, of 1 or less, counts as the score that set it."""
 SHIFT_TOLERANCE = 1e-4
 """Most that a threshold rises so that no decision changes: the image that sets one has its score."""
-IMAGES = 32
+COMPARED_IMAGES = 32
 """So many images are compared; of each category at least one."""
 
 
@@ -156,7 +156,7 @@ class GraphComparison:
         thresholds = {}
         for category in categories:
             before = self.run.thresholds[category]
-            pairs = self.both(category, max(1, IMAGES // len(categories)))
+            pairs = self.both(category, max(1, COMPARED_IMAGES // len(categories)))
             if self.told.feature > FEATURE_TOLERANCE:
                 raise ModelError(
                     "features of the exported model differ from the run's by "
@@ -190,7 +190,7 @@ class GraphComparison:
             thresholds[category] = before
             if before.source != "none" and (before.source != "given" or before.images):
                 thresholds[category] = self._calibrated(before)
-            pairs = self.both(category, max(1, IMAGES // len(categories)))
+            pairs = self.both(category, max(1, COMPARED_IMAGES // len(categories)))
             self.told.count(pairs, thresholds[category].image)
         return thresholds
 
@@ -287,7 +287,9 @@ class Differences:
         self.images += 1
         for feature, one in own.items():
             two, lengths = other[feature], np.linalg.norm(one, axis=-1, keepdims=True)
-            lengths = np.maximum(lengths, SHORTEST * lengths.max() + np.finfo(np.float32).tiny)
+            lengths = np.maximum(
+                lengths, SHORTEST_SHARE * lengths.max() + np.finfo(np.float32).tiny
+            )
             self.feature = max(self.feature, float((np.abs(one - two) / lengths).max()))
             products = np.einsum("...i,...i->...", one, two)
             norms = np.maximum(np.linalg.norm(two, axis=-1), lengths[..., 0])

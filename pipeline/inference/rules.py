@@ -32,7 +32,7 @@ from pipeline.scoring.pairs import Batch, halved, mutual_digest
 from pipeline.scoring.union import NEAREST
 from pipeline.scoring.views import view_plan
 
-SAME = 1e-3
+SAME_FEATURES = 1e-3
 """Largest difference between the features of an image and of itself, as a share of the largest value:
 other images in its batch change the last bits."""
 
@@ -153,7 +153,7 @@ def without_itself(
 ) -> dict[str, list[np.ndarray]]:
     """By view the images of a sample but for the query itself, which is one of them at times."""
     view, query = next(iter(queries.items()))
-    near = SAME * np.abs(query).max()
+    near = SAME_FEATURES * np.abs(query).max()
     own = [np.abs(image - query).max() <= near for image in sample[view]]
     return {
         view: [image for image, same in zip(images, own, strict=True) if not same]

@@ -21,6 +21,7 @@ from pipeline.artefacts.catalogue import (
     THRESHOLDS,
     store_root,
 )
+from pipeline.artefacts.parameters import LOCK_FILE
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_json, read_table
 from pipeline.config.load import load_params
@@ -31,7 +32,7 @@ from pipeline.config.yaml12 import leaf
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_image_encoder
-from pipeline.inference.lock import LOCK, check_lock
+from pipeline.inference.lock import check_lock
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.rules import (
     HeldRule,
@@ -121,7 +122,7 @@ class FinishedRun(TrainedRun):
         self.aspect = manifest_aspect(read_table(folder / MANIFEST.path)[1]) if kept else None
         if _state(folder) != before:
             raise StoreError(
-                f"{folder / PARAMS_FILE}, {LOCK} or {THRESHOLDS.path} changed while they were read: "
+                f"{folder / PARAMS_FILE}, {LOCK_FILE} or {THRESHOLDS.path} changed while they were read: "
                 "wait until `fade run` has ended, and start again"
             )
 
@@ -319,7 +320,7 @@ class FinishedRun(TrainedRun):
 
 def _state(folder: Path) -> list[bytes]:
     """The files that say which run this is; nothing for those that are not there."""
-    files = (folder / PARAMS_FILE, folder / LOCK, folder / THRESHOLDS.path)
+    files = (folder / PARAMS_FILE, folder / LOCK_FILE, folder / THRESHOLDS.path)
     return [file.read_bytes() if file.is_file() else b"" for file in files]
 
 

@@ -26,7 +26,7 @@ from fade.lean_import import open_clip_library
 from fade.weights_file import check_complete
 from pipeline.artefacts.catalogue import folder_above, store_root
 from pipeline.artefacts.named_files import file_hashes
-from pipeline.artefacts.parameters import read_record
+from pipeline.artefacts.parameters import LOCK_FILE, read_record
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
@@ -293,7 +293,7 @@ def _ran_with(folder: Path) -> dict[str, Any]:
     """The parameters that dvc.lock notes, as params.yaml nests them; none where there are none."""
     tree: dict[str, Any] = {}
     try:
-        stages = leaf(load_yaml((folder / "dvc.lock").read_text(encoding="utf-8")), "stages") or {}
+        stages = leaf(load_yaml((folder / LOCK_FILE).read_text(encoding="utf-8")), "stages") or {}
         for entry in stages.values():
             for name, value in (leaf(entry, "params").get(PARAMS_FILE.name) or {}).items():
                 *sections, last = name.split(".")

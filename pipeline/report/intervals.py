@@ -22,7 +22,7 @@ from pipeline.report.summary import find_summary, read_summary
 if TYPE_CHECKING:
     import pandas as pd
 
-REPLICATES = 1000
+DEFAULT_REPLICATES = 1000
 """Bootstrap samples of an interval, and permutations of a test."""
 
 Place = tuple[str, int]
@@ -120,7 +120,7 @@ def image_scores(table: pd.DataFrame, path: Path) -> dict[Place, ImageScores]:
 def metric_intervals(
     scores: Mapping[Place, ImageScores],
     complete: Mapping[int, Sequence[str]],
-    replicates: int = REPLICATES,
+    replicates: int = DEFAULT_REPLICATES,
 ) -> dict[tuple[str, str, int], tuple[float, float]]:
     """95 % bootstrap intervals of image metrics, each the mean over seeds.
 

@@ -19,7 +19,7 @@ from fade.uncertainty import (
 )
 from pipeline.evaluation.results import MEAN
 from pipeline.process.progress import Progress
-from pipeline.report.intervals import REPLICATES, ImageScores, Place, draw_seed
+from pipeline.report.intervals import DEFAULT_REPLICATES, ImageScores, Place, draw_seed
 
 UNPAIRED = "--unpaired sets the means side by side all the same"
 
@@ -77,7 +77,7 @@ def _difference(a: ImageScores, b: ImageScores) -> str:
 def paired_tests(
     pairs: Mapping[Place, tuple[ImageScores, ImageScores]],
     complete: Mapping[int, Sequence[str]],
-    replicates: int = REPLICATES,
+    replicates: int = DEFAULT_REPLICATES,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[tuple[str, str, int], Paired]:
     """Interval and p-value of each difference in an image metric.

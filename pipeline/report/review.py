@@ -21,11 +21,11 @@ from pipeline.report.verdicts import UNKNOWN, count, cuts, labels_of
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS = 10_000
+MAX_ROWS = 10_000
 """Largest number of images in the table."""
-SCORES = 20_000
+MAX_SCORES = 20_000
 """Largest number of scores in the page: images times trials to switch between."""
-PICTURES = 120
+MAX_PICTURES = 120
 """Largest number of small pictures besides those of the galleries."""
 
 Positions = NDArray[np.intp]
@@ -41,11 +41,11 @@ def trials_to_switch(trials: Sequence[Trial], shown: Trial, images: int) -> list
     """
     others = [trial for trial in trials if trial != shown]
     others.sort(key=lambda trial: (trial.seed != shown.seed, -trial.shots, trial.seed))
-    return [shown, *others[: max(SCORES // max(images, 1) - 1, 0)]]
+    return [shown, *others[: max(MAX_SCORES // max(images, 1) - 1, 0)]]
 
 
 def review(
-    report: ReportInput, trial: Trial, cards: Collection[int], unpictured: int = PICTURES
+    report: ReportInput, trial: Trial, cards: Collection[int], unpictured: int = MAX_PICTURES
 ) -> dict[str, Any]:
     """All that the script needs, as plain values.
 
@@ -63,7 +63,7 @@ def review(
     pairs = report.scores[["shots", "seed"]].drop_duplicates().to_numpy().tolist()
     known = [Trial(int(shots), int(seed)) for shots, seed in pairs]
     shown, tables = [], []
-    for one in trials_to_switch(known, trial, min(len(chosen), ROWS)):
+    for one in trials_to_switch(known, trial, min(len(chosen), MAX_ROWS)):
         table = of_trial(report.scores, one)
         if table["path"].tolist() == chosen["path"].tolist():
             shown.append(one)
@@ -108,7 +108,7 @@ def _kept(distance: NDArray[np.float64], cards: Collection[int]) -> Positions:
     """Positions of the images in the table, ascending: with a card, or nearest to a threshold."""
     order = distance.copy()
     order[list(cards)] = -1
-    return np.sort(np.argsort(order, kind="stable")[:ROWS])
+    return np.sort(np.argsort(order, kind="stable")[:MAX_ROWS])
 
 
 def _category(

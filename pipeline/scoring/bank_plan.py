@@ -29,9 +29,16 @@ class VisionScorer:
     def rows(
         self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
     ) -> np.ndarray:
-        """See :class:`pipeline.scoring.plan.Scorer`."""
+        """See :class:`pipeline.scoring.plan.Scorer`; the comparisons of an image one after the other."""
         of_views = [view.vectors(features, vectors) for view in self.views]
-        return vision_rows(self.bank, self.comparisons, of_views)
+        return np.concatenate(
+            [
+                self.bank.vision_maps(
+                    dict(zip(self.bank.views, one, strict=True)), self.comparisons
+                )
+                for one in zip(*of_views, strict=True)
+            ]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,23 +64,3 @@ class VisionPlan(ComponentPlan):
     def read_bytes(self) -> int:
         """See :class:`ComponentPlan`: features are read once for all comparisons."""
         return -(-super().read_bytes // max(len(self.comparisons), 1))
-
-
-def vision_rows(
-    bank: Bank, comparisons: Sequence[Comparison], vectors: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Vision maps of some images; those of one do not depend on which others there are.
-
-    Args:
-        comparisons: what each is compared with.
-        vectors: of each of the bank's views (images, patches, dim).
-
-    Returns:
-        (images x comparisons, *grid), the comparisons of an image one after the other.
-    """
-    return np.concatenate(
-        [
-            bank.vision_maps(dict(zip(bank.views, of_image, strict=True)), comparisons)
-            for of_image in zip(*vectors, strict=True)
-        ]
-    )

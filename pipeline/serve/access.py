@@ -13,7 +13,7 @@ from http.cookies import CookieError, SimpleCookie
 from fade.errors import ParameterError
 
 COOKIE = "fade_session"
-LEAST_TOKEN = 16
+MIN_TOKEN = 16
 """Characters of a token at least."""
 
 
@@ -70,16 +70,13 @@ class Access:
         if token is None and not is_loopback(host):
             raise ParameterError(
                 f"--host {host} can be reached from other machines: give --token, a secret of "
-                f"{LEAST_TOKEN} characters or more that clients must know"
+                f"{MIN_TOKEN} characters or more that clients must know"
             )
         if token is not None and (
-            len(token) < LEAST_TOKEN
-            or not token.isascii()
-            or not token.isprintable()
-            or " " in token
+            len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token
         ):
             raise ParameterError(
-                f"--token must have {LEAST_TOKEN} ASCII characters or more, and no spaces"
+                f"--token must have {MIN_TOKEN} ASCII characters or more, and no spaces"
             )
         self._token = token
         self._key = secrets.token_bytes(32)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MapStyle = Literal["grey", "heat", "overlay", "mask"]
-THUMBNAIL, LEAST, SCREEN = 224, 640, 1280
+THUMBNAIL, MIN_SCREEN, MAX_SCREEN = 224, 640, 1280
 """Longer sides, in pixels, of pictures in lists, and of those that are opened: at least and at most."""
 QUALITY = 82
 Pixels = NDArray[np.uint8]

@@ -24,8 +24,8 @@ from pipeline.serve.answers import (
     RegionAnswer,
 )
 from pipeline.serve.drawing import (
-    LEAST,
-    SCREEN,
+    MAX_SCREEN,
+    MIN_SCREEN,
     MapStyle,
     drawn_map,
     encoded,
@@ -211,7 +211,7 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
     def picture(id: Id, run: Run = None) -> Response:
         """A test image for a screen: 640 to 1,280 pixels on its longer side."""
         snapshot = of_row(run, id)
-        content = encoded(fitted(snapshot.picture(id), SCREEN, LEAST), ".webp")
+        content = encoded(fitted(snapshot.picture(id), MAX_SCREEN, MIN_SCREEN), ".webp")
         return _picture(content, "image/webp", kept=run is not None)
 
     @router.get("/originals.png", response_class=Response)
@@ -254,7 +254,7 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
         snapshot = of_row(run, id)
         trial = site.trial(snapshot, shots, seed)
         own = snapshot.size(id)
-        most, least = (max(own), 0) if size == "image" else (SCREEN, LEAST)
+        most, least = (max(own), 0) if size == "image" else (MAX_SCREEN, MIN_SCREEN)
         prediction = snapshot.prediction(id, trial, fitted_size(own, most, least))
         if level is not None:
             prediction = replace(prediction, pixel_threshold=level)
@@ -273,7 +273,7 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
     ) -> Response:
         """A reference image of a category, with a box around one patch of its grid."""
         snapshot = opened(run)
-        drawn = fitted(snapshot.reference_picture(category, number), SCREEN, LEAST)
+        drawn = fitted(snapshot.reference_picture(category, number), MAX_SCREEN, MIN_SCREEN)
         if row is not None and column is not None:
             drawn = with_patch(drawn, (rows, columns), row, column)
         return _picture(encoded(drawn, ".webp"), "image/webp")
