@@ -129,7 +129,7 @@ def run(params: Params) -> None:
         )
     log_means(metrics)
     for found in decisions:
-        if found.trial == trial:
+        if found.trial == trial and not any(str(found) in text for text in evaluation["warnings"]):
             log.info("%s, %s: %s", found.category, trial_words(trial), found)
     for warning in evaluation["warnings"]:
         log.warning("%s", warning)

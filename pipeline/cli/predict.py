@@ -247,8 +247,10 @@ def bundle(
     as_json: Json = False,
 ) -> None:
     """Write one file to predict with on another machine."""
+    from pipeline.evaluation.trials import trial_words
     from pipeline.inference.bundle_writing import write_bundle
     from pipeline.inference.run import FinishedRun
+    from pipeline.project.summary import counted
 
     if precision is not None and not onnx:
         raise ParameterError("--precision goes with --onnx: other bundles have the run's own")
@@ -267,7 +269,7 @@ def bundle(
         )  # fmt: skip
         return
     echo(
-        f"{path}: {len(categories)} categories, {run.trial.shots} shots, seed {run.trial.seed}, "
+        f"{path}: {counted(len(categories), 'category')}, {trial_words(run.trial)}, "
         f"{path.stat().st_size:,} bytes"
     )
 

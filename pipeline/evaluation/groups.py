@@ -102,12 +102,17 @@ def grouped_tests(
 
 
 def group_warnings(tests: pd.DataFrame, judged: pd.DataFrame) -> list[str]:
-    """A sentence for each category whose good, or anomalous, images are all one part.
+    """Why parts may not be meant so: all good, or anomalous, images are one part, or none has two.
 
     Args:
         judged: the parts, see :func:`grouped_tests`.
     """
     found = []
+    if len(judged) == len(tests) > 0:
+        found.append(
+            "evaluate.group puts no two test images together, and each is judged alone: see that it "
+            "names parts"
+        )
     for label, word in ((False, "good"), (True, "anomalous")):
         images, parts = (
             table[table["is_anomaly"].eq(label)].groupby("category", sort=False).size()

@@ -79,6 +79,9 @@ def _decided(scores: Any, thresholds: Sequence[Threshold], trial: Trial) -> str:
             anomalous += int((own["score"] > limit).sum())
     of = f"with {trial_words(trial)}"
     if undecided == len(scores):
-        return f"no decisions {of}: there are no thresholds (threshold.images, threshold.source)"
+        reasons = {
+            one.remark.removeprefix("no decision: "): 0 for one in thresholds if one.trial == trial
+        }
+        return f"no decisions {of}: {'; '.join(filter(None, reasons)) or 'there are no thresholds'}"
     text = f"{anomalous} called anomalous, {len(scores) - anomalous - undecided} normal {of}"
     return f"{text}; {undecided} without a decision" if undecided else text

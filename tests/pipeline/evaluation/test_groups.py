@@ -52,6 +52,11 @@ def test_a_group_that_takes_all_images_is_warned_of() -> None:
     assert found.startswith("usb: evaluate.group makes 1 good part, and 4 test images are good")
 
 
+def test_a_group_that_puts_no_images_together_is_warned_of() -> None:
+    (found,) = group_warnings(TESTS, grouped_tests(TESTS, SCORES, "no such part")[0])
+    assert found.startswith("evaluate.group puts no two test images together")
+
+
 def test_samples_draw_the_views_of_a_part_together() -> None:
     paths = ["r/usb/S1/a_C1.jpg", "r/usb/S1/a_C2.jpg", "r/usb/b.7.jpg"]
     assert drawn_names(paths, "folder") == ["r/usb/S1", "r/usb/S1", "r/usb"]

@@ -1127,7 +1127,7 @@ def test_bundle_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
     path = tmp_path / "b.fade"
     code, text, _ = fade("bundle", path, "--with-weights", "--shots", "1")
     assert code == 0
-    assert "1 categories, 1 shots, seed 0" in text
+    assert "1 category, 1 shot, seed 0" in text
     os.chdir(tmp_path)  # nothing of the project is needed
     code, text, _ = fade("predict", noise, "--bundle", path)
     assert code == 10

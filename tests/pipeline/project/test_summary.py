@@ -22,8 +22,9 @@ def results(folder: Path, limits: dict[str, float | None], **data: list[object])
     )
     write_json({"categories": 2}, folder / "results/evaluation.json")
     write_json({"skipped": [], "warnings": [], **data}, folder / "artefacts/skipped.json")
+    remark = "no decision: no good image" if None in limits.values() else ""
     thresholds = [
-        Threshold(name, shots, 0, limits[name], 9, "training", 3, "") for name, shots, _ in rows
+        Threshold(name, shots, 0, limits[name], 9, "training", 3, remark) for name, shots, _ in rows
     ]
     write_thresholds(thresholds, {}, folder / "results/thresholds.json")
     scores = [
@@ -57,7 +58,7 @@ def test_what_was_left_out_and_what_is_odd(tmp_path: Path) -> None:
 
 def test_without_thresholds_nothing_is_decided(tmp_path: Path) -> None:
     results(tmp_path, {"tile": None, "weave": None})
-    assert "no decisions with 4 shots" in summary(tmp_path)[1]
+    assert summary(tmp_path)[1] == "no decisions with 4 shots, seed 0: no good image"
 
 
 def test_damaged_results_are_not_summed_up(tmp_path: Path) -> None:
