@@ -71,7 +71,7 @@ def render(report: ReportInput) -> str:
     """Return the whole page as HTML, without a time or anything else that changes from run to run.
 
     Tables show every number of shots. Plots, galleries and decisions show one trial. All text is
-    escaped; the page loads nothing and forbids the browser to.
+    escaped; the page may load images of the data set alone, and does so where one is opened.
 
     Raises:
         StoreError: a table lacks a column or a label, or some scores of a category are no finite
