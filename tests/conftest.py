@@ -21,7 +21,7 @@ from tests.objectstore import (
     open_container,
     s3_server,
 )
-from tests.projects import GOLDEN, golden_weights
+from tests.projects import GOLDEN, golden_weights, models_shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the same examples each time: a test that fails today must not pass tomorrow
@@ -81,6 +81,13 @@ def _log_as_before() -> Iterator[None]:
 def golden_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the golden model, as a checkpoint file."""
     return golden_weights(tmp_path_factory.mktemp("weights") / "golden.pt")
+
+
+@pytest.fixture
+def shared_models() -> Iterator[None]:
+    """The test does not look at how models are loaded, so that it takes those of others."""
+    with models_shared():
+        yield
 
 
 @pytest.fixture(scope="session")

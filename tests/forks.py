@@ -114,11 +114,15 @@ class Forks:
 
 
 def _serve() -> None:
+    import gc
     import importlib
     import tempfile
 
     for name in PRELOADED:
         importlib.import_module(name)
+    importlib.import_module("pipeline.report.html").page_template()
+    gc.collect()
+    gc.freeze()  # children do not copy what only the collector would touch
     with tempfile.TemporaryDirectory() as scratch:
         os.chmod(scratch, 0o777)
         files = {name: Path(scratch, name) for name in ("stderr", "work", "writes")}

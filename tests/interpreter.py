@@ -111,6 +111,7 @@ def _serve(address: str, python: str) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     runpy.run_path(str(ROOT / "pipeline" / "process" / "run_dvc.py"))["parse_once"]()
+    importlib.import_module("pipeline.report.html").page_template()
     _forget([*PROGRAMS, *(name for name in sys.modules if name.partition(".")[0] == "tests")])
     sys.path[:] = [place for place in path if place not in ("", str(ROOT))]
     gc.collect()

@@ -131,8 +131,8 @@ _MODELS: dict[Any, Any] = {}
 
 
 @contextlib.contextmanager
-def _models_shared() -> Iterator[None]:
-    """Stages share the models that they load: it takes longer than all else of a small run."""
+def models_shared() -> Iterator[None]:
+    """Share loaded models meanwhile: loading takes longer than all else of a small run."""
     from fade.encoder import Encoder
 
     own = Encoder.__dict__["load"]
@@ -163,7 +163,7 @@ def run_stages(folder: Path, params: Mapping[str, Any], *stages: str) -> Path:
     """Run stages (default: all but the report) in a project folder, in this process."""
     from pipeline.config.load import load_params
 
-    with project(folder, params), _models_shared():
+    with project(folder, params), models_shared():
         for stage in stages or STAGES[:-1]:
             importlib.import_module(f"stages.{stage}").run(load_params())
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fade.errors import StoreError
@@ -83,7 +84,7 @@ def render(report: ReportInput) -> str:
     shown = [] if trial is None or report.scores.empty else sections(report, trial)
     held = _review(report, trial, shown)
     script = page_part("page/page.js")
-    page = _template().render(
+    page = page_template().render(
         script=script,
         policy=content_policy(script),
         style=page_part("page/page.css"),
@@ -118,7 +119,9 @@ def render(report: ReportInput) -> str:
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _template() -> Template:
+@cache
+def page_template() -> Template:
+    """The page's template, compiled once a process."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(

@@ -28,6 +28,8 @@ from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from tests.projects import STAGES, changed, run_stages
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 PROMPTS = {"normal": ["a flawless {classname}"], "abnormal": ["a damaged {classname}", "a hole"]}
 PRODUCTS = {"fabric": ("hole",), "tile": ("glue",)}
 TRIAL = "shots1_seed0"

@@ -46,6 +46,8 @@ from pipeline.scoring.texts import USES, classifier_digest
 from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 from tests.webserver import counting_server
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 Params = dict[str, Any]
 WEAVE = GOLDEN / "images" / "weave"
 
