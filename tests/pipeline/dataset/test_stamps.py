@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pipeline.artefacts.catalogue import MANIFEST
 from pipeline.artefacts.tables import read_table
 from pipeline.config.load import load_params
 from pipeline.dataset.stamps import AGAIN, CHANGED, STAMPS, check_fresh, fresh_manifest
+from tests.interpreter import Interpreter
 from tests.projects import (
     GOLDEN,
     KINDS,
@@ -191,7 +191,7 @@ def test_advice_of_a_stage_that_meets_another_file(params: Params, tmp_path: Pat
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_replaced_before_dvc_has_hashed_it(
-    params: Params, images: Path, tmp_path: Path, kind: str
+    params: Params, images: Path, tmp_path: Path, kind: str, interpreter: Interpreter
 ) -> None:
     """The run after the one that finds it out is right, although DVC's run cache knows the old one."""
     path = images / "weave" / "test" / "good" / "000.png"
@@ -210,10 +210,13 @@ def test_replaced_before_dvc_has_hashed_it(
         config = "[core]\n    no_scm = true\n    analytics = false\n"
         (folder / ".dvc" / "config").write_text(config, encoding="utf-8")
 
+        places = f"{interpreter.python.parent}{os.pathsep}{os.environ['PATH']}"
+
         def dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                [sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "FADE_TRACEBACK": ""}, check=False,
+                [interpreter.python, "-m", "dvc", *arguments],
+                cwd=folder, capture_output=True, text=True, check=False,
+                env={**os.environ, "PATH": places, "PYTHONPATH": str(ROOT), "FADE_TRACEBACK": ""},
             )  # fmt: skip
 
         first = dvc("repro")

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from pipeline.config.load import load_params, parse_params
 from pipeline.project import scaffold
 from pipeline.project.code import code_hashes, refresh_code
 from pipeline.project.scaffold import check_apart
+from tests.interpreter import Interpreter
 from tests.projects import ROOT, changed, golden_params
 
 
@@ -88,7 +88,7 @@ def test_paths_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_dvc_runs_it(tmp_path: Path, golden_checkpoint: Path) -> None:
+def test_dvc_runs_it(tmp_path: Path, golden_checkpoint: Path, interpreter: Interpreter) -> None:
     """Stages run from the installed package, and again when their own code changes."""
     content = changed(
         golden_params("zeroshot_language", golden_checkpoint), features__segmentation_sizes=[96]
@@ -99,9 +99,9 @@ def test_dvc_runs_it(tmp_path: Path, golden_checkpoint: Path) -> None:
     assert (tmp_path / ".git").is_dir()
 
     def dvc(*arguments: str) -> list[str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = f"{interpreter.python.parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments],
+            [interpreter.python, "-m", "dvc", *arguments],
             cwd=tmp_path,
             env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
             capture_output=True,
