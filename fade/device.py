@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from fade.errors import ParameterError
-from fade.types import Device
+from fade.types import Device, Precision
+
+if TYPE_CHECKING:
+    from torch import dtype
 
 
 def choose_device(wish: Device) -> str:
@@ -25,6 +29,13 @@ def choose_device(wish: Device) -> str:
     if wish == "cuda":
         raise ParameterError("runtime.device is cuda, but torch finds no GPU: use auto or cpu")
     return "cpu"
+
+
+def torch_dtype(precision: Precision) -> dtype:
+    """The type of numbers that a model computes with."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 @lru_cache(maxsize=1)

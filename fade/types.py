@@ -12,6 +12,7 @@ Token = Literal["cls", "patch"]
 Split = Literal["train", "test"]
 Mode = Literal["none", "language", "vision", "both"]
 Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["fp32", "bf16", "fp16"]
 DatasetFormat = Literal[
     "mvtec", "visa", "folder", "csv", "mvtec-ad-2", "mvtec-loco", "visa-2cls-highshot",
     "visa-2cls-fewshot", "btad", "mpdd", "ksdd2", "real-iad", "real-iad-sv",

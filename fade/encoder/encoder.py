@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from fade.aspect import AspectRatio, Shape, SmallerEdge, count_patches, shape_of
-from fade.device import choose_device
+from fade.device import choose_device, torch_dtype
 from fade.encoder.block import TransformerBlock
 from fade.encoder.checkpoint import create_model, digest_state
 from fade.encoder.clip import Clip
@@ -17,7 +17,7 @@ from fade.encoder.encoding import Encoding
 from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
 from fade.errors import ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
-from fade.types import Device, Feature, Stream, Token
+from fade.types import Device, Feature, Precision, Stream, Token
 from fade.weights import write_weights
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 FEATURE_VERSION = 4
 """Raised by hand when the code below gives other numbers; part of every feature's address."""
-
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Encoder:
@@ -56,9 +53,7 @@ class Encoder:
         import torch
 
         self.name, self.gem, self.precision, self.device = name, gem, precision, device
-        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
-            precision
-        ]
+        self._dtype = torch_dtype(precision)
         self.mean, self.std, self._parts = clip.mean, clip.std, clip.whole
         self._visual = visual = clip.visual
         visual.eval().requires_grad_(False)

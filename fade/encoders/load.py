@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.device import choose_device
-from fade.encoder import Precision
 from fade.encoder.checkpoint import MAX_WEIGHTS, PROGRAMMING_ERRORS, kind_and_line
 from fade.encoders.checkpoint import fill, is_filled_by_weights, load_checkpoint
 from fade.errors import ModelError
 from fade.lean_import import timm_library
-from fade.types import Device
+from fade.types import Device, Precision
 from fade.unfilled import unfilled
 
 if TYPE_CHECKING:

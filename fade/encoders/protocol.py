@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from fade.aspect import Shape, count_patches
-from fade.types import Token
-
-if TYPE_CHECKING:
-    from fade.encoder import Precision
+from fade.types import Precision, Token
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 import numpy as np
 
 from fade.aspect import Shape
-from fade.encoder import Precision
+from fade.device import torch_dtype
 from fade.encoder.checkpoint import digest_state
 from fade.encoders.protocol import Output, checked_grid, checked_pixels
+from fade.types import Precision
 from fade.weights import write_weights
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ class Tower(ABC):
         self.config = dict(config or {})
         text = f"{digest_state(model.state_dict().items())} {_architecture(model)} {mean} {std}"
         self.digest = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
-        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
-            precision
-        ]
+        self._dtype = torch_dtype(precision)
         self._model: Any = model.to(device)
         self._mean, self._std = (
             torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)

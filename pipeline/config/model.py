@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from fade.types import Precision
 from pipeline.config.values import ParamsSection
 
 
@@ -23,4 +24,4 @@ class ModelParams(ParamsSection):
     name: str = Field(min_length=1)
     pretrained: str
     gem: GemParams = Field(default_factory=GemParams)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"

@@ -143,13 +143,13 @@ def _faiss() -> Iterator[Finding]:
 def _device(params: Params) -> Iterator[Finding]:
     import torch
 
-    from fade.device import choose_device
+    from fade.device import choose_device, torch_dtype
 
     device = choose_device(params.runtime.device)
     name = f" ({torch.cuda.get_device_name()})" if device == "cuda" else ""
     yield ok("device", f"{device}{name}, torch {torch.__version__}")
     precision = params.model.precision
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    dtype = torch_dtype(precision)
     try:
         tokens = torch.ones(1, 1, 8, 8, device=device, dtype=dtype)
         torch.nn.functional.scaled_dot_product_attention(tokens @ tokens, tokens, tokens)
