@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import click
+import typer
 
 from fade.datasets.detect import detect_format
 from fade.errors import DataError, ParameterError
@@ -23,7 +24,7 @@ _SHOWN = 5
 
 def ask_folder() -> str:
     """Ask which folder is to become a project."""
-    return str(click.prompt("Which folder shall be made?", default="inspection"))
+    return str(_answer("Which folder shall be made?", default="inspection"))
 
 
 def ask(
@@ -43,28 +44,27 @@ def ask(
     found = data_sets(home)
     if found:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        click.echo(f"  (images found here: {', '.join([*found][:_SHOWN])}{more})")
+        typer.echo(f"  (images found here: {', '.join([*found][:_SHOWN])}{more})")
     _show(everything)
     if unreachable:
-        click.echo(
+        typer.echo(
             f"  ({unreachable}: demo and own-offline need no download, others a checkpoint file)"
         )
     usual = DEMO if not found else OFFLINE_NAME if unreachable else FIRST[1]
-    name = click.prompt("Which preset?", default=usual, value_proc=_preset)
+    while (name := _answer("Which preset?", default=usual, value_proc=_preset)) == ALL:
+        _show(everything=True)
     if name == DEMO:
         return name, None, None
     values = PRESETS[name].values
     own = values["dataset.format"]
     fitting = [place for place, kind in found.items() if own in ("folder", kind)]
-    data = click.prompt(
-        "Where are the images?", default=next(iter(fitting), values["dataset.path"])
-    )
+    data = _answer("Where are the images?", default=next(iter(fitting), values["dataset.path"]))
     if not os.path.exists(os.path.expanduser(data)):
-        click.echo(f"  (there is nothing at {data} yet: put them there before `fade run`)")
+        typer.echo(f"  (there is nothing at {data} yet: put them there before `fade run`)")
     if encoder := values.get("vision.encoder"):
         question = f"Which weights of {encoder}? A checkpoint file; nothing: its own"
-        return name, data, click.prompt(question, default="", show_default=False) or None
-    weights = click.prompt(
+        return name, data, _answer(question, default="", show_default=False) or None
+    weights = _answer(
         f"Which weights of {values['model.name']}? A checkpoint file, or an open_clip tag",
         default=values["model.pretrained"],
     )
@@ -95,21 +95,28 @@ def data_sets(home: Path) -> Mapping[str, str]:
     return found
 
 
+def _answer(question: str, **options: Any) -> Any:
+    """What is typed; Ctrl+C and the end of input interrupt the command as elsewhere."""
+    try:
+        return typer.prompt(question, **options)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+
+
 def _show(everything: bool) -> None:
     names = PRESETS if everything else FIRST
     width = max(map(len, names))
     for name in names:
-        click.echo(f"  {name:<{width}}  {PRESETS[name].summary}")
+        typer.echo(f"  {name:<{width}}  {PRESETS[name].summary}")
     if not everything:
         others = len(PRESETS) - len(FIRST)
-        click.echo(f"  ({others} more, those of papers too: answer {ALL}, or start with --all)")
+        typer.echo(f"  ({others} more, those of papers too: answer {ALL}, or start with --all)")
 
 
 def _preset(answer: str) -> str:
     if answer.strip() == ALL:
-        _show(everything=True)
-        raise click.UsageError("take one of these")
+        return ALL
     try:
         return find_preset(answer.strip()).name
     except ParameterError as error:
-        raise click.UsageError(str(error)) from None
+        raise typer.BadParameter(str(error)) from None

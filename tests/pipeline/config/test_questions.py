@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-from click.testing import CliRunner
+import pytest
+import typer
+from typer.testing import CliRunner
 
 from pipeline.config.presets.catalogue import FIRST, PRESETS
 from pipeline.config.presets.questions import ask, data_sets
@@ -16,11 +17,13 @@ def asked(
 ) -> tuple[str, str]:
     """What a person sees who types these answers, and what comes of them."""
 
-    @click.command()
-    def command() -> None:
-        click.echo(f"taken: {ask(unreachable, everything=everything, home=home)}")
+    app = typer.Typer()
 
-    done = CliRunner().invoke(command, input=answers)
+    @app.command()
+    def command() -> None:
+        typer.echo(f"taken: {ask(unreachable, everything=everything, home=home)}")
+
+    done = CliRunner().invoke(app, input=answers)
     assert done.exit_code == 0, done.output
     seen, _, taken = done.output.rpartition("taken: ")
     return seen, taken.strip()
@@ -41,7 +44,17 @@ def test_three_presets_are_shown_and_all_if_one_asks(tmp_path: Path) -> None:
     assert all(f"  {name} " in asked("\n", tmp_path, everything=True)[0] for name in PRESETS)
     seen, taken = asked("?\nvisa-zeroshot-language\n\n\n", tmp_path)
     assert all(f"  {name} " in seen for name in PRESETS)
+    assert "Error" not in seen
     assert taken == "('visa-zeroshot-language', 'data/visa', 'laion400m_e31')"
+
+
+def test_who_breaks_off_is_not_told_of_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: object, **options: object) -> str:
+        raise typer.Abort
+
+    monkeypatch.setattr(typer, "prompt", broken)
+    with pytest.raises(KeyboardInterrupt):  # which commands end with 130 for
+        ask(None, everything=False, home=Path())
 
 
 def test_images_that_are_here_are_offered(tmp_path: Path) -> None:
