@@ -6,6 +6,7 @@ own, ours and torch's in turn.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -28,12 +29,6 @@ ROOT = Path(__file__).parent.parent
 STAGES = (
     "manifest", "select", "extract", "text", "bank", "score_language", "score_vision", "evaluate",
 )  # fmt: skip
-FIRST = """
-import sys
-from pathlib import Path
-from pipeline.inference.predictor import Predictor
-print(Predictor.from_bundle(Path(sys.argv[1])).predict([sys.argv[2]], "part")[0].decision)
-"""
 
 
 def _images(folder: Path, size: int) -> Path:
@@ -78,11 +73,27 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
-def _decide(bundle: Path, image: Path) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", FIRST, str(bundle), str(image)],
-        check=True, env=environment(), stdout=subprocess.PIPE, text=True,
-    ).stdout  # fmt: skip
+def decide(image: Path, *options: str, folder: Path = ROOT) -> str:
+    """The decision about an image, by ``fade predict`` in a folder."""
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli.main",
+        "predict",
+        str(image),
+        "--category",
+        "part",
+    ]
+    done = subprocess.run(
+        [*command, "--json", *options],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode not in (0, 10):  # 10: the image is anomalous
+        raise RuntimeError(done.stderr)
+    return str(json.loads(done.stdout)["decision"])
 
 
 def measure(machine: Machine, quick: bool) -> list[Row]:
@@ -101,7 +112,10 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
             write_bundle(run, exact, onnx="fp32")
             write_bundle(run, short, onnx="int8")
             for kind, bundle, target in zip(("fp32", "int8"), (exact, short), targets, strict=True):
-                both = alternate(partial(_decide, bundle, image), partial(_decide, plain, image), 3)
+                ours, theirs = (
+                    partial(decide, image, "--bundle", str(one)) for one in (bundle, plain)
+                )
+                both = alternate(ours, theirs, 3)
                 assert kind == "int8" or both.our_output == both.plain_output
                 row = f"start to first decision, {name} at {size}, ONNX {kind} for torch"
                 rows.append(Row(row, both.ours, both.plain, f"{target} s", both.ours <= target))

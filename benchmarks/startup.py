@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.edge import environment, finished_run
+from benchmarks.edge import decide, environment, finished_run
 from benchmarks.machine import Machine
 from benchmarks.table import Row, in_turn
 from pipeline.config.values import DEMO_MODEL
@@ -60,16 +60,6 @@ print(json.dumps([imported - start, loaded - imported, encoding[0], judged - loa
 """
 
 
-def _predict(bundle: str, image: Path, folder: Path) -> None:
-    option = ["--bundle", bundle] if bundle else []
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli.main", "predict", str(image), "--category", "part", *option],
-        cwd=folder, env=environment(), capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode not in (0, 10):  # 10: the image is anomalous
-        raise RuntimeError(done.stderr)
-
-
 def split(bundle: str, image: Path, folder: Path, repeats: int) -> Mapping[str, float]:
     """Medians of seconds by part; without a bundle from the run in the folder."""
     taken: list[list[float]] = []
@@ -93,7 +83,10 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
         write_bundle(run, whole, with_weights=True)
         write_bundle(run, portable, onnx="fp32")
         sides = {"torch": str(whole), "ONNX": str(portable), "run": ""}
-        ways = {name: partial(_predict, bundle, image, folder) for name, bundle in sides.items()}
+        ways = {
+            name: partial(decide, image, *(("--bundle", bundle) if bundle else ()), folder=folder)
+            for name, bundle in sides.items()
+        }
         took = {name: seconds for name, (seconds, _) in in_turn(ways, repeats).items()}
         parts = {name: split(bundle, image, folder, repeats) for name, bundle in sides.items()}
     rows = [

@@ -29,6 +29,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.inference.bundle_graphs import GraphsAhead
     from pipeline.inference.prediction import Decision
     from pipeline.inference.predictor import Predictor
 
@@ -37,9 +38,10 @@ ANOMALOUS = 10
 
 
 def open_predictor(
-    bundle: Path | None, weights: Path | None, download: bool, shots: int | None, seed: int | None
-) -> Predictor:
-    """The predictor of a bundle, or of the run of this folder.
+    bundle: Path | None, weights: Path | None, download: bool, shots: int | None, seed: int | None,
+    graphs: GraphsAhead | None = None,
+) -> Predictor:  # fmt: skip
+    """The predictor of a bundle, whose graphs may be ready, or of the run of this folder.
 
     Raises:
         ParameterError: options do not go together.
@@ -55,7 +57,14 @@ def open_predictor(
         return Predictor.from_run(shots=shots, seed=seed)
     if shots is not None or seed is not None:
         raise ParameterError("--shots and --seed go with runs: a bundle holds one trial")
-    return Predictor.from_bundle(bundle, weights=weights, download=download)
+    return Predictor.from_bundle(bundle, weights=weights, download=download, graphs=graphs)
+
+
+def _ahead(bundle: Path | None) -> GraphsAhead | None:
+    """A bundle's graphs, which become ready while the rest is imported."""
+    from pipeline.inference.bundle_graphs import GraphsAhead
+
+    return None if bundle is None else GraphsAhead(bundle)
 
 
 @app.command(epilog="Example: fade predict new/*.png --category cable --out predictions")
@@ -97,6 +106,7 @@ def predict(
     ] = 1.0,
 ) -> None:
     """Score new images with a finished run or a bundle."""
+    graphs = _ahead(bundle) if images or watch else None
     from pipeline.artefacts.catalogue import prepare_folder
     from pipeline.inference.output import (
         check_problems,
@@ -121,7 +131,7 @@ def predict(
             raise ParameterError("--watch needs --out: a folder for the tables that grow")
         check_folder(watch)
         prepare_folder(out)
-        predictor = open_predictor(bundle, weights, download, shots, seed)
+        predictor = open_predictor(bundle, weights, download, shots, seed, graphs)
         category = _decide_by(predictor, category, threshold, batch=False)
         _watch(watch, predictor, category, out, interval, pictures=pictures, as_json=as_json)
         return
@@ -133,7 +143,7 @@ def predict(
         echo(others_line(others), err=True)
     if out is not None:
         prepare_folder(out)  # before the model is loaded
-    predictor = open_predictor(bundle, weights, download, shots, seed)
+    predictor = open_predictor(bundle, weights, download, shots, seed, graphs)
     category = _decide_by(predictor, category, threshold, batch=batch)
     problems: list[str] = []
     keep = out is not None and pictures

@@ -6,23 +6,17 @@ anywhere, so reading one believes no name, size or shape in it.
 
 from __future__ import annotations
 
-import json
-import struct
 import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from pydantic import ValidationError
 
 from fade.bank import build_index
 from fade.device import choose_device
-from fade.errors import FadeError, ModelError, ParameterError, StoreError, first_line
-from fade.files import open_plain
+from fade.errors import ModelError, ParameterError, StoreError
 from fade.flat_vectors import FlatVectors
 from fade.network import wanted_network, without_network
 from fade.rules.subspace import Subspace
@@ -32,7 +26,6 @@ from fade.weights import read_weights
 from pipeline.artefacts.tables import manifest_aspect
 from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
-from pipeline.config.values import clause
 from pipeline.evaluation.thresholds import parse_thresholds
 from pipeline.features.models import (
     SHIPPED,
@@ -43,8 +36,10 @@ from pipeline.features.models import (
 )
 from pipeline.features.patch_encoder import patch_encoder_of
 from pipeline.inference.bundle_arrays import bank_vectors, checked_array, images_of
-from pipeline.inference.bundle_entries import ENTRIES, MAX_ENTRIES, SENTENCES, BundleContent
-from pipeline.inference.bundle_onnx import MODEL, OnnxEntries
+from pipeline.inference.bundle_entries import SENTENCES, BundleContent
+from pipeline.inference.bundle_file import REMEDY, BundleFile
+from pipeline.inference.bundle_graphs import MODEL, GraphsAhead
+from pipeline.inference.bundle_onnx import OnnxEntries
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces, HeldUnion
 from pipeline.scoring.banks import Bank, Comparison, HeldBank, bank_copies
@@ -63,7 +58,6 @@ if TYPE_CHECKING:
 BUNDLE_SCHEMA = 1
 KIND = "fade-bundle"
 WEIGHTS = "weights.safetensors"
-REMEDY = "write it again with `fade bundle`"
 
 
 def network_weights(params: Params) -> str:
@@ -85,25 +79,20 @@ class Bundle(TrainedRun):
     Args:
         weights: checkpoint file in place of the bundle's source of weights.
         download: whether the model and weights that the bundle names may be fetched from their hub.
+        graphs: of its ONNX model, where they are made ready already.
 
     Raises:
         StoreError: missing, damaged, no bundle, or of another schema version.
     """
 
-    def __init__(self, path: Path, weights: Path | None = None, *, download: bool = False) -> None:
-        self.path, self._weights, self._download = path, weights, download
+    def __init__(
+        self, path: Path, weights: Path | None = None, *, download: bool = False,
+        graphs: GraphsAhead | None = None,
+    ) -> None:  # fmt: skip
+        self.path, self._weights, self._download, self._graphs = path, weights, download, graphs
         self.location, self.remedy = path, REMEDY
-        try:
-            with self._reading():
-                self._file = open_plain(path)
-                archive = zipfile.ZipFile(self._file)
-        except FileNotFoundError:
-            raise StoreError(
-                f"there is no bundle at {path}: write one with `fade bundle`"
-            ) from None
-        self._archive = archive
-        self._entries = self._checked(archive)
-        content = self._json("bundle.json")
+        self._file = BundleFile(path)
+        content = self._file.json("bundle.json")
         if content.get("kind") != KIND:
             raise StoreError(f"{path} is no bundle: write one with `fade bundle`")
         if content.get("schema") != BUNDLE_SCHEMA:
@@ -111,7 +100,7 @@ class Bundle(TrainedRun):
                 f"{path} has schema version {content.get('schema')}, this program reads {BUNDLE_SCHEMA}: "
                 "write it again with this version, or install the one that wrote it"
             )
-        with self._reading():
+        with self._file.reading():
             self.params = parse_params(content["parameters"], str(path))
             parsed = BundleContent.model_validate(content)
             self.trial, self.categories = Trial(*parsed.trial), parsed.categories
@@ -131,73 +120,10 @@ class Bundle(TrainedRun):
     @cached_property
     def onnx(self) -> OnnxEntries | None:
         """The model that runs without torch, where the bundle has one."""
-        if MODEL not in self._entries:
+        if MODEL not in self._file.entries:
             return None
-        with self._reading():
-            return OnnxEntries(self._json(MODEL), self._bytes, self._mapped)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn what damaged files raise into one line."""
-        try:
-            yield
-        except (FadeError, FileNotFoundError):
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
-                NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # fmt: skip
-            wrong = error.errors() if isinstance(error, ValidationError) else None
-            reason = clause(wrong[0]) if wrong else first_line(error)
-            raise StoreError(f"{self.path} is not a valid bundle ({reason}): {REMEDY}") from None
-
-    def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-        """The entries by name: only names that a bundle has, stored as they are, not too large."""
-        entries: dict[str, zipfile.ZipInfo] = {}
-        infos = archive.infolist()
-        if len(infos) > MAX_ENTRIES:
-            raise StoreError(f"{self.path} is no bundle: it holds {len(infos)} entries")
-        told, size = sum(info.compress_size for info in infos), self.path.stat().st_size
-        if told > size:
-            raise StoreError(
-                f"{self.path} is not a valid bundle: its entries are {told:,} bytes long, the file "
-                f"{size:,}: {REMEDY}"
-            )
-        for info in infos:
-            limit = next((n for form, n in ENTRIES if form.fullmatch(info.filename)), None)
-            stored = (
-                info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
-            )
-            if limit is None or not stored or info.filename in entries or info.flag_bits & 1:
-                raise StoreError(
-                    f"{self.path} is no bundle: its entry {info.filename[:100]!r} is none that "
-                    "`fade bundle` writes"
-                )
-            if info.file_size > limit:
-                raise StoreError(
-                    f"{self.path}: {info.filename} has {info.file_size:,} bytes, at most {limit:,} "
-                    "are read"
-                )
-            entries[info.filename] = info
-        return entries
-
-    def _bytes(self, name: str) -> bytes:
-        with self._reading():
-            return self._archive.read(self._entries[name])
-
-    def _mapped(self, name: str) -> np.ndarray:
-        """The bytes of an entry where they lie in the file, which are read when they are used."""
-        with self._reading():
-            entry = self._entries[name]
-            self._file.seek(entry.header_offset)
-            header = self._file.read(30)  # its last two numbers tell how long names are
-            start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
-            return np.memmap(self._file, np.uint8, "r", start, (entry.file_size,))
-
-    def _json(self, name: str) -> dict[str, Any]:
-        with self._reading():
-            content = json.loads(self._bytes(name))
-            if not isinstance(content, dict):
-                raise ValueError(f"{name} holds no JSON object")
-            return content
+        with self._file.reading():
+            return OnnxEntries(self._file, self._graphs)
 
     def encoder(self) -> ImageEncoder:
         """The model: its weights from the bundle, the file given, or their source.
@@ -214,7 +140,7 @@ class Bundle(TrainedRun):
                 raise ParameterError(
                     f"{self.path} holds its model as ONNX: leave --weights and --download out"
                 )
-            with self._reading():
+            with self._file.reading():
                 return self.onnx.encoder()
         return image_encoder(
             self.params, self._clip, self._network, choose_device(self.params.runtime.device)
@@ -226,8 +152,10 @@ class Bundle(TrainedRun):
             return clip_blocks(params, self._clip())
         # of two models, a file that is named is CLIP's
         weights = None if params.needs_clip else self._weights
-        if weights is None and (name := network_weights(params)) in self._entries:
-            return patch_encoder_of(params, self._json("encoder.json"), self._read_weights(name))
+        if weights is None and (name := network_weights(params)) in self._file.entries:
+            return patch_encoder_of(
+                params, self._file.json("encoder.json"), self._read_weights(name)
+            )
         given = vision.encoder_weights if weights is None else str(weights)
         params = params.model_copy(
             update={"vision": vision.model_copy(update={"encoder_weights": given})}
@@ -259,15 +187,15 @@ class Bundle(TrainedRun):
         name, pretrained, state = model.name, model.pretrained, None
         if self._weights is not None:
             pretrained = str(self._weights)
-        elif WEIGHTS in self._entries:
+        elif WEIGHTS in self._file.entries:
             state = self._read_weights(WEIGHTS)
         with (
             tempfile.TemporaryDirectory() as folder,
             nullcontext() if self._download else without_network(),
         ):
-            if "model.json" in self._entries and name not in SHIPPED:
+            if "model.json" in self._file.entries and name not in SHIPPED:
                 config = Path(folder) / "model.json"
-                config.write_bytes(self._bytes("model.json"))
+                config.write_bytes(self._file.bytes("model.json"))
                 name = str(config)
             params = self.params.model_copy(
                 update={"model": model.model_copy(update={"name": name, "pretrained": pretrained})}
@@ -280,20 +208,20 @@ class Bundle(TrainedRun):
                 raise
 
     def _read_weights(self, name: str) -> dict[str, Tensor]:
-        entry = self._entries[name]
-        with self._reading(), self._archive.open(entry) as source:
+        entry = self._file.entries[name]
+        with self._file.reading(), self._file.archive.open(entry) as source:
             return read_weights(cast(Any, source), entry.file_size)
 
     def classifier(self, use: Use, category: str) -> TextClassifier:
         """The fitted classifier of a use and category."""
-        with self._reading():
+        with self._file.reading():
             digest = self._texts[use][category]
         return self._open_classifier(digest)
 
     @lru_cache(maxsize=64)  # noqa: B019  (a bundle lives as long as what it was opened for)
     def _open_classifier(self, digest: str) -> TextClassifier:
-        with self._reading():
-            found = loads(self._bytes(f"text/{digest}.npz"))
+        with self._file.reading():
+            found = loads(self._file.bytes(f"text/{digest}.npz"))
             if classifier_digest(found) != digest:
                 raise ValueError(f"text/{digest}.npz is another classifier than its name says")
             return found
@@ -304,7 +232,7 @@ class Bundle(TrainedRun):
         views = tuple(view.label for view in plan)
         files = array_names(self.params)
         indexes = {}
-        with self._reading():
+        with self._file.reading():
             found = self._banks[category]
             references = found.references
             if len(references) > self.trial.shots or bool(references) != bool(self.trial.shots):
@@ -313,7 +241,7 @@ class Bundle(TrainedRun):
                 )
             for view in views if references else ():
                 name = f"banks/{found.number}/{files[view]}.npy"
-                vectors = bank_vectors(name, self._bytes(name), self.params.vision.metric)
+                vectors = bank_vectors(name, self._file.bytes(name), self.params.vision.metric)
                 fits = len(vectors) == len(references) if exact else True
                 if vectors.ndim != (3 if exact else 2) or not fits:
                     raise ValueError(
@@ -344,10 +272,12 @@ class Bundle(TrainedRun):
     def held_rule(self, category: str) -> HeldRule:
         """What is normal of a category by rule subspace or mutual."""
         vision, files = self.params.vision, array_names(self.params)
-        with self._reading():
+        with self._file.reading():
             number = self._banks[category].number
             names = {view: f"rules/{number}/{file}.npy" for view, file in files.items()}
-            arrays = {view: checked_array(name, self._bytes(name)) for view, name in names.items()}
+            arrays = {
+                view: checked_array(name, self._file.bytes(name)) for view, name in names.items()
+            }
             for array in arrays.values():
                 if not np.isfinite(array).all():
                     raise ValueError(f"an array of {category} is not finite")
@@ -366,7 +296,7 @@ class Bundle(TrainedRun):
         if self.onnx is None:
             return None
         count = len(set(self.sentences(use, category).texts))
-        with self._reading():
+        with self._file.reading():
             found = self.onnx.prompts(self._texts[use][category])
             if found.shape != (count, self.onnx.model.dim):
                 raise ValueError(f"{count} prompts have embeddings of shape {found.shape}")
@@ -374,8 +304,8 @@ class Bundle(TrainedRun):
 
     def sentences(self, use: Use, category: str) -> Sentences:
         """The prompts that a classifier was fitted on."""
-        with self._reading():
-            found = self._json("prompts.json")[use][category]
+        with self._file.reading():
+            found = self._file.json("prompts.json")[use][category]
             texts, abnormal = SENTENCES.validate_python(found)
             if len(texts) != len(abnormal):
                 raise ValueError(f"{len(texts)} prompts of {category} have {len(abnormal)} labels")

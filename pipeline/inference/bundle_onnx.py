@@ -1,53 +1,32 @@
-"""The model of a bundle that runs on onnxruntime: where its parts lie, and what they must be."""
+"""The model of a bundle that runs on onnxruntime: what its parts must be."""
 
 from __future__ import annotations
-
-import hashlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from fade.portable.session import GraphSession
 from fade.text.archive import read_archive
 from pipeline.features.onnx_encoder import GraphModel, OnnxEncoder
+from pipeline.inference.bundle_file import BundleFile
+from pipeline.inference.bundle_graphs import MODEL, GraphsAhead, check_digest, graph_sessions
 
-MODEL = "onnx/model.json"
-WEIGHTS = "onnx/weights"
 POSITIONS = "onnx/positions.npz"
 PROMPTS = "onnx/prompts.npz"
-
-
-def graph_entry(name: str) -> str:
-    """The entry of one of the model's graphs."""
-    return f"onnx/{name}.onnx"
-
-
-def digest_of(data: bytes | np.ndarray) -> str:
-    """What a part is known by: SHA-256, which processors compute fastest of the strong ones."""
-    return hashlib.sha256(data.data if isinstance(data, np.ndarray) else data).hexdigest()
 
 
 class OnnxEntries:
     """The entries of a bundle that make its model.
 
     Args:
-        content: of :data:`MODEL`.
-        read: gives the bytes of an entry.
-        mapped: gives them where they lie, for large ones.
+        file: the bundle.
+        ahead: its graphs, where they are made ready already.
 
     Raises:
         ValueError, KeyError, TypeError: the content is of no model.
     """
 
-    def __init__(
-        self,
-        content: Mapping[str, Any],
-        read: Callable[[str], bytes],
-        mapped: Callable[[str], np.ndarray],
-    ) -> None:
-        self.model, self._read, self._mapped = GraphModel.of(content), read, mapped
+    def __init__(self, file: BundleFile, ahead: GraphsAhead | None = None) -> None:
+        self.model, self._file, self._ahead = GraphModel.of(file.json(MODEL)), file, ahead
 
     def encoder(self) -> OnnxEncoder:
         """The model, its weights read and held against their digest."""
@@ -65,21 +44,12 @@ class OnnxEntries:
         return found
 
     def _sessions(self) -> dict[str, GraphSession]:
-        weights, sessions = self._mapped(WEIGHTS), {}
-        with ThreadPoolExecutor(1) as beside:  # both take as long as reading all weights
-            checked = beside.submit(self._check, WEIGHTS, weights)
-            for name in dict.fromkeys(one.graph for one in self.model.features.values()):
-                graph = self._read(graph_entry(name))
-                self._check(graph_entry(name), graph)
-                sessions[name] = GraphSession(graph, weights)
-            checked.result()
-        return sessions
+        model = self.model
+        made = None if self._ahead is None else self._ahead.sessions(model.digests)
+        graphs = (one.graph for one in model.features.values())
+        return made or graph_sessions(self._file, model.digests, graphs)
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
-        data = self._read(name)
-        self._check(name, data)
+        data = self._file.bytes(name)
+        check_digest(self.model.digests, name, data)
         return read_archive(data)
-
-    def _check(self, name: str, data: bytes | np.ndarray) -> None:
-        if self.model.digests.get(name) != digest_of(data):
-            raise ValueError(f"{name} is damaged")

@@ -21,14 +21,8 @@ from pipeline.evaluation.thresholds import Threshold
 from pipeline.features.models import load_image_encoder
 from pipeline.features.onnx_encoder import CLIP, GraphFeature, GraphModel, GraphTiles, OnnxEncoder
 from pipeline.features.pair import EncoderPair, of_vision
-from pipeline.inference.bundle_onnx import (
-    MODEL,
-    POSITIONS,
-    PROMPTS,
-    WEIGHTS,
-    digest_of,
-    graph_entry,
-)
+from pipeline.inference.bundle_graphs import MODEL, WEIGHTS, digest_of, graph_entry
+from pipeline.inference.bundle_onnx import POSITIONS, PROMPTS
 from pipeline.inference.onnx_compare import GraphComparison
 from pipeline.inference.run import FinishedRun
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fade.encoder import Encoder
     from pipeline.features.models import ImageEncoder
     from pipeline.features.onnx_encoder import OnnxEncoder
+    from pipeline.inference.bundle_graphs import GraphsAhead
 
 log = logging.getLogger("fade")
 
@@ -110,21 +111,24 @@ class Predictor:
 
     @classmethod
     def from_bundle(
-        cls, path: Path | str, *, weights: Path | str | None = None, download: bool = False
-    ) -> Predictor:
+        cls, path: Path | str, *, weights: Path | str | None = None, download: bool = False,
+        graphs: GraphsAhead | None = None,
+    ) -> Predictor:  # fmt: skip
         """The predictor of a bundle that ``fade bundle`` wrote.
 
         Args:
             path: of the file.
             weights: checkpoint file, where the bundle has none and its source is not at hand.
             download: whether model and weights may be fetched from the hub that the bundle names.
+            graphs: of its ONNX model, where they are made ready already.
 
         Raises:
             StoreError: not a valid bundle, or of another schema version.
         """
         from pipeline.inference.bundle import Bundle
 
-        return cls(Bundle(Path(path), Path(weights) if weights else None, download=download))
+        given = Path(weights) if weights else None
+        return cls(Bundle(Path(path), given, download=download, graphs=graphs))
 
     @property
     def categories(self) -> tuple[str, ...]:

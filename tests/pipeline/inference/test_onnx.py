@@ -24,6 +24,7 @@ from fade.portable import clip_graph
 from fade.portable.numbers import Numbers
 from pipeline.features.models import load_encoder
 from pipeline.inference.bundle import Bundle
+from pipeline.inference.bundle_graphs import GraphsAhead
 from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.onnx_compare import GraphComparison
 from pipeline.inference.output import explanation_text
@@ -266,6 +267,39 @@ def test_damaged_models_are_told_in_a_line(
     with pytest.raises(StoreError, match="is not a valid bundle") as error:
         Predictor.from_bundle(path)
     assert "\n" not in str(error.value)
+
+
+def test_graphs_that_are_ready_are_those_of_the_bundle(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    ahead = GraphsAhead(bundles["fp32"])
+    opened = Bundle(bundles["fp32"], graphs=ahead)
+    assert opened.onnx is not None
+    ready = ahead.sessions(opened.onnx.model.digests)
+    assert ready is not None
+    encoder: Any = opened.encoder()
+    assert encoder._sessions is ready
+    other: Any = Bundle(bundles["int8"], graphs=ahead).encoder()  # replaced meanwhile
+    assert other.model.numbers == "int8"
+    assert other._sessions is not ready
+
+
+def test_what_is_wrong_is_told_by_who_opens_the_bundle(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    damaged = rewritten(
+        bundles["fp32"], tmp_path / "a.fade", "onnx/weights", lambda data: data[:-1] + b"?"
+    )
+    (tmp_path / "b.fade").write_bytes(b"no bundle")
+    for path in (damaged, tmp_path / "b.fade", tmp_path / "none.fade"):
+        ahead = GraphsAhead(path)
+        assert ahead.sessions({}) is None
+        lines = []
+        for graphs in (ahead, None):
+            with pytest.raises(StoreError) as error:
+                Bundle(path, graphs=graphs).encoder()
+            lines.append(str(error.value))
+        assert lines[0] == lines[1]
 
 
 def test_another_model_is_noticed(bundles: dict[str, Path], tmp_path: Path) -> None:

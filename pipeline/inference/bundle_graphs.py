@@ -1,0 +1,92 @@
+"""The graphs of a bundle's ONNX model: checked, and made ready to run, at need ahead of time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from fade.errors import FadeError
+from fade.portable.session import GraphSession
+from pipeline.inference.bundle_file import BundleFile
+
+MODEL = "onnx/model.json"
+WEIGHTS = "onnx/weights"
+
+
+def graph_entry(name: str) -> str:
+    """The entry of one of the model's graphs."""
+    return f"onnx/{name}.onnx"
+
+
+def digest_of(data: bytes | np.ndarray) -> str:
+    """What a part is known by: SHA-256, which processors compute fastest of the strong ones."""
+    return hashlib.sha256(data.data if isinstance(data, np.ndarray) else data).hexdigest()
+
+
+def check_digest(digests: Mapping[str, str], name: str, data: bytes | np.ndarray) -> None:
+    """Refuse (ValueError) a part that is not the one that the model was written with."""
+    if digests.get(name) != digest_of(data):
+        raise ValueError(f"{name} is damaged")
+
+
+def graph_sessions(
+    file: BundleFile, digests: Mapping[str, str], graphs: Iterable[str]
+) -> dict[str, GraphSession]:
+    """The model's graphs, ready to run, held against their digests with their weights.
+
+    Args:
+        file: the bundle.
+        digests: SHA-256 by entry.
+        graphs: names.
+
+    Raises:
+        ValueError: one is damaged, or none that this program writes.
+        StoreError: an entry cannot be read.
+    """
+    weights, sessions = file.mapped(WEIGHTS), {}
+    with ThreadPoolExecutor(1) as beside:  # both take as long as reading all weights
+        checked = beside.submit(check_digest, digests, WEIGHTS, weights)
+        for name in dict.fromkeys(graphs):
+            graph = file.bytes(graph_entry(name))
+            check_digest(digests, graph_entry(name), graph)
+            sessions[name] = GraphSession(graph, weights)
+        checked.result()
+    return sessions
+
+
+class GraphsAhead:
+    """A bundle's graphs, made ready in a thread while the program imports the rest.
+
+    What is wrong with the bundle is left to who opens it, and says so.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._made: Future[tuple[Mapping[str, str], dict[str, GraphSession]]] | None = None
+        try:
+            import onnxruntime  # noqa: F401  (here: threads that import wait for each other)
+
+            file = BundleFile(path)
+            if MODEL in file.entries:
+                pool = ThreadPoolExecutor(1)
+                self._made = pool.submit(self._make, file)
+                pool.shutdown(wait=False)
+        except (FadeError, ImportError):
+            pass
+
+    @staticmethod
+    def _make(file: BundleFile) -> tuple[Mapping[str, str], dict[str, GraphSession]]:
+        content = file.json(MODEL)
+        digests = dict(content["digests"])
+        graphs = [one["graph"] for one in content["features"].values()]
+        return digests, graph_sessions(file, digests, graphs)
+
+    def sessions(self, digests: Mapping[str, str]) -> dict[str, GraphSession] | None:
+        """The graphs, if those that were made are of these digests."""
+        if self._made is None or self._made.exception() is not None:
+            return None
+        made, sessions = self._made.result()
+        return sessions if made == digests else None
