@@ -47,6 +47,7 @@ def open_predictor(
         ParameterError: options do not go together.
         StoreError: run or bundle is missing or damaged.
     """
+    from pipeline.inference.bundle import Bundle
     from pipeline.inference.predictor import Predictor
 
     if bundle is None:
@@ -57,7 +58,7 @@ def open_predictor(
         return Predictor.from_run(shots=shots, seed=seed)
     if shots is not None or seed is not None:
         raise ParameterError("--shots and --seed go with runs: a bundle holds one trial")
-    return Predictor.from_bundle(bundle, weights=weights, download=download, graphs=graphs)
+    return Predictor(Bundle(bundle, weights, download=download, graphs=graphs))
 
 
 def _ahead(bundle: Path | None) -> GraphsAhead | None:
@@ -171,8 +172,8 @@ def _decide_by(
 ) -> str:
     """The category asked for; its threshold is set, and said with what it rests on."""
     from pipeline.evaluation.normal_thresholds import overridden
+    from pipeline.inference.judged import batch_line
     from pipeline.inference.output import choose_category, threshold_line
-    from pipeline.inference.rules import batch_line
 
     category = choose_category(predictor, category)
     if threshold is not None:

@@ -19,7 +19,6 @@ from fade.device import choose_device
 from fade.errors import ModelError, ParameterError, StoreError
 from fade.flat_vectors import FlatVectors
 from fade.network import wanted_network, without_network
-from fade.rules.subspace import Subspace
 from fade.text import TextClassifier, loads
 from fade.types import Trial
 from fade.weights import read_weights
@@ -41,7 +40,6 @@ from pipeline.inference.bundle_file import REMEDY, BundleFile
 from pipeline.inference.bundle_graphs import MODEL, GraphsAhead
 from pipeline.inference.bundle_onnx import OnnxEntries
 from pipeline.inference.material import CategoryBank, TrainedRun
-from pipeline.inference.rules import HeldRule, HeldSample, HeldSubspaces, HeldUnion
 from pipeline.scoring.banks import Bank, Comparison, HeldBank, bank_copies
 from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.sentences import Sentences
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
     from fade.encoder import Encoder
     from pipeline.features.models import ImageEncoder
     from pipeline.features.patch_encoder import PatchEncoder
+    from pipeline.inference.rules import HeldRule
 
 BUNDLE_SCHEMA = 1
 KIND = "fade-bundle"
@@ -271,6 +270,9 @@ class Bundle(TrainedRun):
 
     def held_rule(self, category: str) -> HeldRule:
         """What is normal of a category by rule subspace or mutual."""
+        from fade.rules.subspace import Subspace
+        from pipeline.inference.rules import HeldSample, HeldSubspaces, HeldUnion
+
         vision, files = self.params.vision, array_names(self.params)
         with self._file.reading():
             number = self._banks[category].number

@@ -97,7 +97,7 @@ def nearest_patch(
     return NormalPatch(reference, row, column, distance)
 
 
-def worst_patch(inside: NDArray[np.bool_], levels: NDArray) -> int:
+def worst_in(inside: NDArray[np.bool_], levels: NDArray) -> int:
     """Position, row by row, of the highest level of a group of patches."""
     return int(np.flatnonzero(inside)[np.argmax(levels[inside])])
 
@@ -117,7 +117,7 @@ def region(
         nearest: the normal patch nearest to its worst one.
         similar: abnormal and normal sentences that are nearest to it.
     """
-    row, column = divmod(worst_patch(inside, levels), levels.shape[1])
+    row, column = divmod(worst_in(inside, levels), levels.shape[1])
     return Region(
         group_box(inside, size), int(np.count_nonzero(inside)), int(levels[row, column]),
         row, column, nearest, *(similar or ((), ())),

@@ -14,7 +14,6 @@ from fade.text import TextClassifier
 from fade.types import Trial
 from pipeline.config.schema import Params
 from pipeline.evaluation.thresholds import Threshold
-from pipeline.inference.rules import HeldRule
 from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.sentences import Sentences
 from pipeline.scoring.texts import Use
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipeline.features.models import ImageEncoder
+    from pipeline.inference.rules import HeldRule
 
 
 @dataclass(frozen=True)

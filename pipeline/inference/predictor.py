@@ -20,23 +20,15 @@ from fade.scoring import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
-from pipeline.evaluation.foreground import masked_map
 from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
-from pipeline.evaluation.reweighting import bank_vectors, worst_reweighted
 from pipeline.features.models import feature_space
 from pipeline.features.pair import EncoderPair
 from pipeline.features.patch_encoder import PatchEncoder
-from pipeline.inference.explain import (
-    nearest_patch,
-    patch_groups,
-    region,
-    region_level,
-    worst_patch,
-)
+from pipeline.inference.explain import nearest_patch, patch_groups, region, region_level, worst_in
+from pipeline.inference.judged import check_batch, check_new_images
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.pictures import check_aspect, encode_pictures, open_picture, pixel_key
 from pipeline.inference.prediction import Picture, Prediction, Region, decide
-from pipeline.inference.rules import batch_maps, check_batch, check_new_images
 from pipeline.inference.stream import encoded
 from pipeline.scoring.components import patch_grid
 from pipeline.scoring.sentences import EmbeddedSentences
@@ -49,7 +41,6 @@ if TYPE_CHECKING:
     from fade.encoder import Encoder
     from pipeline.features.models import ImageEncoder
     from pipeline.features.onnx_encoder import OnnxEncoder
-    from pipeline.inference.bundle_graphs import GraphsAhead
 
 log = logging.getLogger("fade")
 
@@ -111,24 +102,21 @@ class Predictor:
 
     @classmethod
     def from_bundle(
-        cls, path: Path | str, *, weights: Path | str | None = None, download: bool = False,
-        graphs: GraphsAhead | None = None,
-    ) -> Predictor:  # fmt: skip
+        cls, path: Path | str, *, weights: Path | str | None = None, download: bool = False
+    ) -> Predictor:
         """The predictor of a bundle that ``fade bundle`` wrote.
 
         Args:
             path: of the file.
             weights: checkpoint file, where the bundle has none and its source is not at hand.
             download: whether model and weights may be fetched from the hub that the bundle names.
-            graphs: of its ONNX model, where they are made ready already.
 
         Raises:
             StoreError: not a valid bundle, or of another schema version.
         """
         from pipeline.inference.bundle import Bundle
 
-        given = Path(weights) if weights else None
-        return cls(Bundle(Path(path), given, download=download, graphs=graphs))
+        return cls(Bundle(Path(path), Path(weights) if weights else None, download=download))
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -196,6 +184,8 @@ class Predictor:
         Raises:
             ParameterError: another rule, or fewer than five images that differ.
         """
+        from pipeline.inference.rules import batch_maps
+
         self.material.check_category(category)
         check_batch(self.params, self.trial.shots)
         read = list(self._read(images, problems))
@@ -293,9 +283,13 @@ class Predictor:
         if params.needs_vision:
             vision = self._vision_map(features, category) if given is None else given
             if params.evaluate.masks_background(category):
+                from pipeline.evaluation.foreground import masked_map
+
                 feature, limit = params.foreground_feature(), params.evaluate.foreground_threshold
                 vision = masked_map(name, vision, features[feature], self._spaces[feature], limit)
             if params.evaluate.reweighted:
+                from pipeline.evaluation.reweighting import bank_vectors, worst_reweighted
+
                 held, own = self._bank(category), self._vectors(self._views[0], features)
                 bank = bank_vectors(held.bank, held.comparison, len(own))
                 worst = worst_reweighted(vision, own, bank) * params.vision_multiplier(self.trial)
@@ -385,7 +379,7 @@ class Predictor:
         by_patch = self.params.vision.keeps_banks(self.trial.shots)
         if by_patch and self.params.fusion.segmentation_mode in ("vision", "both"):
             view = self._views[-1]
-            worst = places_on(worst_patch(inside, levels), levels.shape, self._grids[view.label])
+            worst = places_on(worst_in(inside, levels), levels.shape, self._grids[view.label])
             nearest = nearest_patch(
                 self._vectors(view, features), int(worst),
                 self._bank(category), self.params.vision.bank_transforms(category),

@@ -13,7 +13,7 @@ from cache.damage import DamagedSegmentError
 from cache.keys import Keys
 from cache.store import Store
 from fade.aspect import Shape
-from fade.errors import ParameterError, StoreError
+from fade.errors import StoreError
 from fade.maps import merge_sizes
 from fade.rules.mutual import mutual_scores, score_against_sample
 from fade.rules.pairs import pairing
@@ -234,24 +234,6 @@ def images_of_run(
     return {view.label: list(view.vectors(spaces, stored)) for view in view_plan(params)}
 
 
-def check_new_images(params: Params) -> None:
-    """Refuse runs whose image scores are those of a test set alone (ParameterError)."""
-    if params.evaluate.smooth_similar:
-        raise ParameterError(
-            "evaluate.smooth_similar smooths image scores over a test set, which new images are not "
-            "part of: set it to [] and run `fade run`, which encodes nothing"
-        )
-
-
-def check_batch(params: Params, shots: int) -> None:
-    """Refuse runs that do not score images against each other (ParameterError)."""
-    if not params.needs_vision or params.vision.rule_at(shots) != "mutual":
-        raise ParameterError(
-            "--batch scores images against each other, and this run does not: leave --batch out, "
-            "or make a run with vision.rule mutual (docs/methods.md)"
-        )
-
-
 def batch_maps(
     images: Mapping[str, Mapping[str, np.ndarray]], grids: Mapping[str, Shape], vision: VisionParams
 ) -> dict[str, np.ndarray]:
@@ -277,16 +259,3 @@ def batch_maps(
         found = mutual_scores(patches, order[places], share=vision.lowest, metric=vision.metric)
         by_view.append(halved(found, vision.metric).reshape(count, *grid))
     return dict(zip(keys, map(merge_sizes, zip(*by_view, strict=True)), strict=True))
-
-
-def batch_line(params: Params, trial: Trial, *, batch: bool) -> str | None:
-    """What scores depend on besides their image, in runs where images of a batch are compared.
-
-    Args:
-        batch: whether the images are scored against each other.
-    """
-    if batch:
-        return "transductive: each image is scored against the others that are named here"
-    if not params.needs_vision or not params.vision.has_batch(trial.shots):
-        return None
-    return "transductive: images are compared with test images of the run, which nobody labelled"

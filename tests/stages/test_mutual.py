@@ -24,8 +24,8 @@ from pipeline.artefacts.tables import read_json
 from pipeline.config.load import load_params, parse_params
 from pipeline.evaluation.recipe import Recipe
 from pipeline.inference.bundle_writing import write_bundle
+from pipeline.inference.judged import batch_line
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.rules import batch_line
 from pipeline.inference.run import FinishedRun
 from pipeline.project.check_data import check_data
 from pipeline.project.plan import lines, plan
