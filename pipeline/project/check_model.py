@@ -102,8 +102,12 @@ def missing_weights(params: Params) -> str | None:
     return None
 
 
-def check_encoder(params: Params) -> Iterator[Finding]:
+def check_encoder(params: Params, *, build: bool = True) -> Iterator[Finding]:
     """Whether ``vision.encoder`` fits the sizes; it is read where nothing has to be fetched for it.
+
+    Args:
+        params: of the run.
+        build: whether it may be read, which takes seconds; else only a hub is asked.
 
     Raises:
         ModelError: it cannot be had, or is none that is known.
@@ -116,6 +120,8 @@ def check_encoder(params: Params) -> Iterator[Finding]:
     check_remotes(params.vision, found)
     if any(remote.file is None for remote in found):
         yield warning("model", f"{name}: the first run downloads {found[-1].repository}")
+        return
+    if not build:
         return
     encoder = load_patch_encoder(params, "cpu")
     grids = [encoder.grid(size) for size in params.features.segmentation_sizes]

@@ -15,6 +15,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,8 @@ from fade.files import write_file
 from pipeline.config.originals import OWN_PACKAGES, ROOT
 
 CODE_FILE = Path("code.json")
+KEPT = Path(".fade") / "code.json"
+"""File of a project: the text of its code.json, and the stamps of the files that it was made of."""
 _DEMO_MODEL = ("pipeline/demo/fade-demo.json", "pipeline/demo/fade-demo.safetensors")
 DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -127,6 +130,31 @@ def code_text() -> str:
     return json.dumps(code_hashes(), indent=1) + "\n"
 
 
+def _kept_text(file: Path) -> str:
+    """The text of ``code.json``, kept as long as no file of the packages has another stamp."""
+    stamp = _stamp()
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["stamp"] == stamp:
+            return str(kept["text"])
+    text = code_text()
+    with suppress(OSError):  # it is made again next time
+        write_file(file, json.dumps({"stamp": stamp, "text": text}))
+    return text
+
+
+def _stamp(root: Path = ROOT) -> str:
+    """A hash of names, sizes, times and inodes of all files of the packages."""
+    digest = hashlib.blake2b(digest_size=20)
+    for package in OWN_PACKAGES:
+        for file in sorted((root / package).rglob("*")):
+            if "__pycache__" not in file.parts and not file.is_dir():
+                stat = file.stat()
+                mark = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+                digest.update(f"{file}\0{mark}\0".encode())
+    return digest.hexdigest()
+
+
 def refresh_code(folder: Path = Path()) -> bool:
     """Bring a project's code.json up to date with the installed code; whether it changed.
 
@@ -135,7 +163,7 @@ def refresh_code(folder: Path = Path()) -> bool:
     file = folder / CODE_FILE
     if not file.is_file() or folder.resolve() == ROOT:
         return False
-    text = code_text()
+    text = _kept_text(folder / KEPT)
     if file.read_text(encoding="utf-8") == text:
         return False
     write_file(file, text)

@@ -38,6 +38,8 @@ from pipeline.project.check_model import check_encoder, check_patches, unknown_w
 from pipeline.project.watched import made_by_a_stage
 
 SEEDED = "seeded"
+FEW = 2000
+"""Images that stage manifest reads about as fast as a network is built."""
 _HUBS = ("hf-hub:", "local-dir:")
 
 
@@ -54,7 +56,7 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
         ParameterError, DataError, ModelError: as the stage would.
     """
     _check_named(params, folder)
-    ran = _ran_with(folder)
+    ran, images = _ran_with(folder), 0
     if "manifest" in needed:
         chooses = params.needs_vision and "select" in needed
         shots, batch = (params.max_shots, params.needs_batch) if chooses else (0, False)
@@ -66,13 +68,14 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
         with suppress(*tolerated):
             if not _differs(ran, own):
                 shots, batch = 0, False
-            check_dataset(params.dataset, shots, batch=batch)
+            images = check_dataset(params.dataset, shots, batch=batch)
     if "text" in needed:
         _check_prompts(params)
     if "extract" in needed or "text" in needed:
-        _check_model(params, known=ran)
+        # of a first run nothing is lost: with few images the stage itself says soon what is wrong
+        _check_model(params, known=ran, build=bool(ran) or not 0 < images <= FEW)
     if {"extract", "bank", "score_vision"} & set(needed) and (
-        params.vision.encoder is None or _encoder_is_new(params, ran)
+        params.vision.encoder is None or _encoder_is_new(params, ran, shots=True)
     ):
         check_patches(params)
     if "extract" in needed:
@@ -111,7 +114,7 @@ def _check_named(params: Params, folder: Path) -> None:
         )
 
 
-def check_dataset(dataset: DatasetParams, shots: int = 0, *, batch: bool = False) -> None:
+def check_dataset(dataset: DatasetParams, shots: int = 0, *, batch: bool = False) -> int:
     """Refuse categories that the data set does not have, more references than it has, small batches.
 
     Args:
@@ -119,18 +122,21 @@ def check_dataset(dataset: DatasetParams, shots: int = 0, *, batch: bool = False
         shots: how many references of each category are needed; 0 looks at the first image alone.
         batch: whether test images are compared with each other.
 
+    Returns:
+        How many images there are; 0 where they were not counted.
+
     Raises:
         DataError, ParameterError: as the stages manifest and select do.
     """
     local = "://" not in dataset.path
     if local and not os.path.exists(dataset.path) and made_by_a_stage(dataset.path):
-        return
+        return 0
     records = iterate_dataset(
         dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
     )
     if not (shots or batch) or not local:
         next(records, None)  # the names of categories are held against what there is before it
-        return
+        return 0
     count: Counter[str] = Counter()
     tests: Counter[str] = Counter()
     for record in records:
@@ -144,6 +150,7 @@ def check_dataset(dataset: DatasetParams, shots: int = 0, *, batch: bool = False
                 f"vision.shots asks for {shots} references, but category {category!r} has only "
                 f"{images} training images: lower vision.shots or add images"
             )
+    return count.total() + tests.total()
 
 
 def categories_named(text: str, dataset: DatasetParams) -> list[str]:
@@ -194,11 +201,17 @@ def _check_prompts(params: Params) -> None:
             ensembles(params, use, category)
 
 
-def _check_model(params: Params, known: Mapping[str, Any]) -> None:
-    """Refuse a model, weights and sizes that are known to fail without reading weights."""
+def _check_model(params: Params, known: Mapping[str, Any], *, build: bool) -> None:
+    """Refuse a model, weights and sizes that are known to fail without reading weights.
+
+    Args:
+        params: of the run.
+        known: what dvc.lock says.
+        build: whether a network may be built to look at it, which takes seconds.
+    """
     if params.vision.encoder is not None:
         if _encoder_is_new(params, known):
-            list(check_encoder(params))
+            list(check_encoder(params, build=build or _is_missing(params)))
         if not params.needs_language:
             return
     name, weights = params.model.name, params.model.pretrained
@@ -237,19 +250,32 @@ def _check_model(params: Params, known: Mapping[str, Any]) -> None:
         _check_tag(name, weights)
 
 
-def _encoder_is_new(params: Params, known: Mapping[str, Any]) -> bool:
-    """Whether no run used this network with these parameters and files, so that it has to be built."""
-    from pipeline.features.patch_encoder import missing_package
+def _encoder_is_new(params: Params, known: Mapping[str, Any], *, shots: bool = False) -> bool:
+    """Whether no run used this network with these parameters and files, so that it has to be built.
 
+    Args:
+        params: of the run.
+        known: what dvc.lock says.
+        shots: whether another number of them counts; the network knows nothing of them.
+    """
     ran = params.model_dump(mode="json")
+    # whether components are asked of the network may depend on the shots
+    free = ("seeds",) if shots or params.vision.components else ("seeds", "shots")
     try:
         for section in ("vision", "features", "model"):
-            ran[section] |= known[section]
+            ran[section] |= {k: v for k, v in known[section].items() if k not in free}
         same = Params.model_validate(ran) == params
     except (LookupError, TypeError, ValueError):
         same = False
     files = read_record("extract", "files")
-    return not same or files != file_hashes("extract", params) or bool(missing_package(params))
+    return not same or files != file_hashes("extract", params) or _is_missing(params)
+
+
+def _is_missing(params: Params) -> bool:
+    """Whether ``vision.encoder`` names a package of weights that is not here."""
+    from pipeline.features.patch_encoder import missing_package
+
+    return bool(missing_package(params))
 
 
 def _check_tag(name: str, weights: str) -> None:

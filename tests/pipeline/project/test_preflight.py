@@ -17,6 +17,7 @@ from pipeline.artefacts.parameters import write_record
 from pipeline.config.load import load_params, parse_params
 from pipeline.features import patch_encoder
 from pipeline.features.patch_encoder import load_patch_encoder
+from pipeline.project import preflight
 from pipeline.project.preflight import categories_named, check
 from tests.projects import STAGES, changed, golden_params
 from tests.stages.test_vision_encoder import TINY, vision_params
@@ -119,12 +120,16 @@ def test_a_network_that_ran_is_not_built_again(
     monkeypatch.setattr(patch_encoder, "load_patch_encoder", build)
     params = parse_params(content)
     check(params, STAGES)
+    assert not built  # no results are there to be lost, and few images: the stage says it soon
+    monkeypatch.setattr(preflight, "FEW", 0)
+    check(params, STAGES)
     write_record("extract", {}, file_hashes("extract", params))
     noted = {name: content[name] for name in ("vision", "features", "model")}
     Path("dvc.lock").write_text(
         yaml.safe_dump({"stages": {"score_vision": {"params": {"params.yaml": noted}}}})
     )
     check(params, STAGES)
+    check(parse_params(changed(content, vision__shots=[2], vision__seeds=[5])), STAGES)
     assert len(built) == 1
     with pytest.raises(ParameterError, match=r"vision\.layers \[9\]"):
         check(parse_params(changed(content, vision__layers=[9])), STAGES)

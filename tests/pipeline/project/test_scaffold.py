@@ -69,6 +69,15 @@ def test_refresh(tmp_path: Path) -> None:
     (tmp_path / "code.json").write_text("{}")
     assert refresh_code(tmp_path)
     assert json.loads((tmp_path / "code.json").read_text()) == code_hashes()
+    kept = tmp_path / ".fade" / "code.json"
+    content = json.loads(kept.read_text())
+    kept.write_text(json.dumps(content | {"text": "of these stamps\n"}))
+    assert refresh_code(tmp_path)
+    assert (tmp_path / "code.json").read_text() == "of these stamps\n"
+    for damaged in (json.dumps(content | {"stamp": "other", "text": "{}"}), "[", "[]"):
+        kept.write_text(damaged)
+        refresh_code(tmp_path)
+        assert json.loads((tmp_path / "code.json").read_text()) == code_hashes()
 
 
 def test_paths_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
