@@ -49,6 +49,7 @@ from pipeline.evaluation.trials import choose_trial
 from pipeline.process.memory import trim_heap
 from pipeline.report.about import data_notice, provenance_lines, reader_warnings, run_facts
 from pipeline.report.curves import category_curves
+from pipeline.report.gallery import AT_ONCE
 from pipeline.report.html import render
 from pipeline.report.input import ReportInput
 from pipeline.report.nearest import nearest_finder
@@ -89,6 +90,7 @@ def run(params: Params) -> None:
     root = dataset_root(dataset.format, open_path(dataset.path))
     listed = lru_cache(maxsize=1024)(_listed)  # an image is asked for by several pictures
 
+    @lru_cache(maxsize=AT_ONCE)  # of an image and of its worst patch
     def load_image(path: str) -> np.ndarray:
         data = read_unchanged(root, path, listed(path)["hash"])
         return np.asarray(decode_rgb(data, path, exif_rotation=dataset.exif_rotation))

@@ -11,7 +11,7 @@ import numpy as np
 
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
-from pipeline.report.gallery import Picture, draw_small, draw_tiles
+from pipeline.report.gallery import Picture, draw_all, draw_small, draw_tiles
 from pipeline.report.input import ReportInput
 from pipeline.report.nearest import NearestPatch
 from pipeline.report.patches import draw_nearest
@@ -88,7 +88,7 @@ def draw_cards(
         report: loads images, masks and maps.
         chosen: the trial's scores.
     """
-    items, labels = [], labels_of(chosen)
+    labels = labels_of(chosen)
     places = list(positions)
     nearest: Mapping[int, NearestPatch] = {}
     pulls: Mapping[int, tuple[Pull, ...]] = {}
@@ -97,7 +97,8 @@ def draw_cards(
         nearest = report.load_nearest(category, places) if report.load_nearest else {}
         pulls = report.load_pull(category, places) if report.load_pull else {}
     limit = threshold.image if threshold else None
-    for position in places:
+
+    def card(position: int) -> Item:
         row, label = chosen.iloc[position], int(labels[position])
         path, known = str(row["path"]), None if label == UNKNOWN else label == ANOMALOUS
         tiles = draw_tiles(
@@ -112,13 +113,12 @@ def draw_cards(
             tiles += (draw_nearest(report.load_image, nearest[position]),)
         score = float(row["score"])
         defect = NO_LABEL if known is None else str(row["defect"])
-        items.append(
-            Item(
-                str(row["image"]), defect, known, score, tiles, position,
-                verdict(label, score, limit), pulls.get(position, ()),
-            )
+        return Item(
+            str(row["image"]), defect, known, score, tiles, position,
+            verdict(label, score, limit), pulls.get(position, ()),
         )  # fmt: skip
-    return tuple(items)
+
+    return tuple(draw_all(card, places))
 
 
 def small_picture(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -28,8 +30,13 @@ TINT = 0.45
 DARK, BRIGHT, ALARM = (16, 20, 32), (64, 255, 120), (255, 64, 48)
 """Colours of lines: dark around each, bright for what people marked, alarm for what is found."""
 
+AT_ONCE = 4
+"""Largest number of images in memory."""
+
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 
@@ -254,6 +261,12 @@ def draw_small(
         return _overlay(image, scaled, threshold, load_above)
 
     return _tile("Overlay", _attempt("Overlay", drawn))
+
+
+def draw_all(draw: Callable[[A], B], items: Iterable[A]) -> list[B]:
+    """Draw some things, a few at once: decoding, filters and encoding leave Python free meanwhile."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_ONCE)) as pool:
+        return list(pool.map(draw, items))
 
 
 def _attempt(label: str, make: Callable[[], T]) -> T | Picture:

@@ -14,6 +14,7 @@ from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.report.cards import NO_LABEL, of_trial, small_picture
+from pipeline.report.gallery import draw_all
 from pipeline.report.input import ReportInput
 from pipeline.report.originals import quoted
 from pipeline.report.verdicts import UNKNOWN, count, cuts, labels_of
@@ -179,13 +180,15 @@ def _pictures(
     most: int,
 ) -> dict[str, str]:
     """Small pictures of images without a card by position, of those nearest to their threshold."""
-    rest = [int(one) for one in kept[np.argsort(distance[kept], kind="stable")] if one not in cards]
-    drawn = {}
-    for position in rest[:most]:
+    nearest = kept[np.argsort(distance[kept], kind="stable")]
+    rest = [int(one) for one in nearest if one not in cards][:most]
+
+    def drawn(position: int) -> str:
         row = chosen.iloc[position]
         threshold = thresholds.get((str(row["category"]), trial))
-        drawn[str(position)] = small_picture(report, trial, str(row["path"]), position, threshold)
-    return drawn
+        return small_picture(report, trial, str(row["path"]), position, threshold)
+
+    return {str(position): uri for position, uri in zip(rest, draw_all(drawn, rest), strict=True)}
 
 
 def as_json(content: Mapping[str, Any]) -> str:

@@ -162,6 +162,12 @@ def _section(
     values, labels = own["score"].to_numpy(dtype=np.float64), labels_of(own)
     scored = bool(np.isfinite(values).all())
     counts = None if limit is None or not scored else count(labels, values, limit)
+    groups = [
+        (heading, text, getattr(gallery, kind))
+        for kind, heading, text in (_KINDS if limit is None else _DECIDED)
+    ]
+    wanted = list(dict.fromkeys(place for _, _, positions in groups for place in positions))
+    cards = {item.position: item for item in draw_cards(report, trial, chosen, wanted, threshold)}
     return ReportSection(
         anchor=anchor,
         name=name,
@@ -180,9 +186,9 @@ def _section(
         promise=promise(threshold),
         kinds=defect_kinds(own, limit) if scored else (),
         groups=tuple(
-            (heading, text, draw_cards(report, trial, chosen, positions, threshold))
-            for kind, heading, text in (_KINDS if limit is None else _DECIDED)
-            if (positions := getattr(gallery, kind))
+            (heading, text, tuple(cards[position] for position in positions))
+            for heading, text, positions in groups
+            if positions
         ),
     )
 
