@@ -25,6 +25,8 @@ LATER = (
     "matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg",
 )  # fmt: skip
 """What some load, in their order: loaded here while other stages run."""
+BEFORE_MODELS = ("stages.manifest", "stages.select")
+"""While these run torch is loaded first: what they change is encoded next."""
 STARTED = b"started\n"
 INTERRUPTED = 130
 
@@ -70,6 +72,8 @@ class _Server:
             self._become(module, stage)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self._connection.sendall(STARTED)
+        if module in BEFORE_MODELS and "torch" not in sys.modules:
+            self._later.insert(0, "torch")
         while self._later:
             number, status = os.waitpid(child, os.WNOHANG)
             if number:

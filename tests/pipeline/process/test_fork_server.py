@@ -112,9 +112,10 @@ def test_a_stage_whose_server_is_killed_ends_with_dvc(folder: Path) -> None:
 
 def test_libraries_start_no_thread_but_those_that_take_care_of_forks() -> None:
     """jemalloc's, which pyarrow brings; those of BLAS are left out by the environment here."""
+    names = (*fork_server.FIRST, *fork_server.LATER, "torch")
     code = (
         "import importlib, os\n"
-        f"for name in {(*fork_server.FIRST, *fork_server.LATER)!r}: importlib.import_module(name)\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
         "tasks = set(os.listdir('/proc/self/task')) - {str(os.getpid())}\n"
         "print({open(f'/proc/self/task/{task}/comm').read() for task in tasks} - {'jemalloc_bg_thd\\n'})"
     )
