@@ -92,8 +92,8 @@ def run(params: Params) -> None:
 
     @lru_cache(maxsize=AT_ONCE)  # of an image and of its worst patch
     def load_image(path: str) -> np.ndarray:
-        data = read_unchanged(root, path, listed(path)["hash"])
-        return np.asarray(decode_rgb(data, path, exif_rotation=dataset.exif_rotation))
+        content = read_unchanged(root, path, listed(path)["hash"])
+        return np.asarray(decode_rgb(content, path, exif_rotation=dataset.exif_rotation))
 
     def load_mask(path: str) -> np.ndarray | None:
         row = listed(path)
@@ -103,8 +103,7 @@ def run(params: Params) -> None:
             root, row["mask"], row["mask_hash"], exif_rotation=dataset.exif_rotation
         )
 
-    thresholds = read_thresholds(THRESHOLDS.path)
-    run_of = run_facts(params, evaluation)
+    thresholds, run_of = read_thresholds(THRESHOLDS.path), run_facts(params, evaluation)
     trim_heap()
     report = ReportInput(
         title=Path(dataset.path).name,
