@@ -44,6 +44,10 @@ SLOW = (
     "test_read_only",
     "test_urls",
     "test_wrong_input",
+    "test_predictor",
+    "test_store_url",
+    "test_notebooks",
+    "test_main",
 )
 """Files that take longest, by CPU seconds: begun first, so that at the end no process waits alone."""
 

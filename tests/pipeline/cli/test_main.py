@@ -34,6 +34,7 @@ from pipeline.process.json_text import json_text
 from pipeline.project import dvc as repro
 from pipeline.project import watched
 from tests.pipeline.summaries import write_project
+from tests.interpreter import Interpreter
 from tests.projects import ROOT
 
 HEAVY = {
@@ -135,13 +136,13 @@ def test_init(fade: Fade) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
-def test_init_asks_where_the_terminal_is_one(fade: Fade) -> None:
+def test_init_asks_where_the_terminal_is_one(fade: Fade, interpreter: Interpreter) -> None:
     import pty
 
     def ask(*arguments: str, answers: str, command: str = "init") -> str:
         """What a person at a terminal sees who types these answers."""
         main_end, end = pty.openpty()
-        line = [sys.executable, "-m", "pipeline.cli.main", command, *arguments]
+        line = [interpreter.python, "-m", "pipeline.cli.main", command, *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(line, stdin=end, stdout=end, stderr=end, env=environment) as asked:
             os.close(end)
