@@ -33,8 +33,8 @@ from pipeline.process import run_dvc
 from pipeline.process.json_text import json_text
 from pipeline.project import dvc as repro
 from pipeline.project import watched
-from tests.pipeline.summaries import write_project
 from tests.interpreter import Interpreter
+from tests.pipeline.summaries import write_project
 from tests.projects import ROOT
 
 HEAVY = {
