@@ -142,7 +142,7 @@ def test_init_asks_where_the_terminal_is_one(fade: Fade, interpreter: Interprete
     def ask(*arguments: str, answers: str, command: str = "init") -> str:
         """What a person at a terminal sees who types these answers."""
         main_end, end = pty.openpty()
-        line = [interpreter.python, "-m", "pipeline.cli.main", command, *arguments]
+        line = [str(interpreter.python), "-m", "pipeline.cli.main", command, *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(line, stdin=end, stdout=end, stderr=end, env=environment) as asked:
             os.close(end)
