@@ -318,6 +318,7 @@ def test_a_slider_judges_again(tab: Tab, small: str) -> None:
 
 
 def test_a_picture_opens_and_closes_by_keyboard(tab: Tab, small: str) -> None:
+    tab.size(1280, 900)
     tab.open(small)
     tab.run("document.querySelector('.thumbs .open').focus()")
     press(tab, "Enter")
