@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
-from fade.errors import ModelError
+from fade.errors import DataError, ModelError
 from pipeline.cli.app import app
 from pipeline.cli.completion import complete_preset
 from pipeline.cli.options import Metrics, echo, echo_text, named_place
@@ -54,6 +55,8 @@ def methods(
 
     place, leaves = named_place(out), leaf_values(values or [])
     names = [find_preset(name).name for name in dict.fromkeys(preset or LIGHT)]
+    if "://" not in data and not os.path.exists(os.path.expanduser(data)):
+        raise DataError(f"there is nothing at {data}: name the data set's folder or file")
     ready = []
     for name in names:
         if missing := write_project(place / name, name, data, leaves):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fade.errors import FadeError, StoreError, first_line
+from fade.errors import FadeError, StoreError, first_line, refusal
 from fade.files import open_plain
 
 REMEDY = "write it again with `fade bundle`"
@@ -74,7 +74,8 @@ class BundleFile:
             from pipeline.config.values import clause
 
             wrong = error.errors() if isinstance(error, ValidationError) else None
-            reason = clause(wrong[0]) if wrong else first_line(error)
+            refused = refusal(error) if isinstance(error, OSError) else None
+            reason = clause(wrong[0]) if wrong else refused or first_line(error)
             raise StoreError(f"{self.path} is not a valid bundle ({reason}): {REMEDY}") from None
 
     def _checked(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

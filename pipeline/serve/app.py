@@ -77,5 +77,7 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     for one in error.errors()[:5]:
         found: dict[str, Any] = dict(one)
         place = ".".join(str(part) for part in found["loc"][1:]) or "the request"
+        if found["type"] == "json_invalid":
+            place, found["msg"] = "the request", f"is no JSON ({found['ctx']['error']})"
         parts.append(f"{place}: {found['msg'][:1].lower()}{found['msg'][1:]}")
     return JSONResponse({"error": plain("; ".join(parts))}, 422)

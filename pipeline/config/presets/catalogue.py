@@ -233,7 +233,7 @@ def template() -> str:
 
 
 def data_remark(data: str | None) -> str | None:
-    """What to do about a folder of images that no layout fits; None where one does, or nothing is there.
+    """What to do about a folder of images that is not there yet, or that no layout fits; None else.
 
     Raises:
         DataError: folders in it cannot be listed.
@@ -241,6 +241,8 @@ def data_remark(data: str | None) -> str | None:
     if data is None or "://" in data:
         return None
     place = Path(data).expanduser()
+    if not place.exists():
+        return f"there is nothing at {data} yet: put the images there before `fade run`"
     if not place.is_dir() or detect_format(place):
         return None
     advice = layout_advice(place) or "docs/data.md shows the layouts that are read"

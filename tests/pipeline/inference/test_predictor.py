@@ -782,6 +782,8 @@ def test_compressed_and_damaged_bundles(bundle: Path, tmp_path: Path) -> None:
         Bundle(tmp_path / "c")
     with pytest.raises(StoreError, match="there is no bundle"):
         Bundle(tmp_path / "d")
+    with pytest.raises(StoreError, match=r"is not a valid bundle \(it is a folder\)"):
+        Bundle(tmp_path)
 
 
 def test_two_entries_of_one_name(bundle: Path, tmp_path: Path) -> None:

@@ -70,6 +70,9 @@ def test_what_cannot_run(
         leaf_values(["vision.shots"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert code("parts") == 3
+    assert capsys.readouterr().err.startswith("error: there is nothing at parts: ")
+    Path("parts").mkdir()
     for given in (["--set", "vision.shotz=1"], ["--set", "vision.shots=x"], ["--preset", "own"]):
         assert code("parts", "--preset", "own-offline", *given) == 2
     capsys.readouterr()

@@ -201,6 +201,8 @@ def test_labels_are_kept_counted_and_taken_back(client: TestClient, folder: Path
     assert client.post("/labels", json=body | {"run": "other"}).status_code == 409
     assert client.post("/labels", json=body | {"label": "odd"}).status_code == 422
     assert client.post("/labels", json=body | {"id": 10**9}).status_code == 404
+    broken = client.post("/labels", content="{", headers={"Content-Type": "application/json"})
+    assert broken.json()["error"].startswith("the request: is no JSON (")
 
 
 def test_labels_that_the_run_used_can_be_taken_back(finished: Path, tmp_path: Path) -> None:
