@@ -17,6 +17,7 @@ from fade.encoder.encoding import Encoding
 from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
 from fade.errors import ParameterError
 from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
+from fade.preprocess import resampling
 from fade.types import Device, Feature, Precision, Stream, Token
 from fade.weights import write_weights
 
@@ -204,6 +205,7 @@ class Encoder:
             if feature.stream == "gem"
             else None,
             **rectangle,
+            **resampling(),
         }
 
     def shape(self, feature: Feature, aspect: AspectRatio | None = None) -> tuple[int, ...]:

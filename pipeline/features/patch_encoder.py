@@ -12,6 +12,7 @@ from fade.aspect import AspectRatio, Shape, SmallerEdge, count_patches, shape_of
 from fade.encoders.protocol import Output, VisionEncoder
 from fade.errors import ModelError, ParameterError
 from fade.network import without_network
+from fade.preprocess import resampling
 from fade.tiles import Tile, plan_tiles
 from fade.types import Device, Feature
 from pipeline.features.hub import check_remotes, encoder_remotes, quiet
@@ -153,6 +154,7 @@ class PatchEncoder:
             "resize": _resize_name(size, aspect),
             "size": feature.size,
             **({"tile": self._tile, "overlap": self._overlap} if self._tile else {}),
+            **resampling(),
         }
 
     def shape(self, feature: Feature, aspect: AspectRatio | None = None) -> tuple[int, ...]:

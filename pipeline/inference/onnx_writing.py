@@ -216,7 +216,8 @@ def _prompts(
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **dict(arrays))
+    entries: dict[str, Any] = dict(arrays)  # numpy's stubs have options here, too
+    np.savez(file, **entries)
     return file.getvalue()
 
 

@@ -22,6 +22,7 @@ from fade.preprocess import (
     decode_mask,
     decode_rgb,
     image_size,
+    resampling,
     resize_image,
     resize_mask,
     resize_square,
@@ -491,6 +492,25 @@ def test_pillow_settings_are_left_alone() -> None:
 
 
 # Resizing
+
+
+def test_a_pillow_that_resizes_otherwise_gives_another_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pillow 13 resizes tall images by other steps than Pillow 12: features of both must not mix."""
+    assert resampling() == {}
+    resize = Image.Image.resize
+
+    def turned(image: Image.Image, size: tuple[int, int], filter: int) -> Image.Image:
+        """The two passes in the other order."""
+        across = image.transpose(Image.Transpose.TRANSPOSE)
+        return resize(across, size[::-1], filter).transpose(Image.Transpose.TRANSPOSE)
+
+    monkeypatch.setattr(Image.Image, "resize", turned)
+    resampling.cache_clear()
+    found = resampling()
+    resampling.cache_clear()
+    assert list(found) == ["resampling"]
 
 
 @pytest.mark.parametrize("size", [1, 16, 40])
