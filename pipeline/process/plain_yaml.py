@@ -25,7 +25,11 @@ _PATTERNS = [
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 _REAL = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
-_MARKED = re.compile(r"!!|!<|^%", re.MULTILINE)
+_MARKED = re.compile(
+    r"!!|!<|^%|^---|^\.\.\.|[^\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]",
+    re.MULTILINE,
+)
+"""Tags, directives, marks of documents, and what separates: tabs, other ends of lines, marks of byte order."""
 _TEXT = "tag:yaml.org,2002:str"
 
 
@@ -76,7 +80,7 @@ def load(text: str) -> Any:
     if not CYAML:
         raise NotPlain("no libyaml")
     if _MARKED.search(text):
-        raise NotPlain("a tag or a directive")
+        raise NotPlain("a tag, a directive or an unusual character")
     try:
         node = _Loader(text).get_single_node()
     except (yaml.YAMLError, RecursionError) as error:

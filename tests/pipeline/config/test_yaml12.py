@@ -51,6 +51,7 @@ def test_scalars_are_read_as_dvc_reads_them(written: str) -> None:
 @example("? [1, 2]\n: 3")
 @example("!!int x")
 @example("a: !!float\n")
+@example("1e-5\t")
 def test_any_text_is_read_as_dvc_reads_it_or_refused_in_a_line(text: str) -> None:
     refusal: ValueError | None = None
     try:
