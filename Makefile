@@ -8,8 +8,9 @@ READY = $(VENV)/.ready-$(FAISS)
 # Stages are started as `python -m stages.x`: the environment's python must be the first on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-# compiled modules are kept, for the many processes that tests start
+# compiled modules are kept, for the many processes that tests start; pip would compile all there are
 unexport PYTHONDONTWRITEBYTECODE
+QUIETLY = --quiet --no-compile --editable
 
 # an index with builds of torch without CUDA, for `make images`
 TORCH_INDEX ?=
@@ -86,14 +87,14 @@ clean: ## remove artefacts and results; features stay in .fade/store
 
 install: pyproject.toml ## set up at once what all of these need; each alone installs its own part
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$(FAISS),dev,docs,audit]'
+	$(BIN)/python -m pip install $(QUIETLY) '.[$(FAISS),dev,docs,audit]'
 	touch $(READY) $(VENV)/.ready-docs $(VENV)/.ready-audit
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$(FAISS),dev]'
+	$(BIN)/python -m pip install $(QUIETLY) '.[$(FAISS),dev]'
 	touch $@
 
 $(VENV)/.ready-docs $(VENV)/.ready-audit: $(VENV)/.ready-%: pyproject.toml | $(READY)
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	$(BIN)/python -m pip install $(QUIETLY) '.[$*]'
 	touch $@
