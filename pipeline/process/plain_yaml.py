@@ -27,7 +27,7 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 _REAL = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 _USUAL = r"\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
 _MARKED = re.compile(rf"!!|!<|^%|^---|^\.\.\.|[^{_USUAL}]", re.MULTILINE)
-"""Tags, directives, marks of documents, and characters that readers part lines and words by: tabs, others."""
+"""Tags, directives, marks of documents, and characters that may part lines or words: tabs, others."""
 _TEXT = "tag:yaml.org,2002:str"
 
 
