@@ -125,6 +125,22 @@ def brightness(low: float = 0.8, high: float = 1.2, count: int = 5) -> list[Tran
     return [NONE if factor == 1 else Transform("brightness", factor) for factor in factors]
 
 
+def rotating() -> dict[str, str]:
+    """What the address of a rotated image says of the OpenCV that rotates: nothing for OpenCV 5.
+
+    OpenCV 4 interpolates by other steps, and features of both must not share an address. The version
+    tells, not a look at pixels: these may differ by processor.
+
+    >>> from fade.transforms import rotating
+    >>> rotating()
+    {}
+    """
+    import cv2
+
+    major = cv2.__version__.partition(".")[0]
+    return {} if major == "5" else {"rotated_by": f"OpenCV {major}"}
+
+
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     """Rotate counter-clockwise about (W / 2, H / 2); bilinear, borders mirrored without the edge.
 

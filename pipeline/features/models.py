@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cache.layout import Space
 from fade.gem import GemConfig
-from fade.transforms import NONE, VERSION
+from fade.transforms import NONE, VERSION, rotating
 from pipeline.config.schema import ModelParams, Params
 from pipeline.config.values import DEMO_MODEL
 from pipeline.features.hub import check_remotes, quiet, remotes
@@ -183,4 +183,6 @@ def feature_space(
     }
     if feature.transform != NONE:
         description |= {"transform": feature.transform.label, "transform_version": VERSION}
+    if feature.transform.kind == "rotate":
+        description |= rotating()
     return Space(feature.label, description, encoder.shape(feature, aspect), params.features.dtype)

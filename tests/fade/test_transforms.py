@@ -14,6 +14,7 @@ from fade.transforms import (
     brightness,
     flips,
     random_rotations,
+    rotating,
     rotations,
     turns_and_mirrors,
 )
@@ -44,6 +45,14 @@ def test_rotations_mirror_the_border_without_its_edge() -> None:
     matrix = cv2.getRotationMatrix2D((4.5, 3.0), 45, 1.0)
     expected = cv2.warpAffine(image(6, 9), matrix, (9, 6), borderMode=cv2.BORDER_DEFAULT)
     np.testing.assert_array_equal(steps[1].apply(image(6, 9)), expected)
+
+
+def test_an_opencv_that_rotates_otherwise_gives_another_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert rotating() == {}
+    monkeypatch.setattr("cv2.__version__", "4.13.0")
+    assert rotating() == {"rotated_by": "OpenCV 4"}
 
 
 def test_random_rotations_come_from_a_seed() -> None:

@@ -11,6 +11,8 @@ from PIL import Image
 from benchmarks.pipeline import _params
 from cache.layout import SegmentTask, content_key
 from cache.store import Store
+from fade.preprocess import resampling
+from fade.transforms import Transform
 from fade.types import Feature
 from pipeline.dataset.loader import ImageSource
 from pipeline.features import extraction
@@ -19,6 +21,31 @@ from pipeline.features.models import feature_space
 from tests.fade.test_encoder import noise, small
 
 FEATURES = [Feature(32, "clip", "cls"), Feature(32, "gem", "patch"), Feature(64, "clip", "patch")]
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [("PIL.Image.Image.resize", "resampling"), ("cv2.__version__", "rotated_by")],
+)
+def test_libraries_that_give_other_pixels_give_another_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, name: str
+) -> None:
+    encoder, params = small(tmp_path), _params(tmp_path, batch=2, workers=2)
+    turned = Feature(64, "clip", "patch", transform=Transform("rotate", 45))
+    ours = feature_space(encoder, turned, params)
+    assert name not in ours.description
+    shrunk = Image.Image.resize
+
+    def coarse(image: Image.Image, size: tuple[int, int], resample: int) -> Image.Image:
+        return shrunk(image, size, Image.Resampling.NEAREST)
+
+    resampling.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(library, coarse if name == "resampling" else "4.13.0")
+        theirs = feature_space(encoder, turned, params)
+    resampling.cache_clear()
+    assert theirs.description.keys() - ours.description.keys() == {name}
+    assert theirs.fingerprint != ours.fingerprint
 
 
 @pytest.mark.parametrize("writers", [1, 3])
