@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-SLOWER = 1.25
-"""A row that takes so many times as long as before is a regression; less is noise of shared machines."""
+WORSE = 1.25
+"""A row that takes so many times as much as before is a regression; less is noise of shared machines."""
+_WORSE = {"s": "slower", "MB": "larger", "MiB": "larger"}
 _UNITS = {"ms": 1e-3}
 _MACHINE = re.compile(r"^- Machine: (.+?, \d+ cores, torch on \d+ threads, \w+)", re.MULTILINE)
 
@@ -16,6 +17,14 @@ def machine_class(text: str) -> str | None:
     """Processor, cores, threads and system of a file of results; None where it names none."""
     found = _MACHINE.search(text)
     return found[1] if found else None
+
+
+def committed_machine(path: Path) -> str | None:
+    """The class of the machine of a file of results; None where there is no such file."""
+    try:
+        return machine_class(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 def measured_before(path: Path, described: str) -> Mapping[str, tuple[float, str]] | None:
@@ -28,14 +37,11 @@ def measured_before(path: Path, described: str) -> Mapping[str, tuple[float, str
     Returns:
         None where there is no such file, or it is of a machine of another class.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    found: dict[str, tuple[float, str]] = {}
+    of = committed_machine(path)
+    if of is None or of != machine_class(described):
         return None
-    if machine_class(text) is None or machine_class(text) != machine_class(described):
-        return None
-    found = {}
-    for line in text.splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         number, _, unit = cells[1].partition(" ") if len(cells) > 2 else ("", "", "")
         try:
@@ -51,4 +57,4 @@ def beside_before(value: float, unit: str, before: tuple[float, str] | None) -> 
     if before is None or before[1] != unit or not before[0] or not value:
         return "-"
     times = value / before[0]
-    return f"{times:.2f}x" + (", slower" if unit == "s" and times > SLOWER else "")
+    return f"{times:.2f}x" + (f", {_WORSE[unit]}" if unit in _WORSE and times > WORSE else "")

@@ -22,6 +22,7 @@ import numpy as np
 import yaml
 
 from benchmarks.process import ROOT, Run, process
+from benchmarks.scale_evaluate import measure_evaluate
 from benchmarks.scale_index import lines_table, measure_rows, measure_serve
 from cache.layout import Space, content_key
 from cache.store import Store
@@ -161,6 +162,11 @@ def measure_care(count: int, place: Path | None) -> dict[str, Run]:
     return found
 
 
+def allowed_peak(few: Run, rows: int) -> float:
+    """Bytes that a run with so many rows more may need."""
+    return GROWTH * few.peak + ROW_BYTES * rows
+
+
 def growth_table(
     few: dict[str, Run], many: dict[str, Run], small: int, factor: int, of: str
 ) -> str:
@@ -173,7 +179,7 @@ def growth_table(
     for name, one in few.items():
         other = many[name]
         rows = (factor - 1) * small
-        allowed = GROWTH * one.peak + ROW_BYTES * rows
+        allowed = allowed_peak(one, rows)
         lines.append(
             f"| {name} | {one.seconds:.1f} s | {other.seconds:.1f} s | {one.peak / 1e6:.0f} MB "
             f"| {other.peak / 1e6:.0f} MB | {(other.peak - one.peak) / rows:.0f} "
@@ -216,10 +222,13 @@ def scheduler_table(tasks: int, kinds: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+WHAT = ("stages", "store", "scheduler", "serve", "rows", "evaluate")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("what", choices=("stages", "store", "scheduler", "serve", "rows"))
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument(
         "--images", type=int, default=20_000, help="or rows of the smaller run; or empty tasks"
     )
@@ -241,6 +250,8 @@ def main(arguments: list[str] | None = None) -> None:
     small, large = chosen.images, chosen.factor * chosen.images
     if chosen.what == "store":
         few, many = (measure_care(count, chosen.place) for count in (small, large))
+    elif chosen.what == "evaluate":
+        few, many = (measure_evaluate(count, chosen.place) for count in (small, large))
     else:
         stages = tuple(chosen.stage or STAGES)
         few, many = (

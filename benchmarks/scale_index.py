@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -33,8 +33,21 @@ from pipeline.artefacts.tables import read_json, write_json
 CATEGORIES, PAGE, SEGMENT = 15, 60, 256
 OPENING, ANSWER = 2.0, 0.1
 """Seconds that opening a run and answering for a page may take."""
+ROW_BYTES = 40
+"""Memory that a row of an index may take."""
 Line = tuple[str, str, str, bool]
 """What was measured, what it came to, what was wanted, and whether it was reached."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an answer took: seconds on the clock, and of processor time, which other work leaves alone."""
+
+    seconds: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{1e3 * self.seconds:,.1f} ms, {1e3 * self.cpu:,.1f} of CPU"
 
 
 def _pages(count: int) -> dict[str, dict[str, object]]:
@@ -105,7 +118,7 @@ def _rewrite(path: Path, columns: dict[str, object]) -> None:
 
 def serve_times(
     count: int, finished: Callable[[], AbstractContextManager[Path]] = project
-) -> tuple[float, int, dict[str, float]]:
+) -> tuple[Taken, int, dict[str, Taken]]:
     """Open a run of so many test images, and ask a server for pages.
 
     Args:
@@ -113,38 +126,40 @@ def serve_times(
         finished: gives the folder of a finished run, whose tables are replaced.
 
     Returns:
-        Seconds that opening took in a process of its own, that one's largest memory in bytes, and
-        the seconds of each answer: the first one, as later ones may be remembered.
+        What opening took in a process of its own, that one's largest memory in bytes, and what each
+        answer took: the first one, as later ones may be remembered.
     """
     code = (
         "import time; from pathlib import Path\nfrom pipeline.serve.site import RunSite\n"
-        "start = time.perf_counter()\nRunSite(Path())\nprint(time.perf_counter() - start)"
+        "start, worked = time.perf_counter(), time.process_time()\nRunSite(Path())\n"
+        "print(time.perf_counter() - start, time.process_time() - worked)"
     )
     with finished() as folder:
         write_results(folder, count)
-        opened, done = process(folder, code)
+        said, done = process(folder, code)
+        opened = Taken(*map(float, said.splitlines()[0].split()))
         with server(folder) as port:
-            return float(opened.splitlines()[0]), done.peak, _answers(port, count)
+            return opened, done.peak, _answers(port, count)
 
 
-def _answers(port: int, count: int) -> dict[str, float]:
+def _answers(port: int, count: int) -> dict[str, Taken]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
     def content(path: str) -> Any:
         connection.request("GET", path)
         return json.loads(connection.getresponse().read())
 
-    def ask(path: str) -> float:
-        start = time.perf_counter()
+    def ask(path: str) -> Taken:
+        start, worked = time.perf_counter(), time.process_time()
         connection.request("GET", path)
         answer = connection.getresponse()
         content = answer.read()
-        seconds = time.perf_counter() - start
+        taken = Taken(time.perf_counter() - start, time.process_time() - worked)
         if answer.status != 200:
             raise RuntimeError(f"{path} was answered with {answer.status}: {content[:200]!r}")
         if path.startswith("/images") and not json.loads(content)["images"]:
             raise RuntimeError(f"{path} found no images")
-        return seconds
+        return taken
 
     while content("/health")["model"] == "loading":  # on all cores, beside which nothing is timed
         time.sleep(0.1)
@@ -162,13 +177,29 @@ def measure_serve(
 ) -> Iterator[Line]:
     """The times of :func:`serve_times` beside what is wanted."""
     opened, peak, answers = serve_times(count, finished)
-    yield "open the run", f"{opened:.2f} s", f"{OPENING:g} s", opened < OPENING
+    yield "open the run", str(opened), f"{OPENING:g} s", opened.seconds < OPENING
     yield "largest memory of it", f"{peak / 1e6:,.0f} MB", "-", True
-    for what, seconds in answers.items():
-        yield what, f"{1e3 * seconds:.1f} ms", f"{1e3 * ANSWER:g} ms", seconds < ANSWER
+    for what, one in answers.items():
+        yield what, str(one), f"{1e3 * ANSWER:g} ms", one.seconds < ANSWER
 
 
-def measure_rows(count: int, place: Path | None) -> Iterator[Line]:
+@dataclass(frozen=True)
+class Opened:
+    """What opening an index of many rows took.
+
+    Attributes:
+        files: bytes of it on disk.
+        held: bytes of it in memory.
+        peak: bytes that the process needed at most, beyond its libraries.
+    """
+
+    taken: Taken
+    files: int
+    held: int
+    peak: int
+
+
+def open_rows(count: int, place: Path | None = None) -> Opened:
     """Write the index of so many rows, and open it in a process of its own."""
     space = Space("numbers", {"kind": "scale"}, (4,), "float32")
     with tempfile.TemporaryDirectory(dir=place) as name:
@@ -191,23 +222,27 @@ def measure_rows(count: int, place: Path | None) -> Iterator[Line]:
         _, before = process(folder, code)
         said, done = process(
             folder,
-            f"{code}start = time.perf_counter()\nindex = Store('store').index(space)\n"
-            "print(time.perf_counter() - start, len(index))\n"
+            f"{code}start, worked = time.perf_counter(), time.process_time()\n"
+            "index = Store('store').index(space)\n"
+            "print(time.perf_counter() - start, time.process_time() - worked)\n"
             "held = index.keys_sorted.data.nbytes + sum(one.nbytes for one in "
             "(index.locations.segments, index.locations.rows, index.locations.crcs))\n"
-            "print(held)",
+            "print(len(index), held)",
         )
-    (seconds, found), (held,) = (line.split() for line in said.splitlines()[:2])
+    taken, (found, held) = (line.split() for line in said.splitlines()[:2])
     if int(found) != count:
         raise RuntimeError(f"the index has {found} rows of {count}")
-    bound = 40
-    each = int(held) / count
-    yield "index files, a row", f"{size / count:.0f} bytes", "-", True
-    yield "open", f"{float(seconds):.1f} s", "-", True
-    yield "open, a million rows", f"{1e6 * float(seconds) / count:.2f} s", "-", True
-    yield "index in memory, a row", f"{each:.0f} bytes", f"{bound} bytes", each <= bound
-    peak = (done.peak - before.peak) / count
-    yield "largest memory while it opens, a row", f"{peak:.0f} bytes", "-", math.isfinite(peak)
+    return Opened(Taken(*map(float, taken)), size, int(held), done.peak - before.peak)
+
+
+def measure_rows(count: int, place: Path | None) -> Iterator[Line]:
+    """What :func:`open_rows` found, for each row."""
+    found = open_rows(count, place)
+    each = found.held / count
+    yield "index files, a row", f"{found.files / count:.0f} bytes", "-", True
+    yield "open", str(found.taken), "-", True
+    yield "index in memory, a row", f"{each:.0f} bytes", f"{ROW_BYTES} bytes", each <= ROW_BYTES
+    yield "largest memory while it opens, a row", f"{found.peak / count:.0f} bytes", "-", True
 
 
 def lines_table(count: int, of: str, lines: Iterator[Line]) -> str:

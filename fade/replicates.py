@@ -54,12 +54,13 @@ def coarse_rows(histogram: PixelHistogram) -> _Floats:
     Rows are the normal pixels of a good image, those of an image with a defect, its defect pixels, and
     the summed shares of its regions.
     """
-    good = histogram.normal - histogram.normal_beside_defects
-    rows = np.stack(
-        [good, histogram.normal_beside_defects, histogram.anomalous, histogram.pro]
-    ).astype(np.float64)
-    width = max(len(good) // MAX_LEVELS, 1)
-    return rows.reshape(4, -1, width).sum(axis=2)
+    levels = (
+        histogram.normal, histogram.normal_beside_defects, histogram.anomalous, histogram.pro
+    )  # fmt: skip
+    width = max(len(histogram.normal) // MAX_LEVELS, 1)
+    rows = np.stack([row.reshape(-1, width).sum(axis=1) for row in levels], dtype=np.float64)
+    rows[0] -= rows[1]
+    return rows
 
 
 @dataclass

@@ -9,14 +9,17 @@ import pytest
 
 from benchmarks.__main__ import NAMES, main
 from benchmarks.before import measured_before
+from benchmarks.machine import Machine
 from benchmarks.peer_images import DATA, Amount, write_images
 from benchmarks.peer_methods import METHODS
 from benchmarks.peers import our_leaves
 from benchmarks.table import Row, alternate, markdown, peak_megabytes
 from cache.layout import content_key
 from fade.types import Trial
+from pipeline.artefacts.tables import read_csv
 from pipeline.config.load import parse_params
 from pipeline.config.presets.catalogue import find_preset, render, substitute
+from pipeline.config.rules import Rule
 from pipeline.config.yaml12 import load_yaml
 from tests.projects import changed, golden_params, run_stages
 
@@ -32,6 +35,26 @@ def test_quick_run_of_the_light_ones(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert f"| {stage}" in text
     assert "GFLOP/s" in text
     assert "torch" in text
+
+
+def test_one_that_fails_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(machine: Machine, quick: bool) -> list[Row]:
+        raise ValueError("no room\nat all")
+
+    monkeypatch.setattr(
+        Machine, "measure", classmethod(lambda cls: Machine(1e9, 1e9, 1e9, 1e9, 1e9))
+    )
+    monkeypatch.setattr("benchmarks.store.measure", broken)
+    monkeypatch.setattr("benchmarks.text.measure", lambda *given: [Row("text", 1, None, "-", True)])
+    file = tmp_path / "results.md"
+    with pytest.raises(SystemExit, match="1"):
+        main(["--quick", "--output", str(file), "--only=store", "--only=text"])
+    text = file.read_text(encoding="utf-8")
+    assert "**store failed: ValueError: no room**" in text
+    assert "| text | 1 s |" in text
+    assert "Seconds of each benchmark, and of processor time: store 0 (0), text 0 (0)." in text
 
 
 def test_medians_and_ratios() -> None:
@@ -92,6 +115,29 @@ def test_scale_of_the_stores_index(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "| index in memory, a row | 32 bytes | 40 bytes | yes |" in lines
 
 
+def test_scale_of_fine_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import scale_evaluate
+    from pipeline.artefacts.catalogue import METRICS
+    from pipeline.config.load import load_params
+    from stages import evaluate
+
+    monkeypatch.setattr(scale_evaluate, "PARTS", 2)
+    scale_evaluate.write_run(tmp_path, 40)
+    monkeypatch.chdir(tmp_path)
+    evaluate.run(load_params())
+    parts = read_csv(METRICS.path).set_index("category")
+    assert float(parts["full_pixel_auroc"]["part01"]) > 0.8
+
+
+@pytest.mark.parametrize("rule", ["mutual", "subspace"])
+def test_scale_of_a_batch(rule: Rule) -> None:
+    from benchmarks.batch import alone, score
+
+    here, threads = (score(rule, 12, 2, 8, alone(workers)) for workers in (0, 2))
+    assert here.digest == threads.digest
+    assert here.pairs == (66 if rule == "mutual" else 1)
+
+
 def test_rows_beside_the_committed_results(tmp_path: Path) -> None:
     machine = "- Machine: A Chip, 2 cores, torch on 2 threads, Linux, load {} when measured."
     rows = [
@@ -105,7 +151,7 @@ def test_rows_beside_the_committed_results(tmp_path: Path) -> None:
     before = measured_before(file, machine.format("7.5"))
     assert before == {"fast": (0.5, "s"), "slow": (2, "s"), "room": (1000, "MB")}
     found = [line.split(" | ")[-1] for line in markdown(rows, before).splitlines()[2:]]
-    assert found == ["0.50x |", "1.30x, slower |", "1.30x |", "- |"]
+    assert found == ["0.50x |", "1.30x, slower |", "1.30x, larger |", "- |"]
     assert measured_before(file, machine.replace("2 cores", "8 cores").format(0)) is None
     assert measured_before(tmp_path / "none.md", machine) is None
 
