@@ -6,6 +6,7 @@ rotations; SuperADD (arXiv 2605.14808): brightness.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -108,15 +109,15 @@ def flips() -> list[Transform]:
 
 def transforms_of(name: Augmentation) -> list[Transform]:
     """What becomes of each reference, itself first."""
-    made: dict[Augmentation, list[Transform]] = {
-        "none": [NONE],
-        "flips": flips(),
-        "turns_and_mirrors": turns_and_mirrors(),
-        "rotations": rotations(),
-        "random_rotations": list(dict.fromkeys(random_rotations(RANDOM_ROTATIONS, seed=0))),
-        "brightness": brightness(),
+    makers: dict[Augmentation, Callable[[], list[Transform]]] = {
+        "none": lambda: [NONE],
+        "flips": flips,
+        "turns_and_mirrors": turns_and_mirrors,
+        "rotations": rotations,
+        "random_rotations": lambda: list(dict.fromkeys(random_rotations(RANDOM_ROTATIONS, seed=0))),
+        "brightness": brightness,
     }
-    return made[name]
+    return makers[name]()
 
 
 def brightness(low: float = 0.8, high: float = 1.2, count: int = 5) -> list[Transform]:

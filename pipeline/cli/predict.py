@@ -119,11 +119,12 @@ def predict(
         summary_line,
         write_predictions,
     )  # fmt: skip
-    from pipeline.inference.watch import check_folder
     from pipeline.process.json_text import json_text
     from pipeline.process.progress import Progress
 
     if watch is not None:
+        from pipeline.inference.watch import check_folder
+
         if images:
             raise ParameterError("--watch takes no images: name them in a command of their own")
         if batch:

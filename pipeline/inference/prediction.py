@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -129,6 +128,8 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: name, decision, score, and the map in colours."""
+        from html import escape
+
         shades = self.shades()
         parts = [f"<b>{escape(plain(self.name))}</b>: {self.decision or 'no decision'}"]
         if self.score is not None:

@@ -21,12 +21,13 @@ from fade.maps import merge_sizes
 from fade.types import Device, Trial
 from fade.vision import patch_map
 from pipeline.artefacts.catalogue import BANKS, safe_name
-from pipeline.artefacts.receipts import Receipt
 from pipeline.config.schema import Params
 from pipeline.scoring.nearest import Nearest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pipeline.artefacts.receipts import Receipt
 
 BANK_TABLE = BANKS.path / "references.parquet"
 """Which reference image lies at which position of its category's shared indexes."""

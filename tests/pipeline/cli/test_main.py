@@ -26,6 +26,7 @@ from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import stage as runner
 from pipeline.artefacts.catalogue import TEST
 from pipeline.artefacts.receipts import write_receipt
+from pipeline.cli import main as cli
 from pipeline.cli.main import at_home, main
 from pipeline.cli.options import split_names
 from pipeline.config.load import load_params
@@ -104,6 +105,17 @@ def test_each_command_has_an_example(fade: Fade, command: str) -> None:
     answer = fade(*command.split(), "--help")
     assert answer.code == 0
     assert f"Example: fade {command}" in answer.out
+
+
+def test_a_command_is_built_alone_as_among_all(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = cli.built_for(["show", "predict"])
+    assert [one.callback.__name__ for one in found.registered_commands if one.callback] == ["show"]
+    assert not found.registered_groups
+    asked = ("show", "--help"), ("export", "maps", "--help"), ("show", "--size"), ("shwo",), ()
+    alone = [fade(*words) for words in asked]
+    assert [one.code for one in alone] == [0, 0, 2, 2, 2]
+    monkeypatch.setattr(cli, "built_for", lambda words: cli.app)
+    assert [fade(*words) for words in asked] == alone
 
 
 def test_version(fade: Fade) -> None:
