@@ -8,6 +8,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from copy import copy
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from typer.main import get_command_name
@@ -28,6 +31,9 @@ import pipeline.cli.measure
 import pipeline.cli.serve
 import pipeline.cli.cache  # noqa: F401
 # isort: on
+
+if TYPE_CHECKING:
+    from pipeline.inference.bundle_graphs import GraphsAhead
 
 # what is heavy is imported by the command that needs it, so that help comes at once
 
@@ -54,6 +60,17 @@ def built_for(words: Sequence[str]) -> typer.Typer:
     ]
     one.registered_groups = [group for group in app.registered_groups if group.name == first]
     return one if one.registered_commands or one.registered_groups else app
+
+
+def _graphs_ahead(words: Sequence[str]) -> GraphsAhead | None:
+    """The graphs of a bundle to predict with, which become ready while the rest is imported."""
+    named = [after for word, after in pairwise(words) if word == "--bundle"]
+    named += [word.partition("=")[2] for word in words if word.startswith("--bundle=")]
+    if words[:1] != ["predict"] or "--help" in words or not named:
+        return None
+    from pipeline.inference.bundle_graphs import GraphsAhead
+
+    return GraphsAhead(Path(named[-1]))
 
 
 class _Lines(logging.Handler):
@@ -84,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = sys.argv[1:] if arguments is None else arguments
         with _warnings_as_lines():
             words = [at_home(word) for word in given]
-            built_for(words)(args=words, prog_name="fade")
+            built_for(words)(args=words, prog_name="fade", obj=_graphs_ahead(words))
     except Exception as error:
         from pipeline.process.dvc_watchdog import running_dvc
         from pipeline.stage import TRACEBACK, as_user_error, one_line

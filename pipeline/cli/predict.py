@@ -61,15 +61,9 @@ def open_predictor(
     return Predictor(Bundle(bundle, weights, download=download, graphs=graphs))
 
 
-def _ahead(bundle: Path | None) -> GraphsAhead | None:
-    """A bundle's graphs, which become ready while the rest is imported."""
-    from pipeline.inference.bundle_graphs import GraphsAhead
-
-    return None if bundle is None else GraphsAhead(bundle)
-
-
 @app.command(epilog="Example: fade predict new/*.png --category cable --out predictions")
 def predict(
+    context: typer.Context,
     images: Images = None,
     category: Category = None,
     bundle: BundleFile = None,
@@ -107,7 +101,6 @@ def predict(
     ] = 1.0,
 ) -> None:
     """Score new images with a finished run or a bundle."""
-    graphs = _ahead(bundle) if images or watch else None
     from pipeline.artefacts.catalogue import prepare_folder
     from pipeline.inference.output import (
         check_problems,
@@ -133,7 +126,7 @@ def predict(
             raise ParameterError("--watch needs --out: a folder for the tables that grow")
         check_folder(watch)
         prepare_folder(out)
-        predictor = open_predictor(bundle, weights, download, shots, seed, graphs)
+        predictor = open_predictor(bundle, weights, download, shots, seed, context.obj)
         category = _decide_by(predictor, category, threshold, batch=False)
         _watch(watch, predictor, category, out, interval, pictures=pictures, as_json=as_json)
         return
@@ -145,7 +138,7 @@ def predict(
         echo(others_line(others), err=True)
     if out is not None:
         prepare_folder(out)  # before the model is loaded
-    predictor = open_predictor(bundle, weights, download, shots, seed, graphs)
+    predictor = open_predictor(bundle, weights, download, shots, seed, context.obj)
     category = _decide_by(predictor, category, threshold, batch=batch)
     problems: list[str] = []
     keep = out is not None and pictures

@@ -67,10 +67,10 @@ class GraphsAhead:
     def __init__(self, path: Path) -> None:
         self._made: Future[tuple[Mapping[str, str], dict[str, GraphSession]]] | None = None
         try:
-            import onnxruntime  # noqa: F401  (here: threads that import wait for each other)
-
             file = BundleFile(path)
             if MODEL in file.entries:
+                import onnxruntime  # noqa: F401  (here: threads that import wait for each other)
+
                 pool = ThreadPoolExecutor(1)
                 self._made = pool.submit(self._make, file)
                 pool.shutdown(wait=False)
