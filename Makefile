@@ -10,7 +10,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # compiled modules are kept, for the many processes that tests start; pip would compile all there are
 unexport PYTHONDONTWRITEBYTECODE
-QUIETLY = --quiet --no-compile --editable
+QUIETLY = --quiet --no-compile
 
 # an index with builds of torch without CUDA, for `make images`
 TORCH_INDEX ?=
@@ -85,16 +85,21 @@ constraints: $(READY) ## pin the versions of this environment in requirements/co
 clean: ## remove artefacts and results; features stay in .fade/store
 	rm -rf artefacts results logs
 
-install: pyproject.toml ## set up at once what all of these need; each alone installs its own part
+# the pip that comes with Python 3.11 takes twice as long to find the versions
+define INSTALL
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(QUIETLY) '.[$(FAISS),dev,docs,audit]'
+	$(BIN)/python -m pip install $(QUIETLY) --upgrade pip 'setuptools>=77'
+	$(BIN)/python -m pip install $(QUIETLY) --no-build-isolation --editable
+endef
+
+install: pyproject.toml ## set up at once what all of these need; each alone installs its own part
+	$(INSTALL) '.[$(FAISS),dev,docs,audit]'
 	touch $(READY) $(VENV)/.ready-docs $(VENV)/.ready-audit
 
 $(READY): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(QUIETLY) '.[$(FAISS),dev]'
+	$(INSTALL) '.[$(FAISS),dev]'
 	touch $@
 
 $(VENV)/.ready-docs $(VENV)/.ready-audit: $(VENV)/.ready-%: pyproject.toml | $(READY)
-	$(BIN)/python -m pip install $(QUIETLY) '.[$*]'
+	$(INSTALL) '.[$*]'
 	touch $@
