@@ -59,6 +59,17 @@ def summarise(problems: list[str]) -> str:
     return shown if len(problems) <= 5 else f"{shown}; and {len(problems) - 5} more"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "image"), counted(2, "category"), counted(0, "image")
+    ('1 image', '2 categories', '0 images')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type's name where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ from typing import Any
 from cache.location import open_path
 from fade.datasets.leftovers import Account
 from fade.datasets.read import TABLE_FORMATS, dataset_root
-from fade.errors import DataError, plain, summarise
+from fade.errors import DataError, counted, plain, summarise
 from pipeline.artefacts.catalogue import CATEGORIES, MANIFEST, SKIPPED
 from pipeline.artefacts.tables import table_writer, write_json
 from pipeline.config.schema import Params
@@ -109,8 +109,8 @@ def run(params: Params) -> None:
     for warning in warnings:
         log.warning("%s", warning)
     log.info(
-        "%d categories, %d training and %d test images%s%s",
-        len(remarks.categories), remarks.rows - remarks.tests, remarks.tests,
+        "%s, %d training and %d test images%s%s",
+        counted(len(remarks.categories), "category"), remarks.rows - remarks.tests, remarks.tests,
         f"; {remarks.unmasked} defect images have no mask and are left out of pixel metrics"
         if remarks.unmasked else "",
         f"; {remarks.unlabelled} test images have no label and are left out of all metrics"

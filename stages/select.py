@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from cache.keys import Keys
+from fade.errors import counted
 from pipeline.artefacts.catalogue import CALIBRATION, CATEGORIES, MANIFEST, SELECTION
 from pipeline.artefacts.tables import read_json, read_table, write_table
 from pipeline.config.schema import Params
@@ -88,8 +89,9 @@ def run(params: Params) -> None:
     sizes = manifest[["path", "width", "height"]]
     write_table(calibration.merge(sizes, on="path"), CALIBRATION.path)
     log.info(
-        "%d distinct references for %d categories, up to %d shots, %d seeds; %d images to calibrate on",
-        selection["hash"].nunique(), len(categories), shots, len(seeds), len(calibration),
+        "%d distinct references for %s, up to %s, %s; %s to calibrate on",
+        selection["hash"].nunique(), counted(len(categories), "category"), counted(shots, "shot"),
+        counted(len(seeds), "seed"), counted(len(calibration), "image"),
     )  # fmt: skip
 
 

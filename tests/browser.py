@@ -20,6 +20,19 @@ FLAGS = (
     "--disable-background-networking", "--disable-dev-shm-usage", "--remote-debugging-pipe",
 )  # fmt: skip
 PATIENCE = 60.0
+NAMED = {
+    "button",
+    "link",
+    "slider",
+    "combobox",
+    "searchbox",
+    "checkbox",
+    "image",
+    "table",
+    "region",
+    "dialog",
+}
+CONTRAST = Path(__file__).with_name("contrast.js")
 
 
 def find_browser() -> str | None:
@@ -129,6 +142,21 @@ class Tab:
         while not self.run(condition):
             assert time.monotonic() < end, f"{condition}: {self.said}"
             time.sleep(0.02)
+
+    def pale(self) -> list[str]:
+        """Visible texts that are hard to read: too little contrast, on grounds of plain colours."""
+        return [str(text) for text in self.run(CONTRAST.read_text("utf-8"))]
+
+    def nameless(self) -> list[str]:
+        """Roles of what a screen reader could call by no name: controls, pictures, tables."""
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        roles = [
+            (node["role"]["value"], node.get("name", {}).get("value", "").strip())
+            for node in nodes
+            if not node["ignored"]
+        ]
+        assert NAMED & {role for role, _ in roles}
+        return [role for role, name in roles if role in NAMED and not name]
 
     def screenshot(self) -> bytes:
         """What the screen shows, as PNG."""

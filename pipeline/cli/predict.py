@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 from pipeline.cli.app import app
 from pipeline.cli.completion import complete_category
 from pipeline.cli.options import (
@@ -207,7 +207,8 @@ def _watch(
     with asked_to_stop() as stop, Journal(out) as journal:
         watch = Watch(folder, predictor, category, journal, out=out, pictures=pictures)
         echo(
-            f"watching {folder}; {len(journal)} files were judged before; end with Ctrl+C", err=True
+            f"watching {folder}; {counted(len(journal), 'file')} judged before; end with Ctrl+C",
+            err=True,
         )
         while not stop.asked:
             for found in watch.look(warn, lambda: stop.asked):
@@ -219,7 +220,7 @@ def _watch(
                 echo(json_text(record(found)) if as_json else score_line(found))
             stop.wait(interval)
     if watch.waiting:
-        echo(f"{watch.waiting} files wait for the next start", err=True)
+        echo(f"waiting for the next start: {counted(watch.waiting, 'file')}", err=True)
     echo(summary_line(counts["anomalous"], counts["normal"], counts[None], unread), err=True)
 
 
@@ -255,7 +256,6 @@ def bundle(
     from pipeline.evaluation.trials import trial_words
     from pipeline.inference.bundle_writing import write_bundle
     from pipeline.inference.run import FinishedRun
-    from pipeline.project.summary import counted
 
     if precision is not None and not onnx:
         raise ParameterError("--precision goes with --onnx: other bundles have the run's own")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 from pipeline.cli.app import app
 from pipeline.cli.completion import complete_categories, complete_stage
 from pipeline.cli.options import (
@@ -229,7 +229,7 @@ def run(
     from pipeline.project.dvc import repro
     from pipeline.project.overrides import described
     from pipeline.project.preflight import categories_named
-    from pipeline.project.summary import counted, summary
+    from pipeline.project.summary import summary
     from pipeline.stage import require_packages_of_runs
 
     require_packages_of_runs()

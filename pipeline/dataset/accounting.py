@@ -18,7 +18,7 @@ from fade.datasets.leftovers import (
     Leftover,
 )
 from fade.datasets.read import TABLE_FORMATS, dataset_root, table_files
-from fade.errors import summarise
+from fade.errors import counted, summarise
 from pipeline.config.schema import DatasetParams
 
 _LINES = {
@@ -66,7 +66,7 @@ def unused_summary(unused: Sequence[Leftover]) -> str:
     """How many files are not used and why, in a line; empty if all are.
 
     >>> unused_summary([Leftover("a", "hidden", 2, ".x"), Leftover("b", "hidden", 1, ".y")])
-    '3 files are not used: 3 hidden'
+    'not used: 3 files (3 hidden)'
     """
     counts: defaultdict[str, int] = defaultdict(int)
     for leftover in unused:
@@ -74,7 +74,7 @@ def unused_summary(unused: Sequence[Leftover]) -> str:
     if not counts:
         return ""
     parts = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    return f"{sum(counts.values()):,} files are not used: {parts}"
+    return f"not used: {counted(sum(counts.values()), 'file')} ({parts})"
 
 
 def unused_rows(unused: Sequence[Leftover]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.datasets.names import is_image, looks_like_image
-from fade.errors import DataError, ParameterError, plain, summarise
+from fade.errors import DataError, ParameterError, counted, plain, summarise
 from fade.files import atomic_write
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
 from pipeline.artefacts.csv_text import marked
@@ -36,6 +36,8 @@ _NAMES = ("image", "category", "remark", "threshold_set_by", "heatmap", "overlay
 """Columns that hold names and words, not numbers."""
 PICTURES = ("heatmaps", "overlays", "masks")
 """Folders of PNG files that :func:`write_predictions` makes."""
+MASKS_BESIDE = {"ground_truth": {"train", "test"}, "Masks": {"Images"}}
+"""Folders of masks in known layouts, and the folders of images of which one lies beside them."""
 
 
 def find_images(
@@ -43,14 +45,15 @@ def find_images(
 ) -> list[str]:
     """The images that files, folders (all below them) and globs name, each once, in order.
 
-    Of a folder those with an image's suffix, hidden ones left out. Images of a kind that is not read
+    Of a folder those with an image's suffix; hidden ones are left out, and so are the masks of a data set
+    that the folder holds. Images of a kind that is not read
     are among them, so that they are refused and not passed over. Whether the others can be read shows
     when they are.
 
     Args:
         names: of files and folders, or globs.
         out: folder of an earlier run's predictions: its own pictures are left out.
-        others: takes the files of folders that are no images by their names, or hidden.
+        others: takes the files of folders that are left out.
 
     Raises:
         DataError: a name leads to no image.
@@ -64,9 +67,11 @@ def find_images(
             below = sorted(
                 str(Path(folder, file)) for folder, _, files in os.walk(name) for file in files
             )
-            here = [file for file in below if _is_meant(file)]
+            masks = tuple(f"{folder}{os.sep}" for folder in _mask_folders(name))
+            here = [file for file in below if _is_meant(file) and not file.startswith(masks)]
             if others is not None:
-                others += [file for file in below if not _is_meant(file)]
+                meant = set(here)
+                others += [file for file in below if file not in meant]
         elif os.path.lexists(name):
             here = [name]
         else:
@@ -92,6 +97,14 @@ def find_images(
     return others
 
 
+def _mask_folders(root: str) -> Iterator[str]:
+    """The folders below a folder that hold the masks of a data set: they lie beside its images."""
+    for folder, below, _ in os.walk(root):
+        for masks, images in MASKS_BESIDE.items():
+            if masks in below and not images.isdisjoint(below):
+                yield str(Path(folder, masks))
+
+
 def _is_meant(file: str) -> bool:
     """Whether a file of a folder looks like an image that a person wants an answer for."""
     name = os.path.basename(file)
@@ -102,11 +115,11 @@ def others_line(others: Sequence[str]) -> str:
     """What was found in folders beside images, in a line.
 
     >>> others_line(["in/a.txt", "in/.b.png"])
-    '2 files are no images by their names, or hidden, and not looked at: in/a.txt; in/.b.png'
+    'not looked at: 2 files (hidden, masks of a data set, or no images by name): in/a.txt; in/.b.png'
     """
     return (
-        f"{len(others)} files are no images by their names, or hidden, and not looked at: "
-        f"{summarise(list(others))}"
+        f"not looked at: {counted(len(others), 'file')} (hidden, masks of a data set, or no images by "
+        f"name): {summarise(list(others))}"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from fade.errors import DataError, FadeError, ParameterError
+from fade.errors import DataError, FadeError, ParameterError, counted
 from pipeline.config.schema import Params
 from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.guarantee import images_needed
@@ -82,8 +82,8 @@ def check_data(params: Params) -> tuple[ImageCounts | None, list[Finding]]:
             return None, [warning("data", text)]
         raise
     line = (
-        f"{dataset.path}: {len(counts.categories)} categories, {counts.training.total()} training and "
-        f"{counts.tests} test images (not opened)"
+        f"{dataset.path}: {counted(len(counts.categories), 'category')}, "
+        f"{counts.training.total()} training and {counted(counts.tests, 'test image')} (not opened)"
     )
     unused = unused_files(dataset, account)
     found = [ok("data", line)]

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.layout import cut
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 from pipeline.artefacts.catalogue import MANIFEST
 from pipeline.artefacts.tables import read_table
 from pipeline.config.schema import Params
 from pipeline.features.kept import IMAGE_COLUMNS, KeptFeature, KeptFeatures, with_feature
-from pipeline.project.summary import counted
 
 if TYPE_CHECKING:
     import pandas as pd

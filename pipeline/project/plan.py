@@ -11,7 +11,7 @@ from cache.files import Location
 from cache.keys import Keys
 from cache.layout import Space
 from cache.store import Store
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 from fade.types import Feature
 from pipeline.artefacts.catalogue import store_root
 from pipeline.config.cluster import ClusterParams
@@ -228,10 +228,10 @@ def lines(found: Plan) -> list[str]:
     """The plan for a terminal."""
     text = [
         f"images  {found.test_images} test, {found.reference_images} reference and "
-        f"{found.calibration_images} calibration images, {found.trials} trials; "
-        f"{found.images_to_encode} images to encode in {found.tasks} tasks",
-        f"store   {amount(found.feature_bytes)} of features to write in {found.segments} segments, "
-        f"score components of {amount(found.component_bytes)}"
+        f"{counted(found.calibration_images, 'calibration image')}, {counted(found.trials, 'trial')}; "
+        f"{counted(found.images_to_encode, 'image')} to encode in {counted(found.tasks, 'task')}",
+        f"store   {amount(found.feature_bytes)} of features to write in "
+        f"{counted(found.segments, 'segment')}, score components of {amount(found.component_bytes)}"
         + ("" if found.free_bytes is None else f"; {amount(found.free_bytes)} free"),
         f"time    about {duration(found.encode_seconds)} to encode on {_devices(found)}"
         + (f" ({found.seconds_per_image:.2f} s an image)" if found.sampled_images else "")

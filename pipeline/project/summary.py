@@ -6,23 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fade.errors import FadeError
+from fade.errors import FadeError, counted
 from fade.types import Trial
 from pipeline.artefacts.catalogue import EVALUATION, METRICS, REPORT, SCORES, SKIPPED, THRESHOLDS
 from pipeline.artefacts.tables import read_csv, read_json, read_table
 from pipeline.evaluation.thresholds import Threshold, read_thresholds
 from pipeline.evaluation.trials import choose_trial, trial_words
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun.
-
-    >>> counted(1, "image"), counted(2, "category"), counted(0, "image")
-    ('1 image', '2 categories', '0 images')
-    """
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
 def summary(folder: Path = Path()) -> list[str]:

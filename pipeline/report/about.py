@@ -21,6 +21,7 @@ from pipeline.artefacts.tables import (
 )
 from pipeline.config.schema import Params
 from pipeline.features.models import DEMO_MODEL
+from pipeline.report.labels import metric_label
 
 NOTICE, NOTICE_LENGTH = "NOTICE.txt", 500
 _TESTS = ("category", "path", "hash", "mask_hash")
@@ -59,10 +60,13 @@ def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, 
     found += [line for line in [transductive(params)] if line]
     found += evaluation["warnings"]
     total = evaluation["categories"]
+    partial: dict[int, list[str]] = {}
     for metric in METRIC_NAMES:
         known = evaluation["mean_over"][metric]
         if 0 < known < total:
-            found.append(f"The mean of {metric} runs over {known} of {total} categories.")
+            partial.setdefault(known, []).append(metric_label(metric))
+    for known, names in partial.items():
+        found.append(f"Over {known} of {total} categories runs the mean of: {', '.join(names)}.")
     return found
 
 

@@ -64,6 +64,8 @@ _HEADINGS: dict[str, tuple[str, str]] = {
 }
 OPEN_SECTIONS = 1
 """Largest number of categories that are shown open; of more, each opens when it is asked for."""
+SHOWN_WARNINGS = 2
+"""Largest number of warnings that stand above the results; the others open."""
 LISTED = 1000
 """Largest number of left-out images that are listed; their number is always told."""
 
@@ -99,6 +101,7 @@ def render(report: ReportInput) -> str:
         parameters=list(flat.items()),
         provenance=list(report.provenance.items()),
         warnings=list(report.warnings),
+        shown_warnings=SHOWN_WARNINGS,
         groups=_GROUPS,
         headings=[_HEADINGS[name] for name in METRIC_NAMES],
         tables=tables(report),

@@ -108,6 +108,7 @@ class ReportSection:
         counts: how its threshold divides its images, None without one.
         decisions: how many images the threshold puts on the wrong side, empty without one.
         threshold: scores above it are anomalous; None without one.
+        set_by: the image whose score is the threshold, from the category's folder on; empty without one.
         promise: what the threshold keeps, empty where nothing is known.
         kinds: a line for each kind of defect.
         groups: heading, explanation and items of each gallery.
@@ -124,6 +125,7 @@ class ReportSection:
     counts: VerdictCounts | None
     decisions: str
     threshold: float | None
+    set_by: str
     promise: str
     kinds: tuple[DefectKind, ...]
     groups: tuple[tuple[str, str, tuple[Item, ...]], ...]
@@ -183,6 +185,7 @@ def _section(
         counts=counts,
         decisions=_sentence(threshold, trial, values, labels),
         threshold=limit,
+        set_by=((threshold and threshold.set_by) or "").removeprefix(f"{name}/"),
         promise=promise(threshold),
         kinds=defect_kinds(own, limit) if scored else (),
         groups=tuple(

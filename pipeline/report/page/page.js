@@ -143,7 +143,7 @@
     head.append(opener);
     const judged = said && rows.label[row] !== -1;
     drawn.append(head, cell(digits(score(row)), "number"), cell(decision(row) || "–"),
-      cell(judged ? make("span", said, `chip ${tones[said]}`) : "–"), cell(keys.kind(row)), cell(keys.category(row)));
+      cell(judged ? make("span", said, `chip ${tones[said]}`) : "–"), cell(keys.kind(row), "wider"), cell(keys.category(row), "wider"));
     return drawn;
   }
 
@@ -174,17 +174,29 @@
     const moved = state.cuts[category] !== null, decided = moved || own >= 0;
     one(".counts", article).hidden = !decided;
     one("[data-reset]", article).hidden = !moved || own < 0;
+    one("[data-best]", article).hidden = best(category) === step || !(found.good && found.anomalous);
     const words = decided ? `${digits(trial.cuts[step])}${step === own ? ", as run" : ""}` : "none";
     one("output", article).textContent = words;
-    slider.setAttribute("aria-valuetext", words);
     for (const name of ["called", "missed", "alarms"]) {
       const place = one(`[data-out="${name}"]`, article);
       if (!place || !decided) continue;
       place.textContent = trial[name][step];
       place.classList.toggle("bad", name !== "called" && trial[name][step] > 0);
     }
-    const hit = found.anomalous - trial.missed[step], both = 2 * hit + trial.missed[step] + trial.alarms[step];
-    one("[data-out=f1]", article).textContent = decided && found.good && found.anomalous ? `F1 ${digits(both ? (2 * hit) / both : 0)}` : "";
+    one("[data-out=f1]", article).textContent = decided && found.good && found.anomalous ? `F1 ${digits(f1(category, step))}` : "";
+    // what a screen reader says when the slider moves: the counts, too
+    const counts = all(".counts span", article).map((part) => part.textContent);
+    slider.setAttribute("aria-valuetext", [words, ...(decided ? counts : [])].join(", "));
+  }
+
+  function f1(category, step) {
+    const trial = tried(category), hit = data.categories[category].anomalous - trial.missed[step];
+    const both = 2 * hit + trial.missed[step] + trial.alarms[step];
+    return both ? (2 * hit) / both : 0;
+  }
+
+  function best(category) {
+    return tried(category).cuts.reduce((found, _, step) => (f1(category, step) > f1(category, found) ? step : found), 0);
   }
 
   function restart(article) {
@@ -201,7 +213,9 @@
 
   for (const article of all(".verdict")) {
     const category = Number(article.dataset.category), slider = one("input", article);
-    slider.addEventListener("input", () => { state.cuts[category] = Number(slider.value); tell(article); chips(); list(); });
+    const move = () => { state.cuts[category] = Number(slider.value); tell(article); chips(); list(); };
+    slider.addEventListener("input", move);
+    one("[data-best]", article).addEventListener("click", () => { slider.value = best(category); slider.focus(); move(); });
     one("[data-reset]", article).addEventListener("click", () => { restart(article); slider.focus(); chips(); list(); });
   }
 

@@ -127,7 +127,8 @@ const showCategories = guarded(async () => {
   const found = await ask(address("categories", trial()));
   $("categories").replaceChildren(...found.map((one) => {
     const row = make("tr");
-    const name = make("td");
+    const name = make("th");
+    name.scope = "row";
     const button = named(one.category, "button");
     button.type = "button";
     button.addEventListener("click", () => {
@@ -136,11 +137,9 @@ const showCategories = guarded(async () => {
       $("threshold").focus();
     });
     name.append(button);
-    row.append(name, ...[
-      `${one.threshold === null ? "–" : one.called.toLocaleString()} of ${one.images.toLocaleString()}`,
-      one.threshold === null ? "–" : `${one.false_alarms} of ${one.good}`,
-      one.threshold === null ? "–" : `${one.missed} of ${one.anomalous}`, number(one.threshold),
-    ].map((text) => make("td", text)));
+    const cell = (count, total, wrong) => make("td", one.threshold === null ? "–" : `${count.toLocaleString()} of ${total.toLocaleString()}`, wrong && count ? "wrong" : "");
+    row.append(name, cell(one.called, one.images), cell(one.false_alarms, one.good, true),
+      cell(one.missed, one.anomalous, true), make("td", number(one.threshold)));
     return row;
   }));
 });
@@ -200,7 +199,7 @@ const showCounts = guarded(async (fresh = false) => {
       : `${found.called.toLocaleString()} of ${found.images.toLocaleString()} called anomalous: ` +
         `${found.false_alarms} false ${found.false_alarms === 1 ? "alarm" : "alarms"} of ${found.good} good, ${found.missed} missed of ${found.anomalous} anomalous`;
     const measures = found.image_auroc === null ? "" : ` Image AUROC on these labels: ${(100 * found.image_auroc).toFixed(1)} %.`;
-    $("threshold-remark").textContent = `The run's threshold: ${number(found.threshold)}.${measures}`;
+    $("threshold-remark").textContent = `The run's threshold: ${number(found.threshold)}.${measures} Bars are scores: good images green, anomalous ones red, those without a label grey.`;
     $("threshold-best").disabled = found.best === null;
     $("threshold-best").dataset.value = found.best ?? "";
     $("threshold-best").textContent = `Best F1 on these labels: ${number(found.best)}`;
@@ -332,6 +331,8 @@ const setLabel = async (label) => {
     $("label-state").textContent = kept.corrected ? `kept in ${run.labels_file}${run.labels_used ? ": fade run uses it" : ""}` : "as the data set says";
     showCategories();
     showCounts(true);
+    run.corrected = (await ask("run")).corrected;
+    showFactsOfRun();
   } catch (error) {
     $("label-state").textContent = error.message;
   }
@@ -492,13 +493,16 @@ $("report").addEventListener("click", guarded(async (event) => {
 }));
 
 // the start
+function showFactsOfRun() {
+  const used = run.labels_used ? `runs use ${run.labels_file}` : `runs do not use ${run.labels_file} (evaluate.labels)`;
+  const corrected = run.corrected ? `, ${run.corrected.toLocaleString()} ${run.corrected === 1 ? "label" : "labels"} corrected; ${used}` : "";
+  $("facts").textContent = !run.has_images ? "a bundle: new images alone" : run.images ? `${run.images.toLocaleString()} test images${corrected}` : "a run without test images";
+}
 const start = guarded(async () => {
   run = await ask("run");
   $("name").textContent = run.name;
   document.title = `${run.name}: FADE Pipeline`;
-  const corrected = run.corrected ? `, ${run.corrected.toLocaleString()} labels corrected` : "";
-  const used = run.labels_used ? `runs use ${run.labels_file}` : `runs do not use ${run.labels_file} (evaluate.labels)`;
-  $("facts").textContent = !run.has_images ? "a bundle: new images alone" : run.images ? `${run.images.toLocaleString()} test images${corrected}; ${used}` : "a run without test images";
+  showFactsOfRun();
   fill($("drop-category"), run.categories.map((name) => [name, name]));
   $("drop-category-label").hidden = run.categories.length < 2;
   $("report").hidden = !run.has_images;

@@ -54,6 +54,18 @@ def test_files_folders_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         find_images(["d", ""])
 
 
+def test_masks_of_a_data_set_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = ["nut/test/bad/1.png", "part/Images/2.png", "part/ground_truth/3.png"]
+    masks = ["nut/ground_truth/bad/1_mask.png", "part/Masks/2.png"]
+    lay(*map(Path, shown + masks))
+    for root in (".", "./", str(tmp_path)):
+        others: list[str] = []
+        assert [os.path.relpath(one) for one in find_images([root], None, others)] == shown
+        assert [os.path.relpath(one) for one in others] == masks
+    assert find_images(["nut/ground_truth"]) == masks[:1]  # who names them gets them
+
+
 def test_own_pictures_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However they are named; images beside them are not."""
     monkeypatch.chdir(tmp_path)

@@ -233,7 +233,7 @@ def test_the_first_screen_shows_what_is_wrong_then_what_is_called_anomalous() ->
         ("close", "", (item("normal", 0.3, "normal"), item("near", 0.4, "found"))),
         ("hits", "", (item("clear", 0.9, "found"), item("far", 0.8, "anomalous"))),
     )
-    section = ReportSection("", "nut", 1, 4, 0, True, (), (), None, "", 0.35, "", (), groups)
+    section = ReportSection("", "nut", 1, 4, 0, True, (), (), None, "", 0.35, "", "", (), groups)
     assert [shown.name for shown in section.worst] == ["missed", "alarm", "missed too", "clear"]
 
 

@@ -226,6 +226,19 @@ def test_it_follows_the_colour_scheme(tab: Tab, address: str, scheme: str, light
     tab.prefer("light")
 
 
+def test_everything_is_named_and_readable(tab: Tab, small: str) -> None:
+    tab.size(1280, 900)
+    for scheme in ("dark", "light"):
+        tab.prefer(scheme)
+        tab.open(small)
+        tab.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert tab.pale() == []
+    assert tab.nameless() == []
+    # the test sees what is pale
+    tab.run("document.querySelector('h1').style.color = '#aaa'")
+    assert tab.pale() == [tab.run("document.querySelector('h1').textContent")]
+
+
 def test_nasty_names_run_nothing(tab: Tab, tmp_path: Path) -> None:
     from tests.pipeline.report.test_report import NASTY
 
@@ -304,7 +317,7 @@ def test_a_slider_judges_again(tab: Tab, small: str) -> None:
     assert "2 of 4 called anomalous 1 of 2 missed 1 of 2 false alarms" in tab.run(said)
     assert "F1 0.500" in tab.run(said)
     value = "document.querySelector('.verdict input').getAttribute('aria-valuetext')"
-    assert tab.run(value) == "0.400"
+    assert tab.run(value) == "0.400, 2 of 4 called anomalous, 1 of 2 missed, 1 of 2 false alarms"
     assert cells(tab, 3).count("false alarm") == 3
     tab.run("document.querySelector('.verdict [data-reset]').click()")
     assert "0.700, as run" in tab.run(said)

@@ -166,6 +166,18 @@ def test_nothing_is_cut_off(page: Tab, width: int) -> None:
     assert page.run(room) <= 0
 
 
+def test_everything_is_named_and_readable(page: Tab) -> None:
+    choose(page, "category", "weave")
+    page.until("!document.getElementById('threshold-box').hidden")
+    seen = [page.nameless()]
+    for scheme in ("dark", "light"):
+        page.prefer(scheme)
+        seen.append(page.pale())
+    page.run("document.querySelector('#list button').click()")
+    page.until("document.getElementById('viewer').open")
+    assert [*seen, page.nameless()] == [[]] * 4
+
+
 def test_the_description_is_listed(page: Tab, address: str) -> None:
     page.open(f"{address}docs")
     page.until("document.querySelectorAll('#routes dt').length > 8")
