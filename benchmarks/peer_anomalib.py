@@ -97,7 +97,7 @@ def main() -> None:
         data = Folder(
             name=category,
             root=root,
-            normal_dir=str(chosen),
+            normal_dir=str(chosen) if references else "train/good",
             abnormal_dir="test/defect",
             normal_test_dir="test/good",
             mask_dir="ground_truth/defect",

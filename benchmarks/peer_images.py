@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageOps
 
+from benchmarks.peer_methods import Method
+
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("FADE_TEST_DATA", ROOT.parent / "shared")) / "data" / "deeppcb"
 FAR = 64
@@ -23,6 +25,14 @@ class Amount:
     categories: int | None = None
     training: int | None = None
     tests: int | None = None
+
+    def at_most(self, method: Method) -> Amount:
+        """What a slow method takes, unless something else was asked for."""
+        return Amount(
+            self.categories or method.categories or None,
+            self.training or method.training or None,
+            self.tests or method.tests or None,
+        )
 
 
 def write_images(folder: Path, amount: Amount) -> Path:

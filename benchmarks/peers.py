@@ -1,8 +1,9 @@
-"""FADE Pipeline beside anomalib: the same methods, weights, images, references and threads.
+"""FADE Pipeline beside its peers: the same methods, weights, images, references and threads.
 
 Whole processes from images on disk to metrics. The environment that ``PEER_VENV`` names (default
-``build/peers``, which ``make peers`` sets up) holds anomalib; without it one line says so and nothing is
-measured. Images are those of ``data/deeppcb`` in the folder that ``FADE_TEST_DATA`` names.
+``build/peers``, which ``make peers`` sets up) holds anomalib; without it one line says so, and only the
+plain versions of ``peer_plain.py`` are measured. Images are those of ``data/deeppcb`` in the folder that
+``FADE_TEST_DATA`` names.
 
 ``python -m benchmarks.peers`` takes methods, a number of categories and of images in each: more than
 there are come of these by turning and mirroring. Both sides set thresholds by the labels of test images,
@@ -140,29 +141,35 @@ class Ours:
 
 
 class Peer:
-    """anomalib's method: one process fits and tests all categories."""
+    """The peer's method: one process fits and tests all categories, and keeps no features."""
 
-    def __init__(
-        self, method: Method, python: Path, images: Path, folder: Path, threads: int
-    ) -> None:
-        self._python, self._folder, self._threads = python, folder, threads
+    def __init__(self, method: Method, images: Path, folder: Path, threads: int) -> None:
+        script = Path(__file__).parent / "peer_anomalib.py"
+        self._command = [str(peer_python()), str(script)]
+        if method.plain:
+            self._command = [sys.executable, "-m", "benchmarks.peer_plain"]
+        self._folder, self._threads = folder, threads
+        self._categories = sorted(one.name for one in images.iterdir())
+        settings = dict(method.settings)
+        if method.plain:
+            settings["network"] = method.encoder
         self._job: dict[str, Any] = {
-            "method": method.peer, "settings": dict(method.settings), "images": str(images),
-            "size": method.size, "batch": BATCH, "threads": threads, "network": method.network,
+            "method": method.peer, "settings": settings, "images": str(images), "size": method.size,
+            "batch": BATCH, "threads": threads, "network": method.network,
             **_weights(method, folder.parent / "weights.safetensors"),
         }  # fmt: skip
 
     def measure(self, references: dict[str, list[str]]) -> Run:
-        """Fit and test from nothing: anomalib keeps no features."""
+        """Fit and test from nothing; a category without references is tested all the same."""
         work = self._folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         job = self._folder / "job.json"
+        chosen = {one: references.get(one, []) for one in self._categories}
         job.write_text(
-            json.dumps({**self._job, "work": str(work), "references": references}), encoding="utf-8"
+            json.dumps({**self._job, "work": str(work), "references": chosen}), encoding="utf-8"
         )
-        script = Path(__file__).parent / "peer_anomalib.py"
-        return run([str(self._python), str(script), str(job)], self._folder, self._threads)
+        return run([*self._command, str(job)], self._folder, self._threads)
 
     @staticmethod
     def metrics(done: Run) -> dict[str, float]:
@@ -178,7 +185,7 @@ class Peer:
 
 def _weights(method: Method, path: Path) -> dict[str, Any]:
     """Write the network's weights for both sides; what else the peer must know of them."""
-    if not method.network:
+    if not method.network and not method.plain:
         return {"weights": None}
     if method.timm:
         import timm
@@ -206,14 +213,13 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
 
 def compare(methods: Sequence[Method], amount: Amount, rounds: int) -> list[Row]:
     """Alternate the two sides; times of the same step, memory, and what both found."""
-    python = peer_python()
-    if python is None or not DATA.exists():
-        lacking = DATA if python else "anomalib (make peers, or PEER_VENV)"
-        print(f"peers: not measured, as {lacking} is not there", file=sys.stderr)
-        return []
     rows = []
     for method in methods:
-        done = [_round(method, python, os.cpu_count() or 1, amount) for _ in range(rounds)]
+        lacking = "" if method.plain or peer_python() else "anomalib (make peers, or PEER_VENV)"
+        if lacking := str(DATA) if not DATA.exists() else lacking:
+            print(f"{method.name}: not measured, as {lacking} is not there", file=sys.stderr)
+            continue
+        done = [_round(method, os.cpu_count() or 1, amount) for _ in range(rounds)]
         rows += _rows(method, done)
     return rows
 
@@ -225,7 +231,7 @@ def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
         theirs = median(one["steps"][step][1].seconds for one in done)
         goal = 1 if step == "first run" else 20
         rows.append(
-            Row(f"{method.name}, {step}, beside anomalib", ours, theirs, f">= {goal}x",
+            Row(f"{method.name}, {step}, beside {method.beside}", ours, theirs, f">= {goal}x",
                 theirs / ours >= goal)
         )  # fmt: skip
     ours = max(one["steps"]["first run"][0].mebibytes for one in done)
@@ -234,23 +240,23 @@ def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
         Row(f"{method.name}, largest process of the first run", ours, theirs, ">= 2x",
             theirs >= 2 * ours, unit="MiB")
     )  # fmt: skip
-    if method.network:
+    if method.network or method.plain:
         for name, value in done[0]["ours"].items():
             other = done[0]["theirs"][name]
-            met = value >= other or method.timm != ""  # of seeded weights nothing is asked
-            rows.append(
-                Row(f"{method.name}, {name}", value, other, "-" if method.timm else "not below",
-                    met, unit="%")
-            )  # fmt: skip
+            # plain steps give the same but for the levels of maps; of seeded weights nothing is asked
+            target, met = ("not below", value >= other) if not method.timm else ("-", True)
+            if method.plain:
+                target, met = "within 0.3", abs(value - other) <= 0.3
+            rows.append(Row(f"{method.name}, {name}", value, other, target, met, unit="%"))
     return rows
 
 
-def _round(method: Method, python: Path, threads: int, amount: Amount) -> dict[str, Any]:
+def _round(method: Method, threads: int, amount: Amount) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "peer").mkdir()
-        images = write_images(folder, amount)
-        peer = Peer(method, python, images, folder / "peer", threads)
+        images = write_images(folder, amount.at_most(method))
+        peer = Peer(method, images, folder / "peer", threads)
         ours = Ours(method, images, folder / "ours", threads)
         shots = method.shots
         leaf, value = method.changed
@@ -270,8 +276,11 @@ def _round(method: Method, python: Path, threads: int, amount: Amount) -> dict[s
             shots += step == "one more shot"
             mine = ours.measure()
             steps[step] = (mine, peer.measure(ours.references(shots)))
-            print(f"{method.name}, {step}: {mine.seconds:.1f} s, {steps[step][1].seconds:.1f} s",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            said = " beside ".join(
+                f"{one.seconds:.1f} s ({one.cpu:.1f} s of CPU, {one.mebibytes:.0f} MiB)"
+                for one in steps[step]
+            )
+            print(f"{method.name}, {step}: {said}", file=sys.stderr, flush=True)
             if step == "first run":
                 found = {"ours": ours.metrics(), "theirs": Peer.metrics(steps[step][1])}
         return {"steps": steps, **found}

@@ -150,7 +150,7 @@ def sorted_pro(levels: np.ndarray, masks: np.ndarray, limit: float) -> float:
             overlap[i][here] = 1 / here.sum()
         outside[i] = found == 0
         regions += count
-    order = np.argsort(-levels.astype(np.int16), axis=None, kind="stable")
+    order = np.argsort(-levels.astype(np.result_type(levels, np.int16)), axis=None, kind="stable")
     ordered = levels.ravel()[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), ordered.size - 1)
     rate = np.cumsum(outside.ravel()[order])[last] / outside.sum()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
+from cache.layout import Space
 from cache.store import Store
 from fade.errors import DataError, summarise
+from fade.types import Feature
 from pipeline.artefacts.catalogue import MANIFEST, REFERENCES, SELECTION, TEST, store_root
 from pipeline.artefacts.receipts import write_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
@@ -18,7 +21,8 @@ from pipeline.dataset.images import (
 )
 from pipeline.features.extraction import Extraction, encode_on_cluster
 from pipeline.features.models import load_image_encoder
-from pipeline.features.plan import FeaturePlan, feature_spaces
+from pipeline.features.plan import FeaturePlan
+from pipeline.features.told import planned
 from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
@@ -29,8 +33,6 @@ def run(params: Params) -> None:
     selection, _ = read_table(SELECTION.path)
     aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
     on_cluster = params.cluster.distributed
-    # where workers compute, the model here only tells what features are
-    encoder = load_image_encoder(params, "cpu" if on_cluster else None)
     store = Store(store_root(params.features.store))
     references = references_by_category(selection)
     if unknown := set(params.vision.transform_overrides) - set(references) if references else ():
@@ -39,23 +41,30 @@ def run(params: Params) -> None:
             ", ".join(sorted(unknown)),
         )
     scored = scored_images()  # images to calibrate on are scored like test images
-    spaces = feature_spaces(encoder, params, aspect)
-    plan = FeaturePlan.make(params, spaces, references, scored, store.repair)
-    if not params.features.keep:  # stage stream makes what else is needed, and forgets it
-        plan = plan.of_references()
+
+    def make(spaces: Mapping[Feature, Space]) -> FeaturePlan:
+        plan = FeaturePlan.make(params, spaces, references, scored, store.repair)
+        # otherwise stage stream makes what else is needed, and forgets it
+        return plan if params.features.keep else plan.of_references()
+
+    # where workers compute, the model here only tells what features are
+    plan, encoder = planned(
+        params, aspect, make, lambda: load_image_encoder(params, "cpu" if on_cluster else None)
+    )
     log.info(
-        "%d of %d images have all their features in the store, %d to compute on %s",
+        "%d of %d images have all their features in the store, %d to compute%s",
         plan.images - plan.to_encode, plan.images, plan.to_encode,
-        "the cluster" if on_cluster else encoder.device,
+        " on the cluster" if on_cluster else f" on {encoder.device}" if encoder else "",
     )  # fmt: skip
     store.prepare(plan.rows())
     features = plan.by_fingerprint
     sources = image_sources()
+    problems: list[str] = []
     if on_cluster:
         problems = encode_on_cluster(
             plan.tasks(), plan.encodings, store, features, sources, params, aspect
         )
-    else:
+    elif encoder:
         extraction = Extraction(encoder, store, features, sources, params, aspect)
         extraction.run(plan.tasks(), plan.encodings)
         problems = extraction.problems
@@ -64,6 +73,7 @@ def run(params: Params) -> None:
             f"{summarise(problems)} (all other images are stored; repair or remove "
             "these and run again)"
         )
+    spaces = plan.spaces
     write_receipt(
         REFERENCES,
         store,

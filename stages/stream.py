@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 
+from cache.layout import Space
 from cache.store import Store
 from fade.errors import DataError, summarise
+from fade.types import Feature
 from pipeline.artefacts.catalogue import MANIFEST, SELECTION, STREAMED, TEST, store_root
 from pipeline.artefacts.receipts import read_receipt, write_receipt
 from pipeline.artefacts.tables import manifest_aspect, read_table, table_columns
@@ -16,7 +19,8 @@ from pipeline.config.schema import Params
 from pipeline.dataset.images import image_sources, references_by_category, scored_images
 from pipeline.features.extraction import with_absolute_paths
 from pipeline.features.models import load_image_encoder
-from pipeline.features.plan import FeaturePlan, feature_spaces
+from pipeline.features.plan import FeaturePlan
+from pipeline.features.told import planned
 from pipeline.process.progress import Progress
 from pipeline.scoring.before import run_step
 from pipeline.scoring.language import plan_language
@@ -41,18 +45,23 @@ def run(params: Params) -> None:
             run_step(step, store, params.cluster)
     work = Streaming([plan for one in works for plan in one.plans])
     on_cluster = params.cluster.distributed
-    encoder = load_image_encoder(params, "cpu" if on_cluster else None)
     aspect = manifest_aspect(table_columns(MANIFEST.path)[1])
-    spaces = feature_spaces(encoder, params, aspect)
     references = references_by_category(read_table(SELECTION.path)[0])
     wanted = work.wanted()
-    # the same blocks as the extract stage would encode
-    plan = FeaturePlan.make(params, spaces, references, scored_images()).streamed(
-        lambda keys: np.logical_or.reduce([one.any(keys) for one in wanted])
+
+    def make(spaces: Mapping[Feature, Space]) -> FeaturePlan:
+        # the same blocks as the extract stage would encode
+        return FeaturePlan.make(params, spaces, references, scored_images()).streamed(
+            lambda keys: np.logical_or.reduce([one.any(keys) for one in wanted])
+        )
+
+    plan, encoder = planned(
+        params, aspect, make, lambda: load_image_encoder(params, "cpu" if on_cluster else None)
     )
     log.info(
-        "%d of %d images lack components, to be encoded and scored on %s",
-        plan.to_encode, plan.images, "the cluster" if on_cluster else encoder.device,
+        "%d of %d images lack components, to be encoded and scored%s",
+        plan.to_encode, plan.images,
+        " on the cluster" if on_cluster else f" on {encoder.device}" if encoder else "",
     )  # fmt: skip
     tasks = work.tasks(
         plan.tasks(), wanted, store.root, with_absolute_paths(params), plan.by_fingerprint,

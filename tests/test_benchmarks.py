@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import NAMES, main
@@ -15,13 +16,14 @@ from benchmarks.peer_methods import METHODS
 from benchmarks.peers import our_leaves
 from benchmarks.table import Row, alternate, markdown, peak_megabytes
 from cache.layout import content_key
+from fade.sampling import reference_order
 from fade.types import Trial
 from pipeline.artefacts.tables import read_csv
 from pipeline.config.load import parse_params
 from pipeline.config.presets.catalogue import find_preset, render, substitute
 from pipeline.config.rules import Rule
 from pipeline.config.yaml12 import load_yaml
-from tests.projects import changed, golden_params, run_stages
+from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 
 def test_quick_run_of_the_light_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +166,34 @@ def test_methods_of_peers_are_runs_of_ours(name: str) -> None:
     for leaves in (our_leaves(method), {**our_leaves(method), leaf: value}):
         params = parse_params(load_yaml(substitute(text, leaves)), name)
         assert params.trials() == [Trial(method.shots, 0)]
+
+
+@pytest.mark.parametrize("method", ["musc", "subspacead"])
+def test_plain_steps_of_peers_give_the_numbers_of_the_authors(method: str) -> None:
+    from benchmarks.peer_plain import finish_subspace, load_network, scored
+
+    images = GOLDEN / "vision" / "images"
+    train = sorted((images / "weave" / "train").glob("*/*"))
+    tiny = GOLDEN / "vision" / "tiny-dinov2"
+    job = {
+        "method": method, "images": str(images), "size": 168, "batch": 8, "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225], "weights": str(tiny / "model.safetensors"),
+        "settings": {"network": f"local-dir:{tiny}", "blocks": [1, 3, 5], "pooling": [1, 3]},
+        "references": {"weave": [str(train[n]) for n in reference_order(len(train), 1)[:4]]},
+    }  # fmt: skip
+    tests, patches = scored(job, "weave", load_network(job))
+    names = [file.relative_to(images).with_suffix("").as_posix() for file in tests]
+    if method == "musc":
+        golden = np.load(GOLDEN / "vision" / "musc.npz")
+        assert [str(name) for name in golden["weave|images"]] == names
+        wanted = golden["weave|patch_scores"].reshape(patches.shape)
+    else:
+        golden = np.load(GOLDEN / "vision" / "subspacead_k4_seed1_ev99.npz")
+        wanted = np.stack([golden[f"{name}|residual"].ravel() for name in names])
+        scores = np.array([finish_subspace(one, 168)[1] for one in patches])
+        expected = np.array([golden[f"{name}|score"] for name in names])
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4 * expected.max())
+    np.testing.assert_allclose(patches, wanted, rtol=0, atol=1e-4 * wanted.max())
 
 
 def test_more_images_for_peers_are_others(tmp_path: Path) -> None:

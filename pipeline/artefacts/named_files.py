@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,26 @@ def file_hashes(stage: str, params: Params, *, keep: bool = True) -> dict[str, s
     Returns:
         By name as params.yaml writes it, a hash of the content; a model's folder has one.
     """
-    names = _names(stage, params)
+    return hashes_of({name: partial(_files, name) for name in _names(stage, params)}, keep=keep)
+
+
+def hashes_of(
+    names: Mapping[str, Callable[[], Sequence[Path]]], *, keep: bool = True
+) -> dict[str, str]:
+    """A hash of the content of each name's files; none of a name without files.
+
+    Args:
+        names: give their files; an error of the system means that there are none.
+        keep: see :func:`file_hashes`.
+    """
     if not names:
         return {}
     known = _kept()
     kept: _Hashes = {}
     found: dict[str, str] = {}
-    for name in names:
+    for name, files in names.items():
         with suppress(OSError, ValueError):  # a stage that reads it says what is wrong
-            parts = [(file.name, _hash(file, known, kept)) for file in _files(name)]
+            parts = [(file.name, _hash(file, known, kept)) for file in files()]
             if parts:
                 text = json.dumps(parts)
                 found[name] = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,41 @@ def test_a_worker_loads_the_model_once(
     there = changed(params, cluster={"kind": "address", "address": "tcp://127.0.0.1:9"})
     run_stages(tmp_path, there, "extract")
     assert len(loaded) == 2, "one to plan, one to compute"
+
+
+def test_a_model_is_loaded_only_for_what_the_store_lacks(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it told of its features is kept with the hash of its weights, and holds for fewer of them."""
+    import stages.extract
+
+    loaded = []
+
+    def counted(*arguments: Any) -> Any:
+        loaded.append(arguments)
+        return load_encoder(*arguments)
+
+    monkeypatch.setattr(stages.extract, "load_image_encoder", counted)
+    weights = tmp_path / "weights.pt"
+    shutil.copy(params["model"]["pretrained"], weights)
+    own = changed(params, model__pretrained=str(weights))
+    (tmp_path / "code.json").write_text('{"extract": "1"}')
+    run_stages(tmp_path, own, "manifest", "select", "extract")
+    receipt = (tmp_path / TEST.path).read_bytes()
+    run_stages(tmp_path, changed(own, vision__seeds=[0]), "extract")
+    assert len(loaded) == 1
+    assert (tmp_path / TEST.path).read_bytes() == receipt
+    weights.touch()
+    os.utime(weights, (1, 1))
+    run_stages(tmp_path, own, "extract")
+    assert len(loaded) == 1, "touched, not changed"
+    (tmp_path / "code.json").write_text('{"extract": "2"}')
+    run_stages(tmp_path, own, "extract")
+    assert len(loaded) == 2, "of other code nothing is known"
+    import torch
+
+    state = torch.load(weights, weights_only=True)
+    torch.save({**state, "visual.proj": state["visual.proj"] + 1}, weights)
+    run_stages(tmp_path, own, "extract")
+    assert len(loaded) == 3
+    assert (tmp_path / TEST.path).read_bytes() != receipt
