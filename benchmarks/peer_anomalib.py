@@ -43,15 +43,15 @@ def _model(job: dict[str, Any]) -> Any:
     from anomalib.metrics import AUPRO, AUROC, Evaluator
     from anomalib.pre_processing import PreProcessor
     from safetensors.torch import load_file
-    from torchvision.transforms.v2 import Compose, Normalize, Resize
+    from torchvision.transforms.v2 import Compose, InterpolationMode, Normalize, Resize
 
     side = job["size"]
     parts: dict[str, Any] = {}
     if job["weights"]:
+        # by ours: bilinear, which is anomalib's default, gives other pixels
+        resize = Resize((side, side), InterpolationMode.BICUBIC, antialias=True)
         parts["pre_processor"] = PreProcessor(
-            transform=Compose(
-                [Resize((side, side), antialias=True), Normalize(job["mean"], job["std"])]
-            )
+            transform=Compose([resize, Normalize(job["mean"], job["std"])])
         )
     model = getattr(anomalib.models, job["method"])(
         **job["settings"],

@@ -211,15 +211,21 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     return compare([PATCHCORE], amount, rounds=1 if quick else 2)
 
 
-def compare(methods: Sequence[Method], amount: Amount, rounds: int) -> list[Row]:
-    """Alternate the two sides; times of the same step, memory, and what both found."""
+def compare(
+    methods: Sequence[Method], amount: Amount, rounds: int, most: int | None = None
+) -> list[Row]:
+    """Alternate the two sides; times of the same step, memory, and what both found.
+
+    Args:
+        most: largest number of steps, the first run among them.
+    """
     rows = []
     for method in methods:
         lacking = "" if method.plain or peer_python() else "anomalib (make peers, or PEER_VENV)"
         if lacking := str(DATA) if not DATA.exists() else lacking:
             print(f"{method.name}: not measured, as {lacking} is not there", file=sys.stderr)
             continue
-        done = [_round(method, os.cpu_count() or 1, amount) for _ in range(rounds)]
+        done = [_round(method, os.cpu_count() or 1, amount, most) for _ in range(rounds)]
         rows += _rows(method, done)
     return rows
 
@@ -251,7 +257,7 @@ def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
     return rows
 
 
-def _round(method: Method, threads: int, amount: Amount) -> dict[str, Any]:
+def _round(method: Method, threads: int, amount: Amount, most: int | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "peer").mkdir()
@@ -271,7 +277,7 @@ def _round(method: Method, threads: int, amount: Amount) -> dict[str, Any]:
             del changes["one more shot"]
         steps: dict[str, tuple[Run, Run]] = {}
         found: dict[str, Any] = {}
-        for step, change in changes.items():
+        for step, change in list(changes.items())[:most]:
             change()
             shots += step == "one more shot"
             mine = ours.measure()
@@ -291,12 +297,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--method", action="append", choices=METHODS, help="these alone")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="so many of each method; default: all")
     for name in ("categories", "training", "tests"):
         parser.add_argument(f"--{name}", type=int, help="so many of each; default: as they are")
     chosen = parser.parse_args(arguments)
     amount = Amount(chosen.categories, chosen.training, chosen.tests)
     methods = [METHODS[name] for name in chosen.method or METHODS]
-    print(markdown(compare(methods, amount, chosen.rounds)))
+    print(markdown(compare(methods, amount, chosen.rounds, chosen.steps)))
 
 
 if __name__ == "__main__":
