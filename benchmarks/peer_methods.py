@@ -65,7 +65,7 @@ ANOMALYDINO = Method(
     "AnomalyDINO", "own-anomalydino",
     {"vision.transforms": "none", "threshold.images": 0},
     ("evaluate.sigma", 3), "AnomalyDINO", {}, 252, "feature_encoder.feature_extractor",
-    "vit_small_patch14_dinov2",
+    "vit_small_patch14_dinov2", categories=2,
 )  # fmt: skip
 """Without rotations, which anomalib's has not."""
 SUPERADD = Method(
@@ -73,7 +73,7 @@ SUPERADD = Method(
     {"vision.transforms": "none", "vision.layers": [3, 5, 8, 10], "vision.tile": 28,
      "vision.overlap": 1, "threshold.images": 0},
     ("evaluate.sigma", 3), "SuperADD", {"backbone": "vit_small_patch16_dinov3"}, 448, "backbone.dino",
-    "vit_small_patch16_dinov3",
+    "vit_small_patch16_dinov3", categories=1,
 )  # fmt: skip
 """An image is one tile."""
 WINCLIP = Method(
@@ -81,20 +81,21 @@ WINCLIP = Method(
     {"features.classification_size": 240, "fusion.classification_mode": "language",
      "fusion.segmentation_mode": "language", "model.pretrained": "seeded",
      "threshold.images": 0},
-    ("evaluate.size", 224), "WinClip", {}, 240, shots=0, categories=1, tests=6,
+    ("evaluate.size", 224), "WinClip", {}, 240, shots=0, categories=1, tests=4,
 )  # fmt: skip
 """Two methods of one task on one architecture, each with seeded weights: only times mean something."""
 MUSC = Method(
     "MuSc", "own-musc",
     {"vision.layers": [2, 5, 8, 11], "threshold.images": 0}, ("evaluate.sigma", 3), "musc",
     {"blocks": [2, 5, 8, 11], "pooling": [1, 3, 5]}, 252, timm="vit_small_patch14_dinov2", shots=0,
-    plain=True,
+    categories=2, plain=True,
 )  # fmt: skip
 SUBSPACEAD = Method(
     "SubspaceAD", "own-subspacead",
     {"vision.layers": [4, 5, 6, 7, 8, 9, 10], "vision.transforms": "none", "threshold.images": 0},
     ("evaluate.top", 0.02), "subspacead",
-    {"blocks": [4, 5, 6, 7, 8, 9, 10]}, 252, timm="vit_small_patch14_dinov2", plain=True,
+    {"blocks": [4, 5, 6, 7, 8, 9, 10]}, 252, timm="vit_small_patch14_dinov2", categories=2,
+    plain=True,
 )  # fmt: skip
 """Without rotations, whose angles each side would draw by itself."""
 METHODS = {

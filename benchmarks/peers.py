@@ -281,7 +281,9 @@ def _round(method: Method, threads: int, amount: Amount, most: int | None) -> di
             change()
             shots += step == "one more shot"
             mine = ours.measure()
-            steps[step] = (mine, peer.measure(ours.references(shots)))
+            # the peer keeps nothing: where nothing changed it does its first run once more
+            again = steps["first run"][1] if step == "nothing changed" else None
+            steps[step] = (mine, again or peer.measure(ours.references(shots)))
             said = " beside ".join(
                 f"{one.seconds:.1f} s ({one.cpu:.1f} s of CPU, {one.mebibytes:.0f} MiB)"
                 for one in steps[step]
