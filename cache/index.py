@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -89,11 +89,6 @@ class RowLocations(Sequence[RowLocation]):
         return RowLocations(
             self.names, self.segments[positions], self.rows[positions], self.crcs[positions]
         )
-
-    def in_segments(self, names: Collection[str]) -> NDArray[np.bool_]:
-        """For each of them whether its segment is one of some."""
-        numbers = [number for number, name in enumerate(self.names) if name in names]
-        return np.isin(self.segments, numbers)
 
     def narrowed(self) -> RowLocations:
         """The same with the names of their own segments alone, to be sent to a worker."""

@@ -191,7 +191,9 @@ def copy(source: Store, target: Store) -> Iterator[Copied]:
         copied = 0
         have = target.repair(space)
         while True:
-            lacking = np.flatnonzero(~have.has(rows.keys) & ~rows.locations.in_segments(damaged))
+            sound = [name not in damaged for name in rows.locations.names]
+            usable = np.array(sound, bool)[rows.locations.segments]
+            lacking = np.flatnonzero(~have.has(rows.keys) & usable)
             if not len(lacking):
                 break
             wanted = rows.take(lacking[rows.keys.take(lacking).first()])

@@ -381,9 +381,7 @@ class Store:
             try:
                 content = self.files.read(f"spaces/{name}/space.json", TEXT_BYTES)
                 space = Space.from_json(json.loads(content))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            except MALFORMED:
+            except (FileNotFoundError, NotADirectoryError, *MALFORMED):
                 return None
             return space if space.fingerprint == name else None
 

@@ -113,29 +113,20 @@ def gaussian_by_opencv(values: np.ndarray, sigma: float, border: Border) -> np.n
     return np.ascontiguousarray(inner, np.float32)
 
 
-def gaussian_small(values: np.ndarray, sigma: float, kernel: int = 3) -> np.ndarray:
-    """A map smoothed by a kernel that is cut to ``kernel`` x ``kernel`` pixels (SubspaceAD).
+def gaussian_small(values: np.ndarray, sigma: float) -> np.ndarray:
+    """A map (H, W) smoothed by a kernel that is cut to 3 x 3 pixels (SubspaceAD): float32.
 
     Args:
-        values: (H, W) floats.
         sigma: of the Gaussian in pixels; 0 for none.
-        kernel: odd.
-
-    Returns:
-        (H, W) float32.
 
     Raises:
-        ParameterError: sigma is out of range, or an even kernel.
+        ParameterError: sigma is out of range.
     """
     import cv2
 
     check_sigma(sigma)
-    if kernel < 1 or kernel % 2 == 0:
-        raise ParameterError(
-            f"a kernel of {kernel} pixels has no centre: use 3, 5 or another odd one"
-        )
     values = np.ascontiguousarray(values, np.float32)
-    return cv2.GaussianBlur(values, (kernel, kernel), sigma) if sigma else values
+    return cv2.GaussianBlur(values, (3, 3), sigma) if sigma else values
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,13 +32,9 @@ def merge_sizes(maps: Sequence[np.ndarray]) -> np.ndarray:
         >>> merge_sizes([np.ones((1, 1)), np.zeros((2, 2))]).tolist()
         [[0.5, 0.5], [0.5, 0.5]]
     """
-    import cv2
-
-    grid = largest_grid([m.shape for m in maps])
-    total = np.zeros(grid, np.float64)
-    for one in maps:
-        same = one.shape == grid
-        total += one if same else cv2.resize(one, grid[::-1], interpolation=cv2.INTER_LINEAR)
+    total = np.zeros(largest_grid([one.shape for one in maps]), np.float64)
+    for one in on_one_grid(maps):
+        total += one
     return (total / len(maps)).astype(np.float32)
 
 

@@ -176,7 +176,8 @@ def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -
     return values_and_reasons(
         {
             "full_image_auroc": no_anomalous or no_good or _auroc(true, false),
-            "full_image_aupr": no_anomalous or _aupr(true, false),
+            "full_image_aupr": no_anomalous
+            or float(np.trapezoid(_precision(true, false), true / true[-1])),
             "full_image_f1_max": no_anomalous or _f1_max(true, false),
         }
     )
@@ -298,11 +299,6 @@ def _from_above(per_value: NDArray) -> NDArray:
 def _auroc(true: _Counts, false: _Counts) -> float:
     """Return the area under the true over the false positive rate, by trapezoids."""
     return float(np.trapezoid(true / true[-1], false / false[-1]))
-
-
-def _aupr(true: _Counts, false: _Counts) -> float:
-    """Return the area under precision over recall, by trapezoids, starting at precision 1."""
-    return float(np.trapezoid(_precision(true, false), true / true[-1]))
 
 
 def _precision(true: _Counts, false: _Counts) -> _Floats:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fade.aspect import AspectRatio, Shape
+from fade.aspect import AspectRatio
 from fade.errors import DataError, ParameterError
-from fade.maps import fuse, image_score, merge_sizes
+from fade.maps import fuse, image_score
 from fade.preprocess import resize_image
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
-from fade.text import TextClassifier, fit
+from fade.text import TextClassifier, fit, language_map
 from fade.types import Feature, Mode, Stream
 from fade.vision import vision_map
 
@@ -46,6 +46,11 @@ class Settings:
         vision_multiplier, vision_weight: factor on the vision map, and its share in the map.
         aspect: the aspect ratio that all images have and that their patches keep: sizes stand for
             rectangles of as many pixels. None squashes images to squares, as the paper does.
+
+    Examples:
+        >>> settings = Settings(mode="vision", segmentation_sizes=(224, 448))
+        >>> settings.language, [feature.label for feature in settings.vision_features()]
+        (False, ['clip-patch-224', 'clip-patch-448'])
     """
 
     mode: Mode = "both"
@@ -230,30 +235,6 @@ def text_classifier(
     ensembles = [load_ensemble(prompt, Path()) for prompt in prompts]
     sentences, labels = fill(ensembles, name, template)
     return fit(classifier, encoder.encode_texts(sentences), labels)
-
-
-def language_map(
-    classifier: TextClassifier,
-    patches: Sequence[np.ndarray],
-    grids: Sequence[Shape] | None = None,
-) -> np.ndarray:
-    """P(abnormal) of each patch of one image, sizes merged on the largest grid.
-
-    Args:
-        classifier: fitted on prompts.
-        patches: at each size (rows x columns, dim) floats, L2-normalised, row by row.
-        grids: at each size (rows, columns); None for squares.
-
-    Returns:
-        (R, C) float32 in [0, 1].
-    """
-    grids = grids or [(round(len(vectors) ** 0.5),) * 2 for vectors in patches]
-    return merge_sizes(
-        [
-            classifier.predict_proba(vectors)[:, 1].reshape(grid)
-            for vectors, grid in zip(patches, grids, strict=True)
-        ]
-    )
 
 
 def embed(

@@ -115,6 +115,9 @@ class Trial:
         return f"shots{self.shots}_seed{self.seed}"
 
 
+CategoryTrial = tuple[str, Trial]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Feature:
     """One kind of image feature: the tokens of one stream at one input size (pixels a side).

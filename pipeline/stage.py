@@ -22,6 +22,7 @@ from pipeline.artefacts.named_files import file_hashes, in_words, replaced
 from pipeline.artefacts.parameters import (
     listed,
     misnoted,
+    named_parameters,
     outdated,
     stages_before,
     withdraw,
@@ -156,16 +157,13 @@ def used_parameters(stage: str) -> dict[str, Any]:
         return {}
     used: dict[str, Any] = {}
     try:
-        for entry in (load_yaml(file.read_text("utf-8"))["stages"].get(stage) or {}).get(
-            "params", ()
-        ):
-            by_file = {str(PARAMS_FILE): [entry]} if isinstance(entry, str) else entry
-            for name, keys in by_file.items():
-                file = Path(name)
-                # a file that no stage has made yet has no values
-                content = load_yaml(file.read_text("utf-8")) if file.exists() else None
-                of = "" if file == PARAMS_FILE else f"{name}:"
-                used |= {f"{of}{key}": leaf(content, key) for key in keys or (content or {})}
+        entry = load_yaml(file.read_text("utf-8"))["stages"].get(stage) or {}
+        for name, keys in named_parameters(entry).items():
+            file = Path(name)
+            # a file that no stage has made yet has no values
+            content = load_yaml(file.read_text("utf-8")) if file.exists() else None
+            of = "" if file == PARAMS_FILE else f"{name}:"
+            used |= {f"{of}{key}": leaf(content, key) for key in keys or (content or {})}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ParameterError(
             f"{file} cannot be read to see which parameters {stage} uses: {one_line(error)}"

@@ -6,6 +6,7 @@ import logging
 import shutil
 
 from cache.store import Store
+from fade.errors import counted
 from pipeline.artefacts.catalogue import BANKS, REFERENCES, SELECTION, store_root
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table, write_table
@@ -38,7 +39,7 @@ def run(params: Params) -> None:
     table["position"] = table.groupby("category", sort=False).cumcount()
     indexes = {path: digest for found in files for path, digest in found.items()}
     write_table(table, BANK_TABLE, indexes=indexes)
-    log.info("%d indexes for %d categories", len(indexes), len(tasks))
+    log.info("%d indexes for %s", len(indexes), counted(len(tasks), "category"))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def run(params: Params) -> None:
         found = iterate_tasks(
             stream_block, tasks, params.cluster, "stream",
             weight=lambda task: len(task.segment.keys), total=plan.encodings,
-            name=lambda task: task.sources[0].path.partition("/")[0],
+            name=lambda task: task.name,
         )  # fmt: skip
         problems = [problem for part in found for problem in part]
     else:

@@ -9,6 +9,7 @@ import numpy as np
 
 from cache.layout import unique
 from cache.store import Store
+from fade.errors import counted
 from fade.prompts import ensemble_digest, fill
 from fade.text import fit, save
 from pipeline.artefacts.catalogue import CATEGORIES, TEXT, store_root
@@ -68,7 +69,7 @@ def run(params: Params) -> None:
             save(classifier, classifier_path(fitted[same]))
         classifiers.setdefault(use, {})[category] = fitted[same]
     TextIndex(encoder.vision_digest, prompts, classifiers, encoder.text_digest).write()
-    log.info("%d text classifiers for %d categories", len(fitted), len(categories))
+    log.info("%d text classifiers for %s", len(fitted), counted(len(categories), "category"))
 
 
 if __name__ == "__main__":

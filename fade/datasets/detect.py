@@ -23,18 +23,12 @@ def detect_format(path: DataPath) -> DatasetFormat | None:
         return None
     if (path / CSV_MANIFEST).is_file():
         return "csv"
-    tables: tuple[tuple[DatasetFormat, str], ...] = (
-        ("visa", VISA_TABLES["visa"]),
-        ("visa-2cls-highshot", VISA_TABLES["visa-2cls-highshot"]),
-        ("visa-2cls-fewshot", VISA_TABLES["visa-2cls-fewshot"]),
-    )
-    for format, table in tables:
+    for format, table in VISA_TABLES.items():
         if (path / table).is_file():
             return format
-    splits: tuple[DatasetFormat, ...] = ("real-iad", "real-iad-sv")
-    for format in splits:
-        if format in REAL_IAD_SPLITS and json_folder(path, format):
-            return format
+    for split in REAL_IAD_SPLITS:
+        if json_folder(path, split):
+            return split
     if own := _category_format(path):
         return own
     images, folders = list_folder(path)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from fade.datasets.left_out import Note, ignore
 from fade.datasets.listing import list_folder
-from fade.datasets.names import check_category
-from fade.datasets.records import choose_categories, image_record, refuse_same_names
+from fade.datasets.records import image_record, refuse_same_names, root_category
 from fade.datasets.tree import (
     Tree,
     category_folders,
@@ -33,9 +32,7 @@ def iterate_folder(
     found = [] if single else category_folders(root)
     images = [] if single or found else list_folder(root)[0]
     if images:
-        name = root.resolve().name
-        check_category(name, str(root))
-        choose_categories([name], categories, root)
+        name = root_category(root, categories)
         refuse_masks_beside(root, images)
         yield from refuse_same_names(image_record(file, name, "train", GOOD) for file in images)
         return

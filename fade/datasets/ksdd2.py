@@ -8,8 +8,7 @@ from typing import cast
 from fade.datasets.labels import ANOMALY
 from fade.datasets.left_out import DEFECT_IN_TRAINING, Note, ignore
 from fade.datasets.listing import list_folder, require_folder
-from fade.datasets.names import check_category
-from fade.datasets.records import choose_categories, image_record, refuse_same_names
+from fade.datasets.records import image_record, refuse_same_names, root_category
 from fade.errors import DataError
 from fade.files import read_data, readable
 from fade.preprocess import decode_mask
@@ -29,9 +28,7 @@ def iterate_ksdd2(
     process. ``note`` is told of training images with a defect, which are left out. Raises DataError.
     """
     require_folder(root)
-    name = root.resolve().name
-    check_category(name, str(root))
-    choose_categories([name], categories, root)
+    name = root_category(root, categories)
     if not any((root / split).is_dir() for split in _SPLITS):
         raise DataError(
             f"{root} has neither train/ nor test/, and format ksdd2 needs one: check the path"

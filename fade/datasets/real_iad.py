@@ -10,9 +10,12 @@ from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, table_record
 from fade.errors import DataError
 from fade.files import read_data, readable
-from fade.types import GOOD, DataPath, ImageRecord, Split
+from fade.types import GOOD, DataPath, DatasetFormat, ImageRecord, Split
 
-REAL_IAD_SPLITS = {"real-iad": "realiad_jsons", "real-iad-sv": "realiad_jsons_sv"}
+REAL_IAD_SPLITS: dict[DatasetFormat, str] = {
+    "real-iad": "realiad_jsons",
+    "real-iad-sv": "realiad_jsons_sv",
+}
 """Folder of the JSON files of each format; ``sv`` is the split of single views."""
 
 _IMAGES = ("realiad_1024", "realiad_raw", "realiad_512", "realiad_256", "")
@@ -20,7 +23,10 @@ _IMAGES = ("realiad_1024", "realiad_raw", "realiad_512", "realiad_256", "")
 
 
 def iterate_real_iad(
-    root: DataPath, categories: Sequence[str] | None, note: Note = ignore, format: str = "real-iad"
+    root: DataPath,
+    categories: Sequence[str] | None,
+    note: Note = ignore,
+    format: DatasetFormat = "real-iad",
 ) -> Iterator[ImageRecord]:
     """Yield the images of Real-IAD as it unpacks, each view an image of its own.
 
@@ -48,7 +54,7 @@ def iterate_real_iad(
     yield from records.chosen(categories, root / folder, note)
 
 
-def json_folder(root: DataPath, format: str) -> str | None:
+def json_folder(root: DataPath, format: DatasetFormat) -> str | None:
     """Return where a format's JSON files lie, relative to the root; None where there are none."""
     name = REAL_IAD_SPLITS[format]
     for folder in (name, f"{name}/{name}", f"realiad_jsons/{name}"):
@@ -57,7 +63,7 @@ def json_folder(root: DataPath, format: str) -> str | None:
     return None
 
 
-def json_files(root: DataPath, format: str) -> list[str]:
+def json_files(root: DataPath, format: DatasetFormat) -> list[str]:
     """Return the paths of a format's JSON files, relative to the root."""
     folder = json_folder(root, format)
     files = list_files(root / folder) if folder else []

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from fade.datasets.left_out import BEYOND_LIMIT, Note, ignore
-from fade.datasets.names import few
+from fade.datasets.names import check_category, few
 from fade.errors import DataError, ParameterError
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split
 
@@ -23,6 +23,14 @@ def image_record(
     if defect == GOOD:  # nothing to mark, so a (black) mask is of no use
         return ImageRecord(name, path, category, split, defect, False, None, mask)
     return ImageRecord(name, path, category, split, defect, True, mask)
+
+
+def root_category(root: DataPath, categories: Sequence[str] | None) -> str:
+    """Return the name of the one category that a root is: that of its folder."""
+    name = root.resolve().name
+    check_category(name, str(root))
+    choose_categories([name], categories, root)
+    return name
 
 
 def refuse_same_names(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:

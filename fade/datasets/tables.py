@@ -6,7 +6,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,18 +84,14 @@ def table_record(
                 "the mask if nobody knows whether there is one"
             )
         return image_record(path, category, "test", UNLABELLED)
-    match split.lower():
-        case "train":
-            if defect != GOOD:
-                raise DataError(
-                    f"{where}: training image {image!r} has label {label!r}, but references must "
-                    "be good; correct the label or make it a test image"
-                )
-            return image_record(path, category, "train", defect, mask_path)
-        case "test":
-            return image_record(path, category, "test", defect, mask_path)
-        case _:
-            raise DataError(f"{where}: split is {split!r}, but it must be train or test")
+    if split.lower() not in get_args(Split):
+        raise DataError(f"{where}: split is {split!r}, but it must be train or test")
+    if split.lower() == "train" and defect != GOOD:
+        raise DataError(
+            f"{where}: training image {image!r} has label {label!r}, but references must be good; "
+            "correct the label or make it a test image"
+        )
+    return image_record(path, category, cast(Split, split.lower()), defect, mask_path)
 
 
 class _Texts:

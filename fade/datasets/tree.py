@@ -14,7 +14,12 @@ from fade.datasets.left_out import (
 )
 from fade.datasets.listing import list_folder, require_folder
 from fade.datasets.names import check_category, few, known_suffixes
-from fade.datasets.records import choose_categories, image_record, refuse_same_names
+from fade.datasets.records import (
+    choose_categories,
+    image_record,
+    refuse_same_names,
+    root_category,
+)
 from fade.errors import DataError
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord
 
@@ -74,9 +79,7 @@ def iterate_tree(
         DataError: nothing there has this layout, or something in it is at odds.
     """
     if tree.single and has_split(root, tree):
-        name = root.resolve().name
-        check_category(name, str(root))
-        choose_categories([name], categories, root)
+        name = root_category(root, categories)
         _refuse_ad_2(root, tree)
         yield from _category(root, "", name, tree, note)
         return

@@ -9,16 +9,14 @@ from fade.datasets.listing import require_folder
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, check_width, table_record, table_rows
 from fade.errors import DataError
-from fade.types import GOOD, DataPath, ImageRecord, Split
+from fade.types import GOOD, DataPath, DatasetFormat, ImageRecord, Split
 
-VISA_TABLES = {
+VISA_TABLES: dict[DatasetFormat, str] = {
     "visa": "split_csv/1cls.csv",
     "visa-2cls-highshot": "split_csv/2cls_highshot.csv",
     "visa-2cls-fewshot": "split_csv/2cls_fewshot.csv",
 }
 """The table of each format."""
-
-VISA_TABLE = VISA_TABLES["visa"]
 
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 
@@ -26,7 +24,10 @@ VISA_LABELS = ("normal", ANOMALY)
 
 
 def iterate_visa(
-    root: DataPath, categories: Sequence[str] | None, note: Note = ignore, format: str = "visa"
+    root: DataPath,
+    categories: Sequence[str] | None,
+    note: Note = ignore,
+    format: DatasetFormat = "visa",
 ) -> Iterator[ImageRecord]:
     """Yield a data set in VisA layout, whose images ``split_csv/1cls.csv`` lists.
 

@@ -8,6 +8,7 @@ using Large Vision-Language Model", BMVC 2024, arXiv 2409.00556, and its officia
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.aspect import Shape
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import atomic_write, read_plain
+from fade.maps import merge_sizes
 from fade.text.archive import read_archive
 from fade.text.methods import INTEGERS, METHODS, TextMethod
 from fade.text.types import Arrays, Float64, Floats
@@ -77,6 +80,30 @@ class TextClassifier:
             _require_unit_rows(block, f"{self.name} classifier: image embedding", start)
             result[start : start + rows] = method.predict(arrays, block)
         return result
+
+
+def language_map(
+    classifier: TextClassifier,
+    patches: Sequence[np.ndarray],
+    grids: Sequence[Shape] | None = None,
+) -> np.ndarray:
+    """P(abnormal) of each patch of one image, sizes merged on the largest grid.
+
+    Args:
+        classifier: fitted on prompts.
+        patches: at each size (rows x columns, dim) floats, L2-normalised, row by row.
+        grids: at each size (rows, columns); None for squares.
+
+    Returns:
+        (R, C) float32 in [0, 1].
+    """
+    grids = grids or [(round(len(vectors) ** 0.5),) * 2 for vectors in patches]
+    return merge_sizes(
+        [
+            classifier.predict_proba(vectors)[:, 1].reshape(grid)
+            for vectors, grid in zip(patches, grids, strict=True)
+        ]
+    )
 
 
 def fit(name: str, x: np.ndarray, y: np.ndarray) -> TextClassifier:
@@ -176,13 +203,22 @@ def digest(classifier: TextClassifier) -> str:
     return content.hexdigest()
 
 
-def least_prompts(name: str) -> tuple[int, int]:
-    """How many prompts a classifier needs in all, and of each label.
+def check_counts(name: str, what: str, normal: int, abnormal: int) -> None:
+    """Refuse fewer prompts than a classifier needs (DataError).
 
-    >>> least_prompts("average")
-    (2, 1)
+    Args:
+        name: of the classifier.
+        what: who asks for it, for the error.
+        normal, abnormal: how many there are of each label.
+
+    >>> check_counts("average", "average classifier", 1, 1)
     """
-    return METHODS[name].least
+    total, each = METHODS[name].least
+    if normal + abnormal < total or min(normal, abnormal) < each:
+        raise DataError(
+            f"{what}: {normal} normal and {abnormal} abnormal prompts, it needs at least {total} in all "
+            f"and {each} of each: add prompts or choose another classifier"
+        )
 
 
 def _checked_prompts(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Float64, NDArray[np.int64]]:
@@ -204,12 +240,7 @@ def _checked_prompts(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Float64, 
             f"{name} classifier: {counts[0]} normal and {counts[1]} abnormal prompts: "
             "give at least one of each"
         )
-    total, each = METHODS[name].least
-    if len(labels) < total or min(counts) < each:
-        raise DataError(
-            f"{name} classifier: {counts[0]} normal and {counts[1]} abnormal prompts, it needs "
-            f"at least {total} in all and {each} of each: add prompts or choose another classifier"
-        )
+    check_counts(name, f"{name} classifier", *counts)
     return prompts, labels
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cache.layout import content_key
 from fade.files import open_plain, write_file
 from pipeline.artefacts.catalogue import project_root
 from pipeline.artefacts.parameters import read_record
@@ -64,8 +65,7 @@ def hashes_of(
         with suppress(OSError, ValueError):  # a stage that reads it says what is wrong
             parts = [(file.name, _hash(file, known, kept)) for file in files()]
             if parts:
-                text = json.dumps(parts)
-                found[name] = hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+                found[name] = content_key(json.dumps(parts).encode())
     if keep and any(known.get(path) != entry for path, entry in kept.items()):
         with suppress(OSError):  # they are made again next time
             write_file(project_root() / HASHES, json.dumps(known | kept))

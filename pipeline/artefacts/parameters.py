@@ -44,17 +44,31 @@ def misnoted(folder: Path = Path()) -> dict[str, list[str]]:
 
     A record that dvc.lock does not name is passed over: DVC runs its stage again by itself.
     """
-    noted = _yaml(folder / LOCK_FILE)
+    noted = stages_of(folder / LOCK_FILE)
     found: dict[str, list[str]] = {}
     for artefact in RECORDS:
-        entry = leaf(noted, f"stages.{artefact.stage}")
+        entry = noted.get(artefact.stage)
         if (record := _noted_record(folder, artefact, entry)) is None:
             continue
-        values = leaf(entry, "params") or {}
-        values = values.get(PARAMS_FILE.name) or {}
+        values = noted_parameters(entry)
         both = record.keys() & values.keys()
         if wrong := sorted(n for name in both for n in differing(record[name], values[name], name)):
             found[artefact.stage] = wrong
+    return found
+
+
+def noted_parameters(entry: Any) -> dict[str, Any]:
+    """The values of params.yaml that a stage's entry in dvc.lock notes, by dotted name."""
+    files = leaf(entry, "params")
+    return (files.get(PARAMS_FILE.name) or {}) if isinstance(files, dict) else {}
+
+
+def named_parameters(entry: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The parameters that a stage's entry in dvc.yaml names, by file; none stand for all of a file."""
+    found: dict[str, list[str]] = {}
+    for one in entry.get("params") or ():
+        for file, names in ({PARAMS_FILE.name: [one]} if isinstance(one, str) else one).items():
+            found.setdefault(file, []).extend(names or ())
     return found
 
 
@@ -72,8 +86,8 @@ def outdated(stages: Collection[str], folder: Path = Path()) -> dict[str, list[s
 
 def stages_before(stage: str, folder: Path = Path()) -> list[str]:
     """The stages of dvc.yaml whose outputs a stage needs, directly or not; none without a dvc.yaml."""
-    stages = leaf(_yaml(folder / DVC_FILE), "stages") or {}
-    makers = {out: name for name, entry in stages.items() for out in _outs(entry)}
+    stages = stages_of(folder / DVC_FILE)
+    makers = {out: name for name, entry in stages.items() for out in outs_of(entry)}
     found: list[str] = []
     waiting = [stage]
     while waiting:
@@ -161,7 +175,14 @@ def _md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def _outs(entry: Mapping[str, Any]) -> list[str]:
+def stages_of(file: Path) -> dict[str, Any]:
+    """The stages of a dvc.yaml or dvc.lock by name; none where it cannot be read."""
+    found = leaf(_yaml(file), "stages")
+    return found if isinstance(found, dict) else {}
+
+
+def outs_of(entry: Mapping[str, Any]) -> list[str]:
+    """Paths of what a stage of dvc.yaml makes."""
     listed = [*(entry.get("outs") or ()), *(entry.get("metrics") or ())]
     return [name for out in listed for name in ([out] if isinstance(out, str) else out)]
 

@@ -27,13 +27,6 @@ _REPAIR = (
 """Remedy that errors name where nothing was repaired yet."""
 
 
-def _read_rows(path: Path, label: str) -> Checksums:
-    """The rows of a label in a receipt's file."""
-    parts = list(_read_parts(path, label))
-    crcs = [crc for _, crc in parts] or [np.zeros(0, np.uint32)]
-    return Checksums(Keys.join([keys for keys, _ in parts]), np.concatenate(crcs))
-
-
 def _read_parts(path: Path, label: str) -> Iterator[tuple[Keys, NDArray[np.uint32]]]:
     for part in table_parts(path, ("key", "crc"), space=label):
         yield Keys.of(part["key"].to_pylist()), part["crc"].to_numpy()
@@ -104,7 +97,10 @@ class _RowsByLabel(Mapping[str, Checksums]):
     def __getitem__(self, label: str) -> Checksums:
         rows = self._rows[label]
         if rows is None:
-            rows = self._rows[label] = _read_rows(self._path, label)
+            parts = list(_read_parts(self._path, label))
+            crcs = [crc for _, crc in parts] or [np.zeros(0, np.uint32)]
+            rows = Checksums(Keys.join([keys for keys, _ in parts]), np.concatenate(crcs))
+            self._rows[label] = rows
         return rows
 
     def __iter__(self) -> Iterator[str]:

@@ -53,35 +53,17 @@ def _is_asked() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _asked_folder() -> Path:
-    """The folder that a person names.
-
-    Raises:
-        ParameterError: nobody is there to ask.
+def _say_what_is_missing(params: Path, data: str | None) -> None:
+    """Say what to do about a folder of images that no run could read, and about weights that cannot
+    be had here nor by download.
     """
-    if not _is_asked():
-        raise ParameterError("which folder shall be made? Name it: `fade new DIR`")
-    from pipeline.config.presets.questions import ask_folder
-
-    return Path(os.path.expanduser(ask_folder()))
-
-
-def _say_what_is_missing(params: Path) -> None:
-    """Say which weights of a new project can be had neither here nor by download, and the ways out."""
     from pipeline.config.load import load_params
+    from pipeline.config.presets.catalogue import data_remark
     from pipeline.project.check_model import missing_weights
 
-    missing = missing_weights(load_params(params))
-    if missing:
-        echo(f"warning: {missing}", err=True)
-
-
-def _warn_of_data(data: str | None) -> None:
-    """Say what to do about a folder of images that no run could read."""
-    from pipeline.config.presets.catalogue import data_remark
-
-    if remark := data_remark(data):
-        echo(f"warning: {remark}", err=True)
+    for line in (data_remark(data), missing_weights(load_params(params))):
+        if line:
+            echo(f"warning: {line}", err=True)
 
 
 @app.command(epilog="Example: fade presets --json")
@@ -139,8 +121,7 @@ def init(
         else "make this folder a project with `fade new . --force`, which keeps it"
     )
     echo(f"{PARAMS_FILE} written: look it through, then {then}")
-    _warn_of_data(data)
-    _say_what_is_missing(PARAMS_FILE)
+    _say_what_is_missing(PARAMS_FILE, data)
 
 
 @app.command(epilog="Example: fade new inspection --preset own-fewshot --data /data/parts")
@@ -166,11 +147,14 @@ def new(
     """
     from pipeline.config.load import load_params
     from pipeline.config.presets.catalogue import DEMO, DEMO_DATA, find_preset, render
+    from pipeline.config.presets.questions import ask_folder
     from pipeline.config.values import PARAMS_FILE
     from pipeline.project.scaffold import check_apart, create, given_path
 
     if folder is None:
-        folder = _asked_folder()
+        if not _is_asked():
+            raise ParameterError("which folder shall be made? Name it: `fade new DIR`")
+        folder = Path(os.path.expanduser(ask_folder()))
     kept = folder / PARAMS_FILE if force and (folder / PARAMS_FILE).exists() else None
     named = (encoder, encoder_weights) != (None, None)
     preset, data, weights = (
@@ -194,8 +178,7 @@ def new(
         demo = load_params(kept).dataset.path == DEMO_DATA
     create(folder, text, demo=demo, git=git, force=force)
     echo(f"{folder} is a project now: go there, look through params.yaml, start with `fade run`")
-    _warn_of_data(data)
-    _say_what_is_missing(folder / PARAMS_FILE)
+    _say_what_is_missing(folder / PARAMS_FILE, data)
 
 
 @app.command(epilog="Example: fade run --limit 5 --categories bottle,cable")
@@ -267,21 +250,17 @@ def scan(
     as_json: Json = False,
 ) -> None:
     """Bring the listing that dataset.watch names up to date with the images."""
-    from dataclasses import asdict
-
     from pipeline.config.load import load_params
     from pipeline.dataset.file_index import scan as scan_data
 
     params = load_params()
     found = scan_data(params, everything=everything, refresh=refresh)
-    if as_json:
-        write_json(asdict(found))
-        return
-    echo(
+    lines = (
         f"{found.files} files: {found.added} added, {found.changed} changed, {found.removed} "
-        f"removed, {found.touched} with another time but the same content; {found.read} were read"
+        f"removed, {found.touched} with another time but the same content; {found.read} were read",
+        f"{params.dataset.watch} {'written' if found.written else 'is up to date'}",
     )
-    echo(f"{params.dataset.watch} {'written' if found.written else 'is up to date'}")
+    say_found(found, lambda _: lines, as_json)
 
 
 @app.command(epilog="Example: fade doctor --json")

@@ -102,14 +102,7 @@ def iterate_tasks(
 
 
 def map_tasks(
-    function: Callable[[T], R],
-    tasks: Sequence[T],
-    cluster: ClusterParams,
-    label: str,
-    *,
-    weight: Callable[[T], int] = lambda task: 1,
-    unit: str = "image",
-    name: Callable[[T], str] = lambda task: "",
+    function: Callable[[T], R], tasks: Sequence[T], cluster: ClusterParams, label: str, **about: Any
 ) -> list[R]:
-    """All results of :func:`iterate_tasks`."""
-    return list(iterate_tasks(function, tasks, cluster, label, weight=weight, unit=unit, name=name))
+    """All results of :func:`iterate_tasks`, which says what ``about`` may hold."""
+    return list(iterate_tasks(function, tasks, cluster, label, **about))

@@ -95,51 +95,36 @@ class EvaluateParams(ParamsSection):
         return Finish(self.resize, self.sigma, self.kernel)
 
 
-def check_similar(evaluate: EvaluateParams, *, needs_vision: bool, keep: bool, tile: int) -> None:
-    """Refuse smoothing over images that look alike where their tokens are not there.
-
-    Raises:
-        ParameterError: with what to change.
-    """
-    if not evaluate.smooth_similar:
-        return
-    if not needs_vision:
-        raise ParameterError(
-            "evaluate.smooth_similar needs vision, which has no part: set it to [], or a mode to vision"
-        )
-    if tile:
-        raise ParameterError(
-            f"evaluate.smooth_similar needs class tokens of whole images, and vision.tile is {tile}: set "
-            "it to 0, or evaluate.smooth_similar to []"
-        )
-    if not keep:
-        raise ParameterError(
-            "evaluate.smooth_similar needs the class tokens of test images, and features.keep is "
-            "false: set it to true, or evaluate.smooth_similar to []"
-        )
-
-
-def check_foreground(evaluate: EvaluateParams, *, needs_vision: bool, keep: bool) -> None:
-    """Refuse a foreground where there are no features to find it by.
+def check_features_read(
+    evaluate: EvaluateParams, *, needs_vision: bool, keep: bool, tile: int
+) -> None:
+    """Refuse what is made of the features of test images where these are not there.
 
     Args:
         needs_vision: whether vision has a part.
         keep: ``features.keep``.
+        tile: ``vision.tile``.
 
     Raises:
         ParameterError: with what to change.
     """
-    if not evaluate.masks_any_background:
-        return
-    if not needs_vision:
+    for name, wanted, off in (
+        ("smooth_similar", bool(evaluate.smooth_similar), "[]"),
+        ("foreground", evaluate.masks_any_background, "false"),
+    ):
+        if wanted and not needs_vision:
+            raise ParameterError(
+                f"evaluate.{name} needs vision, which has no part: set it to {off}, or a mode to vision"
+            )
+        if wanted and not keep:
+            raise ParameterError(
+                f"evaluate.{name} needs the features of test images, and features.keep is false: set it "
+                f"to true, or evaluate.{name} to {off}"
+            )
+    if evaluate.smooth_similar and tile:
         raise ParameterError(
-            "evaluate.foreground is of what vision says, which has no part: set it to false, or a mode "
-            "to vision"
-        )
-    if not keep:
-        raise ParameterError(
-            "evaluate.foreground needs the features of test images, and features.keep is false: set it "
-            "to true, or evaluate.foreground to false"
+            f"evaluate.smooth_similar needs class tokens of whole images, and vision.tile is {tile}: set "
+            "it to 0, or evaluate.smooth_similar to []"
         )
 
 

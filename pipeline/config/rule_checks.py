@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 from pipeline.config.values import shown
 from pipeline.config.vision import VisionParams
 
@@ -45,7 +45,7 @@ def check_rules(vision: VisionParams, shots: Sequence[int], *, keep: bool) -> No
 
 def _complaints(vision: VisionParams, shots: int, keep: bool) -> Iterator[str]:
     rule, source = vision.rule_at(shots), vision.source(shots)
-    at = f"at {shots} {'shot' if shots == 1 else 'shots'}"
+    at = f"at {counted(shots, 'shot')}"
     if rule == "mutual" and source != "batch":
         yield (
             f"vision.rule is mutual and vision.bank {source} {at}: in that rule test images score each "

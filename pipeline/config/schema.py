@@ -18,9 +18,8 @@ from pipeline.config.cluster import ClusterParams
 from pipeline.config.evaluate import (
     EvaluateParams,
     ThresholdParams,
-    check_foreground,
+    check_features_read,
     check_reweighted,
-    check_similar,
 )
 from pipeline.config.model import ModelParams
 from pipeline.config.rule_checks import check_rules
@@ -337,13 +336,13 @@ class Params(ParamsSection):
                         "{zero_shot: true, few_shot: false}), take 0 out of vision.shots, set "
                         "vision.bank to {zero_shot: batch, few_shot: references}, or use mode language"
                     )
-        if self.needs_vision and self.vision.measures_distances:
+        rules = {self.vision.rule_at(shots) for shots in self.vision.shots}
+        if self.needs_vision and rules != {"subspace"}:
             check_nearest(self.vision)
-        check_similar(
+        check_features_read(
             self.evaluate, needs_vision=self.needs_vision, keep=self.features.keep,
             tile=self.vision.tile,
         )  # fmt: skip
-        check_foreground(self.evaluate, needs_vision=self.needs_vision, keep=self.features.keep)
         if self.needs_vision:
             check_reweighted(
                 self.vision, self.evaluate, views=len(self.views()), keep=self.features.keep

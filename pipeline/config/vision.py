@@ -91,22 +91,13 @@ class VisionParams(RuleParams):
             return [Feature(size, self.feature, "patch")]
         return [Feature(size, "vision", "patch", layers) for layers in groups]
 
-    @property
-    def measures_distances(self) -> bool:
-        """Whether patches are compared by the metric, at some number of shots."""
-        return any(self.rule_at(shots) != "subspace" for shots in self.shots)
-
     def bounded(self, shots: int) -> bool:
         """Whether distances of patches at so many shots are within [0, 1], as half of 1 - cosine is."""
         return self.metric == "cosine" and self.rule_at(shots) != "subspace"
 
-    def augmentation(self, category: str | None = None) -> Augmentation:
-        """Which copies of its references count in a category; None: in those without another word."""
-        return self.transform_overrides.get(category or "", self.transforms)
-
     def bank_transforms(self, category: str | None = None) -> list[Transform]:
-        """What becomes of each reference of a category, itself among them."""
-        return transforms_of(self.augmentation(category))
+        """What becomes of each reference of a category, itself among them; None: of the usual ones."""
+        return transforms_of(self.transform_overrides.get(category or "", self.transforms))
 
 
 def check_nearest(vision: VisionParams) -> None:

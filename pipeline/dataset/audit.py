@@ -86,22 +86,16 @@ class Remarks:
         def told(groups: Sequence[Sequence[int]]) -> str:
             return summarise([" = ".join(paths.get(r, "") for r in rows) for rows in groups])
 
-        if leaked:
-            yield (
-                f"{len(leaked)} test images are training images too, so that scores flatter: "
-                f"{told(leaked)}"
-            )
-        if shared:
-            yield f"{len(shared)} images lie in more than one category: {told(shared)}"
-        if torn:
-            yield f"{len(torn)} test images are labelled both good and defect: {told(torn)}"
-        if repeated:
-            yield (
-                f"{len(repeated)} training images are there more than once in their category, and count "
-                f"as several shots: {told(repeated)}"
-            )
-        if several:
-            yield f"{len(several)} masks are given to more than one image: {told(several)}"
+        for rows, what in (
+            (leaked, "test images are training images too, so that scores flatter"),
+            (shared, "images lie in more than one category"),
+            (torn, "test images are labelled both good and defect"),
+            (repeated, "training images are there more than once in their category, and count as "
+             "several shots"),
+            (several, "masks are given to more than one image"),
+        ):  # fmt: skip
+            if rows:
+                yield f"{len(rows)} {what}: {told(rows)}"
         yield from _without_good(self._kinds)
         for found, what in (
             (self._empty, "defect images have a mask without a defect pixel"),

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cache.keys import Keys
-from fade.types import Feature
+from fade.types import Feature, Trial
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST
 from pipeline.artefacts.tables import read_table, table_parts
 from pipeline.config.schema import Params
@@ -25,15 +25,6 @@ def scored_images() -> Keys:
         StoreError: the manifest or the table of calibration images is missing or damaged.
     """
     return Keys.join([keys for part in (test_images(), calibration_images()) for _, keys in part])
-
-
-def scored_by_category() -> dict[str, Keys]:
-    """The same by category.
-
-    Raises:
-        StoreError: the manifest or the table of calibration images is missing or damaged.
-    """
-    return by_category([*test_images(), *calibration_images()])
 
 
 def test_images() -> list[tuple[str, Keys]]:
@@ -87,6 +78,12 @@ def references_by_category(selection: pd.DataFrame) -> dict[str, Keys]:
     """Keys of reference images by category, in the order of the selection."""
     groups = selection.groupby("category", sort=False)
     return {str(category): Keys.of(part["hash"]) for category, part in groups}
+
+
+def references_of(selection: pd.DataFrame, trial: Trial) -> list[str]:
+    """Keys of a trial's references among those of a category, by rank; equal images count once."""
+    chosen = selection[(selection["seed"] == trial.seed) & (selection["rank"] < trial.shots)]
+    return list(dict.fromkeys(chosen["hash"]))
 
 
 def keys_by_feature(params: Params, references: Mapping[str, Keys]) -> dict[Feature, Keys]:

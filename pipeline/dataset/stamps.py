@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from fade.errors import DataError, summarise
 from fade.files import open_plain, read_plain
 from fade.types import DataPath
 from pipeline.artefacts.catalogue import MANIFEST
+from pipeline.artefacts.parameters import withdraw
 from pipeline.artefacts.tables import GROUP_ROWS, read_remarks, table_parts, table_writer
 from pipeline.config.schema import DatasetParams
 
@@ -160,18 +159,8 @@ def _advice(dataset: DatasetParams) -> str:
 
 
 def take_back() -> None:
-    """Remove the manifest, here and in DVC's cache, which would bring it back: it is made anew then."""
-    with suppress(OSError):
-        digest = hashlib.md5(MANIFEST.path.read_bytes(), usedforsecurity=False).hexdigest()
-        if cache := _dvc_cache():
-            (cache / "files" / "md5" / digest[:2] / digest[2:]).unlink(missing_ok=True)
-        MANIFEST.path.unlink()
-    with suppress(OSError):
-        STAMPS.unlink()
-
-
-def _dvc_cache() -> Path | None:
-    """The folder in which DVC keeps outputs; None without DVC."""
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    return Path(told.stdout.strip()) if told.returncode == 0 and told.stdout.strip() else None
+    """Remove the manifest, and what DVC would bring it back from: it is made anew then."""
+    withdraw(["manifest"])
+    for file in (MANIFEST.path, STAMPS):
+        with suppress(OSError):
+            file.unlink()

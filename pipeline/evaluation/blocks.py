@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from fade.levels import UNIT, Scale, Scales
 from fade.metrics import PixelHistogram
 from fade.preprocess import resize_mask
 from fade.regions import Regions, label_regions
-from fade.types import DataPath, Trial
+from fade.types import CategoryTrial, DataPath, Trial
 from pipeline.artefacts.maps import write_maps
 from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.component import Component
@@ -23,20 +22,8 @@ from pipeline.evaluation.foreground import Foregrounds
 from pipeline.evaluation.image import TestImage
 from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.reweighting import Reweighting
-from pipeline.evaluation.tally import MeasuredMap, Tally, mask_parts
+from pipeline.evaluation.tally import MeasuredMap, Tally, add_histogram, mask_parts
 from pipeline.evaluation.vanished import Vanished, find_vanished
-
-Place = tuple[str, Trial]
-"""Category and trial."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fusion:
-    """How one trial puts language and vision together."""
-
-    trial: Trial
-    weight: float
-    multiplier: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +34,7 @@ class EvaluationBlock:
         maps: the group that fused maps are written into; None to keep none.
         first: row of the first image in each trial's maps.
         language_score, language_map, vision_maps: components; None or absent where no mode needs
-            them. Vision maps are one component for each fusion, in order.
+            them. Vision maps are one component for each trial, in order.
         scales: of maps by category and trial, where they are not FADE's.
         reweighting: for image scores that look into the bank once more.
         foregrounds: of images whose background scores 0.
@@ -61,7 +48,7 @@ class EvaluationBlock:
     maps: Path | None
     first: int
     images: tuple[TestImage, ...]
-    fusions: tuple[Fusion, ...]
+    trials: tuple[Trial, ...]
     recipe: Recipe
     language_score: Component | None = None
     language_map: Component | None = None
@@ -83,7 +70,7 @@ class Outcome:
     """What a block contributes.
 
     Attributes:
-        scores: (fusions, images) float64, NaN where classification_mode is none.
+        scores: (trials, images) float64, NaN where classification_mode is none.
         histograms: by category and trial, of images with a known mask.
         vanished: by category, what the size of the evaluation leaves nothing of.
         without_foreground: images in which none was found, by category.
@@ -91,10 +78,10 @@ class Outcome:
     """
 
     scores: np.ndarray
-    histograms: dict[Place, PixelHistogram] = field(default_factory=dict)
+    histograms: dict[CategoryTrial, PixelHistogram] = field(default_factory=dict)
     vanished: dict[str, Vanished] = field(default_factory=dict)
     without_foreground: Counter[str] = field(default_factory=Counter)
-    tallies: dict[Place, Tally] = field(default_factory=dict)
+    tallies: dict[CategoryTrial, Tally] = field(default_factory=dict)
 
 
 def evaluate_block(block: EvaluationBlock) -> Outcome:
@@ -105,45 +92,43 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
         for component in (block.language_score, block.language_map)
     )
     vision_maps = [component.read(store) for component in block.vision_maps]
-    outcome = Outcome(np.full((len(block.fusions), len(block.images)), np.nan))
+    outcome = Outcome(np.full((len(block.trials), len(block.images)), np.nan))
     if block.foregrounds is not None:
         vision_maps, without = block.foregrounds.masked(store, vision_maps)
         outcome.without_foreground.update(block.images[i].category for i in without)
     worst = None if block.reweighting is None else block.reweighting.scores(store, vision_maps)
-    levels: list[list[np.ndarray]] = [[] for _ in block.fusions]
-    found: dict[Place, PixelHistogram] = {}
+    levels: list[list[np.ndarray]] = [[] for _ in block.trials]
+    found: dict[CategoryTrial, PixelHistogram] = {}
     # image by image: regions at full size are large, and one image's are held at a time
     for i, image in enumerate(block.images):
         regions = _regions(image, block, outcome.vanished)
         parts = None
         if regions is not None and block.saturation:
             parts = mask_parts(image, block.root, exif_rotation=block.exif_rotation)
-        for number, fusion in enumerate(block.fusions):
-            vision = None
+        for number, trial in enumerate(block.trials):
+            vision, factor = None, block.recipe.vision_multiplier[bool(trial.shots)]
             if vision_maps:
-                vision = np.asarray(vision_maps[number])[i] * np.float32(fusion.multiplier)
+                vision = np.asarray(vision_maps[number])[i] * np.float32(factor)
             score = block.recipe.score(
                 None if language_score is None else float(language_score[i]),
                 vision,
-                fusion.trial.shots,
+                trial.shots,
                 image.size,
-                None if worst is None else float(worst[number, i]) * fusion.multiplier,
+                None if worst is None else float(worst[number, i]) * factor,
             )
             if score is not None:
                 outcome.scores[number, i] = score
-            values = block.recipe.values(
-                None if language_map is None else language_map[i], vision, fusion.weight,
-                fusion.trial.shots,
-            )  # fmt: skip
+            language = None if language_map is None else language_map[i]
+            values = block.recipe.values(language, vision, trial.shots)
             if values is None:
                 continue
-            scale = block.scale(image.category, fusion.trial)
+            scale = block.scale(image.category, trial)
             levels[number].append(scale.levels(values))
             if regions is not None:
-                place = (image.category, fusion.trial)
+                place = (image.category, trial)
                 finished = block.recipe.pixels(values, image.size, scale)
                 histogram = PixelHistogram.of_image(finished, regions)
-                _add(found, place, histogram)
+                add_histogram(found, place, histogram)
                 if block.tallied:
                     of_map = MeasuredMap(
                         values, finished, scale, block.recipe, regions, histogram, parts
@@ -151,10 +136,10 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
                     outcome.tallies.setdefault(place, Tally()).add(
                         image, of_map, saturation=block.saturation
                     )
-    for fusion, maps in zip(block.fusions, levels, strict=True):
-        outcome.histograms |= {place: h for place, h in found.items() if place[1] == fusion.trial}
+    for trial, maps in zip(block.trials, levels, strict=True):
+        outcome.histograms |= {place: h for place, h in found.items() if place[1] == trial}
         if maps and block.maps is not None:
-            write_maps(block.maps, block.first, fusion.trial, np.stack(maps))
+            write_maps(block.maps, block.first, trial, np.stack(maps))
     return outcome
 
 
@@ -176,23 +161,3 @@ def _regions(
     if lost.images or lost.regions:
         vanished[image.category] = vanished.get(image.category, Vanished()) + lost
     return None if lost.images else regions
-
-
-def merge_histograms(
-    outcomes: Iterable[Outcome],
-) -> dict[Place, PixelHistogram]:
-    """Sum of the blocks' histograms, in the blocks' order; no outcome is kept."""
-    total: dict[Place, PixelHistogram] = {}
-    for outcome in outcomes:
-        add_histograms(total, outcome)
-    return total
-
-
-def add_histograms(total: dict[Place, PixelHistogram], outcome: Outcome) -> None:
-    """Add a block's histograms to a sum."""
-    for place, histogram in outcome.histograms.items():
-        _add(total, place, histogram)
-
-
-def _add(total: dict[Place, PixelHistogram], place: Place, histogram: PixelHistogram) -> None:
-    total[place] = total[place] + histogram if place in total else histogram

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,13 @@ from fade.metrics import PixelHistogram, au_pro, pixel_metrics, values_and_reaso
 from fade.pimo import Pimo, aupimo
 from fade.rates import PIXEL_RATES, pixel_rates
 from fade.replicates import Replicates, mean_replicates
-from fade.types import GOOD, Trial
+from fade.types import GOOD, CategoryTrial
 from pipeline.config.schema import Params
 from pipeline.evaluation.groups import drawn_names
-from pipeline.evaluation.tally import ALL, Sample, Tally
+from pipeline.evaluation.tally import ALL, Tally
 from pipeline.evaluation.thresholds import Threshold, best_level
 
-Place = tuple[str, Trial]
-"""Category and trial."""
-PixelLevel = Callable[[Place, PixelHistogram], int | None]
+PixelLevel = Callable[[CategoryTrial, PixelHistogram], int | None]
 """The declared threshold on levels of a category and trial."""
 NO_MASK = "no test image with a known mask"
 
@@ -59,7 +58,7 @@ def declared_levels(thresholds: Iterable[Threshold]) -> PixelLevel:
     return lambda place, histogram: known.get(place)
 
 
-def best_level_of(place: Place, histogram: PixelHistogram) -> int | None:
+def best_level_of(place: CategoryTrial, histogram: PixelHistogram) -> int | None:
     """The level that labels declare."""
     return best_level(histogram)
 
@@ -78,13 +77,13 @@ class Gathering:
     """
 
     def __init__(self, categories: Iterable[str], params: Params, level: PixelLevel) -> None:
-        self.found: dict[Place, Further] = {}
+        self.found: dict[CategoryTrial, Further] = {}
         self._left = Counter(categories)
-        self._running: dict[Place, Tally] = {}
-        self._replicates: dict[Place, dict[str, Replicates]] = {}
+        self._running: dict[CategoryTrial, Tally] = {}
+        self._replicates: dict[CategoryTrial, dict[str, Replicates]] = {}
         self._params, self._level = params, level
 
-    def add(self, tallies: Mapping[Place, Tally], categories: Iterable[str]) -> None:
+    def add(self, tallies: Mapping[CategoryTrial, Tally], categories: Iterable[str]) -> None:
         """Add what some images gave.
 
         Args:
@@ -100,9 +99,10 @@ class Gathering:
                 tally, replicates = self._running.pop(place), self._replicates.pop(place, {})
                 self.found[place] = measure(tally, place, self._params, self._level, replicates)
 
-    def _resample(self, place: Place, tally: Tally) -> None:
+    def _resample(self, place: CategoryTrial, tally: Tally) -> None:
         kinds = self._replicates.setdefault(place, {})
-        for kind, samples in groupby(sorted(tally.samples, key=_kind), key=_kind):
+        of_kind = attrgetter("kind")
+        for kind, samples in groupby(sorted(tally.samples, key=of_kind), key=of_kind):
             names, rows, regions = zip(
                 *((one.name, one.rows, one.regions) for one in samples), strict=True
             )
@@ -113,7 +113,7 @@ class Gathering:
 
 def measure(
     tally: Tally,
-    place: Place,
+    place: CategoryTrial,
     params: Params,
     level: PixelLevel,
     replicates: Mapping[str, Replicates] | None = None,
@@ -191,10 +191,6 @@ def _pixel_metrics(
     values = pixel_metrics(histogram, limits[0])[0] | further_pixel_metrics(histogram, limits)[0]
     nothing = dict.fromkeys(PIXEL_RATES, float("nan"))
     return values | (nothing if declared is None else pixel_rates(histogram, declared)[0])
-
-
-def _kind(sample: Sample) -> str:
-    return sample.kind
 
 
 def _levels(tally: Tally) -> int:

@@ -13,12 +13,12 @@ from fade.further_metrics import IMAGE_AP, further_image_metrics
 from fade.metrics import image_metrics
 from fade.rates import IMAGE_RATES, image_rates
 from fade.replicates import image_rate_replicates
-from fade.types import Trial
+from fade.types import CategoryTrial, Trial
 from pipeline.artefacts.catalogue import DEFECTS, PIMO, REPLICATES
 from pipeline.artefacts.csv_text import marked
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer, write_csv
 from pipeline.config.schema import Params
-from pipeline.evaluation.further import Further, Place
+from pipeline.evaluation.further import Further
 from pipeline.evaluation.groups import drawn_names
 from pipeline.evaluation.results import metric_names
 from pipeline.evaluation.thresholds import Threshold
@@ -37,7 +37,7 @@ def kinds_table(
     tests: pd.DataFrame,
     scores: NDArray[np.float64],
     trials: Sequence[Trial],
-    further: Mapping[Place, Further],
+    further: Mapping[CategoryTrial, Further],
     thresholds: Sequence[Threshold],
     params: Params,
 ) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def _image_values(
     return {name: values[name] for name in IMAGE_COLUMNS if name in values}
 
 
-def write_pimo(further: Mapping[Place, Further], path: Path) -> None:
+def write_pimo(further: Mapping[CategoryTrial, Further], path: Path) -> None:
     """Write aupimo.parquet: AUPIMO of each anomalous image, by category and trial."""
     columns = {
         **dict.fromkeys(("path", "category", "defect"), "string"), "shots": "int64", "seed": "int64",
@@ -112,7 +112,7 @@ def write_replicates(
     tests: pd.DataFrame,
     scores: NDArray[np.float64],
     trials: Sequence[Trial],
-    further: Mapping[Place, Further],
+    further: Mapping[CategoryTrial, Further],
     thresholds: Sequence[Threshold],
     params: Params,
     path: Path,
@@ -162,7 +162,7 @@ def write_further(
     tests: pd.DataFrame,
     scores: NDArray[np.float64],
     trials: Sequence[Trial],
-    further: Mapping[Place, Further],
+    further: Mapping[CategoryTrial, Further],
     thresholds: Sequence[Threshold],
     params: Params,
 ) -> None:

@@ -69,7 +69,7 @@ def from_normal(
     """
     count = len(scores)
     if not count:
-        return undecided(category, trial, reason).on(scale)
+        return undecided(category, trial, reason, scale)
     image = limit = set_by = lacking = None
 
     def rank_of(images: int) -> int:

@@ -25,9 +25,6 @@ from pipeline.config.schema import Params
 from pipeline.dataset.images import calibration_images, test_images
 from pipeline.evaluation.blocks import (
     EvaluationBlock,
-    Fusion,
-    Outcome,
-    add_histograms,
     evaluate_block,
 )
 from pipeline.evaluation.component import Component, ImageFeatures
@@ -37,6 +34,7 @@ from pipeline.evaluation.groups import drawn_names
 from pipeline.evaluation.image import TestImage
 from pipeline.evaluation.recipe import Recipe, measured_size
 from pipeline.evaluation.reweighting import Reweigher
+from pipeline.evaluation.tally import add_histogram
 from pipeline.evaluation.vanished import Vanished
 from pipeline.process.memory import trim_heap
 from pipeline.scoring.components import component_key
@@ -196,10 +194,6 @@ class Planner:
             scales: of maps, where they are not FADE's.
         """
         params = self.params
-        fusions = tuple(
-            Fusion(trial, params.vision_weight(trial), params.vision_multiplier(trial))
-            for trial in trials
-        )
         for first in range(0, len(images), BLOCK_IMAGES):
             part = images.iloc[first : first + BLOCK_IMAGES]
             # pandas may have NaN where a label or mask is missing
@@ -239,14 +233,14 @@ class Planner:
             if self.foreground is not None:
                 (feature,) = self.foreground.of(part, row)
                 masking = foregrounds(params.evaluate, feature, part["category"].astype(str))
-            visions = (rows(self.vision, fusion.trial) for fusion in fusions)
+            visions = (rows(self.vision, trial) for trial in trials)
             yield EvaluationBlock(
                 self.store.root,
                 self.root.absolute(),
                 maps and maps.absolute(),
                 first,
                 tuple(TestImage(*values) for values in zip(*columns, strict=True)),
-                fusions,
+                tuple(trials),
                 Recipe.of(params),
                 rows(self.language_score),
                 rows(self.language_map),
@@ -258,13 +252,6 @@ class Planner:
                 maps is not None,
                 maps is not None and bool(spro_limits(params)),
             )
-
-
-def evaluate_blocks(
-    blocks: Iterable[EvaluationBlock], images: int, params: Params, label: str
-) -> Iterator[Outcome]:
-    """Outcomes of blocks of so many images, in their order, as they come."""
-    return read_blocks(evaluate_block, blocks, images, params, label)
 
 
 def read_blocks(
@@ -333,10 +320,11 @@ def evaluate_tests(
     categories = tests["category"].astype(str).tolist()
     gathering = Gathering(categories, params, level)
     blocks = planner.blocks(tests, trials, maps=MAPS.path, scales=scales)
-    for outcome in evaluate_blocks(blocks, len(tests), params, "evaluate"):
+    for outcome in read_blocks(evaluate_block, blocks, len(tests), params, "evaluate"):
         count = outcome.scores.shape[1]
         found.scores[:, done : done + count] = outcome.scores
-        add_histograms(found.histograms, outcome)
+        for place, histogram in outcome.histograms.items():
+            add_histogram(found.histograms, place, histogram)
         for category, lost in outcome.vanished.items():
             found.vanished[category] = found.vanished.get(category, Vanished()) + lost
         found.without_foreground.update(outcome.without_foreground)

@@ -14,6 +14,7 @@ from fade.levels import UNIT, Scale, pixel_levels
 from fade.maps import fuse_values, image_score, resize_levels
 from fade.types import Mode
 from pipeline.config.schema import Params
+from pipeline.config.values import by_shots
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Recipe:
         batch: whether vision has a batch to compare with at 0 shots, so that its score counts.
         bounded: whether vision's values are within [0, 1], see :func:`fade.maps.image_score`: at zero
             shots, and at some.
+        vision_weight, vision_multiplier: share of the vision map in the map, and factor on it: at zero
+            shots, and at some.
     """
 
     classification_mode: Mode
@@ -39,6 +42,8 @@ class Recipe:
     finish: Finish = PLAIN
     batch: bool = False
     bounded: tuple[bool, bool] = (True, True)
+    vision_weight: tuple[float, float] = (0.85, 0.85)
+    vision_multiplier: tuple[float, float] = (3.5, 3.5)
 
     @classmethod
     def of(cls, params: Params) -> Recipe:
@@ -53,6 +58,8 @@ class Recipe:
             evaluate.finish,
             params.vision.has_batch(0),
             (params.vision.bounded(0), params.vision.bounded(1)),
+            (by_shots(fusion.vision_weight, 0), by_shots(fusion.vision_weight, 1)),
+            (by_shots(fusion.vision_multiplier, 0), by_shots(fusion.vision_multiplier, 1)),
         )
 
     def is_bounded(self, shots: int) -> bool:
@@ -92,7 +99,7 @@ class Recipe:
         )  # fmt: skip
 
     def values(
-        self, language: np.ndarray | None, vision: np.ndarray | None, weight: float, shots: int
+        self, language: np.ndarray | None, vision: np.ndarray | None, shots: int
     ) -> np.ndarray | None:
         """The fused map (rows, columns) of patches as numbers; None where the mode makes none.
 
@@ -105,8 +112,9 @@ class Recipe:
         if vision is not None and self.segmentation_mode == "both" and not self.is_bounded(shots):
             vision = np.clip(vision, 0, 1)
         return fuse_values(
-            language, vision, mode=self.segmentation_mode, weight=weight, normalize=self.normalize
-        )
+            language, vision, mode=self.segmentation_mode, normalize=self.normalize,
+            weight=self.vision_weight[bool(shots)],
+        )  # fmt: skip
 
     def pixels(self, values: np.ndarray, shape: Shape, scale: Scale = UNIT) -> np.ndarray:
         """The finished map in levels, see :func:`fade.levels.pixel_levels`."""

@@ -19,11 +19,11 @@ from fade.further_metrics import (
 )
 from fade.metrics import METRIC_NAMES, Evaluation, PixelHistogram, image_metrics, pixel_metrics
 from fade.rates import IMAGE_RATES, PIXEL_RATES, image_rates, pixel_rates
-from fade.types import Trial
+from fade.types import CategoryTrial, Trial
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer
 from pipeline.config.schema import Params
-from pipeline.evaluation.further import NO_MASK, Further, Place, spro_limits
+from pipeline.evaluation.further import NO_MASK, Further, spro_limits
 from pipeline.evaluation.groups import group_names, grouped_scores
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.vanished import Vanished, vanished_counts, vanished_remarks
@@ -69,7 +69,7 @@ def metrics_table(
     params: Params,
     vanished: Mapping[str, Vanished] = MappingProxyType({}),
     thresholds: Sequence[Threshold] = (),
-    further: Mapping[Place, Further] = MappingProxyType({}),
+    further: Mapping[CategoryTrial, Further] = MappingProxyType({}),
 ) -> tuple[pd.DataFrame, list[UndefinedMetric]]:
     """The rows of metrics.csv, and why the undefined ones among them are empty.
 

@@ -30,13 +30,14 @@ def value_ranges(block: EvaluationBlock) -> Ranges:
     No filter leads out of this range: each pixel is a mean of patches.
     """
     store, found = Store(block.store), Ranges()
-    for fusion, component in zip(block.fusions, block.vision_maps, strict=True):
+    for trial, component in zip(block.trials, block.vision_maps, strict=True):
+        factor = np.float32(block.recipe.vision_multiplier[bool(trial.shots)])
         for image, values in zip(block.images, component.read(store), strict=True):
-            scaled = np.asarray(values) * np.float32(fusion.multiplier)
+            scaled = np.asarray(values) * factor
             low = float(scaled.min())
             if block.foregrounds is not None:  # of which the background is 0
                 low = float(np.minimum(low, 0))
-            _widen(found, (image.category, fusion.trial), low, float(scaled.max()))
+            _widen(found, (image.category, trial), low, float(scaled.max()))
     return found
 
 

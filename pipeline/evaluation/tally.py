@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.saturations import saturated_regions
 
 Histograms = dict[str, PixelHistogram]
+K = TypeVar("K")
 ALL = ""
 """The kind of samples of all images; others are of one defect kind, or good, with saturated overlaps."""
 
@@ -64,7 +66,7 @@ class Tally:
         """Add what other images of the category and trial gave, but for their samples."""
         for mine, theirs in ((self.kinds, other.kinds), (self.saturated, other.saturated)):
             for kind, histogram in theirs.items():
-                _add(mine, kind, histogram)
+                add_histogram(mine, kind, histogram)
         self.lacking = self.lacking or other.lacking
         self.shared += other.shared
         self.defects += other.defects
@@ -78,11 +80,11 @@ class Tally:
         self._sample(image, ALL, measured.histogram)
         if not image.is_anomaly:
             self.shared += SharedRate.of_image(measured.fine())
-            _add(self.kinds, GOOD, measured.histogram)
+            add_histogram(self.kinds, GOOD, measured.histogram)
             if saturation:
                 self._sample(image, GOOD, measured.histogram)
             return
-        _add(self.kinds, image.defect, measured.histogram)
+        add_histogram(self.kinds, image.defect, measured.histogram)
         if not measured.regions.count:  # a mask without a defect pixel
             return
         levels = DefectLevels.of_image(measured.fine(), measured.regions)
@@ -91,7 +93,7 @@ class Tally:
             self.lacking = self.lacking or measured.parts
         elif measured.parts is not None:
             overlaps = saturated(measured.histogram, measured.finished, measured.parts)
-            _add(self.saturated, image.defect, overlaps)
+            add_histogram(self.saturated, image.defect, overlaps)
             self._sample(image, image.defect, overlaps)
 
     def _sample(self, image: TestImage, kind: str, histogram: PixelHistogram) -> None:
@@ -142,5 +144,6 @@ def mask_parts(
         return str(error)
 
 
-def _add(total: Histograms, kind: str, histogram: PixelHistogram) -> None:
-    total[kind] = total[kind] + histogram if kind in total else histogram
+def add_histogram(total: dict[K, PixelHistogram], key: K, histogram: PixelHistogram) -> None:
+    """Add a histogram to the sum that a key has so far."""
+    total[key] = total[key] + histogram if key in total else histogram

@@ -135,20 +135,19 @@ def from_labels(
     image = best_threshold(scores, is_anomaly) if known else None
     pixel = best_level(histogram) if histogram else None
     if image is None and pixel is None:
-        return undecided(category, trial, "the test images are not both good and anomalous").on(
-            scale
-        )
+        reason = "the test images are not both good and anomalous"
+        return undecided(category, trial, reason, scale)
     remark = f"best F1 on the labels of the {len(scores)} test images themselves: optimistic"
     return Threshold(
         category, trial.shots, trial.seed, image, pixel, "labels", len(scores), remark
     ).on(scale)
 
 
-def undecided(category: str, trial: Trial, reason: str) -> Threshold:
+def undecided(category: str, trial: Trial, reason: str, scale: Scale = UNIT) -> Threshold:
     """No threshold, and why."""
     return Threshold(
         category, trial.shots, trial.seed, None, None, "none", 0, f"no decision: {reason}"
-    )
+    ).on(scale)
 
 
 def write_thresholds(

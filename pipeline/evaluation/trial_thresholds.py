@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
+from operator import add
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,10 @@ from fade.levels import UNIT, Scales
 from fade.metrics import PixelHistogram
 from fade.types import Trial
 from pipeline.config.schema import Params
-from pipeline.evaluation.blocks import EvaluationBlock, merge_histograms
+from pipeline.dataset.images import references_of
+from pipeline.evaluation.blocks import EvaluationBlock, evaluate_block
 from pipeline.evaluation.normal_thresholds import OVERRIDES, from_normal, overridden
-from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_blocks
+from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, read_blocks
 from pipeline.evaluation.results import score_rows
 from pipeline.evaluation.thresholds import Threshold, from_labels, undecided
 from pipeline.scoring.calibration import trial_images
@@ -72,8 +75,7 @@ def calibration_parts(
         for category in categories:
             own = by_category.get(category, images.iloc[:0])
             rows = chosen_by_category.get(category, selection.iloc[:0])
-            rows = rows[(rows["seed"] == trial.seed) & (rows["rank"] < trial.shots)]
-            chosen = trial_images(own["hash"].tolist(), set(rows["hash"]))
+            chosen = trial_images(own["hash"].tolist(), references_of(rows, trial))
             held_out, why = None, reason
             part = own[own["hash"].isin(chosen.keys)]
             if len(own) and part.empty:
@@ -96,29 +98,31 @@ def normal_thresholds(
     """The thresholds of all trials from normal images; without any, why there are none."""
     total = sum(len(part.images) for part in parts) if planner else 0
     blocks = (block for part in parts for block in part.blocks(planner, scales))
-    outcomes = evaluate_blocks(blocks, total, params, "calibrate") if total else iter(())
+    work = read_blocks(evaluate_block, blocks, total, params, "calibrate")
+    outcomes = work if total else iter(())
     thresholds = []
     for part in parts:
         pieces = -(-len(part.images) // BLOCK_IMAGES) if planner else 0
         mine = list(islice(outcomes, pieces))
         scores = [outcome.scores[0] for outcome in mine]
-        if (
-            params.evaluate.smooth_similar
-        ):  # of a test set among itself: no other image has such scores
+        # of a test set among itself: no other image has such scores
+        if params.evaluate.smooth_similar:
             scores = [np.full_like(one, np.nan) for one in scores]
         of_images = np.concatenate(scores) if scores else np.zeros(0)
+        place = (part.category, part.trial)
+        histograms = [one.histograms[place] for one in mine if place in one.histograms]
         thresholds.append(
             from_normal(
                 part.category,
                 part.trial,
                 of_images,
-                merge_histograms(mine).get((part.category, part.trial)),
+                reduce(add, histograms) if histograms else None,
                 params.threshold.quantile,
                 factor=params.threshold.factor,
                 held_out=part.is_held_out,
                 reason=part.reason,
                 paths=part.images["path"].tolist(),
-                scale=scales.get((part.category, part.trial), UNIT),
+                scale=scales.get(place, UNIT),
                 bounded=params.vision.bounded(part.trial.shots),
                 false_alarms=params.threshold.false_alarms,
             )
@@ -143,15 +147,14 @@ def label_thresholds(
     for trial in trials:
         for category in categories:
             part = scores.iloc[rows_of.get((category, trial), [])]
+            scale = scales.get((category, trial), UNIT)
             found.append(
                 from_labels(
                     category, trial, part["score"].to_numpy(), part["is_anomaly"].to_numpy(),
-                    histograms.get((category, trial)), scales.get((category, trial), UNIT),
+                    histograms.get((category, trial)), scale,
                 )
                 if len(part)
-                else undecided(category, trial, "there are no test images with a label").on(
-                    scales.get((category, trial), UNIT)
-                )
+                else undecided(category, trial, "there are no test images with a label", scale)
             )  # fmt: skip
             if category in given:
                 found[-1] = overridden(found[-1], given[category], (), OVERRIDES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 from fade.types import Trial
 
 
@@ -36,4 +36,4 @@ def trial_words(trial: Trial) -> str:
     >>> trial_words(Trial(4, 0)), trial_words(Trial(1, 2))
     ('4 shots, seed 0', '1 shot, seed 2')
     """
-    return f"{trial.shots} {'shot' if trial.shots == 1 else 'shots'}, seed {trial.seed}"
+    return f"{counted(trial.shots, 'shot')}, seed {trial.seed}"

@@ -155,18 +155,21 @@ class EncodeTask:
     """A segment to be computed by a worker that may be another machine.
 
     Attributes:
-        name: category of its first image.
         params: with absolute paths.
         segment: which images and spaces.
     """
 
-    name: str
     store: Location
     params: Params
     segment: SegmentTask
     sources: tuple[ImageSource, ...]
     features: tuple[tuple[Feature, Space], ...]
     aspect: AspectRatio | None
+
+    @property
+    def name(self) -> str:
+        """Folder of its first image: the category, in the usual layouts."""
+        return self.sources[0].path.partition("/")[0]
 
 
 ENCODER = threading.Lock()
@@ -216,16 +219,22 @@ def worker_encoder(
     return encoder
 
 
-def encode_segment(task: EncodeTask) -> list[str]:
-    """Compute and store one segment on a worker; what is wrong with images that were left out.
+def encode_segment(
+    task: EncodeTask, store: Store | None = None, encoder: ImageEncoder | None = None
+) -> list[str]:
+    """Compute and store one segment; what is wrong with images that were left out.
+
+    Args:
+        store: that takes the features in place of the task's.
+        encoder: the model, where this is no worker that has its own.
 
     Raises:
         ModelError: the worker's model is another one.
     """
     with ENCODER:
         extraction = Extraction(
-            worker_encoder(task.params, task.features, task.aspect),
-            Store(task.store),
+            encoder or worker_encoder(task.params, task.features, task.aspect),
+            store or Store(task.store),
             {space.fingerprint: (feature, space) for feature, space in task.features},
             {source.key: source for source in task.sources},
             task.params,
@@ -281,8 +290,7 @@ def encode_on_cluster(
         for task in tasks:
             found = tuple(sources[key] for key in task.keys)
             spaces = tuple(features[space] for space in task.spaces)
-            folder = found[0].path.partition("/")[0]  # the category, in the usual layouts
-            yield EncodeTask(folder, store.root, there, task, found, spaces, aspect)
+            yield EncodeTask(store.root, there, task, found, spaces, aspect)
 
     outcomes = iterate_tasks(
         encode_segment,

@@ -10,8 +10,9 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,20 +76,13 @@ def remotes(model: ModelParams, config: str) -> list[Remote]:
     check_weights(model.pretrained)
     name, weights = model.name, model.pretrained
     found: list[Remote] = []
-    text: Any = {}
     if config.startswith("hf-hub:"):
         repository = config.removeprefix("hf-hub:").partition("@")[0]
         found.append(_remote("the config", "model.name", repository, CONFIG))
         if weights in ("", name):
             found.append(_remote("the weights", "model.pretrained", repository, WEIGHTS))
-        path = found[0].file
-        text = _text_config(path) if path else {}
-    elif config.endswith(".json"):
-        text = _text_config(Path(config))
-    elif not config.startswith("local-dir:"):
+    elif not config.endswith(".json") and not config.startswith("local-dir:"):
         open_clip = open_clip_library()
-        whole: Any = open_clip.get_model_config(config) or {}
-        text = whole.get("text_cfg", {})
         if weights in open_clip.list_pretrained_tags_by_model(config):
             source = open_clip.get_pretrained_cfg(config, weights)
             repository, _, file = source.get("hf_hub", "").rpartition("/")
@@ -100,6 +94,8 @@ def remotes(model: ModelParams, config: str) -> list[Remote]:
     if weights.startswith("hf-hub:") and weights != name:
         repository = weights.removeprefix("hf-hub:").partition("@")[0]
         found.append(_remote(f"the weights {weights}", "model.pretrained", repository, WEIGHTS))
+    own = config.startswith("local-dir:")  # with a tokenizer of its own
+    text = {} if own else model_config(config, found).get("text_cfg", {})
     for key, what, files in (
         ("hf_tokenizer_name", "the tokenizer", TOKENIZER),
         ("hf_model_name", "the text tower's config", ENCODER_CONFIG),
@@ -180,7 +176,7 @@ def unreachable() -> str | None:
     answers: list[str | None] = []
     # a resolver may take long over a name, and knows no time limit
     asking = threading.Thread(
-        target=lambda: answers.append(_connection_fault(host, port)), daemon=True
+        target=lambda: answers.append(connection_fault(host, port)), daemon=True
     )
     asking.start()
     asking.join(PATIENCE)
@@ -226,20 +222,42 @@ def _remote(what: str, leaf: str, repository: str, names: tuple[str, ...]) -> Re
     return Remote(what, leaf, repository, file)
 
 
-def _text_config(file: Path) -> Any:
-    """What a config file says of the text tower; whoever loads it says what is wrong with it."""
+def builtin_configs() -> list[Path]:
+    """The config files of open_clip's own models; importing it would take seconds."""
+    spec = find_spec("open_clip")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    return [file for place in places for file in Path(place, "model_configs").glob("*.json")]
+
+
+def model_config(config: str, found: Sequence[Remote] = ()) -> dict[str, Any]:
+    """What open_clip would build: its towers' settings; empty where they are not on this machine.
+
+    Args:
+        config: see :func:`remotes`.
+        found: what it needs of the hub.
+    """
+    file: Path | None = None
+    if config.endswith(".json"):
+        file = Path(config)
+    elif config.startswith("local-dir:"):
+        file = Path(config.removeprefix("local-dir:")) / "open_clip_config.json"
+    elif config.startswith("hf-hub:"):
+        file = next((remote.file for remote in found if remote.what == "the config"), None)
+    else:
+        file = next((own for own in builtin_configs() if own.stem == config), None)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return content.get("model_cfg", content).get("text_cfg", {})
-    except (OSError, ValueError, RecursionError, AttributeError):
-        return {}
+        content = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        return dict(content.get("model_cfg", content))
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+        return {}  # loading it says more
 
 
 def _port(scheme: str) -> int:
     return 80 if scheme == "http" else 443
 
 
-def _connection_fault(host: str, port: int) -> str | None:
+def connection_fault(host: str, port: int) -> str | None:
+    """Why nothing answers there within :data:`PATIENCE`; None if something does."""
     import socket
 
     try:

@@ -193,7 +193,7 @@ def _fused(
                 found = by.masked(store, [found])[0][0]
             visions = found * multiplier
         for text, seen in zip(texts, visions, strict=True):
-            values = recipe.values(text, seen, params.vision_weight(run.trial), run.trial.shots)
+            values = recipe.values(text, seen, run.trial.shots)
             assert values is not None
             yield values
 

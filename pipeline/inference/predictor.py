@@ -16,7 +16,7 @@ from fade.bank import normalized_float32
 from fade.errors import ParameterError
 from fade.levels import Scale
 from fade.maps import places_on
-from fade.scoring import language_map
+from fade.text import language_map
 from fade.text import TextClassifier
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
@@ -296,7 +296,7 @@ class Predictor:
             vision = vision * np.float32(params.vision_multiplier(self.trial))
         measured = measured_size(params, *size, self.material.aspect)
         score = recipe.score(language, vision, self.trial.shots, measured, worst)
-        values = recipe.values(text_map, vision, params.vision_weight(self.trial), self.trial.shots)
+        values = recipe.values(text_map, vision, self.trial.shots)
         levels = finished = None
         if values is not None:
             # without a scale of any image, it is this one's own

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from fade.errors import counted
+
 log = logging.getLogger("fade")
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -59,13 +61,9 @@ class Progress:
             rate = self.done / (now - self._start)
             left = (self.total - self.done) / rate
             self._say(
-                f"{self.label}: {self.done} of {self.total} {_plural(self.unit)}, "
+                f"{self.label}: {self.done} of {counted(self.total, self.unit)}, "
                 f"{rate:.3g} a second, {_duration(left)} left"
             )
-
-
-def _plural(unit: str) -> str:
-    return f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
 
 
 def _duration(seconds: float) -> str:

@@ -25,7 +25,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-STARTED_BY_RUN = "FADE_RUN"
 ERROR_FILE = "FADE_DVC_ERROR_FILE"
 """Environment variable: file for what DVC says of its failure."""
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -36,27 +35,29 @@ SECONDS_TO_END = 30.0
 _STAGE = re.compile(r"python (-P )?-m (stages\.\w+)")
 
 
-def _gone(number: int, started: float) -> bool:
-    import psutil
-
-    try:
-        process = psutil.Process(number)
-        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - started) >= 1
-    except psutil.Error:
-        return True
+@functools.cache
+def _beside(name: str) -> Any:
+    """A module beside this program that imports nothing of the package, whatever else has its name."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _end_with_run() -> None:
     """Interrupt DVC when the `fade run` dies; a stage that runs ends by itself."""
-    number, _, started = os.environ.get(STARTED_BY_RUN, "").partition(" ")
+    watchdog = _beside("dvc_watchdog")
+    run, expected = watchdog.find_run()
     main = threading.main_thread().ident
-    if not number or main is None:
+    if not expected or main is None:
         return
     # DVC takes no interrupt while a stage runs, nor does what a shell started in the background
     signal.signal(signal.SIGUSR1, signal.default_int_handler)
 
     def watch() -> None:
-        while not _gone(int(number), float(started)):
+        while run is not None and watchdog.is_alive(run):
             time.sleep(SECONDS_BETWEEN_LOOKS)
         signal.pthread_kill(main, signal.SIGUSR1)
         time.sleep(SECONDS_TO_END)
@@ -86,23 +87,11 @@ class _ToLog(logging.Filter):
         return False
 
 
-@functools.cache
-def _plain_yaml() -> Any:
-    """The module ``plain_yaml.py`` beside this program, whatever else has its name."""
-    place = Path(__file__).with_name("plain_yaml.py")
-    spec = importlib.util.spec_from_file_location("plain_yaml", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def parse_once() -> None:
     """Let DVC parse a text of YAML once: it asks for params.yaml at every stage, some seventy times."""
     from dvc.utils.serialize import _yaml
 
-    parse, plain = _yaml.parse_yaml, _plain_yaml()
+    parse, plain = _yaml.parse_yaml, _beside("plain_yaml")
 
     @functools.lru_cache(maxsize=64)
     def parsed(text: str, path: str) -> Any:
@@ -123,7 +112,7 @@ def write_locks_plainly() -> None:
     """Let DVC read and write dvc.lock, after every stage, without looking for comments: it has none."""
     from dvc import dvcfile
 
-    ordinary, plain = dvcfile.modify_yaml, _plain_yaml()
+    ordinary, plain = dvcfile.modify_yaml, _beside("plain_yaml")
 
     @contextlib.contextmanager
     def modified(path: str, fs: Any = None) -> Iterator[Any]:

@@ -26,11 +26,7 @@ def end_in_order() -> None:
         return
     for number in ENDS:
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _leave)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 class Stop:

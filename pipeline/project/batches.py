@@ -16,7 +16,7 @@ from pipeline.config.rules import partners_of
 from pipeline.config.schema import Params
 from pipeline.project.workload import Workload
 from pipeline.scoring.pairs import SAMPLE
-from pipeline.scoring.views import view_plan
+from pipeline.scoring.views import view_shapes
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,7 @@ def plan_pairs(params: Params, spaces: Mapping[Feature, Space], work: Workload) 
     random = np.random.default_rng(0)
     multiply_adds = size = 0
     seconds = 0.0
-    for view in view_plan(params):
-        of_view = [spaces[feature] for feature in view.features]
-        rows, columns = view.grid(of_view)
-        patches, dim = rows * columns, view.dim(of_view)
+    for patches, dim in view_shapes(params, spaces):
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
         one = comparable(vectors, vision.metric)
         start = time.perf_counter()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from fade.errors import FadeError, ParameterError
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import Params
+from pipeline.features.hub import connection_fault
 from pipeline.project.findings import Finding, ok, problem, warning
-
-PATIENCE = 3.0
-"""Seconds that a scheduler has to answer."""
 
 
 def check_threads(params: Params) -> Iterator[Finding]:
@@ -71,12 +68,9 @@ def _answering(address: str) -> str:
         raise ParameterError(
             f"cluster.address {address!r} names no host and port: give tcp://10.0.0.1:8786 or the like"
         )
-    try:
-        socket.create_connection((host, port), timeout=PATIENCE).close()
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
+    if reason := connection_fault(host, port):
         raise ParameterError(
             f"cluster.address: nothing answers at {address} ({reason}): start a dask scheduler there, or "
             "look at address and network"
-        ) from None
+        )
     return f"something answers at {address}"

@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from cache.location import open_path
+from fade.datasets.left_out import ignore
+from fade.datasets.leftovers import Account
+from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, FadeError, ParameterError, counted
-from pipeline.config.schema import Params
+from pipeline.config.schema import DatasetParams, Params
 from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.guarantee import images_needed
 from pipeline.project.findings import Finding, ok, problem, warning
@@ -45,6 +49,37 @@ class ImageCounts:
         """Test images, with a label or without."""
         return self.good.total() + self.defects.total() + self.unlabelled.total()
 
+    @property
+    def test_sizes(self) -> dict[str, int]:
+        """How many test images each category has."""
+        sizes = self.good + self.defects + self.unlabelled
+        return {category: sizes[category] for category in self.categories}
+
+
+def count_images(dataset: DatasetParams, account: Account | None = None) -> ImageCounts:
+    """Count the images that a run would use.
+
+    Args:
+        account: takes in what is used and what is left out.
+
+    Raises:
+        DataError: the data set cannot be read.
+    """
+    counts, path, note = ImageCounts(), open_path(dataset.path), account.note if account else ignore
+    for record in iterate_dataset(dataset.format, path, dataset.categories, dataset.limit, note):
+        if account:
+            account.use(record)
+        if record.split == "train":
+            counts.training[record.category] += 1
+        elif record.is_anomaly is None:
+            counts.unlabelled[record.category] += 1
+        elif record.is_anomaly:
+            counts.defects[record.category] += 1
+            counts.masks[record.category] += record.mask is not None
+        else:
+            counts.good[record.category] += 1
+    return counts
+
 
 def check_data(params: Params) -> tuple[ImageCounts | None, list[Finding]]:
     """The images that a run would use, and what of the parameters they do not suffice for.
@@ -52,30 +87,14 @@ def check_data(params: Params) -> tuple[ImageCounts | None, list[Finding]]:
     Raises:
         FadeError: the data set cannot be read.
     """
-    from cache.location import open_path
-    from fade.datasets.leftovers import Account
-    from fade.datasets.read import iterate_dataset
     from pipeline.dataset.accounting import unused_files, unused_summary, unused_warnings
     from pipeline.project.watched import check_watched, made_by_a_stage
 
     dataset = params.dataset
-    counts = ImageCounts()
     account = Account()
     try:
         check_watched(dataset)
-        for record in iterate_dataset(
-            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit, account.note
-        ):
-            account.use(record)
-            if record.split == "train":
-                counts.training[record.category] += 1
-            elif record.is_anomaly is None:
-                counts.unlabelled[record.category] += 1
-            elif record.is_anomaly:
-                counts.defects[record.category] += 1
-                counts.masks[record.category] += record.mask is not None
-            else:
-                counts.good[record.category] += 1
+        counts = count_images(dataset, account)
     except DataError:
         if made_by_a_stage(dataset.path):
             text = f"{dataset.path} is not there yet: `fade run` makes it"
@@ -110,9 +129,9 @@ def _shots(params: Params, counts: ImageCounts) -> Iterator[Finding]:
 def _batches(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     if not params.needs_batch or not counts.tests:
         return
-    sizes = counts.good + counts.defects + counts.unlabelled
+    sizes = counts.test_sizes
     try:
-        check_batches({category: sizes[category] for category in counts.categories})
+        check_batches(sizes)
     except FadeError as error:
         yield problem("batches", error)
         return

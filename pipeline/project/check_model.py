@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.aspect import count_patches
-from fade.errors import DataError, FadeError, ModelError, ParameterError
+from fade.errors import FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
-from fade.lean_import import open_clip_library
 from fade.weights_file import check_complete
 from pipeline.config.schema import Params
 from pipeline.config.values import DEMO_MODEL
-from pipeline.features.hub import Remote, check_remotes, encoder_remotes, remotes, unreachable
+from pipeline.features.hub import (
+    check_remotes,
+    encoder_remotes,
+    model_config,
+    remotes,
+    unreachable,
+)
 from pipeline.features.models import config_of
 from pipeline.project.findings import Finding, ok, problem, warning
 from pipeline.scoring.bank_limits import asks_for_patches, check_bank_sizes
@@ -42,7 +46,7 @@ def check_model(params: Params) -> Iterator[Finding]:
     if config.endswith(".json") and not Path(config).is_file():
         raise ModelError(f"model.name: no config file at {config}")
     found = remotes(params.model, config)
-    content = _config(config, found)
+    content = model_config(config, found)
     if content and weights not in ("", SEEDED, DEMO_MODEL):
         check_activation(weights, config, bool(content.get("quick_gelu")), read=False)
     check_remotes(params.model, found)
@@ -153,32 +157,12 @@ def patch_and_width(params: Params) -> tuple[int, int] | None:
     """
     config = config_of(params.model)
     try:
-        content = _config(config, remotes(params.model, config))
+        content = model_config(config, remotes(params.model, config))
     except FadeError:
         return None
     vision = content.get("vision_cfg", {})
     patch, width = vision.get("patch_size"), content.get("embed_dim")
     return (patch, width) if isinstance(patch, int) and isinstance(width, int) else None
-
-
-def _config(config: str, found: list[Remote]) -> dict[str, Any]:
-    """What open_clip would build: its towers' settings; empty where they are not on this machine."""
-    open_clip = open_clip_library()
-
-    file: Path | None = None
-    if config.endswith(".json"):
-        file = Path(config)
-    elif config.startswith("local-dir:"):
-        file = Path(config.removeprefix("local-dir:")) / "open_clip_config.json"
-    elif config.startswith("hf-hub:"):
-        file = next((remote.file for remote in found if remote.what == "the config"), None)
-    else:
-        return open_clip.get_model_config(config) or {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file else {}
-        return dict(content.get("model_cfg", content))
-    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
-        return {}  # loading it says more
 
 
 def _sizes(params: Params, config: dict[str, Any]) -> Iterator[Finding]:
@@ -210,7 +194,7 @@ def _sizes(params: Params, config: dict[str, Any]) -> Iterator[Finding]:
 
 def check_prompts(params: Params) -> Iterator[Finding]:
     """Whether prompt files can be read, and hold enough for the classifiers that are named."""
-    from fade.text import least_prompts
+    from fade.text import check_counts
     from pipeline.scoring.texts import ensembles, use_params, uses
 
     found = uses(params)
@@ -218,16 +202,9 @@ def check_prompts(params: Params) -> Iterator[Finding]:
         classifier = use_params(params, use).classifier
         for category in ("", *params.text.overrides):
             chosen = ensembles(params, use, category)
-            counts = (
-                sum(len(one.normal) for one in chosen), sum(len(one.abnormal) for one in chosen)
-            )  # fmt: skip
-            total, each = least_prompts(classifier)
-            if sum(counts) < total or min(counts) < each:
-                raise DataError(
-                    f"text.{use}.classifier {classifier}: {counts[0]} normal and {counts[1]} abnormal "
-                    f"prompts, it needs at least {total} in all and {each} of each: add prompts or "
-                    "choose another classifier"
-                )
+            normal = sum(len(one.normal) for one in chosen)
+            abnormal = sum(len(one.abnormal) for one in chosen)
+            check_counts(classifier, f"text.{use}.classifier {classifier}", normal, abnormal)
         if classifier == "xgboost" and find_spec("xgboost") is None:
             raise ParameterError(
                 f"text.{use}.classifier xgboost needs the package xgboost: "

@@ -190,10 +190,7 @@ def _project(params: Params) -> Iterator[Finding]:
             "does not look at such files"
         )
         yield warning("project", text)
-    in_git = (
-        shutil.which("git") is not None
-        and subprocess.run(["git", "rev-parse"], capture_output=True).returncode == 0
-    )
+    in_git = shutil.which("git") is not None and _git_knows()
     no_scm = "no_scm" in _text(root / ".dvc" / "config")
     if not in_git and not no_scm:
         text = f"{root} is no git repository, and DVC needs one: run `git init` there"
@@ -201,8 +198,8 @@ def _project(params: Params) -> Iterator[Finding]:
     else:
         note = ", without git: no experiments"
         if in_git:
-            first = "git add . && git commit -m start"
-            note = "" if _commits() else f", no commit yet: before `dvc exp run`, {first}"
+            first = ", no commit yet: before `dvc exp run`, git add . && git commit -m start"
+            note = "" if _git_knows("--verify", "HEAD") else first
         yield ok("project", f"{root}{note}")
     if CODE_FILE.is_file() and _text(DVC_FILE) != project_dvc_yaml():
         yield warning(
@@ -219,9 +216,8 @@ def _labels(params: Params) -> Iterator[Finding]:
         yield ok("labels", f"{file}: {len(named_labels(file))} corrected")
 
 
-def _commits() -> bool:
-    """Whether git has a commit here, which DVC's experiments start from."""
-    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+def _git_knows(*asked: str) -> bool:
+    command = ["git", "rev-parse", "--quiet", *asked]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 

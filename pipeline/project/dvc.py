@@ -90,7 +90,7 @@ def repro(
     _, params = applied(overrides or {})
     if "manifest" in known:
         check_watched(params.dataset)
-    needed = _needed(stages, known)
+    needed = {one for stage in stages for one in (stage, *stages_before(stage))} or set(known)
     check(params, needed)
     refresh_code()
     _withdraw_misnoted()
@@ -124,11 +124,6 @@ def repro(
         check_fresh(params.dataset)
     path = Path(log.name) if log else None
     return Ended(code, _ran(path), path)
-
-
-def _needed(stages: Sequence[str], known: Sequence[str]) -> set[str]:
-    """The stages that a run may start: all, or those asked for and what they need."""
-    return {one for stage in stages for one in (stage, *stages_before(stage))} or set(known)
 
 
 def _withdraw_misnoted() -> str:
@@ -180,13 +175,9 @@ def _exit_code(left: Path, said: Path) -> int:
             text = said.read_text(encoding="utf-8")
     if any(words in text for words in _DVC_IS_BUSY):  # two that began at the same moment
         raise StoreError(_BUSY.format(""))
-    print(plain_lines(text), end="", file=sys.stderr)
+    for line in text.splitlines():
+        print(plain(line), file=sys.stderr)
     return UNKNOWN
-
-
-def plain_lines(text: str) -> str:
-    """Lines that steer no terminal."""
-    return "".join(f"{plain(line)}\n" for line in text.splitlines())
 
 
 def _environment(left: Path, said: Path) -> dict[str, str]:

@@ -117,10 +117,7 @@ def restore(folder: Path = Path()) -> str:
     file, kept = folder / PARAMS_FILE, folder / KEPT
     if not kept.exists():
         return ""
-    try:
-        first = file.read_text(encoding="utf-8").split("\n", 1)[0]
-    except (OSError, ValueError):
-        first = ""
+    first = _first_line(file)
     if not first.startswith(_MARK):
         kept.unlink()
         return f"{file} was written while it stood in for another: it stays as it is"
@@ -135,12 +132,15 @@ def restore(folder: Path = Path()) -> str:
 
 def stands_in(folder: Path = Path()) -> bool:
     """Whether params.yaml is that of a run with parameters of its own."""
+    return (folder / KEPT).exists() and _first_line(folder / PARAMS_FILE).startswith(_MARK)
+
+
+def _first_line(file: Path) -> str:
+    """Of a text; empty where it cannot be read."""
     try:
-        return (folder / KEPT).exists() and (folder / PARAMS_FILE).read_text(
-            encoding="utf-8"
-        ).startswith(_MARK)
+        return file.read_text(encoding="utf-8").split("\n", 1)[0]
     except (OSError, ValueError):
-        return False
+        return ""
 
 
 def _reader(first: str) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
 from cache.files import Location
 from cache.keys import Keys
@@ -13,7 +12,7 @@ from cache.layout import Space
 from cache.store import Store
 from fade.errors import ParameterError, counted
 from fade.types import Feature
-from pipeline.artefacts.catalogue import store_root
+from pipeline.artefacts.catalogue import folder_above, store_root
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import Params
 from pipeline.features.models import load_image_encoder
@@ -23,7 +22,7 @@ from pipeline.project.timing import time_comparing, time_encoding
 from pipeline.project.workload import imagined, of_data_set
 from pipeline.scoring.bank_limits import asks_for_patches, check_bank_sizes
 from pipeline.scoring.components import language_map_space, language_score_space, vision_map_space
-from pipeline.scoring.views import view_plan
+from pipeline.scoring.views import view_shapes
 
 MAX_IMAGES = 10_000_000
 """Largest number of images to plan for: the plan itself would take gigabytes."""
@@ -102,12 +101,7 @@ def plan(params: Params, images: int | None = None) -> Plan:
     store = Store(store_root(params.features.store))
     spaces = feature_spaces(encoder, params, work.aspect)
     if asks_for_patches(params):
-        shapes = [
-            (prod(view.grid(of_view)), view.dim(of_view))
-            for view in view_plan(params)
-            for of_view in [[spaces[feature] for feature in view.features]]
-        ]
-        check_bank_sizes(params, *min(shapes), work.references)
+        check_bank_sizes(params, *min(view_shapes(params, spaces)), work.references)
     references = work.distinct_references
     features = FeaturePlan.make(
         params,
@@ -193,10 +187,7 @@ def _free(location: Location) -> int | None:
     """Bytes that are free there; None where there is no end to them."""
     if isinstance(location, str):
         return None
-    folder = location.resolve()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(folder_above(location.resolve())).free
 
 
 def duration(seconds: float) -> str:

@@ -8,15 +8,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from cache.location import open_path
 from fade.aspect import count_patches
@@ -26,14 +22,22 @@ from fade.lean_import import open_clip_library
 from fade.weights_file import check_complete
 from pipeline.artefacts.catalogue import folder_above, store_root
 from pipeline.artefacts.named_files import file_hashes
-from pipeline.artefacts.parameters import LOCK_FILE, read_record
+from pipeline.artefacts.parameters import (
+    DVC_FILE,
+    LOCK_FILE,
+    named_parameters,
+    noted_parameters,
+    read_record,
+    stages_of,
+)
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
-from pipeline.dataset.selection import check_batches
+from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.corrections import named_labels
-from pipeline.features.hub import check_remotes, remotes
+from pipeline.features.hub import builtin_configs, check_remotes, model_config, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
+from pipeline.project.check_data import count_images
 from pipeline.project.check_model import check_encoder, check_patches, unknown_weights
 from pipeline.project.watched import made_by_a_stage
 
@@ -78,8 +82,8 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
         params.vision.encoder is None or _encoder_is_new(params, ran, shots=True)
     ):
         check_patches(params)
-    if "extract" in needed:
-        _check_store(params)
+    if "extract" in needed and isinstance(root := store_root(params.features.store), Path):
+        folder_above(root)
     if "evaluate" in needed and params.evaluate.labels:
         named_labels(params.evaluate.labels, folder)
 
@@ -91,15 +95,13 @@ def _check_named(params: Params, folder: Path) -> None:
         ParameterError: with the leaves and their defaults.
     """
     try:
-        stages = load_yaml((folder / "dvc.yaml").read_text("utf-8"))["stages"].values()
         content = load_yaml((folder / PARAMS_FILE).read_text("utf-8"))
         named = {
             name
-            for stage in stages
-            for entry in stage.get("params", ())
-            for name in ([entry] if isinstance(entry, str) else entry.get(PARAMS_FILE.name, ()))
+            for entry in stages_of(folder / DVC_FILE).values()
+            for name in named_parameters(entry).get(PARAMS_FILE.name, ())
         }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return  # who reads these files says what is wrong with them
     defaults = params.model_dump(mode="json")
     lacking = [
@@ -131,26 +133,17 @@ def check_dataset(dataset: DatasetParams, shots: int = 0, *, batch: bool = False
     local = "://" not in dataset.path
     if local and not os.path.exists(dataset.path) and made_by_a_stage(dataset.path):
         return 0
-    records = iterate_dataset(
-        dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
-    )
     if not (shots or batch) or not local:
-        next(records, None)  # the names of categories are held against what there is before it
+        # the names of categories are held against what there is before the first image
+        place = open_path(dataset.path)
+        next(iterate_dataset(dataset.format, place, dataset.categories, dataset.limit), None)
         return 0
-    count: Counter[str] = Counter()
-    tests: Counter[str] = Counter()
-    for record in records:
-        count[record.category] += record.split == "train"
-        tests[record.category] += record.split == "test"
+    counts = count_images(dataset)
     if batch:
-        check_batches(tests)
-    for category, images in count.items():
-        if images < shots:
-            raise ParameterError(
-                f"vision.shots asks for {shots} references, but category {category!r} has only "
-                f"{images} training images: lower vision.shots or add images"
-            )
-    return count.total() + tests.total()
+        check_batches(counts.test_sizes)
+    for category in counts.categories:
+        check_shots(category, counts.training[category], shots)
+    return counts.training.total() + counts.tests
 
 
 def categories_named(text: str, dataset: DatasetParams) -> list[str]:
@@ -216,19 +209,19 @@ def _check_model(params: Params, known: Mapping[str, Any], *, build: bool) -> No
             return
     name, weights = params.model.name, params.model.pretrained
     changed = _differs(known, {"model.name": name, "model.pretrained": weights})
-    config = _config(name)
+    config_file = config_of(params.model)
+    if config_file.endswith(".json") and not Path(config_file).is_file():
+        raise ModelError(f"model.name: no config file at {config_file}")
+    config = {} if name.startswith(_HUBS) else model_config(config_file)
     if changed and name not in SHIPPED:
-        found = remotes(params.model, config_of(params.model))  # refuses names that cannot be used
-        if config is not None and weights not in ("", SEEDED, *SHIPPED_WEIGHTS):
+        found = remotes(params.model, config_file)  # refuses names that cannot be used
+        if config and weights not in ("", SEEDED, *SHIPPED_WEIGHTS):
             from fade.encoder.activation import check_activation
 
-            quick = leaf(config, "quick_gelu") or leaf(config, "model_cfg.quick_gelu")
-            check_activation(weights, name, bool(quick))
+            check_activation(weights, name, bool(config.get("quick_gelu")))
         check_remotes(params.model, found)
-    if config is not None:
-        patch = leaf(config, "vision_cfg.patch_size") or leaf(
-            config, "model_cfg.vision_cfg.patch_size"
-        )
+    if config:
+        patch = leaf(config, "vision_cfg.patch_size")
         sizes = {params.features.classification_size}
         if params.vision.encoder is None or params.needs_language_map:
             sizes |= set(params.features.segmentation_sizes)
@@ -236,7 +229,7 @@ def _check_model(params: Params, known: Mapping[str, Any], *, build: bool) -> No
             if isinstance(patch, int):
                 count_patches(size, patch, "image size", f"the patch size {patch} of {name}")
     elif not name.startswith(_HUBS) and not name.endswith(".json"):
-        close = get_close_matches(name, [file.stem for file in _configs()], n=1, cutoff=0.6)
+        close = get_close_matches(name, [file.stem for file in builtin_configs()], n=1, cutoff=0.6)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ModelError(f"model.name: open_clip has no model {name!r}{hint}")
     file = Path(weights)
@@ -246,8 +239,10 @@ def _check_model(params: Params, known: Mapping[str, Any], *, build: bool) -> No
         check_complete(file, "model.pretrained")
         return
     hub = name.startswith(_HUBS) and weights in ("", name)
-    if not hub and changed:
-        _check_tag(name, weights)
+    # asked last: importing open_clip takes seconds
+    asked = not hub and changed
+    if asked and weights not in open_clip_library().list_pretrained_tags_by_model(name):
+        raise unknown_weights(name, weights)
 
 
 def _encoder_is_new(params: Params, known: Mapping[str, Any], *, shots: bool = False) -> bool:
@@ -278,57 +273,16 @@ def _is_missing(params: Params) -> bool:
     return bool(missing_package(params))
 
 
-def _check_tag(name: str, weights: str) -> None:
-    """Refuse weights that are no tag of an open_clip model either; importing open_clip takes seconds."""
-    open_clip = open_clip_library()
-
-    if weights not in open_clip.list_pretrained_tags_by_model(name):
-        raise unknown_weights(name, weights)
-
-
-def _configs() -> list[Path]:
-    """The configs of open_clip's models."""
-    spec = find_spec("open_clip")
-    places = (spec.submodule_search_locations if spec else None) or ()
-    return [file for place in places for file in Path(place, "model_configs").glob("*.json")]
-
-
-def _config(name: str) -> dict[str, Any] | None:
-    """The JSON config of a model that is not fetched from elsewhere, without importing open_clip."""
-    if name.startswith(_HUBS):
-        return None
-    file = SHIPPED.get(name, Path(name))
-    if file.suffix != ".json":
-        file = next((own for own in _configs() if own.stem == name), Path())
-    elif not file.is_file():
-        raise ModelError(f"model.name: no config file at {file}")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None  # the stage says what is wrong with it
-    return content if isinstance(content, dict) else None
-
-
-def _check_store(params: Params) -> None:
-    root = store_root(params.features.store)
-    if isinstance(root, Path):
-        folder_above(root)
-
-
 def _ran_with(folder: Path) -> dict[str, Any]:
     """The parameters that dvc.lock notes, as params.yaml nests them; none where there are none."""
     tree: dict[str, Any] = {}
-    try:
-        stages = leaf(load_yaml((folder / LOCK_FILE).read_text(encoding="utf-8")), "stages") or {}
-        for entry in stages.values():
-            for name, value in (leaf(entry, "params").get(PARAMS_FILE.name) or {}).items():
-                *sections, last = name.split(".")
-                place = tree
-                for section in sections:
-                    place = place.setdefault(section, {})
-                place[last] = value
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
-        return {}
+    for entry in stages_of(folder / LOCK_FILE).values():
+        for name, value in noted_parameters(entry).items():
+            *sections, last = name.split(".")
+            place = tree
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[last] = value
     return tree
 
 

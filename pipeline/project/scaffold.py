@@ -120,7 +120,8 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
     try:
         for path, text in files.items():
             write_file(folder / path, text)
-        if scm and not _in_git(folder):
+        inside = ["git", "rev-parse", "--is-inside-work-tree"]
+        if scm and subprocess.run(inside, cwd=folder, capture_output=True).returncode:
             subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "strerror", None) or error
@@ -142,11 +143,6 @@ def check_apart(folder: Path, data: str | None) -> None:
             f"{folder} lies among the images in {data}, where DVC allows no project: name a folder "
             "beside it"
         )
-
-
-def _in_git(folder: Path) -> bool:
-    command = ["git", "rev-parse", "--is-inside-work-tree"]
-    return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0
 
 
 def given_path(value: str | None) -> str | None:

@@ -22,7 +22,7 @@ from pipeline.features.models import start_encoding
 from pipeline.features.pair import of_vision
 from pipeline.project.workload import Workload, read_image
 from pipeline.scoring.banks import bank_copies
-from pipeline.scoring.views import view_plan
+from pipeline.scoring.views import view_shapes
 
 if TYPE_CHECKING:
     from pipeline.features.models import ImageEncoder
@@ -80,10 +80,7 @@ def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Worklo
     search = cpu if device == "cpu" else gpu
     total = 0.0
     copies = bank_copies(params)
-    for view in view_plan(params):
-        of_view = [spaces[feature] for feature in view.features]
-        rows, columns = view.grid(of_view)
-        patches, dim = rows * columns, view.dim(of_view)
+    for patches, dim in view_shapes(params, spaces):
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         placed: Any = vectors if device == "cpu" else gpu.to_device(vectors, device)

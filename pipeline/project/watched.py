@@ -12,11 +12,10 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-import yaml
-
 from fade.datasets.listing import fault_of
 from fade.datasets.names import is_text
 from fade.errors import DataError, summarise
+from pipeline.artefacts.parameters import outs_of, stages_of
 from pipeline.config.schema import DatasetParams
 
 NEVER_HASHED = {".git", ".hg", ".dvc"}
@@ -104,16 +103,9 @@ def made_by_a_stage(path: str) -> bool:
     if any(file.is_file() for file in made):
         return True
     for file in (Path("dvc.yaml"), *Path().glob("*/dvc.yaml"), Path("pipeline/demo/dvc.yaml")):
-        try:
-            stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].values()
-            outs = [
-                os.path.normpath(file.parent / stage.get("wdir", "") / name)
-                for stage in stages
-                for out in stage.get("outs", ())
-                for name in ([out] if isinstance(out, str) else out)
-            ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-            continue
-        if any(Path(out) in (place, *place.parents) for out in outs):
-            return True
+        with suppress(TypeError, AttributeError):  # of another form: DVC refuses it
+            for stage in stages_of(file).values():
+                made = [file.parent / stage.get("wdir", "") / out for out in outs_of(stage)]
+                if {place, *place.parents} & {Path(os.path.normpath(out)) for out in made}:
+                    return True
     return False

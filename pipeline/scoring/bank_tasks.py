@@ -17,7 +17,7 @@ from fade.types import Trial
 from fade.views import Metric
 from pipeline.artefacts.receipts import Receipt
 from pipeline.config.schema import Params
-from pipeline.dataset.images import keys_by_feature, references_by_category
+from pipeline.dataset.images import keys_by_feature, references_by_category, references_of
 from pipeline.scoring.banks import Bank, bank_path
 from pipeline.scoring.views import FeatureView, joined, view_plan
 
@@ -114,20 +114,7 @@ def bank_tasks(
     tasks = []
     for category, part in selection.groupby("category", sort=False):
         distinct = tuple(dict.fromkeys(part["hash"]))
-        # equal images count once, as in a shared bank
-        trials = tuple(
-            (
-                trial,
-                tuple(
-                    dict.fromkeys(
-                        part.loc[
-                            (part["seed"] == trial.seed) & (part["rank"] < trial.shots), "hash"
-                        ]
-                    )
-                ),
-            )
-            for trial in nearest
-        )
+        trials = tuple((trial, tuple(references_of(part, trial))) for trial in nearest)
         tasks.append(
             BankTask(
                 str(category),

@@ -22,6 +22,7 @@ from fade.types import Device, Trial
 from fade.vision import patch_map
 from pipeline.artefacts.catalogue import BANKS, safe_name
 from pipeline.config.schema import Params
+from pipeline.dataset.images import references_of
 from pipeline.scoring.nearest import Nearest
 
 if TYPE_CHECKING:
@@ -43,10 +44,6 @@ def bank_path(category: str, view: str, trial: Trial | None = None) -> Path:
 def open_index(path: Path, digest: bytes) -> Any:
     """An index, kept by each worker; the file's checksum tells a rewritten file from the old one."""
     return read_index(path)
-
-
-def _open(path: Path) -> Any:
-    return open_index(path.resolve(), stored_digest(path))
 
 
 @dataclass(frozen=True)
@@ -119,14 +116,15 @@ class Bank:
 
     def index(self, view: str, trial: Trial | None = None) -> Any:
         """The FAISS index of a view; of one trial where trials cannot share it."""
-        return _open(self.root / bank_path(self.category, view, trial))
+        path = self.root / bank_path(self.category, view, trial)
+        return open_index(path.resolve(), stored_digest(path))
 
     def _anomalies(
         self, view: str, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray]:
-        if not self.rule.plain:
-            return self._distances(view, query, comparisons)
-        device = choose_device(self.device)
+        rule, side = self.rule, isqrt(len(query))
+        grid = self.grids.get(view, (side, side))
+        device = choose_device(self.device) if rule.plain else "cpu"
         search = cpu if device == "cpu" else gpu
         placed: Any = query if device == "cpu" else gpu.to_device(query, device)
         needed = sorted({position for c in comparisons for position in c.references})
@@ -138,44 +136,28 @@ class Bank:
             )
             patches = len(query) * self.copies
             chosen = _images_at(needed, vectors, patches)
-            best = search.similarity_to_references(placed, chosen, patches)
+            if rule.plain:
+                best = search.similarity_to_references(placed, chosen, patches)
+            else:
+                best = rule.to_references(query, chosen, self.copies, grid)[:, None]
             to_reference = dict(zip(needed, best, strict=True))
-        to_others = (
-            search.similarity_to_others(placed) if any(c.query for c in comparisons) else None
-        )
+        to_others = None
+        if any(c.query for c in comparisons):
+            to_others = search.similarity_to_others(placed) if rule.plain else rule.to_others(query)
         maps = []
         for comparison in comparisons:
             terms = [to_reference[position] for position in comparison.references if self.exact]
             if comparison.references and not self.exact:
                 index = self.index(view, comparison.trial)
-                terms.append(similarity_by_index(query, index))
+                by_index = similarity_by_index if rule.plain else rule.by_index
+                terms.append(by_index(query, index))
             if comparison.query and to_others is not None:
                 terms.append(to_others)
-            maps.append(patch_map(terms, self.grids.get(view)))
-        return maps
-
-    def _distances(
-        self, view: str, query: np.ndarray, comparisons: Sequence[Comparison]
-    ) -> list[np.ndarray]:
-        """The same by any form of the rule."""
-        rule, side = self.rule, isqrt(len(query))
-        grid = self.grids.get(view, (side, side))
-        needed = sorted({position for c in comparisons for position in c.references})
-        to_reference: dict[int, np.ndarray] = {}
-        if self.exact and needed:
-            index = self.index(view)  # held here, as a view of its vectors does not
-            chosen = _images_at(needed, cpu.index_vectors(index), len(query) * self.copies)
-            best = rule.to_references(query, chosen, self.copies, grid)
-            to_reference = dict(zip(needed, best, strict=True))
-        own = rule.to_others(query) if any(c.query for c in comparisons) else None
-        maps = []
-        for comparison in comparisons:
-            parts = [to_reference[p][None] for p in comparison.references if self.exact]
-            if comparison.references and not self.exact:
-                parts.append(rule.by_index(query, self.index(view, comparison.trial)))
-            if comparison.query and own is not None:
-                parts.append(own)
-            maps.append(rule.patch_map(parts, query.shape[1], grid))
+            maps.append(
+                patch_map(terms, self.grids.get(view))
+                if rule.plain
+                else rule.patch_map(terms, query.shape[1], grid)
+            )
         return maps
 
 
@@ -216,8 +198,7 @@ def comparisons(
     for trial in params.trials():
         if params.vision.rule_at(trial.shots) != "nearest":
             continue
-        chosen = selection[(selection["seed"] == trial.seed) & (selection["rank"] < trial.shots)]
-        keys = list(dict.fromkeys(chosen["hash"]))
+        keys = references_of(selection, trial)
         comparison = Comparison(
             trial, tuple(positions[key] for key in keys), params.query_in_bank(trial)
         )

@@ -10,13 +10,12 @@ import numpy as np
 
 from cache.layout import Space, group_needs
 from fade.bank import normalized_float32
-from fade.maps import merge_sizes
-from fade.text import TextClassifier
+from fade.text import TextClassifier, language_map
 from pipeline.artefacts.catalogue import CATEGORIES
 from pipeline.artefacts.receipts import Receipt
 from pipeline.artefacts.tables import read_json
 from pipeline.config.schema import Params
-from pipeline.dataset.images import scored_by_category
+from pipeline.dataset.images import by_category, calibration_images, test_images
 from pipeline.scoring.components import language_map_space, language_score_space, patch_grid
 from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
 from pipeline.scoring.texts import TextIndex, classifier_path, open_classifier, uses
@@ -65,7 +64,7 @@ def plan_language(params: Params, receipt: Receipt, index_of: IndexOf) -> Compon
     Raises:
         StoreError: the texts are of other parameters or weights, or the store cannot be read.
     """
-    images = scored_by_category()
+    images = by_category([*test_images(), *calibration_images()])
     if not images or not uses(params):
         return ComponentWork()
     text = TextIndex.read()
@@ -113,14 +112,5 @@ def language_rows(
             found.append(classifier.predict_proba(padded)[: len(part), 1])
         return np.concatenate(found)
     grids = [patch_grid(space) for space in features]
-    return np.stack(
-        [
-            merge_sizes(
-                [
-                    classifier.predict_proba(patches)[:, 1].reshape(grid)
-                    for patches, grid in zip(of_image, grids, strict=True)
-                ]
-            )
-            for of_image in zip(*vectors, strict=True)
-        ]
-    )
+    images = zip(*vectors, strict=True)
+    return np.stack([language_map(classifier, of_image, grids) for of_image in images])

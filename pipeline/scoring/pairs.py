@@ -206,6 +206,7 @@ class PairTask:
     Attributes:
         store: where features are, and distances go.
         view: how images are compared.
+        name: the category.
         keys: of the images that the block touches.
         places: of each of the view's spaces, where their features lie.
         pairs: (first, second) numbers of these images, the smaller key first.
@@ -213,15 +214,10 @@ class PairTask:
 
     store: Location
     view: PairView
-    category: str
+    name: str
     keys: tuple[str, ...]
     places: tuple[Sequence[RowLocation], ...]
     pairs: tuple[tuple[int, int], ...]
-
-    @property
-    def name(self) -> str:
-        """The category."""
-        return self.category
 
     @property
     def weight(self) -> int:

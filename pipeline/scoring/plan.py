@@ -89,18 +89,13 @@ class ComponentTask:
     block: ComponentBlock
     places: tuple[Sequence[RowLocation], ...]
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Of the images."""
-        return self.block.keys
-
 
 def score_block(task: ComponentTask) -> int:
     """Compute and store one block; the number of images."""
     store = Store(task.store)
     pairs = zip(task.block.features, task.places, strict=True)
     task.block.write(store, [store.read(space, places) for space, places in pairs])
-    return len(task.keys)
+    return len(task.block.keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +257,7 @@ class ComponentWork:
                 run_step(step, store, cluster)
             done = iterate_tasks(
                 score_block, self.tasks(receipt, store), cluster, label,
-                weight=lambda task: len(task.keys), name=lambda task: task.block.scorer.name,
+                weight=lambda task: len(task.block.keys), name=lambda task: task.block.scorer.name,
                 total=self.lacking,
             )  # fmt: skip
             return sum(done)

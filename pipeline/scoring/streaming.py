@@ -17,7 +17,7 @@ from fade.aspect import AspectRatio
 from fade.types import Feature
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSource
-from pipeline.features.extraction import ENCODER, Extraction, worker_encoder
+from pipeline.features.extraction import EncodeTask, encode_segment
 from pipeline.scoring.plan import ComponentBlock, ComponentPlan
 
 if TYPE_CHECKING:
@@ -25,21 +25,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StreamTask:
-    """A block of images to be encoded and scored; paths are absolute.
+class StreamTask(EncodeTask):
+    """A block of images to be encoded and scored.
 
     Attributes:
-        store: where components go.
-        segment: which images, and which features of them.
         blocks: what is to be made of the features.
     """
 
-    store: Location
-    params: Params
-    segment: SegmentTask
-    sources: tuple[ImageSource, ...]
-    features: tuple[tuple[Feature, Space], ...]
-    aspect: AspectRatio | None
     blocks: tuple[ComponentBlock, ...]
 
 
@@ -74,23 +66,14 @@ def stream_block(task: StreamTask, encoder: ImageEncoder | None = None) -> list[
     from threadpoolctl import threadpool_limits
 
     held = _Held()
-    with ENCODER:
-        extraction = Extraction(
-            encoder or worker_encoder(task.params, task.features, task.aspect),
-            cast(Store, held),
-            {space.fingerprint: (feature, space) for feature, space in task.features},
-            {source.key: source for source in task.sources},
-            task.params,
-            task.aspect,
-        )
-        extraction.run([task.segment], len(task.segment.keys))
+    problems = encode_segment(task, cast(Store, held), encoder)
     store = Store(task.store)
     with threadpool_limits(limits=task.params.cluster.threads_per_worker):
         for block in task.blocks:
             if keys := held.of(block.keys):
                 vectors = [held.read(space, keys) for space in block.features]
                 replace(block, keys=keys).write(store, vectors)
-    return extraction.problems
+    return problems
 
 
 class Lacking:

@@ -18,6 +18,7 @@ from pipeline.artefacts.catalogue import REFERENCES, SELECTION
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.config.schema import Params
+from pipeline.dataset.images import references_of
 from pipeline.scoring.before import RowIndex
 from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.fits import FIT_VERSION, Fit, FitStep, fit_space, open_fit
@@ -136,8 +137,7 @@ def plan_subspace(
         for trial in trials:
             source = params.vision.source(trial.shots)
             batch = sorted(set(images)) if source != "references" else []
-            chosen = own[(own["seed"] == trial.seed) & (own["rank"] < trial.shots)]
-            keys = list(dict.fromkeys(chosen["hash"]))
+            keys = references_of(own, trial)
             found.append(fit(str(category), keys, batch))
             digest = found[-1].digest
             against.setdefault(str(category), {})[trial.label] = digest

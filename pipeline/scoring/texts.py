@@ -50,13 +50,12 @@ def ensembles(params: Params, use: Use, category: str, base: Path | None = None)
     chosen = override and (
         override.classification if use == "classification" else override.segmentation
     )
-    return [_ensemble(prompts, base) for prompts in chosen or use_params(params, use).prompts]
-
-
-def _ensemble(prompts: str | ManualPrompts, base: Path | None) -> Ensemble:
-    if isinstance(prompts, ManualPrompts):
-        return manual(prompts.normal, prompts.abnormal)
-    return load_ensemble(prompts, base)
+    return [
+        manual(prompts.normal, prompts.abnormal)
+        if isinstance(prompts, ManualPrompts)
+        else load_ensemble(prompts, base)
+        for prompts in chosen or use_params(params, use).prompts
+    ]
 
 
 def class_name(params: Params, use: Use, category: str) -> str:

@@ -6,8 +6,9 @@ and normed when they are read, so that a change of these encodes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,12 @@ def view_plan(params: Params) -> list[FeatureView]:
         )
         for view in views
     ]
+
+
+def view_shapes(params: Params, spaces: Mapping[Feature, Space]) -> list[tuple[int, int]]:
+    """How many vectors an image has in each view of a run, and their width."""
+    of_views = [(view, [spaces[one] for one in view.features]) for view in view_plan(params)]
+    return [(prod(view.grid(own)), view.dim(own)) for view, own in of_views]
 
 
 def joined(view: FeatureView, spaces: Sequence[Space], stored: Sequence[np.ndarray]) -> np.ndarray:

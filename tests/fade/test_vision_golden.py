@@ -205,7 +205,7 @@ def test_subspacead(run: str, share: float, dino: VisionEncoder) -> None:
         for name, one in zip(test, found, strict=True):
             residual = subspace.residual(one.reshape(-1, 64)).reshape(12, 12)
             close(residual, golden, f"{name}|residual")
-            finished = gaussian_small(resize_scores(residual, (168, 168)), 4.0, 3)
+            finished = gaussian_small(resize_scores(residual, (168, 168)), 4.0)
             close(top_mean(finished, 0.01), golden, f"{name}|score")
 
 

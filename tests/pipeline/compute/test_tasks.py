@@ -14,7 +14,7 @@ from fade.errors import DataError, FadeError
 from pipeline.compute.local import IN_FLIGHT
 from pipeline.compute.tasks import iterate_tasks, map_tasks
 from pipeline.config.cluster import ClusterParams
-from pipeline.process.progress import Progress, _duration, _plural
+from pipeline.process.progress import Progress, _duration
 
 kinds = pytest.mark.parametrize("kind", ["synchronous", "threads", "processes"])
 quick_kinds = pytest.mark.parametrize("kind", ["synchronous", "threads"])
@@ -170,5 +170,4 @@ def test_progress_writes_a_line_where_there_is_no_terminal(
 
 
 def test_short_words() -> None:
-    assert [_plural(unit) for unit in ("image", "category")] == ["images", "categories"]
     assert [_duration(s) for s in (0.4, 61, 3600, 7325.6)] == ["0:00", "1:01", "1:00:00", "2:02:06"]

@@ -21,17 +21,15 @@ from pipeline.artefacts.pixel_histograms import read_pixels, write_pixels
 from pipeline.artefacts.tables import TABLE_SCHEMA
 from pipeline.evaluation.blocks import (
     EvaluationBlock,
-    Fusion,
-    Outcome,
     TestImage,
     evaluate_block,
-    merge_histograms,
 )
 from pipeline.evaluation.component import Component
 from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.scales import value_ranges
 
 TRIAL = Trial(1, 0)
+BOTH = Recipe("both", "both", vision_weight=(0.5, 0.25), vision_multiplier=(1.0, 2.0))
 
 
 @pytest.fixture
@@ -66,8 +64,7 @@ def block(tmp_path: Path) -> EvaluationBlock:
     )
     create_maps(tmp_path / "maps.zarr", [TRIAL], 3, (2, 2), 64)
     return EvaluationBlock(
-        store.root, tmp_path, tmp_path / "maps.zarr", 0, images, (Fusion(TRIAL, 0.25, 2.0),),
-        Recipe("both", "both"),
+        store.root, tmp_path, tmp_path / "maps.zarr", 0, images, (TRIAL,), BOTH,
         parts["score"], parts["language"], (parts["vision"],),
     )  # fmt: skip
 
@@ -121,17 +118,24 @@ def test_blocks_sum_to_the_whole(block: EvaluationBlock) -> None:
             )
         )  # fmt: skip
     np.testing.assert_array_equal(np.concatenate([p.scores for p in parts], axis=1), whole.scores)
-    total = merge_histograms(parts)["a", TRIAL]
+    first, *others = (
+        of for part in parts for place, of in part.histograms.items() if place[0] == "a"
+    )
+    total = sum(others, first)
     np.testing.assert_array_equal(total.normal, whole.histograms["a", TRIAL].normal)
     np.testing.assert_allclose(total.pro, whole.histograms["a", TRIAL].pro)
     np.testing.assert_array_equal(zarr.open_group(block.maps, mode="r")[TRIAL.label][:], before)
 
 
 def test_one_side_without_a_mode(block: EvaluationBlock) -> None:
-    no_score = evaluate_block(replace(block, recipe=Recipe("none", "both"), language_score=None))
+    no_score = evaluate_block(
+        replace(block, recipe=replace(BOTH, classification_mode="none"), language_score=None)
+    )
     assert np.isnan(no_score.scores).all()
     assert no_score.histograms
-    no_map = evaluate_block(replace(block, recipe=Recipe("both", "none"), language_map=None))
+    no_map = evaluate_block(
+        replace(block, recipe=replace(BOTH, segmentation_mode="none"), language_map=None)
+    )
     assert not no_map.histograms
     assert np.isfinite(no_map.scores).all()
 
@@ -152,7 +156,7 @@ def test_mask_that_changed(block: EvaluationBlock) -> None:
 
 def test_endless_multiplier_is_refused(block: EvaluationBlock) -> None:
     with pytest.raises(DataError, match="check weights"):
-        evaluate_block(replace(block, fusions=(Fusion(TRIAL, 0.5, 1e39),)))
+        evaluate_block(replace(block, recipe=replace(BOTH, vision_multiplier=(1e39, 1e39))))
 
 
 def test_maps_replace_what_was_there(tmp_path: Path) -> None:
@@ -167,19 +171,13 @@ def test_maps_replace_what_was_there(tmp_path: Path) -> None:
     assert not list(zarr.open_group(tmp_path / "m.zarr", mode="r").array_keys())
 
 
-def test_no_outcomes() -> None:
-    assert merge_histograms([]) == {}
-    assert merge_histograms([Outcome(np.zeros((1, 0)))]) == {}
-
-
 def test_values_without_an_upper_limit_have_fine_levels_on_their_own_scale(
     block: EvaluationBlock, tmp_path: Path
 ) -> None:
     """Vision alone, times 40: nothing is cut, and a level is as good as its value."""
-    recipe = Recipe("vision", "vision", bounded=(True, False))
+    recipe = Recipe("vision", "vision", bounded=(True, False), vision_multiplier=(1.0, 40.0))
     assert recipe.is_fine(1)
-    fusion = Fusion(TRIAL, 1.0, 40.0)
-    plain = replace(block, recipe=recipe, fusions=(fusion,), maps=tmp_path / "fine.zarr")
+    plain = replace(block, recipe=recipe, maps=tmp_path / "fine.zarr")
     ranges = value_ranges(plain)
     scales = {place: Scale.fine(*ends) for place, ends in ranges.items()}
     create_maps(tmp_path / "fine.zarr", [TRIAL], 3, (2, 2), 64, scales)
@@ -203,9 +201,9 @@ def test_values_without_an_upper_limit_have_fine_levels_on_their_own_scale(
 
 
 def test_unbounded_vision_is_cut_at_1_where_it_meets_language(block: EvaluationBlock) -> None:
-    recipe = Recipe("both", "both", bounded=(True, False))
+    recipe = replace(BOTH, bounded=(True, False), vision_multiplier=(2.0, 40.0))
     assert not recipe.is_fine(1)
-    outcome = evaluate_block(replace(block, recipe=recipe, fusions=(Fusion(TRIAL, 0.25, 40.0),)))
+    outcome = evaluate_block(replace(block, recipe=recipe))
     score, language, vision = read(block)
     cut = np.minimum(40 * vision.max(axis=(1, 2)), 1)
     np.testing.assert_allclose(outcome.scores[0], 0.5 * (score + cut), atol=1e-6)

@@ -98,7 +98,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hub, "PATIENCE", 0.1)
-    monkeypatch.setattr(hub, "_connection_fault", lambda host, port: time.sleep(5))
+    monkeypatch.setattr(hub, "connection_fault", lambda host, port: time.sleep(5))
     assert "no answer" in (hub.unreachable() or "")
 
 
