@@ -60,6 +60,10 @@ def decode_rgb(data: bytes, name: str, *, exif_rotation: bool = False) -> Image.
     says; without it the pixels stay as stored (TIFF too, which Pillow would turn). Raises DataError
     for files that are empty, cut short, damaged as far as their format tells, animated, too large,
     of an unknown format or not integers.
+
+    Examples:
+        >>> decode_rgb(b"P5 2 1 255 " + bytes([0, 255]), "two.pgm").getpixel((1, 0))
+        (255, 255, 255)
     """
     with pillow_errors(name):
         image = open_image(data, name)

@@ -32,6 +32,14 @@ def read_dataset(
 
     Raises ParameterError for an unknown format, a limit below 1 or a category named twice, and
     DataError for a data set that is absent, incomplete or contradicts itself.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     Path(root, "train", "good").mkdir(parents=True)
+        ...     _ = Path(root, "train", "good", "0.png").write_bytes(b"")
+        ...     [(record.path, record.split) for record in read_dataset("folder", Path(root))]
+        [('train/good/0.png', 'train')]
     """
     return list(iterate_dataset(format, root, categories, limit))
 
