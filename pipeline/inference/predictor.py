@@ -16,8 +16,7 @@ from fade.bank import normalized_float32
 from fade.errors import ParameterError
 from fade.levels import Scale
 from fade.maps import places_on
-from fade.text import language_map
-from fade.text import TextClassifier
+from fade.text import TextClassifier, language_map
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
