@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,3 +140,14 @@ def test_parameters_that_change_while_a_stage_runs(
         Path("dvc.yaml").write_text(broken)
         with pytest.raises(ParameterError, match=r"dvc\.yaml cannot be read"):
             used_parameters("evaluate")
+
+
+def test_another_python_is_one_line() -> None:
+    """`dvc repro` without the environment: -S looks into no site-packages."""
+    command = [sys.executable, "-S", "-m", "stages.manifest"]
+    ended = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        f"error: {sys.executable} has no numpy: activate the environment"
+    )
+    assert ended.stderr.count("\n") == 1
