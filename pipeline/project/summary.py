@@ -46,7 +46,7 @@ def summary(folder: Path = Path()) -> list[str]:
         lines.append(f"{counted(skipped, 'image')} could not be used and left out")
     if warned:
         lines.append(f"{counted(warned, 'warning')} about the data")
-    return [*lines, f"report: {REPORT.path / 'index.html'}"]
+    return [*lines, f"report: {REPORT.path / 'index.html'}; `fade serve --open` shows every image"]
 
 
 def _shown(metrics: Any, thresholds: Sequence[Threshold]) -> Trial | None:

@@ -40,7 +40,7 @@ def test_counts_are_those_of_the_trial_that_is_shown(tmp_path: Path) -> None:
     assert summary(tmp_path) == [
         "8 test images of 2 categories, 2 trials",
         "5 called anomalous, 3 normal with 4 shots, seed 0",
-        "report: results/report/index.html",
+        "report: results/report/index.html; `fade serve --open` shows every image",
     ]
 
 
