@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import seconds
-from benchmarks.networks import operations
+from benchmarks.networks import CNN, LEVELS, operations
 from benchmarks.table import Row
+from fade.encoders.timm_cnn import TimmCNN
 from fade.encoders.timm_vit import TimmViT
+from fade.encoders.tower import Tower
 from fade.rules.mutual import match
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,10 +36,10 @@ def waiting(run: Callable[[], Any], device: str) -> Callable[[], Any]:
     return whole
 
 
-def ways(network: Any, pixels: Any) -> dict[str, Callable[[], Any]]:
-    """Ways to run a network of timm on pixels (B, 3, H, W), by name: none of them reads a result.
+def ways(network: Any, pixels: Any) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """What makes ways to run a network of timm on pixels (B, 3, H, W), by name; none reads a result.
 
-    The compiler and the graph are tried on a GPU alone.
+    The graph and the compiler, which takes longest, are tried on a GPU alone.
     """
     import torch
 
@@ -48,10 +50,10 @@ def ways(network: Any, pixels: Any) -> dict[str, Callable[[], Any]]:
             images, indices=[last], norm=True, intermediates_only=True
         )[0]
 
-    found: dict[str, Callable[[], Any]] = {"timm": partial(forward, pixels)}
+    found: dict[str, Callable[[], Callable[[], Any]]] = {"timm": lambda: partial(forward, pixels)}
     if device == "cuda":
-        found["torch.compile"] = partial(torch.compile(forward, dynamic=False), pixels)
-        found["a CUDA graph"] = _graph(forward, pixels)
+        found["a CUDA graph"] = lambda: _graph(forward, pixels)
+        found["torch.compile"] = lambda: partial(torch.compile(forward, dynamic=False), pixels)
     return found
 
 
@@ -77,8 +79,8 @@ def _graph(forward: Callable[[Any], Any], pixels: Any) -> Callable[[], Any]:
 
 def network_rows(
     where: str, device: str, name: str, side: int, batch: int, rate: float, repeats: int = 5
-) -> list[Row]:
-    """Our encoder of a transformer of timm in bf16 beside other ways to run it.
+) -> Iterator[Row]:
+    """Our encoder of a transformer of timm in bf16 beside other ways to run it, each row as it is there.
 
     Args:
         where: the device in words.
@@ -97,29 +99,75 @@ def network_rows(
 
     torch.manual_seed(0)
     model: Any = timm.create_model(name, dynamic_img_size=True).eval()
-    plain = deepcopy(model).to(device).bfloat16()
+    plain, exact = deepcopy(model).to(device).bfloat16(), _exact(TimmViT, model, name)
     encoder = TimmViT(model, name=name, mean=MEAN, std=STD, precision="bf16", device=device)
-    images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+    images = _images(batch, side)
     last = encoder.output([-1], norm=True)
+    yield _agreement(f"{where}: {name}", exact, encoder, images[:1], [last])
     ours = seconds(waiting(lambda: encoder.encode(images, [last])[last], device), repeats)
     expected = encoder.encode(images, [last])[last]
-    work = batch * operations(encoder, side)
-    rows = []
+    limit = batch * operations(encoder, side) / ours / rate, "bf16 matmul"
     with torch.inference_mode():
         pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (torch.tensor(one, device=device).view(1, 3, 1, 1) for one in (MEAN, STD))
         pixels = pixels.sub_(mean).div_(std).bfloat16().contiguous()
-        for way, run in ways(plain, pixels).items():
+        for way, made in ways(plain, pixels).items():
+            run = made()
             taken = seconds(waiting(run, device), repeats)
             found = run().permute(0, 2, 3, 1).float().cpu().numpy().reshape(expected.shape)
-            off = float(np.abs(found - expected).max() / np.abs(expected).max())
-            if not off <= AGREE:
-                raise RuntimeError(f"{name} by {way} is {off:.3g} off ours")
-            rows.append(
-                Row(f"{where}: {name} at {side}, {batch} images, ours beside {way} alone", ours,
-                    taken, "-", True, (work / ours / rate, "bf16 matmul"))
+            _agree(found, expected, f"{name} by {way}")
+            yield Row(
+                f"{where}: {name} at {side}, {batch} images, ours beside {way} alone", ours, taken,
+                "-", True, limit,
             )  # fmt: skip
-    return rows
+
+
+def _exact(kind: type[Tower], model: Any, name: str) -> Tower:
+    """In float32 on the CPU."""
+    return kind(deepcopy(model), name=name, mean=MEAN, std=STD)
+
+
+def _images(count: int, side: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def _agree(found: np.ndarray, expected: np.ndarray, what: str) -> float:
+    """The largest difference beside the largest value; RuntimeError if that is much."""
+    off = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if not off <= AGREE:
+        raise RuntimeError(f"{what} is {off:.3g} off ours")
+    return off
+
+
+def _agreement(
+    what: str, exact: Tower, other: Tower, images: np.ndarray, outputs: list[Any]
+) -> Row:
+    expected, found = exact.encode(images, outputs), other.encode(images, outputs)
+    off = max(_agree(found[one], expected[one], what) for one in outputs)
+    return Row(
+        f"{what} in {other.precision}, off float32 on the CPU", off, None, f"{AGREE:g}", True,
+        unit="of the largest value",
+    )  # fmt: skip
+
+
+def level_rows(where: str, device: str, side: int, batch: int, repeats: int) -> Iterator[Row]:
+    """Two levels of a convolutional network of timm on a device, beside those on the CPU."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    model: Any = timm.create_model(CNN).eval()
+    exact = _exact(TimmCNN, model, CNN)
+    encoder = TimmCNN(model, name=CNN, mean=MEAN, std=STD, device=device)
+    outputs, images = [encoder.output([level]) for level in LEVELS], _images(batch, side)
+    yield _agreement(f"{where}: {CNN}", exact, encoder, images[:1], outputs)
+    ours, on_cpu = (
+        seconds(waiting(partial(one.encode, images, outputs), device), repeats)
+        for one in (encoder, exact)
+    )
+    yield Row(
+        f"{where}: {CNN} at {side}, {batch} images, beside the CPU", ours, on_cpu, "-", True
+    )  # fmt: skip
 
 
 def mutual_row(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -219,10 +221,39 @@ def test_more_images_for_peers_are_others(tmp_path: Path) -> None:
 
 
 def test_script_for_a_gpu_on_the_cpu(tmp_path: Path) -> None:
+    from benchmarks.gpu import SMALL, parts
     from benchmarks.gpu import main as measure
 
     measure(["--device=cpu", f"--output={tmp_path / 'gpu.md'}"])
     text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert "failed" not in text
-    for way in ("beside timm alone", "mutual distances of 3 pairs"):
-        assert way in text
+    for part in parts("cpu", SMALL):
+        assert f"- {part} took" in text
+    for row in (
+        "encoder bf16", "features in fp32, off float32 on the CPU", "extract, 2 PNG files",
+        "page-locked beside pageable", "neighbours, 64 in 128 patches, beside the CPU",
+        "mutual distances of 3 pairs", "beside timm alone", "tf_efficientnet_lite0 at 64",
+    ):  # fmt: skip
+        assert row in text
+
+
+def test_script_for_a_gpu_goes_on_and_ends_in_time() -> None:
+    from benchmarks.gpu import run_parts
+
+    def half() -> Iterator[Row]:
+        yield Row("before", 1, None, "-", True)
+        raise ValueError("no compiler")
+
+    def endless() -> list[Row]:
+        while True:
+            time.sleep(0.01)
+
+    rows: list[Row] = []
+    given = {"half": half, "endless": endless, "late": lambda: []}
+    told = [line.replace("after 1 s", "after 0 s") for line in run_parts(given, rows, 0.2 / 60)]
+    assert [row.stage for row in rows] == ["before"]
+    assert told == [
+        "half failed after 0 s: ValueError: no compiler",
+        "endless failed after 0 s: TimeoutError: the time for all parts is over",
+        "late was not begun: 0.00333333 minutes were over",
+    ]
