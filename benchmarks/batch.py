@@ -275,7 +275,7 @@ def lines(rule: Rule, images: int, side: int, dim: int, crew: Crew) -> Iterator[
 
 def measure(machine: Machine, quick: bool) -> list[Row]:
     """Rows of this benchmark: two workers of a scheduler beside this process alone."""
-    images, side, dim = (24, 4, 16) if quick else (2_000, 14, 128)
+    images, side, dim = (24, 4, 16) if quick else (1_000, 14, 128)
     rows = []
     with scheduled(2) as crew:
         for rule in RULES:

@@ -135,7 +135,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         run, alone, compare = extraction(encoder, Path(name), sizes, count, BATCH, 2)
         alone()
-        pair = alternate(run, alone, 1 if quick else 3)
+        pair = alternate(run, alone, 1 if quick else 2)
         compare(pair.our_output, pair.plain_output)
     share = pair.plain / pair.ours
     named = "+".join(map(str, sizes))

@@ -42,7 +42,7 @@ from pipeline.scoring.texts import class_name, ensembles, uses
 
 ROOT = Path(__file__).parent.parent
 CATEGORIES, TESTS, SIDE, SIZE = 15, 115, 256, 896
-CROWD = 4
+CROWD = 3
 """Times that a category's images are scored to compare numbers of processes, start included."""
 SEGMENT = 16
 """Images of a segment at this size."""
@@ -247,7 +247,7 @@ def _scoring(machine: Machine, tests: int) -> list[Row]:
     product = seconds(lambda: query @ query.T, 5)
     read = tests * patches * dim * 2 * 2 / machine.memory
     floor = tests * product + read
-    # as many images as four categories have: a process takes a second or two to start
+    # as many images as three categories have: a process takes a second or two to start
     one, two = (timed("processes", n, scoring.score_block, CROWD * tasks) for n in (1, 2))
     empty = timed("threads", 2, _nothing, range(500)) / 500
     share = empty / (ours / len(tasks))

@@ -34,7 +34,7 @@ def unit_vectors(images: int) -> np.ndarray:
 
 def measure(machine: Machine, quick: bool) -> list[Row]:
     """Rows of this benchmark."""
-    return [_mutual(8 if quick else 24, 2 if quick else 5), *_subspace(quick)]
+    return [_mutual(8 if quick else 24, 2 if quick else 3), *_subspace(quick)]
 
 
 def _mutual(images: int, repeats: int) -> Row:

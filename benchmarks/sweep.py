@@ -50,7 +50,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
         pair = alternate(
             lambda: bank.vision_maps(looked_at, comparisons),
             lambda: plain.vision_maps(queries, banks),
-            2 if quick else 5,
+            2 if quick else 3,
         )
     np.testing.assert_allclose(pair.our_output, pair.plain_output, atol=1e-5, rtol=0)
     alone = seconds(

@@ -12,7 +12,7 @@ from cache.layout import cut
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
 from pipeline.scoring.prompt_embeddings import BATCH_PROMPTS
 
-PROMPTS = 1500
+PROMPTS = 750
 ENSEMBLES = ("winclip", "descriptions_1", "descriptions_2", "descriptions_3")
 WORDS = ("bottle", "metal nut", "printed circuit board", "transistor")
 
