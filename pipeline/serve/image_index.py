@@ -22,6 +22,8 @@ Sort = Literal["highest", "lowest", "nearest", "order"]
 """By score from either end, by distance to the threshold, or in the data set's order."""
 DecisionFilter = Literal["anomalous", "normal", "none"]
 LabelFilter = Literal["good", "anomalous", "unknown", "corrected"]
+Page = tuple[int, int] | None
+"""Places from the first up to the second that need to be in order, as sorting a million takes long."""
 UNKNOWN = -1
 """Label of an image that has none."""
 BINS = 40
@@ -165,19 +167,18 @@ class ImageIndex:
         wanted: ImageFilter,
         sort: Sort,
         limits: NDArray[np.float64],
-        first: int | None = None,
+        page: Page = None,
     ) -> NDArray[np.intp]:
-        """The rows (m,) of the images that a filter asks for, sorted.
+        """The rows (m,) of the images that a filter asks for, sorted: those of a page at least.
 
         Args:
             limits: thresholds (categories,), NaN where there is none.
-            first: only so many need to be in order, as sorting all of a million takes long.
         """
-        steps = None if first is None else -(-first // STEP) * STEP
+        steps = None if page is None else (page[0] // STEP * STEP, -(-page[1] // STEP) * STEP)
         return self._selected(trial, wanted, sort, limits.tobytes(), steps)
 
     def _select(
-        self, trial: Trial, wanted: ImageFilter, sort: Sort, limits: bytes, first: int | None
+        self, trial: Trial, wanted: ImageFilter, sort: Sort, limits: bytes, page: Page
     ) -> NDArray[np.intp]:
         scores, limit = self.scores[trial], np.frombuffer(limits)[self.category]
         keep: NDArray[np.bool_] | None = None
@@ -193,9 +194,8 @@ class ImageIndex:
         decided = ~(np.isnan(scores) | np.isnan(limit))
         above = scores > limit
         if wanted.decision is not None:
-            demand(
-                {"anomalous": above, "normal": decided & ~above, "none": ~decided}[wanted.decision]
-            )
+            said = {"anomalous": above, "normal": decided & ~above, "none": ~decided}
+            demand(said[wanted.decision])
         if wanted.label == "corrected":
             demand(self.labels != self.given)
         elif wanted.label is not None:
@@ -208,13 +208,8 @@ class ImageIndex:
             return np.arange(len(self)) if keep is None else np.flatnonzero(keep)
         if sort == "nearest":
             rows = np.arange(len(self)) if keep is None else np.flatnonzero(keep)
-            away = np.abs(scores[rows] - limit[rows])
-            if first is None or first >= len(rows):
-                return rows[np.argsort(away, kind="stable")]
-            near = away <= np.partition(away, first)[first]
-            chosen = np.flatnonzero(near)
-            ordered = chosen[np.argsort(away[chosen], kind="stable")]
-            return rows[np.concatenate([ordered, np.flatnonzero(~near)])]
+            away = scores - limit if keep is None else scores[rows] - limit[rows]
+            return rows[_rising(np.nan_to_num(np.abs(away), nan=np.inf), page)]
         order = self.falling(trial)
         if sort == "lowest":
             known = len(self) - int(np.isnan(scores).sum())
@@ -341,6 +336,18 @@ class ImageIndex:
 
         paths = self._lowered if text == text.lower() else self.paths
         return np.asarray(pc.match_substring(paths, text).to_numpy(zero_copy_only=False), bool)
+
+
+def _rising(values: NDArray[np.float64], page: Page) -> NDArray[np.intp]:
+    """Positions of values (n,) from the lowest to the highest, those of a page at least."""
+    last = len(values) - 1
+    if page is None or last <= page[1] - page[0]:
+        return np.argsort(values, kind="stable")
+    ends = [min(page[0], last), min(page[1], last)]
+    low, high = np.partition(values, ends)[ends]
+    inside = np.flatnonzero((values >= low) & (values <= high))
+    inside = inside[np.argsort(values[inside], kind="stable")]
+    return np.concatenate([np.flatnonzero(values < low), inside, np.flatnonzero(values > high)])
 
 
 def _trials(table: pa.Table) -> tuple[list[Trial], int]:

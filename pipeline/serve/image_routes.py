@@ -143,7 +143,7 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
                 raise ParameterError("threshold goes with category: each has its own")
             bounds[index.category_number(category)] = threshold
         wanted = ImageFilter(category, defect, decision, label, disagreement, text)
-        rows = index.select(trial, wanted, sort, bounds, offset + limit)
+        rows = index.select(trial, wanted, sort, bounds, (offset, offset + limit))
         return ImagesAnswer(
             run=snapshot.key, total=len(rows), offset=offset,
             images=[

@@ -121,9 +121,12 @@ def test_the_nearest_to_their_threshold_come_first(
     away = np.abs(index.scores[TRIALS[1]][rows] - 0.4)
     assert (np.diff(away[~np.isnan(away)]) >= 0).all()
     monkeypatch.setattr(image_index, "STEP", 5)
-    some = index.select(TRIALS[1], ImageFilter(category="cable"), "nearest", limits, 7)
-    assert some[:10].tolist() == rows[:10].tolist()
-    assert sorted(some.tolist()) == sorted(rows.tolist())
+    for wanted in (ImageFilter(category="cable"), ImageFilter()):
+        rows = index.select(TRIALS[1], wanted, "nearest", limits)
+        for start in range(0, len(rows) + 5, 3):
+            some = index.select(TRIALS[1], wanted, "nearest", limits, (start, start + 3))
+            assert some[start : start + 3].tolist() == rows[start : start + 3].tolist()
+            assert sorted(some.tolist()) == sorted(rows.tolist())
 
 
 def test_a_text_in_small_letters_finds_capitals_too(index: ImageIndex, limits: np.ndarray) -> None:
@@ -196,7 +199,7 @@ def test_no_images_are_no_error(frame: pd.DataFrame) -> None:
     assert (len(empty), empty.scores, empty.categories) == (0, {}, ())
     empty.scores[TRIALS[0]] = np.empty(0)
     for sort in ("highest", "lowest", "nearest", "order"):
-        rows = empty.select(TRIALS[0], ImageFilter(text="x"), sort, np.empty(0), 60)  # type: ignore[arg-type]
+        rows = empty.select(TRIALS[0], ImageFilter(text="x"), sort, np.empty(0), (0, 60))  # type: ignore[arg-type]
         assert rows.tolist() == []
 
 
