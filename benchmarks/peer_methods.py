@@ -80,6 +80,7 @@ WINCLIP = Method(
     "WinCLIP beside zero-shot FADE", "own-zeroshot",
     {"features.classification_size": 240, "fusion.classification_mode": "language",
      "fusion.segmentation_mode": "language", "model.pretrained": "seeded",
+     "text.segmentation.prompts": ["winclip"], "text.segmentation.use_classname": True,
      "threshold.images": 0},
     ("evaluate.size", 224), "WinClip", {}, 240, shots=0, categories=1, tests=4,
 )  # fmt: skip
