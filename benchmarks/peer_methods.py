@@ -63,11 +63,11 @@ PATCHCORE = Method(
 """On trained weights; the layers are the network's levels 2 and 3 by timm's names."""
 ANOMALYDINO = Method(
     "AnomalyDINO", "own-anomalydino",
-    {"vision.transforms": "none", "threshold.images": 0},
+    {"vision.transforms": "none", "evaluate.resize": "nearest", "threshold.images": 0},
     ("evaluate.sigma", 3), "AnomalyDINO", {}, 252, "feature_encoder.feature_extractor",
     "vit_small_patch14_dinov2", categories=2,
 )  # fmt: skip
-"""Without rotations, which anomalib's has not."""
+"""Without rotations, which anomalib's has not, and with its maps, whose cells are not interpolated."""
 SUPERADD = Method(
     "SuperADD", "own-superadd",
     {"vision.transforms": "none", "vision.layers": [3, 5, 8, 10], "vision.tile": 28,
