@@ -38,7 +38,7 @@ def _without_downloads() -> None:
     open_clip.create_model_and_transforms = built
 
 
-def _model(job: dict[str, Any]) -> Any:
+def _model(job: dict[str, Any], masks: bool) -> Any:
     import anomalib.models
     from anomalib.metrics import AUPRO, AUROC, Evaluator
     from anomalib.pre_processing import PreProcessor
@@ -59,8 +59,10 @@ def _model(job: dict[str, Any]) -> Any:
         evaluator=Evaluator(
             test_metrics=[
                 AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
-                AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_"),
-                AUPRO(fields=["anomaly_map", "gt_mask"], prefix="pixel_"),
+                *(
+                    kind(fields=["anomaly_map", "gt_mask"], prefix="pixel_")
+                    for kind in ((AUROC, AUPRO) if masks else ())
+                ),
             ]
         ),
         visualizer=False,
@@ -90,6 +92,7 @@ def main() -> None:
     found = {}
     for category, references in job["references"].items():
         root = Path(job["images"]) / category
+        masks = (root / "ground_truth").is_dir()
         chosen = Path(job["work"]) / category
         chosen.mkdir(parents=True)
         for name in references:
@@ -100,7 +103,7 @@ def main() -> None:
             normal_dir=str(chosen) if references else "train/good",
             abnormal_dir="test/defect",
             normal_test_dir="test/good",
-            mask_dir="ground_truth/defect",
+            mask_dir="ground_truth/defect" if masks else None,
             train_batch_size=job["batch"],
             eval_batch_size=job["batch"],
             num_workers=0,
@@ -110,7 +113,7 @@ def main() -> None:
             accelerator="cpu", devices=1, logger=False, default_root_dir=job["work"],
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        model = _model(job)
+        model = _model(job, masks)
         if job["weights"]:  # the others learn nothing of normal images
             engine.fit(model=model, datamodule=data)
         (metrics,) = engine.test(model=model, datamodule=data, verbose=False)

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -180,7 +181,10 @@ class Peer:
             "full_image_auroc": "image_AUROC", "full_pixel_auroc": "pixel_AUROC",
             "full_pixel_au_pro": "pixel_AUPRO",
         }  # fmt: skip
-        return {ours: 100 * mean(one[theirs] for one in found) for ours, theirs in names.items()}
+        return {
+            ours: 100 * mean(one.get(theirs, nan) for one in found)
+            for ours, theirs in names.items()
+        }
 
 
 def _weights(method: Method, path: Path) -> dict[str, Any]:

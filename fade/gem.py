@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-PANEL_ROWS = 256
-"""Rows of an attention matrix that exist at a time, where it is computed by panels."""
-SYMMETRIC_ROWS = {4: 128, 2: 512}
-"""Rows of a panel of a symmetric matrix, by the bytes of a value. Panels are taller where products are
-fast, since each has results to add up, and lower where the square on the diagonal costs more."""
+SYMMETRIC_ROWS = 128
+"""Rows of a panel of a symmetric matrix: lower ones spare more of the squares on the diagonal, higher
+ones multiply faster."""
 MAX_FACTOR = 60.0
 """Largest ``t`` for which ``exp(t)`` times any number of tokens is finite."""
 
@@ -84,7 +82,8 @@ def self_self_attention(
     """
     import torch
 
-    if value.device.type != "cpu" or float(factor.max()) > MAX_FACTOR:
+    # torch's fused attention is the faster one in half precision, and the only one without exp overflows
+    if value.dtype != torch.float32 or value.device.type != "cpu" or factor.max() > MAX_FACTOR:
         # all three in one batch: fewer, larger kernels
         parts, values = torch.cat([value, key, query]), torch.cat([value, value, value])
         factors = factor.repeat(3, 1, 1, 1)
@@ -120,33 +119,11 @@ def _attend_to_itself(parts: Tensor, factor: Tensor, values: Tensor | None = Non
     return F.scaled_dot_product_attention(scaled, key, key if values is None else values, scale=1.0)
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention of (B, H, N, d) query, key and value; the attention matrix never exists."""
-    import torch
-    from torch.nn import functional as F
-
-    # torch's fused attention on CPU multiplies no faster in bf16 than in float32, plain products do
-    if value.dtype != torch.bfloat16 or value.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value)
-    gathered = torch.empty_like(query, memory_format=torch.contiguous_format)
-    flat = [x.flatten(0, 1) for x in (query, key, value, gathered)]
-
-    def attend(head: int) -> None:
-        q, k, v, out = (x[head] for x in flat)
-        scaled = q * q.shape[-1] ** -0.5
-        for first in range(0, len(q), PANEL_ROWS):
-            panel = slice(first, first + PANEL_ROWS)
-            torch.mm((scaled[panel] @ k.T).softmax(dim=-1), v, out=out[panel])
-
-    _each_head(attend, len(flat[0]))
-    return gathered
-
-
 def _gather_head(parts: Sequence[Tensor], exponent: Tensor, iterations: int) -> Tensor:
     """The mean of :func:`self_self_attention` for one head: (N, d) float32.
 
     Args:
-        parts: (N, d) value, key and query.
+        parts: (N, d) value, key and query, float32.
         exponent: the ``t`` of the formula over log 2, of one element.
         iterations: refinements.
     """
@@ -156,11 +133,11 @@ def _gather_head(parts: Sequence[Tensor], exponent: Tensor, iterations: int) -> 
     value = parts[0]
     total = torch.zeros(value.shape)
     for part in parts:
-        tokens = F.normalize(part.float(), dim=-1).to(value.dtype)
+        tokens = F.normalize(part, dim=-1)
         for _ in range(iterations):
             # the softmax's denominator is a factor of each row, which cancels in normalizing
             mixed, _ = _weigh(tokens, exponent, tokens, sums=False)
-            tokens = F.normalize(mixed, dim=-1).to(value.dtype)
+            tokens = F.normalize(mixed, dim=-1)
         mixed, sums = _weigh(tokens, exponent, value)
         total += mixed / sums
     return total.div_(3)
@@ -181,30 +158,21 @@ def _weigh(
     """
     import torch
 
-    scaled = (tokens * exponent).to(tokens.dtype)
+    scaled = tokens * exponent
     out = torch.zeros(values.shape)
     total = torch.zeros(len(tokens), 1)
-    height = SYMMETRIC_ROWS[tokens.element_size()]
-    buffer = tokens.new_empty(min(height, len(tokens)) * len(tokens))
-    for first in range(0, len(tokens), height):
-        last = min(first + height, len(tokens))
+    buffer = tokens.new_empty(min(SYMMETRIC_ROWS, len(tokens)) * len(tokens))
+    for first in range(0, len(tokens), SYMMETRIC_ROWS):
+        last = min(first + SYMMETRIC_ROWS, len(tokens))
         panel = buffer[: (last - first) * (len(tokens) - first)].view(last - first, -1)
         weights = torch.mm(scaled[first:last], tokens[first:].T, out=panel).exp2_()
         right = weights[:, last - first :]
-        _add_product(out[first:last], weights, values[first:])
-        _add_product(out[last:], right.T, values[first:last])
+        out[first:last].addmm_(weights, values[first:])
+        out[last:].addmm_(right.T, values[first:last])
         if sums:
             total[first:last, 0] += weights.sum(dim=1)
             total[last:, 0] += right.sum(dim=0)
     return out, total
-
-
-def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a matrix product to a float32 sum."""
-    if out.dtype == left.dtype:
-        out.addmm_(left, right)
-    else:
-        out += left @ right
 
 
 def _each_head(function: Callable[[int], None], heads: int) -> None:

@@ -16,7 +16,7 @@ from fade.encoder.clip import Clip
 from fade.encoder.encoding import Encoding
 from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
 from fade.errors import ParameterError
-from fade.gem import GemConfig, attention, inverse_temperature, self_self_attention
+from fade.gem import GemConfig, inverse_temperature, self_self_attention
 from fade.preprocess import resampling
 from fade.types import Device, Feature, Precision, Stream, Token
 from fade.weights import write_weights
@@ -198,6 +198,7 @@ class Encoder:
             "std": self.std,
             "resize": "bicubic-square",
             "precision": self.precision,
+            **({"attention": "fused"} if self.precision == "bf16" else {}),  # once in panels
             "size": feature.size,
             "stream": feature.stream,
             "token": feature.token,
@@ -283,6 +284,7 @@ class Encoder:
             For each block (B, 1 + patches, width) float32, the class token first.
         """
         import torch
+        from torch.nn import functional as F
 
         found: dict[int, np.ndarray] = {}
         with torch.inference_mode():
@@ -291,7 +293,8 @@ class Encoder:
             tokens = self._embed(images.sub_(self._mean).div_(self._std), grid)
             for index, block in enumerate(self._blocks[: max(blocks) + 1]):
                 parts = block.project(block.ln_1(tokens).to(self._dtype))
-                tokens = block.feed_forward(tokens + block.join(attention(*parts)))
+                attended = F.scaled_dot_product_attention(*parts)
+                tokens = block.feed_forward(tokens + block.join(attended))
                 if index in blocks:
                     kept = self._visual.ln_post(tokens) if norm else tokens
                     found[index] = kept.float().cpu().numpy()
@@ -333,6 +336,8 @@ class Encoder:
         self, tokens: Tensor, outputs: Collection[tuple[Stream, Token]]
     ) -> dict[str, Tensor]:
         """Run the blocks: the clip stream as far as it is needed, the gem stream if it is."""
+        from torch.nn import functional as F
+
         want_gem = any(stream == "gem" for stream, _ in outputs)
         clip_tokens = {token for stream, token in outputs if stream == "clip"}
         clip, gem = tokens, None
@@ -360,7 +365,8 @@ class Encoder:
                 gathered = self_self_attention(query, key, value, factor, self.gem.iterations)
                 gem = gem + block.join(gathered)
             if advance:
-                clip = block.feed_forward(clip + block.join(attention(query, key, value)))
+                attended = F.scaled_dot_product_attention(query, key, value)
+                clip = block.feed_forward(clip + block.join(attended))
         return {"clip": clip} if gem is None else {"clip": clip, "gem": gem}
 
     def encode_texts(self, prompts: Sequence[str], batch_size: int = 64) -> np.ndarray:

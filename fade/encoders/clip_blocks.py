@@ -67,6 +67,7 @@ class ClipBlocks:
             "weights": self.digest,
             "architecture": self.encoder.architecture,
             "precision": self.precision,
+            **({"attention": "fused"} if self.precision == "bf16" else {}),  # once in panels
             "grid": list(self.grid(pixels, output)),
             "blocks": list(output.layers),
             "norm": output.norm,
