@@ -292,8 +292,8 @@ class Encoder:
             images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div_(255)
             tokens = self._embed(images.sub_(self._mean).div_(self._std), grid)
             for index, block in enumerate(self._blocks[: max(blocks) + 1]):
-                parts = block.project(block.ln_1(tokens).to(self._dtype))
-                attended = F.scaled_dot_product_attention(*parts)
+                query, key, value = block.project(block.ln_1(tokens).to(self._dtype))
+                attended = F.scaled_dot_product_attention(query, key, value)
                 tokens = block.feed_forward(tokens + block.join(attended))
                 if index in blocks:
                     kept = self._visual.ln_post(tokens) if norm else tokens
