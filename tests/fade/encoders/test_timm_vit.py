@@ -162,6 +162,19 @@ def test_half_precision_stays_near(name: str, tmp_path: Path) -> None:
     assert whole.describe(output, size) != half.describe(output, size)
 
 
+def test_tokens_that_fill_up_have_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "vit_small_patch14_reg4_dinov2"
+    save_model(tmp_path, name, **ARCHITECTURES[name])
+    half = load_vision_encoder(f"local-dir:{tmp_path}", precision="bf16")
+    outputs = [half.output([-1], norm=True), half.output([1], token="cls")]
+    pixels = batch(*([5 * half.stride(outputs[0])] * 2))
+    filled = half.encode(pixels, outputs)
+    monkeypatch.setattr("fade.encoders.timm_vit.FULL", 1)
+    for output, expected in half.encode(pixels, outputs).items():
+        assert filled[output].shape == expected.shape
+        assert np.abs(filled[output] - expected).max() < 0.02 * np.abs(expected).max()
+
+
 def test_addresses_tell_outputs_apart(dinov3: TimmViT) -> None:
     outputs = [
         dinov3.output([1]),
