@@ -26,18 +26,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     chosen = parser.parse_args(arguments)
-    python, data = peer_python(), chosen.data.resolve()
-    if python is None:
+    data = chosen.data.resolve()
+    if peer_python() is None:
         raise SystemExit("anomalib is not there: make peers, or PEER_VENV")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        (folder / "peer").mkdir()
+        images = folder / "images"
+        for part in ("peer", "images"):
+            (folder / part).mkdir()
         ours = Ours(PATCHCORE, data, folder / "ours", 1)
         ours.change(**{"vision.shots": chosen.shots, "vision.seeds": chosen.seeds})
         ours.measure()
         found = pd.read_csv(folder / "ours" / "results" / "metrics.csv")
         found = found[found["category"] != "mean"]
         selection = pd.read_parquet(folder / "ours" / "artefacts" / "selection.parquet")
+        for category in selection["category"].unique():
+            place = data / category
+            (images / category).symlink_to(place if place.is_dir() else data)
         for shots in chosen.shots:
             theirs = []
             for seed in chosen.seeds:
@@ -46,8 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
                     str(category): [str(data / path) for path in rows["path"]]
                     for category, rows in used.groupby("category")
                 }
-                single = not (data / next(iter(references))).is_dir()
-                peer = Peer(PATCHCORE, python, data.parent if single else data, folder / "peer", 1)
+                peer = Peer(PATCHCORE, images, folder / "peer", 1)
                 theirs.append(Peer.metrics(peer.measure(references)))
             ran = found[found["shots"] == shots]
             for side, values in (
