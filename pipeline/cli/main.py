@@ -62,11 +62,14 @@ def built_for(words: Sequence[str]) -> typer.Typer:
     return one if one.registered_commands or one.registered_groups else app
 
 
-def _graphs_ahead(words: Sequence[str]) -> GraphsAhead | None:
-    """The graphs of a bundle to predict with, which become ready while the rest is imported."""
+def graphs_ahead(words: Sequence[str]) -> GraphsAhead | None:
+    """The graphs of a bundle that images are judged with, made ready while the rest is imported.
+
+    What the words name wrongly is refused by who reads them.
+    """
     named = [after for word, after in pairwise(words) if word == "--bundle"]
     named += [word.partition("=")[2] for word in words if word.startswith("--bundle=")]
-    if words[:1] != ["predict"] or "--help" in words or not named:
+    if not {"predict", "show"}.intersection(words[:1]) or "--help" in words or not named:
         return None
     from pipeline.inference.bundle_graphs import GraphsAhead
 
@@ -101,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = sys.argv[1:] if arguments is None else arguments
         with _warnings_as_lines():
             words = [at_home(word) for word in given]
-            built_for(words)(args=words, prog_name="fade", obj=_graphs_ahead(words))
+            built_for(words)(args=words, prog_name="fade", obj=graphs_ahead(words))
     except Exception as error:
         from pipeline.process.dvc_watchdog import running_dvc
         from pipeline.stage import TRACEBACK, as_user_error, one_line

@@ -47,6 +47,8 @@ def open_predictor(
         ParameterError: options do not go together.
         StoreError: run or bundle is missing or damaged.
     """
+    import cv2  # noqa: F401  (maps need it: imported while the graphs become ready)
+
     from pipeline.inference.bundle import Bundle
     from pipeline.inference.predictor import Predictor
 
@@ -281,6 +283,7 @@ def bundle(
 
 @app.command(epilog="Example: fade show new/007.png --category cable --out why.png")
 def show(
+    context: typer.Context,
     image: Annotated[str, typer.Argument(help="The image.")],
     category: Category = None,
     bundle: BundleFile = None,
@@ -317,7 +320,7 @@ def show(
         raise ParameterError("the image's name is empty: give a file")
     if out is not None:
         check_picture_file(out)  # before the model is loaded
-    predictor = open_predictor(bundle, weights, download, shots, seed)
+    predictor = open_predictor(bundle, weights, download, shots, seed, context.obj)
     prediction, regions = predictor.explain(
         image, choose_category(predictor, category), level=level
     )

@@ -118,6 +118,17 @@ def test_a_command_is_built_alone_as_among_all(fade: Fade, monkeypatch: pytest.M
     assert [fade(*words) for words in asked] == alone
 
 
+def test_a_bundle_is_read_ahead_by_its_name(tmp_path: Path) -> None:
+    named = str(tmp_path / "none.fade")
+    for words in (["predict", "a.png", "--bundle", named], ["show", f"--bundle={named}"]):
+        found = cli.graphs_ahead(words)
+        assert found is not None
+        assert found.sessions({}) is None  # who opens the bundle says that it is missing
+    for words in (["predict", "--bundle"], ["measure", "--bundle", named], []):
+        assert cli.graphs_ahead(words) is None
+    assert cli.graphs_ahead(["predict", "--bundle", named, "--help"]) is None
+
+
 def test_version(fade: Fade) -> None:
     assert fade("--version").out == f"fade {__version__}\n"
 
