@@ -20,7 +20,7 @@ from PIL import Image
 
 from fade.datasets import read_dataset
 from fade.encoder import SEEDED, Encoder
-from fade.maps import fuse, image_score, resize_levels
+from fade.maps import fuse_values, image_score, resize_levels, to_levels
 from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
 from fade.preprocess import decode_mask, decode_rgb, resize_mask, resize_square
 from fade.regions import label_regions
@@ -110,14 +110,14 @@ def of_model(
                 references = [banks[i] for i in orders[draw][:shots]]
                 vision = np.float32(settings.vision_multiplier) * vision_map(patches, references)
             score = image_score(said, vision, mode="both", shots=shots)
-            levels = fuse(
+            fused = fuse_values(
                 language,
                 vision,
                 mode="both" if mode == "both" else "language",
                 weight=settings.vision_weight,
                 normalize=False,
             )
-            tally.add(score, levels, mask)
+            tally.add(score, to_levels(fused), mask)
     grouped: dict[str, list[Tally]] = defaultdict(list)
     for (mode, shots, _), tally in tallies.items():
         grouped[f"{mode}, {shots} shot" if shots else f"zero-shot {mode}"].append(tally)

@@ -146,10 +146,10 @@ class Published:
 
 
 class Index(Mapping[str, RowLocation]):
-    """All published rows of a space by key, keys sorted; see :meth:`build`."""
+    """All published rows of a space by key, keys sorted, with their locations; see :meth:`build`."""
 
     def __init__(self, keys: Keys, locations: RowLocations) -> None:
-        self._keys, self._locations = keys, locations
+        self.keys_sorted, self.locations = keys, locations
 
     @classmethod
     def build(cls, entries: Iterable[Entry], prefer: Preference | None = None) -> Index:
@@ -181,30 +181,20 @@ class Index(Mapping[str, RowLocation]):
         return locations[0]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return iter(self.keys_sorted)
 
     def __len__(self) -> int:
-        return len(self._keys)
-
-    @property
-    def keys_sorted(self) -> Keys:
-        """All keys."""
-        return self._keys
-
-    @property
-    def locations(self) -> RowLocations:
-        """All locations, in the order of the keys."""
-        return self._locations
+        return len(self.keys_sorted)
 
     def has(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether it has a row."""
-        return np.asarray(self._keys.get_indexer(keys) >= 0)
+        return np.asarray(self.keys_sorted.get_indexer(keys) >= 0)
 
     def find(self, keys: Iterable[str]) -> tuple[RowLocations, NDArray[np.bool_]]:
         """Where the rows of some keys lie, and which of them are there; other locations mean nothing."""
-        at = self._keys.get_indexer(keys)
+        at = self.keys_sorted.get_indexer(keys)
         found = at >= 0
         if not len(self):
             none = np.zeros(len(at), np.int32)
             return RowLocations((), none, none, none.view(np.uint32)), found
-        return self._locations.take(at), found
+        return self.locations.take(at), found

@@ -295,13 +295,3 @@ def cut(items: Sequence[K], size: int) -> list[tuple[K, ...]]:
     if size < 1:
         raise ValueError(f"pieces need at least one item, not {size}")
     return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
-
-
-def unique(items: Iterable[K]) -> list[K]:
-    """Items without repetition, in the order of their first appearance.
-
-    Examples:
-        >>> unique(["b", "a", "b"])
-        ['b', 'a']
-    """
-    return list(dict.fromkeys(items))

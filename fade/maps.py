@@ -49,25 +49,6 @@ def largest_grid(grids: Sequence[tuple[int, ...]]) -> Shape:
     return rows, columns
 
 
-def fuse(
-    language: np.ndarray | None,
-    vision: np.ndarray | None,
-    *,
-    mode: Mode,
-    weight: float,
-    normalize: bool,
-) -> np.ndarray:
-    """The final map of one image as uint8 levels: :func:`fuse_values` by :func:`to_levels`.
-
-    Examples:
-        >>> import numpy as np
-        >>> language, vision = np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])
-        >>> fuse(language, vision, mode="both", weight=0.5, normalize=False).tolist()
-        [[63, 191]]
-    """
-    return to_levels(fuse_values(language, vision, mode=mode, weight=weight, normalize=normalize))
-
-
 def to_levels(fused: np.ndarray) -> np.ndarray:
     """A fused map clipped to [0, 1], times 255, cut: uint8.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fade.aspect import AspectRatio
 from fade.errors import DataError, ParameterError
-from fade.maps import fuse, image_score
+from fade.maps import fuse_values, image_score, to_levels
 from fade.preprocess import resize_image
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
 from fade.text import TextClassifier, fit, language_map
@@ -199,15 +199,12 @@ class Detector:
             vision = np.float32(settings.vision_multiplier) * vision_map(
                 patches, self.references, query_in_bank=settings.query_in_bank, grids=grids
             )
+        fused = fuse_values(
+            language, vision, mode=settings.mode, weight=settings.vision_weight, normalize=False
+        )
         return Inspection(
             image_score(score, vision, mode=settings.mode, shots=len(self.references)),
-            fuse(
-                language,
-                vision,
-                mode=settings.mode,
-                weight=settings.vision_weight,
-                normalize=False,
-            ),
+            to_levels(fused),
         )
 
 
@@ -216,8 +213,6 @@ def text_classifier(
     prompts: Sequence[str],
     name: str,
     classifier: str = "average",
-    *,
-    template: str = DEFAULT_TEMPLATE,
 ) -> TextClassifier:
     """Fit a text classifier on embedded prompts.
 
@@ -226,14 +221,13 @@ def text_classifier(
         prompts: shipped ensembles or paths of JSON files, see :mod:`fade.prompts`.
         name: put in for ``{classname}``.
         classifier: one of :data:`fade.text.CLASSIFIERS`.
-        template: wrapped around each prompt.
 
     Raises:
         DataError: a prompt file is missing or not in the format.
-        ParameterError: an unknown classifier, or a template that holds no prompt.
+        ParameterError: an unknown classifier.
     """
     ensembles = [load_ensemble(prompt, Path()) for prompt in prompts]
-    sentences, labels = fill(ensembles, name, template)
+    sentences, labels = fill(ensembles, name, DEFAULT_TEMPLATE)
     return fit(classifier, encoder.encode_texts(sentences), labels)
 
 

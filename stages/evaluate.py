@@ -108,7 +108,8 @@ def run(params: Params) -> None:
     write_csv(metrics, METRICS.path, later_columns(metrics))
     write_csv(summary, SUMMARY.path, later_columns(summary))
     write_further(judged, part_scores, trials, measured.further, thresholds, params)
-    write_json(mean_metrics(summary), METRICS_JSON.path)
+    means = mean_metrics(summary)
+    write_json(means, METRICS_JSON.path)
     evaluation = evaluation_remarks(tests, metrics, reasons, categories, measured.vanished, params)
     evaluation["warnings"] += foreground_warnings(
         measured.without_foreground, tests["category"], params.evaluate
@@ -127,7 +128,7 @@ def run(params: Params) -> None:
         log.info(
             "%d of %d test images have no label and no part in metrics", unlabelled, len(tests)
         )
-    log_means(metrics)
+    log_means(means)
     for found in decisions:
         if found.trial == trial and not any(str(found) in text for text in evaluation["warnings"]):
             log.info("%s, %s: %s", found.category, trial_words(trial), found)

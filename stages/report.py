@@ -35,8 +35,8 @@ from pipeline.artefacts.tables import (
     manifest_aspect,
     read_csv,
     read_json,
-    read_remarks,
     read_table,
+    table_columns,
     table_parts,
     write_json,
 )
@@ -86,7 +86,7 @@ def run(params: Params) -> None:
     others = trials_to_switch(params.trials(), trial, len(scores))[1:]
     every = [scores, *(read_table(SCORES.path, shots=t.shots, seed=t.seed)[0] for t in others)]
     pixels, data = read_pixels(PIXELS.path, trial), read_json(SKIPPED.path)
-    dataset, aspect = params.dataset, manifest_aspect(read_remarks(MANIFEST.path))
+    dataset, aspect = params.dataset, manifest_aspect(table_columns(MANIFEST.path)[1])
     root = dataset_root(dataset.format, open_path(dataset.path))
     listed = lru_cache(maxsize=1024)(_listed)  # an image is asked for by several pictures
 

@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 
-from cache.layout import unique
 from cache.store import Store
 from fade.errors import counted
 from fade.prompts import ensemble_digest, fill
@@ -52,7 +51,7 @@ def run(params: Params) -> None:
                 chosen, class_name(params, use, category), params.text.template
             )
     sentences = [prompt for texts, _ in filled.values() for prompt in texts]
-    encoder.check_prompts(unique(sentences))
+    encoder.check_prompts(list(dict.fromkeys(sentences)))
     warn_of_both_sides(filled)
     store = Store(store_root(params.features.store))
     vectors = embed(sentences, encoder, store)

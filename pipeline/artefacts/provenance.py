@@ -55,14 +55,15 @@ def revision(folder: Path) -> str | None:
     What DVC writes while it runs the stages does not count as a change. None where there is no
     repository, no commit, or no git.
     """
-    commit = _git(folder, "rev-parse", "HEAD")
+    commit = git(folder, "rev-parse", "HEAD")
     if not commit:
         return None
     status = ("status", "--porcelain", "--untracked-files=no", "--", ".", *WRITTEN_BY_DVC)
-    return commit + (CHANGED if _git(folder, *status) != "" else "")
+    return commit + (CHANGED if git(folder, *status) != "" else "")
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def git(folder: Path, *arguments: str) -> str | None:
+    """What git says of a folder; None where it refuses, or is not there."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

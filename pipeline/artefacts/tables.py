@@ -171,15 +171,6 @@ def manifest_aspect(remarks: Mapping[str, Any]) -> AspectRatio | None:
     return SmallerEdge(*found) if remarks.get("crop") else AspectRatio(*found)
 
 
-def read_remarks(path: Path) -> dict[str, Any]:
-    """The remarks of a table alone, without its rows.
-
-    Raises:
-        StoreError: missing, damaged, or of another schema version.
-    """
-    return table_columns(path)[1]
-
-
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON object together with the schema version."""
     text = json.dumps(

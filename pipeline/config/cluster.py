@@ -6,10 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.config.values import (
-    ParamsSection,
-    shown,
-)
+from pipeline.config.values import ParamsSection, shown
 
 
 class ClusterParams(ParamsSection):

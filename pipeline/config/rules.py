@@ -55,10 +55,6 @@ class RuleParams(ParamsSection):
         """Whether a new image is compared with a bank of references alone."""
         return self.rule_at(shots) == "nearest" and not self.has_batch(shots)
 
-    def compares_with_itself_alone(self, shots: int) -> bool:
-        """Whether there is nothing but the image itself to compare its patches with."""
-        return not shots and not self.has_batch(0) and self.rule_at(0) == "nearest"
-
 
 def partners_of(vision: RuleParams, images: int) -> int | None:
     """With how many others each image of a batch is compared; None: with all of its set."""

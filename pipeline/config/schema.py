@@ -322,9 +322,10 @@ class Params(ParamsSection):
                 "would be computed; set one to language, vision or both"
             )
         if self.needs_vision:
+            vision = self.vision
+            alone = not vision.has_batch(0) and vision.rule_at(0) == "nearest"
             for trial in self.trials():
-                alone = self.vision.compares_with_itself_alone(trial.shots)
-                if alone and not self.query_in_bank(trial):
+                if alone and not trial.shots and not self.query_in_bank(trial):
                     mode = (
                         f"segmentation_mode {fusion.segmentation_mode}"
                         if fusion.segmentation_mode in ("vision", "both")

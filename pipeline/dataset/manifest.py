@@ -25,7 +25,7 @@ from fade.preprocess import decode_rgb
 from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
-from pipeline.config.schema import Params
+from pipeline.config.schema import DatasetParams, Params
 from pipeline.dataset.file_index import FileIndex, FileInfo, open_file_index, pieces
 from pipeline.dataset.masks import mask_files, read_mask
 from pipeline.dataset.stamps import Entry, stamp
@@ -156,7 +156,7 @@ def _read(root: DataPath, path: str) -> bytes:
 
 def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterator[ManifestBlock]:
     dataset = params.dataset
-    for records in pieces(dataset_records(params), CHUNK_FILES):
+    for records in pieces(dataset_records(dataset), CHUNK_FILES):
         known: list[tuple[FileInfo | None, FileInfo | None]] = [(None, None)] * len(records)
         if listing is not None:
             images = listing.find([record.path for record in records])
@@ -171,13 +171,12 @@ def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterat
         )  # fmt: skip
 
 
-def dataset_records(params: Params, note: Note = ignore) -> Iterator[ImageRecord]:
+def dataset_records(dataset: DatasetParams, note: Note = ignore) -> Iterator[ImageRecord]:
     """The records of the images that a run is asked to use, as they are found.
 
     Args:
         note: is told of what is left out, and why.
     """
-    dataset = params.dataset
     return iterate_dataset(
         dataset.format, open_path(dataset.path), dataset.categories, dataset.limit, note
     )
@@ -297,7 +296,7 @@ def listing_digest(params: Params, account: Account | None = None) -> tuple[int,
     """
     count, digest = 0, hashlib.blake2b(digest_size=20)
     note = account.note if account else ignore
-    for count, record in enumerate(dataset_records(params, note), 1):  # noqa: B007
+    for count, record in enumerate(dataset_records(params.dataset, note), 1):  # noqa: B007
         if account:
             account.use(record)
         digest.update(f"{record}\n".encode())

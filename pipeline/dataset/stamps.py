@@ -20,7 +20,7 @@ from fade.files import open_plain, read_plain
 from fade.types import DataPath
 from pipeline.artefacts.catalogue import MANIFEST
 from pipeline.artefacts.parameters import withdraw
-from pipeline.artefacts.tables import GROUP_ROWS, read_remarks, table_parts, table_writer
+from pipeline.artefacts.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 from pipeline.config.schema import DatasetParams
 
 # every stage imports this module, and runs again when one that it imports changes: so they are few
@@ -97,7 +97,7 @@ def check_recorded(dataset: DatasetParams) -> None:
     """
     if not STAMPS.is_file():
         return
-    root = Path(read_remarks(STAMPS)["root"])
+    root = Path(table_columns(STAMPS)[1]["root"])
     found: list[str] = []
     for part in table_parts(STAMPS, list(_COLUMNS)):
         for path, before, key in zip(*(part[name].to_pylist() for name in _COLUMNS), strict=True):

@@ -93,7 +93,10 @@ def from_normal(
     known = histogram is not None and histogram.normal.any()
     pixel = None
     if histogram and known:
-        pixel = _times(normal_level(histogram.normal, quantile), factor, scale)
+        pixel = normal_level(histogram.normal, quantile)
+        if factor != 1:  # the level of a multiple of its value
+            value = scale.offset + scale.step * np.array([pixel])
+            pixel = int(scale.levels(factor * value)[0])
     if held_out:
         remark = (
             f"rests on {count} reference images, each compared with the others: there are no other "
@@ -113,13 +116,6 @@ def from_normal(
         category, trial.shots, trial.seed, image, pixel,
         "references" if held_out else "training", count, remark, set_by, limit, warning, lacking,
     ).on(scale)  # fmt: skip
-
-
-def _times(level: int, factor: float, scale: Scale) -> int:
-    """The level of a multiple of a level's value."""
-    if factor == 1:
-        return level
-    return int(scale.levels(factor * (scale.offset + scale.step * np.array([level])))[0])
 
 
 def _kept(rate: float, count: int, rank: int, limit: float, lacking: int | None) -> str:

@@ -341,25 +341,21 @@ def write_scores(
                 )
 
 
-def log_means(metrics: pd.DataFrame) -> None:
-    """Tell the log of the means over categories."""
-    if metrics.empty:
-        log.info("no test images, so no metrics")
-        return
-    if metrics["full_image_auroc"].isna().all() and metrics["full_pixel_auroc"].isna().all():
-        log.info("no metric is defined; evaluation.json says why")
-        return
-    means = (
-        metrics[metrics["category"] == "mean"].groupby("shots", sort=False).mean(numeric_only=True)
-    )
+def log_means(means: Mapping[str, Mapping[str, float]]) -> None:
+    """Tell the log of the means over categories, see :func:`mean_metrics`."""
     names = {
         "image AUROC": "full_image_auroc",
         "pixel AUROC": "full_pixel_auroc",
         "AUPRO": "full_pixel_au_pro",
     }
-    for shots, row in means.iterrows():
-        values = [
-            f"{words} {100 * row[name]:.1f}" if np.isfinite(row[name]) else f"{words} undefined"
-            for words, name in names.items()
-        ]
-        log.info("%s shots: %s", shots, ", ".join(values))
+    if not means:
+        log.info("no test images, so no metrics")
+    elif not any(name in values for values in means.values() for name in names.values()):
+        log.info("no metric is defined; evaluation.json says why")
+    else:
+        for shots, values in means.items():
+            said = [
+                f"{words} {100 * values[name]:.1f}" if name in values else f"{words} undefined"
+                for words, name in names.items()
+            ]
+            log.info("%s shots: %s", shots.removeprefix("shots"), ", ".join(said))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cache.layout import RowLocation, Space
 from cache.store import Store
@@ -85,11 +84,6 @@ class KeptFeature:
         """Of its rows."""
         return self.rows[0].space
 
-    def is_kept(self, keys: Iterable[str]) -> NDArray[np.bool_]:
-        """For each content hash whether the store has the feature of that image."""
-        known = list(keys)
-        return np.logical_or.reduce([rows.is_covered(known) for rows in self.rows])
-
     def read(self, keys: Sequence[str]) -> np.ndarray:
         """The feature of some images, of all of which it is kept: (len(keys), *shape).
 
@@ -108,5 +102,6 @@ class KeptFeature:
 
 def with_feature(images: pd.DataFrame, feature: KeptFeature) -> pd.DataFrame:
     """Those rows of a manifest of whose images a feature is kept."""
-    kept = feature.is_kept(images["hash"].astype(str))
+    keys = images["hash"].astype(str).tolist()
+    kept = np.logical_or.reduce([rows.is_covered(keys) for rows in feature.rows])
     return images[kept].reset_index(drop=True)

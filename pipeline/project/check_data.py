@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from cache.location import open_path
 from fade.datasets.left_out import ignore
 from fade.datasets.leftovers import Account
-from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, FadeError, ParameterError, counted
 from pipeline.config.schema import DatasetParams, Params
+from pipeline.dataset.manifest import dataset_records
 from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.guarantee import images_needed
 from pipeline.project.findings import Finding, ok, problem, warning
@@ -65,8 +64,8 @@ def count_images(dataset: DatasetParams, account: Account | None = None) -> Imag
     Raises:
         DataError: the data set cannot be read.
     """
-    counts, path, note = ImageCounts(), open_path(dataset.path), account.note if account else ignore
-    for record in iterate_dataset(dataset.format, path, dataset.categories, dataset.limit, note):
+    counts = ImageCounts()
+    for record in dataset_records(dataset, account.note if account else ignore):
         if account:
             account.use(record)
         if record.split == "train":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from math import prod
@@ -170,6 +169,7 @@ def _device(params: Params) -> Iterator[Finding]:
 def _project(params: Params) -> Iterator[Finding]:
     from pipeline.artefacts.catalogue import project_root
     from pipeline.artefacts.named_files import READERS, in_words, replaced
+    from pipeline.artefacts.provenance import git
     from pipeline.process.dvc_files import cut_short
     from pipeline.project.code import CODE_FILE
     from pipeline.project.dvc import check_stages
@@ -190,7 +190,7 @@ def _project(params: Params) -> Iterator[Finding]:
             "does not look at such files"
         )
         yield warning("project", text)
-    in_git = shutil.which("git") is not None and _git_knows()
+    in_git = git(Path(), "rev-parse") is not None
     no_scm = "no_scm" in _text(root / ".dvc" / "config")
     if not in_git and not no_scm:
         text = f"{root} is no git repository, and DVC needs one: run `git init` there"
@@ -199,7 +199,7 @@ def _project(params: Params) -> Iterator[Finding]:
         note = ", without git: no experiments"
         if in_git:
             first = ", no commit yet: before `dvc exp run`, git add . && git commit -m start"
-            note = "" if _git_knows("--verify", "HEAD") else first
+            note = first if git(Path(), "rev-parse", "--verify", "HEAD") is None else ""
         yield ok("project", f"{root}{note}")
     if CODE_FILE.is_file() and _text(DVC_FILE) != project_dvc_yaml():
         yield warning(
@@ -214,11 +214,6 @@ def _labels(params: Params) -> Iterator[Finding]:
 
     if file := params.evaluate.labels:
         yield ok("labels", f"{file}: {len(named_labels(file))} corrected")
-
-
-def _git_knows(*asked: str) -> bool:
-    command = ["git", "rev-parse", "--quiet", *asked]
-    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _text(file: Path) -> str:

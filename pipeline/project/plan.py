@@ -21,7 +21,7 @@ from pipeline.project.batches import plan_pairs
 from pipeline.project.timing import time_comparing, time_encoding
 from pipeline.project.workload import imagined, of_data_set
 from pipeline.scoring.bank_limits import asks_for_patches, check_bank_sizes
-from pipeline.scoring.components import language_map_space, language_score_space, vision_map_space
+from pipeline.scoring.components import language_score_space, map_space
 from pipeline.scoring.views import view_shapes
 
 MAX_IMAGES = 10_000_000
@@ -176,9 +176,9 @@ def _component_bytes(params: Params, spaces: Mapping[Feature, Space], tests: int
     if params.needs_language_score:
         size += language_score_space(spaces[params.classification_feature()]).row_bytes
     if params.needs_language_map:
-        size += language_map_space([spaces[f] for f in params.language_features()]).row_bytes
+        size += map_space("language-map", [spaces[f] for f in params.language_features()]).row_bytes
     if params.needs_vision:
-        vision = vision_map_space([spaces[f] for f in params.vision_features()])
+        vision = map_space("vision-map", [spaces[f] for f in params.vision_features()])
         size += vision.row_bytes * len(params.trials())
     return size * tests
 

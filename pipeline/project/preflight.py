@@ -33,6 +33,7 @@ from pipeline.artefacts.parameters import (
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import leaf, load_yaml
+from pipeline.dataset.manifest import dataset_records
 from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.corrections import named_labels
 from pipeline.features.hub import builtin_configs, check_remotes, model_config, remotes
@@ -135,8 +136,7 @@ def check_dataset(dataset: DatasetParams, shots: int = 0, *, batch: bool = False
         return 0
     if not (shots or batch) or not local:
         # the names of categories are held against what there is before the first image
-        place = open_path(dataset.path)
-        next(iterate_dataset(dataset.format, place, dataset.categories, dataset.limit), None)
+        next(dataset_records(dataset), None)
         return 0
     counts = count_images(dataset)
     if batch:

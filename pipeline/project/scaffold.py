@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fade.errors import ParameterError
 from fade.files import write_file
+from pipeline.artefacts.provenance import git as git_says
 from pipeline.config.originals import original
 from pipeline.config.values import PARAMS_FILE
 from pipeline.project.code import CODE_FILE, code_text
@@ -120,8 +121,7 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
     try:
         for path, text in files.items():
             write_file(folder / path, text)
-        inside = ["git", "rev-parse", "--is-inside-work-tree"]
-        if scm and subprocess.run(inside, cwd=folder, capture_output=True).returncode:
+        if scm and git_says(folder, "rev-parse", "--is-inside-work-tree") is None:
             subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "strerror", None) or error

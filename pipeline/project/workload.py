@@ -15,14 +15,15 @@ from cache.keys import Keys
 from cache.layout import content_key
 from cache.location import open_path
 from fade.aspect import AspectRatio, median_aspect_ratio
-from fade.datasets.read import dataset_root, iterate_dataset
+from fade.datasets.read import dataset_root
 from fade.errors import DataError, StoreError
 from fade.files import read_data, readable
 from fade.preprocess import image_size
-from fade.types import DataPath, ImageRecord
+from fade.types import DataPath
 from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
 from pipeline.artefacts.tables import manifest_aspect, read_json, table_columns, table_parts
 from pipeline.config.schema import Params
+from pipeline.dataset.manifest import dataset_records
 from pipeline.dataset.selection import (
     calibration_positions,
     check_batches,
@@ -160,7 +161,7 @@ class _Listed:
         self.unlabelled = 0
 
         def named() -> Iterator[str]:
-            for record in self._records():
+            for record in dataset_records(params.dataset):
                 is_test.append(record.split == "test")
                 self.unlabelled += record.is_anomaly is None
                 category.append(numbers.setdefault(record.category, len(numbers)))
@@ -173,12 +174,6 @@ class _Listed:
         self.category = np.frombuffer(category, np.uintc)
         self.categories = list(numbers)
         self.sample = first["test"] or first["train"]
-
-    def _records(self) -> Iterator[ImageRecord]:
-        dataset = self.params.dataset
-        return iterate_dataset(
-            dataset.format, open_path(dataset.path), dataset.categories, dataset.limit
-        )
 
     def contents(self, remarks: list[str]) -> _Found:
         """Keys that are the same for equal images.
@@ -200,7 +195,7 @@ class _Listed:
             return self.paths, every, median_aspect_ratio(first) if first else None
         data = self.paths.data.copy()
         shapes = np.zeros((len(every), 2), np.int64)
-        for at, record in enumerate(self._records() if read.any() else ()):
+        for at, record in enumerate(dataset_records(self.params.dataset) if read.any() else ()):
             if at < len(read) and read[at]:
                 content = read_image(self.root / record.path)
                 data[at] = Keys.of([content_key(content)]).data[0]
@@ -217,7 +212,7 @@ class _Listed:
         if "://" in self.params.dataset.path:
             return np.full(len(self.paths), -1, np.int64)
         sizes = array("q")
-        for record in self._records():
+        for record in dataset_records(self.params.dataset):
             with readable(record.path):
                 sizes.append((self.root / record.path).stat().st_size)
         return np.frombuffer(sizes, np.int64)

@@ -16,7 +16,7 @@ from pipeline.artefacts.catalogue import (
 )
 from pipeline.artefacts.provenance import contents_by_category, data_fingerprint, flattened
 from pipeline.artefacts.tables import (
-    read_remarks,
+    table_columns,
     table_parts,
 )
 from pipeline.config.schema import Params
@@ -115,7 +115,7 @@ def run_facts(params: Params, evaluation: dict[str, Any]) -> dict[str, Any]:
             *(part[name].to_pylist() for name in _TESTS), strict=True
         )
     )
-    spaces = [Space.from_json(content) for content in read_remarks(TEST.path)["spaces"]]
+    spaces = [Space.from_json(content) for content in table_columns(TEST.path)[1]["spaces"]]
     return {
         "made_with": evaluation["made_with"],
         "manifest": data_fingerprint(images),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isqrt
-from typing import Any
+from typing import Any, Literal
 
 from cache.layout import Space
 from fade.aspect import Shape
@@ -31,7 +31,15 @@ def language_score_space(feature: Space) -> Space:
     return Space("language-score", description, (), "float64")
 
 
-def _map_space(kind: str, features: Sequence[Space], **more: Any) -> Space:
+def map_space(
+    kind: Literal["language-map", "vision-map"], features: Sequence[Space], **more: Any
+) -> Space:
+    """P(abnormal) of each patch, or its distance to what is normal, merged on the largest grid.
+
+    Args:
+        features: that it is made of.
+        more: what else it depends on, as JSON has it; None where that is as in FADE.
+    """
     description: dict[str, Any] = {
         "kind": kind,
         "version": COMPONENT_VERSION,
@@ -40,21 +48,6 @@ def _map_space(kind: str, features: Sequence[Space], **more: Any) -> Space:
     }
     grid = largest_grid([patch_grid(feature) for feature in features])
     return Space(kind, description, grid, "float32")
-
-
-def language_map_space(features: Sequence[Space]) -> Space:
-    """P(abnormal) of each patch, sizes merged on the largest grid."""
-    return _map_space("language-map", features)
-
-
-def vision_map_space(features: Sequence[Space], **more: Any) -> Space:
-    """Distance to what is normal of each patch, views merged on the largest grid.
-
-    Args:
-        features: that it is made of.
-        more: what else it depends on, as JSON has it; None where that is as in FADE.
-    """
-    return _map_space("vision-map", features, **more)
 
 
 def patch_grid(feature: Space) -> Shape:

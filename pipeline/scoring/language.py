@@ -16,7 +16,7 @@ from pipeline.artefacts.receipts import Receipt
 from pipeline.artefacts.tables import read_json
 from pipeline.config.schema import Params
 from pipeline.dataset.images import by_category, calibration_images, test_images
-from pipeline.scoring.components import language_map_space, language_score_space, patch_grid
+from pipeline.scoring.components import language_score_space, map_space, patch_grid
 from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
 from pipeline.scoring.texts import TextIndex, classifier_path, open_classifier, uses
 
@@ -80,7 +80,7 @@ def plan_language(params: Params, receipt: Receipt, index_of: IndexOf) -> Compon
             output = language_score_space(features[0])
         else:
             features = tuple(receipt.space(f.label) for f in params.language_features())
-            output = language_map_space(features)
+            output = map_space("language-map", features)
         of = against[output.label] = text.classifiers[use]
         groups = group_needs([(keys, [of[category]]) for category, keys in images.items()])
         missing = missing_components(groups, index_of(output))

@@ -18,7 +18,7 @@ from fade.types import Trial
 from pipeline.artefacts.receipts import Receipt
 from pipeline.config.schema import Params
 from pipeline.scoring.before import RowIndex
-from pipeline.scoring.components import vision_map_space
+from pipeline.scoring.components import map_space
 from pipeline.scoring.pairs import (
     Batch,
     PairStep,
@@ -238,7 +238,9 @@ def plan_mutual(
     """
     vision, views = params.vision, pair_views(params, receipt)
     features = tuple(receipt.space(feature.label) for feature in params.vision_features())
-    output = vision_map_space(features, views=described([one.view for one in views], features))
+    output = map_space(
+        "vision-map", features, views=described([one.view for one in views], features)
+    )
     batches = tuple(Batch.of(category, keys, vision) for category, keys in tests.items())
     where = RowIndex(store)
     located = {space: receipt.located(store, space.label) for space in features}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.layout import Space, content_key, cut, unique
+from cache.layout import Space, content_key, cut
 from cache.store import Store
 from fade.errors import StoreError
 from pipeline.process.progress import Progress
@@ -55,7 +55,7 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
     """Embedding of each prompt, from the store or into it; every distinct one is encoded once."""
     space = text_space(encoder.text_digest, encoder.dim)
     index = dict(store.repair(space))
-    distinct = unique(prompts)
+    distinct = list(dict.fromkeys(prompts))
     # a batch takes the time of its longest
     missing = sorted((prompt for prompt in distinct if _key(prompt) not in index), key=len)
     store.prepare({space: len(missing)})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fade.errors import StoreError
 from fade.prompts import Ensemble, ensemble_digest, load_ensemble, manual
@@ -111,20 +111,13 @@ class TextIndex:
 
     def write(self) -> None:
         """Write the index beside the classifiers."""
-        content: dict[str, Any] = {
-            "weights": self.weights,
-            "prompts": self.prompts,
-            "classifiers": self.classifiers,
-            "text_weights": self.text_weights,
-        }
-        write_json(content, TEXT.path / "index.json")
+        write_json(asdict(self), TEXT.path / "index.json")
 
     @classmethod
     def read(cls, root: Path = Path()) -> TextIndex:
         """Read the index of the text stage of the project in a folder."""
         content = read_json(root / TEXT.path / "index.json")
-        names = ("weights", "prompts", "classifiers", "text_weights")
-        return cls(*(content.get(name, "") for name in names))
+        return cls(*(content.get(one.name, "") for one in fields(cls)))
 
     def check(self, params: Params, weights: str, categories: Sequence[str]) -> None:
         """Refuse prompts or weights that were edited in place, which DVC does not see.

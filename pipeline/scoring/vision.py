@@ -28,7 +28,7 @@ from pipeline.scoring.banks import (
 )
 from pipeline.scoring.before import Step
 from pipeline.scoring.calibration import trial_images
-from pipeline.scoring.components import vision_map_space
+from pipeline.scoring.components import map_space
 from pipeline.scoring.mutual import plan_mutual
 from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.pairs import PairStep
@@ -55,7 +55,7 @@ def plan_vision(params: Params, receipt: Receipt, store: Store) -> ComponentWork
     if not tests and not calibration:
         return ComponentWork()
     features = tuple(receipt.space(feature.label) for feature in params.vision_features())
-    output = vision_map_space(features, views=described(view_plan(params), features))
+    output = map_space("vision-map", features, views=described(view_plan(params), features))
     index = store.repair(output)
     work = ComponentWork()
     by_rule: dict[Rule, list[Trial]] = {}

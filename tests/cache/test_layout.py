@@ -17,7 +17,6 @@ from cache.layout import (
     cut,
     fingerprint,
     group_needs,
-    unique,
 )
 from tests.cache.segments import plan_segments
 
@@ -174,10 +173,6 @@ def test_cut_loses_nothing(items: list[int], size: int) -> None:
 def test_cut_refuses_pieces_of_nothing() -> None:
     with pytest.raises(ValueError, match="not 0"):
         cut([1], 0)
-
-
-def test_unique_keeps_the_first() -> None:
-    assert unique("banana") == ["b", "a", "n"]
 
 
 @given(

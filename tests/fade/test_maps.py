@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -9,9 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.errors import DataError
-from fade.maps import fuse, image_score, largest_grid, merge_sizes, places_on, resize_levels
+from fade.maps import (
+    fuse_values,
+    image_score,
+    largest_grid,
+    merge_sizes,
+    places_on,
+    resize_levels,
+    to_levels,
+)
 
 ZERO = np.zeros((2, 2), np.float32)
+
+
+def fuse(*maps: np.ndarray | None, **how: Any) -> np.ndarray:
+    return to_levels(fuse_values(*maps, **how))
 
 
 def half_pixel(image: np.ndarray, size: int) -> np.ndarray:
@@ -59,7 +73,7 @@ def test_levels_are_cut_not_rounded() -> None:
 def test_modes_and_weight() -> None:
     language, vision = np.full((2, 3), 0.2), np.full((2, 3), 0.8, np.float32)
     levels = {
-        mode: int(fuse(language, vision, mode=mode, weight=0.75, normalize=False)[0, 0])  # type: ignore[arg-type]
+        mode: int(fuse(language, vision, mode=mode, weight=0.75, normalize=False)[0, 0])
         for mode in ("language", "vision", "both")
     }
     assert levels == {"language": 51, "vision": 204, "both": int(0.65 * 255)}
@@ -92,13 +106,13 @@ def test_non_finite_is_refused(bad: float, normalize: bool) -> None:
         ("both", broken, ZERO),
     ):  # fmt: skip
         with pytest.raises(DataError, match="NaN or infinite"):
-            fuse(language, vision, mode=mode, weight=0.0, normalize=normalize)  # type: ignore[arg-type]
+            fuse(language, vision, mode=mode, weight=0.0, normalize=normalize)
 
 
 @pytest.mark.parametrize("mode", ["none", "language", "vision", "both"])
 def test_missing_side_is_refused(mode: str) -> None:
     with pytest.raises(ValueError, match="lacks"):
-        fuse(None, None, mode=mode, weight=0.5, normalize=False)  # type: ignore[arg-type]
+        fuse(None, None, mode=mode, weight=0.5, normalize=False)
     with pytest.raises(ValueError, match="lacks"):
         image_score(None, None, mode=mode, shots=1)  # type: ignore[arg-type]
 

@@ -227,11 +227,6 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def template() -> str:
-    """The commented params.yaml that presets are written over."""
-    return original("params.yaml")
-
-
 def data_remark(data: str | None) -> str | None:
     """What to do about a folder of images that is not there yet, or that no layout fits; None else.
 
@@ -299,7 +294,7 @@ def render(
             )
         given["vision.encoder_weights"] = given.pop("model.pretrained")
     values = {**kept, **{name: value for name, value in given.items() if value is not None}}
-    text = substitute(template(), values)
+    text = substitute(original("params.yaml"), values)
     parse_params(load_yaml(text), f"preset {preset.name}")
     return text
 

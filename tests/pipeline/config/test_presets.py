@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from fade.errors import ParameterError
 from pipeline.config.load import parse_params
-from pipeline.config.presets.catalogue import PRESETS, find_preset, render, substitute, template
+from pipeline.config.originals import original
+from pipeline.config.presets.catalogue import PRESETS, find_preset, render, substitute
 from pipeline.config.presets.methods import METHODS
 from pipeline.config.schema import Params
 from pipeline.config.yaml12 import load_yaml
 from tests.projects import ROOT
 
-TEMPLATE = load_yaml(template())
+TEMPLATE = load_yaml(original("params.yaml"))
 # shots, query, modes, classification, segmentation and vision feature, multiplier, weight
 OFFICIAL = {
     "zeroshot-language": ([0], False, "language", None, None, None),
@@ -112,11 +113,11 @@ def test_values(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_comments_stay(name: str) -> None:
-    assert comments(render(PRESETS[name])) == comments(template())
+    assert comments(render(PRESETS[name])) == comments(original("params.yaml"))
 
 
 def test_demo_is_the_template() -> None:
-    assert render(find_preset("demo")) == template()
+    assert render(find_preset("demo")) == original("params.yaml")
 
 
 def test_data_and_weights() -> None:
@@ -134,7 +135,7 @@ def test_data_and_weights() -> None:
 @example("1e3")
 @example("0o10")
 def test_any_path_survives(path: str) -> None:
-    content = load_yaml(substitute(template(), {"dataset.path": path}))
+    content = load_yaml(substitute(original("params.yaml"), {"dataset.path": path}))
     assert content["dataset"]["path"] == content["dataset"]["watch"] == path
     assert {**content, "dataset": None} == {**TEMPLATE, "dataset": None}
 

@@ -11,7 +11,7 @@ import torch
 
 import benchmarks.train_demo as training
 from fade.encoder import SEEDED, Encoder
-from fade.maps import fuse, resize_levels
+from fade.maps import fuse_values, resize_levels, to_levels
 from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
 from fade.regions import label_regions
 from fade.scoring import embed, language_map, text_classifier
@@ -175,10 +175,10 @@ def figures(encoder: Encoder, held_out: dict[str, list[Sample]]) -> dict[str, fl
             far = vision_map({SIZE: found[clip]}, [normal]) * np.float32(3.5)
             regions = label_regions(sample.mask)
             side = sample.mask.shape[0]
-            alone = fuse(said, None, mode="language", weight=0, normalize=False)
-            fused = fuse(said, far, mode="both", weight=0.85, normalize=False)
-            language += PixelHistogram.of_image(resize_levels(alone, side), regions)
-            both += PixelHistogram.of_image(resize_levels(fused, side), regions)
+            alone = fuse_values(said, None, mode="language", weight=0, normalize=False)
+            fused = fuse_values(said, far, mode="both", weight=0.85, normalize=False)
+            language += PixelHistogram.of_image(resize_levels(to_levels(alone), side), regions)
+            both += PixelHistogram.of_image(resize_levels(to_levels(fused), side), regions)
         anomalous = np.array([bool(sample.mask.any()) for sample in tests])
         rows.append(
             (

@@ -152,8 +152,8 @@ def test_the_log_says_what_is_undefined(caplog: pytest.LogCaptureFixture) -> Non
     row = {"category": "mean", "shots": 4, "seed": 0, "full_image_auroc": np.nan}
     metrics = pd.DataFrame([row | {"full_pixel_auroc": 0.75, "full_pixel_au_pro": 0.5}])
     with caplog.at_level("INFO", logger="fade"):
-        log_means(metrics)
-        log_means(metrics.iloc[:0])
+        log_means(mean_metrics(summary_table(metrics)))
+        log_means({})
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == "4 shots: image AUROC undefined, pixel AUROC 75.0, AUPRO 50.0"
     assert said[1] == "no test images, so no metrics"

@@ -15,13 +15,13 @@ from dvc.utils.serialize import parse_yaml
 
 from fade.errors import ParameterError
 from pipeline.config.load import load_params
-from pipeline.config.presets.catalogue import template
+from pipeline.config.originals import original
 from pipeline.project import overrides
 from pipeline.project.doctor import diagnose
 from pipeline.project.overrides import KEPT, overridden, restore, stands_in
 from tests.projects import ROOT
 
-ORIGINAL = template() + "# my own remark\n"
+ORIGINAL = original("params.yaml") + "# my own remark\n"
 LIMIT = {"dataset.limit": 2}
 
 
