@@ -27,7 +27,7 @@ import zarr
 from PIL import Image
 
 from fade.encoder.plain_clip import plain_clip
-from fade.errors import DataError, ModelError, ParameterError, StoreError
+from fade.errors import DataError, ModelError, ParameterError, StoreError, counted
 from fade.text import fit, save
 from fade.types import Trial
 from fade.weights import write_weights
@@ -1005,7 +1005,7 @@ def test_watch_goes_on_after_a_kill(
     thread.join()
     assert code == 0
     assert text.count("\n") == len(names) + 1 - before
-    assert f"watching {new}; {before} files were judged before" in error
+    assert f"watching {new}; {counted(before, 'file')} judged before" in error
     assert "warning: " in error
     assert f"{len(names) + 2 - before} images: " in error.splitlines()[-1]
     table = pd.read_csv(out / "watched.csv")
