@@ -38,7 +38,7 @@ def _without_downloads() -> None:
     open_clip.create_model_and_transforms = built
 
 
-def _model(job: dict[str, Any], masks: bool) -> Any:
+def _model(job: dict[str, Any], category: str, masks: bool) -> Any:
     import anomalib.models
     from anomalib.metrics import AUPRO, AUROC, Evaluator
     from anomalib.pre_processing import PreProcessor
@@ -53,6 +53,8 @@ def _model(job: dict[str, Any], masks: bool) -> Any:
         parts["pre_processor"] = PreProcessor(
             transform=Compose([resize, Normalize(job["mean"], job["std"])])
         )
+    else:
+        parts["class_name"] = category  # a folder's images have no name of their own there
     model = getattr(anomalib.models, job["method"])(
         **job["settings"],
         **parts,
@@ -113,7 +115,7 @@ def main() -> None:
             accelerator="cpu", devices=1, logger=False, default_root_dir=job["work"],
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        model = _model(job, masks)
+        model = _model(job, category, masks)
         if job["weights"]:  # the others learn nothing of normal images
             engine.fit(model=model, datamodule=data)
         (metrics,) = engine.test(model=model, datamodule=data, verbose=False)
