@@ -4,6 +4,7 @@
 That program hands its arguments, environment, folder and open files to the server, which forks: the child
 does what Python does with ``-m``, ``-c`` or a file. Each command runs the code of its own folder:
 modules of this checkout, which are loaded too, stay only where Python would find them.
+DVC reads and writes its files there as under ``fade run``.
 ``tests/test_wheel.py`` runs all stages without it.
 """
 
@@ -111,8 +112,11 @@ def _serve(address: str, python: str) -> None:
     for name in (*LIBRARIES, *COMMANDS, *PROGRAMS):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    runpy.run_path(str(ROOT / "pipeline" / "process" / "run_dvc.py"))["parse_once"]()
+    ours = runpy.run_path(str(ROOT / "pipeline" / "process" / "run_dvc.py"))
+    ours["parse_once"]()
+    ours["write_locks_plainly"]()
     importlib.import_module("pipeline.report.html").page_template()
+    importlib.import_module("pipeline.project.code").code_text()  # it remembers what a file imports
     _forget([*PROGRAMS, *(name for name in sys.modules if name.partition(".")[0] == "tests")])
     sys.path[:] = [place for place in path if place not in ("", str(ROOT))]
     gc.collect()

@@ -89,6 +89,7 @@ class _ToLog(logging.Filter):
 
 def parse_once() -> None:
     """Let DVC parse a text of YAML once: it asks for params.yaml at every stage, some seventy times."""
+    from dvc.utils import serialize, strictyaml
     from dvc.utils.serialize import _yaml
 
     parse, plain = _yaml.parse_yaml, _beside("plain_yaml")
@@ -105,7 +106,8 @@ def parse_once() -> None:
             return parse(text, path, typ)
         return copy.deepcopy(parsed(text, path))
 
-    _yaml.parse_yaml = copied
+    for module in (_yaml, serialize, strictyaml):  # each has the name for itself
+        module.parse_yaml = copied
 
 
 def write_locks_plainly() -> None:

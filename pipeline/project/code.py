@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -39,6 +39,8 @@ DATA: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Files and folders of the packages that a stage reads without importing them, by stage."""
 OTHERS: Mapping[str, str] = MappingProxyType({"images": "pipeline.demo.__main__"})
 """Modules of the stages that do not lie in ``stages``: the demo's images."""
+_STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+"""What may hold an import: no expression can, and most nodes are expressions."""
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
@@ -67,10 +69,10 @@ def imported(path: Path, *, for_types: bool = False) -> frozenset[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        inner: Iterable[ast.AST] = ast.iter_child_nodes(node)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_types:
-            waiting += node.orelse
-        else:
-            waiting += ast.iter_child_nodes(node)
+            inner = node.orelse
+        waiting += (one for one in inner if isinstance(one, _STATEMENTS))
     return frozenset(names)
 
 

@@ -35,6 +35,7 @@ def params(golden_checkpoint: Path) -> dict[str, Any]:
         features__segmentation_sizes=[96],
         threshold__images=2,
         dataset__categories=["weave"],
+        evaluate__size=64,
         runtime={"device": "cpu", "batch_size": 4, "loader_workers": 2},
     )
 

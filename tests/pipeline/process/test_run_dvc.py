@@ -125,8 +125,9 @@ def test_a_run_is_known_by_number_and_start(monkeypatch: pytest.MonkeyPatch) -> 
     assert not exit_when_dvc_dies()  # no DVC started this process
 
 
-def test_dvc_parses_a_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dvc_parses_a_text_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Who changes what was parsed changes nobody else's; comments are kept where DVC asks for them."""
+    from dvc.utils import serialize, strictyaml
     from dvc.utils.serialize import _yaml
 
     calls = []
@@ -136,15 +137,19 @@ def test_dvc_parses_a_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(typ)
         return parse(text, path, typ)
 
-    monkeypatch.setattr(_yaml, "parse_yaml", counted)
+    for module in (_yaml, serialize, strictyaml):
+        monkeypatch.setattr(module, "parse_yaml", counted)
     run_dvc.parse_once()
     text = "a: {b: [1, no], c: 0o17} # c\n"
     first = _yaml.parse_yaml(text, "params.yaml")
     first["a"]["b"].append(3)
     assert _yaml.parse_yaml(text, "params.yaml") == {"a": {"b": [1, "no"], "c": 15}}
-    assert calls == ["safe"]
+    (tmp_path / "dvc.yaml").write_text(text)
+    assert serialize.load_yaml(str(tmp_path / "dvc.yaml"))["a"]["b"] == [1, "no"]
+    assert strictyaml.load(str(tmp_path / "dvc.yaml"))[0] == {"a": {"b": [1, "no"], "c": 15}}
+    assert calls == ["safe"] * 2  # once for each path
     _yaml.parse_yaml_for_update(text, "dvc.lock")
-    assert calls == ["safe", "rt"]
+    assert calls == ["safe", "safe", "rt"]
 
 
 def test_dvc_writes_the_same_lock(folder: Path) -> None:
