@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,15 +103,16 @@ def repro(
     ):
         left, said = Path(folder) / "exit-code", Path(folder) / "error"
         options = [*(["--force"] if force else []), *stages]
-        process = subprocess.Popen(
-            [sys.executable, "-P", run_dvc.__file__, "repro", *options],
-            env=_environment(left, said),
-            stdout=log or subprocess.DEVNULL,
-        )
-        read_by(process.pid)
-        # what the lines about the results need is loaded meanwhile
-        threading.Thread(target=import_module, args=["pandas"], name="load-pandas").start()
-        code = _wait(process) and _exit_code(left, said)
+        with _ended_with_us() as start:
+            process = start(
+                [sys.executable, "-P", run_dvc.__file__, "repro", *options],
+                env=_environment(left, said),
+                stdout=log or subprocess.DEVNULL,
+            )
+            read_by(process.pid)
+            # what the lines about the results need is loaded meanwhile
+            threading.Thread(target=import_module, args=["pandas"], name="load-pandas").start()
+            code = _wait(process) and _exit_code(left, said)
     keep_locks()
     if (wrong := _withdraw_misnoted()) and not code:
         raise ParameterError(
@@ -192,11 +193,27 @@ def _environment(left: Path, said: Path) -> dict[str, str]:
     }
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """DVC's exit code. Whoever ends this process ends DVC, which would else go on without it."""
+@contextmanager
+def _ended_with_us() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a process (as subprocess.Popen does) that whoever ends this one ends, too.
+
+    DVC would else go on without it.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
     def end(number: int, frame: object) -> None:
-        process.send_signal(number)
+        if process:
+            process.send_signal(number)
+        else:
+            early.append(number)
+
+    def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        nonlocal process
+        process = subprocess.Popen(*args, **kwargs)
+        for number in early:
+            process.send_signal(number)
+        return process
 
     before = {
         number: signal.signal(number, end)
@@ -204,15 +221,20 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         if threading.current_thread() is threading.main_thread()
     }
     try:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                # the terminal told DVC too, and it ends when its stage has put its work away
-                continue
+        yield start
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """DVC's exit code."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # the terminal told DVC too, and it ends when its stage has put its work away
+            continue
 
 
 def check_stages(stages: Sequence[str], file: Path = Path("dvc.yaml")) -> list[str]:

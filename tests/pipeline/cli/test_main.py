@@ -526,6 +526,15 @@ def test_a_run_that_is_told_to_end_ends_dvc_and_puts_them_back(
     assert Path("params.yaml").read_bytes() == before
 
 
+def test_a_process_that_starts_as_its_starter_is_told_to_end_ends() -> None:
+    from pipeline.project.dvc import _ended_with_us
+
+    with _ended_with_us() as start:
+        os.kill(os.getpid(), signal.SIGTERM)
+        process = start([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+        assert process.wait(30) == -signal.SIGTERM
+
+
 def test_overrides_and_json_steer_no_terminal(
     project: Fade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
