@@ -212,7 +212,7 @@ def _weights(method: Method, path: Path) -> dict[str, Any]:
 def measure(machine: Machine, quick: bool) -> list[Row]:
     """Rows of this benchmark: PatchCore on trained weights."""
     amount = Amount(categories=1) if quick else Amount()
-    return compare([PATCHCORE], amount, rounds=1 if quick else 2)
+    return compare([PATCHCORE], amount, rounds=1)
 
 
 def compare(
