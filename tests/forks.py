@@ -212,7 +212,7 @@ def _count_work(module: Any, note: Callable[[int], int]) -> None:
     )
     from pipeline.scoring import pairs, plan
 
-    size = lambda task: len(task.keys) * len(task.block.against)  # noqa: E731
+    size = lambda task: len(task.block.keys) * len(task.block.against)  # noqa: E731
     plan.score_block = noted(plan.score_block, size)
     pairs.score_pairs = noted(pairs.score_pairs, lambda task: task.weight)
 
