@@ -100,6 +100,12 @@ class Inspection:
     Attributes:
         score: how anomalous it is, in [0, 1].
         levels: the same of each patch: (rows, columns) uint8 on the grid of the largest size.
+
+    Examples:
+        >>> import numpy as np
+        >>> found = Inspection(0.8, np.array([[0, 9], [204, 3]], np.uint8))
+        >>> divmod(int(found.levels.argmax()), 2)  # row and column of the worst patch
+        (1, 0)
     """
 
     score: float
@@ -115,6 +121,20 @@ class Detector:
         settings: how it works.
         score_text, map_text: fitted text classifiers, None where text has no part.
         references: patches of each reference image by size, (patches, dim) float32.
+
+    Examples:
+        >>> from importlib.resources import files
+        >>> from fade import Encoder
+        >>> import numpy as np
+        >>> demo = files("pipeline.demo")
+        >>> encoder = Encoder.load(str(demo / "fade-demo.json"), str(demo / "fade-demo.safetensors"))
+        >>> good = np.full((128, 128, 3), 120, np.uint8)
+        >>> bad = good.copy()
+        >>> bad[32:64, 32:64] = 255
+        >>> settings = Settings(mode="vision", segmentation_sizes=(128,))
+        >>> detector = Detector.prepare(encoder, "plate", [good], settings)
+        >>> detector.inspect(bad).score > detector.inspect(good).score
+        True
     """
 
     encoder: Encoder
