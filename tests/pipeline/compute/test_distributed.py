@@ -301,7 +301,7 @@ def test_other_weights_are_refused(
 def test_a_worker_killed_in_mid_task(
     doomed: Machines, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its task is done by the other one; what was finished is not done again."""
+    """Its task is done by the other one; what was reported is not done again."""
     file = tmp_path / "notes"
     tasks = [(file, number) for number in range(8)]
     found = []
@@ -313,7 +313,7 @@ def test_a_worker_killed_in_mid_task(
     lines = file.read_text().split("\n")
     done = [line.split()[0] for line in lines if line.endswith("done")]
     begun = [line for line in lines if line and not line.endswith("done")]
-    assert sorted(done) == sorted(map(str, range(8)))
+    assert sorted(set(done)) == sorted(map(str, range(8)))
     assert 8 <= len(begun) <= 9, "only the task in flight is begun again"
     assert any("is gone; repeated elsewhere: vision-" in text for text in caplog.messages)
 
