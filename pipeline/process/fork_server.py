@@ -16,6 +16,7 @@ import runpy
 import signal
 import socket
 import sys
+import warnings
 from typing import IO, Any, NoReturn
 
 FIRST = ("stages", "pipeline.stage", "pandas", "pyarrow.parquet", "pyarrow.dataset", "cache.store")
@@ -35,6 +36,13 @@ def _load(name: str) -> None:
     # a stage that needs what cannot be loaded says so itself
     with contextlib.suppress(Exception):
         importlib.import_module(name)
+
+
+def _fork() -> int:
+    # Python 3.12 warns of the threads that libraries keep for their work; in a child they begin anew
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 class _Server:
@@ -67,7 +75,7 @@ class _Server:
         # DVC leaves interrupts to its stages: one that came before the stage is there counts
         if self._interrupted or (self._stoppable and signal.SIGINT in signal.sigpending()):
             return INTERRUPTED
-        child = os.fork()
+        child = _fork()
         if not child:
             self._become(module, stage)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
