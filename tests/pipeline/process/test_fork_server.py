@@ -29,8 +29,8 @@ if __name__ == "__main__":
         dvc=found and found.pid, threads=threading.active_count(), read=sys.stdin.read(),
         loaded="pandas" in sys.modules, torch="torch" in sys.modules,
     )
-    Path(f"{about['stage']}.json").write_text(json.dumps(about))
     exit_when_dvc_dies()
+    Path(f"{about['stage']}.json").write_text(json.dumps(about))
     exec(Path(f"{about['stage']}.do").read_text())
 """
 
