@@ -105,16 +105,18 @@ def exit_when_dvc_dies() -> bool:
         Whether DVC started this stage.
 
     Raises:
-        KeyboardInterrupt: the `fade run` is gone already.
+        KeyboardInterrupt: the `fade run` is gone already, or its DVC.
     """
     parent = find_dvc()
+    run, expected = find_run()
+    # a DVC that `fade run` started is known by its name; others may be a program of any name
+    by_run = expected and STARTED_BY_DVC in os.environ
+    if by_run and None in (parent, run):
+        log.error("%s has ended, and so does this stage", "DVC" if run else "`fade run`")
+        raise KeyboardInterrupt
     if parent is None:
         return False
     watched = {"DVC": parent}
-    run, expected = find_run()
-    if expected and run is None:
-        log.error("`fade run` has ended, and so does this stage")
-        raise KeyboardInterrupt
     if run is not None:
         watched["`fade run`"] = run
 

@@ -15,6 +15,7 @@ import pytest
 from fade.errors import StoreError
 from pipeline.process import run_dvc
 from pipeline.process.dvc_watchdog import (
+    STARTED_BY_DVC,
     STARTED_BY_RUN,
     exit_when_dvc_dies,
     find_run,
@@ -123,6 +124,11 @@ def test_a_run_is_known_by_number_and_start(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(STARTED_BY_RUN, f"{own.pid} 12.50")  # its number belongs to another by now
     assert find_run() == (None, True)
     assert not exit_when_dvc_dies()  # no DVC started this process
+    monkeypatch.setenv(STARTED_BY_DVC, "one")
+    for left in (named(own), f"{own.pid} 12.50"):  # DVC is gone, or all of them
+        monkeypatch.setenv(STARTED_BY_RUN, left)
+        with pytest.raises(KeyboardInterrupt):
+            exit_when_dvc_dies()
 
 
 def test_dvc_parses_a_text_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
