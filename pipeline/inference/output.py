@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.datasets.mask_files import mask_files
 from fade.datasets.names import is_image, looks_like_image
 from fade.errors import DataError, ParameterError, counted, plain, summarise
 from fade.files import atomic_write
@@ -36,8 +37,6 @@ _NAMES = ("image", "category", "remark", "threshold_set_by", "heatmap", "overlay
 """Columns that hold names and words, not numbers."""
 PICTURES = ("heatmaps", "overlays", "masks")
 """Folders of PNG files that :func:`write_predictions` makes."""
-MASKS_BESIDE = {"ground_truth": {"train", "test"}, "Masks": {"Images"}}
-"""Folders of masks in known layouts, and the folders of images of which one lies beside them."""
 
 
 def find_images(
@@ -67,8 +66,8 @@ def find_images(
             below = sorted(
                 str(Path(folder, file)) for folder, _, files in os.walk(name) for file in files
             )
-            masks = tuple(f"{folder}{os.sep}" for folder in _mask_folders(name))
-            here = [file for file in below if _is_meant(file) and not file.startswith(masks)]
+            masks = mask_files(name)
+            here = [file for file in below if _is_meant(file) and file not in masks]
             if others is not None:
                 meant = set(here)
                 others += [file for file in below if file not in meant]
@@ -95,14 +94,6 @@ def find_images(
     if not others:
         raise DataError(f"there are only pictures that were written into {out}: name another --out")
     return others
-
-
-def _mask_folders(root: str) -> Iterator[str]:
-    """The folders below a folder that hold the masks of a data set: they lie beside its images."""
-    for folder, below, _ in os.walk(root):
-        for masks, images in MASKS_BESIDE.items():
-            if masks in below and not images.isdisjoint(below):
-                yield str(Path(folder, masks))
 
 
 def _is_meant(file: str) -> bool:

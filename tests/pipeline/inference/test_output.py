@@ -56,14 +56,22 @@ def test_files_folders_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_masks_of_a_data_set_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shown = ["nut/test/bad/1.png", "part/Images/2.png", "part/ground_truth/3.png"]
-    masks = ["nut/ground_truth/bad/1_mask.png", "part/Masks/2.png"]
+    shown = [
+        "can/test_public/bad/4.png", "nut/test/bad/1.png", "part/Images/2.png",
+        "part/ground_truth/3.png", "strip/test/5.png", "strip/test/6_GT.png",
+    ]  # fmt: skip
+    masks = [
+        "can/test_public/ground_truth/bad/4_mask.png", "nut/ground_truth/bad/1_mask.png",
+        "part/Masks/2.png", "strip/test/5_GT.png",
+    ]  # fmt: skip
+    lay(Path("can/test_public/good/0.png"))
+    shown.insert(1, "can/test_public/good/0.png")
     lay(*map(Path, shown + masks))
     for root in (".", "./", str(tmp_path)):
         others: list[str] = []
         assert [os.path.relpath(one) for one in find_images([root], None, others)] == shown
         assert [os.path.relpath(one) for one in others] == masks
-    assert find_images(["nut/ground_truth"]) == masks[:1]  # who names them gets them
+    assert find_images(["nut/ground_truth"]) == masks[1:2]  # who names them gets them
 
 
 def test_own_pictures_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

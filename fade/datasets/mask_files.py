@@ -1,0 +1,23 @@
+"""Masks that lie where known data sets keep them, told by names alone."""
+
+import os
+from pathlib import Path
+
+from fade.datasets.ksdd2 import MASK_ENDING
+
+_BESIDE = {"ground_truth": {"train", "test", "good"}, "Masks": {"Images"}}
+"""Folders of masks, and the folders of images of which one lies beside them."""
+
+
+def mask_files(root: str) -> set[str]:
+    """The files below a folder that are the masks of a data set in a known layout."""
+    found = set()
+    for folder, below, files in os.walk(root):
+        # KolektorSDD2 has them beside its images
+        masked = {f"{os.path.splitext(file)[0]}{MASK_ENDING}" for file in files}
+        found |= {str(Path(folder, file)) for file in files if os.path.splitext(file)[0] in masked}
+        for masks, images in _BESIDE.items():
+            if masks in below and not images.isdisjoint(below):
+                for place, _, inside in os.walk(Path(folder, masks)):
+                    found |= {str(Path(place, file)) for file in inside}
+    return found
