@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 PARAMS_FILE = Path("params.yaml")
+CODE_FILE = Path("code.json")
 
 
 DEMO_MODEL = "fade-demo"

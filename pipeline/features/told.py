@@ -23,7 +23,7 @@ from pipeline.artefacts.catalogue import project_root
 from pipeline.artefacts.named_files import file_hashes, hashes_of
 from pipeline.artefacts.provenance import versions
 from pipeline.config.schema import Params
-from pipeline.config.values import DEMO_MODEL
+from pipeline.config.values import CODE_FILE, DEMO_MODEL
 from pipeline.features.plan import feature_spaces
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 KEPT = Path(".fade") / "spaces.json"
 """File of a project: by address of model and feature, the space of its rows."""
-CODE = Path("code.json")
 MOST = 500
 """Largest number of spaces that are kept."""
 _OF_THE_RUN = {"shots", "seeds", "transforms", "transform_overrides"}
@@ -87,7 +86,7 @@ def _address(params: Params, aspect: AspectRatio | None) -> str | None:
     """What features depend on besides themselves; None where a part of it cannot be known here."""
     weights = _weights(params)
     try:
-        code = json.loads(CODE.read_text(encoding="utf-8"))["extract"]
+        code = json.loads(CODE_FILE.read_text(encoding="utf-8"))["extract"]
         timm = version("timm")
     except (OSError, ValueError, KeyError, TypeError, PackageNotFoundError):
         return None

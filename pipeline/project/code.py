@@ -22,8 +22,8 @@ from types import MappingProxyType
 
 from fade.files import write_file
 from pipeline.config.originals import OWN_PACKAGES, ROOT
+from pipeline.config.values import CODE_FILE
 
-CODE_FILE = Path("code.json")
 KEPT = Path(".fade") / "code.json"
 """File of a project: the text of its code.json, and the stamps of the files that it was made of."""
 _DEMO_MODEL = ("pipeline/demo/fade-demo.json", "pipeline/demo/fade-demo.safetensors")

@@ -170,8 +170,8 @@ def _project(params: Params) -> Iterator[Finding]:
     from pipeline.artefacts.catalogue import project_root
     from pipeline.artefacts.named_files import READERS, in_words, replaced
     from pipeline.artefacts.provenance import git
+    from pipeline.config.values import CODE_FILE
     from pipeline.process.dvc_files import cut_short
-    from pipeline.project.code import CODE_FILE
     from pipeline.project.dvc import check_stages
     from pipeline.project.scaffold import DVC_FILE, project_dvc_yaml
 

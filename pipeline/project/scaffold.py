@@ -17,8 +17,8 @@ from fade.errors import ParameterError
 from fade.files import write_file
 from pipeline.artefacts.provenance import git as git_says
 from pipeline.config.originals import original
-from pipeline.config.values import PARAMS_FILE
-from pipeline.project.code import CODE_FILE, code_text
+from pipeline.config.values import CODE_FILE, PARAMS_FILE
+from pipeline.project.code import code_text
 
 DVC_FILE = Path("dvc.yaml")
 DEMO_FILE = Path("demo") / "dvc.yaml"
