@@ -104,8 +104,5 @@ METHODS = {
     "musc": MUSC, "subspacead": SUBSPACEAD,
 }  # fmt: skip
 
-DRAW = {"full_image_auroc": 3.5, "full_pixel_auroc": 0.6, "full_pixel_au_pro": 0.6}
-"""By how much anomalib's PatchCore differs from itself by the draw of its coreset, in % (notes.md)."""
-
 TAGS = {"vit_small_patch14_dinov2": "lvd142m", "vit_small_patch16_dinov3": "lvd1689m"}
 """Whose mean and deviation a network takes, by its name."""
