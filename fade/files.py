@@ -14,9 +14,13 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from platform import node
+from typing import TYPE_CHECKING
 
 from fade.errors import DataError
-from fade.types import DataPath
+
+if TYPE_CHECKING:
+    from fade.types import DataPath
+
 
 NO_PLAIN_FILE = "it is no plain file"
 """What the errors of this module say of pipes, devices and sockets."""

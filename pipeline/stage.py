@@ -35,6 +35,7 @@ from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.dataset.stamps import fresh_manifest
 from pipeline.process.dvc_files import keep_locks
 from pipeline.process.dvc_watchdog import exit_when_dvc_dies
+from pipeline.process.ending import end_at_once
 
 log = logging.getLogger("fade")
 
@@ -292,5 +293,7 @@ def run_stage(module: str) -> None:
 def _end(code: int) -> NoReturn:
     if code:
         _leave_exit_code(code)
+    else:
+        end_at_once(code)
     logging.shutdown()
     sys.exit(code)

@@ -39,8 +39,8 @@ COMMANDS = (
     "dulwich.porcelain", "dulwich.repo", "dvc.cli.parser", "dvc.commands.repro", "dvc.dependency",
     "dvc.output", "dvc.repo.open_repo", "dvc.repo.reproduce", "dvc.repo.experiments.executor.local",
     "dvc.repo.experiments.queue.celery", "dvc.stage", "dvc_data.index", "dvc_objects.fs.local",
-    "fsspec.implementations.memory", "git", "hydra", "networkx", "pygit2", "rich.console",
-    "typer.rich_utils",
+    "fsspec.implementations.memory", "git", "hydra", "networkx", "pipeline.cli.commands", "pygit2",
+    "rich.console", "typer.rich_utils",
 )  # fmt: skip
 """What commands load besides; a module that is not there is left out."""
 OWN = ("benchmarks", "cache", "docs", "fade", "pipeline", "stages", "tests")

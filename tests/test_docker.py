@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from docs.docker.needs import needs
-from pipeline.cli.main import app
+from pipeline.cli.commands import app
 from tests.projects import ROOT
 
 FOLDER = ROOT / "docs" / "docker"

@@ -98,7 +98,7 @@ def test_stages_name_what_changes_results(reference: dict[str, Leaf]) -> None:
 
 
 def test_every_command_has_a_section(texts: dict[str, str]) -> None:
-    from pipeline.cli.main import app
+    from pipeline.cli.commands import app
 
     registered = [(one.name or one.callback.__name__) for one in app.registered_commands]  # type: ignore[union-attr]
     for group in app.registered_groups:

@@ -27,7 +27,7 @@ class Command:
 
 def commands() -> list[Command]:
     """Every command of ``fade`` in the order of ``fade --help``, groups resolved."""
-    from pipeline.cli.main import app
+    from pipeline.cli.commands import app
 
     return list(_walk(typer.main.get_command(app), "fade", None))
 

@@ -20,14 +20,14 @@ class GraphSession:
 
     Args:
         graph: the ONNX file.
-        weights: the file of weights that it shares with others.
+        weights: of the file that it shares with others.
 
     Raises:
         ModelError: onnxruntime is not installed.
         ValueError: the graph is not one that this program writes.
     """
 
-    def __init__(self, graph: bytes, weights: np.ndarray) -> None:
+    def __init__(self, graph: bytes, weights: bytes | memoryview) -> None:
         large = check_graph(graph, len(weights))
         try:
             import onnxruntime
@@ -43,7 +43,8 @@ class GraphSession:
         try:
             if large:
                 # as arrays they are copied once, as a file twice
-                given = [onnxruntime.OrtValue.ortvalue_from_numpy(one.of(weights)) for one in large]
+                held = np.frombuffer(weights, np.uint8)
+                given = [onnxruntime.OrtValue.ortvalue_from_numpy(one.of(held)) for one in large]
                 options.add_external_initializers([one.name for one in large], given)
             self._session: Any = onnxruntime.InferenceSession(
                 graph, options, providers=["CPUExecutionProvider"]

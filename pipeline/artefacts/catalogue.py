@@ -31,6 +31,9 @@ class Artefact:
     receipt: bool = False
 
 
+CHANGED = "changed while the pipeline ran"
+AGAIN = "run `fade run` again"
+"""Texts of errors about files that are not those of the manifest: the fault, and the remedy."""
 _A, _R = Path("artefacts"), Path("results")
 
 MANIFEST = Artefact(_A / "manifest.parquet", "manifest", "image", "path")

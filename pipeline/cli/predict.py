@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from pathlib import Path
@@ -57,10 +58,14 @@ def open_predictor(
             raise ParameterError("--weights goes with --bundle: a run has its own in params.yaml")
         if download:
             raise ParameterError("--download goes with --bundle: a run has its model already")
-        return Predictor.from_run(shots=shots, seed=seed)
-    if shots is not None or seed is not None:
+        predictor = Predictor.from_run(shots=shots, seed=seed)
+    elif shots is not None or seed is not None:
         raise ParameterError("--shots and --seed go with runs: a bundle holds one trial")
-    return Predictor(Bundle(bundle, weights, download=download, graphs=graphs))
+    else:
+        predictor = Predictor(Bundle(bundle, weights, download=download, graphs=graphs))
+    gc.freeze()  # all this stays: from now on pictures come and go
+    gc.set_threshold(10_000)
+    return predictor
 
 
 @app.command(epilog="Example: fade predict new/*.png --category cable --out predictions")

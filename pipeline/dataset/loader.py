@@ -18,7 +18,7 @@ from fade.files import read_data, readable
 from fade.preprocess import decode_rgb, resize_image
 from fade.transforms import NONE, Transform
 from fade.types import DataPath
-from pipeline.dataset.stamps import AGAIN, CHANGED
+from pipeline.artefacts.catalogue import AGAIN, CHANGED
 
 
 @dataclass(frozen=True, slots=True)

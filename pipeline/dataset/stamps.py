@@ -18,16 +18,13 @@ from cache.layout import content_key
 from fade.errors import DataError, summarise
 from fade.files import open_plain, read_plain
 from fade.types import DataPath
-from pipeline.artefacts.catalogue import MANIFEST
+from pipeline.artefacts.catalogue import AGAIN, CHANGED, MANIFEST
 from pipeline.artefacts.parameters import withdraw
 from pipeline.artefacts.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 from pipeline.config.schema import DatasetParams
 
 # every stage imports this module, and runs again when one that it imports changes: so they are few
 
-CHANGED = "changed while the pipeline ran"
-AGAIN = "run `fade run` again"
-"""Texts of errors about files that are not those of the manifest: the fault, and the remedy."""
 STAMPS = Path(".fade") / "stamps.parquet"
 """File with the stamps of the manifest that was made last, until the next stage has checked them."""
 MAX_NAMED = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 import zipfile
@@ -10,8 +11,6 @@ from contextlib import contextmanager
 from json import loads
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fade.errors import FadeError, StoreError, first_line, refusal
 from fade.files import open_plain
@@ -113,14 +112,15 @@ class BundleFile:
         with self.reading():
             return self.archive.read(self.entries[name])
 
-    def mapped(self, name: str) -> np.ndarray:
+    def mapped(self, name: str) -> memoryview:
         """The bytes of an entry where they lie in the file, which are read when they are used."""
         with self.reading():
             entry = self.entries[name]
             self._file.seek(entry.header_offset)
             header = self._file.read(30)  # its last two numbers tell how long names are
             start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
-            return np.memmap(self._file, np.uint8, "r", start, (entry.file_size,))
+            whole = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+            return whole[start : start + entry.file_size]
 
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object of an entry."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-
-import numpy as np
+from threading import Event
+from typing import TYPE_CHECKING
 
 from fade.errors import FadeError
-from fade.portable.session import GraphSession
 from pipeline.inference.bundle_file import BundleFile
+
+if TYPE_CHECKING:
+    from fade.portable.session import GraphSession
+
+# numpy is not imported here: weights are held against their digest while it is
 
 MODEL = "onnx/model.json"
 WEIGHTS = "onnx/weights"
@@ -22,19 +27,22 @@ def graph_entry(name: str) -> str:
     return f"onnx/{name}.onnx"
 
 
-def digest_of(data: bytes | np.ndarray) -> str:
+def digest_of(data: bytes | memoryview) -> str:
     """What a part is known by: SHA-256, which processors compute fastest of the strong ones."""
-    return hashlib.sha256(data.data if isinstance(data, np.ndarray) else data).hexdigest()
+    return hashlib.sha256(data).hexdigest()
 
 
-def check_digest(digests: Mapping[str, str], name: str, data: bytes | np.ndarray) -> None:
+def check_digest(digests: Mapping[str, str], name: str, data: bytes | memoryview) -> None:
     """Refuse (ValueError) a part that is not the one that the model was written with."""
     if digests.get(name) != digest_of(data):
         raise ValueError(f"{name} is damaged")
 
 
 def graph_sessions(
-    file: BundleFile, digests: Mapping[str, str], graphs: Iterable[str]
+    file: BundleFile,
+    digests: Mapping[str, str],
+    graphs: Iterable[str],
+    imported: Event | None = None,
 ) -> dict[str, GraphSession]:
     """The model's graphs, ready to run, held against their digests with their weights.
 
@@ -42,6 +50,7 @@ def graph_sessions(
         file: the bundle.
         digests: SHA-256 by entry.
         graphs: names.
+        imported: set when another thread has imported onnxruntime: two that import wait for each other.
 
     Raises:
         ValueError: one is damaged, or none that this program writes.
@@ -50,6 +59,10 @@ def graph_sessions(
     weights, sessions = file.mapped(WEIGHTS), {}
     with ThreadPoolExecutor(1) as beside:  # both take as long as reading all weights
         checked = beside.submit(check_digest, digests, WEIGHTS, weights)
+        if imported is not None:
+            imported.wait()
+        from fade.portable.session import GraphSession
+
         for name in dict.fromkeys(graphs):
             graph = file.bytes(graph_entry(name))
             check_digest(digests, graph_entry(name), graph)
@@ -66,23 +79,29 @@ class GraphsAhead:
 
     def __init__(self, path: Path) -> None:
         self._made: Future[tuple[Mapping[str, str], dict[str, GraphSession]]] | None = None
-        try:
+        with suppress(FadeError):
             file = BundleFile(path)
             if MODEL in file.entries:
-                import onnxruntime  # noqa: F401  (here: threads that import wait for each other)
-
-                pool = ThreadPoolExecutor(1)
-                self._made = pool.submit(self._make, file)
+                imported, pool = Event(), ThreadPoolExecutor(1)
+                self._made = pool.submit(self._make, file, imported)
                 pool.shutdown(wait=False)
-        except (FadeError, ImportError):
-            pass
+                try:
+                    import onnxruntime  # noqa: F401
+
+                    import fade.portable.session  # noqa: F401
+                except ImportError:  # GraphSession says so
+                    pass
+                finally:
+                    imported.set()
 
     @staticmethod
-    def _make(file: BundleFile) -> tuple[Mapping[str, str], dict[str, GraphSession]]:
+    def _make(
+        file: BundleFile, imported: Event
+    ) -> tuple[Mapping[str, str], dict[str, GraphSession]]:
         content = file.json(MODEL)
         digests = dict(content["digests"])
         graphs = [one["graph"] for one in content["features"].values()]
-        return digests, graph_sessions(file, digests, graphs)
+        return digests, graph_sessions(file, digests, graphs, imported)
 
     def sessions(self, digests: Mapping[str, str]) -> dict[str, GraphSession] | None:
         """The graphs, if those that were made are of these digests."""

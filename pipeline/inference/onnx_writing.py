@@ -90,8 +90,7 @@ def export(run: FinishedRun, categories: Sequence[str], numbers: Numbers) -> Onn
         {name: digest_of(data) for name, data in entries.items()}, {}, parts.tiles,
     )  # fmt: skip
     try:
-        held = np.frombuffer(weights, np.uint8)
-        sessions = {name: GraphSession(graph, held) for name, graph in parts.graphs.items()}
+        sessions = {name: GraphSession(graph, weights) for name, graph in parts.graphs.items()}
     except ValueError as error:
         raise ModelError(f"the exported model cannot be used: {error}") from None
     exported = OnnxEncoder(model, sessions, parts.positions)

@@ -34,7 +34,7 @@ def differences(encoder: Any, outputs: list[Output], numbers: Numbers = "fp32") 
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     store = WeightsFile()
     graph = network_graph(encoder, outputs, (shape[1], shape[2]), store, numbers)
-    session = GraphSession(graph, np.frombuffer(store.joined(), np.uint8))
+    session = GraphSession(graph, store.joined())
     own = encoder.encode(pixels, outputs)
     found = session.run({"pixels": pixels}, [output.label for output in outputs])
     assert [one.shape for one in found] == [own[output].shape for output in outputs]

@@ -29,7 +29,7 @@ def run(
 ) -> dict[tuple[Stream, Token], np.ndarray]:
     store = WeightsFile()
     graph = clip_graph(encoder, outputs, store, numbers)
-    session = GraphSession(graph, np.frombuffer(store.joined(), np.uint8))
+    session = GraphSession(graph, store.joined())
     rows, columns = (side // encoder.patch_size for side in pixels.shape[1:3])
     given = {"pixels": pixels, "position": encoder.position((rows, columns)).detach().numpy()}
     names = [output_name(*output) for output in outputs]
@@ -174,4 +174,4 @@ def test_damaged_graphs_are_refused(tmp_path: Path) -> None:
     store = WeightsFile()
     graph = clip_graph(small(tmp_path), ALL, store)
     with pytest.raises(ValueError, match="elsewhere"):
-        GraphSession(graph, np.frombuffer(store.joined(), np.uint8)[:-1])
+        GraphSession(graph, store.joined()[:-1])

@@ -26,6 +26,7 @@ from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import stage as runner
 from pipeline.artefacts.catalogue import TEST
 from pipeline.artefacts.receipts import write_receipt
+from pipeline.cli import commands
 from pipeline.cli import main as cli
 from pipeline.cli.main import at_home, main
 from pipeline.cli.options import split_names
@@ -100,6 +101,18 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_prediction_with_a_bundle_imports_what_it_uses() -> None:
+    code = (
+        "import sys\nimport pipeline.cli.main, pipeline.inference.bundle_graphs\n"
+        "assert not {'numpy', 'typer'} & set(sys.modules)\n"
+        "import pipeline.cli.commands, pipeline.inference.bundle, pipeline.inference.output\n"
+        "others = {'yaml', 'ruamel', 'psutil', 'http', 'ssl', 'multiprocessing'}\n"
+        f"print(sorted(({HEAVY - {'pydantic', 'numpy'}!r} | others) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_an_example(fade: Fade, command: str) -> None:
     answer = fade(*command.split(), "--help")
@@ -108,13 +121,13 @@ def test_each_command_has_an_example(fade: Fade, command: str) -> None:
 
 
 def test_a_command_is_built_alone_as_among_all(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = cli.built_for(["show", "predict"])
+    found = commands.built_for(["show", "predict"])
     assert [one.callback.__name__ for one in found.registered_commands if one.callback] == ["show"]
     assert not found.registered_groups
     asked = ("show", "--help"), ("export", "maps", "--help"), ("show", "--size"), ("shwo",), ()
     alone = [fade(*words) for words in asked]
     assert [one.code for one in alone] == [0, 0, 2, 2, 2]
-    monkeypatch.setattr(cli, "built_for", lambda words: cli.app)
+    monkeypatch.setattr(commands, "built_for", lambda words: commands.app)
     assert [fade(*words) for words in asked] == alone
 
 

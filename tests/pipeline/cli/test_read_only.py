@@ -21,7 +21,8 @@ from typer.main import get_command
 
 from cache.store import Store
 from pipeline.artefacts.catalogue import REPORT, THRESHOLDS, VISION
-from pipeline.cli.main import app, main
+from pipeline.cli.commands import app
+from pipeline.cli.main import main
 from tests.forks import NOBODY, WRITES
 from tests.projects import (
     GOLDEN,

@@ -16,10 +16,10 @@ from PIL import Image
 
 from cache.layout import content_key
 from fade.errors import DataError
-from pipeline.artefacts.catalogue import MANIFEST
+from pipeline.artefacts.catalogue import AGAIN, CHANGED, MANIFEST
 from pipeline.artefacts.tables import read_table
 from pipeline.config.load import load_params
-from pipeline.dataset.stamps import AGAIN, CHANGED, STAMPS, check_fresh, fresh_manifest
+from pipeline.dataset.stamps import STAMPS, check_fresh, fresh_manifest
 from tests.interpreter import Interpreter
 from tests.projects import (
     GOLDEN,

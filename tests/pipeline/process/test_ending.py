@@ -1,0 +1,26 @@
+"""How programs end whose work is done."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.projects import ROOT
+
+WORK = """
+import pipeline.process.ending as ending, atexit, threading, time
+atexit.register(print, "registered")
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+print("work")
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("ending.end_at_once(10); raise SystemExit(1)", 10), ("raise SystemExit(3)", 3)],
+)
+def test_threads_and_what_is_registered_come_first(end: str, code: int) -> None:
+    line = [sys.executable, "-c", WORK + end]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.splitlines() == ["work", "thread", "registered"]
