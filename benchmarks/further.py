@@ -11,6 +11,7 @@ from benchmarks.machine import Machine
 from benchmarks.metrics import MAPS, ours, samples
 from benchmarks.table import Row, peak_megabytes
 from fade.further_metrics import further_pixel_metrics
+from fade.level_counts import LevelCounts, occurring
 from fade.metrics import PixelHistogram
 from fade.pimo import DefectLevels, SharedRate, aupimo
 from fade.rates import pixel_rates
@@ -33,17 +34,17 @@ def further(levels: np.ndarray, masks: np.ndarray, intervals: int) -> dict[str, 
     replicates, defects = Replicates.empty(intervals, 256), []
     for number, (one, mask) in enumerate(zip(levels, masks, strict=True)):
         regions = label_regions(mask)
-        histogram = PixelHistogram.of_image(one, regions)
-        total += histogram
+        counts = LevelCounts.of_image(one, regions)
+        total.add(counts)
         # a float map of patches, as an evaluation has it
         patches = np.ascontiguousarray(one[::12, ::12], np.float32) * np.float32(257)
         fine = cv2.resize(patches, one.shape[::-1]).astype(np.uint16)
         if regions.count:
             defects.append(DefectLevels.of_image(fine, regions))
         else:
-            shared += SharedRate.of_image(fine)
+            shared.add(*occurring(fine))
         if intervals:
-            replicates.add([str(number)], coarse_rows(histogram)[None], [regions.count])
+            replicates.add([str(number)], coarse_rows(counts)[None], [regions.count])
     values = ours_of(total)
     values["full_pixel_aupimo"] = float(np.mean([one.value for one in aupimo(shared, defects)]))
     if intervals:

@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks import plain
 from benchmarks.machine import Machine
 from benchmarks.table import Row, alternate, peak_megabytes
+from fade.level_counts import LevelCounts
 from fade.metrics import PixelHistogram, pixel_metrics
 from fade.regions import label_regions
 
@@ -41,7 +42,7 @@ def ours(levels: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     """The five pixel metrics."""
     total = PixelHistogram.empty()
     for one, mask in zip(levels, masks, strict=True):
-        total += PixelHistogram.of_image(one, label_regions(mask))
+        total.add(LevelCounts.of_image(one, label_regions(mask)))
     values, reasons = pixel_metrics(total)
     assert not reasons
     return values

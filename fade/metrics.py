@@ -7,19 +7,14 @@ image and added; no array of all pixels is ever built, and the result is exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import DataError, ParameterError
+from fade.level_counts import LEVELS, LEVELS_OF, LevelCounts
 from fade.regions import Regions
-
-LEVELS = 256
-"""Levels of a uint8 map."""
-LEVELS_OF: Mapping[np.dtype, int] = {np.dtype(np.uint8): LEVELS, np.dtype(np.uint16): 1 << 16}
-"""Levels of a map by its type."""
 
 METRIC_NAMES: tuple[str, ...] = (
     "full_image_auroc",
@@ -40,21 +35,20 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The abscissas and ordinates of a curve's points, from its left end."""
 
 _SHAPES = {(count,) for count in LEVELS_OF.values()}
-_PIECE = 1 << 18
-"""Pixels that are counted at once."""
 
 _Floats = NDArray[np.float64]
 _Counts = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class PixelHistogram:
     """All that the pixel metrics need to know of a set of images; add two to join their sets.
 
     Arrays have one entry per level: ``normal`` counts the pixels outside regions,
     ``normal_beside_defects`` those of them that lie in images with a defect pixel, ``anomalous``
     the pixels inside regions. ``pro`` sums over ``regions`` the fraction of the region's pixels
-    that is at each level. Sums are exact and free of order; of ``pro``, to rounding.
+    that is at each level. Sums are exact and free of order; of ``pro``, to rounding. Images are added in
+    place by :meth:`add`, at the levels that they have.
 
     Raises:
         DataError: an array has another shape, or a negative or non-finite entry.
@@ -88,9 +82,9 @@ class PixelHistogram:
 
     @classmethod
     def empty(cls, levels: int = LEVELS) -> PixelHistogram:
-        """Return the histogram of no image, to start a sum with: of maps of so many levels."""
-        none = np.zeros(levels, np.int64)
-        return cls(none, none, none, np.zeros(levels), 0)
+        """Return the histogram of no image, to add to: of maps of so many levels."""
+        normal, beside, anomalous = np.zeros((3, levels), np.int64)
+        return cls(normal, beside, anomalous, np.zeros(levels), 0)
 
     @classmethod
     def of_image(
@@ -101,23 +95,20 @@ class PixelHistogram:
         Raises:
             DataError: the map is of another type, or not of the mask's shape.
         """
-        count = LEVELS_OF.get(levels.dtype)
-        if count is None or levels.shape != regions.shape:
-            raise DataError(
-                f"a map of dtype {levels.dtype} and shape {levels.shape} cannot be evaluated: "
-                f"it must be uint8 or uint16, and of its mask's shape {regions.shape}; resize it first"
-            )
-        flat = levels.ravel()
-        inside = flat[regions.pixels]
-        anomalous = np.bincount(inside, minlength=count)
-        normal = _count_levels(flat, count) - anomalous
-        return cls(
-            normal=normal,
-            normal_beside_defects=normal if regions.count else np.zeros_like(normal),
-            anomalous=anomalous,
-            pro=np.asarray(np.bincount(inside, regions.weights, count), np.float64),
-            regions=regions.count,
-        )
+        counts = LevelCounts.of_image(levels, regions)
+        found = cls.empty(counts.size)
+        found.add(counts)
+        return found
+
+    def add(self, image: LevelCounts) -> None:
+        """Add an image whose map has as many levels."""
+        # the levels of one image differ: none is added to twice
+        self.normal[image.levels] += image.normal
+        if image.anomalous.any():
+            self.normal_beside_defects[image.levels] += image.normal
+            self.anomalous[image.levels] += image.anomalous
+            self.pro[image.levels] += image.pro
+            self.regions += image.regions
 
     def __add__(self, other: PixelHistogram) -> PixelHistogram:
         return PixelHistogram(
@@ -127,12 +118,6 @@ class PixelHistogram:
             self.pro + other.pro,
             self.regions + other.regions,
         )
-
-
-def _count_levels(levels: NDArray[np.unsignedinteger], count: int) -> _Counts:
-    """Return how many of some levels (n,) are at each; in pieces, since counting casts to int64."""
-    pieces = (levels[at : at + _PIECE] for at in range(0, levels.size, _PIECE))
-    return sum((np.bincount(piece, minlength=count) for piece in pieces), np.zeros(count, int))
 
 
 def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Evaluation:

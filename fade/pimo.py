@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.errors import DataError
+from fade.level_counts import occurring
 from fade.regions import Regions
 
 LEVELS = 1 << 16
@@ -28,9 +29,9 @@ RATES = (1e-5, 1e-4)
 _Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class SharedRate:
-    """The pixels of good images by level; add two to join their images.
+    """The pixels of good images by level; add two to join their images, or an image in place.
 
     Attributes:
         shares: the sum over images of the share of its pixels at each level, (65536,).
@@ -50,8 +51,16 @@ class SharedRate:
     @classmethod
     def of_image(cls, levels: NDArray[np.uint16]) -> SharedRate:
         """Of the map (H, W) of one good image."""
-        counts = np.bincount(levels.ravel(), minlength=LEVELS)
-        return cls(counts / levels.size, 1, levels.size)
+        found = cls.empty()
+        found.add(*occurring(levels))
+        return found
+
+    def add(self, levels: NDArray[np.intp], counts: NDArray[np.int64]) -> None:
+        """Add a good image: the levels that occur in its map, each once, and its pixels at each."""
+        pixels = int(counts.sum())
+        self.shares[levels] += counts / pixels
+        self.images += 1
+        self.pixels += pixels
 
     def __add__(self, other: SharedRate) -> SharedRate:
         return SharedRate(

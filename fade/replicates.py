@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.further_metrics import PIXEL_AP, au_pro_name
-from fade.metrics import METRIC_NAMES, PixelHistogram
+from fade.level_counts import LevelCounts
+from fade.metrics import METRIC_NAMES
 from fade.rates import IMAGE_RATES, PIXEL_RATES
 
 MAX_LEVELS = 1024
@@ -48,18 +49,26 @@ def image_weights(name: str, replicates: int, seed: int = 0) -> NDArray[np.int64
     return np.searchsorted(_SHARES, drawn, side="right")
 
 
-def coarse_rows(histogram: PixelHistogram) -> _Floats:
+def coarse_rows(image: LevelCounts) -> _Floats:
     """The counts of one image in at most 1,024 levels, (4, levels).
 
     Rows are the normal pixels of a good image, those of an image with a defect, its defect pixels, and
     the summed shares of its regions.
     """
-    levels = (
-        histogram.normal, histogram.normal_beside_defects, histogram.anomalous, histogram.pro
-    )  # fmt: skip
-    width = max(len(histogram.normal) // MAX_LEVELS, 1)
-    rows = np.stack([row.reshape(-1, width).sum(axis=1) for row in levels], dtype=np.float64)
-    rows[0] -= rows[1]
+    width = max(image.size // MAX_LEVELS, 1)
+    rows = np.zeros((4, image.size // width))
+    places = image.levels // width
+    normal = np.bincount(places, image.normal, rows.shape[1])
+    if not image.anomalous.any():
+        rows[0] = normal
+        return rows
+    pro = np.zeros(image.size)
+    pro[image.levels] = image.pro
+    rows[1:] = (
+        normal,
+        np.bincount(places, image.anomalous, rows.shape[1]),
+        pro.reshape(-1, width).sum(axis=1),
+    )
     return rows
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.metrics import PixelHistogram
+from fade.level_counts import LevelCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +54,29 @@ class SaturatedRegion:
 
 
 def saturated(
-    histogram: PixelHistogram,
+    image: LevelCounts,
     levels: NDArray[np.unsignedinteger],
     regions: Sequence[SaturatedRegion],
-) -> PixelHistogram:
-    """The histogram of one image whose overlaps are saturated ones, so that AUPRO of it is AU-sPRO.
+) -> LevelCounts:
+    """The counts of one image with saturated overlaps, so that AUPRO of their sum is AU-sPRO.
 
     Args:
-        histogram: of the image against the union of its masks.
+        image: its counts against the union of its masks.
         levels: its map (H, W).
         regions: one a mask file.
 
     Examples:
-        >>> from fade.metrics import pro_curve
         >>> from fade.regions import label_regions
         >>> levels = np.array([[0, 1, 2, 3]], np.uint8)
-        >>> plain = PixelHistogram.of_image(levels, label_regions(levels > 1))
-        >>> pro_curve(saturated(plain, levels, [SaturatedRegion(np.array([2, 3]), 1)]))[1][-4:].tolist()
-        [1.0, 1.0, 1.0, 1.0]
+        >>> plain = LevelCounts.of_image(levels, label_regions(levels > 1))
+        >>> saturated(plain, levels, [SaturatedRegion(np.array([2, 3]), 1)]).pro.tolist()
+        [0.0, 0.0, 0.0, 1.0]
     """
-    flat, size = levels.ravel(), len(histogram.normal)
+    flat, size = levels.ravel(), len(image.levels)
     overlap = np.zeros(size)
     for region in regions:
-        detected = np.bincount(flat[region.pixels], minlength=size)[::-1].cumsum()
+        places = np.searchsorted(image.levels, flat[region.pixels])
+        detected = np.bincount(places, minlength=size)[::-1].cumsum()
         shares = np.minimum(detected / region.enough, 1)
         overlap += np.diff(shares, prepend=0)[::-1]
-    return replace(histogram, pro=overlap, regions=len(regions))
+    return replace(image, pro=overlap, regions=len(regions))

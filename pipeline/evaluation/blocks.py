@@ -10,6 +10,7 @@ import numpy as np
 
 from cache.files import Location
 from cache.store import Store
+from fade.level_counts import LevelCounts
 from fade.levels import UNIT, Scale, Scales
 from fade.metrics import PixelHistogram
 from fade.preprocess import resize_mask
@@ -22,7 +23,7 @@ from pipeline.evaluation.foreground import Foregrounds
 from pipeline.evaluation.image import TestImage
 from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.reweighting import Reweighting
-from pipeline.evaluation.tally import MeasuredMap, Tally, add_histogram, mask_parts
+from pipeline.evaluation.tally import MeasuredMap, Tally, add_image, mask_parts
 from pipeline.evaluation.vanished import Vanished, find_vanished
 
 
@@ -127,11 +128,11 @@ def evaluate_block(block: EvaluationBlock) -> Outcome:
             if regions is not None:
                 place = (image.category, trial)
                 finished = block.recipe.pixels(values, image.size, scale)
-                histogram = PixelHistogram.of_image(finished, regions)
-                add_histogram(found, place, histogram)
+                counts = LevelCounts.of_image(finished, regions)
+                add_image(found, place, counts)
                 if block.tallied:
                     of_map = MeasuredMap(
-                        values, finished, scale, block.recipe, regions, histogram, parts
+                        values, finished, scale, block.recipe, regions, counts, parts
                     )
                     outcome.tallies.setdefault(place, Tally()).add(
                         image, of_map, saturation=block.saturation

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from fade.errors import DataError
+from fade.level_counts import LevelCounts, occurring
 from fade.levels import FINE, UNIT, Scale
 from fade.metrics import PixelHistogram
 from fade.pimo import DefectLevels, SharedRate
@@ -77,14 +78,14 @@ class Tally:
         Args:
             saturation: whether saturated overlaps are wanted.
         """
-        self._sample(image, ALL, measured.histogram)
+        self._sample(image, ALL, measured.counts)
         if not image.is_anomaly:
-            self.shared += SharedRate.of_image(measured.fine())
-            add_histogram(self.kinds, GOOD, measured.histogram)
+            self.shared.add(*measured.fine_counts())
+            add_image(self.kinds, GOOD, measured.counts)
             if saturation:
-                self._sample(image, GOOD, measured.histogram)
+                self._sample(image, GOOD, measured.counts)
             return
-        add_histogram(self.kinds, image.defect, measured.histogram)
+        add_image(self.kinds, image.defect, measured.counts)
         if not measured.regions.count:  # a mask without a defect pixel
             return
         levels = DefectLevels.of_image(measured.fine(), measured.regions)
@@ -92,15 +93,13 @@ class Tally:
         if isinstance(measured.parts, str):
             self.lacking = self.lacking or measured.parts
         elif measured.parts is not None:
-            overlaps = saturated(measured.histogram, measured.finished, measured.parts)
-            add_histogram(self.saturated, image.defect, overlaps)
+            overlaps = saturated(measured.counts, measured.finished, measured.parts)
+            add_image(self.saturated, image.defect, overlaps)
             self._sample(image, image.defect, overlaps)
 
-    def _sample(self, image: TestImage, kind: str, histogram: PixelHistogram) -> None:
+    def _sample(self, image: TestImage, kind: str, counts: LevelCounts) -> None:
         if image.drawn:
-            self.samples.append(
-                Sample(kind, image.drawn, coarse_rows(histogram), histogram.regions)
-            )
+            self.samples.append(Sample(kind, image.drawn, coarse_rows(counts), counts.regions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class MeasuredMap:
         values: (rows, columns) of patches.
         finished: (height, width) levels.
         recipe: that made them.
-        histogram: of the levels against the regions.
+        counts: of the levels against the regions.
         parts: the regions by mask file where saturation is wanted; why there are none; or None.
     """
 
@@ -120,7 +119,7 @@ class MeasuredMap:
     scale: Scale
     recipe: Recipe
     regions: Regions
-    histogram: PixelHistogram
+    counts: LevelCounts
     parts: list[SaturatedRegion] | str | None
 
     def fine(self) -> np.ndarray:
@@ -130,6 +129,12 @@ class MeasuredMap:
         finish, shape = self.recipe.finish, (self.finished.shape[0], self.finished.shape[1])
         scaled = finish.apply(np.clip(self.values, 0, 1), shape) * np.float32(FINE - 1)
         return np.clip(scaled, 0, FINE - 1).astype(np.uint16)
+
+    def fine_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The levels of :meth:`fine` that occur, and how often each does."""
+        if self.scale != UNIT:
+            return self.counts.levels, self.counts.normal + self.counts.anomalous
+        return occurring(self.fine())
 
 
 def mask_parts(
@@ -147,3 +152,10 @@ def mask_parts(
 def add_histogram(total: dict[K, PixelHistogram], key: K, histogram: PixelHistogram) -> None:
     """Add a histogram to the sum that a key has so far."""
     total[key] = total[key] + histogram if key in total else histogram
+
+
+def add_image(total: dict[K, PixelHistogram], key: K, image: LevelCounts) -> None:
+    """Add an image to the sum that a key has so far."""
+    if key not in total:
+        total[key] = PixelHistogram.empty(image.size)
+    total[key].add(image)

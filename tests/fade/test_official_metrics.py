@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fade.further_metrics import further_pixel_metrics
+from fade.level_counts import LevelCounts
 from fade.metrics import PixelHistogram, au_pro
 from fade.pimo import DefectLevels, SharedRate, aupimo
 from fade.regions import label_regions
@@ -136,9 +137,9 @@ def test_au_spro_is_that_of_mvtec_loco(case: str) -> None:
             SaturatedRegion(np.flatnonzero(mask), enough.pixels(int(mask.sum())))
             for mask, enough in image.masks
         ]
-        plain = PixelHistogram.of_image(image.levels, label_regions(union))
+        plain = LevelCounts.of_image(image.levels, label_regions(union))
         one = saturated(plain, image.levels, regions)
-        totals[image.kind] = totals.get(image.kind, PixelHistogram.empty(65536)) + one
+        totals.setdefault(image.kind, PixelHistogram.empty(65536)).add(one)
     good = totals.pop("good")
     found = {
         kind: {str(limit): au_pro(good + one, limit) for limit in LIMITS}

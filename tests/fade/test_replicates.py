@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fade.further_metrics import further_pixel_metrics
+from fade.level_counts import LevelCounts
 from fade.metrics import PixelHistogram, pixel_metrics
 from fade.rates import image_rates, pixel_rates
 from fade.regions import label_regions
@@ -53,12 +54,13 @@ def test_weights_are_poisson_of_mean_one_and_differ_by_image() -> None:
 def test_replicates_are_metrics_of_repeated_images(seed: int) -> None:
     """Weights that keep the size of each stratum, so that scaling changes nothing."""
     samples = random_samples(seed, images=5)
+    images = [LevelCounts.of_image(levels, label_regions(mask)) for levels, mask in samples]
     histograms = [PixelHistogram.of_image(levels, label_regions(mask)) for levels, mask in samples]
     found = Replicates.empty(R, 256)
     names = [f"{seed} {i}" for i in range(len(samples))]
     for part in (slice(0, 2), slice(2, 5)):  # in pieces
-        rows = np.stack([coarse_rows(one) for one in histograms[part]])
-        found.add(names[part], rows, [one.regions for one in histograms[part]])
+        rows = np.stack([coarse_rows(one) for one in images[part]])
+        found.add(names[part], rows, [one.regions for one in images[part]])
     total = sum(histograms, PixelHistogram.empty())
     exact = exact_metrics(total)
     values = found.metrics(LIMITS, LEVEL, exact)
@@ -82,17 +84,18 @@ def test_replicates_are_metrics_of_repeated_images(seed: int) -> None:
 
 def test_many_levels_are_joined_and_their_error_is_taken_off() -> None:
     rng = np.random.default_rng(0)
-    histograms = []
+    images, total = [], PixelHistogram.empty(65536)
     for i in range(6):
         mask = np.zeros((40, 40), bool)
         mask[:8, :8] = i < 3
         levels = (rng.beta(2, 30, mask.shape) * 60000 + 900 * mask).astype(np.uint16)
-        histograms.append(PixelHistogram.of_image(levels, label_regions(mask)))
-    rows = np.stack([coarse_rows(one) for one in histograms])
+        images.append(LevelCounts.of_image(levels, label_regions(mask)))
+        total.add(images[-1])
+    rows = np.stack([coarse_rows(one) for one in images])
     assert rows.shape == (6, 4, MAX_LEVELS)
     found = Replicates.empty(300, MAX_LEVELS)
-    found.add([str(i) for i in range(6)], rows, [one.regions for one in histograms])
-    exact = exact_metrics(sum(histograms, PixelHistogram.empty(65536)), level=6400)
+    found.add([str(i) for i in range(6)], rows, [one.regions for one in images])
+    exact = exact_metrics(total, level=6400)
     values = found.metrics(LIMITS, 100, exact)
     for name in ("full_pixel_auroc", "full_pixel_ap", "full_pixel_au_pro", "full_pixel_recall"):
         assert abs(np.nanmedian(values[name]) - exact[name]) < 0.05, name
@@ -101,12 +104,15 @@ def test_many_levels_are_joined_and_their_error_is_taken_off() -> None:
 def test_without_good_or_without_anomalous_images() -> None:
     mask = np.zeros((5, 5), bool)
     mask[0, 0] = True
-    bad = PixelHistogram.of_image(mask.astype(np.uint8), label_regions(mask))
-    good = PixelHistogram.of_image(mask.astype(np.uint8), label_regions(np.zeros_like(mask)))
+    bad = LevelCounts.of_image(mask.astype(np.uint8), label_regions(mask))
+    good = LevelCounts.of_image(mask.astype(np.uint8), label_regions(np.zeros_like(mask)))
     for one, known in ((bad, True), (good, False)):
         found = Replicates.empty(40, 256)
         found.add(["a", "b"], np.stack([coarse_rows(one)] * 2), [one.regions] * 2)
-        values = found.metrics(LIMITS, 0, exact_metrics(one + one, 0))
+        total = PixelHistogram.empty()
+        total.add(one)
+        total.add(one)
+        values = found.metrics(LIMITS, 0, exact_metrics(total, 0))
         assert ("full_pixel_auroc" in values) == known
         assert np.nanmin(values["full_pixel_false_alarms"]) >= 0
     assert not Replicates.empty(3, 256).metrics(LIMITS, None, exact_metrics(PixelHistogram.empty()))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fade.level_counts import LevelCounts
 from fade.metrics import PixelHistogram, au_pro
 from fade.regions import label_regions
 from fade.saturation import SaturatedRegion, Saturation, saturated
@@ -55,12 +56,12 @@ def test_au_spro_equals_a_plain_reference(seed: int, limit: float) -> None:
         enough = [float(rng.integers(1, mask.sum() + 1)) for mask in masks]
         images.append((levels, masks, enough))
         union = np.any([np.zeros(levels.shape, bool), *masks], axis=0)
-        plain = PixelHistogram.of_image(levels, label_regions(union))
+        plain = LevelCounts.of_image(levels, label_regions(union))
         regions = [
             SaturatedRegion(np.flatnonzero(mask), needed)
             for mask, needed in zip(masks, enough, strict=True)
         ]
-        total += saturated(plain, levels, regions)
+        total.add(saturated(plain, levels, regions))
     assert au_pro(total, limit) == pytest.approx(reference(images, limit), abs=1e-12)
 
 

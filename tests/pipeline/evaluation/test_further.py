@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fade.level_counts import LevelCounts
 from fade.levels import Scale
 from fade.metrics import PixelHistogram, au_pro, pixel_metrics
 from fade.pimo import DefectLevels, SharedRate, aupimo
@@ -81,9 +82,9 @@ def tally_of(
     for kind, (values, mask) in found.items():
         one, recipe = image(kind, sampled=sampled), Recipe("both", "both")
         finished, regions = recipe.pixels(values, SHAPE), label_regions(mask)
-        histogram = PixelHistogram.of_image(finished, regions)
+        counts = LevelCounts.of_image(finished, regions)
         parts = mask_parts(one, root, exif_rotation=False)
-        of_map = MeasuredMap(values, finished, Scale(), recipe, regions, histogram, parts)
+        of_map = MeasuredMap(values, finished, Scale(), recipe, regions, counts, parts)
         tally.add(one, of_map, saturation=True)
     return tally
 
@@ -276,7 +277,7 @@ def test_samples_of_au_spro_are_those_of_repeated_images() -> None:
         mask = rng.random(shape) < (0.2 if number % 3 else 0)
         values = rng.random(shape).astype(np.float32)
         finished, regions = recipe.pixels(values, shape), label_regions(mask)
-        plain = PixelHistogram.of_image(finished, regions)
+        plain = LevelCounts.of_image(finished, regions)
         enough = [SaturatedRegion(np.flatnonzero(mask), 7.0)] if number % 3 else None
         one = replace(image(kind, number, sampled=True), size=shape)
         of_map = MeasuredMap(values, finished, Scale(), recipe, regions, plain, enough)
@@ -296,7 +297,7 @@ def test_samples_of_au_spro_are_those_of_repeated_images() -> None:
             of_kind = [PixelHistogram.empty() for _ in kinds]
             for number, overlap in enumerate(overlaps):
                 for _ in range(weights[number, sample]):
-                    of_kind[number % 3] += overlap
+                    of_kind[number % 3].add(overlap)
             each = [au_pro(of_kind[0] + other, limit) for other in of_kind[1:]]
             assert found[sample] == pytest.approx(np.mean(each))
 
@@ -304,12 +305,12 @@ def test_samples_of_au_spro_are_those_of_repeated_images() -> None:
 def test_a_mask_without_a_defect_pixel_counts_nowhere() -> None:
     values = np.zeros(SHAPE, np.float32)
     empty = np.zeros(SHAPE, bool)
-    histogram = PixelHistogram.of_image(
+    counts = LevelCounts.of_image(
         Recipe("both", "both").pixels(values, SHAPE), label_regions(empty)
     )
     of_map = MeasuredMap(
         values, np.zeros(SHAPE, np.uint8), Scale(), Recipe("both", "both"), label_regions(empty),
-        histogram, None,
+        counts, None,
     )  # fmt: skip
     tally = Tally()
     tally.add(image("logical_anomalies"), of_map)
