@@ -28,7 +28,9 @@ def _client(port: int, body: bytes) -> Callable[[], bytes]:
         try:
             connection.request("POST", "/predict", body, kind)
             answer = connection.getresponse()
-        except ConnectionError:  # the server closes one that is idle for seconds, as on a busy machine
+        except (
+            ConnectionError
+        ):  # the server closes one that is idle for seconds, as on a busy machine
             connection.close()
             connection.request("POST", "/predict", body, kind)
             answer = connection.getresponse()

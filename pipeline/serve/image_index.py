@@ -110,7 +110,6 @@ class ImageIndex:
         self._starts = np.searchsorted(
             self.category[self._by_category], np.arange(len(self.categories) + 1)
         )
-        self._falling: dict[Trial, NDArray[np.intp]] = {}
         self._sorted = lru_cache(maxsize=4096)(self._sort)
         self._measured = lru_cache(maxsize=4096)(self._measure)
         self._selected = lru_cache(maxsize=8)(self._select)
@@ -191,8 +190,9 @@ class ImageIndex:
             demand(self.category == self.category_number(wanted.category))
         if wanted.defect is not None:
             demand(self.defect == _position(self.defects, wanted.defect, "defect"))
-        decided = ~(np.isnan(scores) | np.isnan(limit))
-        above = scores > limit
+        if wanted.decision is not None or wanted.disagreement:
+            decided = ~(np.isnan(scores) | np.isnan(limit))
+            above = scores > limit
         if wanted.decision is not None:
             said = {"anomalous": above, "normal": decided & ~above, "none": ~decided}
             demand(said[wanted.decision])
@@ -204,23 +204,15 @@ class ImageIndex:
             demand(decided & (self.labels != UNKNOWN) & (above != (self.labels == 1)))
         if wanted.text:
             demand(self._holds(wanted.text))
+        rows = np.arange(len(self)) if keep is None else np.flatnonzero(keep)
         if sort == "order":
-            return np.arange(len(self)) if keep is None else np.flatnonzero(keep)
+            return rows
+        values = scores if keep is None else scores[rows]
         if sort == "nearest":
-            rows = np.arange(len(self)) if keep is None else np.flatnonzero(keep)
-            away = scores - limit if keep is None else scores[rows] - limit[rows]
-            return rows[_rising(np.nan_to_num(np.abs(away), nan=np.inf), page)]
-        order = self.falling(trial)
-        if sort == "lowest":
-            known = len(self) - int(np.isnan(scores).sum())
-            order = np.concatenate([order[:known][::-1], order[known:]])
-        return order if keep is None else order[keep[order]]
-
-    def falling(self, trial: Trial) -> NDArray[np.intp]:
-        """The rows (n,) of a trial from the highest score to the lowest, those without one last."""
-        if trial not in self._falling:
-            self._falling[trial] = np.argsort(-self.scores[trial], kind="stable")
-        return self._falling[trial]
+            values = np.abs(values - (limit if keep is None else limit[rows]))
+        elif sort == "highest":
+            values = -values
+        return rows[_rising(values, page)]
 
     def counts(self, trial: Trial, category: str, threshold: float | None) -> ThresholdCounts:
         """How a threshold divides the images of a category; None calls none anomalous."""
@@ -334,12 +326,14 @@ class ImageIndex:
         """Whether each path holds a text; capitals in it count, where it has some."""
         import pyarrow.compute as pc
 
-        paths = self._lowered if text == text.lower() else self.paths
+        small = text == text.lower() != text.upper()  # without letters the paths do as they are
+        paths = self._lowered if small else self.paths
         return np.asarray(pc.match_substring(paths, text).to_numpy(zero_copy_only=False), bool)
 
 
 def _rising(values: NDArray[np.float64], page: Page) -> NDArray[np.intp]:
-    """Positions of values (n,) from the lowest to the highest, those of a page at least."""
+    """Positions of values (n,) from the lowest to the highest, NaN last: those of a page at least."""
+    values = np.where(np.isnan(values), np.inf, values)
     last = len(values) - 1
     if page is None or last <= page[1] - page[0]:
         return np.argsort(values, kind="stable")

@@ -80,7 +80,6 @@ class Snapshot:
             self.index.take_given(self._given())
         self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
         self.index.scores.setdefault(self.trial, np.empty(0))  # where there are no test images
-        self.index.falling(self.trial)  # the first page needs it
         self.thumbnail = lru_cache(THUMBNAILS)(self._thumbnail)
         if results_state(folder) != self.state:
             raise StoreError(

@@ -114,19 +114,27 @@ def test_images_without_a_score_come_last(
     assert (np.diff(sign * scores[:-2]) >= 0).all()
 
 
-def test_the_nearest_to_their_threshold_come_first(
-    index: ImageIndex, limits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sort", ["highest", "lowest", "nearest"])
+@pytest.mark.parametrize("wanted", [ImageFilter(category="cable"), ImageFilter()])
+def test_a_page_is_that_of_all_in_order(
+    sort: Sort,
+    wanted: ImageFilter,
+    index: ImageIndex,
+    limits: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(image_index, "STEP", 5)
+    rows = index.select(TRIALS[1], wanted, sort, limits)
+    for start in range(0, len(rows) + 5, 3):
+        some = index.select(TRIALS[1], wanted, sort, limits, (start, start + 3))
+        assert some[start : start + 3].tolist() == rows[start : start + 3].tolist()
+        assert sorted(some.tolist()) == sorted(rows.tolist())
+
+
+def test_the_nearest_to_their_threshold_come_first(index: ImageIndex, limits: np.ndarray) -> None:
     rows = index.select(TRIALS[1], ImageFilter(category="cable"), "nearest", limits)
     away = np.abs(index.scores[TRIALS[1]][rows] - 0.4)
     assert (np.diff(away[~np.isnan(away)]) >= 0).all()
-    monkeypatch.setattr(image_index, "STEP", 5)
-    for wanted in (ImageFilter(category="cable"), ImageFilter()):
-        rows = index.select(TRIALS[1], wanted, "nearest", limits)
-        for start in range(0, len(rows) + 5, 3):
-            some = index.select(TRIALS[1], wanted, "nearest", limits, (start, start + 3))
-            assert some[start : start + 3].tolist() == rows[start : start + 3].tolist()
-            assert sorted(some.tolist()) == sorted(rows.tolist())
 
 
 def test_a_text_in_small_letters_finds_capitals_too(index: ImageIndex, limits: np.ndarray) -> None:
