@@ -42,5 +42,7 @@ def write_picture(pixels: NDArray, path: Path) -> None:
             return
         from PIL import Image
 
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        image.save(part, format=Image.registered_extensions()[path.suffix.lower()])
+        image, suffix = Image.fromarray(np.ascontiguousarray(pixels)), path.suffix.lower()
+        Image.preinit()  # PNG and JPEG: the forty other formats take longer than a picture
+        form = Image.EXTENSION.get(suffix) or Image.registered_extensions()[suffix]
+        image.save(part, format=form)
