@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ def write_weights(state: Mapping[str, Tensor], file: BinaryIO) -> None:
     Args:
         state: tensors by name; such as share memory are written once each.
         file: to write to.
+
+    Examples:
+        >>> import io
+        >>> import torch
+        >>> file = io.BytesIO()
+        >>> write_weights({"bias": torch.tensor([1.0, 2.0])}, file)
+        >>> _ = file.seek(0)
+        >>> read_weights(file, len(file.getvalue()))
+        {'bias': tensor([1., 2.])}
     """
     names = {getattr(_torch(), name): short for short, name in _DTYPES.items()}
     order = sorted(state, key=lambda name: (-state[name].element_size(), name))
@@ -67,6 +77,13 @@ def read_weights(file: Stream, size: int) -> dict[str, Tensor]:
 
     Raises:
         ValueError: it is no safetensors file, or a damaged one.
+
+    Examples:
+        >>> import io
+        >>> read_weights(io.BytesIO(b"no safetensors"), 14)
+        Traceback (most recent call last):
+            ...
+        ValueError: its header tells of 8,387,222,449,776,783,214 bytes of names
     """
     torch = _torch()
     length = int.from_bytes(file.read(8), "little")
@@ -103,3 +120,20 @@ def _torch() -> Any:
     import torch
 
     return torch
+
+
+def digest_state(state: Iterable[tuple[str, Tensor]]) -> str:
+    """Hash of parameters: names, shapes and values, in the order of their names.
+
+    Examples:
+        >>> import torch
+        >>> first, second = ("a", torch.zeros(2)), ("b", torch.ones(1))
+        >>> digest_state([first, second]) == digest_state([second, first])
+        True
+    """
+    digest = hashlib.blake2b(digest_size=20)
+    for name, tensor in sorted(state, key=lambda item: item[0]):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(array.data if array.ndim else array.tobytes())
+    return digest.hexdigest()

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -34,16 +34,6 @@ MAX_WEIGHTS = 20_000_000_000
 
 PROGRAMMING_ERRORS = (AttributeError, TypeError, NameError, ImportError)
 """Errors of code. They are never reported as a problem of a download or a file."""
-
-
-def digest_state(state: Iterable[tuple[str, Tensor]]) -> str:
-    """Hash of parameters: names, shapes and values, in the order of their names."""
-    digest = hashlib.blake2b(digest_size=20)
-    for name, tensor in sorted(state, key=lambda item: item[0]):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(array.data if array.ndim else array.tobytes())
-    return digest.hexdigest()
 
 
 def fill_seeded(model: nn.Module) -> None:
@@ -183,6 +173,12 @@ def load_checkpoint(
 
     Raises:
         ModelError: the file is damaged, could run code, is quantised or was made for another model.
+
+    Examples:
+        >>> load_checkpoint(..., Path("b16.npz"), "model.pretrained")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ModelError: model.pretrained: b16.npz is a big_vision checkpoint: ...
     """
     open_clip = open_clip_library()
 
@@ -220,7 +216,12 @@ def load_checkpoint(
 
 
 def kind_and_line(error: Exception) -> str:
-    """Kind and first line of an error of another library."""
+    """Kind and first line of an error of another library.
+
+    Examples:
+        >>> kind_and_line(ValueError("no header\\nat byte 7"))
+        'ValueError: no header'
+    """
     kind, line = type(error).__name__, first_line(error)
     return kind if line == kind else f"{kind}: {line[:160]}"
 

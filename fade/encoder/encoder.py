@@ -11,7 +11,7 @@ import numpy as np
 from fade.aspect import AspectRatio, Shape, SmallerEdge, count_patches, shape_of
 from fade.device import choose_device, torch_dtype
 from fade.encoder.block import TransformerBlock
-from fade.encoder.checkpoint import create_model, digest_state
+from fade.encoder.checkpoint import create_model
 from fade.encoder.clip import Clip
 from fade.encoder.encoding import Encoding
 from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
@@ -19,7 +19,7 @@ from fade.errors import ParameterError
 from fade.gem import GemConfig, inverse_temperature, self_self_attention
 from fade.preprocess import resampling
 from fade.types import Device, Feature, Precision, Stream, Token
-from fade.weights import write_weights
+from fade.weights import digest_state, write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -189,6 +189,8 @@ class Encoder:
         rows, columns = self.grid_of(feature, aspect)
         resize = "bicubic-cropped" if isinstance(aspect, SmallerEdge) else "bicubic"
         rectangle = {"resize": resize, "grid": [rows, columns]} if rows != columns else {}
+        settings = [self.gem.depth, self.gem.iterations, self.gem.temperature]
+        gem = settings if feature.stream == "gem" else None
         return {
             "kind": "feature",
             "version": FEATURE_VERSION,
@@ -199,12 +201,13 @@ class Encoder:
             "resize": "bicubic-square",
             "precision": self.precision,
             **({"attention": "fused"} if self.precision == "bf16" else {}),  # once in panels
+            **(
+                {"gem_sums": "scaled"} if gem and (self.gem.temperature or 0) > 44 else {}
+            ),  # once 0
             "size": feature.size,
             "stream": feature.stream,
             "token": feature.token,
-            "gem": [self.gem.depth, self.gem.iterations, self.gem.temperature]
-            if feature.stream == "gem"
-            else None,
+            "gem": gem,
             **rectangle,
             **resampling(),
         }

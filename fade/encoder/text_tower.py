@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fade.encoder.checkpoint import digest_state
 from fade.errors import ParameterError
 from fade.lean_import import open_clip_library
+from fade.weights import digest_state
 
 if TYPE_CHECKING:
     from torch import Tensor

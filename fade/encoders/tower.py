@@ -11,10 +11,9 @@ import numpy as np
 
 from fade.aspect import Shape
 from fade.device import torch_dtype
-from fade.encoder.checkpoint import digest_state
 from fade.encoders.protocol import Output, checked_grid, checked_pixels
 from fade.types import Precision
-from fade.weights import write_weights
+from fade.weights import digest_state, write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -140,6 +140,17 @@ def test_the_way_of_a_gpu_is_the_formula(
     assert float((found - expected).abs().max()) < off
 
 
+@pytest.mark.parametrize("factor", [45.0, 60.0])
+def test_high_temperatures_leave_no_token_out(factor: float) -> None:
+    """The squares of sums of exp(t), over 1,370 tokens that are all alike, are no longer floats."""
+    tokens = torch.ones(1, 1, 1370, 4)
+    found = self_self_attention(tokens, tokens, tokens, torch.full((1, 1, 1, 1), factor), 1)
+    assert torch.allclose(found, tokens)
+    far = torch.eye(4).reshape(1, 1, 4, 4)
+    found = self_self_attention(far, far, far, torch.full((1, 1, 1, 1), factor), 2)
+    assert torch.allclose(found, far)
+
+
 def test_depth_bounds() -> None:
     assert GemConfig(depth=7).first_block(12) == 6
     assert GemConfig(depth=13).first_block(12) == 0
