@@ -14,7 +14,15 @@ from fade.errors import ParameterError
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Settings of :func:`closed_mask`."""
+    """Settings of :func:`closed_mask`.
+
+    Examples:
+        >>> scores = np.array([[0.9, 0.2, 0.9, 0.2, 0.2]])
+        >>> Closing().mask(scores, 0.5).astype(int).tolist()
+        [[1, 0, 1, 0, 0]]
+        >>> Closing(radius=1, angles=2).mask(scores, 0.5).astype(int).tolist()
+        [[1, 1, 1, 0, 0]]
+    """
 
     radius: int = 0
     angles: int = 8

@@ -79,6 +79,12 @@ def image_size(data: bytes, name: str, *, exif_rotation: bool = False) -> tuple[
 
     Reads the header (when the orientation is asked for, a whole PNG that may have one). Raises
     DataError for what the header shows: empty, animated, too large or unknown files.
+
+    Examples:
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (640, 480)).save(file, "PNG")
+        >>> image_size(file.getvalue(), "000.png")
+        (640, 480)
     """
     with pillow_errors(name):
         image = open_image(data, name)

@@ -19,6 +19,10 @@ def choose_device(wish: Device) -> str:
 
     Raises:
         ParameterError: ``cuda``, and torch finds no GPU.
+
+    Examples:
+        >>> choose_device("cpu")
+        'cpu'
     """
     if wish == "cpu" or (wish == "auto" and "torch" not in sys.modules and not _has_driver()):
         return "cpu"
@@ -32,7 +36,12 @@ def choose_device(wish: Device) -> str:
 
 
 def torch_dtype(precision: Precision) -> dtype:
-    """The type of numbers that a model computes with."""
+    """The type of numbers that a model computes with.
+
+    Examples:
+        >>> torch_dtype("bf16")
+        torch.bfloat16
+    """
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

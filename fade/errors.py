@@ -8,31 +8,64 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 
 
 class FadeError(Exception):
-    """A problem its reader can solve. The message is shown as it is, without a traceback."""
+    """A problem its reader can solve. The message is shown as it is, without a traceback.
+
+    Examples:
+        >>> str(FadeError("no image in data/: add some")), FadeError.exit_code
+        ('no image in data/: add some', 1)
+    """
 
     exit_code = 1
 
 
 class ParameterError(FadeError):
-    """A parameter is unknown, ill-typed or contradicts another one."""
+    """A parameter is unknown, ill-typed or contradicts another one.
+
+    Examples:
+        >>> raise ParameterError("image size 230 is no multiple of 14: use 224 or 238")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: image size 230 is no multiple of 14: use 224 or 238
+    """
 
     exit_code = 2
 
 
 class DataError(FadeError):
-    """A data set, image, mask or prompt file cannot be used."""
+    """A data set, image, mask or prompt file cannot be used.
+
+    Examples:
+        >>> raise DataError("test/good/3.png is empty: restore or remove it")
+        Traceback (most recent call last):
+            ...
+        fade.errors.DataError: test/good/3.png is empty: restore or remove it
+    """
 
     exit_code = 3
 
 
 class ModelError(FadeError):
-    """A model or its weights cannot be used."""
+    """A model or its weights cannot be used.
+
+    Examples:
+        >>> raise ModelError("model.pretrained: weights.pt is cut short: copy the weights again")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ModelError: model.pretrained: weights.pt is cut short: copy the weights again
+    """
 
     exit_code = 4
 
 
 class StoreError(FadeError):
-    """The feature store or an artefact is damaged, incomplete or of another schema version."""
+    """The feature store or an artefact is damaged, incomplete or of another schema version.
+
+    Examples:
+        >>> raise StoreError("there is no store at cache: make one with `fade run`, or name it")
+        Traceback (most recent call last):
+            ...
+        fade.errors.StoreError: there is no store at cache: make one with `fade run`, or name it
+    """
 
     exit_code = 5
 
@@ -49,12 +82,25 @@ _REFUSALS = {
 
 
 def refusal(error: OSError) -> str | None:
-    """Why the operating system refused a file, if a person can fix that; else None."""
+    """Why the operating system refused a file, if a person can fix that; else None.
+
+    Examples:
+        >>> import errno
+        >>> refusal(PermissionError(errno.EACCES, "denied"))
+        'permission denied'
+        >>> refusal(FileNotFoundError(errno.ENOENT, "no file")) is None
+        True
+    """
     return _REFUSALS.get(error.errno or 0)
 
 
 def summarise(problems: list[str]) -> str:
-    """One line for any number of problems: the first five, and how many more there are."""
+    """One line for any number of problems: the first five, and how many more there are.
+
+    Examples:
+        >>> summarise([f"{n}.png is empty" for n in range(7)])
+        '0.png is empty; 1.png is empty; 2.png is empty; 3.png is empty; 4.png is empty; and 2 more'
+    """
     shown = "; ".join(problems[:5])
     return shown if len(problems) <= 5 else f"{shown}; and {len(problems) - 5} more"
 
@@ -71,7 +117,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type's name where it has none."""
+    """The first line of an error's text, or its type's name where it has none.
+
+    Examples:
+        >>> first_line(ValueError("no header\\nin this file")), first_line(KeyboardInterrupt())
+        ('no header', 'KeyboardInterrupt')
+    """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

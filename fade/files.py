@@ -48,6 +48,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: that names the file, whatever wrote it; also where ``path`` is no plain file.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     with atomic_write(Path(place, "scores.csv")) as part:
+        ...         _ = part.write_text("image,score")
+        ...         os.path.exists(f"{place}/scores.csv")
+        ...     os.listdir(place)
+        False
+        ['scores.csv']
     """
     part = path.with_name(_part_name(path.name))
     try:
@@ -72,6 +82,13 @@ def write_file(path: Path, data: bytes | str) -> None:
 
     Raises:
         OSError: that names the file.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_file(Path(place, "new", "é.txt"), "é")
+        ...     Path(place, "new", "é.txt").read_bytes()
+        b'\xc3\xa9'
     """
     with atomic_write(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -128,6 +145,14 @@ def open_plain(path: Path | str) -> BufferedReader:
 
     Raises:
         OSError: it cannot be opened, or is no plain file.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_file(Path(place, "a.txt"), "four")
+        ...     with open_plain(f"{place}/a.txt") as file:
+        ...         file.read(2)
+        b'fo'
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     number = os.open(path, flags | getattr(os, "O_BINARY", 0))
@@ -148,6 +173,13 @@ def read_plain(path: Path | str, most: int = MAX_BYTES) -> bytes:
 
     Raises:
         OSError: it cannot be read, is no plain file, or holds more than ``most`` bytes.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_file(Path(place, "a.txt"), "four")
+        ...     read_plain(f"{place}/a.txt", most=4)
+        b'four'
     """
     with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -160,7 +192,15 @@ def read_plain(path: Path | str, most: int = MAX_BYTES) -> bytes:
 
 @contextmanager
 def readable(name: object) -> Iterator[None]:
-    """Refuse a file of a data set that the system does not give (DataError), by its name."""
+    """Refuse a file of a data set that the system does not give (DataError), by its name.
+
+    Examples:
+        >>> with readable("mask 7.png"):
+        ...     raise PermissionError(errno.EACCES, "Permission denied")
+        Traceback (most recent call last):
+            ...
+        fade.errors.DataError: mask 7.png cannot be read: Permission denied
+    """
     try:
         yield
     except OSError as error:
@@ -172,5 +212,12 @@ def read_data(path: DataPath) -> bytes:
 
     Raises:
         OSError: it cannot be read, or is no plain file.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_file(Path(place, "a.png"), b"bytes")
+        ...     read_data(Path(place, "a.png"))
+        b'bytes'
     """
     return read_plain(path) if isinstance(path, Path) else path.read_bytes()

@@ -33,6 +33,13 @@ def resize_scores(scores: np.ndarray, shape: Shape, method: Resize = "bilinear")
 
     Raises:
         ParameterError: an unknown method.
+
+    Examples:
+        >>> scores = np.array([[0.0, 1.0]])
+        >>> resize_scores(scores, (1, 4)).tolist()
+        [[0.0, 0.25, 0.75, 1.0]]
+        >>> resize_scores(scores, (1, 4), "nearest").tolist()
+        [[0.0, 0.0, 1.0, 1.0]]
     """
     import cv2
 
@@ -138,6 +145,12 @@ class Finish:
         sigma: of the Gaussian in pixels of the map; 0 for none.
         kernel: ``gaussian`` repeats the edge, ``reflect`` mirrors it (:func:`gaussian`); ``small`` is
             cut to 3 x 3 pixels (:func:`gaussian_small`).
+
+    Examples:
+        >>> Finish(sigma=4).is_plain, Finish().is_plain
+        (False, True)
+        >>> Finish("nearest").apply(np.eye(2), (4, 4)).astype(int).tolist()
+        [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
 
     resize: Resize = "bilinear"

@@ -19,6 +19,12 @@ class FlatVectors:
 
     Attributes:
         ntotal, d: their number, and their width.
+
+    Examples:
+        >>> flat = FlatVectors(np.eye(3, dtype=np.float32))
+        >>> products, positions = flat.search(np.array([[0.0, 0.75, 0.5]], np.float32), k=2)
+        >>> products.tolist(), positions.tolist()
+        ([[0.75, 0.5]], [[1, 2]])
     """
 
     def __init__(

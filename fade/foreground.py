@@ -27,6 +27,12 @@ def foreground(patches: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
 
     Returns:
         (rows, columns) bool.
+
+    Examples:
+        >>> patches = np.random.default_rng(0).normal(0, 1, (13, 13, 2))
+        >>> patches[4:9, 4:9] = 40  # the object
+        >>> foreground(patches).astype(int).sum(axis=1).tolist()  # it and one patch around it
+        [0, 0, 0, 7, 7, 7, 7, 7, 7, 7, 0, 0, 0]
     """
     import cv2
 

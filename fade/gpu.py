@@ -26,7 +26,12 @@ BANK_COLUMNS = 1 << 15
 
 
 def to_device(vectors: np.ndarray, device: str) -> Tensor:
-    """Float32 vectors on a device."""
+    """Float32 vectors on a device.
+
+    Examples:
+        >>> to_device(np.ones((2, 3), np.float32), "cpu").device.type
+        'cpu'
+    """
     import torch
 
     return torch.tensor(vectors, device=device)
@@ -38,7 +43,13 @@ def _kept(index: Any, device: str) -> Tensor:
 
 
 def index_vectors(index: Any, device: str) -> Tensor:
-    """The (n, dim) float32 vectors of a flat index on a device; the last few are kept there."""
+    """The (n, dim) float32 vectors of a flat index on a device; the last few are kept there.
+
+    Examples:
+        >>> from fade.bank import build_index
+        >>> index_vectors(build_index(np.eye(2, dtype=np.float32)), "cpu").tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
     with _COPYING:
         return _kept(index, device)
 

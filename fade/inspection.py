@@ -29,6 +29,10 @@ class FileInspection:
         highest: the highest value of an image of 16 bits that declares no other depth, if that is no
             more than 14 bits hold; None of all others.
         ends_in_zeros: whether it may be a copy that stopped; its format cannot tell.
+
+    Examples:
+        >>> FileInspection(640, 480, orientation=6).shown(exif_rotation=True)
+        (480, 640)
     """
 
     width: int
@@ -52,6 +56,14 @@ def inspect_image(data: bytes, name: str) -> FileInspection:
 
     Raises:
         DataError: it cannot be read.
+
+    Examples:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.fromarray(np.full((4, 6), 900, np.uint16)).save(file, "PNG")
+        >>> inspect_image(file.getvalue(), "dark.png")
+        FileInspection(width=6, height=4, orientation=1, highest=900, ends_in_zeros=False)
     """
     with pillow_errors(name):
         image = open_image(data, name)

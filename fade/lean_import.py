@@ -48,14 +48,24 @@ def without_compiler() -> Iterator[None]:
 
 
 def open_clip_library() -> Any:
-    """The module ``open_clip``."""
+    """The module ``open_clip``.
+
+    Examples:
+        >>> "ViT-B-16" in open_clip_library().list_models()
+        True
+    """
     with without_compiler():
         import open_clip
     return open_clip
 
 
 def timm_library() -> Any:
-    """The module ``timm``."""
+    """The module ``timm``.
+
+    Examples:
+        >>> timm_library().is_model("vit_small_patch14_dinov2")
+        True
+    """
     with without_compiler():
         import timm
     return timm

@@ -97,6 +97,10 @@ def pixel_levels(
 
     Returns:
         (height, width) uint8 or uint16.
+
+    Examples:
+        >>> pixel_levels(np.array([[0.0, 1.0]]), (2, 4)).tolist()
+        [[0, 64, 191, 255], [0, 64, 191, 255]]
     """
     if scale == UNIT:
         if finish.is_plain:

@@ -21,7 +21,16 @@ _closed: ContextVar[bool] = ContextVar("closed", default=False)
 
 
 class NoNetworkError(OSError):
-    """A machine was about to be called within :func:`without_network`."""
+    """A machine was about to be called within :func:`without_network`.
+
+    Examples:
+        >>> import socket
+        >>> with without_network():
+        ...     socket.create_connection(("192.0.2.1", 80))
+        Traceback (most recent call last):
+            ...
+        fade.network.NoNetworkError: [Errno 101] no other machine is called here
+    """
 
 
 @contextlib.contextmanager
@@ -30,6 +39,15 @@ def without_network() -> Iterator[None]:
 
     What libraries keep on this machine is still found. Hubs of models are told that there is no network,
     so that they do not try again and again.
+
+    Examples:
+        >>> import socket
+        >>> with without_network():
+        ...     try:
+        ...         socket.create_connection(("192.0.2.1", 80))
+        ...     except OSError as error:
+        ...         print(type(error).__name__)
+        NoNetworkError
     """
     _install()
     token = _closed.set(True)
@@ -56,13 +74,29 @@ hub_offline = Overlapping(_hub_offline)
 
 
 def require_network() -> None:
-    """Refuse (NoNetworkError) to go on within :func:`without_network`: threads do not inherit that."""
+    """Refuse (NoNetworkError) to go on within :func:`without_network`: threads do not inherit that.
+
+    Examples:
+        >>> require_network()
+        >>> with without_network():
+        ...     require_network()
+        Traceback (most recent call last):
+            ...
+        fade.network.NoNetworkError: [Errno 101] no other machine is called here
+    """
     if _closed.get():
         raise NoNetworkError(errno.ENETUNREACH, "no other machine is called here")
 
 
 def wanted_network(error: BaseException | None) -> bool:
-    """Whether an error comes from :func:`without_network`, however libraries wrapped it."""
+    """Whether an error comes from :func:`without_network`, however libraries wrapped it.
+
+    Examples:
+        >>> error = RuntimeError("the hub fails")
+        >>> error.__cause__ = NoNetworkError(errno.ENETUNREACH, "no other machine is called here")
+        >>> wanted_network(error), wanted_network(RuntimeError("no such model"))
+        (True, False)
+    """
     seen: list[BaseException] = []
     waiting = [error]
     while waiting:

@@ -14,6 +14,19 @@ class Overlapping:
 
     Args:
         context: makes the context, once for all threads that are within it.
+
+    Examples:
+        >>> @contextlib.contextmanager
+        ... def line():
+        ...     print("on")
+        ...     yield
+        ...     print("off")
+        >>> within = Overlapping(line)
+        >>> with within(), within():
+        ...     print("both")
+        on
+        both
+        off
     """
 
     def __init__(self, context: Callable[[], contextlib.AbstractContextManager[None]]) -> None:

@@ -37,6 +37,11 @@ class SharedRate:
         shares: the sum over images of the share of its pixels at each level, (65536,).
         images: how many.
         pixels: how many they have in all.
+
+    Examples:
+        >>> good = SharedRate.of_image(np.array([[0, 0], [1, 3]], np.uint16))
+        >>> good.shares[:4].tolist(), (good + good).images
+        ([0.5, 0.25, 0.0, 0.25], 2)
     """
 
     shares: _Floats
@@ -81,7 +86,15 @@ class SharedRate:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DefectLevels:
-    """The defect pixels of one image by level: ``levels`` (n,), ascending, and ``counts`` (n,)."""
+    """The defect pixels of one image by level: ``levels`` (n,), ascending, and ``counts`` (n,).
+
+    Examples:
+        >>> from fade.regions import label_regions
+        >>> regions = label_regions(np.array([[True, True], [False, False]]))
+        >>> defect = DefectLevels.of_image(np.array([[7, 9], [1, 1]], np.uint16), regions)
+        >>> defect.recall(np.array([0, 8, 10])).tolist()
+        [1.0, 0.5, 0.0]
+    """
 
     levels: NDArray[np.uint16]
     counts: NDArray[np.int64]
@@ -99,7 +112,12 @@ class DefectLevels:
 
 @dataclass(frozen=True, slots=True)
 class Pimo:
-    """AUPIMO of one image, and what it can be at most and at least without levels."""
+    """AUPIMO of one image, and what it can be at most and at least without levels.
+
+    Examples:
+        >>> Pimo(value=0.8, low=0.7, high=0.9).value
+        0.8
+    """
 
     value: float
     low: float

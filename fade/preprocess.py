@@ -60,6 +60,12 @@ def resize_image(
 
     Returns a contiguous, read-only uint8 array of shape (height, width, 3). Raises ParameterError
     for a side below 1 and DataError for an image that is not RGB.
+
+    Examples:
+        >>> resize_image(Image.new("RGB", (640, 480), "red"), (224, 224))[0, 0].tolist()
+        [255, 0, 0]
+        >>> resize_image(Image.new("RGB", (640, 480)), (224, 224)).shape
+        (224, 224, 3)
     """
     height, width = _checked(shape)
     if image.mode != "RGB":
@@ -74,6 +80,11 @@ def resize_mask(mask: npt.NDArray[np.bool_], size: int | Shape) -> npt.NDArray[n
 
     Computed in float32 by Pillow (mode F). Raises ParameterError for a side below 1 and DataError
     for a mask that is not boolean, two-dimensional and filled.
+
+    Examples:
+        >>> mask = np.array([[True, True, False, False]] * 4)
+        >>> resize_mask(mask, 2).tolist()
+        [[True, False], [True, False]]
     """
     height, width = _checked((size, size) if isinstance(size, int) else size)
     if mask.dtype != np.bool_ or mask.ndim != 2 or mask.size == 0:

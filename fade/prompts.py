@@ -111,7 +111,12 @@ _BRACES = re.compile(r"\{[^{}]*\}|[{}]")
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Prompts of both sides; each may contain ``{classname}`` and no other placeholder."""
+    """Prompts of both sides; each may contain ``{classname}`` and no other placeholder.
+
+    Examples:
+        >>> Ensemble("short", ("a {classname}",), ("a broken {classname}",)).abnormal
+        ('a broken {classname}',)
+    """
 
     name: str
     normal: tuple[str, ...]
@@ -152,6 +157,11 @@ def load_ensemble(name_or_path: str, base: Path | None = None) -> Ensemble:
 
     Raises:
         DataError: naming the file and what is wrong with it.
+
+    Examples:
+        >>> ensemble = load_ensemble("winclip")
+        >>> len(ensemble.normal), len(ensemble.abnormal)
+        (154, 88)
     """
     if name_or_path in _WINCLIP_VARIANTS:
         return winclip(*_WINCLIP_VARIANTS[name_or_path])
@@ -174,6 +184,10 @@ def manual(normal: Sequence[str], abnormal: Sequence[str]) -> Ensemble:
 
     Raises:
         ParameterError: for an empty side, an empty or ill-typed prompt, an unknown placeholder.
+
+    Examples:
+        >>> manual(["a good {classname}"], ["a {classname} with a crack"])
+        Ensemble(name='manual', normal=('a good {classname}',), abnormal=('a {classname} with a crack',))
     """
     return Ensemble(
         "manual",
@@ -199,6 +213,12 @@ def fill(ensembles: Sequence[Ensemble], word: str, template: str) -> tuple[list[
     Raises:
         ParameterError: no ensembles, an empty word, or a template without ``{prompt}`` or with
             another placeholder.
+
+    Examples:
+        >>> ensemble = manual(["a good {classname}"], ["a broken {classname}"])
+        >>> sentences, labels = fill([ensemble], "metal_nut", "a photo of {prompt}")
+        >>> sentences, labels.tolist()
+        (['a photo of a good metal nut', 'a photo of a broken metal nut'], [0, 1])
     """
     if not ensembles:
         raise ParameterError("prompts: no ensemble is named: give at least one")
@@ -229,7 +249,13 @@ def check_template(template: str) -> None:
 
 
 def ensemble_digest(ensembles: Sequence[Ensemble]) -> str:
-    """Hex SHA-256 of the prompts and their order; the ensembles' names do not count."""
+    """Hex SHA-256 of the prompts and their order; the ensembles' names do not count.
+
+    Examples:
+        >>> first, second = manual(["good"], ["bad"]), manual(["bad"], ["good"])
+        >>> ensemble_digest([first]) == ensemble_digest([second])
+        False
+    """
     content = [[ensemble.normal, ensemble.abnormal] for ensemble in ensembles]
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()

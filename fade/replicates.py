@@ -54,6 +54,13 @@ def coarse_rows(image: LevelCounts) -> _Floats:
 
     Rows are the normal pixels of a good image, those of an image with a defect, its defect pixels, and
     the summed shares of its regions.
+
+    Examples:
+        >>> from fade.regions import label_regions
+        >>> regions = label_regions(np.array([[True, False]]))
+        >>> histogram = PixelHistogram.of_image(np.array([[255, 0]], np.uint8), regions)
+        >>> coarse_rows(histogram).sum(axis=1).tolist()
+        [0.0, 1.0, 1.0, 1.0]
     """
     width = max(image.size // MAX_LEVELS, 1)
     rows = np.zeros((4, image.size // width))
@@ -80,6 +87,12 @@ class Replicates:
         counts: (replicates + 1, 4, levels), see :func:`coarse_rows`; the last counts each image once.
         regions: (replicates + 1,) weighted numbers of regions.
         images: (replicates + 1, 2) weighted numbers of good images and of those with a defect.
+
+    Examples:
+        >>> counts = Replicates.empty(replicates=2, levels=4)
+        >>> counts.add(["a", "b"], np.ones((2, 4, 4)), regions=[0, 3])
+        >>> counts.images[-1].tolist(), float(counts.regions[-1])
+        ([1.0, 1.0], 3.0)
     """
 
     counts: _Floats
@@ -246,6 +259,13 @@ def image_rate_replicates(
         above: whether each score is above the threshold (n,).
         is_anomaly: labels (n,).
         replicates: how many.
+
+    Examples:
+        >>> is_anomaly = np.arange(20) >= 10
+        >>> names = [f"{number}.png" for number in range(20)]
+        >>> rates = image_rate_replicates(names, is_anomaly & (np.arange(20) < 15), is_anomaly, 3)
+        >>> rates["full_image_recall"].round(2).tolist()
+        [1.0, 0.6, 0.43]
     """
     kinds = [above & is_anomaly, is_anomaly, above & ~is_anomaly, ~is_anomaly]
     sums = weighted_sums(names, np.stack(kinds, axis=1).astype(float), replicates)

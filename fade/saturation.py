@@ -47,6 +47,11 @@ class SaturatedRegion:
     Attributes:
         pixels: positions in the flattened map, (n,) with n > 0.
         enough: how many of them are enough; no whole number where the mask is resized.
+
+    Examples:
+        >>> region = SaturatedRegion(np.array([4, 5, 6, 7]), enough=2)
+        >>> len(region.pixels), region.enough
+        (4, 2)
     """
 
     pixels: NDArray[np.int64]

@@ -102,6 +102,11 @@ def plan_tiles(grid: Shape, tile: int, overlap: int) -> list[Tile]:
 
     Raises:
         ParameterError: the tile is larger than the image, or not longer than twice the overlap.
+
+    Examples:
+        >>> tiles = plan_tiles((4, 10), tile=4, overlap=1)
+        >>> [(tile.columns.start, tile.columns.first, tile.columns.last) for tile in tiles]
+        [(0, 0, 3), (2, 3, 5), (4, 5, 7), (6, 7, 10)]
     """
     if tile > max(grid):
         raise ParameterError(
@@ -119,6 +124,11 @@ def cut_tiles(pixels: np.ndarray, tiles: Sequence[Tile], patch: int) -> list[np.
         pixels: (H, W, 3), whole cells.
         tiles: of :func:`plan_tiles`.
         patch: pixels a side of a cell.
+
+    Examples:
+        >>> tiles = plan_tiles((4, 10), tile=4, overlap=1)
+        >>> [part.shape for part in cut_tiles(np.zeros((56, 140, 3), np.uint8), tiles, patch=14)]
+        [(56, 56, 3), (56, 56, 3), (56, 56, 3), (56, 56, 3)]
     """
     return [
         pixels[
@@ -139,6 +149,11 @@ def stitch(parts: Iterable[np.ndarray], tiles: Sequence[Tile], grid: Shape) -> n
 
     Returns:
         (rows, columns, dim).
+
+    Examples:
+        >>> tiles = plan_tiles((1, 4), tile=2, overlap=0)
+        >>> stitch([np.full((1, 2, 1), n) for n in (7, 8)], tiles, (1, 4)).ravel().tolist()
+        [7, 7, 8, 8]
     """
     whole: np.ndarray | None = None
     for t, part in zip(tiles, parts, strict=True):

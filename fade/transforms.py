@@ -36,6 +36,11 @@ class Transform:
             right, then turn; ``flip`` upside down (0) or left to right (1); ``brightness`` times a
             factor; ``none``.
         value: degrees, axis or factor.
+
+    Examples:
+        >>> image = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
+        >>> Transform("flip", 1).apply(image).tolist(), Transform("turn", 90).apply(image).shape
+        ([[[3, 4, 5], [0, 1, 2]]], (2, 1, 3))
     """
 
     kind: Kind = "none"
@@ -108,7 +113,12 @@ def flips() -> list[Transform]:
 
 
 def transforms_of(name: Augmentation) -> list[Transform]:
-    """What becomes of each reference, itself first."""
+    """What becomes of each reference, itself first.
+
+    Examples:
+        >>> [transform.label for transform in transforms_of("flips")]
+        ['none', 'flip-0', 'flip-1']
+    """
     makers: dict[Augmentation, Callable[[], list[Transform]]] = {
         "none": lambda: [NONE],
         "flips": flips,

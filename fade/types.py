@@ -90,6 +90,11 @@ class ImageRecord:
     ``mask`` ends in ``/`` where the files of a folder together are the mask.
     ``is_anomaly`` is None, and ``defect`` empty, where a test image has no label.
     ``unused_mask`` is a mask that was found for a good image, which has no defect to mark.
+
+    Examples:
+        >>> record = ImageRecord("test/crack/1", "test/crack/1.png", "bottle", "test", "crack", True)
+        >>> record.defect, record.mask
+        ('crack', None)
     """
 
     name: str
@@ -104,7 +109,12 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Trial:
-    """One experiment of a sweep: so many reference images, drawn with one seed."""
+    """One experiment of a sweep: so many reference images, drawn with one seed.
+
+    Examples:
+        >>> Trial(shots=4, seed=1).label
+        'shots4_seed1'
+    """
 
     shots: int
     seed: int
@@ -125,6 +135,12 @@ class Feature:
     Attributes:
         layers: of an encoder for vision, as they were asked for; several are averaged.
         transform: of the image, before it is encoded.
+
+    Examples:
+        >>> Feature(448, "gem", "patch").label
+        'gem-patch-448'
+        >>> Feature(448, "vision", "patch", (11,), Transform("rotate", 45)).label
+        'vision-patch-448-layer11-rotate-45'
     """
 
     size: int

@@ -12,6 +12,13 @@ def unfilled() -> Iterator[None]:
     """Build networks on torch's device ``meta`` in this context; random numbers are left out.
 
     Such numbers have no place there, and drawing some of them imports torch's compiler.
+
+    Examples:
+        >>> from torch import nn
+        >>> with unfilled():
+        ...     layer = nn.Linear(100_000, 100_000)
+        >>> layer.weight.shape, layer.weight.device.type
+        (torch.Size([100000, 100000]), 'meta')
     """
     import torch
     from torch.overrides import TorchFunctionMode

@@ -31,6 +31,11 @@ def patch_map(similarities: Sequence[np.ndarray], grid: Shape | None = None) -> 
 
     Raises:
         DataError: there is no part, or the patches do not make the grid.
+
+    Examples:
+        >>> first, second = np.array([1.0, 0.0, 0.5, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])
+        >>> patch_map([first, second]).tolist()
+        [[0.0, 0.5], [0.0, 0.0]]
     """
     if not len(similarities):
         raise DataError(

@@ -26,6 +26,16 @@ def check_complete(file: Path, label: str) -> None:
 
     Raises:
         ModelError: it is empty, cut short, or cannot be opened.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     Path(place, "clip.safetensors").touch()
+        ...     try:
+        ...         check_complete(Path(place, "clip.safetensors"), "model.pretrained")
+        ...     except ModelError as error:
+        ...         print(str(error).replace(place, "FOLDER"))
+        model.pretrained: FOLDER/clip.safetensors is empty (0 bytes): copy the weights again
     """
     try:
         with open_plain(file) as content:

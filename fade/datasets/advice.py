@@ -21,6 +21,15 @@ def layout_advice(root: DataPath) -> str | None:
     It names folders that are called almost as a layout has them, good and bad images without a split, and
     a data set one folder deeper. None where none of these is there. Raises DataError for folders that
     cannot be listed.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     Path(place, "Train").mkdir()
+        ...     Path(place, "Test").mkdir()
+        ...     print(layout_advice(Path(place)))
+        rename Test to test, Train to train
     """
     folders = list_folder(root)[1] if root.is_dir() else []
     inner = {name: list_folder(root / name)[1] for name in folders[:_LOOKED_AT]}

@@ -16,6 +16,16 @@ def detect_format(path: DataPath) -> DatasetFormat | None:
 
     MPDD, which has MVTec AD's layout, is found as ``mvtec``; of VisA's and Real-IAD's splits the first
     that is there. Raises DataError for folders that cannot be listed.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     Path(place, "bottle", "ground_truth").mkdir(parents=True)
+        ...     Path(place, "bottle", "train", "good").mkdir(parents=True)
+        ...     Path(place, "bottle", "test", "good").mkdir(parents=True)
+        ...     detect_format(Path(place))
+        'mvtec'
     """
     if path.is_file():
         return "csv" if path.name.lower().endswith(".csv") else None

@@ -30,6 +30,10 @@ class Leftover:
         reason: why they are not used.
         count: how many files; a hidden folder counts as one.
         example: the name of the first of them.
+
+    Examples:
+        >>> Leftover("bottle/test", "no image", 2, "notes.txt").path
+        'bottle/test/notes.txt'
     """
 
     folder: str

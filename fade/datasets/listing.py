@@ -13,7 +13,17 @@ LOOP = "is a link that leads back to itself; remove it"
 
 
 def list_folder(folder: DataPath) -> tuple[list[str], list[str]]:
-    """Return the names of a folder's images and sub-folders, sorted; hidden ones left out."""
+    """Return the names of a folder's images and sub-folders, sorted; hidden ones left out.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     for name in ("2.png", "1.JPG", "notes.txt", ".hidden.png"):
+        ...         _ = Path(place, name).write_bytes(b"")
+        ...     Path(place, "good").mkdir()
+        ...     list_folder(Path(place))
+        (['1.JPG', '2.png'], ['good'])
+    """
     if not isinstance(folder, Path):
         files, folders = ([n for n in part if n[0] != "."] for part in remote_children(folder))
         return list(filter(is_image, files)), folders
@@ -58,6 +68,14 @@ def fault_of(entry: os.DirEntry[str]) -> str | None:
     """Return why an entry of a folder is neither a file nor a folder, and what to do about it.
 
     Only links are looked up; None for files and folders, also behind a link.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     Path(place, "000.png").symlink_to("gone.png")
+        ...     with os.scandir(place) as entries:
+        ...         print(fault_of(next(entries)))
+        is a link to nothing; restore or remove it
     """
     if entry.is_symlink():
         try:

@@ -10,7 +10,16 @@ _BESIDE = {"ground_truth": {"train", "test", "good"}, "Masks": {"Images"}}
 
 
 def mask_files(root: str) -> set[str]:
-    """The files below a folder that are the masks of a data set in a known layout."""
+    """The files below a folder that are the masks of a data set in a known layout.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     for name in ("10000.png", "10000_GT.png", "10001.png"):
+        ...         _ = Path(place, name).write_bytes(b"")
+        ...     [Path(file).name for file in mask_files(place)]
+        ['10000_GT.png']
+    """
     found = set()
     for folder, below, files in os.walk(root):
         # KolektorSDD2 has them beside its images

@@ -28,18 +28,33 @@ _RESERVED_CATEGORY = "mean"  # the row of averages in results/metrics.csv
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a file's name has one of the known image suffixes."""
+    """Tell whether a file's name has one of the known image suffixes.
+
+    Examples:
+        >>> is_image("000.PNG"), is_image("labels.csv"), is_image("000.heic")
+        (True, False, False)
+    """
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def looks_like_image(name: str) -> bool:
-    """Tell whether a file's name has the suffix of an image, read or not."""
+    """Tell whether a file's name has the suffix of an image, read or not.
+
+    Examples:
+        >>> looks_like_image("000.heic"), looks_like_image("labels.csv")
+        (True, False)
+    """
     suffix = os.path.splitext(name)[1].lower()
     return suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES
 
 
 def is_text(name: str) -> bool:
-    """Tell whether a file's name is UTF-8."""
+    """Tell whether a file's name is UTF-8.
+
+    Examples:
+        >>> is_text("größe.png"), is_text(os.fsdecode(bytes([0xF6])))
+        (True, False)
+    """
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -64,7 +79,12 @@ def check_category(name: str, where: str) -> None:
 
 
 def few(names: Sequence[str], most: int = 20) -> str:
-    """Return names as a message has them: the first so many, and how many more."""
+    """Return names as a message has them: the first so many, and how many more.
+
+    Examples:
+        >>> few(["a.png", "b.png", "c.png"], 2)
+        'a.png, b.png and 1 more'
+    """
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 

@@ -12,6 +12,15 @@ def almost_named(root: DataPath, categories: Iterable[str]) -> list[str]:
     """Return folders, relative to the root, that are not called ``train``, ``test`` or ``ground_truth``.
 
     They would be but for case, spaces or a hyphen. Raises DataError.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     for name in ("train", "test", "Ground Truth"):
+        ...         Path(place, "bottle", name).mkdir(parents=True)
+        ...     almost_named(Path(place), ["bottle"])
+        ['bottle/Ground Truth']
     """
     found = []
     for category in [""] if has_split(root) else categories:

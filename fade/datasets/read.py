@@ -86,6 +86,15 @@ def iterate_dataset(
 
     ``note`` is told of images and masks that are left out on purpose, and why. Errors come when the
     record at fault is reached.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     for name in ("train/good/0.png", "test/scratch/1.png"):
+        ...         Path(place, name).parent.mkdir(parents=True)
+        ...         _ = Path(place, name).write_bytes(b"")
+        ...     [(record.path, record.is_anomaly) for record in iterate_dataset("folder", place)]
+        [('train/good/0.png', False), ('test/scratch/1.png', True)]
     """
     if format not in READERS:
         known = ", ".join(get_args(DatasetFormat))
@@ -97,7 +106,12 @@ def iterate_dataset(
 
 
 def table_files(format: DatasetFormat, path: DataPath) -> list[str]:
-    """Return the files that list the images of a data set, relative to :func:`dataset_root`."""
+    """Return the files that list the images of a data set, relative to :func:`dataset_root`.
+
+    Examples:
+        >>> table_files("csv", Path("parts/images.csv")), table_files("visa", Path("visa"))
+        (['images.csv'], ['split_csv/1cls.csv'])
+    """
     if format == "csv":
         return [CSV_MANIFEST if path.is_dir() else path.name]
     if format in REAL_IAD_SPLITS:
@@ -109,6 +123,10 @@ def dataset_root(format: DatasetFormat, path: DataPath) -> DataPath:
     """Return the folder that the paths of a data set's records are relative to.
 
     It is ``path`` itself, or the folder of the CSV file that a csv data set's ``path`` may name.
+
+    Examples:
+        >>> dataset_root("csv", "parts/images.csv").as_posix(), dataset_root("mvtec", "data").as_posix()
+        ('parts', 'data')
     """
     path = Path(path) if isinstance(path, str) else path
     return path.parent if format == "csv" and not path.is_dir() else path

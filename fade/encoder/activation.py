@@ -40,6 +40,13 @@ def check_activation(weights: str, name: str, is_quick: bool, *, read: bool = Tr
 
     Raises:
         ModelError: with the model to choose instead.
+
+    Examples:
+        >>> check_activation("openai", "ViT-B-16-quickgelu", is_quick=True)
+        >>> check_activation("openai", "ViT-B-16", is_quick=False)
+        Traceback (most recent call last):
+            ...
+        fade.errors.ModelError: model.pretrained: openai was trained with QuickGELU (...
     """
     if name.endswith(".json") and Path(name).with_suffix("") == Path(weights).with_suffix(""):
         return  # the config and the weights are of one model

@@ -17,7 +17,16 @@ or to leave room in a GPU's memory."""
 
 @dataclass(frozen=True, slots=True)
 class TransformerBlock:
-    """The weights of one residual attention block, the large ones in the compute precision."""
+    """The weights of one residual attention block, the large ones in the compute precision.
+
+    Examples:
+        >>> import torch
+        >>> from open_clip.transformer import ResidualAttentionBlock
+        >>> block = TransformerBlock.of(ResidualAttentionBlock(d_model=8, n_head=2), torch.float32)
+        >>> query, key, value = block.project(torch.zeros(1, 5, 8))
+        >>> query.shape, block.join(value).shape
+        (torch.Size([1, 2, 5, 4]), torch.Size([1, 5, 8]))
+    """
 
     ln_1: nn.Module
     qkv: tuple[Tensor, Tensor]

@@ -58,6 +58,13 @@ def check_name(name: str) -> None:
 
     Raises:
         ModelError: with the name to write instead, where there is one.
+
+    Examples:
+        >>> check_name("ViT-B-16")
+        >>> check_name("ViT-B-61")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ModelError: model.name: open_clip has no model 'ViT-B-61'; did you mean ViT-B-16, ...
     """
     if name.endswith(".json") or name.startswith("local-dir:"):
         return
@@ -104,7 +111,15 @@ def check_name(name: str) -> None:
 
 
 def check_weights(pretrained: str) -> None:
-    """Refuse a repository's name without ``hf-hub:`` that open_clip knows by a tag (ModelError)."""
+    """Refuse a repository's name without ``hf-hub:`` that open_clip knows by a tag (ModelError).
+
+    Examples:
+        >>> check_weights("openai")
+        >>> check_weights("laion/CLIP-ViT-B-16-laion2B-s34B-b88K")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ModelError: ...: set model.name to ViT-B-16 and model.pretrained to laion2b_s34b_b88k
+    """
     if "/" not in pretrained or pretrained.startswith("hf-hub:") or Path(pretrained).exists():
         return
     known = find_repository(pretrained)

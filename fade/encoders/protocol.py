@@ -22,6 +22,10 @@ class Output:
         norm: whether the model's final layer norm is applied; transformers only.
         token: ``patch`` for a grid of patches, ``cls`` for one vector of the whole image. Models
             without a class token give the mean of their patches.
+
+    Examples:
+        >>> Output((1, 3, 5)).label, Output((11,), norm=True, token="cls").label
+        ('patch-1+3+5', 'cls-11-norm')
     """
 
     layers: tuple[int, ...]

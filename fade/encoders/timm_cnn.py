@@ -26,6 +26,15 @@ class TimmCNN(Tower):
     Attributes:
         depth: number of levels.
         strides: pixels a side of one cell of each level.
+
+    Examples:
+        >>> import numpy as np
+        >>> import timm
+        >>> network, half = timm.create_model("test_resnet"), (0.5, 0.5, 0.5)
+        >>> encoder = TimmCNN(network, name="small", mean=half, std=half)
+        >>> level, images = encoder.output([2]), np.zeros((1, 64, 32, 3), np.uint8)
+        >>> encoder.stride(level), encoder.encode(images, [level])[level].shape
+        (8, (1, 8, 4, 48))
     """
 
     kind = "timm-cnn"

@@ -34,6 +34,15 @@ class TimmViT(Tower):
         patch_size: pixels a side of one patch.
         native_size: pixels a side of the images that the model was made for.
         depth: number of blocks.
+
+    Examples:
+        >>> import numpy as np
+        >>> import timm
+        >>> network, half = timm.create_model("test_vit", dynamic_img_size=True), (0.5, 0.5, 0.5)
+        >>> encoder = TimmViT(network, name="small", mean=half, std=half)
+        >>> block, images = encoder.output([-1]), np.zeros((1, 64, 32, 3), np.uint8)
+        >>> encoder.stride(block), encoder.encode(images, [block])[block].shape
+        (16, (1, 4, 2, 64))
     """
 
     kind = "timm-vit"

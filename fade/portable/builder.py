@@ -20,7 +20,11 @@ LARGE = 1024
 
 
 def require_onnx() -> None:
-    """Refuse (ParameterError) to write graphs where their packages are not installed."""
+    """Refuse (ParameterError) to write graphs where their packages are not installed.
+
+    Examples:
+        >>> require_onnx()  # it is installed here
+    """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -37,6 +41,11 @@ class WeightsFile:
     Attributes:
         parts: bytes in their order, each at a multiple of :data:`ALIGNMENT`.
         size: bytes so far.
+
+    Examples:
+        >>> weights = WeightsFile()
+        >>> weights.add(b"first"), weights.add(b"second"), weights.add(b"first")
+        (0, 64, 0)
     """
 
     parts: list[bytes] = field(default_factory=list)

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 
 def output_name(stream: Stream, token: Token) -> str:
-    """What the graph calls an output."""
+    """What the graph calls an output.
+
+    Examples:
+        >>> output_name("gem", "patch")
+        'gem_patch'
+    """
     return f"{stream}_{token}"
 
 
@@ -45,6 +50,20 @@ def clip_graph(
 
     Raises:
         ModelError: the tower has a part that is not known here.
+
+    Examples:
+        >>> from importlib.resources import files
+        >>> from fade.encoder import Encoder
+        >>> from fade.portable.session import GraphSession
+        >>> demo = files("pipeline.demo")
+        >>> model = Encoder.load(str(demo / "fade-demo.json"), str(demo / "fade-demo.safetensors"))
+        >>> weights = WeightsFile()
+        >>> graph = clip_graph(model, [("clip", "cls")], weights)
+        >>> session = GraphSession(graph, np.frombuffer(weights.joined(), np.uint8))
+        >>> images = np.zeros((2, 32, 16, 3), np.uint8)
+        >>> inputs = {"pixels": images, "position": model.position((4, 2)).numpy()}
+        >>> session.run(inputs, ["clip_cls"])[0].shape
+        (2, 128)
     """
     return _Tower(encoder, weights, numbers).file(list(outputs))
 

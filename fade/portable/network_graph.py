@@ -54,6 +54,18 @@ def network_graph(
 
     Raises:
         ModelError: the network has an operation that is not known here.
+
+    Examples:
+        >>> import timm
+        >>> from fade.encoders.timm_cnn import TimmCNN
+        >>> network, half = timm.create_model("test_resnet"), (0.5, 0.5, 0.5)
+        >>> encoder = TimmCNN(network, name="small", mean=half, std=half)
+        >>> weights, level = WeightsFile(), encoder.output([1])
+        >>> graph = network_graph(encoder, [level], (32, 32), weights)
+        >>> from fade.portable.session import GraphSession
+        >>> session = GraphSession(graph, np.frombuffer(weights.joined(), np.uint8))
+        >>> session.run({"pixels": np.zeros((1, 32, 32, 3), np.uint8)}, [level.label])[0].shape
+        (1, 8, 8, 32)
     """
     import torch
 

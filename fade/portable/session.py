@@ -25,6 +25,15 @@ class GraphSession:
     Raises:
         ModelError: onnxruntime is not installed.
         ValueError: the graph is not one that this program writes.
+
+    Examples:
+        >>> from fade.portable.builder import GraphBuilder, WeightsFile
+        >>> builder = GraphBuilder(WeightsFile())
+        >>> doubled = builder.op("Mul", "x", builder.constant(np.float32(2)))
+        >>> graph = builder.finish([("x", np.float32, ["n"])], {"doubled": doubled})
+        >>> session = GraphSession(graph, np.zeros(0, np.uint8))
+        >>> session.run({"x": np.array([1, 3], np.float32)}, ["doubled"])[0].tolist()
+        [2.0, 6.0]
     """
 
     def __init__(self, graph: bytes, weights: bytes | memoryview) -> None:

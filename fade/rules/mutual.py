@@ -24,6 +24,10 @@ def lowest_count(others: int, share: float = SHARE) -> int:
 
     Raises:
         ParameterError: the share is not over 0 and at most 1.
+
+    Examples:
+        >>> lowest_count(100, share=0.3), lowest_count(2, share=0.3)
+        (30, 1)
     """
     if not 0 < share <= 1:
         raise ParameterError(f"the share of other images is over 0 and at most 1, not {share:g}")
@@ -42,6 +46,10 @@ def comparable(patches: np.ndarray, metric: Metric) -> np.ndarray:
 
     Returns:
         (P, dim) or (P, dim + 2) float32.
+
+    Examples:
+        >>> comparable(np.array([[3.0, 4.0]], np.float32), "euclidean").tolist()
+        [[3.0, 4.0, 1.0, -12.5]]
     """
     if metric == "cosine":
         return np.ascontiguousarray(patches, np.float32)
@@ -51,7 +59,12 @@ def comparable(patches: np.ndarray, metric: Metric) -> np.ndarray:
 
 
 def facing(vectors: np.ndarray, metric: Metric) -> np.ndarray:
-    """What :func:`comparable` made, as the second side of :func:`match`; for cosines it is the same."""
+    """What :func:`comparable` made, as the second side of :func:`match`; for cosines it is the same.
+
+    Examples:
+        >>> facing(comparable(np.array([[3.0, 4.0]], np.float32), "euclidean"), "euclidean").tolist()
+        [[3.0, 4.0, -12.5, 1.0]]
+    """
     if metric == "cosine":
         return vectors
     other = vectors.copy()
@@ -72,6 +85,13 @@ def match(
 
     Returns:
         (P,) of the first image's patches and (Q,) of the second's, float32.
+
+    Examples:
+        >>> first, second = np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 1.0]])
+        >>> turned = facing(comparable(second, "euclidean"), "euclidean")
+        >>> to_second, to_first = match(comparable(first, "euclidean"), turned, "euclidean")
+        >>> to_second.tolist(), to_first.tolist()
+        ([1.0], [5.0, 1.0])
     """
     products = np.matmul(first, second.T, out=buffer)
     return _distances(products.max(axis=1), metric), _distances(products.max(axis=0), metric)
@@ -87,6 +107,13 @@ class Lowest:
     """The lowest distances of each patch of an image, in bounded memory: 2 ``count`` values a patch.
 
     The result does not depend on the order in which distances come.
+
+    Examples:
+        >>> lowest = Lowest(patches=2, count=2)
+        >>> for distances in ([9, 1], [3, 5], [1, 9]):
+        ...     lowest.add(np.array(distances))
+        >>> lowest.mean().tolist()
+        [2.0, 3.0]
     """
 
     def __init__(self, patches: int, count: int) -> None:
@@ -133,6 +160,12 @@ def mutual_scores(
 
     Raises:
         ParameterError: fewer than five images, or another share.
+
+    Examples:
+        >>> from fade.rules.pairs import all_pairs
+        >>> images = [np.array([[0.0], [value]], np.float32) for value in (1, 1, 1, 1, 4)]
+        >>> mutual_scores(images, all_pairs(5)).tolist()
+        [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 3.0]]
     """
     check_batch(len(images))
     partners = np.bincount(pairs.reshape(-1), minlength=len(images))
@@ -170,6 +203,11 @@ def score_against_sample(
 
     Raises:
         ParameterError: fewer than five images were kept, or another share.
+
+    Examples:
+        >>> sample = [np.array([[0.0], [1.0]], np.float32)] * 5
+        >>> score_against_sample(np.array([[0.0], [4.0]], np.float32), sample).tolist()
+        [0.0, 3.0]
     """
     check_batch(len(sample) + 1)
     query = comparable(patches, metric)
@@ -187,6 +225,10 @@ def draw_sample(images: int, count: int, seed: int) -> np.ndarray:
         images: of the batch.
         count: how many to keep; all where there are fewer.
         seed: of the draw.
+
+    Examples:
+        >>> draw_sample(images=100, count=4, seed=0).tolist()
+        [5, 20, 36, 82]
     """
     order = np.random.default_rng(seed).permutation(images)
     return np.sort(order[:count])

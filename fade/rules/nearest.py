@@ -37,6 +37,12 @@ def nearest_in_references(
     Raises:
         ParameterError: ``k`` is below 1 or over the patches of a reference.
         DataError: the bank holds no whole references.
+
+    Examples:
+        >>> bank = np.array([[0.0], [2.0], [10.0], [11.0]], np.float32)  # two references
+        >>> queries = np.array([[3.0]], np.float32)
+        >>> nearest_in_references(queries, bank, patches=2, k=2, metric="euclidean").tolist()
+        [[[1.0, 3.0]], [[7.0, 8.0]]]
     """
     check_neighbours(k, patches)
     if not patches or len(bank) % patches or not len(bank):
@@ -142,6 +148,12 @@ def nearest_by_index(
 
     Raises:
         ParameterError: the index holds fewer vectors.
+
+    Examples:
+        >>> from fade.bank import build_index
+        >>> index = build_index(np.eye(2, dtype=np.float32))
+        >>> nearest_by_index(np.array([[0.0, 1.0]], np.float32), index, k=2).tolist()
+        [[0.0, 1.0]]
     """
     check_neighbours(k, index.ntotal)
     found, labels = index.search(queries, k)
@@ -161,6 +173,10 @@ def mean_of_nearest(distances: np.ndarray) -> np.ndarray:
 
     Returns:
         (q,) float32.
+
+    Examples:
+        >>> mean_of_nearest(np.array([[[1.0, 3.0]], [[7.0, 8.0]]])).tolist()  # of 1, 3, 7 and 8
+        [2.0]
     """
     k = distances.shape[2]
     together = distances.transpose(1, 0, 2).reshape(distances.shape[1], -1)
@@ -186,6 +202,14 @@ def nearest_in_place(
     Raises:
         ParameterError: a negative radius.
         DataError: grids differ, as those of turned rectangles do.
+
+    Examples:
+        >>> queries = np.array([[[1.0, 0.0], [0.0, 1.0]]], np.float32)  # one row of two patches
+        >>> bank = np.ascontiguousarray(queries[None, None, :, ::-1])  # one reference, mirrored
+        >>> nearest_in_place(queries, bank, radius=0).tolist()
+        [[1.0, 1.0]]
+        >>> nearest_in_place(queries, bank, radius=1).tolist()
+        [[0.0, 0.0]]
     """
     if radius < 0:
         raise ParameterError(f"patches within {radius} cells: a radius is 0 or more")

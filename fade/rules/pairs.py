@@ -117,6 +117,11 @@ def pairing(
 
     Raises:
         ParameterError: too few images, an odd number of partners, or sets that are too small.
+
+    Examples:
+        >>> order, pairs = pairing(6, partners=2, largest=100, seed=0)
+        >>> order.tolist(), len(pairs), np.bincount(pairs.ravel()).tolist()
+        ([3, 2, 5, 4, 0, 1], 6, [2, 2, 2, 2, 2, 2])
     """
     check_batch(images)
     if partners is not None and images - 1 > partners:
@@ -150,6 +155,10 @@ def pair_blocks(pairs: np.ndarray, images: int) -> list[PairBlock]:
     Args:
         pairs: (n, 2).
         images: of one side of a block.
+
+    Examples:
+        >>> [block.pairs.tolist() for block in pair_blocks(all_pairs(3), images=2)]
+        [[[1, 0]], [[2, 0], [2, 1]]]
     """
     if images < 1:
         raise ParameterError(f"blocks of {images} images: use at least 1")

@@ -24,6 +24,11 @@ class Subspace:
         mean: (dim,) float32.
         components: (k, dim) float32 orthonormal rows, the direction of most variance first.
         share: of the variance that they hold.
+
+    Examples:
+        >>> line = Subspace(np.zeros(2, np.float32), np.array([[1.0, 0.0]], np.float32), 1.0)
+        >>> line.residual(np.array([[7.0, 0.0], [7.0, 3.0]])).tolist()
+        [0.0, 9.0]
     """
 
     mean: np.ndarray
@@ -73,6 +78,12 @@ def fit_subspace(
     Raises:
         ParameterError: neither or both of share and components, or one out of range.
         DataError: fewer than two patches, or values that are not finite.
+
+    Examples:
+        >>> patches = np.array([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])
+        >>> found = fit_subspace([patches], share=0.99)
+        >>> found.mean.tolist(), np.abs(found.components).tolist()
+        ([2.0, 1.0], [[1.0, 0.0]])
     """
     check_extent(share, components)
     count, shift = 0, np.zeros(0)

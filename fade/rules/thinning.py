@@ -35,6 +35,12 @@ def thin(
 
     Raises:
         ParameterError: a number below 1.
+
+    Examples:
+        >>> vectors = np.repeat(np.arange(4, dtype=np.float32), 25)[:, None]
+        >>> kept = thin(vectors, 8, seed=0, rounds=2)
+        >>> len(kept), sorted(set(vectors[kept, 0].tolist()))
+        (8, [0.0, 1.0, 2.0, 3.0])
     """
     if min(count, rounds, neighbours) < 1:
         raise ParameterError(

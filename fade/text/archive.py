@@ -14,6 +14,16 @@ def read_array(data: bytes) -> np.ndarray:
 
     Raises:
         ValueError: they are no array, more or fewer than its header tells, or Python objects.
+
+    Examples:
+        >>> file = io.BytesIO()
+        >>> np.save(file, np.arange(3))
+        >>> read_array(file.getvalue()).tolist()
+        [0, 1, 2]
+        >>> read_array(file.getvalue()[:-1])
+        Traceback (most recent call last):
+            ...
+        ValueError: an array's header tells of 24 bytes, there are 23
     """
     file = io.BytesIO(data)
     try:
@@ -32,7 +42,14 @@ def read_array(data: bytes) -> np.ndarray:
 
 
 def read_archive(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` file that is not compressed."""
+    """The arrays of an ``.npz`` file that is not compressed.
+
+    Examples:
+        >>> file = io.BytesIO()
+        >>> np.savez(file, mean=np.zeros(2), count=np.array(4))
+        >>> {name: array.shape for name, array in read_archive(file.getvalue()).items()}
+        {'mean': (2,), 'count': ()}
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()

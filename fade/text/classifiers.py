@@ -37,6 +37,11 @@ class TextClassifier:
     Attributes:
         name: one of :data:`CLASSIFIERS`.
         arrays: everything that a prediction needs, as plain arrays.
+
+    Examples:
+        >>> fitted = fit("average", np.eye(3), np.array([0, 0, 1]))
+        >>> fitted.predict_proba(np.eye(3)).round(2).tolist()
+        [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
     """
 
     name: str
@@ -96,6 +101,12 @@ def language_map(
 
     Returns:
         (R, C) float32 in [0, 1].
+
+    Examples:
+        >>> fitted = fit("average", np.eye(2), np.array([0, 1]))
+        >>> patches = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+        >>> language_map(fitted, [patches], [(1, 2)]).round(2).tolist()
+        [[0.0, 1.0]]
     """
     grids = grids or [(round(len(vectors) ** 0.5),) * 2 for vectors in patches]
     return merge_sizes(
@@ -117,6 +128,11 @@ def fit(name: str, x: np.ndarray, y: np.ndarray) -> TextClassifier:
     Raises:
         ParameterError: unknown name, or the package that it needs is not installed.
         DataError: wrong shapes, NaN or infinity, one label only, too few prompts.
+
+    Examples:
+        >>> fitted = fit("average", np.eye(3), np.array([0, 0, 1]))
+        >>> fitted.name, fitted.dimension, sorted(fitted.arrays)
+        ('average', 3, ['abnormal', 'dimension', 'normal'])
     """
     if name not in METHODS:
         raise ParameterError(f"text classifier {name!r} is unknown: choose {', '.join(METHODS)}")
@@ -126,7 +142,16 @@ def fit(name: str, x: np.ndarray, y: np.ndarray) -> TextClassifier:
 
 
 def save(classifier: TextClassifier, path: Path) -> None:
-    """Write a classifier as an ``.npz`` file; equal classifiers give equal bytes."""
+    """Write a classifier as an ``.npz`` file; equal classifiers give equal bytes.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> fitted = fit("average", np.eye(2), np.array([0, 1]))
+        >>> with TemporaryDirectory() as place:
+        ...     save(fitted, Path(place, "text.npz"))
+        ...     digest(load(Path(place, "text.npz"))) == digest(fitted)
+        True
+    """
     path = Path(path)
     entries: dict[str, Any] = {
         "schema_version": np.array(SCHEMA_VERSION, np.int64),
@@ -142,6 +167,13 @@ def load(path: Path) -> TextClassifier:
 
     Raises:
         StoreError: the file is missing, damaged, no text classifier, or of another schema version.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     save(fit("max", np.eye(2), np.array([0, 1])), Path(place, "text.npz"))
+        ...     load(Path(place, "text.npz")).name
+        'max'
     """
     try:
         return loads(read_plain(path))
@@ -157,6 +189,13 @@ def loads(data: bytes) -> TextClassifier:
     Raises:
         ValueError: it is damaged, no text classifier, of another schema version, or an array has
             not the type, shape or numbers that a prediction needs; the message says which.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     save(fit("softmax", np.eye(2), np.array([0, 1])), Path(place, "text.npz"))
+        ...     loads(Path(place, "text.npz").read_bytes()).dimension
+        2
     """
     arrays = read_archive(data)
     version, name = arrays.pop("schema_version", None), arrays.pop("name", None)
@@ -195,7 +234,15 @@ def _check_arrays(method: TextMethod, arrays: Arrays) -> None:
 
 
 def digest(classifier: TextClassifier) -> str:
-    """Hex SHA-256 over the name and every array's key, type, shape and bytes."""
+    """Hex SHA-256 over the name and every array's key, type, shape and bytes.
+
+    Examples:
+        >>> labels = np.array([0, 1])
+        >>> digest(fit("average", np.eye(2), labels)) == digest(fit("average", np.eye(2), labels))
+        True
+        >>> digest(fit("average", np.eye(2), labels)) == digest(fit("softmax", np.eye(2), labels))
+        False
+    """
     content = hashlib.sha256(classifier.name.encode())
     for key, array in sorted(classifier.arrays.items()):
         content.update(f"\n{key} {array.dtype.str} {array.shape}\n".encode())
