@@ -1,4 +1,7 @@
-"""``python -m benchmarks``: measure, print the table, write it to benchmarks/results.md."""
+"""``python -m benchmarks``: measure, print the table, write it to benchmarks/results.md.
+
+That file has a section for each class of machine: processor, cores, threads and system.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.before import committed_machine, measured_before
+from benchmarks.before import machine_class, measured_before, sections, with_section
 from benchmarks.machine import Machine
 from benchmarks.table import Row, markdown
 from fade.errors import first_line
@@ -41,12 +44,15 @@ def main(arguments: list[str] | None = None) -> None:
     start = time.perf_counter()
     machine = Machine.measure()
     described = "\n".join(f"- {line}" for line in machine.describe())
-    before = None if chosen.quick else measured_before(RESULTS, described)
+    of = machine_class(described)
+    committed = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    known = sections(committed)
+    before = measured_before(known[of]) if of in known and not chosen.quick else None
     rows: list[Row] = []
     took: list[str] = []
     remarks = []
-    if before is None and not chosen.quick and (other := committed_machine(RESULTS)):
-        remarks.append(f"Nothing to compare with: the committed results are of {other}.")
+    if known and of not in known and not chosen.quick:
+        remarks.append(f"Nothing to compare with: the committed results are of {'; '.join(known)}.")
     failed: list[str] = []
     for name in names:
         began, worked = time.perf_counter(), cpu_seconds()
@@ -65,20 +71,21 @@ def main(arguments: list[str] | None = None) -> None:
     minutes = (time.perf_counter() - start) / 60
     text = "\n\n".join(
         [
-            "# Results" + (" (quick: small inputs, targets mean little)" if chosen.quick else ""),
+            *(["Quick: small inputs, targets mean little."] if chosen.quick else []),
             described,
             *(f"**{line}**" for line in failed),
             markdown(rows, before),
             *remarks,
             f"Seconds of each benchmark, and of processor time: {', '.join(took)}.",
             f"Taken by `python -m benchmarks` in {minutes:.1f} minutes. How to read it: "
-            "benchmarks/notes.md.\n",
+            "benchmarks/notes.md.",
         ]
     )
-    print(text)
-    complete = not chosen.quick and not chosen.only
-    if output := chosen.output or (RESULTS if complete else None):
-        output.write_text(text, encoding="utf-8")
+    print(with_section("", of, text))
+    if chosen.output:
+        chosen.output.write_text(with_section("", of, text), encoding="utf-8")
+    elif not chosen.quick and not chosen.only:
+        RESULTS.write_text(with_section(committed, of, text), encoding="utf-8")
     if failed:
         raise SystemExit(1)
 

@@ -1,47 +1,51 @@
-"""The committed results: what a stage took before, on a machine of the same class."""
+"""The committed results, a section for each class of machine: what a stage took before on such a one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 WORSE = 1.25
 """A row that takes so many times as much as before is a regression; less is noise of shared machines."""
+HEAD = "# Results"
 _WORSE = {"s": "slower", "MB": "larger", "MiB": "larger"}
 _UNITS = {"ms": 1e-3}
 _MACHINE = re.compile(r"^- Machine: (.+?, \d+ cores, torch on \d+ threads, \w+)", re.MULTILINE)
+_SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
-def machine_class(text: str) -> str | None:
-    """Processor, cores, threads and system of a file of results; None where it names none."""
-    found = _MACHINE.search(text)
-    return found[1] if found else None
+def machine_class(described: str) -> str:
+    """Processor, cores, threads and system in the lines about a machine.
 
-
-def committed_machine(path: Path) -> str | None:
-    """The class of the machine of a file of results; None where there is no such file."""
-    try:
-        return machine_class(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-
-
-def measured_before(path: Path, described: str) -> Mapping[str, tuple[float, str]] | None:
-    """The value and unit of each row of a file of results, by stage.
-
-    Args:
-        path: of the file.
-        described: the lines about the machine at hand.
-
-    Returns:
-        None where there is no such file, or it is of a machine of another class.
+    Raises:
+        ValueError: they name none.
     """
+    if not (found := _MACHINE.search(described)):
+        raise ValueError(f"no machine is named in: {described}")
+    return found[1]
+
+
+def sections(text: str) -> dict[str, str]:
+    """The results in a file, by class of machine.
+
+    Examples:
+        >>> sections("# Results\\n\\n## A, 2 cores\\n\\nfast\\n\\n## B, 4 cores\\n\\nslow\\n")
+        {'A, 2 cores': 'fast', 'B, 4 cores': 'slow'}
+    """
+    parts = _SECTION.split(text)[1:]
+    return {name: part.strip() for name, part in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def with_section(text: str, name: str, section: str) -> str:
+    """A file of results in which a class of machine has other ones; those of other classes stay."""
+    found = sections(text) | {name: section.strip()}
+    return "\n\n".join([HEAD, *(f"## {of}\n\n{found[of]}" for of in sorted(found))]) + "\n"
+
+
+def measured_before(section: str) -> Mapping[str, tuple[float, str]]:
+    """The value and unit of each row of results, by stage."""
     found: dict[str, tuple[float, str]] = {}
-    of = committed_machine(path)
-    if of is None or of != machine_class(described):
-        return None
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         number, _, unit = cells[1].partition(" ") if len(cells) > 2 else ("", "", "")
         try:

@@ -31,6 +31,15 @@ STAGES = (
 )  # fmt: skip
 
 
+RUN = """
+import importlib, sys
+from pipeline.config.load import load_params
+for stage in sys.argv[1:]:
+    importlib.import_module(f"stages.{stage}").run(load_params())
+"""
+"""One process for all stages, so that the packages are imported once."""
+
+
 def _images(folder: Path, size: int) -> Path:
     """A data set of noise; an image to decide about."""
     for name in ("train/good/0", "train/good/1", "train/good/2", "test/good/3", "test/bad/4"):
@@ -59,11 +68,10 @@ def finished_run(folder: Path, name: str, weights: str, size: int) -> tuple[Fini
     }  # fmt: skip
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     (folder / ".dvc").mkdir()
-    for stage in STAGES:
-        subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}"],
-            cwd=folder, check=True, env=environment(), stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-c", RUN, *STAGES],
+        cwd=folder, check=True, env=environment(), stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     return FinishedRun(folder), image
 
 

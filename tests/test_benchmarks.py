@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import NAMES, main
-from benchmarks.before import measured_before
+from benchmarks.before import machine_class, measured_before, sections, with_section
 from benchmarks.machine import Machine
 from benchmarks.peer_images import DATA, Amount, write_images
 from benchmarks.peer_methods import METHODS
@@ -142,22 +142,40 @@ def test_scale_of_a_batch(rule: Rule) -> None:
     assert here.pairs == (66 if rule == "mutual" else 1)
 
 
-def test_rows_beside_the_committed_results(tmp_path: Path) -> None:
+def test_rows_beside_the_committed_results() -> None:
     machine = "- Machine: A Chip, 2 cores, torch on 2 threads, Linux, load {} when measured."
     rows = [
         Row("fast", 0.25, None, "-", True), Row("slow", 2.6, None, "-", True),
         Row("room", 1300, None, "-", True, unit="MB"), Row("new", 1, None, "-", True),
     ]  # fmt: skip
-    file = tmp_path / "results.md"
     taken = [Row("fast", 0.5, None, "-", True), Row("slow", 2, None, "-", True),
              Row("room", 1000, None, "-", True, unit="MB")]  # fmt: skip
-    file.write_text(f"{machine.format('0.1')}\n\n{markdown(taken)}\n", encoding="utf-8")
-    before = measured_before(file, machine.format("7.5"))
+    before = measured_before(f"{machine.format('0.1')}\n\n{markdown(taken)}")
     assert before == {"fast": (0.5, "s"), "slow": (2, "s"), "room": (1000, "MB")}
     found = [line.split(" | ")[-1] for line in markdown(rows, before).splitlines()[2:]]
     assert found == ["0.50x |", "1.30x, slower |", "1.30x, larger |", "- |"]
-    assert measured_before(file, machine.replace("2 cores", "8 cores").format(0)) is None
-    assert measured_before(tmp_path / "none.md", machine) is None
+    assert machine_class(machine.format("7.5")) == "A Chip, 2 cores, torch on 2 threads, Linux"
+
+
+def test_a_full_run_replaces_the_results_of_its_class_of_machine_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Machine, "measure", classmethod(lambda cls: Machine(1e9, 1e9, 1e9, 1e9, 1e9))
+    )
+    monkeypatch.setattr("benchmarks.__main__.NAMES", ("text",))
+    file = tmp_path / "results.md"
+    monkeypatch.setattr("benchmarks.__main__.RESULTS", file)
+    file.write_text(with_section("", "Z Chip", "as it was"), encoding="utf-8")
+    for seconds, shown in ((2, "| yes |"), (3, "| yes | 1.50x, slower |")):
+        row = Row("text", seconds, None, "-", True)
+        monkeypatch.setattr("benchmarks.text.measure", lambda *given, row=row: [row])
+        main([])
+        found = sections(file.read_text(encoding="utf-8"))
+        own, other = found
+        assert f"| text | {seconds} s | - | - | - | - {shown}" in found[own]
+        assert found[other] == "as it was"
+        assert ("Nothing to compare with" in found[own]) == (seconds == 2)
 
 
 @pytest.mark.parametrize("name", METHODS)
