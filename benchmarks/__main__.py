@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         began, worked = time.perf_counter(), cpu_seconds()
         try:
             found = importlib.import_module(f"benchmarks.{name}").measure(machine, chosen.quick)
-        except Exception as error:  # the other benchmarks are still worth their time
+        except (Exception, SystemExit) as error:  # the others are still worth their time
             found = []
             failed.append(f"{name} failed: {type(error).__name__}: {first_line(error)}")
             print(failed[-1], file=sys.stderr, flush=True)

@@ -41,11 +41,15 @@ def test_quick_run_of_the_light_ones(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "torch" in text
 
 
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
 def test_one_that_fails_leaves_the_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kind: type[BaseException],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(machine: Machine, quick: bool) -> list[Row]:
-        raise ValueError("no room\nat all")
+        raise kind("no room\nat all")
 
     monkeypatch.setattr(
         Machine, "measure", classmethod(lambda cls: Machine(1e9, 1e9, 1e9, 1e9, 1e9))
@@ -56,7 +60,7 @@ def test_one_that_fails_leaves_the_others(
     with pytest.raises(SystemExit, match="1"):
         main(["--quick", "--output", str(file), "--only=store", "--only=text"])
     text = file.read_text(encoding="utf-8")
-    assert "**store failed: ValueError: no room**" in text
+    assert f"**store failed: {kind.__name__}: no room**" in text
     assert "| text | 1 s |" in text
     assert "Seconds of each benchmark, and of processor time: store 0 (0), text 0 (0)." in text
 
