@@ -79,14 +79,13 @@ def further_image_metrics(
 ) -> Evaluation:
     """Average precision of images; undefined without anomalous ones.
 
-    Args:
-        scores, is_anomaly: checked already by :func:`fade.metrics.image_metrics`.
+    Arguments and errors as for :func:`fade.metrics.image_metrics`.
 
     Examples:
         >>> further_image_metrics(np.array([0.1, 0.4]), np.array([False, True]))[0]
         {'full_image_ap': 1.0}
     """
-    curve = recall_curve(scores, is_anomaly) if scores.size else None
+    curve = recall_curve(scores, is_anomaly)
     reason = "no anomalous test image" if scores.size else "no test image"
     return values_and_reasons({IMAGE_AP: area_of_steps(curve) if curve else reason})
 

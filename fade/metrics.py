@@ -140,19 +140,6 @@ def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -
         >>> image_metrics(np.array([0.1]), np.array([False]))[1]["full_image_auroc"]
         'no anomalous test image'
     """
-    if is_anomaly.dtype != np.bool_ or scores.ndim != 1 or scores.shape != is_anomaly.shape:
-        raise DataError(
-            f"scores of shape {scores.shape} and labels of shape {is_anomaly.shape} and dtype "
-            f"{is_anomaly.dtype} cannot be evaluated: give one score and one bool label per image"
-        )
-    if scores.dtype.kind not in "fiu":
-        raise DataError(f"scores of dtype {scores.dtype} cannot be evaluated: they must be numbers")
-    if not np.isfinite(scores).all():
-        first = int(np.flatnonzero(~np.isfinite(scores))[0])
-        raise DataError(
-            f"the score of image {first} (counted from 0, of {scores.size}) is {scores[first]}: "
-            "scores must be finite; compute it again"
-        )
     true, false = _detections(scores, is_anomaly)
     no_anomalous = "" if true[-1] else "no anomalous test image"
     no_good = "" if false[-1] else "no good test image"
@@ -171,7 +158,23 @@ def image_metrics(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -
 def _detections(
     scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]
 ) -> tuple[_Counts, _Counts]:
-    """Return how many anomalous and good images are at or above each score, falling, from none."""
+    """Return how many anomalous and good images are at or above each score, falling, from none.
+
+    All metrics and curves of images start here, and so do the checks of their arguments.
+    """
+    if is_anomaly.dtype != np.bool_ or scores.ndim != 1 or scores.shape != is_anomaly.shape:
+        raise DataError(
+            f"scores of shape {scores.shape} and labels of shape {is_anomaly.shape} and dtype "
+            f"{is_anomaly.dtype} cannot be evaluated: give one score and one bool label per image"
+        )
+    if scores.dtype.kind not in "fiu":
+        raise DataError(f"scores of dtype {scores.dtype} cannot be evaluated: they must be numbers")
+    if not np.isfinite(scores).all():
+        first = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise DataError(
+            f"the score of image {first} (counted from 0, of {scores.size}) is {scores[first]}: "
+            "scores must be finite; compute it again"
+        )
     values, ranks = np.unique(scores, return_inverse=True)
     true = _from_above(np.bincount(ranks[is_anomaly], minlength=values.size))
     false = _from_above(np.bincount(ranks[~is_anomaly], minlength=values.size))
@@ -181,7 +184,8 @@ def _detections(
 def roc_curve(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Curve | None:
     """Return the ROC curve of images: false and true positive rates at falling scores.
 
-    None unless there are good and anomalous images. Arguments as for :func:`image_metrics`.
+    None unless there are good and anomalous images. Arguments and errors as for
+    :func:`image_metrics`.
 
     Examples:
         >>> import numpy as np
@@ -196,7 +200,7 @@ def roc_curve(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Cu
 def recall_curve(scores: NDArray[np.floating], is_anomaly: NDArray[np.bool_]) -> Curve | None:
     """Return recall and precision of images at falling scores, from recall 0 and precision 1.
 
-    None without anomalous images. Arguments as for :func:`image_metrics`.
+    None without anomalous images. Arguments and errors as for :func:`image_metrics`.
 
     Examples:
         >>> import numpy as np

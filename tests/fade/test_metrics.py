@@ -150,10 +150,14 @@ def test_no_anomalous_images(images: int, reason: str) -> None:
     assert np.isnan(list(values.values())).all()
 
 
+OF_IMAGES = (image_metrics, roc_curve, recall_curve)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_scores_are_refused(bad: float) -> None:
-    with pytest.raises(DataError, match=f"image 1 .*{re.escape(str(bad))}"):
-        image_metrics(np.array([0.5, bad]), np.array([True, False]))
+    for function in OF_IMAGES:
+        with pytest.raises(DataError, match=f"image 1 .*{re.escape(str(bad))}"):
+            function(np.array([0.5, bad]), np.array([True, False]))
 
 
 @pytest.mark.parametrize(
@@ -162,12 +166,14 @@ def test_non_finite_scores_are_refused(bad: float) -> None:
         (np.zeros(2), np.zeros(3, bool)),
         (np.zeros((2, 1)), np.zeros((2, 1), bool)),
         (np.zeros(2), np.array([0.0, np.nan])),
+        (np.zeros(2), np.array([0, 1])),
         (np.array(["0.1", "0.2"]), np.array([True, False])),
     ],
 )
 def test_ill_shaped_scores_are_refused(scores: NDArray, truth: NDArray) -> None:
-    with pytest.raises(DataError, match="cannot be evaluated"):
-        image_metrics(scores, truth)
+    for function in OF_IMAGES:
+        with pytest.raises(DataError, match="cannot be evaluated"):
+            function(scores, truth)
 
 
 # Pixels
