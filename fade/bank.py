@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from fade.errors import ParameterError, StoreError
+from fade.errors import DataError, ParameterError, StoreError
 from fade.files import atomic_write
 from fade.flat_vectors import QUERY_ROWS, FlatVectors
 
 if TYPE_CHECKING:
     import faiss
+
+    from fade.views import Metric
 
 FLAT = "flat"
 SEAL = b"FADE bank"
@@ -72,9 +75,7 @@ def float16_to_float32(halves: np.ndarray) -> np.ndarray:
     return out
 
 
-def build_index(
-    vectors: np.ndarray, index: str = FLAT, metric: Literal["cosine", "euclidean"] = "cosine"
-) -> faiss.Index:
+def build_index(vectors: np.ndarray, index: str = FLAT, metric: Metric = "cosine") -> faiss.Index:
     """An index over (n, dim) float32 vectors: of inner products, or of squared distances.
 
     Args:
@@ -99,10 +100,9 @@ def build_index(
             built.train(vectors)
             built.add(vectors)
         except (RuntimeError, MemoryError) as error:
-            detail = (str(error).strip().splitlines() or ["not enough memory"])[0][-160:]
             raise ParameterError(
                 f"vision.index {index!r} does not work on {len(vectors)} vectors of dimension "
-                f"{vectors.shape[1]} ({detail}): use 'flat' or another FAISS factory string"
+                f"{vectors.shape[1]} ({_said(error)}): use 'flat' or another FAISS factory string"
             ) from None
         if built.metric_type != measured:
             kind = "inner products" if metric == "cosine" else "Euclidean distances"
@@ -124,7 +124,7 @@ def check_index(
     index: str,
     dimension: int,
     vectors: int | None = None,
-    metric: Literal["cosine", "euclidean"] = "cosine",
+    metric: Metric = "cosine",
 ) -> None:
     """Refuse (ParameterError) a factory string that FAISS does not know; nothing is trained.
 
@@ -141,10 +141,9 @@ def check_index(
     try:
         built = faiss.index_factory(dimension, index, _measured(metric))
     except (RuntimeError, MemoryError) as error:
-        detail = (str(error).strip().splitlines() or ["not enough memory"])[0][-160:]
         raise ParameterError(
-            f"vision.index {index!r} is no index of {dimension} dimensions that FAISS knows ({detail}): "
-            "use 'flat' or another FAISS factory string"
+            f"vision.index {index!r} is no index of {dimension} dimensions that FAISS knows "
+            f"({_said(error)}): use 'flat' or another FAISS factory string"
         ) from None
     if vectors is not None and (least := _least_vectors(built)) > vectors:
         raise ParameterError(
@@ -153,7 +152,12 @@ def check_index(
         )
 
 
-def _measured(metric: Literal["cosine", "euclidean"]) -> int:
+def _said(error: Exception) -> str:
+    """The end of what FAISS says of an error, in one line; of too little memory it says nothing."""
+    return (str(error).strip().splitlines() or ["not enough memory"])[0][-160:]
+
+
+def _measured(metric: Metric) -> int:
     """FAISS's number of a metric."""
     import faiss
 
@@ -276,9 +280,7 @@ def index_vectors(index: faiss.Index | FlatVectors) -> np.ndarray:
     return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
 
 
-def coreset(
-    vectors: np.ndarray, fraction: float, metric: Literal["cosine", "euclidean"] = "cosine"
-) -> np.ndarray:
+def coreset(vectors: np.ndarray, fraction: float, metric: Metric = "cosine") -> np.ndarray:
     """Greedy k-centre choice of vectors that cover the rest (Roth et al., PatchCore, CVPR 2022).
 
     Starts from the vector nearest to the mean, so that it needs no random numbers.
@@ -329,8 +331,11 @@ def similarity_to_references(queries: np.ndarray, bank: np.ndarray, patches: int
 
     Returns:
         (references, q) float32.
+
+    Raises:
+        DataError: the bank holds no whole references.
     """
-    references = len(bank) // patches
+    references = count_references(bank, patches)
     best = np.empty((references, len(queries)), np.float32)
     group = max(1, BANK_COLUMNS // patches)
     columns = min(group, references) * patches
@@ -345,6 +350,17 @@ def similarity_to_references(queries: np.ndarray, bank: np.ndarray, patches: int
             nearest = products.reshape(len(block), last - first, patches).max(axis=2)
             best[first:last, start : start + len(block)] = nearest.T
     return best
+
+
+def count_references(bank: Sized, patches: int) -> int:
+    """How many references of so many patches a bank of vectors holds.
+
+    Raises:
+        DataError: none, or a part of one.
+    """
+    if not patches or len(bank) % patches or not len(bank):
+        raise DataError(f"a bank of {len(bank)} vectors holds no references of {patches} patches")
+    return len(bank) // patches
 
 
 def similarity_to_others(queries: np.ndarray) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from fade.views import Metric
 
 QUERY_ROWS = 1024
 """Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
@@ -27,9 +30,7 @@ class FlatVectors:
         ([[0.75, 0.5]], [[1, 2]])
     """
 
-    def __init__(
-        self, vectors: np.ndarray, metric: Literal["cosine", "euclidean"] = "cosine"
-    ) -> None:
+    def __init__(self, vectors: np.ndarray, metric: Metric = "cosine") -> None:
         self.vectors, self._metric = vectors, metric
         self.ntotal, self.d = vectors.shape
         self._halves = np.float32(0.5) * np.einsum("ij,ij->i", vectors, vectors)
@@ -39,7 +40,7 @@ class FlatVectors:
 
         Args:
             queries: (q, dim) float32.
-            k: how many.
+            k: how many; at most as many as there are.
 
         Returns:
             (q, k) float32 and (q, k) integers, the nearest first.

@@ -64,9 +64,13 @@ def similarity_to_references(queries: Tensor, bank: Tensor, patches: int) -> np.
 
     Returns:
         (references, q) float32, in main memory.
+
+    Raises:
+        DataError: the bank holds no whole references.
     """
     import torch
 
+    cpu.count_references(bank, patches)
     group = max(1, BANK_COLUMNS // patches) * patches
     with torch.inference_mode():
         best = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fade.bank import similarity_to_references
+from fade.bank import count_references, similarity_to_references
 from fade.errors import DataError, ParameterError
 from fade.views import Metric
 
@@ -45,13 +45,12 @@ def nearest_in_references(
         [[[1.0, 3.0]], [[7.0, 8.0]]]
     """
     check_neighbours(k, patches)
-    if not patches or len(bank) % patches or not len(bank):
-        raise DataError(f"a bank of {len(bank)} vectors holds no references of {patches} patches")
+    references = count_references(bank, patches)
     if metric == "cosine" and k == 1:
         similarity = similarity_to_references(queries, bank, patches)
         return np.maximum(1 - similarity, 0)[..., None]
-    groups = bank.reshape(-1, patches, bank.shape[1])
-    found = np.empty((len(groups), len(queries), k), np.float32)
+    groups = bank.reshape(references, patches, bank.shape[1])
+    found = np.empty((references, len(queries), k), np.float32)
     rows = max(1, PRODUCTS // patches)
     for number, group in enumerate(groups):
         squares = np.einsum("ij,ij->i", group, group) if metric == "euclidean" else None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fade.bank import build_index, coreset
+from fade.bank import build_index, coreset, similarity_to_references
 from fade.errors import DataError, ParameterError
 from fade.rules.nearest import (
     mean_of_nearest,
@@ -94,8 +94,9 @@ def test_neighbours_that_no_reference_has(k: int) -> None:
 
 @pytest.mark.parametrize(("bank", "patches"), [(0, 6), (13, 6)])
 def test_banks_that_hold_no_whole_references(bank: int, patches: int) -> None:
-    with pytest.raises(DataError, match="holds no references"):
-        nearest_in_references(vectors(3, 8), vectors(bank, 8), patches)
+    for search in (nearest_in_references, similarity_to_references):
+        with pytest.raises(DataError, match="holds no references"):
+            search(vectors(3, 8), vectors(bank, 8), patches)
 
 
 @pytest.mark.parametrize("metric", METRICS)
