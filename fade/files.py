@@ -207,11 +207,14 @@ def readable(name: object) -> Iterator[None]:
         raise DataError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
-def read_data(path: DataPath) -> bytes:
+def read_data(path: DataPath, name: object = None) -> bytes:
     """The content of a data set's file; one in a folder is read by :func:`read_plain`.
 
+    Args:
+        name: what errors call the file; its path if not given.
+
     Raises:
-        OSError: it cannot be read, or is no plain file.
+        DataError: it cannot be read, or is no plain file.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -220,4 +223,5 @@ def read_data(path: DataPath) -> bytes:
         ...     read_data(Path(place, "a.png"))
         b'bytes'
     """
-    return read_plain(path) if isinstance(path, Path) else path.read_bytes()
+    with readable(name or path):
+        return read_plain(path) if isinstance(path, Path) else path.read_bytes()

@@ -10,7 +10,7 @@ from fade.datasets.left_out import DEFECT_IN_TRAINING, Note, ignore
 from fade.datasets.listing import list_folder, require_folder
 from fade.datasets.records import image_record, refuse_same_names, root_category
 from fade.errors import DataError
-from fade.files import read_data, readable
+from fade.files import read_data
 from fade.preprocess import decode_mask
 from fade.types import GOOD, DataPath, ImageRecord, Split
 
@@ -67,6 +67,4 @@ def _stem(file: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def _is_marked(mask: Hashable, size: int, time: int) -> bool:
     """Whether a mask marks a pixel; size and time tell whether it was looked at already."""
-    with readable(mask):
-        data = read_data(cast(DataPath, mask))
-    return bool(decode_mask(data, str(mask)).any())
+    return bool(decode_mask(read_data(cast(DataPath, mask)), str(mask)).any())

@@ -9,7 +9,7 @@ from fade.datasets.listing import list_files, require_folder
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, table_record
 from fade.errors import DataError
-from fade.files import read_data, readable
+from fade.files import read_data
 from fade.types import GOOD, DataPath, DatasetFormat, ImageRecord, Split
 
 REAL_IAD_SPLITS: dict[DatasetFormat, str] = {
@@ -98,8 +98,7 @@ def _category(
 
 def _content(table: DataPath) -> Mapping[str, Any]:
     try:
-        with readable(table):
-            content = json.loads(read_data(table))
+        content = json.loads(read_data(table))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{table} is not valid JSON ({error}); restore the file") from None
     kinds = {"meta": dict, "train": list, "test": list}

@@ -80,7 +80,7 @@ def inspect(root: DataPath, path: str, *, mask: bool = False) -> FileInfo:
     """
     with readable(path):
         stat = (root / path).stat()
-        data = read_data(root / path)
+    data = read_data(root / path, path)
     width = height = has_defects = None
     swaps_sides = False
     with suppress(DataError):

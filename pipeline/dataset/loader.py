@@ -14,7 +14,7 @@ from cache.keys import Keys
 from cache.layout import content_key
 from fade.aspect import AspectRatio, Shape
 from fade.errors import DataError
-from fade.files import read_data, readable
+from fade.files import read_data
 from fade.preprocess import decode_rgb, resize_image
 from fade.transforms import NONE, Transform
 from fade.types import DataPath
@@ -74,8 +74,7 @@ def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
     Raises:
         DataError: unreadable, or changed since the manifest was made.
     """
-    with readable(path):
-        data = read_data(root / path)
+    data = read_data(root / path, path)
     if content_key(data) != key:
         raise DataError(f"{path} {CHANGED}: {AGAIN}")
     return data

@@ -75,7 +75,7 @@ def _row(
     info = _unchanged(root, record.path, known[0])
     inspection: dict[str, Any] | None = None
     if info is None or info.width is None or info.height is None or block.decode:
-        data = _read(root, record.path)
+        data = read_data(root / record.path, record.path)
         found = inspect_image(data, record.path)
         width, height = found.shown(exif_rotation)
         if block.decode:
@@ -149,11 +149,6 @@ def _unchanged(root: DataPath, path: str, known: FileInfo | None) -> FileInfo | 
         return known if known.fits((root / path).stat()) else None
 
 
-def _read(root: DataPath, path: str) -> bytes:
-    with readable(path):
-        return read_data(root / path)
-
-
 def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterator[ManifestBlock]:
     dataset = params.dataset
     for records in pieces(dataset_records(dataset), CHUNK_FILES):
@@ -215,7 +210,7 @@ def _table_entries(params: Params, root: DataPath) -> Iterator[Entry]:
     dataset = params.dataset
     if isinstance(root, Path):
         for name in table_files(dataset.format, open_path(dataset.path)):
-            yield name, stamp(root, name), content_key(_read(root, name))
+            yield name, stamp(root, name), content_key(read_data(root / name, name))
 
 
 def examined_rows(

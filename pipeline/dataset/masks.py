@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cache.layout import content_key
 from fade.datasets.listing import list_folder
 from fade.errors import DataError
-from fade.files import read_data, readable
+from fade.files import read_data
 from fade.preprocess import decode_mask
 from fade.types import DataPath
 
@@ -42,8 +42,7 @@ def read_mask(
     pixels: NDArray[np.bool_] | None = None
     contents = []
     for file in mask_files(root, mask):
-        with readable(file):
-            data = read_data(root / file)
+        data = read_data(root / file, file)
         part = decode_mask(data, file, exif_rotation=exif_rotation)
         if pixels is not None and pixels.shape != part.shape:
             raise DataError(

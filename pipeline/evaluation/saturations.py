@@ -42,11 +42,10 @@ def read_saturations(root: DataPath, folder: str) -> dict[int, Saturation]:
     """
     name = f"{folder}{CONFIG}"
     try:
-        entries = json.loads(read_data(root / name))
-    except OSError as error:
+        entries = json.loads(read_data(root / name, name))
+    except DataError as error:
         raise DataError(
-            f"{name} cannot be read ({error.strerror or error}), which says when a defect counts as "
-            "found: unpack the data set again"
+            f"{error}; it says when a defect counts as found: unpack the data set again"
         ) from None
     except ValueError as error:
         raise DataError(f"{name} is no JSON ({error}): unpack the data set again") from None

@@ -14,13 +14,14 @@ from fade import bank as cpu
 from fade import gpu
 from fade.aspect import AspectRatio, Shape
 from fade.device import choose_device
+from fade.files import read_data
 from fade.transforms import NONE
 from fade.types import DataPath, Feature
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSource, Pixels, load_pixels
 from pipeline.features.models import start_encoding
 from pipeline.features.pair import of_vision
-from pipeline.project.workload import Workload, read_image
+from pipeline.project.workload import Workload
 from pipeline.scoring.banks import bank_copies
 from pipeline.scoring.views import view_shapes
 
@@ -59,7 +60,7 @@ def time_encoding(
 def _load(
     path: DataPath, shapes: Sequence[Shape], params: Params, aspect: AspectRatio | None
 ) -> Pixels:
-    source = ImageSource(content_key(read_image(path)), path.name)
+    source = ImageSource(content_key(read_data(path)), path.name)
     return load_pixels(source, path.parent, shapes, params.dataset.exif_rotation, aspect)
 
 

@@ -191,13 +191,13 @@ class _Listed:
                 "the images were not read: as if all of them differed"
                 + (" and had the aspect ratio of the first ones" if keep else "")
             )
-            first = [self._shape(read_image(path), path) for path in self.sample if keep]
+            first = [self._shape(read_data(path), path) for path in self.sample if keep]
             return self.paths, every, median_aspect_ratio(first) if first else None
         data = self.paths.data.copy()
         shapes = np.zeros((len(every), 2), np.int64)
         for at, record in enumerate(dataset_records(self.params.dataset) if read.any() else ()):
             if at < len(read) and read[at]:
-                content = read_image(self.root / record.path)
+                content = read_data(self.root / record.path)
                 data[at] = Keys.of([content_key(content)]).data[0]
                 if keep:
                     shapes[at] = self._shape(content, record.path)
@@ -219,16 +219,6 @@ class _Listed:
 
     def _shape(self, content: bytes, path: Any) -> tuple[int, int]:
         return image_size(content, str(path), exif_rotation=self.params.dataset.exif_rotation)
-
-
-def read_image(path: DataPath) -> bytes:
-    """The bytes of an image's file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    with readable(path):
-        return read_data(path)
 
 
 def _each_once(keys: Keys) -> Keys:

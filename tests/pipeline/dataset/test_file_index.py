@@ -163,9 +163,9 @@ def test_the_manifest_is_the_same_and_reads_no_image(
     os.utime(tmp_path / "images" / touched, ns=(1, 1))
     read: list[str] = []
 
-    def noted(path: Path) -> bytes:
+    def noted(path: Path, name: str) -> bytes:
         read.append(str(path))
-        return read_data(path)
+        return read_data(path, name)
 
     monkeypatch.setattr("pipeline.dataset.manifest.read_data", noted)
     run_stages(tmp_path, content, "manifest")
