@@ -20,7 +20,7 @@ _TREE = Tree(loose_train=True, loose_test=True)
 def iterate_folder(
     root: DataPath, categories: Sequence[str] | None, note: Note = ignore
 ) -> Iterator[ImageRecord]:
-    """Yield one category, or a folder of categories, in the layout of :func:`read_mvtec`.
+    """Yield one category, or a folder of categories, in the layout of MVTec AD.
 
     A root that has ``train/`` or ``test/`` itself is one category, named after the root. Good
     training images may also lie in ``train/`` itself, where it has no ``good/``. Images in ``test/``

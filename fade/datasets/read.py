@@ -9,7 +9,6 @@ from fade.datasets.csv_table import CSV_MANIFEST, iterate_csv
 from fade.datasets.folder import iterate_folder
 from fade.datasets.ksdd2 import iterate_ksdd2
 from fade.datasets.left_out import Note, ignore
-from fade.datasets.mvtec import iterate_mvtec
 from fade.datasets.real_iad import REAL_IAD_SPLITS, iterate_real_iad, json_files
 from fade.datasets.records import limit_tests
 from fade.datasets.tree import AD_2_PRIVATE, AD_2_TEST, Tree, iterate_tree
@@ -47,27 +46,25 @@ def read_dataset(
 Reader = Callable[[DataPath, Sequence[str] | None, Note], Iterator[ImageRecord]]
 """Yields the records of some categories below a root, and notes what it leaves out."""
 
-_AD_2 = Tree(
-    test=AD_2_TEST, truth=f"{AD_2_TEST}/ground_truth", unlabelled=AD_2_PRIVATE, validation=True
-)
-"""MVTec AD 2: labelled images in ``test_public/``; those of ``test_private/`` and
-``test_private_mixed/`` have no label."""
-_LOCO = Tree(validation=True)
-"""MVTec LOCO AD: a mask is what the files of ``ground_truth/<defect>/000/`` mark together."""
+TREES: dict[DatasetFormat, Tree] = {
+    "mvtec": Tree(single=False),
+    # labelled images in test_public/; those of the private folders have no label
+    "mvtec-ad-2": Tree(
+        test=AD_2_TEST, truth=f"{AD_2_TEST}/ground_truth", unlabelled=AD_2_PRIVATE, validation=True
+    ),
+    # a mask is what the files of ground_truth/<defect>/000/ mark together
+    "mvtec-loco": Tree(validation=True),
+    "btad": Tree(),
+    "mpdd": Tree(),
+}
+"""The layout of each format whose folders say all."""
 READERS: dict[DatasetFormat, Reader] = {
-    "mvtec": iterate_mvtec,
-    "visa": iterate_visa,
+    **{format: partial(iterate_tree, tree=tree, format=format) for format, tree in TREES.items()},
+    **{format: partial(iterate_visa, format=format) for format in VISA_TABLES},
+    **{format: partial(iterate_real_iad, format=format) for format in REAL_IAD_SPLITS},
     "folder": iterate_folder,
     "csv": iterate_csv,
-    "mvtec-ad-2": partial(iterate_tree, tree=_AD_2, format="mvtec-ad-2"),
-    "mvtec-loco": partial(iterate_tree, tree=_LOCO, format="mvtec-loco"),
-    "visa-2cls-highshot": partial(iterate_visa, format="visa-2cls-highshot"),
-    "visa-2cls-fewshot": partial(iterate_visa, format="visa-2cls-fewshot"),
-    "btad": partial(iterate_tree, tree=Tree(), format="btad"),
-    "mpdd": partial(iterate_tree, tree=Tree(), format="mpdd"),
     "ksdd2": iterate_ksdd2,
-    "real-iad": iterate_real_iad,
-    "real-iad-sv": partial(iterate_real_iad, format="real-iad-sv"),
 }
 """The reader of each format."""
 

@@ -67,6 +67,9 @@ def iterate_tree(
 ) -> Iterator[ImageRecord]:
     """Yield the records of a data set in folders.
 
+    Test images are sorted by defect, then by file name, in code-point order. A mask is found by its
+    image's name, with or without ``_mask``; one that two images would get is refused.
+
     Args:
         root: of the data set.
         categories: to read, in this order; None or empty for all, by name.
@@ -87,10 +90,13 @@ def iterate_tree(
     if not found:
         where = "neither it nor a folder in it has" if tree.single else "no folder in it has"
         expected = LAYOUT.replace("ground_truth", tree.truth).replace("test/", f"{tree.test}/")
+        advice = layout_advice(root)
+        if has_split(root, tree):  # which only formats of several categories come here with
+            advice = "it looks like a single category: use format folder"
         raise DataError(
             f"{root}: {where} train/ or {tree.test}/; format {format} expects {expected}, "
             f"{'directly or ' if tree.single else ''}in a folder for each category"
-            + (f"; {advice}" if (advice := layout_advice(root)) else "")
+            + (f"; {advice}" if advice else "")
         )
     chosen = choose_categories(found, categories, root)
     for name in found:

@@ -266,7 +266,7 @@ def test_links_inside_a_tree_are_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("format", "expected"),
     [
-        ("mvtec", "MVTec layout"),
+        ("mvtec", "format mvtec expects train/good/"),
         ("folder", "expects train/good/"),
         ("visa", "1cls.csv does not exist"),
         ("csv", "with manifest.csv"),
