@@ -1,6 +1,5 @@
 """KolektorSDD2: masks beside the images, which alone say what is a defect."""
 
-import os
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from typing import cast
@@ -8,6 +7,7 @@ from typing import cast
 from fade.datasets.labels import ANOMALY
 from fade.datasets.left_out import DEFECT_IN_TRAINING, Note, ignore
 from fade.datasets.listing import list_folder, require_folder
+from fade.datasets.names import stem
 from fade.datasets.records import image_record, refuse_same_names, root_category
 from fade.errors import DataError
 from fade.files import read_data
@@ -40,14 +40,14 @@ def iterate_ksdd2(
 
 def _split(root: DataPath, split: Split, category: str, note: Note) -> Iterator[ImageRecord]:
     files = list_folder(root / split)[0]
-    masks = {stem: file for file in files if (stem := _stem(file)).endswith(MASK_ENDING)}
+    masks = {name: file for file in files if (name := stem(file)).endswith(MASK_ENDING)}
     for file in files:
-        if _stem(file) in masks:
+        if stem(file) in masks:
             continue
-        mask = masks.get(_stem(file) + MASK_ENDING)
+        mask = masks.get(stem(file) + MASK_ENDING)
         if mask is None:
             raise DataError(
-                f"{root / split / file} has no mask {_stem(file)}{MASK_ENDING}.png beside it, which "
+                f"{root / split / file} has no mask {stem(file)}{MASK_ENDING}.png beside it, which "
                 "says whether it is good; restore the mask, or remove the image"
             )
         image, mask = f"{split}/{file}", f"{split}/{mask}"
@@ -58,10 +58,6 @@ def _split(root: DataPath, split: Split, category: str, note: Note) -> Iterator[
             note(mask, DEFECT_IN_TRAINING)
         else:
             yield image_record(image, category, split, ANOMALY if marked else GOOD, mask)
-
-
-def _stem(file: str) -> str:
-    return os.path.splitext(file)[0]
 
 
 @lru_cache(maxsize=1 << 16)

@@ -27,6 +27,11 @@ UNREAD_SUFFIXES = frozenset(
 _RESERVED_CATEGORY = "mean"  # the row of averages in results/metrics.csv
 
 
+def stem(path: str) -> str:
+    """The path of a file without its suffix, by which images and masks are paired."""
+    return os.path.splitext(path)[0]
+
+
 def is_image(name: str) -> bool:
     """Tell whether a file's name has one of the known image suffixes.
 

@@ -1,11 +1,10 @@
 """Records of images: how they are made, chosen, and told apart."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from fade.datasets.left_out import BEYOND_LIMIT, Note, ignore
-from fade.datasets.names import check_category, few
+from fade.datasets.names import check_category, few, stem
 from fade.errors import DataError, ParameterError
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split
 
@@ -17,7 +16,7 @@ def image_record(
 
     An empty ``defect`` says that nobody knows whether there is one.
     """
-    name = os.path.splitext(path)[0]
+    name = stem(path)
     if defect == UNLABELLED:
         return ImageRecord(name, path, category, split, defect, None)
     if defect == GOOD:  # nothing to mark, so a (black) mask is of no use

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.datasets.left_out import OTHER_CATEGORY, Note, ignore
-from fade.datasets.names import check_category
+from fade.datasets.names import check_category, stem
 from fade.datasets.records import choose_categories, image_record, same_name
 from fade.datasets.table_paths import TablePaths, short_hash
 from fade.errors import DataError
@@ -152,7 +151,7 @@ class TableRecords:
             yield image_record(self._paths[row], category, split, defect, self._masks[row] or None)
 
     def _refuse_same_names(self, rows: NDArray[np.intp]) -> None:
-        names = (os.path.splitext(self._paths[row])[0] for row in rows)
+        names = (stem(self._paths[row]) for row in rows)
         hashes = np.fromiter((short_hash(name) for name in names), np.uint64, len(rows))
         order = np.argsort(hashes, kind="stable")
         again = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])

@@ -1,6 +1,5 @@
 """Categories in folders: ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from fade.datasets.left_out import (
     Note,
 )
 from fade.datasets.listing import list_folder, require_folder
-from fade.datasets.names import check_category, few, known_suffixes
+from fade.datasets.names import check_category, few, known_suffixes, stem
 from fade.datasets.records import (
     choose_categories,
     image_record,
@@ -151,7 +150,7 @@ def _category(
                 category,
                 "test",
                 defect,
-                f"{truth}/{mask}" if (mask := masks.get(os.path.splitext(file)[0])) else None,
+                f"{truth}/{mask}" if (mask := masks.get(stem(file))) else None,
             )
             for file in images
         ):
@@ -256,11 +255,10 @@ def _train_images(train: DataPath, loose: bool, prefix: str, note: Note) -> list
 
 def refuse_masks_beside(folder: DataPath, files: Sequence[str]) -> None:
     """Refuse masks among images of one folder, as KolektorSDD2 has them."""
-    stems = {os.path.splitext(file)[0] for file in files}
+    stems = set(map(stem, files))
     for file in files:
-        stem = os.path.splitext(file)[0]
         for ending in ("_GT", "_gt", "_mask", "_label"):
-            if stem.endswith(ending) and stem.removesuffix(ending) in stems:
+            if stem(file).endswith(ending) and stem(file).removesuffix(ending) in stems:
                 raise DataError(
                     f"{folder / file} looks like the mask of an image beside it; move masks to "
                     "ground_truth/<defect>/, or set dataset.format to ksdd2 if this is KolektorSDD2"
@@ -290,18 +288,17 @@ def _masks(folder: DataPath, images: Sequence[str]) -> dict[str, str]:
     marked: dict[str, str] = {}
     files, folders = list_folder(folder)
     for file in files:
-        stem = os.path.splitext(file)[0]
-        if stem in plain:
+        name = stem(file)
+        if name in plain:
             raise DataError(
-                f"{folder}: {plain[stem]} and {file} are masks of the same image; keep one"
+                f"{folder}: {plain[name]} and {file} are masks of the same image; keep one"
             )
-        plain[stem] = file
-        if stem.endswith("_mask"):
-            marked[stem.removesuffix("_mask")] = file
+        plain[name] = file
+        if name.endswith("_mask"):
+            marked[name.removesuffix("_mask")] = file
     found = plain | marked
     if folders:
-        stems = {os.path.splitext(file)[0] for file in images}
-        for name in (name for name in folders if name in stems):
+        for name in sorted(set(folders) & set(map(stem, images))):
             parts = list_folder(folder / name)[0]
             if parts and name in found:
                 raise DataError(
@@ -314,19 +311,12 @@ def _masks(folder: DataPath, images: Sequence[str]) -> dict[str, str]:
 
 def _refuse_shared(masks: dict[str, str], images: Sequence[str], truth: str) -> None:
     """Refuse a mask that is called as one image and, without ``_mask``, as another."""
-    of_both = {
-        stem
-        for name in masks
-        if (stem := name.removesuffix("_mask")) != name and masks[name] == masks.get(stem)
-    }
-    found = [file for file in images if os.path.splitext(file)[0] in of_both]
-    if not found:
-        return
-    stems = {os.path.splitext(file)[0] for file in found}
+    stems = set(map(stem, images))
     for file in images:
-        stem = os.path.splitext(file)[0]
-        if stem.endswith("_mask") and stem.removesuffix("_mask") in stems:
+        name = stem(file)
+        other = name.removesuffix("_mask")
+        if other != name and other in stems and name in masks and masks[name] == masks.get(other):
             raise DataError(
-                f"{truth}/{masks[stem]} is called as the mask of {stem.removesuffix('_mask')} and as "
-                f"that of {file}; rename it, or one of the images"
+                f"{truth}/{masks[name]} is called as the mask of {other} and as that of {file}; "
+                "rename it, or one of the images"
             )
