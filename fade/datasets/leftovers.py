@@ -1,16 +1,13 @@
 """Accounts for every file below a data set's root: used, or counted by folder and reason."""
 
 import os
-from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from fade.datasets.hashes import HashedNames
 from fade.datasets.listing import list_folder, remote_children
 from fade.datasets.names import UNREAD_SUFFIXES, is_image, is_text
-from fade.datasets.table_paths import short_hash
 from fade.types import DataPath, ImageRecord
 
 HIDDEN = "hidden"
@@ -48,32 +45,29 @@ class Leftover:
 
 
 class Account:
-    """Takes in what a reader finds and leaves out, then tells what else there is.
-
-    Paths are kept as 64 bits each, so that a million files need little memory.
-    """
+    """Takes in what a reader finds and leaves out, then tells what else there is."""
 
     def __init__(self) -> None:
-        self._used = array("Q")
-        self._noted: dict[str, array[int]] = {}
+        self._used = HashedNames()
+        self._noted: dict[str, HashedNames] = {}
         self._folders: dict[str, str] = {}
         self._mask_folders: set[str] = set()
 
     def use(self, record: ImageRecord) -> None:
         """Take in an image that is used, and its mask."""
-        self._used.append(short_hash(record.path))
+        self._used.add(record.path)
         for mask in (record.mask, record.unused_mask):
             if mask and mask.endswith("/"):
                 self._mask_folders.add(mask.rstrip("/"))
             elif mask:
-                self._used.append(short_hash(mask))
+                self._used.add(mask)
 
     def note(self, path: str, reason: str) -> None:
         """Take in what a reader leaves out: a file, or a folder with ``/`` at its end."""
         if path.endswith("/"):
             self._folders[path.rstrip("/")] = reason
         else:
-            self._noted.setdefault(reason, array("Q")).append(short_hash(path))
+            self._noted.setdefault(reason, HashedNames()).add(path)
 
     def leftovers(
         self, root: DataPath, tables: Iterable[str] = (), *, listed: bool = False
@@ -83,11 +77,6 @@ class Account:
         ``tables`` are files that list the images, relative to the root; ``listed`` tells whether
         they do. Raises DataError for folders that cannot be listed.
         """
-        used = np.unique(np.frombuffer(self._used, np.uint64))
-        noted = {
-            reason: np.unique(np.frombuffer(hashes, np.uint64))
-            for reason, hashes in self._noted.items()
-        }
         tables = frozenset(tables)
         found: dict[tuple[str, str], list[str]] = {}
         counts: dict[tuple[str, str], int] = {}
@@ -95,12 +84,13 @@ class Account:
             prefix = f"{folder}/" if folder else ""
             whole = next((self._folders[f] for f in _parents(folder) if f in self._folders), None)
             for name in names:
-                if folder in self._mask_folders and is_image(name):
+                path = prefix + name
+                in_mask = folder in self._mask_folders and is_image(name)
+                if in_mask or path in tables or path in self._used:
                     continue
-                key = np.uint64(short_hash(prefix + name))
-                if prefix + name in tables or _has(used, key):
-                    continue
-                reason = whole or next((r for r, keys in noted.items() if _has(keys, key)), None)
+                reason = whole or next(
+                    (r for r, paths in self._noted.items() if path in paths), None
+                )
                 reason = reason or _reason(folder, name, listed)
                 counts[folder, reason] = counts.get((folder, reason), 0) + 1
                 found.setdefault((folder, reason), [name])
@@ -111,11 +101,6 @@ class Account:
             Leftover(folder, reason, counts[folder, reason], names[0])
             for (folder, reason), names in sorted(found.items())
         ]
-
-
-def _has(keys: np.ndarray, key: np.uint64) -> bool:
-    position = int(np.searchsorted(keys, key))
-    return position < len(keys) and bool(keys[position] == key)
 
 
 def _reason(folder: str, name: str, listed: bool) -> str:

@@ -1,14 +1,10 @@
 """Paths in a table, held against the folders that they name."""
 
-import hashlib
 import os
 import posixpath
-from array import array
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fade.datasets.hashes import HashedNames
 from fade.datasets.listing import remote_children
 from fade.datasets.names import is_image, is_text, known_suffixes
 from fade.errors import DataError
@@ -21,7 +17,7 @@ class TablePaths:
     def __init__(self, root: DataPath) -> None:
         self._remote = None if isinstance(root, Path) else root
         self._root = os.path.realpath(root) if isinstance(root, Path) else str(root)
-        self._folders: dict[str, NDArray[np.uint64] | str] = {}
+        self._folders: dict[str, HashedNames | str] = {}
         self._links: set[str] = set()
 
     def check(self, value: str, what: str) -> str:
@@ -35,9 +31,7 @@ class TablePaths:
         files = self._files(folder)
         if isinstance(files, str):
             raise DataError(f"{what} {value!r} {files}; correct the path")
-        key = np.uint64(short_hash(file))
-        position = int(np.searchsorted(files, key))
-        if position == len(files) or files[position] != key:
+        if file not in files:
             raise DataError(f"{what} {value!r} does not exist; correct the path")
         if path in self._links and not self._inside(path):
             raise DataError(f"{what} {value!r} links to a file outside the data set; copy it")
@@ -52,38 +46,31 @@ class TablePaths:
             return "has .. in it"
         return None
 
-    def _files(self, folder: str) -> NDArray[np.uint64] | str:
-        """Return the sorted hashes of the names of a folder's files, or why it has none."""
+    def _files(self, folder: str) -> HashedNames | str:
+        """Return the names of a folder's files, or why it has none."""
         if folder not in self._folders:
             self._folders[folder] = self._listing(folder)
         return self._folders[folder]
 
-    def _listing(self, folder: str) -> NDArray[np.uint64] | str:
-        found = array("Q")
+    def _listing(self, folder: str) -> HashedNames | str:
+        found = HashedNames()
         prefix = f"{folder}/" if folder else ""
         if self._remote is not None:  # it has no links
             names = remote_children(self._remote / folder)[0]
-            if not names:
-                return "does not exist"
-            return np.sort(np.fromiter(map(short_hash, names), np.uint64, len(names)))
+            return HashedNames(names) if names else "does not exist"
         try:
             if not self._inside(folder):
                 return "links to a folder outside the data set"
             with os.scandir(os.path.join(self._root, folder)) as entries:
                 for entry in entries:
                     if entry.is_file() and is_text(entry.name):
-                        found.append(short_hash(entry.name))
+                        found.add(entry.name)
                         if entry.is_symlink():
                             self._links.add(prefix + entry.name)
         except (OSError, ValueError):
             return "does not exist"
-        return np.sort(np.frombuffer(found, np.uint64))
+        return found
 
     def _inside(self, path: str) -> bool:
         real = os.path.realpath(os.path.join(self._root, path))
         return os.path.commonpath((real, self._root)) == self._root
-
-
-def short_hash(text: str) -> int:
-    """Return 64 bits of a text's hash."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -10,10 +10,11 @@ from typing import IO, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.datasets.hashes import short_hash
 from fade.datasets.left_out import OTHER_CATEGORY, Note, ignore
 from fade.datasets.names import check_category, stem
 from fade.datasets.records import choose_categories, image_record, same_name
-from fade.datasets.table_paths import TablePaths, short_hash
+from fade.datasets.table_paths import TablePaths
 from fade.errors import DataError
 from fade.files import read_data
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split
