@@ -106,6 +106,11 @@ class ImageRecord:
     mask: str | None = None
     unused_mask: str | None = field(default=None, compare=False)
 
+    @property
+    def found_mask(self) -> str | None:
+        """The mask that was found, used or not."""
+        return self.mask or self.unused_mask
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Trial:

@@ -49,12 +49,12 @@ def iterate_csv(
             table_record(
                 paths,
                 where,
-                cell["category"],
-                cell["split"],
-                label,
-                _csv_defect(label, where),
-                cell["image"],
-                cell.get("mask", ""),
+                category=cell["category"],
+                split=cell["split"],
+                label=label,
+                defect=_csv_defect(label, where),
+                image=cell["image"],
+                mask=cell.get("mask", ""),
             )
         )
     yield from records.chosen(categories, table, note)

@@ -56,11 +56,11 @@ class Account:
     def use(self, record: ImageRecord) -> None:
         """Take in an image that is used, and its mask."""
         self._used.add(record.path)
-        for mask in (record.mask, record.unused_mask):
-            if mask and mask.endswith("/"):
-                self._mask_folders.add(mask.rstrip("/"))
-            elif mask:
-                self._used.add(mask)
+        mask = record.found_mask or ""
+        if mask.endswith("/"):
+            self._mask_folders.add(mask.rstrip("/"))
+        elif mask:
+            self._used.add(mask)
 
     def note(self, path: str, reason: str) -> None:
         """Take in what a reader leaves out: a file, or a folder with ``/`` at its end."""

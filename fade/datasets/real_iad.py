@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
-from fade.datasets.left_out import DEFECT_IN_TRAINING, Note, ignore
+from fade.datasets.left_out import Note, ignore
 from fade.datasets.listing import list_files, require_folder
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, table_record
@@ -72,7 +72,7 @@ def json_files(root: DataPath, format: DatasetFormat) -> list[str]:
 
 def _category(
     root: DataPath, folder: str, file: str, paths: TablePaths, note: Note
-) -> Iterator[ImageRecord]:
+) -> Iterator[ImageRecord | None]:
     table, category = root / folder / file, file.removesuffix(".json")
     content = _content(table)
     normal = content["meta"].get("normal_class", "OK")
@@ -89,11 +89,10 @@ def _category(
             label, mask = str(row["anomaly_class"]), row.get("mask_path") or ""
             defect = GOOD if label == normal else label
             image, mask = f"{base}{row['image_path']}", f"{base}{mask}" if mask else ""
-            if split == "train" and defect != GOOD:
-                for path in filter(None, (image, mask)):
-                    note(paths.check(path, f"{where}: image"), DEFECT_IN_TRAINING)
-                continue
-            yield table_record(paths, where, category, split, label, defect, image, mask)
+            yield table_record(
+                paths, where, category=category, split=split, label=label, defect=defect,
+                image=image, mask=mask, note=note,
+            )  # fmt: skip
 
 
 def _content(table: DataPath) -> Mapping[str, Any]:

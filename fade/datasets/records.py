@@ -66,7 +66,7 @@ def limit_tests(
             key = (record.category, record.defect)
             count[key] += 1
             if count[key] > limit:
-                for path in filter(None, (record.path, record.mask, record.unused_mask)):
+                for path in filter(None, (record.path, record.found_mask)):
                     note(path, BEYOND_LIMIT)
                 continue
         yield record

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.datasets.hashes import short_hash
-from fade.datasets.left_out import OTHER_CATEGORY, Note, ignore
+from fade.datasets.left_out import DEFECT_IN_TRAINING, OTHER_CATEGORY, Note, ignore
 from fade.datasets.names import check_category, stem
 from fade.datasets.records import choose_categories, image_record, same_name
 from fade.datasets.table_paths import TablePaths
@@ -55,16 +55,19 @@ def check_width(row: Sequence[str], width: int, where: str) -> None:
 def table_record(
     paths: TablePaths,
     where: str,
+    *,
     category: str,
     split: str,
     label: str,
     defect: str,
     image: str,
     mask: str,
-) -> ImageRecord:
+    note: Note | None = None,
+) -> ImageRecord | None:
     """Return the record that a row of a table describes; errors start with ``where``.
 
-    A test image with an empty label has none, and so no mask.
+    A test image with an empty label has none, and so no mask. Of a training image with a defect ``note``
+    is told, and there is no record; without ``note`` it is refused.
     """
     unlabelled = not label and split.lower() == "test"
     for column, value in (("image", image), ("category", category), ("label", label)):
@@ -87,6 +90,10 @@ def table_record(
     if split.lower() not in get_args(Split):
         raise DataError(f"{where}: split is {split!r}, but it must be train or test")
     if split.lower() == "train" and defect != GOOD:
+        if note is not None:
+            for left_out in filter(None, (path, mask_path)):
+                note(left_out, DEFECT_IN_TRAINING)
+            return None
         raise DataError(
             f"{where}: training image {image!r} has label {label!r}, but references must be good; "
             "correct the label or make it a test image"
@@ -120,13 +127,15 @@ class TableRecords:
         self._kinds: dict[tuple[str, Split, str], int] = {}
         self._kind, self._order = array("I"), array("B")
 
-    def append(self, record: ImageRecord) -> None:
-        """Take a record in."""
+    def append(self, record: ImageRecord | None) -> None:
+        """Take a record in, if there is one."""
+        if record is None:
+            return
         kind = (record.category, record.split, record.defect)
         self._kind.append(self._kinds.setdefault(kind, len(self._kinds)))
         self._order.append(self._rank(record))
         self._paths.append(record.path)
-        self._masks.append(record.mask or record.unused_mask or "")
+        self._masks.append(record.found_mask or "")
 
     def chosen(
         self, categories: Sequence[str] | None, table: DataPath, note: Note = ignore

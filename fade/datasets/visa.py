@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from fade.datasets.labels import ANOMALY
-from fade.datasets.left_out import DEFECT_IN_TRAINING, Note, ignore
+from fade.datasets.left_out import Note, ignore
 from fade.datasets.listing import require_folder
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, check_width, table_record, table_rows
@@ -62,9 +62,10 @@ def iterate_visa(
                 f"{where}: label is {label!r}, but it must be {' or '.join(VISA_LABELS)}"
             )
         defect = ANOMALY if label.lower() == ANOMALY else GOOD
-        if format != "visa" and split.lower() == "train" and defect != GOOD:
-            for path in filter(None, (image, mask)):
-                note(paths.check(path, f"{where}: image"), DEFECT_IN_TRAINING)
-            continue
-        records.append(table_record(paths, where, category, split, label, defect, image, mask))
+        records.append(
+            table_record(
+                paths, where, category=category, split=split, label=label, defect=defect, image=image,
+                mask=mask, note=None if format == "visa" else note,
+            )
+        )  # fmt: skip
     yield from records.chosen(categories, table, note)

@@ -318,7 +318,7 @@ def _files(dataset: DatasetParams) -> Iterator[tuple[str, bool]]:
     masks: set[str] = set()  # a table may give one to several images
     for record in iterate_dataset(dataset.format, path, dataset.categories):
         yield record.path, False
-        mask = record.mask or record.unused_mask
+        mask = record.found_mask
         if mask and mask not in masks:
             if dataset.format in TABLE_FORMATS:
                 masks.add(mask)

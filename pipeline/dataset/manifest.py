@@ -179,7 +179,7 @@ def dataset_records(dataset: DatasetParams, note: Note = ignore) -> Iterator[Ima
 
 def _files(root: DataPath, record: ImageRecord) -> list[str]:
     """Paths of an image and of the files of its mask; of a folder's masks the folder, too."""
-    mask = record.mask or record.unused_mask
+    mask = record.found_mask
     folder = [mask] if mask and mask.endswith("/") else []  # another file may come
     return [record.path, *(mask_files(root, mask) if mask else ()), *folder]
 
