@@ -225,7 +225,7 @@ def open_rows(count: int, place: Path | None = None) -> Opened:
             f"{code}start, worked = time.perf_counter(), time.process_time()\n"
             "index = Store('store').index(space)\n"
             "print(time.perf_counter() - start, time.process_time() - worked)\n"
-            "held = index.keys_sorted.data.nbytes + sum(one.nbytes for one in "
+            "held = index.sorted_keys.data.nbytes + sum(one.nbytes for one in "
             "(index.locations.segments, index.locations.rows, index.locations.crcs))\n"
             "print(len(index), held)",
         )

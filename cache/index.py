@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.keys import Keys
+from cache.keys import Keys, SortedMapping
 from cache.layout import RowLocation
 
 Preference = Callable[[Keys, NDArray[np.uint32]], NDArray[np.bool_]]
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     crcs: NDArray[np.uint32]
 
 
-class Checksums(Mapping[str, int]):
+class Checksums(SortedMapping[int]):
     """Checksum by key of n rows of a space, keys sorted.
 
     Args:
@@ -38,19 +38,11 @@ class Checksums(Mapping[str, int]):
     """
 
     def __init__(self, keys: Keys, crcs: NDArray[np.uint32]) -> None:
-        self.sorted_keys, self.crcs = keys, crcs
+        super().__init__(keys)
+        self.crcs = crcs
 
-    def __getitem__(self, key: str) -> int:
-        position = self.sorted_keys.get_indexer([key])[0]
-        if position < 0:
-            raise KeyError(key)
+    def _at(self, position: int) -> int:
         return int(self.crcs[position])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.sorted_keys)
-
-    def __len__(self) -> int:
-        return len(self.sorted_keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,11 +137,12 @@ class Published:
             yield name, slice(start, stop)
 
 
-class Index(Mapping[str, RowLocation]):
+class Index(SortedMapping[RowLocation]):
     """All published rows of a space by key, keys sorted, with their locations; see :meth:`build`."""
 
     def __init__(self, keys: Keys, locations: RowLocations) -> None:
-        self.keys_sorted, self.locations = keys, locations
+        super().__init__(keys)
+        self.locations = locations
 
     @classmethod
     def build(cls, entries: Iterable[Entry], prefer: Preference | None = None) -> Index:
@@ -174,25 +167,16 @@ class Index(Mapping[str, RowLocation]):
             keys, order = keys.take(~repeated), order[~repeated]
         return cls(keys, locations.take(order))
 
-    def __getitem__(self, key: str) -> RowLocation:
-        locations, found = self.find([key])
-        if not found[0]:
-            raise KeyError(key)
-        return locations[0]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys_sorted)
-
-    def __len__(self) -> int:
-        return len(self.keys_sorted)
+    def _at(self, position: int) -> RowLocation:
+        return self.locations[position]
 
     def has(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether it has a row."""
-        return np.asarray(self.keys_sorted.get_indexer(keys) >= 0)
+        return np.asarray(self.sorted_keys.get_indexer(keys) >= 0)
 
     def find(self, keys: Iterable[str]) -> tuple[RowLocations, NDArray[np.bool_]]:
         """Where the rows of some keys lie, and which of them are there; other locations mean nothing."""
-        at = self.keys_sorted.get_indexer(keys)
+        at = self.sorted_keys.get_indexer(keys)
         found = at >= 0
         if not len(self):
             none = np.zeros(len(at), np.int32)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+V = TypeVar("V")
 
 HASH_BYTES = 20
 """Bytes of a content key, see :func:`cache.layout.content_key`."""
@@ -162,6 +165,33 @@ class Keys(Sequence[str]):
             part = positions[start : start + AT_ONCE]
             part[held.data[part] != wanted.data[start : start + AT_ONCE]] = -1
         return positions
+
+
+class SortedMapping(Mapping[str, V], ABC):
+    """Values by key in the order of the keys, each made when it is asked for.
+
+    Args:
+        sorted_keys: distinct.
+    """
+
+    def __init__(self, sorted_keys: Keys) -> None:
+        self.sorted_keys = sorted_keys
+
+    @abstractmethod
+    def _at(self, position: int) -> V:
+        """The value of the key at a position."""
+
+    def __getitem__(self, key: str) -> V:
+        position = int(self.sorted_keys.get_indexer([key])[0])
+        if position < 0:
+            raise KeyError(key)
+        return self._at(position)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sorted_keys)
+
+    def __len__(self) -> int:
+        return len(self.sorted_keys)
 
 
 def _bytes(data: NDArray[np.bytes_]) -> NDArray[np.uint8]:

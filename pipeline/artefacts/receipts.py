@@ -51,7 +51,7 @@ class Located:
 
     def is_covered(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether the receipt knows its row and the store has it."""
-        at = self.index.keys_sorted.get_indexer(keys)
+        at = self.index.sorted_keys.get_indexer(keys)
         known = at >= 0
         known[known] = self.valid[at[known]]
         return known
@@ -63,7 +63,7 @@ class Located:
             DamagedSegmentError: rows are gone or changed.
         """
         keys = Keys.of(keys)
-        at = self.index.keys_sorted.get_indexer(keys)
+        at = self.index.sorted_keys.get_indexer(keys)
         gone = ~self.is_covered(keys)
         if gone.any():
             raise self._gone(np.count_nonzero(gone), len(at))
@@ -149,7 +149,7 @@ class Receipt:
         valid = np.zeros(len(index), bool)
         lost = 0
         for keys, crcs in _read_parts(self.path, label):
-            at = index.keys_sorted.get_indexer(keys)
+            at = index.sorted_keys.get_indexer(keys)
             there = at >= 0
             there[there] = index.locations.crcs[at[there]] == crcs[there]
             valid[at[there]] = True

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from cache.keys import Keys
+from cache.keys import Keys, SortedMapping
 from cache.layout import content_key
 from fade.aspect import AspectRatio, Shape
 from fade.errors import DataError
@@ -29,7 +29,7 @@ class ImageSource:
     path: str
 
 
-class ImageSources(Mapping[str, ImageSource]):
+class ImageSources(SortedMapping[ImageSource]):
     """Sources by key; of equal contents one file serves.
 
     Args:
@@ -42,20 +42,12 @@ class ImageSources(Mapping[str, ImageSource]):
         order = np.argsort(found.data, kind="stable")
         last = np.ones(len(order), bool)
         last[:-1] = found.data[order[1:]] != found.data[order[:-1]]
-        self._rows = order[last]
-        self._keys, self._paths = found.take(self._rows), paths
+        self._rows, self._paths = order[last], paths
+        super().__init__(found.take(self._rows))
 
-    def __getitem__(self, key: str) -> ImageSource:
-        position = self._keys.get_indexer([key])[0]
-        if position < 0:
-            raise KeyError(key)
-        return ImageSource(key, str(self._paths[int(self._rows[position])]))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
+    def _at(self, position: int) -> ImageSource:
+        path = self._paths[int(self._rows[position])]
+        return ImageSource(self.sorted_keys[position], str(path))
 
 
 Size = int | Shape
