@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.files import Location
-from cache.index import Entry
 from cache.keys import Keys
 from cache.layout import fingerprint
 from fade.errors import StoreError
@@ -17,6 +18,18 @@ STORE_SCHEMA = 2
 """Version of the store's files."""
 ENTRY_BYTES = 64 << 20
 """Largest size of an index entry, in bytes: some 500,000 keys."""
+
+
+class Entry(NamedTuple):
+    """What an index entry says of a segment.
+
+    Attributes:
+        crcs: (n,) uint32, the rows' checksums.
+    """
+
+    segment: str
+    keys: Keys
+    crcs: NDArray[np.uint32]
 
 
 def check_schema(text: bytes, root: Location) -> None:

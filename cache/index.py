@@ -5,28 +5,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.entries import Entry
 from cache.keys import Keys, SortedMapping
 from cache.layout import RowLocation
 
 Preference = Callable[[Keys, NDArray[np.uint32]], NDArray[np.bool_]]
 """A function that tells, by key and checksum, which rows are preferred to others of the same key."""
-
-
-class Entry(NamedTuple):
-    """What an index entry says of a segment.
-
-    Attributes:
-        crcs: (n,) uint32, the rows' checksums.
-    """
-
-    segment: str
-    keys: Keys
-    crcs: NDArray[np.uint32]
 
 
 class Checksums(SortedMapping[int]):

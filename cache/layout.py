@@ -269,11 +269,11 @@ def plan_reads(
     return pieces
 
 
-def neighbours(locations: Sequence[RowLocation]) -> Iterator[tuple[int, int]]:
+def adjacent_rows(locations: Sequence[RowLocation]) -> Iterator[tuple[int, int]]:
     """(start, stop) positions of rows of one segment that lie one after the other.
 
     Examples:
-        >>> list(neighbours([RowLocation("one", row, 0) for row in (3, 4, 9)]))
+        >>> list(adjacent_rows([RowLocation("one", row, 0) for row in (3, 4, 9)]))
         [(0, 2), (2, 3)]
     """
     start = 0

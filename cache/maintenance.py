@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.damage import DamagedSegmentError
 from cache.files import Listed, Location, reason
 from cache.index import Checksums, Published, RowLocations
 from cache.layout import Space
-from cache.store import DamagedSegmentError, Store
+from cache.store import Store
 from fade.errors import StoreError
 
 DAY = 24 * 60 * 60
@@ -146,10 +148,17 @@ def withdraw_damaged(store: Store, checks: Iterable[SpaceCheck]) -> None:
         StoreError: the system refuses.
     """
     damaged = {check.fingerprint: check.damaged for check in checks}
-    try:
+    with _deleting():
         for space in store.spaces():
             for segment in damaged.get(space.fingerprint, ()):
                 store.withdraw(space, segment)
+
+
+@contextmanager
+def _deleting() -> Iterator[None]:
+    """Turn refusals to delete into a line about the file."""
+    try:
+        yield
     except OSError as error:
         raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None
 
@@ -378,10 +387,8 @@ def remove(store: Store, removals: Iterable[Removal]) -> None:
     Raises:
         StoreError: the system refuses.
     """
-    try:
-        # entries first and in one go, since an object store takes many names at once
-        names = [removal.names for removal in removals]
+    # entries first and in one go, since an object store takes many names at once
+    names = [removal.names for removal in removals]
+    with _deleting():
         store.files.delete([part[0] for part in names])
         store.files.delete([name for part in names for name in part[1:]])
-    except OSError as error:
-        raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None

@@ -27,10 +27,17 @@ from typing import Any
 import numpy as np
 
 from cache.damage import DamagedSegmentError
-from cache.entries import ENTRY_BYTES, STORE_SCHEMA, check_schema, decode_entry, encode_entry
+from cache.entries import (
+    ENTRY_BYTES,
+    STORE_SCHEMA,
+    Entry,
+    check_schema,
+    decode_entry,
+    encode_entry,
+)
 from cache.files import Location, reason
-from cache.index import Entry, Index, Preference
-from cache.layout import RowLocation, Space, neighbours, plan_reads
+from cache.index import Index, Preference
+from cache.layout import RowLocation, Space, adjacent_rows, plan_reads
 from cache.location import open_files
 from cache.segment import (
     MALFORMED,
@@ -309,7 +316,7 @@ class Store:
         segment = locations[0].segment
         pieces = [
             (locations[start].row * space.row_bytes, as_bytes(out[start:stop]))
-            for start, stop in neighbours(locations)
+            for start, stop in adjacent_rows(locations)
         ]
         file = f"{self.folder(space)}/segments/{segment}/{data_name(out.ndim)}"
         with self._damage_named(space, segment):

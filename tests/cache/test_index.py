@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.index import Entry, Index, Published, RowLocations
+from cache.entries import Entry
+from cache.index import Index, Published, RowLocations
 from cache.keys import Keys
 from cache.layout import RowLocation, Space, content_key
 from cache.store import Store
