@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.encoder import load
 from benchmarks.machine import Machine
 from benchmarks.table import Row, alternate
-from cache.layout import SegmentTask, Space, content_key, cut
+from cache.layout import SegmentTask, Space, batched, content_key
 from cache.store import Store
 from fade.encoder import Encoder
 from fade.preprocess import decode_rgb, resize_square
@@ -90,7 +90,7 @@ def extraction(
         for space in [feature_space(encoder, feature, params)]
     }
     segment = segment or count
-    tasks = [SegmentTask(keys, tuple(features)) for keys in cut(list(sources), segment)]
+    tasks = [SegmentTask(keys, tuple(features)) for keys in batched(list(sources), segment)]
 
     def run() -> Rows:
         store = PassThrough()

@@ -26,7 +26,7 @@ from PIL import Image
 
 from benchmarks.machine import Machine, seconds
 from benchmarks.table import Row
-from cache.layout import cut
+from cache.layout import batched
 from cache.store import Store
 from fade.encoder import Encoder
 from fade.prompts import fill
@@ -143,7 +143,7 @@ def _fill(params: Params) -> None:
     for feature in {*params.reference_features(), *params.test_features()}:
         space = feature_space(encoder, feature, params)
         store.register(space)
-        for part in cut(list(keys), SEGMENT):
+        for part in batched(list(keys), SEGMENT):
             drawn = rng.standard_normal((len(part), *space.shape), np.float32)
             drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
             store.write(space, part, drawn.astype(space.dtype))

@@ -8,7 +8,7 @@ from benchmarks import plain
 from benchmarks.encoder import load
 from benchmarks.machine import Machine
 from benchmarks.table import Row, alternate
-from cache.layout import cut
+from cache.layout import batched
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
 from pipeline.scoring.prompt_embeddings import BATCH_PROMPTS
 
@@ -37,7 +37,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     texts.sort(key=len)  # as the stage does
     pair = alternate(
         lambda: np.concatenate(
-            [encoder.encode_texts(batch) for batch in cut(texts, BATCH_PROMPTS)]
+            [encoder.encode_texts(batch) for batch in batched(texts, BATCH_PROMPTS)]
         ),
         lambda: np.stack([plain.encode_text(encoder, text) for text in texts[sample]]),
         rounds,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from cache.keys import Keys
 
-K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 DTYPES = (
     "float16", "float32", "float64", "int8", "int16", "int32", "int64",
@@ -285,13 +286,15 @@ def adjacent_rows(locations: Sequence[RowLocation]) -> Iterator[tuple[int, int]]
         start = stop
 
 
-def cut(items: Sequence[K], size: int) -> list[tuple[K, ...]]:
-    """Consecutive pieces of at most ``size`` items.
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Consecutive pieces of at most ``size`` items, as ``itertools.batched`` of Python 3.12.
 
     Examples:
-        >>> cut([1, 2, 3, 4, 5], 2)
+        >>> list(batched([1, 2, 3, 4, 5], 2))
         [(1, 2), (3, 4), (5,)]
     """
     if size < 1:
         raise ValueError(f"pieces need at least one item, not {size}")
-    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+    walk = iter(items)
+    while piece := tuple(islice(walk, size)):
+        yield piece

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.damage import DamagedSegmentError
 from cache.files import Listed, Location, reason
 from cache.index import Checksums, Published, RowLocations
 from cache.layout import Space
+from cache.segment import DamagedSegmentError
 from cache.store import Store
 from fade.errors import StoreError
 
@@ -148,17 +147,10 @@ def withdraw_damaged(store: Store, checks: Iterable[SpaceCheck]) -> None:
         StoreError: the system refuses.
     """
     damaged = {check.fingerprint: check.damaged for check in checks}
-    with _deleting():
+    try:
         for space in store.spaces():
             for segment in damaged.get(space.fingerprint, ()):
                 store.withdraw(space, segment)
-
-
-@contextmanager
-def _deleting() -> Iterator[None]:
-    """Turn refusals to delete into a line about the file."""
-    try:
-        yield
     except OSError as error:
         raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None
 
@@ -387,8 +379,10 @@ def remove(store: Store, removals: Iterable[Removal]) -> None:
     Raises:
         StoreError: the system refuses.
     """
-    # entries first and in one go, since an object store takes many names at once
-    names = [removal.names for removal in removals]
-    with _deleting():
+    try:
+        # entries first and in one go, since an object store takes many names at once
+        names = [removal.names for removal in removals]
         store.files.delete([part[0] for part in names])
         store.files.delete([name for part in names for name in part[1:]])
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None

@@ -24,6 +24,25 @@ PAGE = 4096
 """Bytes of a page of memory."""
 
 
+class DamagedSegmentError(StoreError):
+    """Rows that were published cannot be read back.
+
+    Attributes:
+        space, segment: whose they are, as long as the segment is in the index; else None.
+        fault, advice: the two halves of the message.
+    """
+
+    def __init__(
+        self, fault: str, advice: str, space: Space | None = None, segment: str | None = None
+    ) -> None:
+        super().__init__(fault, advice, space, segment)  # another process makes it from these
+        self.fault, self.advice = fault, advice
+        self.space, self.segment = space, segment
+
+    def __str__(self) -> str:
+        return f"{self.fault}: {self.advice}"
+
+
 def checksum(row: np.ndarray) -> int:
     """CRC-32C of a contiguous row's bytes."""
     import google_crc32c

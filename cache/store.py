@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from cache.damage import DamagedSegmentError
 from cache.entries import (
     ENTRY_BYTES,
     STORE_SCHEMA,
@@ -42,6 +41,7 @@ from cache.location import open_files
 from cache.segment import (
     MALFORMED,
     TEXT_BYTES,
+    DamagedSegmentError,
     aligned_empty,
     as_bytes,
     check_metadata,

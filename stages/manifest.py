@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from cache.layout import batched
 from cache.location import open_path
 from fade.datasets.leftovers import Account
 from fade.datasets.read import TABLE_FORMATS, dataset_root
@@ -21,7 +22,6 @@ from pipeline.dataset.accounting import (
     unused_warnings,
 )
 from pipeline.dataset.audit import Remarks, misnamed_folders
-from pipeline.dataset.file_index import pieces
 from pipeline.dataset.manifest import (
     COLUMNS,
     examined_rows,
@@ -76,7 +76,7 @@ def run(params: Params) -> None:
         if params.features.aspect == "smaller_edge":
             about["crop"] = True
         with table_writer(MANIFEST.path, columns, **about) as write:
-            for part in pieces(rows, GROUP_IMAGES):
+            for part in batched(rows, GROUP_IMAGES):
                 remarks.add(part)
                 write({name: [row[name] for row in part] for name in COLUMNS})
             reasons = [item["reason"] for item in skipped]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.damage import DamagedSegmentError
 from cache.index import Checksums, Index, Preference, RowLocations
 from cache.keys import Keys
 from cache.layout import RowLocation, Space
+from cache.segment import DamagedSegmentError
 from cache.store import Store
 from fade.errors import StoreError
 from pipeline.artefacts.catalogue import ARTEFACTS, STREAMED, Artefact

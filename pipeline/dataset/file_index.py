@@ -6,18 +6,17 @@ DVC watches this one file in place of the images: it changes only when their con
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import astuple, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.keys import Keys
-from cache.layout import content_key
+from cache.layout import batched, content_key
 from cache.location import open_path
 from fade.datasets.read import TABLE_FORMATS, dataset_root, iterate_dataset, table_files
 from fade.errors import DataError, ParameterError, StoreError, first_line
@@ -29,8 +28,6 @@ from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.dataset.masks import mask_files
-
-T = TypeVar("T")
 
 BLOCK_FILES = 256
 """Files of one task."""
@@ -254,7 +251,7 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         asked: deque[tuple[list[tuple[str, bool]], list[tuple[int, FileInfo] | None]]] = deque()
 
         def blocks() -> Iterator[_ScanBlock]:
-            for part in pieces(_files(dataset), BLOCK_FILES):
+            for part in batched(_files(dataset), BLOCK_FILES):
                 known: list[tuple[int, FileInfo] | None] = [None] * len(part)
                 if before is not None:
                     known = before.find([name for name, _ in part])
@@ -296,13 +293,6 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         if not written:
             raise _UpToDate
     return Scan(files, added, changed, removed, touched, read, written)
-
-
-def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Consecutive pieces of at most ``size`` items."""
-    walk = iter(items)
-    while piece := list(islice(walk, size)):
-        yield piece
 
 
 def _columns(rows: list[tuple[Any, ...]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from itertools import tee
 from pathlib import Path
 from typing import IO, Any
 
-from cache.layout import content_key
+from cache.layout import batched, content_key
 from cache.location import open_path
 from fade.aspect import AspectRatio, median_aspect_ratio
 from fade.datasets.left_out import Note, ignore
@@ -26,7 +26,7 @@ from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import DatasetParams, Params
-from pipeline.dataset.file_index import FileIndex, FileInfo, open_file_index, pieces
+from pipeline.dataset.file_index import FileIndex, FileInfo, open_file_index
 from pipeline.dataset.masks import mask_files, read_mask
 from pipeline.dataset.stamps import Entry, stamp
 
@@ -151,7 +151,7 @@ def _unchanged(root: DataPath, path: str, known: FileInfo | None) -> FileInfo | 
 
 def _blocks(params: Params, root: DataPath, listing: FileIndex | None) -> Iterator[ManifestBlock]:
     dataset = params.dataset
-    for records in pieces(dataset_records(dataset), CHUNK_FILES):
+    for records in batched(dataset_records(dataset), CHUNK_FILES):
         known: list[tuple[FileInfo | None, FileInfo | None]] = [(None, None)] * len(records)
         if listing is not None:
             images = listing.find([record.path for record in records])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cache.files import Location
-from cache.layout import SegmentTask, Space, cut
+from cache.layout import SegmentTask, Space, batched
 from cache.location import open_path
 from cache.store import Store
 from fade.aspect import AspectRatio
@@ -98,7 +98,7 @@ class Extraction:
         """Keys that could be encoded, and what their batches have of which spaces."""
         good: list[str] = []
         encodings: list[tuple[Fingerprints, Encoding]] = []
-        for batch in cut(task.keys, self.params.runtime.batch_size):
+        for batch in batched(task.keys, self.params.runtime.batch_size):
             loaded: list[Pixels] = []
             for key in batch:
                 result = next(pixels)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cache.layout import cut
+from cache.layout import batched
 from fade.errors import DataError, ParameterError
 from fade.files import atomic_write
 from pipeline.artefacts.catalogue import MANIFEST, prepare_folder, safe_name
@@ -121,7 +121,7 @@ def _blocks(
 ) -> Iterator[tuple[range, np.ndarray]]:
     at_once = max(1, min(1 << 14, BLOCK_BYTES // max(1, feature.space.row_bytes)))
     keys = rows["hash"].astype(str).tolist()
-    for part in cut(range(len(keys)), at_once):
+    for part in batched(range(len(keys)), at_once):
         yield range(part[0], part[-1] + 1), feature.read([keys[k] for k in part])
         for _ in part:
             progress.advance()

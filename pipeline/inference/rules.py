@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cache.damage import DamagedSegmentError
 from cache.keys import Keys
+from cache.segment import DamagedSegmentError
 from cache.store import Store
 from fade.aspect import Shape
 from fade.errors import StoreError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.layout import cut
+from cache.layout import batched
 from fade.errors import ParameterError, counted
 from pipeline.artefacts.catalogue import MANIFEST
 from pipeline.artefacts.tables import read_table
@@ -125,7 +125,7 @@ def _near(
     known = _directions(feature, train["hash"].tolist())
     hashes = train["hash"].to_numpy()
     best: list[tuple[float, int, int]] = []
-    for part in cut(range(len(test)), BLOCK_IMAGES):
+    for part in batched(range(len(test)), BLOCK_IMAGES):
         queries = test["hash"].iloc[list(part)]
         cosines = _directions(feature, queries.tolist()) @ known.T
         same = queries.to_numpy()[:, None] == hashes[None]
@@ -147,7 +147,7 @@ def _directions(feature: KeptFeature, keys: list[str]) -> NDArray[np.float32]:
     """The normalised features of some images, patches averaged: (images, dim) float32."""
     at_once = max(1, BLOCK_BYTES // max(1, feature.space.row_bytes))
     parts = []
-    for part in cut(keys, at_once):
+    for part in batched(keys, at_once):
         values = feature.read(part).astype(np.float32)
         mean = values.reshape(len(part), -1, values.shape[-1]).mean(axis=1)
         parts.append(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12))

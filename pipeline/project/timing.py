@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache.layout import Space, content_key, cut
+from cache.layout import Space, batched, content_key
 from fade import bank as cpu
 from fade import gpu
 from fade.aspect import AspectRatio, Shape
@@ -44,7 +44,7 @@ def time_encoding(
     decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
 
     def encode() -> None:
-        for batch in cut(list(range(len(loaded))), params.runtime.batch_size):
+        for batch in batched(list(range(len(loaded))), params.runtime.batch_size):
             for shape in shapes:
                 pixels = np.stack([loaded[i][shape] for i in batch])
                 for model in (False, True):

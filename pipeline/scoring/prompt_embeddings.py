@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.layout import Space, content_key, cut
+from cache.layout import Space, batched, content_key
 from cache.store import Store
 from fade.errors import StoreError
 from pipeline.process.progress import Progress
@@ -60,9 +60,9 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
     missing = sorted((prompt for prompt in distinct if _key(prompt) not in index), key=len)
     store.prepare({space: len(missing)})
     with Progress(len(missing), "prompts", "prompt") as progress:
-        for piece in cut(missing, SEGMENT_PROMPTS):
+        for piece in batched(missing, SEGMENT_PROMPTS):
             rows = []
-            for batch in cut(piece, BATCH_PROMPTS):
+            for batch in batched(piece, BATCH_PROMPTS):
                 rows.append(encoder.encode_texts(batch))
                 progress.advance(len(batch))
             keys = [_key(prompt) for prompt in piece]

@@ -13,8 +13,8 @@ from cache.keys import Keys
 from cache.layout import (
     SegmentTask,
     Space,
+    batched,
     content_key,
-    cut,
     fingerprint,
     group_needs,
 )
@@ -163,16 +163,16 @@ def test_bytes_of_a_row() -> None:
 
 @given(st.lists(st.integers(), max_size=20), st.integers(1, 7))
 @settings(max_examples=40, deadline=None)
-def test_cut_loses_nothing(items: list[int], size: int) -> None:
-    pieces = cut(items, size)
+def test_batches_lose_nothing(items: list[int], size: int) -> None:
+    pieces = list(batched(items, size))
     assert [item for piece in pieces for item in piece] == items
     assert all(len(piece) == size for piece in pieces[:-1])
     assert all(pieces)
 
 
-def test_cut_refuses_pieces_of_nothing() -> None:
+def test_batches_refuse_pieces_of_nothing() -> None:
     with pytest.raises(ValueError, match="not 0"):
-        cut([1], 0)
+        next(batched([1], 0))
 
 
 @given(

@@ -250,7 +250,7 @@ import json, sys, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from cache.layout import Space, cut
+from cache.layout import Space, batched
 from cache.store import Store
 from pipeline.artefacts.catalogue import TEST
 from pipeline.artefacts.receipts import write_receipt
@@ -261,7 +261,7 @@ print("ready", flush=True)
 present = store.index(space)
 lacking = [key for key in keys if key not in present]
 store.prepare({space: len(lacking)})
-for part in cut(lacking, 3):
+for part in batched(lacking, 3):
     store.write(space, part, np.asarray([[float(key)] * 4 for key in part]))
 write_receipt(replace(TEST, path=Path(receipt)), store, {space: keys})
 """
