@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from fade.datasets.labels import ANOMALY, meaning
-from fade.datasets.left_out import Note, ignore
+from fade.datasets.leftovers import Note, ignore
 from fade.datasets.names import few
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, check_width, table_record, table_rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from fade.datasets.left_out import Note, ignore
+from fade.datasets.leftovers import Note, ignore
 from fade.datasets.listing import list_folder
 from fade.datasets.records import image_record, refuse_same_names, root_category
 from fade.datasets.tree import (

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import cast
 
 from fade.datasets.labels import ANOMALY
-from fade.datasets.left_out import DEFECT_IN_TRAINING, Note, ignore
+from fade.datasets.leftovers import DEFECT_IN_TRAINING, Note, ignore
 from fade.datasets.listing import list_folder, require_folder
 from fade.datasets.names import stem
 from fade.datasets.records import image_record, refuse_same_names, root_category

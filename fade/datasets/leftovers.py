@@ -1,7 +1,7 @@
-"""Accounts for every file below a data set's root: used, or counted by folder and reason."""
+"""Accounts for every file below a data set's root: used, left out by a reader, or of no use to it."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,26 @@ from fade.datasets.listing import list_folder, remote_children
 from fade.datasets.names import UNREAD_SUFFIXES, is_image, is_text
 from fade.types import DataPath, ImageRecord
 
+Note = Callable[[str, str], None]
+"""Takes the path that a reader leaves out, relative to the root, and the reason.
+
+The path is that of an image or mask, or ends in ``/`` and stands for all files of a folder.
+"""
+
+BEYOND_LIMIT = "beyond dataset.limit"
+OTHER_CATEGORY = "of a category that dataset.categories does not name"
+DEFECT_IN_TRAINING = "a training image with a defect"
+VALIDATION = "a validation image, which no stage uses"
 HIDDEN = "hidden"
 NO_IMAGE = "no image by the name"
 UNREAD_KIND = "a kind of image that is not read"
 NOT_LISTED = "not listed in the table"
 STRAY_MASK = "a mask of no image"
 NOT_LOOKED_INTO = "in a folder that this format does not look into"
+
+
+def ignore(path: str, reason: str) -> None:
+    """Take note of nothing."""
 
 
 @dataclass(frozen=True, slots=True)

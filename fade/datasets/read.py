@@ -8,7 +8,7 @@ from typing import get_args
 from fade.datasets.csv_table import CSV_MANIFEST, iterate_csv
 from fade.datasets.folder import iterate_folder
 from fade.datasets.ksdd2 import iterate_ksdd2
-from fade.datasets.left_out import Note, ignore
+from fade.datasets.leftovers import Note, ignore
 from fade.datasets.real_iad import REAL_IAD_SPLITS, iterate_real_iad, json_files
 from fade.datasets.records import limit_tests
 from fade.datasets.tree import AD_2_PRIVATE, AD_2_TEST, Tree, iterate_tree

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
-from fade.datasets.left_out import Note, ignore
+from fade.datasets.leftovers import Note, ignore
 from fade.datasets.listing import list_files, require_folder
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, table_record

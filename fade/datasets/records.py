@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from fade.datasets.left_out import BEYOND_LIMIT, Note, ignore
+from fade.datasets.leftovers import BEYOND_LIMIT, Note, ignore
 from fade.datasets.names import check_category, few, stem
 from fade.errors import DataError, ParameterError
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.datasets.hashes import short_hash
-from fade.datasets.left_out import DEFECT_IN_TRAINING, OTHER_CATEGORY, Note, ignore
+from fade.datasets.leftovers import DEFECT_IN_TRAINING, OTHER_CATEGORY, Note, ignore
 from fade.datasets.names import check_category, stem
 from fade.datasets.records import choose_categories, image_record, same_name
 from fade.datasets.table_paths import TablePaths

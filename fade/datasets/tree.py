@@ -1,18 +1,19 @@
 """Categories in folders: ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from fade.datasets.advice import layout_advice
 from fade.datasets.labels import label_number, meaning
-from fade.datasets.left_out import (
+from fade.datasets.leftovers import (
     DEFECT_IN_TRAINING,
     OTHER_CATEGORY,
     VALIDATION,
     Note,
 )
 from fade.datasets.listing import list_folder, require_folder
-from fade.datasets.names import check_category, few, known_suffixes, stem
+from fade.datasets.names import check_category, few, known_suffixes, plain_name, stem
 from fade.datasets.records import (
     choose_categories,
     image_record,
@@ -21,8 +22,6 @@ from fade.datasets.records import (
 )
 from fade.errors import DataError
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord
-
-PARTS = ("train", "test", "ground_truth")
 
 LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
 
@@ -128,35 +127,47 @@ def has_split(folder: DataPath, tree: Tree = Tree()) -> bool:
     return any((folder / name).is_dir() for name in ("train", tree.test, *tree.unlabelled))
 
 
+def almost_named(root: DataPath, categories: Iterable[str]) -> list[str]:
+    """Return folders, relative to the root, that are not called ``train``, ``test`` or ``ground_truth``.
+
+    They would be but for case, spaces or a hyphen. Raises DataError.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     for name in ("train", "test", "Ground Truth"):
+        ...         Path(place, "bottle", name).mkdir(parents=True)
+        ...     almost_named(Path(place), ["bottle"])
+        ['bottle/Ground Truth']
+    """
+    found = []
+    for category in [""] if has_split(root) else categories:
+        folder = root / category
+        for name in list_folder(folder)[1] if folder.is_dir() else ():
+            right = plain_name(name).replace("-", "_").replace(" ", "_")
+            # where case does not matter, the folder is read
+            if (
+                right in ("train", "test", "ground_truth")
+                and name != right
+                and not (folder / right).is_dir()
+            ):
+                found.append(f"{category}/{name}".lstrip("/"))
+    return sorted(found)
+
+
 def _category(
     root: DataPath, prefix: str, category: str, tree: Tree, note: Note
 ) -> Iterator[ImageRecord]:
     """Yield the records of the category whose folder is ``root / prefix``."""
     folder = root / prefix
-    empty = True
     train = _train_images(folder / "train", tree.loose_train, f"{prefix}train", note)
-    for record in refuse_same_names(image_record(path, category, "train", GOOD) for path in train):
-        empty = False
-        yield record
-    for kind in _test_folders(folder, tree):
-        defect = GOOD if meaning(kind) == "good" else kind
-        images = _images_of(folder / tree.test / kind)
-        masks = _masks(folder / tree.truth / kind, images)
-        truth = f"{prefix}{tree.truth}/{kind}"
-        _refuse_shared(masks, images, truth)
-        for record in refuse_same_names(
-            image_record(
-                f"{prefix}{tree.test}/{kind}/{file}",
-                category,
-                "test",
-                defect,
-                f"{truth}/{mask}" if (mask := masks.get(stem(file))) else None,
-            )
-            for file in images
-        ):
-            empty = False
-            yield record
-    for record in _without_labels(folder, prefix, category, tree):
+    empty = True
+    for record in chain(
+        refuse_same_names(image_record(path, category, "train", GOOD) for path in train),
+        _labelled(folder, prefix, category, tree),
+        _without_labels(folder, prefix, category, tree),
+    ):
         empty = False
         yield record
     if empty:
@@ -165,6 +176,26 @@ def _category(
             f"known suffixes are {known_suffixes()}"
         )
     _note_others(folder, prefix, tree, note)
+
+
+def _labelled(folder: DataPath, prefix: str, category: str, tree: Tree) -> Iterator[ImageRecord]:
+    """Yield the records of a category's test images in folders that say what they are."""
+    for kind in _test_folders(folder, tree):
+        defect = GOOD if meaning(kind) == "good" else kind
+        images = _images_of(folder / tree.test / kind)
+        masks = _masks(folder / tree.truth / kind, images)
+        truth = f"{prefix}{tree.truth}/{kind}"
+        _refuse_shared(masks, images, truth)
+        yield from refuse_same_names(
+            image_record(
+                f"{prefix}{tree.test}/{kind}/{file}",
+                category,
+                "test",
+                defect,
+                f"{truth}/{mask}" if (mask := masks.get(stem(file))) else None,
+            )
+            for file in images
+        )
 
 
 def _test_folders(folder: DataPath, tree: Tree) -> list[str]:

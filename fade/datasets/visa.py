@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from fade.datasets.labels import ANOMALY
-from fade.datasets.left_out import Note, ignore
+from fade.datasets.leftovers import Note, ignore
 from fade.datasets.listing import require_folder
 from fade.datasets.table_paths import TablePaths
 from fade.datasets.tables import TableRecords, check_width, table_record, table_rows

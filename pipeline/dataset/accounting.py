@@ -9,8 +9,8 @@ from typing import Any
 
 from cache.location import open_path
 from fade.datasets.detect import detect_format
-from fade.datasets.left_out import DEFECT_IN_TRAINING
 from fade.datasets.leftovers import (
+    DEFECT_IN_TRAINING,
     NOT_LOOKED_INTO,
     STRAY_MASK,
     UNREAD_KIND,

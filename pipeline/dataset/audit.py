@@ -11,7 +11,7 @@ import numpy as np
 
 from cache.keys import Keys
 from fade.datasets.labels import meaning
-from fade.datasets.overlooked import almost_named
+from fade.datasets.tree import almost_named
 from fade.errors import summarise
 from fade.types import GOOD, DataPath
 from pipeline.artefacts.tables import table_parts

@@ -15,8 +15,7 @@ from typing import IO, Any
 from cache.layout import batched, content_key
 from cache.location import open_path
 from fade.aspect import AspectRatio, median_aspect_ratio
-from fade.datasets.left_out import Note, ignore
-from fade.datasets.leftovers import Account
+from fade.datasets.leftovers import Account, Note, ignore
 from fade.datasets.read import iterate_dataset, table_files
 from fade.errors import DataError, plain, summarise
 from fade.files import read_data, readable

@@ -11,6 +11,7 @@ from fade.errors import DataError
 from fade.files import read_data
 from fade.preprocess import decode_mask
 from fade.types import DataPath
+from pipeline.dataset.stamps import AGAIN, CHANGED
 
 
 def mask_files(root: DataPath, mask: str) -> list[str]:
@@ -68,5 +69,5 @@ def read_unchanged_mask(
     """
     pixels, found = read_mask(root, mask, exif_rotation=exif_rotation)
     if found != key:
-        raise DataError(f"{mask} changed while the pipeline ran: run `fade run` again")
+        raise DataError(f"{mask} {CHANGED}: {AGAIN}")
     return pixels

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from fade.datasets.left_out import ignore
-from fade.datasets.leftovers import Account
+from fade.datasets.leftovers import Account, ignore
 from fade.errors import DataError, FadeError, ParameterError, counted
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.dataset.manifest import dataset_records

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fade.datasets import dataset_root, iterate_dataset, read_dataset
 from fade.datasets.leftovers import Account
-from fade.datasets.overlooked import almost_named
+from fade.datasets.tree import almost_named
 from fade.errors import DataError, ParameterError
 from fade.types import DatasetFormat, ImageRecord
 
