@@ -23,6 +23,8 @@ from fade.datasets.records import (
 from fade.errors import DataError
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord
 
+PARTS = ("train", "test", "ground_truth")
+
 LAYOUT = "train/good/, test/<defect>/ and ground_truth/<defect>/"
 
 AD_2_TEST = "test_public"
@@ -147,11 +149,7 @@ def almost_named(root: DataPath, categories: Iterable[str]) -> list[str]:
         for name in list_folder(folder)[1] if folder.is_dir() else ():
             right = plain_name(name).replace("-", "_").replace(" ", "_")
             # where case does not matter, the folder is read
-            if (
-                right in ("train", "test", "ground_truth")
-                and name != right
-                and not (folder / right).is_dir()
-            ):
+            if right in PARTS and name != right and not (folder / right).is_dir():
                 found.append(f"{category}/{name}".lstrip("/"))
     return sorted(found)
 

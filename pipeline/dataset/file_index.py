@@ -6,7 +6,7 @@ DVC watches this one file in place of the images: it changes only when their con
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -187,7 +187,7 @@ def _inspect_block(block: _ScanBlock) -> list[tuple[FileInfo, bool]]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scan:
     """What a scan found.
 
@@ -199,13 +199,24 @@ class Scan:
         written: whether the listing was.
     """
 
-    files: int
-    added: int
-    changed: int
-    removed: int
-    touched: int
-    read: int
-    written: bool
+    files: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    touched: int = 0
+    read: int = 0
+    written: bool = False
+
+    def count(self, info: FileInfo, old: FileInfo | None, was_read: bool) -> None:
+        """Take in a file that was looked at, and what the listing said of it."""
+        self.files += 1
+        self.read += was_read
+        if old is None:
+            self.added += 1
+        elif old.hash != info.hash:
+            self.changed += 1
+        elif old.mtime != info.mtime:
+            self.touched += 1
 
 
 class _UpToDate(Exception):
@@ -225,44 +236,27 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         DataError: the data set, or a file of it, cannot be read.
         StoreError: the listing is damaged.
     """
-    dataset = params.dataset
-    target, path = Path(dataset.watch), open_path(dataset.path)
-    if target.is_dir() or target.resolve() == path.resolve():
-        raise ParameterError(
-            f"dataset.watch is {dataset.watch}, which holds the data: name a file for the listing "
-            "there, such as listing.parquet, and run `fade scan` again"
-        )
-    before = open_file_index(dataset)
-    if before is None and target.exists():
-        raise ParameterError(
-            f"dataset.watch is {dataset.watch}, which `fade scan` did not write and leaves alone: a list "
-            "of your own needs no scan; for a listing name another file, such as listing.parquet"
-        )
-    root = dataset_root(dataset.format, path)
-    added = changed = touched = read = files = 0
-    kept = removed = 0
-    same_order, written = True, False
+    dataset, cluster = params.dataset, params.cluster
+    before = _listing_to_renew(dataset)
+    root = dataset_root(dataset.format, open_path(dataset.path)).absolute()
     total = sum(1 for _ in _files(dataset))
-    cluster = params.cluster
     if not cluster.distributed:
         cluster = ClusterParams(kind="threads", workers=params.runtime.loader_workers)
-    with suppress(_UpToDate), table_writer(target, COLUMNS) as write:
+    asked: deque[tuple[Sequence[tuple[str, bool]], list[tuple[int, FileInfo] | None]]] = deque()
+
+    def blocks() -> Iterator[_ScanBlock]:
+        for part in batched(_files(dataset), BLOCK_FILES):
+            known: list[tuple[int, FileInfo] | None] = [None] * len(part)
+            if before is not None:
+                known = before.find([name for name, _ in part])
+            asked.append((part, known))
+            entries = zip(part, known, strict=True)
+            files = tuple((name, mask, old[1] if old else None) for (name, mask), old in entries)
+            yield _ScanBlock(root, files, everything)
+
+    found, same_order = Scan(), True
+    with suppress(_UpToDate), table_writer(Path(dataset.watch), COLUMNS) as write:
         rows: list[tuple[Any, ...]] = []
-        asked: deque[tuple[list[tuple[str, bool]], list[tuple[int, FileInfo] | None]]] = deque()
-
-        def blocks() -> Iterator[_ScanBlock]:
-            for part in batched(_files(dataset), BLOCK_FILES):
-                known: list[tuple[int, FileInfo] | None] = [None] * len(part)
-                if before is not None:
-                    known = before.find([name for name, _ in part])
-                asked.append((part, known))
-                entries = zip(part, known, strict=True)
-                yield _ScanBlock(
-                    root.absolute(),
-                    tuple((name, mask, old[1] if old else None) for (name, mask), old in entries),
-                    everything,
-                )
-
         outcomes = iterate_tasks(
             _inspect_block, blocks(), cluster, "scan",
             weight=lambda block: len(block.files), unit="file", total=total,
@@ -270,29 +264,42 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         for outcome in outcomes:
             part, known = asked.popleft()
             for (name, _), (info, was_read), old in zip(part, outcome, known, strict=True):
-                read += was_read
-                if old is None:
-                    added += 1
-                else:
-                    kept += 1
-                    same_order &= old[0] == files
-                    if old[1].hash != info.hash:
-                        changed += 1
-                    elif old[1].mtime != info.mtime:
-                        touched += 1
-                files += 1
+                same_order &= old is None or old[0] == found.files
+                found.count(info, old[1] if old else None, was_read)
                 rows.append((name, *astuple(info)))  # in the order of COLUMNS
             if len(rows) >= 1 << 14:
                 write(_columns(rows))
                 rows = []
         if rows:
             write(_columns(rows))
-        removed = len(before) - kept if before else 0
-        news = before is None or bool(added or changed or removed) or not same_order
-        written = news or (refresh and touched > 0)
-        if not written:
+        found.removed = len(before) - (found.files - found.added) if before else 0
+        news = bool(found.added or found.changed or found.removed) or not same_order
+        found.written = before is None or news or (refresh and found.touched > 0)
+        if not found.written:
             raise _UpToDate
-    return Scan(files, added, changed, removed, touched, read, written)
+    return found
+
+
+def _listing_to_renew(dataset: DatasetParams) -> FileIndex | None:
+    """The listing as it is; None where a new one is to be written.
+
+    Raises:
+        ParameterError: ``dataset.watch`` names no file for a listing, or one of somebody's own.
+        StoreError: the listing is damaged.
+    """
+    target = Path(dataset.watch)
+    if target.is_dir() or target.resolve() == open_path(dataset.path).resolve():
+        raise ParameterError(
+            f"dataset.watch is {dataset.watch}, which holds the data: name a file for the listing "
+            "there, such as listing.parquet, and run `fade scan` again"
+        )
+    found = open_file_index(dataset)
+    if found is None and target.exists():
+        raise ParameterError(
+            f"dataset.watch is {dataset.watch}, which `fade scan` did not write and leaves alone: a list "
+            "of your own needs no scan; for a listing name another file, such as listing.parquet"
+        )
+    return found
 
 
 def _columns(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
