@@ -58,15 +58,13 @@ class RowLocations(Sequence[RowLocation]):
     def __getitem__(self, position: slice) -> RowLocations: ...
     def __getitem__(self, position: int | slice) -> RowLocation | RowLocations:
         if isinstance(position, slice):
-            return RowLocations(
-                self.names, self.segments[position], self.rows[position], self.crcs[position]
-            )
+            return self.take(position)
         return RowLocation(
             self.names[self.segments[position]], int(self.rows[position]), int(self.crcs[position])
         )
 
-    def take(self, positions: NDArray[np.integer] | NDArray[np.bool_]) -> RowLocations:
-        """Some of them, by position or by a mask; still with the names of all segments."""
+    def take(self, positions: NDArray[np.integer] | NDArray[np.bool_] | slice) -> RowLocations:
+        """Some of them, by position, mask or slice; still with the names of all segments."""
         return RowLocations(
             self.names, self.segments[positions], self.rows[positions], self.crcs[positions]
         )

@@ -44,19 +44,8 @@ def iterate_csv(
         where = f"{table}, row {number}"
         check_width(row, len(columns), where)
         cell = dict(zip(columns, row, strict=True))
-        label = cell["label"]
-        records.append(
-            table_record(
-                paths,
-                where,
-                category=cell["category"],
-                split=cell["split"],
-                label=label,
-                defect=_csv_defect(label, where),
-                image=cell["image"],
-                mask=cell.get("mask", ""),
-            )
-        )
+        defect = _csv_defect(cell["label"], where)
+        records.append(table_record(paths, where, None, defect=defect, **cell))
     yield from records.chosen(categories, table, note)
 
 

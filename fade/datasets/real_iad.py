@@ -90,8 +90,8 @@ def _category(
             defect = GOOD if label == normal else label
             image, mask = f"{base}{row['image_path']}", f"{base}{mask}" if mask else ""
             yield table_record(
-                paths, where, category=category, split=split, label=label, defect=defect,
-                image=image, mask=mask, note=note,
+                paths, where, note, category=category, split=split, label=label, defect=defect,
+                image=image, mask=mask,
             )  # fmt: skip
 
 

@@ -55,19 +55,19 @@ def check_width(row: Sequence[str], width: int, where: str) -> None:
 def table_record(
     paths: TablePaths,
     where: str,
+    note: Note | None,
     *,
     category: str,
     split: str,
     label: str,
     defect: str,
     image: str,
-    mask: str,
-    note: Note | None = None,
+    mask: str = "",
 ) -> ImageRecord | None:
     """Return the record that a row of a table describes; errors start with ``where``.
 
     A test image with an empty label has none, and so no mask. Of a training image with a defect ``note``
-    is told, and there is no record; without ``note`` it is refused.
+    is told, and there is no record; without ``note`` (None) it is refused.
     """
     unlabelled = not label and split.lower() == "test"
     for column, value in (("image", image), ("category", category), ("label", label)):

@@ -62,10 +62,9 @@ def iterate_visa(
                 f"{where}: label is {label!r}, but it must be {' or '.join(VISA_LABELS)}"
             )
         defect = ANOMALY if label.lower() == ANOMALY else GOOD
-        records.append(
-            table_record(
-                paths, where, category=category, split=split, label=label, defect=defect, image=image,
-                mask=mask, note=None if format == "visa" else note,
-            )
+        record = table_record(
+            paths, where, None if format == "visa" else note, category=category, split=split,
+            label=label, defect=defect, image=image, mask=mask,
         )  # fmt: skip
+        records.append(record)
     yield from records.chosen(categories, table, note)
