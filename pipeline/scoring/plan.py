@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from cache.files import Location
 from cache.index import Index
 from cache.keys import Keys
-from cache.layout import Group, RowLocation, Space, segment_tasks
+from cache.layout import Group, RowLocation, Space, group_needs, segment_tasks
 from cache.store import Store
+from fade.types import Trial
 from pipeline.artefacts.receipts import Located, Receipt
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.scoring.before import Step, run_step
+from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.components import component_key
 
 BLOCK_BYTES = 64 << 20
@@ -261,6 +263,51 @@ class ComponentWork:
                 total=self.lacking,
             )  # fmt: skip
             return sum(done)
+
+
+class ComparedWith:
+    """What images are compared with, gathered category by category.
+
+    Args:
+        digest_of: of what a category's trial compares with where its references are these.
+        hold_out: whether references may be compared with the other ones.
+
+    Attributes:
+        trials: digests by category and label of a trial.
+        held_out: the same of references that are held out, also by their key.
+    """
+
+    def __init__(
+        self, digest_of: Callable[[str, Trial, list[str]], str], *, hold_out: bool = True
+    ) -> None:
+        self._digest_of, self._hold_out = digest_of, hold_out
+        self.trials: dict[str, dict[str, str]] = {}
+        self.held_out: dict[str, dict[str, dict[str, str]]] = {}
+
+    def add(
+        self, category: str, tests: Keys, normal: Sequence[str], references: dict[Trial, list[str]]
+    ) -> list[Group]:
+        """Take a category in; its images by what they are compared with.
+
+        Args:
+            tests: keys of its test images.
+            normal: keys of its images to calibrate on.
+            references: keys by trial.
+        """
+        needs: list[tuple[Keys, list[str]]] = [(tests, [])]
+        for trial, keys in references.items():
+            digest = self._digest_of(category, trial, keys)
+            self.trials.setdefault(category, {})[trial.label] = digest
+            needs[0][1].append(digest)
+            chosen = trial_images(normal, keys)
+            if not chosen.held_out:
+                needs.append((Keys.of(chosen.keys), [digest]))
+            for key in chosen.keys if chosen.held_out and self._hold_out else ():
+                digest = self._digest_of(category, trial, [k for k in keys if k != key])
+                needs.append((Keys.of([key]), [digest]))
+                of_category = self.held_out.setdefault(category, {})
+                of_category.setdefault(trial.label, {})[key] = digest
+        return group_needs(needs)
 
 
 def missing_components(groups: Sequence[Group], index: Index) -> list[NDArray[np.bool_]]:

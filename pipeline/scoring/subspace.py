@@ -10,7 +10,7 @@ import numpy as np
 from cache.files import Location
 from cache.index import Index
 from cache.keys import Keys
-from cache.layout import RowLocation, Space, fingerprint, group_needs
+from cache.layout import RowLocation, Space, fingerprint
 from cache.store import Store
 from fade.maps import merge_sizes
 from fade.types import Trial
@@ -20,9 +20,8 @@ from pipeline.artefacts.tables import read_table
 from pipeline.config.schema import Params
 from pipeline.dataset.images import references_of
 from pipeline.scoring.before import RowIndex
-from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.fits import FIT_VERSION, Fit, FitStep, fit_space, open_fit
-from pipeline.scoring.plan import ComponentPlan, ComponentWork, missing_components
+from pipeline.scoring.plan import ComparedWith, ComponentPlan, ComponentWork, missing_components
 from pipeline.scoring.views import FeatureView, view_plan
 
 
@@ -115,53 +114,41 @@ def plan_subspace(
     rows = RowIndex(store)
     checksums = {label: references.rows[label] for label in references.spaces}
 
-    def fit(category: str, keys: Sequence[str], batch: Sequence[str]) -> Fit:
+    fits: dict[str, list[Fit]] = {}
+
+    def digest_of(category: str, trial: Trial, keys: list[str]) -> str:
+        with_batch = params.vision.has_batch(trial.shots)
+        batch = sorted(set(tests.get(category, ()))) if with_batch else []
         mine = sorted(keys)
         labels = [feature.label for feature in params.bank_features(category)]
         content = {
-            "rule": "subspace", "version": FIT_VERSION, "batch": list(batch),
+            "rule": "subspace", "version": FIT_VERSION, "batch": batch,
             "references": [[key, *(checksums[label][key] for label in labels)] for key in mine],
             "spaces": [space.fingerprint for space in fit_spaces],
         }  # fmt: skip
-        return Fit(fingerprint(content), tuple(mine), tuple(batch))
+        fit = Fit(fingerprint(content), tuple(mine), tuple(batch))
+        fits.setdefault(category, []).append(fit)
+        return fit.digest
 
     plans: list[ComponentPlan] = []
-    against: dict[str, dict[str, str]] = {}
-    held_out: dict[str, dict[str, dict[str, str]]] = {}
-    fits: dict[str, list[Fit]] = {}
+    compared = ComparedWith(digest_of)
     for category in dict.fromkeys([*tests, *calibration]):
-        images, candidates = tests.get(category, Keys.of(())), calibration.get(category, ())
         own = selection[selection["category"] == category]
-        found = fits.setdefault(str(category), [])
-        needs: list[tuple[Keys, list[str]]] = [(images, [])]
-        for trial in trials:
-            source = params.vision.source(trial.shots)
-            batch = sorted(set(images)) if source != "references" else []
-            keys = references_of(own, trial)
-            found.append(fit(str(category), keys, batch))
-            digest = found[-1].digest
-            against.setdefault(str(category), {})[trial.label] = digest
-            needs[0][1].append(digest)
-            normal = trial_images(list(candidates), keys)
-            if not normal.held_out:
-                needs.append((Keys.of(normal.keys), [digest]))
-                continue
-            for key in normal.keys:
-                found.append(fit(str(category), [other for other in keys if other != key], batch))
-                needs.append((Keys.of([key]), [found[-1].digest]))
-                of_trial = held_out.setdefault(str(category), {})
-                of_trial.setdefault(trial.label, {})[key] = found[-1].digest
-        groups = group_needs(needs)
+        groups = compared.add(
+            category,
+            tests.get(category, Keys.of(())),
+            list(calibration.get(category, ())),
+            {trial: references_of(own, trial) for trial in trials},
+        )
         missing = missing_components(groups, index)
         plans.append(
-            SubspacePlan(
-                output, features, groups, missing, str(category), views, fit_spaces, rows
-            )
-        )  # fmt: skip
+            SubspacePlan(output, features, groups, missing, category, views, fit_spaces, rows)
+        )
     every = list(dict.fromkeys(one.digest for part in fits.values() for one in part))
     lacking = []
     for space in fit_spaces:
         there = store.repair(space).has(every)  # all: new images are compared with them later
         lacking.append(frozenset(d for d, known in zip(every, there, strict=True) if not known))
     step = FitStep(params, views, features, fits, tuple(lacking), references, receipt)
-    return ComponentWork(plans, {"vision-map": against, "held-out": held_out}, (step,))
+    against = {"vision-map": compared.trials, "held-out": compared.held_out}
+    return ComponentWork(plans, against, (step,))

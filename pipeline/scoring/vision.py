@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cache.index import Index
 from cache.keys import Keys
-from cache.layout import Space, group_needs
+from cache.layout import Space
 from cache.store import Store
 from fade.types import Trial
 from pipeline.artefacts.catalogue import REFERENCES, SELECTION
@@ -16,7 +16,7 @@ from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.config.rules import Rule
 from pipeline.config.schema import Params
-from pipeline.dataset.images import by_category, calibration_images, test_images
+from pipeline.dataset.images import by_category, calibration_images, references_of, test_images
 from pipeline.scoring.bank_plan import VisionPlan
 from pipeline.scoring.banks import (
     BANK_TABLE,
@@ -24,15 +24,13 @@ from pipeline.scoring.banks import (
     Comparison,
     bank_copies,
     comparison_digest,
-    comparisons,
 )
 from pipeline.scoring.before import Step
-from pipeline.scoring.calibration import trial_images
 from pipeline.scoring.components import map_space
 from pipeline.scoring.mutual import plan_mutual
 from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.pairs import PairStep
-from pipeline.scoring.plan import ComponentWork, missing_components
+from pipeline.scoring.plan import ComparedWith, ComponentWork, missing_components
 from pipeline.scoring.subspace import plan_subspace
 from pipeline.scoring.union import Union, UnionPlan
 from pipeline.scoring.views import described, view_plan
@@ -107,58 +105,50 @@ def _plan(
     references = read_receipt(REFERENCES)
     views = tuple(view_plan(params))
     names = tuple(view.label for view in views)
-    chosen_of, banks = (
-        dict(tuple(frame.groupby("category", sort=False))) for frame in (selection, table)
-    )
+    positions = {
+        category: dict(zip(rows["hash"], rows["position"].astype(int), strict=True))
+        for category, rows in table.groupby("category", sort=False)
+    }
     grids = {view.label: view.grid(features) for view in views}
+    by_digest: dict[str, dict[str, Comparison]] = {}
+
+    def digest_of(category: str, trial: Trial, keys: list[str]) -> str:
+        places = tuple(positions[category][key] for key in keys)
+        comparison = Comparison(trial, places, params.query_in_bank(trial))
+        labels = [feature.label for feature in params.bank_features(category)]
+        batch = None if union is None else union.digest(category)
+        digest = comparison_digest(comparison, keys, references, labels, params, batch)
+        by_digest.setdefault(category, {}).setdefault(digest, comparison)
+        return digest
+
     plans: list[VisionPlan] = []
-    against: dict[str, dict[str, str]] = {}
-    held_out: dict[str, dict[str, dict[str, str]]] = {}
+    # an index of its own for each trial has no part that could be left out
+    compared = ComparedWith(digest_of, hold_out=Bank.shared(params))
     for category in dict.fromkeys([*tests, *calibration]):
-        labels = [feature.label for feature in params.bank_features(str(category))]
-        bank_rows = banks.get(category, table.iloc[:0])
-        positions = dict(zip(bank_rows["hash"], bank_rows["position"].astype(int), strict=True))
-        chosen_rows = chosen_of.get(category, selection.iloc[:0])
-        trials = [
-            one for one in comparisons(chosen_rows, positions, params) if one[0].trial in wanted
-        ]
-        own_union = None if union is None else union.digest(category)
-        images = tests.get(category, Keys.of(()))
-        candidates = list(calibration.get(category, ()))
-        by_digest: dict[str, Comparison] = {}
-        needs: list[tuple[Keys, list[str]]] = [(images, [])]
-        for comparison, keys in trials:
-            digest = comparison_digest(comparison, keys, references, labels, params, own_union)
-            by_digest.setdefault(digest, comparison)
-            against.setdefault(str(category), {})[comparison.trial.label] = digest
-            needs[0][1].append(digest)
-            chosen = trial_images(candidates, keys)
-            needs.append((Keys.of(() if chosen.held_out else chosen.keys), [digest]))
-            # an index of its own for each trial has no part that could be left out
-            for key in chosen.keys if chosen.held_out and Bank.shared(params) else ():
-                others = [other for other in keys if other != key]
-                rest = replace(comparison, references=tuple(positions[k] for k in others))
-                digest = comparison_digest(rest, others, references, labels, params, own_union)
-                by_digest.setdefault(digest, rest)
-                needs.append((Keys.of([key]), [digest]))
-                of_trial = held_out.setdefault(str(category), {})
-                of_trial.setdefault(comparison.trial.label, {})[key] = digest
-        groups = group_needs(needs)
+        own = selection[selection["category"] == category]
+        groups = compared.add(
+            category,
+            tests.get(category, Keys.of(())),
+            list(calibration.get(category, ())),
+            {trial: references_of(own, trial) for trial in wanted},
+        )
         missing = missing_components(groups, index)
         bank = Bank(
-            str(category), names, Bank.shared(params),
+            category, names, Bank.shared(params),
             root=Path.cwd(), grids=grids, device=params.runtime.device,
-            copies=bank_copies(params, str(category)),
+            copies=bank_copies(params, category),
             rule=Nearest.of(params.vision),
         )  # fmt: skip
+        of_bank = by_digest.get(category, {})
         if union is None or category not in union.batches:
-            plans.append(VisionPlan(output, features, groups, missing, bank, by_digest, views))
+            plans.append(VisionPlan(output, features, groups, missing, bank, of_bank, views))
         else:
             plans.append(
                 UnionPlan(
-                    output, features, groups, missing, bank, by_digest, views,
+                    output, features, groups, missing, bank, of_bank, views,
                     union.batches[category], union.views, union.pairs,
                 )
             )  # fmt: skip
     before = () if union is None else (union.step(plans),)
-    return ComponentWork(plans, {"vision-map": against, "held-out": held_out}, before)
+    against = {"vision-map": compared.trials, "held-out": compared.held_out}
+    return ComponentWork(plans, against, before)
