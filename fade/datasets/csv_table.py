@@ -7,7 +7,7 @@ from fade.datasets.labels import ANOMALY, meaning
 from fade.datasets.leftovers import Note, ignore
 from fade.datasets.names import few
 from fade.datasets.table_paths import TablePaths
-from fade.datasets.tables import TableRecords, check_width, table_record, table_rows
+from fade.datasets.tables import TableRecords, table_record, table_rows
 from fade.errors import DataError
 from fade.types import GOOD, DataPath, ImageRecord
 
@@ -35,21 +35,19 @@ def iterate_csv(
             f"{table} does not exist; format csv needs a CSV file, or a folder with {CSV_MANIFEST}"
         )
     rows = table_rows(table)
-    _, header = next(rows, (1, []))
+    where, header = next(rows, (f"{table}, row 1", []))
     columns = [column.lower() for column in header]
-    _check_header(columns, table)
+    _check_header(columns, where)
     paths = TablePaths(table.parent)
     records = TableRecords(lambda r: r.split == "test")
-    for number, row in rows:
-        where = f"{table}, row {number}"
-        check_width(row, len(columns), where)
+    for where, row in rows:
         cell = dict(zip(columns, row, strict=True))
         defect = _csv_defect(cell["label"], where)
         records.append(table_record(paths, where, None, defect=defect, **cell))
     yield from records.chosen(categories, table, note)
 
 
-def _check_header(columns: Sequence[str], table: DataPath) -> None:
+def _check_header(columns: Sequence[str], where: str) -> None:
     hint = "separate them by commas" if any(";" in c or "\t" in c for c in columns) else ""
     missing = [c for c in CSV_COLUMNS if c not in columns and c != "mask"]
     unknown = [c for c in columns if c not in CSV_COLUMNS]
@@ -61,7 +59,7 @@ def _check_header(columns: Sequence[str], table: DataPath) -> None:
     ]
     if problems:
         hint = hint or f"expected are {', '.join(CSV_COLUMNS)} (mask may be left out)"
-        raise DataError(f"{table}, row 1: the header {', '.join(problems)}; {hint}")
+        raise DataError(f"{where}: the header {', '.join(problems)}; {hint}")
 
 
 def _csv_defect(label: str, where: str) -> str:

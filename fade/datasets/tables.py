@@ -20,15 +20,25 @@ from fade.files import read_data
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split
 
 
-def table_rows(table: DataPath) -> Iterator[tuple[int, list[str]]]:
-    """Yield (row number, stripped cells); the header is row 1, empty rows are left out."""
-    number = 0
+def table_rows(table: DataPath) -> Iterator[tuple[str, list[str]]]:
+    """Yield the place of each row, for errors, and its stripped cells, as many as the header has.
+
+    The header comes first; empty rows are left out.
+    """
+    number = width = 0
     try:
         with _opened(table) as file:
             for number, row in enumerate(csv.reader(file, strict=True), start=1):
                 cells = [cell.strip() for cell in row]
-                if any(cells):
-                    yield number, cells
+                if not any(cells):
+                    continue
+                where = f"{table}, row {number}"
+                width = width or len(cells)
+                if len(cells) != width:
+                    raise DataError(
+                        f"{where}: {','.join(cells)!r} has {len(cells)} cells, {width} are needed"
+                    )
+                yield where, cells
     except UnicodeDecodeError as error:
         raise DataError(
             f"{table}, after row {number}: {error.object[error.start : error.start + 4]!r} "
@@ -44,12 +54,6 @@ def _opened(table: DataPath) -> IO[str]:
     if isinstance(table, Path):
         return table.open(encoding="utf-8-sig", newline="")
     return io.TextIOWrapper(io.BytesIO(read_data(table)), encoding="utf-8-sig", newline="")
-
-
-def check_width(row: Sequence[str], width: int, where: str) -> None:
-    """Refuse a row with more or fewer cells than the header."""
-    if len(row) != width:
-        raise DataError(f"{where}: {','.join(row)!r} has {len(row)} cells, {width} are needed")
 
 
 def table_record(

@@ -7,7 +7,7 @@ from fade.datasets.labels import ANOMALY
 from fade.datasets.leftovers import Note, ignore
 from fade.datasets.listing import require_folder
 from fade.datasets.table_paths import TablePaths
-from fade.datasets.tables import TableRecords, check_width, table_record, table_rows
+from fade.datasets.tables import TableRecords, table_record, table_rows
 from fade.errors import DataError
 from fade.types import GOOD, DataPath, DatasetFormat, ImageRecord, Split
 
@@ -45,17 +45,15 @@ def iterate_visa(
         hint = f"set dataset.format to {' or '.join(others)}" if others else "check the path"
         raise DataError(f"{table} does not exist; format {format} needs it: {hint}")
     rows = table_rows(table)
-    _, header = next(rows, (1, []))
+    where, header = next(rows, (f"{table}, row 1", []))
     if len(header) != len(VISA_COLUMNS) or header[1].lower() in get_args(Split):
         raise DataError(
-            f"{table}, row 1: {','.join(header)!r} is not a header of the five columns "
+            f"{where}: {','.join(header)!r} is not a header of the five columns "
             f"{', '.join(VISA_COLUMNS)}"
         )
     paths = TablePaths(root)
     records = TableRecords(lambda r: 2 * (r.split == "test") + (not r.is_anomaly))
-    for number, row in rows:
-        where = f"{table}, row {number}"
-        check_width(row, len(VISA_COLUMNS), where)
+    for where, row in rows:
         category, split, label, image, mask = row
         if label.lower() not in VISA_LABELS:
             raise DataError(
