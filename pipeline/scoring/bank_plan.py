@@ -53,14 +53,10 @@ class VisionPlan(ComponentPlan):
     comparisons: Mapping[str, Comparison]
     views: tuple[FeatureView, ...]
     block_images = 64
+    reads_once = True
 
     def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> VisionScorer:
         """See :class:`ComponentPlan`."""
         return VisionScorer(
             self.bank, tuple(self.comparisons[digest] for digest in against), self.views
         )
-
-    @property
-    def read_bytes(self) -> int:
-        """See :class:`ComponentPlan`: features are read once for all comparisons."""
-        return -(-super().read_bytes // max(len(self.comparisons), 1))

@@ -109,6 +109,7 @@ class ComponentPlan(ABC):
         features: spaces of the features that they are made of.
         groups: images by what they are compared with, whose digests stand for spaces.
         missing: for each group (images, digests), whether the store lacks the component.
+        reads_once: whether features are read once for all digests.
     """
 
     output: Space
@@ -116,6 +117,7 @@ class ComponentPlan(ABC):
     groups: Sequence[Group]
     missing: Sequence[NDArray[np.bool_]]
     block_images: ClassVar[int]
+    reads_once: ClassVar[bool] = False
 
     @abstractmethod
     def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> Scorer:
@@ -124,7 +126,9 @@ class ComponentPlan(ABC):
     @property
     def read_bytes(self) -> int:
         """Bytes that are read of an image for one digest."""
-        return sum(space.row_bytes for space in self.features)
+        digests = {digest for group in self.groups for digest in group.spaces}
+        shared = len(digests) if self.reads_once and digests else 1
+        return -(-sum(space.row_bytes for space in self.features) // shared)
 
     @property
     def lacking(self) -> int:

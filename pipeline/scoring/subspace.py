@@ -71,6 +71,7 @@ class SubspacePlan(ComponentPlan):
     fits: RowIndex
 
     block_images = 64
+    reads_once = True
 
     def scorer(self, keys: tuple[str, ...], against: Sequence[str]) -> SubspaceScorer:
         """See :class:`ComponentPlan`."""
@@ -78,12 +79,6 @@ class SubspacePlan(ComponentPlan):
         return SubspaceScorer(
             self.category, self.fits.store.root, self.views, self.fit_spaces, places
         )
-
-    @property
-    def read_bytes(self) -> int:
-        """See :class:`ComponentPlan`: features are read once for all subspaces."""
-        digests = {digest for group in self.groups for digest in group.spaces}
-        return -(-super().read_bytes // max(len(digests), 1))
 
 
 def plan_subspace(
