@@ -50,14 +50,12 @@ class ImageSources(SortedMapping[ImageSource]):
         return ImageSource(self.sorted_keys[position], str(path))
 
 
-Size = int | Shape
-"""Pixels a side of a square, or (height, width)."""
 Pose = tuple[Shape, Transform]
 """(height, width) in pixels, and what is done to the image before it is resized."""
 POSES = 4
 """So many poses of an image count as one that waits."""
-Pixels = dict[Size | Pose, np.ndarray]
-"""Uint8 RGB of (height, width, 3) by size or pose."""
+Pixels = dict[Pose, np.ndarray]
+"""Uint8 RGB of (height, width, 3) by pose."""
 
 
 def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
@@ -75,42 +73,30 @@ def read_unchanged(root: DataPath, path: str, key: str) -> bytes:
 def load_pixels(
     source: ImageSource,
     root: DataPath,
-    sizes: Sequence[Size | Pose],
+    poses: Sequence[Pose],
     exif_rotation: bool,
     aspect: AspectRatio | None = None,
 ) -> Pixels:
-    """Decode one image, transform it and resize it to each size; an aspect ratio may crop it.
+    """Decode one image, transform it and resize it for each pose; an aspect ratio may crop it.
 
     Raises:
         DataError: unreadable, broken, or changed since the manifest was made.
     """
     data = read_unchanged(root, source.path, source.key)
     image = decode_rgb(data, source.path, exif_rotation=exif_rotation)
-    poses = {size: _pose(size) for size in sizes}
     found: Pixels = {}
-    for transform in dict.fromkeys(transform for _, transform in poses.values()):
+    for transform in dict.fromkeys(transform for _, transform in poses):
         turned = image
         if transform != NONE:
             turned = Image.fromarray(transform.apply(np.asarray(image)))
-        for size, (shape, wanted) in poses.items():
-            if wanted == transform:
-                found[size] = resize_image(turned, shape, aspect)
+        for pose in poses:
+            if pose[1] == transform:
+                found[pose] = resize_image(turned, pose[0], aspect)
     return found
 
 
-def _pose(size: Size | Pose) -> Pose:
-    if isinstance(size, int):
-        return (size, size), NONE
-    shape, transform = size
-    if isinstance(shape, int):
-        assert isinstance(transform, int)
-        return (shape, transform), NONE
-    assert isinstance(transform, Transform)
-    return shape, transform
-
-
 def prefetch(
-    work: Iterable[tuple[ImageSource, Sequence[Size | Pose]]],
+    work: Iterable[tuple[ImageSource, Sequence[Pose]]],
     root: DataPath,
     *,
     exif_rotation: bool,
@@ -121,7 +107,7 @@ def prefetch(
     """Pixels of each image, in order; an image that cannot be used gives its error instead.
 
     Args:
-        work: images and the sizes wanted of each.
+        work: images and the poses wanted of each.
         root: folder that their paths are relative to.
         exif_rotation: whether to apply the camera's rotation.
         workers: threads; decoding and resizing leave Python's lock alone.
@@ -129,18 +115,18 @@ def prefetch(
         aspect: that images keep, see :func:`load_pixels`.
     """
 
-    def attempt(source: ImageSource, sizes: Sequence[Size | Pose]) -> Pixels | DataError:
+    def attempt(source: ImageSource, poses: Sequence[Pose]) -> Pixels | DataError:
         try:
-            return load_pixels(source, root, sizes, exif_rotation, aspect)
+            return load_pixels(source, root, poses, exif_rotation, aspect)
         except DataError as error:
             return error
 
     waiting: deque[Future[Pixels | DataError]] = deque()
     weights: deque[int] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
-        for source, sizes in work:
-            waiting.append(pool.submit(attempt, source, sizes))
-            weights.append(-(-len(sizes) // POSES))
+        for source, poses in work:
+            waiting.append(pool.submit(attempt, source, poses))
+            weights.append(-(-len(poses) // POSES))
             while waiting and sum(weights) > ahead:
                 weights.popleft()
                 yield waiting.popleft().result()

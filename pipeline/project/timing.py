@@ -12,13 +12,13 @@ import numpy as np
 from cache.layout import Space, batched, content_key
 from fade import bank as cpu
 from fade import gpu
-from fade.aspect import AspectRatio, Shape
+from fade.aspect import AspectRatio
 from fade.device import choose_device
 from fade.files import read_data
 from fade.transforms import NONE
 from fade.types import DataPath, Feature
 from pipeline.config.schema import Params
-from pipeline.dataset.loader import ImageSource, Pixels, load_pixels
+from pipeline.dataset.loader import ImageSource, Pixels, Pose, load_pixels
 from pipeline.features.models import start_encoding
 from pipeline.features.pair import of_vision
 from pipeline.project.workload import Workload
@@ -36,19 +36,19 @@ def time_encoding(
     # references, some in several poses, are few
     features = [feature for feature in features if feature.transform == NONE]
     shape_of = {feature: encoder.pixels(feature, work.aspect) for feature in features}
-    shapes = sorted(set(shape_of.values()))
+    poses = [(shape, NONE) for shape in sorted(set(shape_of.values()))]
     start = time.perf_counter()
-    loaded = [_load(path, shapes, params, work.aspect) for path in work.sample] or [
-        _made_up_pixels(shapes)
+    loaded = [_load(path, poses, params, work.aspect) for path in work.sample] or [
+        _made_up_pixels(poses)
     ]
     decode = (time.perf_counter() - start) / len(loaded) / params.runtime.loader_workers
 
     def encode() -> None:
         for batch in batched(list(range(len(loaded))), params.runtime.batch_size):
-            for shape in shapes:
-                pixels = np.stack([loaded[i][shape] for i in batch])
+            for pose in poses:
+                pixels = np.stack([loaded[i][pose] for i in batch])
                 for model in (False, True):
-                    here = [f for f in features if shape_of[f] == shape and of_vision(f) == model]
+                    here = [f for f in features if shape_of[f] == pose[0] and of_vision(f) == model]
                     if here:
                         start_encoding(encoder, pixels, sorted(here), params.features.dtype)()
 
@@ -58,15 +58,15 @@ def time_encoding(
 
 
 def _load(
-    path: DataPath, shapes: Sequence[Shape], params: Params, aspect: AspectRatio | None
+    path: DataPath, poses: Sequence[Pose], params: Params, aspect: AspectRatio | None
 ) -> Pixels:
     source = ImageSource(content_key(read_data(path)), path.name)
-    return load_pixels(source, path.parent, shapes, params.dataset.exif_rotation, aspect)
+    return load_pixels(source, path.parent, poses, params.dataset.exif_rotation, aspect)
 
 
-def _made_up_pixels(shapes: Sequence[Shape]) -> Pixels:
+def _made_up_pixels(poses: Sequence[Pose]) -> Pixels:
     random = np.random.default_rng(0)
-    return {shape: random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes}
+    return {pose: random.integers(0, 256, (*pose[0], 3), dtype=np.uint8) for pose in poses}
 
 
 def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Workload) -> float:

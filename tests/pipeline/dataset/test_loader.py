@@ -13,9 +13,11 @@ from PIL import Image
 from cache.layout import content_key
 from fade.errors import DataError
 from fade.preprocess import decode_rgb, resize_image
-from pipeline.dataset.loader import ImageSource, Pixels, load_pixels, prefetch
+from fade.transforms import NONE
+from pipeline.dataset.loader import ImageSource, Pixels, Pose, load_pixels, prefetch
 
 COUNT = 12
+SMALL: Pose = ((8, 8), NONE)
 
 
 @pytest.fixture
@@ -33,11 +35,10 @@ def images(tmp_path: Path) -> list[ImageSource]:
 def load(
     sources: list[ImageSource],
     root: Path,
-    sizes: tuple[int, ...] = (8,),
     workers: int = 3,
     ahead: int = 4,
 ) -> list[Pixels | DataError]:
-    work = ((source, sizes) for source in sources)
+    work = ((source, (SMALL,)) for source in sources)
     return list(prefetch(work, root, exif_rotation=False, workers=workers, ahead=ahead))
 
 
@@ -46,27 +47,31 @@ def load(
 def test_images_come_in_order(
     images: list[ImageSource], tmp_path: Path, workers: int, ahead: int
 ) -> None:
-    loaded = load(images, tmp_path, (8,), workers, ahead)
+    loaded = load(images, tmp_path, workers, ahead)
     assert len(loaded) == COUNT
     for i, pixels in enumerate(loaded):
         assert isinstance(pixels, dict)
-        assert (pixels[8] == (20 * i, 255 - 20 * i, 7)).all()
+        assert (pixels[SMALL] == (20 * i, 255 - 20 * i, 7)).all()
 
 
 def test_each_size_is_made_from_the_original(images: list[ImageSource], tmp_path: Path) -> None:
-    pixels = load_pixels(images[3], tmp_path, (8, 32, (8, 24)), exif_rotation=False)
+    poses: list[Pose] = [SMALL, ((32, 32), NONE), ((8, 24), NONE)]
+    pixels = load_pixels(images[3], tmp_path, poses, exif_rotation=False)
     whole = decode_rgb((tmp_path / images[3].path).read_bytes(), "x")
-    assert list(pixels) == [8, 32, (8, 24)]
-    for shape, array in zip([(8, 8), (32, 32), (8, 24)], pixels.values(), strict=True):
+    assert list(pixels) == poses
+    for (shape, _), array in pixels.items():
         assert array.shape == (*shape, 3)
         assert array.dtype == np.uint8
         assert np.array_equal(array, resize_image(whole, shape))
 
 
 def test_sizes_may_differ_between_images(images: list[ImageSource], tmp_path: Path) -> None:
-    work = [(images[0], (8,)), (images[1], (9, 10)), (images[0], ())]
+    others: list[Pose] = [((9, 9), NONE), ((10, 10), NONE)]
+    work: list[tuple[ImageSource, list[Pose]]] = [
+        (images[0], [SMALL]), (images[1], others), (images[0], [])
+    ]  # fmt: skip
     loaded = list(prefetch(work, tmp_path, exif_rotation=False, workers=2, ahead=2))
-    assert [sorted(pixels) for pixels in loaded if isinstance(pixels, dict)] == [[8], [9, 10], []]
+    assert [list(pixels) for pixels in loaded if isinstance(pixels, dict)] == [[SMALL], others, []]
 
 
 def test_errors_take_the_place_of_their_images(images: list[ImageSource], tmp_path: Path) -> None:
@@ -95,17 +100,17 @@ def test_another_image_of_the_same_size_is_noticed(
     data[-20] ^= 1
     (tmp_path / "4.png").write_bytes(data)
     with pytest.raises(DataError, match=r"4\.png changed"):
-        load_pixels(images[4], tmp_path, (8,), exif_rotation=False)
+        load_pixels(images[4], tmp_path, (SMALL,), exif_rotation=False)
 
 
 def test_no_more_images_wait_than_allowed(images: list[ImageSource], tmp_path: Path) -> None:
     taken = 0
 
-    def work() -> Iterator[tuple[ImageSource, tuple[int, ...]]]:
+    def work() -> Iterator[tuple[ImageSource, tuple[Pose, ...]]]:
         nonlocal taken
         for source in images:
             taken += 1
-            yield source, (8,)
+            yield source, (SMALL,)
 
     results = prefetch(work(), tmp_path, exif_rotation=False, workers=2, ahead=3)
     for given in range(1, COUNT + 1):
@@ -114,7 +119,7 @@ def test_no_more_images_wait_than_allowed(images: list[ImageSource], tmp_path: P
 
 
 def test_a_reader_that_stops_leaves_no_threads(images: list[ImageSource], tmp_path: Path) -> None:
-    work = ((source, (8,)) for source in images)
+    work = ((source, (SMALL,)) for source in images)
     results = prefetch(work, tmp_path, exif_rotation=False, workers=3, ahead=5)
     next(results)
     assert any(thread.name.startswith("loader") for thread in threading.enumerate())
