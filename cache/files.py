@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from fade.files import NO_PLAIN_FILE, open_plain
+from fade.types import Names
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,13 +35,6 @@ class Listed:
     name: str
     bytes: int
     changed: float
-
-
-class Names(NamedTuple):
-    """What :meth:`Files.names` found: names alone, sorted."""
-
-    files: list[str]
-    folders: list[str]
 
 
 class Files(Protocol):

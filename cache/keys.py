@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -167,7 +167,7 @@ class Keys(Sequence[str]):
         return positions
 
 
-class SortedMapping(Mapping[str, V], ABC):
+class SortedMapping(Mapping[str, V]):
     """Values by key in the order of the keys, each made when it is asked for.
 
     Args:

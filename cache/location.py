@@ -19,15 +19,12 @@ def open_files(location: Location) -> Files:
     Raises:
         ParameterError: a URL that cannot be opened. It is not repeated where it may hold credentials.
     """
-    if isinstance(location, Path) or "://" not in location:
-        return LocalFiles(Path(location))
-    url = check_url(location)
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        return LocalFiles(Path(unquote(parts.path)))
+    place = _located(location)
+    if isinstance(place, Path):
+        return LocalFiles(place)
     from cache.objects import ObjectFiles
 
-    return ObjectFiles(url)
+    return ObjectFiles(place)
 
 
 def open_path(location: Location) -> DataPath:
@@ -36,14 +33,22 @@ def open_path(location: Location) -> DataPath:
     Raises:
         ParameterError: a URL that cannot be opened.
     """
-    if isinstance(location, Path) or "://" not in location:
-        return Path(location)
-    parts = urlsplit(check_url(location))
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
+    place = _located(location)
+    if isinstance(place, Path):
+        return place
     from cache.objectpath import ObjectPath
 
+    parts = urlsplit(place)
     return ObjectPath(f"{parts.scheme}://{parts.netloc}", unquote(parts.path).strip("/"))
+
+
+def _located(location: Location) -> Location:
+    """A path where the location is on this machine, else its checked URL."""
+    if isinstance(location, Path) or "://" not in location:
+        return Path(location)
+    url = check_url(location)
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else url
 
 
 def check_url(url: str) -> str:

@@ -7,9 +7,10 @@ import posixpath
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from cache.files import Names, reason
+from cache.files import reason
 from cache.objects import ObjectFiles
 from fade.errors import DataError
+from fade.types import Names
 
 FILE_BYTES = 4 << 30
 """Largest size of an image or a table, in bytes."""

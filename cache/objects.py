@@ -14,8 +14,9 @@ from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from cache.files import Listed, Location, Names
+from cache.files import Listed, Location
 from fade.errors import ParameterError
+from fade.types import Names
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig

@@ -1,7 +1,7 @@
 """The nouns that the modules hand to each other."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from fade.transforms import NONE, Transform
 
@@ -69,11 +69,18 @@ class DataPath(Protocol):
         """The whole file."""
 
 
+class Names(NamedTuple):
+    """Names of the files and of the folders in a folder, each sorted."""
+
+    files: list[str]
+    folders: list[str]
+
+
 class RemotePath(DataPath, Protocol):
     """A folder or file that the operating system does not know, such as in an object store."""
 
-    def children(self) -> tuple[list[str], list[str]]:
-        """Names of the files and of the folders in it, sorted."""
+    def children(self) -> Names:
+        """What lies in it."""
 
 
 GOOD = "good"

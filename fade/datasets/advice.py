@@ -31,14 +31,14 @@ def layout_advice(root: DataPath) -> str | None:
         ...     print(layout_advice(Path(place)))
         rename Test to test, Train to train
     """
-    folders = list_folder(root)[1] if root.is_dir() else []
-    inner = {name: list_folder(root / name)[1] for name in folders[:_LOOKED_AT]}
+    folders = list_folder(root).folders if root.is_dir() else []
+    inner = {name: list_folder(root / name).folders for name in folders[:_LOOKED_AT]}
     for prefix, names in (("", folders), *((f"{name}/", found) for name, found in inner.items())):
         if advice := _rename(prefix, names) or _split(root, prefix, names):
             return advice
     for name, found in inner.items():
         for deeper in found[:_LOOKED_AT]:
-            if {"train", "test"} & set(list_folder(root / name / deeper)[1]):
+            if {"train", "test"} & set(list_folder(root / name / deeper).folders):
                 return f"the data set lies one folder deeper: name {root / name}"
     return None
 
@@ -57,9 +57,9 @@ def _rename(prefix: str, names: list[str]) -> str | None:
 def _split(root: DataPath, prefix: str, names: list[str]) -> str | None:
     """How to split good and bad images, if that is what the folders hold."""
     good = next((name for name in names if meaning(name) == "good"), None)
-    if good is None or not list_folder(root / prefix / good)[0]:
+    if good is None or not list_folder(root / prefix / good).files:
         return None
-    others = [name for name in names if name != good and list_folder(root / prefix / name)[0]]
+    others = [name for name in names if name != good and list_folder(root / prefix / name).files]
     if not others:
         return f"for a folder of good images alone name {root / prefix / good}"
     moved = ", ".join(f"{prefix}{name} to {prefix}test/{name}" for name in others[:5])

@@ -59,7 +59,7 @@ def _category_format(folder: DataPath) -> DatasetFormat | None:
         stems = {file.rpartition(".")[0] for file in list_files(split) if is_image(file)}
         if any(stem + MASK_ENDING in stems for stem in stems):
             return "ksdd2"
-    kinds = {kind for split in splits for kind in list_folder(split)[1]}
+    kinds = {kind for split in splits for kind in list_folder(split).folders}
     if "logical_anomalies" in kinds:
         return "mvtec-loco"
     return "btad" if {"ok", "ko"} <= kinds else "folder"
@@ -69,8 +69,8 @@ def _is_mvtec(root: DataPath, folders: list[str]) -> bool:
     """Whether all categories have their images in folders that say what they are."""
     trains = [root / name / "train" for name in folders if (root / name / "train").is_dir()]
     tests = [root / name / "test" for name in folders if (root / name / "test").is_dir()]
-    if any(list_folder(test)[0] for test in tests):
+    if any(list_folder(test).files for test in tests):
         return False
     return bool(trains) and all(
-        any(meaning(kind) == "good" for kind in list_folder(train)[1]) for train in trains
+        any(meaning(kind) == "good" for kind in list_folder(train).folders) for train in trains
     )

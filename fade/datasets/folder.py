@@ -30,7 +30,7 @@ def iterate_folder(
     """
     single = has_split(root)
     found = [] if single else category_folders(root)
-    images = [] if single or found else list_folder(root)[0]
+    images = [] if single or found else list_folder(root).files
     if images:
         name = root_category(root, categories)
         refuse_masks_beside(root, images)

@@ -39,7 +39,7 @@ def iterate_ksdd2(
 
 
 def _split(root: DataPath, split: Split, category: str, note: Note) -> Iterator[ImageRecord]:
-    files = list_folder(root / split)[0]
+    files = list_folder(root / split).files
     masks = {name: file for file in files if (name := stem(file)).endswith(MASK_ENDING)}
     for file in files:
         if stem(file) in masks:

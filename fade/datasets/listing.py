@@ -7,13 +7,13 @@ from typing import cast
 
 from fade.datasets.names import is_image, is_text
 from fade.errors import DataError
-from fade.types import DataPath, RemotePath
+from fade.types import DataPath, Names, RemotePath
 
 LOOP = "is a link that leads back to itself; remove it"
 
 
-def list_folder(folder: DataPath) -> tuple[list[str], list[str]]:
-    """Return the names of a folder's images and sub-folders, sorted; hidden ones left out.
+def list_folder(folder: DataPath) -> Names:
+    """Return the names of a folder's images and sub-folders; hidden ones left out.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -22,11 +22,11 @@ def list_folder(folder: DataPath) -> tuple[list[str], list[str]]:
         ...         _ = Path(place, name).write_bytes(b"")
         ...     Path(place, "good").mkdir()
         ...     list_folder(Path(place))
-        (['1.JPG', '2.png'], ['good'])
+        Names(files=['1.JPG', '2.png'], folders=['good'])
     """
     if not isinstance(folder, Path):
         files, folders = ([n for n in part if n[0] != "."] for part in remote_children(folder))
-        return list(filter(is_image, files)), folders
+        return Names(list(filter(is_image, files)), folders)
     files, folders = [], []
     try:
         with os.scandir(folder) as entries:
@@ -42,13 +42,13 @@ def list_folder(folder: DataPath) -> tuple[list[str], list[str]]:
                     files.append(_readable(entry.name, folder))
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
-    return sorted(files), sorted(folders)
+    return Names(sorted(files), sorted(folders))
 
 
 def list_files(folder: DataPath) -> list[str]:
     """Return the names of all files of a folder, sorted; hidden ones and unreadable names left out."""
     if not isinstance(folder, Path):
-        return [name for name in remote_children(folder)[0] if name[0] != "."]
+        return [name for name in remote_children(folder).files if name[0] != "."]
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -59,7 +59,7 @@ def list_files(folder: DataPath) -> list[str]:
         raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
 
 
-def remote_children(folder: DataPath) -> tuple[list[str], list[str]]:
+def remote_children(folder: DataPath) -> Names:
     """Return the names of the files and folders in a folder that is not on this machine."""
     return cast(RemotePath, folder).children()
 

@@ -56,7 +56,7 @@ class TablePaths:
         found = HashedNames()
         prefix = f"{folder}/" if folder else ""
         if self._remote is not None:  # it has no links
-            names = remote_children(self._remote / folder)[0]
+            names = remote_children(self._remote / folder).files
             return HashedNames(names) if names else "does not exist"
         try:
             if not self._inside(folder):

@@ -118,7 +118,7 @@ def _refuse_ad_2(folder: DataPath, tree: Tree) -> None:
 def category_folders(root: DataPath, tree: Tree = Tree()) -> list[str]:
     """Return the names of a data set's categories: folders with train/ or test/ in them."""
     require_folder(root)
-    found = [name for name in list_folder(root)[1] if has_split(root / name, tree)]
+    found = [name for name in list_folder(root).folders if has_split(root / name, tree)]
     for name in found:
         check_category(name, str(root / name))
     return found
@@ -146,7 +146,7 @@ def almost_named(root: DataPath, categories: Iterable[str]) -> list[str]:
     found = []
     for category in [""] if has_split(root) else categories:
         folder = root / category
-        for name in list_folder(folder)[1] if folder.is_dir() else ():
+        for name in list_folder(folder).folders if folder.is_dir() else ():
             right = plain_name(name).replace("-", "_").replace(" ", "_")
             # where case does not matter, the folder is read
             if right in PARTS and name != right and not (folder / right).is_dir():
@@ -200,7 +200,7 @@ def _test_folders(folder: DataPath, tree: Tree) -> list[str]:
     """Return the folders of test images, by name, all of whose names say good or a defect."""
     test = folder / tree.test
     stray, folders = list_folder(test) if test.is_dir() else ([], [])
-    flat = bool(stray) and not any(list_folder(test / name)[0] for name in folders)
+    flat = bool(stray) and not any(list_folder(test / name).files for name in folders)
     if stray and not (flat and tree.loose_test):
         hint = ", or set dataset.format to folder if nobody knows the labels" if flat else ""
         raise DataError(
@@ -221,7 +221,7 @@ def _without_labels(
     for name in (*tree.unlabelled, *loose):
         if not (folder / name).is_dir():
             continue
-        files = list_folder(folder / name)[0]
+        files = list_folder(folder / name).files
         refuse_masks_beside(folder / name, files)
         yield from refuse_same_names(
             image_record(f"{prefix}{name}/{file}", category, "test", UNLABELLED) for file in files
@@ -277,7 +277,7 @@ def _train_images(train: DataPath, loose: bool, prefix: str, note: Note) -> list
         raise DataError(f"{train} has {what} but no folder {GOOD}; put good images in it")
     for name in folders:
         if name not in good:
-            for file in list_folder(train / name)[0]:
+            for file in list_folder(train / name).files:
                 note(f"{prefix}/{name}/{file}", DEFECT_IN_TRAINING)
     return found
 
@@ -301,7 +301,7 @@ def _note_others(folder: DataPath, prefix: str, tree: Tree, note: Note) -> None:
         for file in loose:
             note(f"{prefix}validation/{file}", VALIDATION)
         for name in folders:
-            for file in list_folder(folder / "validation" / name)[0]:
+            for file in list_folder(folder / "validation" / name).files:
                 note(f"{prefix}validation/{name}/{file}", VALIDATION)
 
 
@@ -328,7 +328,7 @@ def _masks(folder: DataPath, images: Sequence[str]) -> dict[str, str]:
     found = plain | marked
     if folders:
         for name in sorted(set(folders) & set(map(stem, images))):
-            parts = list_folder(folder / name)[0]
+            parts = list_folder(folder / name).files
             if parts and name in found:
                 raise DataError(
                     f"{folder}: {found[name]} and {name}/ are masks of the same image; keep one"

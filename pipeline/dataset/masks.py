@@ -25,7 +25,7 @@ def mask_files(root: DataPath, mask: str) -> list[str]:
     """
     if not mask.endswith("/"):
         return [mask]
-    return [mask + name for name in list_folder(root / mask.rstrip("/"))[0]]
+    return [mask + name for name in list_folder(root / mask.rstrip("/")).files]
 
 
 def read_mask(
