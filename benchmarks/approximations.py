@@ -21,9 +21,10 @@ import torch
 from PIL import Image
 
 from benchmarks.encoder import load as load_seeded
-from fade.bank import anomaly, build_index, coreset, normalized_float32, similarity_to_references
+from fade.bank import anomaly, coreset, normalized_float32, similarity_to_references
 from fade.datasets import read_dataset
 from fade.encoder import Encoder
+from fade.faiss_index import build_index
 from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
 from fade.preprocess import decode_mask, decode_rgb, resize_mask, resize_square
 from fade.regions import label_regions

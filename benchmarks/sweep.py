@@ -11,7 +11,8 @@ from benchmarks import plain
 from benchmarks.machine import Machine, seconds
 from benchmarks.neighbours import vectors
 from benchmarks.table import Row, alternate
-from fade.bank import build_index, similarity_to_references, write_index
+from fade.bank import similarity_to_references
+from fade.faiss_index import build_index, write_index
 from fade.sampling import reference_order
 from fade.types import Trial
 from pipeline.scoring.banks import Bank, Comparison, bank_path

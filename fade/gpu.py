@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fade import bank as cpu
+from fade import faiss_index
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ def to_device(vectors: np.ndarray, device: str) -> Tensor:
 
 @lru_cache(maxsize=KEPT)
 def _kept(index: Any, device: str) -> Tensor:
-    return to_device(cpu.index_vectors(index), device)
+    return to_device(faiss_index.index_vectors(index), device)
 
 
 def index_vectors(index: Any, device: str) -> Tensor:

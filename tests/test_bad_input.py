@@ -24,10 +24,10 @@ from PIL import Image
 
 from cache.layout import Space
 from cache.store import Store
-from fade.bank import build_index
 from fade.datasets import read_dataset
 from fade.encoder import Encoder
 from fade.errors import FadeError
+from fade.faiss_index import build_index
 from fade.gem import GemConfig
 from fade.metrics import image_metrics
 from fade.preprocess import decode_mask, decode_rgb

@@ -26,9 +26,9 @@ from PIL import Image
 
 from cache.layout import Space, fingerprint
 from cache.store import DamagedSegmentError, Store
-from fade.bank import build_index, read_index, write_index
 from fade.datasets import read_dataset
 from fade.errors import FadeError
+from fade.faiss_index import build_index, read_index, write_index
 from fade.preprocess import decode_mask, decode_rgb, image_size
 from fade.prompts import load_ensemble
 from fade.text import fit, load, read_array, save

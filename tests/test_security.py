@@ -22,9 +22,9 @@ import pytest
 import yaml
 
 from cache.store import Store
-from fade.bank import DIGEST, SEAL, read_index
 from fade.encoder import Encoder
 from fade.errors import FadeError
+from fade.faiss_index import DIGEST, SEAL, read_index
 from fade.gem import GemConfig
 from fade.prompts import load_ensemble
 from fade.text import load as load_classifier

@@ -139,7 +139,7 @@ def nearest_by_index(
 
     Args:
         queries, k, metric: as in :func:`nearest_in_references`; the metric is the index's.
-        index: of :func:`fade.bank.build_index`.
+        index: of :func:`fade.faiss_index.build_index`.
 
     Returns:
         (q, k) float32, ascending; neighbours that an approximate index does not find are infinitely

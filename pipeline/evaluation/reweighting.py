@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cache.store import Store
-from fade.bank import index_vectors
+from fade.faiss_index import index_vectors
 from fade.reductions import reweighted
 from fade.types import Trial
 from pipeline.artefacts.catalogue import SELECTION

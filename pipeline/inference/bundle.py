@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fade.bank import build_index
 from fade.device import choose_device
 from fade.errors import ModelError, ParameterError, StoreError
+from fade.faiss_index import build_index
 from fade.flat_vectors import FlatVectors
 from fade.network import wanted_network, without_network
 from fade.text import TextClassifier, loads

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.aspect import Shape
-from fade.bank import index_vectors
 from fade.errors import ParameterError
+from fade.faiss_index import index_vectors
 from fade.transforms import NONE, Transform
 from pipeline.inference.material import CategoryBank
 from pipeline.inference.prediction import NormalPatch, Prediction, Region

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.store import Store
-from fade.bank import index_vectors, read_index, stored_digest
 from fade.errors import ParameterError, StoreError
+from fade.faiss_index import index_vectors, read_index, stored_digest
 from fade.text import TextClassifier
 from pipeline.artefacts.catalogue import (
     CATEGORIES,

@@ -232,7 +232,7 @@ def check_patches(params: Params) -> None:
     Raises:
         ParameterError: they have.
     """
-    from fade.bank import check_index as check
+    from fade.faiss_index import check_index as check
 
     vision, sizes = params.vision, params.features.segmentation_sizes
     if not asks_for_patches(params):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fade.bank import FLAT, check_index
+from fade.faiss_index import FLAT, check_index
 from pipeline.config.schema import Params
 from pipeline.scoring.banks import Bank, bank_copies
 from pipeline.scoring.nearest import Nearest

@@ -11,7 +11,8 @@ import numpy as np
 from cache.files import Location
 from cache.layout import RowLocation, Space
 from cache.store import Store
-from fade.bank import build_index, coreset, stored_digest, write_index
+from fade.bank import coreset
+from fade.faiss_index import build_index, stored_digest, write_index
 from fade.rules.thinning import thin
 from fade.types import Trial
 from fade.views import Metric

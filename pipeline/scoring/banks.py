@@ -13,10 +13,11 @@ import numpy as np
 
 from cache.layout import fingerprint
 from fade import bank as cpu
-from fade import gpu
+from fade import faiss_index, gpu
 from fade.aspect import Shape
-from fade.bank import CANDIDATES, FLAT, PROBED, read_index, similarity_by_index, stored_digest
+from fade.bank import similarity_by_index
 from fade.device import choose_device
+from fade.faiss_index import CANDIDATES, FLAT, PROBED, read_index, stored_digest
 from fade.maps import merge_sizes
 from fade.types import Device, Trial
 from fade.vision import patch_map
@@ -132,7 +133,9 @@ class Bank:
         if self.exact and needed:
             index = self.index(view)  # held here, as a view of its vectors does not
             vectors = (
-                cpu.index_vectors(index) if device == "cpu" else gpu.index_vectors(index, device)
+                faiss_index.index_vectors(index)
+                if device == "cpu"
+                else gpu.index_vectors(index, device)
             )
             patches = len(query) * self.copies
             chosen = _images_at(needed, vectors, patches)

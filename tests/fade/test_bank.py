@@ -14,20 +14,22 @@ from hypothesis import strategies as st
 import fade.bank as bank_module
 from fade.bank import (
     anomaly,
-    build_index,
-    check_index,
     coreset,
     float16_to_float32,
-    index_vectors,
     normalized_float32,
-    read_index,
     similarity_by_index,
     similarity_to_others,
     similarity_to_references,
+)
+from fade.errors import ParameterError, StoreError
+from fade.faiss_index import (
+    build_index,
+    check_index,
+    index_vectors,
+    read_index,
     stored_digest,
     write_index,
 )
-from fade.errors import ParameterError, StoreError
 
 
 def vectors(count: int, dim: int = 6, seed: int = 0) -> np.ndarray:

@@ -21,6 +21,7 @@ from fade import bank, gpu
 from fade.encoder import Encoder, Precision
 from fade.encoder.block import TransformerBlock
 from fade.errors import ParameterError
+from fade.faiss_index import build_index
 from fade.gem import GemConfig
 from tests.fade.test_encoder import ALL, write_config
 
@@ -62,11 +63,11 @@ def test_single_patch_has_no_others() -> None:
 
 def test_index_is_placed_once() -> None:
     kept = vectors(12, 3)
-    index = bank.build_index(kept)
+    index = build_index(kept)
     placed = gpu.index_vectors(index, HERE)
     np.testing.assert_array_equal(placed.numpy(), kept)
     assert gpu.index_vectors(index, HERE) is placed
-    assert gpu.index_vectors(bank.build_index(kept), HERE) is not placed
+    assert gpu.index_vectors(build_index(kept), HERE) is not placed
 
 
 class Event:

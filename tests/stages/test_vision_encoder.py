@@ -17,11 +17,11 @@ from cache.layout import Space
 from cache.maintenance import describe
 from cache.store import Store
 from fade.aspect import AspectRatio
-from fade.bank import index_vectors, read_index
 from fade.encoder import Encoder
 from fade.encoders.clip_blocks import ClipBlocks
 from fade.encoders.load import load_vision_encoder
 from fade.errors import ModelError, ParameterError
+from fade.faiss_index import index_vectors, read_index
 from fade.preprocess import resize_image
 from fade.transforms import turns_and_mirrors
 from pipeline.artefacts.catalogue import LANGUAGE, REFERENCES, VISION, Artefact

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fade.bank import build_index, coreset, similarity_to_references
+from fade.bank import coreset, similarity_to_references
 from fade.errors import DataError, ParameterError
+from fade.faiss_index import build_index
 from fade.rules.nearest import (
     mean_of_nearest,
     nearest_by_index,

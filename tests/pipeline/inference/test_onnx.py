@@ -17,8 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from starlette.testclient import TestClient
 
-from fade.bank import build_index
 from fade.errors import ModelError, ParameterError, StoreError
+from fade.faiss_index import build_index
 from fade.flat_vectors import FlatVectors
 from fade.portable import clip_graph
 from fade.portable.numbers import Numbers

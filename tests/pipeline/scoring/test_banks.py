@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fade.bank import build_index, write_index
 from fade.errors import ParameterError, StoreError
+from fade.faiss_index import build_index, write_index
 from fade.maps import merge_sizes
 from fade.types import Trial
 from pipeline.scoring.banks import Bank, Comparison, bank_path

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fade.bank import build_index, write_index
 from fade.errors import ParameterError
+from fade.faiss_index import build_index, write_index
 from fade.types import Trial
 from fade.views import Metric
 from pipeline.scoring.banks import Bank, Comparison, bank_path
