@@ -50,7 +50,7 @@ def build_index(vectors: np.ndarray, index: str = FLAT, metric: Metric = "cosine
         built: faiss.Index = flat(vectors.shape[1])
         built.add(vectors)
     else:
-        measured = _measured(metric)
+        measured = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
         check_index(index, vectors.shape[1], len(vectors), metric)
         try:
             built = faiss.index_factory(vectors.shape[1], index, measured)
@@ -96,7 +96,8 @@ def check_index(
         return
     _check_numbers(index)
     try:
-        built = faiss.index_factory(dimension, index, _measured(metric))
+        measured = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
+        built = faiss.index_factory(dimension, index, measured)
     except (RuntimeError, MemoryError) as error:
         raise ParameterError(
             f"vision.index {index!r} is no index of {dimension} dimensions that FAISS knows "
@@ -112,13 +113,6 @@ def check_index(
 def _said(error: Exception) -> str:
     """The end of what FAISS says of an error, in one line; of too little memory it says nothing."""
     return (str(error).strip().splitlines() or ["not enough memory"])[0][-160:]
-
-
-def _measured(metric: Metric) -> int:
-    """FAISS's number of a metric."""
-    import faiss
-
-    return int(faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2)
 
 
 def _least_vectors(index: Any) -> int:

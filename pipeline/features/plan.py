@@ -28,20 +28,18 @@ class FeaturePlan:
 
     Attributes:
         spaces: of all features that the run needs.
-        references: keys of reference images; equal ones may come again.
-        scored: keys of test and calibration images; equal ones may come again.
         reference_spaces, test_spaces: fingerprints of what these need.
         groups: images by the spaces that they need, references first, each image once.
         missing: for each group (images, spaces), whether the feature is to be computed.
+        reference_groups: how many of the groups are of references.
     """
 
     spaces: Mapping[Feature, Space]
-    references: Keys
-    scored: Keys
     reference_spaces: Collection[str]
     test_spaces: Collection[str]
     groups: Sequence[Group]
     missing: Sequence[NDArray[np.bool_]]
+    reference_groups: int
 
     @classmethod
     def make(
@@ -69,16 +67,14 @@ class FeaturePlan:
         """
         for_references = [spaces[f].fingerprint for f in params.reference_features()]
         for_tests = [spaces[f].fingerprint for f in params.test_features()]
-        all_references = Keys.join(list(references.values()))
-        is_reference = all_references.distinct().get_indexer(scored) >= 0
+        all_references = Keys.join(list(references.values())).distinct()
+        is_reference = all_references.get_indexer(scored) >= 0
         needs = [
             (keys, [spaces[f].fingerprint for f in params.bank_features(category)])
             for category, keys in (references.items() if for_references else ())
         ]
-        groups = [
-            *group_needs([*needs, (scored.take(is_reference), for_tests)]),
-            *group_needs([(scored.take(~is_reference), for_tests)]),
-        ]
+        of_references = group_needs([*needs, (scored.take(is_reference), for_tests)])
+        groups = [*of_references, *group_needs([(scored.take(~is_reference), for_tests)])]
         missing = [np.ones((len(group.keys), len(group.spaces)), bool) for group in groups]
         for space in dict.fromkeys(spaces.values()) if index_of else ():
             assert index_of is not None
@@ -86,7 +82,7 @@ class FeaturePlan:
             for group, lacks in zip(groups, missing, strict=True):
                 if space.fingerprint in group.spaces:
                     lacks[:, group.spaces.index(space.fingerprint)] = ~index.has(group.keys)
-        return cls(spaces, all_references, scored, for_references, for_tests, groups, missing)
+        return cls(spaces, for_references, for_tests, groups, missing, len(of_references))
 
     def of_references(self) -> FeaturePlan:
         """The part that is stored where other features are not kept: references, as banks need them."""
@@ -115,9 +111,7 @@ class FeaturePlan:
 
     def _are_references(self, group: Group) -> bool:
         """Whether a group holds references: then all of it are."""
-        return bool(
-            len(group.keys) and self.references.distinct().get_indexer(group.keys[:1])[0] >= 0
-        )
+        return any(group is one for one in self.groups[: self.reference_groups])
 
     def _changed(
         self, change: Callable[[Group, NDArray[np.bool_]], NDArray[np.bool_]]

@@ -104,7 +104,6 @@ def _plan(
     table, _ = read_table(BANK_TABLE)
     references = read_receipt(REFERENCES)
     views = tuple(view_plan(params))
-    names = tuple(view.label for view in views)
     positions = {
         category: dict(zip(rows["hash"], rows["position"].astype(int), strict=True))
         for category, rows in table.groupby("category", sort=False)
@@ -132,23 +131,18 @@ def _plan(
             list(calibration.get(category, ())),
             {trial: references_of(own, trial) for trial in wanted},
         )
-        missing = missing_components(groups, index)
         bank = Bank(
-            category, names, Bank.shared(params),
+            category, tuple(grids), Bank.shared(params),
             root=Path.cwd(), grids=grids, device=params.runtime.device,
             copies=bank_copies(params, category),
             rule=Nearest.of(params.vision),
         )  # fmt: skip
-        of_bank = by_digest.get(category, {})
+        missing = missing_components(groups, index)
+        given = (output, features, groups, missing, bank, by_digest.get(category, {}), views)
         if union is None or category not in union.batches:
-            plans.append(VisionPlan(output, features, groups, missing, bank, of_bank, views))
+            plans.append(VisionPlan(*given))
         else:
-            plans.append(
-                UnionPlan(
-                    output, features, groups, missing, bank, of_bank, views,
-                    union.batches[category], union.views, union.pairs,
-                )
-            )  # fmt: skip
+            plans.append(UnionPlan(*given, union.batches[category], union.views, union.pairs))
     before = () if union is None else (union.step(plans),)
     against = {"vision-map": compared.trials, "held-out": compared.held_out}
     return ComponentWork(plans, against, before)
