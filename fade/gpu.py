@@ -47,7 +47,7 @@ def index_vectors(index: Any, device: str) -> Tensor:
     """The (n, dim) float32 vectors of a flat index on a device; the last few are kept there.
 
     Examples:
-        >>> from fade.bank import build_index
+        >>> from fade.faiss_index import build_index
         >>> index_vectors(build_index(np.eye(2, dtype=np.float32)), "cpu").tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """

@@ -149,7 +149,7 @@ def nearest_by_index(
         ParameterError: the index holds fewer vectors.
 
     Examples:
-        >>> from fade.bank import build_index
+        >>> from fade.faiss_index import build_index
         >>> index = build_index(np.eye(2, dtype=np.float32))
         >>> nearest_by_index(np.array([[0.0, 1.0]], np.float32), index, k=2).tolist()
         [[0.0, 1.0]]
