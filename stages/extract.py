@@ -23,6 +23,8 @@ from pipeline.features.extraction import Extraction, encode_on_cluster
 from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan
 from pipeline.features.told import planned
+from pipeline.scoring.bank_limits import asks_for_patches, check_bank_sizes
+from pipeline.scoring.views import view_shapes
 from pipeline.stage import run_stage
 
 log = logging.getLogger("fade")
@@ -56,6 +58,8 @@ def run(params: Params) -> None:
         plan.images - plan.to_encode, plan.images, plan.to_encode,
         " on the cluster" if on_cluster else f" on {encoder.device}" if encoder else "",
     )  # fmt: skip
+    if plan.to_encode and asks_for_patches(params):  # known before hours of encoding
+        check_bank_sizes(params, *min(view_shapes(params, plan.spaces)), references)
     store.prepare(plan.rows())
     features = plan.by_fingerprint
     sources = image_sources()

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from fade.datasets.ksdd2 import MASK_ENDING
+from fade.datasets.real_iad import DEFECTS, MASK_SUFFIX
 
 _BESIDE = {"ground_truth": {"train", "test", "good"}, "Masks": {"Images"}}
 """Folders of masks, and the folders of images of which one lies beside them."""
@@ -22,9 +23,13 @@ def mask_files(root: str) -> set[str]:
     """
     found = set()
     for folder, below, files in os.walk(root):
-        # KolektorSDD2 has them beside its images
+        # KolektorSDD2 and Real-IAD have them beside their images
         masked = {f"{os.path.splitext(file)[0]}{MASK_ENDING}" for file in files}
-        found |= {str(Path(folder, file)) for file in files if os.path.splitext(file)[0] in masked}
+        beside = {file for file in files if os.path.splitext(file)[0] in masked}
+        if DEFECTS in Path(os.path.abspath(folder)).parts:
+            images = {os.path.splitext(f)[0] for f in files if not f.endswith(MASK_SUFFIX)}
+            beside |= {f for f in files if f.endswith(MASK_SUFFIX) and os.path.splitext(f)[0] in images}
+        found |= {str(Path(folder, file)) for file in beside}
         for masks, images in _BESIDE.items():
             if masks in below and not images.isdisjoint(below):
                 for place, _, inside in os.walk(Path(folder, masks)):

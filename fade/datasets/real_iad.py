@@ -18,6 +18,8 @@ REAL_IAD_SPLITS: dict[DatasetFormat, str] = {
 }
 """Folder of the JSON files of each format; ``sv`` is the split of single views."""
 
+DEFECTS, MASK_SUFFIX = "NG", ".png"
+"""The folder of images with a defect, and what their masks end in: ``1.png`` beside ``1.jpg``."""
 _IMAGES = ("realiad_1024", "realiad_raw", "realiad_512", "realiad_256", "")
 """Folders that may hold the categories' images; the first that is there counts."""
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fade.datasets.mask_files import mask_files
 from fade.datasets.names import is_text, looks_like_image
-from fade.errors import DataError
+from fade.errors import DataError, counted
 from pipeline.inference.journal import Journal, Key
 from pipeline.inference.output import PICTURES, picture_name, write_pictures
 from pipeline.inference.prediction import Prediction
@@ -68,6 +69,7 @@ class Watch:
         self._waiting: dict[str, Stamp] = {}
         self._tries: dict[tuple[str, Stamp], int] = {}
         self._faults: set[str] = set()
+        self._masks = False
 
     @property
     def waiting(self) -> int:
@@ -82,14 +84,20 @@ class Watch:
         Each answer is noted before it is given.
 
         Args:
-            say: takes a line for each folder that cannot be listed, once for as long as that lasts.
+            say: takes a line for each folder that cannot be listed, once for as long as that lasts, and
+                one for the first masks of a data set, which are not judged.
             stopped: asked before each batch whether to leave the rest for later.
         """
         faults: set[str] = set()
+        found = listed(self._folder, self._own, faults)
+        masks = found.keys() & mask_files(str(self._folder))
+        if masks and not self._masks:
+            self._masks = True
+            say(f"not looked at: {counted(len(masks), 'mask')} of a data set, and any that follow")
         new = {
             name: stamp
-            for name, stamp in listed(self._folder, self._own, faults).items()
-            if self._key(name, stamp) not in self._journal
+            for name, stamp in found.items()
+            if name not in masks and self._key(name, stamp) not in self._journal
         }
         for fault in sorted(faults - self._faults):
             say(fault)

@@ -57,12 +57,13 @@ def test_files_folders_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_masks_of_a_data_set_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = [
-        "can/test_public/bad/4.png", "nut/test/bad/1.png", "part/Images/2.png",
-        "part/ground_truth/3.png", "strip/test/5.png", "strip/test/6_GT.png",
+        "can/test_public/bad/4.png", "cap/NG/AK/7.jpg", "cap/NG/AK/8.png", "cap/OK/9.jpg",
+        "cap/OK/9.png", "nut/test/bad/1.png", "part/Images/2.png", "part/ground_truth/3.png",
+        "strip/test/5.png", "strip/test/6_GT.png",
     ]  # fmt: skip
     masks = [
-        "can/test_public/ground_truth/bad/4_mask.png", "nut/ground_truth/bad/1_mask.png",
-        "part/Masks/2.png", "strip/test/5_GT.png",
+        "can/test_public/ground_truth/bad/4_mask.png", "cap/NG/AK/7.png",
+        "nut/ground_truth/bad/1_mask.png", "part/Masks/2.png", "strip/test/5_GT.png",
     ]  # fmt: skip
     lay(Path("can/test_public/good/0.png"))
     shown.insert(1, "can/test_public/good/0.png")
@@ -71,7 +72,9 @@ def test_masks_of_a_data_set_are_left_out(tmp_path: Path, monkeypatch: pytest.Mo
         others: list[str] = []
         assert [os.path.relpath(one) for one in find_images([root], None, others)] == shown
         assert [os.path.relpath(one) for one in others] == masks
-    assert find_images(["nut/ground_truth"]) == masks[1:2]  # who names them gets them
+    assert find_images(["nut/ground_truth"]) == masks[2:3]  # who names them gets them
+    monkeypatch.chdir("cap/NG")
+    assert find_images(["AK"]) == ["AK/7.jpg", "AK/8.png"]
 
 
 def test_own_pictures_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,17 @@ def test_a_file_is_judged_when_two_looks_find_it_the_same(tmp_path: Path) -> Non
     assert lines[0]["bytes"] == (new / "sub" / "a.png").stat().st_size
 
 
+def test_masks_of_a_data_set_are_not_judged(tmp_path: Path) -> None:
+    said: list[str] = []
+    for name in ("test/bad/1.png", "ground_truth/bad/1_mask.png", "NG/2.jpg", "NG/2.png"):
+        lay(tmp_path / "new" / name, 4, 1)
+    with Journal(tmp_path / "out") as journal:
+        watch = Watch(tmp_path / "new", judge([]), "x", journal, out=tmp_path / "out")
+        names = [os.path.basename(one.name) for _ in "123" for one in watch.look(said.append)]
+    assert (sorted(names), watch.waiting) == (["1.png", "2.jpg"], 0)
+    assert said == ["not looked at: 2 masks of a data set, and any that follow"]
+
+
 def test_what_changes_while_it_is_read_is_not_noted(tmp_path: Path) -> None:
     new, out = tmp_path / "new", tmp_path / "out"
     lay(new / "a.png", 4, 1)
