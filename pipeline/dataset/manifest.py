@@ -277,8 +277,9 @@ def fitting_rows(
     if unfit and not skipped and params.dataset.on_bad_image == "fail":
         raise DataError(
             f"features.aspect is {params.features.aspect}, but {len(unfit)} of {count} images "
-            f"differ: {summarise(unfit)} (set it to square, name categories of one aspect ratio "
-            "in dataset.categories, or leave such images out: dataset.on_bad_image skip)"
+            f"differ: {summarise(unfit)} (make a run for each aspect ratio, with its categories in "
+            "dataset.categories (docs/nonsquare.md), set features.aspect to square, or leave such "
+            "images out: dataset.on_bad_image skip)"
         )
 
 

@@ -248,7 +248,7 @@ def test_unlike_images_are_refused_or_skipped(tmp_path: Path) -> None:
     assert "2 of 7 images differ" in text
     assert "tile/train/good/000.png is 100 x 128 pixels, not of the aspect ratio 2:1" in text
     assert "tile/test/good/000.png is 100 x 128" in text
-    for way_out in ("square", "dataset.categories", "on_bad_image skip"):
+    for way_out in ("square", "dataset.categories", "docs/nonsquare.md", "on_bad_image skip"):
         assert way_out in text
     params["dataset"]["on_bad_image"] = "skip"
     folder = run_stages(tmp_path / "skip", params)

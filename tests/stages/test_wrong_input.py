@@ -92,6 +92,10 @@ def not_divisible(images: Path, params: Params) -> Params:
     return changed(params, features__segmentation_sizes=[96, 100])
 
 
+def too_many_neighbours(images: Path, params: Params) -> Params:
+    return changed(params, vision__neighbours=37)
+
+
 def no_prompt_file(images: Path, params: Params) -> Params:
     return changed(params, text__classification__prompts=["nowhere.json"])
 
@@ -111,6 +115,7 @@ CASES: list[tuple[Case, str, int, tuple[str, ...]]] = [
     (no_vit, "extract", 4, ("RN50", "no plain CLIP ViT", "choose")),
     (no_weights, "extract", 4, ("nowhere.pt", "no file")),
     (not_divisible, "extract", 2, ("100", "patch size 16", "96 or 112")),
+    (too_many_neighbours, "extract", 2, ("vision.neighbours is 37", "36 patches", "lower it")),
     (no_prompt_file, "text", 3, ("nowhere.json",)),
 ]
 BEFORE: dict[str, tuple[str, ...]] = {
