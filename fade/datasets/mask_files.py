@@ -28,7 +28,9 @@ def mask_files(root: str) -> set[str]:
         beside = {file for file in files if os.path.splitext(file)[0] in masked}
         if DEFECTS in Path(os.path.abspath(folder)).parts:
             images = {os.path.splitext(f)[0] for f in files if not f.endswith(MASK_SUFFIX)}
-            beside |= {f for f in files if f.endswith(MASK_SUFFIX) and os.path.splitext(f)[0] in images}
+            beside |= {
+                f for f in files if f.endswith(MASK_SUFFIX) and os.path.splitext(f)[0] in images
+            }
         found |= {str(Path(folder, file)) for file in beside}
         for masks, images in _BESIDE.items():
             if masks in below and not images.isdisjoint(below):
