@@ -102,8 +102,9 @@ def test_masks_of_a_data_set_are_not_judged(tmp_path: Path) -> None:
         lay(tmp_path / "new" / name, 4, 1)
     with Journal(tmp_path / "out") as journal:
         watch = Watch(tmp_path / "new", judge([]), "x", journal, out=tmp_path / "out")
-        names = [os.path.basename(one.name) for _ in "123" for one in watch.look(said.append)]
-    assert (sorted(names), watch.waiting) == (["1.png", "2.jpg"], 0)
+        judged = [one for _ in range(3) for one in watch.look(said.append)]
+    names = sorted(os.path.basename(one.name) for one in judged if isinstance(one, Prediction))
+    assert (names, len(judged), watch.waiting) == (["1.png", "2.jpg"], 2, 0)
     assert said == ["not looked at: 2 masks of a data set, and any that follow"]
 
 
