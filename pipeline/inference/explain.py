@@ -12,7 +12,7 @@ from fade.errors import ParameterError
 from fade.faiss_index import index_vectors
 from fade.transforms import NONE, Transform
 from pipeline.inference.material import CategoryBank
-from pipeline.inference.prediction import NormalPatch, Prediction, Region
+from pipeline.inference.prediction import Compared, NormalPatch, Prediction, Region
 from pipeline.scoring.nearest import patch_distances
 from pipeline.scoring.sentences import Similar
 
@@ -108,6 +108,7 @@ def region(
     size: tuple[int, int],
     nearest: NormalPatch | None,
     similar: tuple[Similar, Similar] | None,
+    compared: Compared | None = None,
 ) -> Region:
     """A group of patches as a region of the image.
 
@@ -116,9 +117,10 @@ def region(
         size: width and height of the image in pixels.
         nearest: the normal patch nearest to its worst one.
         similar: abnormal and normal sentences that are nearest to it.
+        compared: what a rule without a bank says of its worst patch.
     """
     row, column = divmod(worst_in(inside, levels), levels.shape[1])
     return Region(
         group_box(inside, size), int(np.count_nonzero(inside)), int(levels[row, column]),
-        row, column, nearest, *(similar or ((), ())),
+        row, column, nearest, *(similar or ((), ())), compared,
     )  # fmt: skip

@@ -329,6 +329,7 @@ def explanation_json(prediction: Prediction, regions: Sequence[Region]) -> dict[
                 "nearest": region.nearest and asdict(region.nearest),
                 "abnormal_prompts": [[text, cosine] for text, cosine in region.abnormal],
                 "normal_prompts": [[text, cosine] for text, cosine in region.normal],
+                "compared": region.compared and asdict(region.compared),
             }
             for region in regions
         ],
@@ -355,6 +356,9 @@ def explanation_text(prediction: Prediction, regions: Sequence[Region]) -> str:
                 f"    nearest normal patch: {where or 'one of the bank'}{place}, "
                 f"distance {score_text(near.distance, 4)}"
             )
+        if region.compared is not None:
+            told = region.compared
+            lines.append(f"    {told.measure}: {score_text(told.distance, 4)}")
         for side, prompts in (("abnormal", region.abnormal), ("normal", region.normal)):
             for text, cosine in prompts:
                 lines.append(f"    {side} prompt, cosine {cosine:.4f}: {text}")

@@ -163,6 +163,19 @@ class NormalPatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """How far a patch is from what is normal, where no single normal patch tells.
+
+    Attributes:
+        measure: in words.
+        distance: before any multiplier.
+    """
+
+    measure: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A connected group of patches above the pixel threshold.
 
@@ -171,9 +184,10 @@ class Region:
         patches: how many.
         level: the highest, 0 to 255.
         row, column: of the patch that has it.
-        nearest: the normal patch nearest to that one; None where vision has no part.
+        nearest: the normal patch nearest to that one; None where vision has no part, or no bank.
         abnormal, normal: prompts of each side most similar to the region, with cosines; empty where
             text has no part.
+        compared: what vision says of that patch where it has no bank; else None.
     """
 
     box: tuple[int, int, int, int]
@@ -184,3 +198,4 @@ class Region:
     nearest: NormalPatch | None
     abnormal: tuple[tuple[str, float], ...]
     normal: tuple[tuple[str, float], ...]
+    compared: Compared | None = None

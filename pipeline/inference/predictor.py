@@ -27,7 +27,7 @@ from pipeline.inference.explain import nearest_patch, patch_groups, region, regi
 from pipeline.inference.judged import check_batch, check_new_images
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.pictures import check_aspect, encode_pictures, open_picture, pixel_key
-from pipeline.inference.prediction import Picture, Prediction, Region, decide
+from pipeline.inference.prediction import Compared, Picture, Prediction, Region, decide
 from pipeline.inference.stream import encoded
 from pipeline.scoring.components import patch_grid
 from pipeline.scoring.sentences import EmbeddedSentences
@@ -337,8 +337,11 @@ class Predictor:
         prediction = replace(found, picture=picture)
         levels = prediction.patch_levels()
         assert levels is not None
+        by_vision = self.params.fusion.segmentation_mode in ("vision", "both")
+        by_rule = by_vision and not self.params.vision.keeps_banks(self.trial.shots)
+        compared = self._vision_map(features, category) if by_rule else None
         return prediction, [
-            self._region(labels, levels, prediction.size, features, category, prompts)
+            self._region(labels, levels, prediction.size, features, category, prompts, compared)
             for labels in patch_groups(levels, region_level(prediction, level))
         ]
 
@@ -366,17 +369,14 @@ class Predictor:
         return view.vectors(spaces, [features[feature][None] for feature in view.features])[0]
 
     def _region(
-        self,
-        inside: NDArray[np.bool_],
-        levels: NDArray,
-        size: tuple[int, int],
-        features: dict[Feature, np.ndarray],
-        category: str,
-        prompts: int,
-    ) -> Region:
-        nearest, similar = None, None
-        by_patch = self.params.vision.keeps_banks(self.trial.shots)
-        if by_patch and self.params.fusion.segmentation_mode in ("vision", "both"):
+        self, inside: NDArray[np.bool_], levels: NDArray, size: tuple[int, int],
+        features: dict[Feature, np.ndarray], category: str, prompts: int, compared: NDArray | None,
+    ) -> Region:  # fmt: skip
+        nearest, similar, told = None, None, None
+        if compared is not None:
+            worst = places_on(worst_in(inside, levels), levels.shape, compared.shape)
+            told = Compared(self._rule(category).measure, float(compared.flat[int(worst)]))
+        elif self.params.fusion.segmentation_mode in ("vision", "both"):
             view = self._views[-1]
             worst = places_on(worst_in(inside, levels), levels.shape, self._grids[view.label])
             nearest = nearest_patch(
@@ -389,7 +389,7 @@ class Predictor:
             places = np.unique(places_on(np.flatnonzero(inside), levels.shape, grid))
             patches = normalized_float32(features[feature][places])
             similar = self._sentences(category).similar(patches, prompts)
-        return region(inside, levels, size, nearest, similar)
+        return region(inside, levels, size, nearest, similar, told)
 
     def _embedded(self, category: str) -> EmbeddedSentences:
         vectors = self.material.prompt_vectors("segmentation", category)

@@ -54,6 +54,10 @@ class HeldRule(Protocol):
         """
 
     @property
+    def measure(self) -> str:
+        """What the map's values are, in words."""
+
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
         """By view what a bundle takes along, (..., dim)."""
 
@@ -63,6 +67,7 @@ class HeldSubspaces:
     """Rule subspace: by view the fitted one."""
 
     subspaces: Mapping[str, Subspace]
+    measure = "residual, the squared distance to the components of what is normal"
 
     def vision_map(
         self, queries: Mapping[str, np.ndarray], grids: Mapping[str, Shape]
@@ -108,6 +113,11 @@ class HeldSample:
         return merge_sizes(maps)
 
     @property
+    def measure(self) -> str:
+        """See :class:`HeldRule`."""
+        return f"mean of the lowest {100 * self.lowest:g} % of the distances to images of the batch"
+
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
         """See :class:`HeldRule`."""
         return {view: np.stack(images) for view, images in self.sample.items()}
@@ -126,6 +136,7 @@ class HeldUnion:
     sample: Mapping[str, Sequence[np.ndarray]]
     bank: HeldBank
     comparison: Comparison
+    measure = "distance to the nearest patch of the references and the batch"
 
     def vision_map(
         self, queries: Mapping[str, np.ndarray], grids: Mapping[str, Shape]

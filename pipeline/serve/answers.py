@@ -99,6 +99,7 @@ class RegionAnswer(BaseModel):
     nearest: dict[str, Any] | None = None
     abnormal_prompts: list[tuple[str, float]] = []
     normal_prompts: list[tuple[str, float]] = []
+    compared: dict[str, Any] | None = None
 
 
 class CountsAnswer(BaseModel):

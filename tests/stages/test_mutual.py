@@ -361,6 +361,14 @@ def test_predict_scores_single_images_by_the_sample_and_folders_against_themselv
     (alone,) = predictor.predict([root / str(threshold.set_by)], "plate")
     assert alone.score == pytest.approx(threshold.image, abs=1e-5)
     assert alone.decision == "normal"
+    regions = predictor.explain(root / str(threshold.set_by), "plate", level=0)[1]
+    told = regions[0].compared
+    assert told is not None
+    assert told.measure == "mean of the lowest 30 % of the distances to images of the batch"
+    hashes = pd.read_parquet("artefacts/manifest.parquet").set_index("path")["hash"]
+    highest = maps(finished, "plate")[hashes[str(threshold.set_by)]].max()
+    assert told.distance == pytest.approx(highest, abs=0.01)  # levels are steps
+    assert regions[0].nearest is None
     with pytest.raises(ParameterError, match="a batch of 4 images cannot score itself"):
         list(predictor.stream_batch(paths[:4], "plate"))
     for space in (finished.parent / "store").glob("spaces/*"):

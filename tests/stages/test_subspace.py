@@ -12,9 +12,10 @@ from fade.rules.subspace import fit_subspace
 from pipeline.artefacts.catalogue import REFERENCES, TEST, VISION
 from pipeline.artefacts.receipts import Receipt, read_receipt
 from pipeline.config.load import parse_params
+from pipeline.inference.predictor import Predictor
 from pipeline.scoring.components import component_key
 from pipeline.scoring.views import view_plan
-from tests.projects import STAGES, run_stages
+from tests.projects import GOLDEN, STAGES, run_stages
 from tests.stages.test_vision_encoder import vision_params
 
 
@@ -23,7 +24,7 @@ def test_a_held_out_reference_is_compared_with_a_subspace_of_the_others(tmp_path
         vision__rule="subspace", vision__components=5, vision__transforms="none",
         vision__unit=False, vision__shots=[8], threshold__images=2,
     )  # fmt: skip
-    run_stages(tmp_path, leaves, *STAGES[:8])
+    run_stages(tmp_path, leaves, *STAGES[:9])
     params = parse_params(leaves, "test")
     (view,) = view_plan(params)
     store = Store(tmp_path / ".fade" / "store")
@@ -52,3 +53,13 @@ def test_a_held_out_reference_is_compared_with_a_subspace_of_the_others(tmp_path
         np.testing.assert_allclose(found, plain, rtol=1e-4)
     label = f"subspace-{view.label}"
     assert len(vision.rows[label]) == 2 * (1 + 2)  # what new images need is in the receipt
+
+    manifest = pd.read_parquet(tmp_path / "artefacts/manifest.parquet").query("category == 'plate'")
+    image = manifest[manifest["split"] == "test"].iloc[0]
+    predictor = Predictor.from_run(tmp_path)
+    told = predictor.explain(GOLDEN / "images" / image["path"], "plate", level=0)[1][0].compared
+    whole = fit_subspace(list(patches(references, sorted(taken))), components=5)
+    residuals = whole.residual(patches(tests, [image["hash"]])[0])
+    assert told is not None
+    assert told.measure.startswith("residual")
+    assert np.isclose(residuals, told.distance, rtol=1e-4).any()

@@ -367,6 +367,8 @@ const regionItem = (region, grid, image, from) => {
       item.append(picture);
     }
   }
+  const told = region.compared;
+  if (told) item.append(make("p", `${told.measure}: ${told.distance.toPrecision(4)}`, "soft"));
   for (const [side, prompts] of [["abnormal", region.abnormal_prompts], ["normal", region.normal_prompts]]) {
     if (!prompts.length) continue;
     item.append(make("p", `${side} prompts most like it:`, "soft"));
