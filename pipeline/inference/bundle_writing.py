@@ -19,6 +19,7 @@ from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
 from pipeline.features.models import SHIPPED, load_encoder, load_network
 from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS, array_names, network_weights
+from pipeline.inference.judged import check_new_images
 from pipeline.inference.onnx_writing import OnnxParts, check_exportable, export
 from pipeline.inference.run import FinishedRun
 from pipeline.scoring.texts import read_classifier, uses
@@ -54,9 +55,10 @@ def write_bundle(
     Raises:
         StoreError: something of the run is missing or damaged.
         ModelError: the model as ONNX gives other features or decisions.
-        ParameterError: the memory bank's index is approximate, the run has no such category, or its
-            encoder cannot be taken along.
+        ParameterError: the memory bank's index is approximate, the run has no such category, its
+            encoder cannot be taken along, or its scores are those of a test set alone.
     """
+    check_new_images(run.params)  # else no command could use the bundle
     vision = run.params.vision
     if onnx is not None:
         if with_weights:

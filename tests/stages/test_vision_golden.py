@@ -222,8 +222,10 @@ def test_musc(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         names = golden[f"{category}|images"].tolist()
         close(scores[names].to_numpy(), golden, f"{category}|rscin_1_2_3")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ParameterError, match="smooths image scores over a test set"):
-        Predictor.from_run()
+    for use in (Predictor.from_run, lambda: write_bundle(FinishedRun(), Path("b.fade"))):
+        with pytest.raises(ParameterError, match="smooths image scores over a test set"):
+            use()
+    assert not Path("b.fade").exists()
 
 
 @pytest.mark.parametrize("run", ["patchcore_k1_seed0", "patchcore_k4_seed1"])
