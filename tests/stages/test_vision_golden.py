@@ -222,7 +222,7 @@ def test_musc(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         names = golden[f"{category}|images"].tolist()
         close(scores[names].to_numpy(), golden, f"{category}|rscin_1_2_3")
     monkeypatch.chdir(tmp_path)
-    for use in (Predictor.from_run, lambda: write_bundle(FinishedRun(), Path("b.fade"))):
+    for use in (lambda: Predictor.from_run(), lambda: write_bundle(FinishedRun(), Path("b.fade"))):
         with pytest.raises(ParameterError, match="smooths image scores over a test set"):
             use()
     assert not Path("b.fade").exists()
