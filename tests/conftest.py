@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -51,6 +52,19 @@ SLOW = (
 )
 """Files that take longest, by CPU seconds: begun first, so that at the end no process waits alone."""
 
+TOGETHER = {
+    "interpreter": (
+        "test_docs", "test_dvc_repro", "test_promises", "test_notebooks", "pipeline/cli/test_main",
+        "pipeline/serve/test_server", "pipeline/project/test_scaffold", "pipeline/dataset/test_stamps",
+        "test_interpreter", "test_wheel",
+    ),
+    "forks": (
+        "stages/test_kill", "stages/test_faults", "stages/test_wrong_input", "stages/test_mutual",
+        "stages/test_two_models",
+    ),
+}  # fmt: skip
+"""Files that share a server, by its fixture: one process runs them all, so that it starts once."""
+
 
 gc.disable()  # while modules are loaded, which all stay
 
@@ -66,6 +80,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, all others in their order."""
     place = {name: number for number, name in enumerate(SLOW)}
     items.sort(key=lambda item: place.get(item.path.stem, len(SLOW)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`, files that share a server go to one process, as the tests of a file do."""
+    from xdist.scheduler import LoadFileScheduling
+
+    shared = {f"tests/{name}.py": server for server, names in TOGETHER.items() for name in names}
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return shared.get(file, file)
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

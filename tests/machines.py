@@ -15,10 +15,17 @@ from tests.projects import ROOT
 
 
 class Machines:
-    """A scheduler and workers, as `dask scheduler` and `dask worker` start them."""
+    """A scheduler and workers, as `dask scheduler` and `dask worker` start them.
 
-    def __init__(self, folder: Path, memory: str = "4GiB", workers: int = 2) -> None:
-        self.folder, self.memory = folder, memory
+    Args:
+        folder: for their files.
+        memory: that a nanny, a process more, holds a worker to; None starts no nanny.
+        workers: how many there are.
+    """
+
+    def __init__(self, folder: Path, memory: str | None = None, workers: int = 2) -> None:
+        self.folder = folder
+        self.held = ("--memory-limit", memory or "4GiB", "--nanny" if memory else "--no-nanny")
         folder.mkdir(exist_ok=True)
         self.file = folder / "scheduler.json"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -33,8 +40,7 @@ class Machines:
     def worker(self, name: str) -> None:
         self._start(
             "worker", "--scheduler-file", str(self.file), "--nthreads", "1", "--name", name,
-            "--memory-limit", self.memory, "--no-dashboard", "--host", "127.0.0.1",
-            name=name,
+            *self.held, "--no-dashboard", "--host", "127.0.0.1", name=name,
         )  # fmt: skip
 
     def _start(self, kind: str, *options: str, name: str | None = None) -> None:

@@ -1,7 +1,8 @@
 """What docs/reliability.md promises of runs, in a clone and in a project of `fade new`.
 
-`tests/test_wheel.py` holds the same of a project on an installed wheel, whose pipeline runs there with a
-Python that starts as it does for people; in these tests its libraries are loaded already.
+`tests/test_wheel.py` holds :func:`hold_promises` of a project of `fade new` on an installed wheel, and
+runs the pipeline there with a Python that starts as it does for people; here its libraries are loaded
+already.
 """
 
 from __future__ import annotations
@@ -183,12 +184,11 @@ def hold_promises(place: Place, killed: Place | None = None) -> None:
     assert place.dvc("status", "select")[1].strip() == "Data and pipelines are up to date."
 
 
-@pytest.mark.parametrize("kind", ["clone", "new"])
-def test_promises(
-    tmp_path: Path, golden_checkpoint: Path, kind: str, interpreter: Interpreter
+def test_promises_of_a_clone(
+    tmp_path: Path, golden_checkpoint: Path, interpreter: Interpreter
 ) -> None:
     params = parameters(golden_checkpoint)
-    place = made(tmp_path / "project", params, kind, str(interpreter.python))
+    place = made(tmp_path / "project", params, "clone", str(interpreter.python))
     hold_promises(place, replace(place, python=sys.executable))
 
 

@@ -74,17 +74,20 @@ def site_of(python: Path) -> Path:
     return Path(done.stdout.strip())
 
 
-def test_promises_hold_on_it(installed: Path, tmp_path: Path, golden_checkpoint: Path) -> None:
-    """As `tests/test_promises.py` has it of a clone and of a project on this checkout."""
-    with Interpreter(tmp_path, str(installed)) as interpreter:
-        place = Place(tmp_path, str(interpreter.python), path=())
-        _, said = place.start("inspect", "--details", "pipeline.cli.main")
-        assert f"Origin: {site_of(installed)}" in said, said
-        code, said = place.fade("new", "project", "--no-git")
-        assert code == 0, said
-        place = replace(place, folder=tmp_path / "project")
-        (place.folder / "params.yaml").write_text(parameters(golden_checkpoint), encoding="utf-8")
-        hold_promises(place, replace(place, python=str(installed)))
+def test_promises_hold_on_it(
+    installed: Path, tmp_path: Path, golden_checkpoint: Path, interpreter: Interpreter
+) -> None:
+    """As `tests/test_promises.py` has it of a clone; this is a project of `fade new`."""
+    site = str(site_of(installed))
+    place = Place(tmp_path, str(interpreter.python), path=(site,))
+    for module in ("pipeline.cli.main", "stages.manifest", "fade", "cache"):
+        _, said = place.start("inspect", "--details", module)
+        assert f"Origin: {site}" in said, said
+    code, said = place.fade("new", "project", "--no-git")
+    assert code == 0, said
+    place = replace(place, folder=tmp_path / "project")
+    (place.folder / "params.yaml").write_text(parameters(golden_checkpoint), encoding="utf-8")
+    hold_promises(place, replace(place, python=str(installed), path=()))
 
 
 def test_the_pipeline_runs_from_it(

@@ -14,13 +14,13 @@ from tests.projects import STAGES, changed, golden_params, lay_pipeline, project
 from tests.stages.undisturbed import BLOCK, PROMPTS, STREAMING, THREADS, Undisturbed
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
     with Forks() as client:
         yield client
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def small_params(golden_checkpoint: Path) -> dict[str, Any]:
     return changed(
         golden_params("fewshot1_both_seed0", golden_checkpoint),
@@ -33,7 +33,7 @@ def small_params(golden_checkpoint: Path) -> dict[str, Any]:
     )
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def undisturbed(
     small_params: dict[str, Any], forks: Forks, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Undisturbed]:
