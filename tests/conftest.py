@@ -54,9 +54,9 @@ SLOW = (
 
 TOGETHER = {
     "interpreter": (
-        "test_docs", "test_dvc_repro", "test_promises", "test_notebooks", "pipeline/cli/test_main",
-        "pipeline/serve/test_server", "pipeline/project/test_scaffold", "pipeline/dataset/test_stamps",
-        "test_interpreter", "test_wheel",
+        "test_docs", "test_dvc_repro", "test_promises", "test_notebooks", "test_wheel",
+        "test_interpreter", "pipeline/cli/test_main", "pipeline/cli/test_read_only",
+        "pipeline/dataset/test_stamps", "pipeline/project/test_scaffold", "pipeline/serve/test_server",
     ),
     "forks": (
         "stages/test_kill", "stages/test_faults", "stages/test_wrong_input", "stages/test_mutual",

@@ -48,7 +48,10 @@ def project(
     tmp_path_factory: pytest.TempPathFactory, golden_checkpoint: Path, interpreter: Interpreter
 ) -> Path:
     folder = tmp_path_factory.mktemp("notebooks") / "project"
-    params = parameters(golden_checkpoint, "fewshot1_both_seed0", threshold__images=2)
+    params = parameters(
+        golden_checkpoint, "fewshot1_both_seed0", threshold__images=2, dataset__limit=3,
+        features__segmentation_sizes=[96], text__segmentation__prompts=["winclip"], evaluate__size=64,
+    )  # fmt: skip
     place = made(folder, params, "new", str(interpreter.python))
     code, said = place.fade("run")
     assert code == 0, said

@@ -135,7 +135,7 @@ def end_with_the_run(place: Place) -> None:
             time.sleep(0.05)
         below = psutil.Process(run.pid).children(recursive=True)
         run.kill()
-    _, left = psutil.wait_procs(below, timeout=30)
+    _, left = psutil.wait_procs(below, timeout=120)
     for process in left:
         process.kill()
     assert (len(below) > 1, left, (part / "manifest.parquet").exists()) == (True, [], False)

@@ -98,10 +98,10 @@ def test_the_pipeline_runs_from_it(
     place = Place(tmp_path / "project", str(installed), path=())
     params = changed(
         golden_params("fewshot1_both_seed0", golden_checkpoint),
-        features__segmentation_sizes=[96],
+        features__segmentation_sizes=[96], dataset__limit=3, evaluate__size=64,
         text__segmentation__prompts=["winclip", "descriptions_1"],
         dataset__path=str(GOLDEN / "images"),
-    )
+    )  # fmt: skip
     code, said = Place(tmp_path, str(installed), path=()).fade("new", "project", "--no-git")
     assert code == 0, said
     template = yaml.safe_load((place.folder / "params.yaml").read_text())

@@ -24,6 +24,7 @@ from pipeline.artefacts.catalogue import REPORT, THRESHOLDS, VISION
 from pipeline.cli.commands import app
 from pipeline.cli.main import main
 from tests.forks import NOBODY, WRITES
+from tests.interpreter import Interpreter
 from tests.projects import (
     GOLDEN,
     ROOT,
@@ -75,10 +76,8 @@ def commands() -> Iterator[str]:
 
 
 def calls(elsewhere: Path) -> Iterator[list[str]]:
-    """All arguments of :data:`QUESTIONS`, and help."""
-    yield ["--help"]
+    """All arguments of :data:`QUESTIONS`."""
     for name, variants in QUESTIONS.items():
-        yield [*name.split(), "--help"]
         for arguments in variants:
             yield [*name.split(), *(part.format(elsewhere=elsewhere) for part in arguments)]
 
@@ -214,8 +213,8 @@ for turn in ("as it is", "read-only"):
 """
 
 
-def test_a_project_that_may_only_be_read(finished: Path) -> None:
-    """First by who may write, as a whole project; then by a user without rights."""
+def test_a_project_that_may_only_be_read(finished: Path, interpreter: Interpreter) -> None:
+    """First by who may write, as a whole project; then by a user without rights. Help, too."""
     with tempfile.TemporaryDirectory() as scratch:
         os.chmod(scratch, 0o755)
         folder, elsewhere = Path(scratch, "project"), Path(scratch, "elsewhere")
@@ -229,9 +228,10 @@ def test_a_project_that_may_only_be_read(finished: Path) -> None:
         for path in (folder, *folder.rglob("*"), weights):
             path.chmod(0o555 if path.is_dir() else 0o444)
         before = snapshot(folder)
-        asked = list(calls(elsewhere))
+        helps = [[*name.split(), "--help"] for name in ("", *QUESTIONS)]
+        asked = [*helps, *calls(elsewhere)]
         done = subprocess.run(
-            [sys.executable, "-c", TWICE],
+            [interpreter.python, "-c", TWICE],
             input=json.dumps([asked, str(folder), NOBODY]),
             capture_output=True,
             text=True,
