@@ -14,6 +14,8 @@ from statistics import median
 
 import numpy as np
 
+SIDE, BYTES = 2048, 1 << 28
+"""Of the matrices that are multiplied, and of the array that is copied and written."""
 PACKAGES = ("torch", "open_clip_torch", "numpy", "zarr", "faiss-cpu", "scikit-learn")
 
 
@@ -51,15 +53,14 @@ class Machine:
         """Measure the rates; about five seconds."""
         import torch
 
-        side = 2048
-        work = 2.0 * side**3
+        work = 2.0 * SIDE**3
         with torch.inference_mode():
-            matrix = torch.rand(side, side)
+            matrix = torch.rand(SIDE, SIDE)
             half, array = matrix.bfloat16(), matrix.numpy()
             torch_rate = work / seconds(lambda: matrix @ matrix)
             half_rate = work / seconds(lambda: half @ half)
         numpy_rate = work / seconds(lambda: array @ array)
-        source = np.ones(1 << 28, np.uint8)
+        source = np.ones(BYTES, np.uint8)
         target = np.empty_like(source)
         memory = 2 * source.nbytes / seconds(lambda: np.copyto(target, source))
         with tempfile.TemporaryDirectory() as folder:

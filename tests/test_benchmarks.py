@@ -28,7 +28,11 @@ from pipeline.config.yaml12 import load_yaml
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
 
-def test_quick_run_of_the_light_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quick_run_of_the_light_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.machine.SIDE", 256)
+    monkeypatch.setattr("benchmarks.machine.BYTES", 1 << 22)
     file = tmp_path / "results.md"
     light = ("store", "neighbours", "sweep", "metrics")
     assert set(light) < set(NAMES)

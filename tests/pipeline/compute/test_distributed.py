@@ -22,6 +22,7 @@ from pipeline.compute.launch import close_sessions, start_local, visible_gpus
 from pipeline.compute.tasks import iterate_tasks, map_tasks
 from pipeline.config.cluster import ClusterParams
 from tests.machines import Machines
+from tests.pipeline.compute.work import gpus, hoard, key_of, note, refuse, slow_first, unknown, who
 from tests.projects import changed, golden_params, project, run_stages
 from tests.stages.test_two_models import two_models
 
@@ -45,59 +46,6 @@ def doomed(tmp_path: Path) -> Iterator[Machines]:
 
 def cluster(machines: Machines, **more: Any) -> ClusterParams:
     return ClusterParams(kind="address", address=machines.address, **more)
-
-
-def slow_first(task: int) -> tuple[int, list[float]]:
-    time.sleep(0.3 if task == 0 else 0)
-    return task, [task / 3]
-
-
-def refuse(task: int) -> int:
-    if task == 1:
-        raise DataError(f"image {task}.png is broken: remove it")
-    return task
-
-
-def who(task: int) -> tuple[int, set[int]]:
-    from threadpoolctl import threadpool_info
-
-    time.sleep(0.05)
-    return os.getpid(), {library["num_threads"] for library in threadpool_info()}
-
-
-def note(task: tuple[Path, int]) -> int:
-    """Leave a line before and after slow work."""
-    file, number = task
-    with file.open("a") as stream:
-        stream.write(f"{number} {os.getpid()}\n")
-    time.sleep(0.4)
-    with file.open("a") as stream:
-        stream.write(f"{number} done\n")
-    return number
-
-
-def hoard(task: int) -> int:
-    held = []
-    if task == 1:
-        for _ in range(64):
-            held.append(bytearray(os.urandom(1 << 20) * 32))
-            time.sleep(0.05)
-    return len(held)
-
-
-def key_of(task: Any) -> str:
-    from distributed import get_worker
-
-    return str(get_worker().get_current_task())
-
-
-def unknown(task: int) -> int:
-    raise ModuleNotFoundError("No module named 'pipeline.nonsense'")
-
-
-def gpus(task: int) -> str:
-    time.sleep(0.2)
-    return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 def test_results_come_in_the_order_of_the_tasks(machines: Machines) -> None:
@@ -165,7 +113,10 @@ def test_a_worker_that_is_stopped_is_named(
         return True
 
     caplog.handler.addFilter(go_on)
-    assert map_tasks(refuse, [0, 2, 3, 4, 5, 6], cluster(doomed), "work") == [0, 2, 3, 4, 5, 6]
+    try:
+        assert map_tasks(refuse, [0, 2, 3, 4, 5, 6], cluster(doomed), "work") == [0, 2, 3, 4, 5, 6]
+    finally:
+        caplog.handler.removeFilter(go_on)
     assert any("nothing was heard of the workers tcp://" in text for text in caplog.messages)
 
 

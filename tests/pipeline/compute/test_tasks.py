@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from pipeline.compute.local import IN_FLIGHT
 from pipeline.compute.tasks import iterate_tasks, map_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.process.progress import Progress, _duration
+from tests.pipeline.compute.work import blas_threads, bug, die, nested, refuse, slow_first
 
 kinds = pytest.mark.parametrize("kind", ["synchronous", "threads", "processes"])
 quick_kinds = pytest.mark.parametrize("kind", ["synchronous", "threads"])
@@ -24,37 +24,6 @@ def cluster(kind: str, workers: int = 2, threads: int = 1) -> ClusterParams:
     return ClusterParams.model_validate(
         {"kind": kind, "workers": workers, "threads_per_worker": threads}
     )
-
-
-def slow_first(task: int) -> tuple[int, list[float]]:
-    time.sleep(0.02 if task == 0 else 0)
-    return task, [task / 3]
-
-
-def nested(task: tuple[Any, ...]) -> str:
-    return repr(task)
-
-
-def refuse(task: int) -> int:
-    if task == 1:
-        raise DataError(f"image {task}.png is broken: remove it")
-    return task
-
-
-def bug(task: int) -> float:
-    return 1 / task
-
-
-def die(task: int) -> int:
-    if task == 1:
-        os._exit(9)
-    return task
-
-
-def blas_threads(task: int) -> list[int]:
-    from threadpoolctl import threadpool_info
-
-    return [library["num_threads"] for library in threadpool_info()]
 
 
 @kinds
