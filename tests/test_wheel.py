@@ -17,6 +17,7 @@ import yaml
 from pipeline.artefacts.catalogue import RUN
 from pipeline.artefacts.provenance import versions
 from pipeline.config.load import parse_params
+from pipeline.config.yaml12 import load_yaml
 from tests.interpreter import Interpreter
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
 from tests.test_promises import Place, hold_promises, parameters
@@ -93,7 +94,7 @@ def test_promises_hold_on_it(
 def test_the_pipeline_runs_from_it(
     installed: Path, tmp_path: Path, golden_checkpoint: Path
 ) -> None:
-    """DVC runs all stages of a new project, on nothing but the wheel and its requirements."""
+    """All stages of a new project, by DVC and by `fade run`, on the wheel and its requirements alone."""
     site = site_of(installed)
     place = Place(tmp_path / "project", str(installed), path=())
     params = changed(
@@ -112,9 +113,12 @@ def test_the_pipeline_runs_from_it(
         cwd=place.folder, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert all(path.startswith(str(site)) for path in where.split())
-    code, said = place.dvc("repro")
+    code, said = place.dvc("repro", "select")
     assert code == 0, said
-    assert tuple(re.findall(r"Running stage '(\w+)'", said)) == STAGES
+    assert tuple(re.findall(r"Running stage '(\w+)'", said)) == STAGES[:2]
+    code, said = place.fade("run")
+    assert code == 0, said
+    assert set(load_yaml((place.folder / "dvc.lock").read_text())["stages"]) == set(STAGES)
     assert (place.folder / "results" / "report" / "index.html").stat().st_size > 10_000
     # an installed package has no revision, nor has a folder without git
     told = json.loads((place.folder / RUN.path).read_text())["made_with"]

@@ -180,7 +180,11 @@ def test_enough_is_searched_and_the_file_remembers(tmp_path: Path) -> None:
     import faiss
 
     bank = vectors(1000, 16)
-    for string, probes in (("IVF16,Flat", 16), ("OPQ4,IVF128,PQ4", 32), ("IVF128,Flat,RFlat", 32)):
+    for string, probes in (
+        ("IVF16,Flat", 16),
+        ("OPQ4,IVF128,PQ4x4", 32),
+        ("IVF128,Flat,RFlat", 32),
+    ):
         write_index(build_index(bank, string), tmp_path / "bank.faiss")
         read = read_index(tmp_path / "bank.faiss")
         assert faiss.extract_index_ivf(read).nprobe == probes
