@@ -50,8 +50,9 @@ def decode_mask(data: bytes, name: str, *, exif_rotation: bool = False) -> npt.N
             )
         turn = turn_after_load(image, exif_rotation)
         load_pixels(image, data, name)
-        mask = Image.fromarray(_marked(image, name).astype(np.uint8))
-        pixels = np.asarray(turned(mask, turn)) != 0
+        pixels = _marked(image, name)
+        if turn != 1:
+            pixels = np.asarray(turned(Image.fromarray(pixels.astype(np.uint8)), turn)) != 0
     pixels.flags.writeable = False
     return pixels
 

@@ -92,6 +92,8 @@ def resize_mask(mask: npt.NDArray[np.bool_], size: int | Shape) -> npt.NDArray[n
             f"mask has shape {mask.shape} and type {mask.dtype}; "
             "a boolean array (height, width) is needed"
         )
+    if mask.shape == (height, width):  # which Pillow copies
+        return _frozen(mask.copy())
     resized = Image.fromarray(mask.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
