@@ -61,7 +61,8 @@ def write_weights(state: Mapping[str, Tensor], file: BinaryIO) -> None:
     text += b" " * (-len(text) % _ALIGNED)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in order:
-        flat = state[name].detach().cpu().contiguous().reshape(-1)
+        tensor = state[name].detach()
+        flat = (tensor.to_dense() if tensor.is_mkldnn else tensor).cpu().contiguous().reshape(-1)
         file.write(flat.view(_torch().uint8).numpy().data if flat.numel() else b"")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fade.encoder.linear import laid_out, linear
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -44,7 +46,7 @@ class TransformerBlock:
         """The weights of open_clip's residual attention block."""
 
         def pair(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-            return weight.detach().to(dtype), bias.detach().to(dtype)
+            return laid_out(weight.detach().to(dtype)), bias.detach().to(dtype)
 
         attn, mlp = block.attn, block.mlp
         return cls(
@@ -62,28 +64,25 @@ class TransformerBlock:
 
     def project(self, normed: Tensor, parts: slice = slice(0, 3)) -> list[Tensor]:
         """Chosen ones of query, key and value of (B, N, C) tokens, each (B, heads, N, d)."""
-        from torch.nn import functional as F
-
+        weight, bias = self.qkv
         width = normed.shape[-1]
-        rows = slice(parts.start * width, parts.stop * width)
-        joint = F.linear(normed, self.qkv[0][rows], self.qkv[1][rows])
+        if parts != slice(0, 3):
+            rows = slice(parts.start * width, parts.stop * width)
+            weight, bias = (weight.to_dense() if weight.is_mkldnn else weight)[rows], bias[rows]
+        joint = linear(normed, weight, bias)
         split = joint.unflatten(-1, (parts.stop - parts.start, self.heads, width // self.heads))
         # attention is up to a tenth faster where the tokens of a head lie side by side
         return list(split.permute(2, 0, 3, 1, 4).contiguous())
 
     def join(self, heads: Tensor) -> Tensor:
         """Output projection of (B, heads, N, d), as a float32 update of the residual stream."""
-        from torch.nn import functional as F
-
         merged = heads.transpose(1, 2).flatten(2)
-        return self.scale_1(F.linear(merged, *self.out).float())
+        return self.scale_1(linear(merged, *self.out).float())
 
     def feed_forward(self, stream: Tensor) -> Tensor:
         """The residual stream after the MLP, in place; its hidden layer exists for some tokens only."""
-        from torch.nn import functional as F
-
         tokens = stream.view(-1, stream.shape[-1])
         for part in tokens.split(MLP_TOKENS.get(tokens.device.type, MLP_TOKENS["cuda"])):
-            hidden = self.activation(F.linear(self.ln_2(part).to(self.up[0].dtype), *self.up))
-            part += self.scale_2(F.linear(hidden, *self.down).float())
+            hidden = self.activation(linear(self.ln_2(part).to(self.up[0].dtype), *self.up))
+            part += self.scale_2(linear(hidden, *self.down).float())
         return stream

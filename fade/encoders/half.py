@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fade.encoder.linear import laid_out, linear
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -16,13 +18,13 @@ def halve_linear_layers(module: nn.Module, dtype: torch.dtype) -> None:
     residual stream and layer norms of it stay in float32.
     """
     from torch import nn
-    from torch.nn import functional as F
 
     class Half(nn.Linear):
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            return F.linear(tokens.to(dtype), self.weight, self.bias)
+            return linear(tokens.to(dtype), self.weight, self.bias)
 
     for layer in module.modules():
         if type(layer) is nn.Linear:
             layer.to(dtype)
+            layer.weight = nn.Parameter(laid_out(layer.weight.detach()), requires_grad=False)
             layer.__class__ = Half

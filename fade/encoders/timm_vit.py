@@ -59,6 +59,8 @@ class TimmViT(Tower):
         for block in self._model.blocks:
             if hasattr(block.attn, "fused_attn"):
                 block.attn.fused_attn = True
+            if hasattr(block.attn, "qkv_bias_separate"):
+                block.attn.qkv_bias_separate = self.precision != "fp32"  # through the layer itself
         # other kinds of blocks take no mask
         plain = all(type(block).__name__ == "Block" for block in self._model.blocks)
         self._fills = plain and self.precision == "bf16" and self.device == "cpu"

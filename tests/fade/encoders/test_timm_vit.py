@@ -144,7 +144,9 @@ def test_positions_are_computed_once_for_each_grid(
     dinov3.encode(batch(48, 80), [dinov3.output([0])])
 
 
-@pytest.mark.parametrize("name", ["vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3"])
+@pytest.mark.parametrize(
+    "name", ["vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3", "eva02_tiny_patch14_224"]
+)
 def test_half_precision_stays_near(name: str, tmp_path: Path) -> None:
     save_model(tmp_path, name, **ARCHITECTURES[name])
     whole = load_vision_encoder(f"local-dir:{tmp_path}")
