@@ -83,7 +83,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
             Row(
                 f"encoder {precision}, both streams at {named}", ours, plain_time,
                 f"ratio {least:g}", plain_time / ours >= least,
-                (done / ours / rate, f"{precision} matmul"),
+                (done / ours / rate, f"{precision} matmul at {rate / 1e9:.0f} GFLOP/s"),
             )
         )  # fmt: skip
     peak = peak_megabytes(PEAK.format(sizes=sizes))

@@ -76,7 +76,7 @@ class Machine:
         versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES if _installed(name))
         load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
         return [
-            f"Machine: {_processor()}, {cores} cores, torch on {torch.get_num_threads()} threads, "
+            f"Machine: {_processor()} with {instructions()}, {cores} cores, torch on {torch.get_num_threads()} threads, "
             f"{platform.system()}, load {load} when measured.",
             f"Limits measured in this run: matrix product {self.matmul / 1e9:.0f} GFLOP/s in float32 "
             f"(numpy's {self.matmul_numpy / 1e9:.0f}), {self.matmul_bf16 / 1e9:.0f} in bf16; memory "
@@ -92,6 +92,19 @@ def _installed(name: str) -> bool:
     except ModuleNotFoundError:
         return False
     return True
+
+
+def instructions() -> str:
+    """Instructions that products may use, which set the rate of bf16, and a limit set for oneDNN."""
+    import torch
+
+    known = {
+        "bf16": torch.cpu._is_avx512_bf16_supported(),
+        "AMX": torch.cpu._is_amx_tile_supported(),
+    }
+    found = [torch.backends.cpu.get_cpu_capability(), *(name for name in known if known[name])]
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return "+".join(found) + (f" (oneDNN up to {limit})" if limit else "")
 
 
 def _processor() -> str:

@@ -54,7 +54,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
                 Row(
                     f"{name} at {size} in {precision}, beside timm", pair.ours, pair.plain,
                     f"{least:.0%} of matmul, not slower", share >= least and pair.ratio >= 1,
-                    (share, f"{precision} matmul"),
+                    (share, f"{precision} matmul at {rate / 1e9:.0f} GFLOP/s, timm {share / pair.ratio:.0%}"),
                 )
             )  # fmt: skip
     return [*rows, levels(quick)]

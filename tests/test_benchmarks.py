@@ -162,7 +162,8 @@ def test_rows_beside_the_committed_results() -> None:
     assert before == {"fast": (0.5, "s"), "slow": (2, "s"), "room": (1000, "MB")}
     found = [line.split(" | ")[-1] for line in markdown(rows, before).splitlines()[2:]]
     assert found == ["0.50x |", "1.30x, slower |", "1.30x, larger |", "- |"]
-    assert machine_class(machine.format("7.5")) == "A Chip, 2 cores, torch on 2 threads, Linux"
+    other = machine.replace("Chip", "Chip with AVX512+bf16").format("7.5")
+    assert machine_class(other) == "A Chip with AVX512+bf16, 2 cores, torch on 2 threads, Linux"
 
 
 def test_a_full_run_replaces_the_results_of_its_class_of_machine_alone(
