@@ -76,8 +76,8 @@ class Machine:
         versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES if _installed(name))
         load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
         return [
-            f"Machine: {_processor()} with {instructions()}, {cores} cores, torch on {torch.get_num_threads()} threads, "
-            f"{platform.system()}, load {load} when measured.",
+            f"Machine: {_processor()} with {instructions()}, {cores} cores, torch on "
+            f"{torch.get_num_threads()} threads, {platform.system()}, load {load} when measured.",
             f"Limits measured in this run: matrix product {self.matmul / 1e9:.0f} GFLOP/s in float32 "
             f"(numpy's {self.matmul_numpy / 1e9:.0f}), {self.matmul_bf16 / 1e9:.0f} in bf16; memory "
             f"{self.memory / 1e9:.1f} GB/s copied; disk {self.disk / 1e9:.1f} GB/s written "
