@@ -36,10 +36,13 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
+class Field:
+    """A field of a message: its number of varints, bytes of the rest, and as it stands there."""
+
     number: int
     value: int
     data: memoryview
+    raw: memoryview
 
 
 _NOTHING = memoryview(b"")
@@ -59,10 +62,15 @@ class Weight:
     shape: tuple[int, ...]
     offset: int
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return prod(self.shape) * self.dtype.itemsize
+
     def of(self, weights: np.ndarray) -> np.ndarray:
         """The array where it lies in the file's bytes."""
-        size = prod(self.shape) * self.dtype.itemsize
-        return weights[self.offset : self.offset + size].view(self.dtype).reshape(self.shape)
+        place = weights[self.offset : self.offset + self.size]
+        return place.view(self.dtype).reshape(self.shape)
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -78,15 +86,16 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def _fields(data: memoryview) -> Iterator[_Field]:
-    """The fields of a message: numbers of varints, bytes of the rest."""
+def fields(data: memoryview) -> Iterator[Field]:
+    """The fields of a message."""
     at = 0
     while at < len(data):
+        start = at
         key, at = _varint(data, at)
         number, kind = key >> 3, key & 7
         if kind == _VARINT:
             value, at = _varint(data, at)
-            yield _Field(number, value, _NOTHING)
+            yield Field(number, value, _NOTHING, data[start:at])
             continue
         if kind == _BYTES:
             length, at = _varint(data, at)
@@ -96,11 +105,12 @@ def _fields(data: memoryview) -> Iterator[_Field]:
             raise ValueError("it is no ONNX file")
         if length > len(data) - at:
             raise ValueError("it is cut short")
-        yield _Field(number, 0, data[at : at + length])
         at += length
+        yield Field(number, 0, data[at - length : at], data[start:at])
 
 
-def _text(data: memoryview) -> str:
+def text(data: memoryview) -> str:
+    """Bytes as text; ValueError where they are none."""
     return bytes(data).decode("utf-8")
 
 
@@ -118,16 +128,16 @@ def check_graph(data: bytes, weights: int) -> list[Weight]:
         ValueError: with what is wrong, in words.
     """
     graphs, found = 0, []
-    for entry in _fields(memoryview(data)):
+    for entry in fields(memoryview(data)):
         if entry.number == 7:  # ModelProto.graph
             graphs += 1
             found = _check_nodes(entry.data, weights)
         elif entry.number in (20, 25, 26):  # training_info, functions, configuration
             raise ValueError("it holds more than a graph")
         elif entry.number == 8:  # opset_import
-            for part in _fields(entry.data):
-                if part.number == 1 and _text(part.data) not in ("", "ai.onnx"):
-                    raise ValueError(f"it needs operators of {_text(part.data)[:40]!r}")
+            for part in fields(entry.data):
+                if part.number == 1 and text(part.data) not in ("", "ai.onnx"):
+                    raise ValueError(f"it needs operators of {text(part.data)[:40]!r}")
     if graphs != 1:
         raise ValueError("it holds no graph")
     return found
@@ -135,7 +145,7 @@ def check_graph(data: bytes, weights: int) -> list[Weight]:
 
 def _check_nodes(graph: memoryview, weights: int) -> list[Weight]:
     nodes, found = 0, []
-    for entry in _fields(graph):
+    for entry in fields(graph):
         if entry.number == 1:  # GraphProto.node
             nodes += 1
             _check_node(entry.data)
@@ -151,13 +161,13 @@ def _check_nodes(graph: memoryview, weights: int) -> list[Weight]:
 
 
 def _check_node(node: memoryview) -> None:
-    for entry in _fields(node):
-        if entry.number == 4 and _text(entry.data) not in OPERATORS:  # op_type
-            raise ValueError(f"it uses the operator {_text(entry.data)[:40]!r}")
-        if entry.number == 7 and _text(entry.data) not in ("", "ai.onnx"):  # domain
-            raise ValueError(f"it needs operators of {_text(entry.data)[:40]!r}")
+    for entry in fields(node):
+        if entry.number == 4 and text(entry.data) not in OPERATORS:  # op_type
+            raise ValueError(f"it uses the operator {text(entry.data)[:40]!r}")
+        if entry.number == 7 and text(entry.data) not in ("", "ai.onnx"):  # domain
+            raise ValueError(f"it needs operators of {text(entry.data)[:40]!r}")
         if entry.number == 5:  # attribute
-            for part in _fields(entry.data):
+            for part in fields(entry.data):
                 if part.number in (5, 10):  # t, tensors
                     if _weights_of(part.data, 0):
                         raise ValueError("its weights lie elsewhere than in the bundle")
@@ -170,15 +180,15 @@ def _weights_of(tensor: memoryview, weights: int) -> list[Weight]:
     name, kind, shape = "", 0, []
     place: dict[str, str] = {}
     external = False
-    for entry in _fields(tensor):
+    for entry in fields(tensor):
         if entry.number == 1:  # dims
             shape += _numbers(entry)
         elif entry.number == 2:  # data_type
             kind = entry.value
         elif entry.number == 8:  # name
-            name = _text(entry.data)
+            name = text(entry.data)
         elif entry.number == 13:  # external_data
-            parts = {part.number: _text(part.data) for part in _fields(entry.data)}
+            parts = {part.number: text(part.data) for part in fields(entry.data)}
             place[parts.get(1, "")] = parts.get(2, "")
             external = True
         elif entry.number == 14:  # data_location
@@ -199,7 +209,7 @@ def _weights_of(tensor: memoryview, weights: int) -> list[Weight]:
     return [Weight(name, np.dtype(_TYPES[kind]), tuple(shape), offset)]
 
 
-def _numbers(entry: _Field) -> list[int]:
+def _numbers(entry: Field) -> list[int]:
     """Numbers that stand one by one, or packed."""
     if not entry.data:
         return [entry.value]

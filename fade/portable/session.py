@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fade.errors import ModelError
-from fade.portable.check import check_graph
+from fade.portable.check import ALIGNMENT, check_graph
+from fade.portable.placing import placed
 
 QUIET = 3
 """onnxruntime's level of errors: its warnings speak of things that its users cannot change."""
+
+FOLDER = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's option: where files of weights lie."""
+PACKED = 1 << 20
+"""Arrays of so many bytes are packed for products: the runtime reads them once."""
 
 
 class GraphSession:
@@ -21,6 +28,8 @@ class GraphSession:
     Args:
         graph: the ONNX file.
         weights: of the file that it shares with others.
+        place: a file that holds them, and from which byte on. Large arrays are then read from it in
+            place of being copied. It must not change before the session is there.
 
     Raises:
         ModelError: onnxruntime is not installed.
@@ -36,7 +45,9 @@ class GraphSession:
         [2.0, 6.0]
     """
 
-    def __init__(self, graph: bytes, weights: bytes | memoryview) -> None:
+    def __init__(
+        self, graph: bytes, weights: bytes | memoryview, place: tuple[Path, int] | None = None
+    ) -> None:
         large = check_graph(graph, len(weights))
         try:
             import onnxruntime
@@ -50,8 +61,14 @@ class GraphSession:
         # as torch and BLAS do
         options.intra_op_num_threads = _threads(os.environ.get("OMP_NUM_THREADS", ""))
         try:
+            if place is not None and place[1] % ALIGNMENT == 0:
+                there = frozenset(one.name for one in large if one.size >= PACKED)
+                if there:
+                    large = [one for one in large if one.name not in there]
+                    graph = placed(graph, there, place[0].name, place[1])
+                    options.add_session_config_entry(FOLDER, str(place[0].parent))
             if large:
-                # as arrays they are copied once, as a file twice
+                # as arrays they are copied once, as a file in memory twice
                 held = np.frombuffer(weights, np.uint8)
                 given = [onnxruntime.OrtValue.ortvalue_from_numpy(one.of(held)) for one in large]
                 options.add_external_initializers([one.name for one in large], given)

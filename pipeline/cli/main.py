@@ -36,7 +36,9 @@ def graphs_ahead(words: Sequence[str]) -> GraphsAhead | None:
         return None
     from pipeline.inference.bundle_graphs import GraphsAhead
 
-    return GraphsAhead(Path(named[-1]))
+    # who watches a folder runs on when the bundle is overwritten
+    watching = any(word.partition("=")[0] == "--watch" for word in words)
+    return GraphsAhead(Path(named[-1]), in_place=not watching)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import struct
 import zipfile
@@ -52,6 +53,7 @@ class BundleFile:
         try:
             with self.reading():
                 self._file = open_plain(path)
+                self._stamp = _stamp(os.fstat(self._file.fileno()))
                 self.archive = zipfile.ZipFile(self._file)
         except FileNotFoundError:
             raise StoreError(
@@ -112,15 +114,27 @@ class BundleFile:
         with self.reading():
             return self.archive.read(self.entries[name])
 
-    def mapped(self, name: str) -> memoryview:
-        """The bytes of an entry where they lie in the file, which are read when they are used."""
+    def start(self, name: str) -> int:
+        """At which byte of the file an entry begins."""
         with self.reading():
             entry = self.entries[name]
             self._file.seek(entry.header_offset)
             header = self._file.read(30)  # its last two numbers tell how long names are
-            start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+            return entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+
+    def mapped(self, name: str) -> memoryview:
+        """The bytes of an entry where they lie in the file, which are read when they are used."""
+        with self.reading():
+            start = self.start(name)
             whole = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
-            return whole[start : start + entry.file_size]
+            return whole[start : start + self.entries[name].file_size]
+
+    def is_there(self) -> bool:
+        """Whether its path still leads to the file that was opened, which nobody has written to."""
+        try:
+            return _stamp(self.path.stat()) == self._stamp
+        except OSError:
+            return False
 
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object of an entry."""
@@ -129,3 +143,7 @@ class BundleFile:
             if not isinstance(content, dict):
                 raise ValueError(f"{name} holds no JSON object")
             return content
+
+
+def _stamp(known: os.stat_result) -> tuple[int, ...]:
+    return known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns

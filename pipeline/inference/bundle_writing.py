@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -14,10 +15,12 @@ from fade import __version__
 from fade.aspect import SmallerEdge
 from fade.errors import ParameterError
 from fade.files import atomic_write
+from fade.portable.check import ALIGNMENT
 from fade.portable.numbers import Numbers
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
 from pipeline.features.models import SHIPPED, load_encoder, load_network
+from pipeline.inference import bundle_graphs
 from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS, array_names, network_weights
 from pipeline.inference.judged import check_new_images
 from pipeline.inference.onnx_writing import OnnxParts, check_exportable, export
@@ -28,6 +31,8 @@ from pipeline.scoring.views import view_plan
 if TYPE_CHECKING:
     from fade.encoders.protocol import VisionEncoder
 
+_PADDING = 0xD935
+"""What a zip calls bytes that only move an entry."""
 _BEFORE = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, so that equal bundles are equal bytes."""
 
@@ -193,7 +198,11 @@ def _names(prompts: list[Any]) -> list[Any]:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(_entry(name), data)
+    entry = _entry(name)
+    if name == bundle_graphs.WEIGHTS:  # where they lie, they lie at a multiple of what arrays need
+        gap = -(archive.start_dir + 34 + len(name)) % ALIGNMENT
+        entry.extra = struct.pack("<HH", _PADDING, gap) + bytes(gap)
+    archive.writestr(entry, data)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

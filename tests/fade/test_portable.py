@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from fade.encoder import Encoder
 from fade.gem import GemConfig
+from fade.portable import session as sessions
 from fade.portable.builder import WeightsFile
 from fade.portable.check import OPSET, check_graph
 from fade.portable.clip_graph import clip_graph, output_name
@@ -175,3 +176,22 @@ def test_damaged_graphs_are_refused(tmp_path: Path) -> None:
     graph = clip_graph(small(tmp_path), ALL, store)
     with pytest.raises(ValueError, match="elsewhere"):
         GraphSession(graph, store.joined()[:-1])
+
+
+def test_weights_are_read_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, store, pixels = small(tmp_path), WeightsFile(), noise(2, 32, 32)
+    graph = clip_graph(encoder, ALL, store)
+    weights, names = store.joined(), [output_name(*output) for output in ALL]
+    grid = (32 // encoder.patch_size,) * 2
+    given = {"pixels": pixels, "position": encoder.position(grid).detach().numpy()}
+    own = GraphSession(graph, weights).run(given, names)
+    monkeypatch.setattr(sessions, "PACKED", 0)
+    for data, start, same in ((weights, 128, True), (bytes(len(weights)), 128, False)):
+        file = tmp_path / f"{same}.fade"
+        file.write_bytes(bytes(start) + data)
+        found = GraphSession(graph, weights, (file, start)).run(given, names)
+        assert all(map(np.array_equal, own, found)) is same
+    with pytest.raises(ValueError, match="onnxruntime refuses"):
+        GraphSession(graph, weights, (tmp_path / "none.fade", 128))
+    found = GraphSession(graph, weights, (tmp_path / "none.fade", 129)).run(given, names)
+    assert all(map(np.array_equal, own, found))  # copied, as they lie at no multiple of 64

@@ -21,10 +21,14 @@ from fade.errors import ModelError, ParameterError, StoreError
 from fade.faiss_index import build_index
 from fade.flat_vectors import FlatVectors
 from fade.portable import clip_graph
+from fade.portable import session as sessions
+from fade.portable.check import ALIGNMENT
 from fade.portable.numbers import Numbers
 from pipeline.features.models import load_encoder
 from pipeline.inference.bundle import Bundle
-from pipeline.inference.bundle_graphs import GraphsAhead
+from pipeline.inference.bundle_file import BundleFile
+from pipeline.inference.bundle_graphs import WEIGHTS, GraphsAhead, graph_sessions
+from pipeline.inference.bundle_onnx import POSITIONS, OnnxEntries
 from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.onnx_compare import GraphComparison
 from pipeline.inference.output import explanation_text
@@ -282,6 +286,33 @@ def test_graphs_that_are_ready_are_those_of_the_bundle(
     other: Any = Bundle(bundles["int8"], graphs=ahead).encoder()  # replaced meanwhile
     assert other.model.numbers == "int8"
     assert other._sessions is not ready
+
+
+def test_weights_in_place_give_the_same(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "PACKED", 0)
+    own = Predictor.from_bundle(bundles["fp32"]).predict(IMAGES[:1], "weave")
+    path = tmp_path / "current.fade"
+    path.symlink_to(bundles["fp32"])
+    ahead = GraphsAhead(path, in_place=True)
+    found = Predictor(Bundle(path, graphs=ahead)).predict(IMAGES[:1], "weave")
+    assert [one.score for one in found] == [one.score for one in own]
+    file = BundleFile(path)
+    assert file.start(WEIGHTS) % ALIGNMENT == 0
+    assert file.is_there()
+    path.unlink()
+    shutil.copy(bundles["int8"], path)  # another bundle takes its name
+    assert not file.is_there()
+    model = OnnxEntries(file).model
+    made = graph_sessions(file, model.digests, ["encoder"], in_place=True)["encoder"]
+    given = {"pixels": np.zeros((1, 96, 96, 3), np.uint8)} | {
+        "position": OnnxEntries(file)._arrays(POSITIONS)["6x6"]
+    }
+    names = [one.output for one in model.features.values()]
+    opened: Any = OnnxEntries(BundleFile(bundles["fp32"])).encoder()
+    first, second = (one.run(given, names) for one in (made, opened._sessions["encoder"]))
+    assert all(map(np.array_equal, first, second))
 
 
 def test_what_is_wrong_is_told_by_who_opens_the_bundle(
