@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from fade.aspect import Shape
 from fade.errors import ParameterError
 
 Kind = Literal["none", "rotate", "turn", "mirror", "flip", "brightness"]
@@ -84,6 +85,24 @@ class Transform:
             return np.rint(image * np.float64(self.value)).clip(0, 255).astype(np.uint8)
         return image
 
+    def sources(self, grid: Shape) -> np.ndarray:
+        """For each patch of the transformed image, the nearest patch of the image itself.
+
+        Args:
+            grid: (rows, columns) of the image's patches.
+
+        Returns:
+            Positions, counted row by row; of the shape that ``apply`` gives.
+
+        Examples:
+            >>> Transform("rotate", 90).sources((2, 2)).tolist()
+            [[1, 3], [0, 2]]
+        """
+        positions = np.arange(grid[0] * grid[1]).reshape(grid)
+        if self.kind == "rotate":
+            return rotate(positions.astype(np.float32), self.value, patches=True).astype(np.int64)
+        return positions if self.kind == "brightness" else self.apply(positions)
+
 
 NONE = Transform()
 
@@ -152,17 +171,21 @@ def rotating() -> dict[str, str]:
     return {} if major == "5" else {"rotated_by": f"OpenCV {major}"}
 
 
-def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
+def rotate(image: np.ndarray, degrees: float, *, patches: bool = False) -> np.ndarray:
     """Rotate counter-clockwise about (W / 2, H / 2); bilinear, borders mirrored without the edge.
 
     Args:
         image: (H, W, 3) uint8.
         degrees: any.
+        patches: of a grid (H, W) float32, whose middle lies half a patch before that; the nearest
+            value is taken.
     """
     import cv2
 
     height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    middle = ((width - patches) / 2, (height - patches) / 2)
+    matrix = cv2.getRotationMatrix2D(middle, degrees, 1.0)
+    flags = cv2.INTER_NEAREST if patches else cv2.INTER_LINEAR
     return cv2.warpAffine(
-        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        image, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101
     )

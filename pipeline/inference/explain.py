@@ -57,8 +57,7 @@ def group_box(group: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int, int
 
 def untransformed_positions(transforms: Sequence[Transform], grid: Shape) -> np.ndarray:
     """For the patches of all transforms of an image in turn, their positions in the image."""
-    positions = np.arange(grid[0] * grid[1]).reshape(grid)
-    return np.concatenate([transform.apply(positions).reshape(-1) for transform in transforms])
+    return np.concatenate([transform.sources(grid).reshape(-1) for transform in transforms])
 
 
 def nearest_patch(

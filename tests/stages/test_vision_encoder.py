@@ -23,7 +23,7 @@ from fade.encoders.load import load_vision_encoder
 from fade.errors import ModelError, ParameterError
 from fade.faiss_index import index_vectors, read_index
 from fade.preprocess import resize_image
-from fade.transforms import turns_and_mirrors
+from fade.transforms import brightness, rotations, turns_and_mirrors
 from pipeline.artefacts.catalogue import LANGUAGE, REFERENCES, VISION, Artefact
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.config.load import parse_params
@@ -119,6 +119,11 @@ def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:
     places = untransformed_positions(turns_and_mirrors(), (2, 2))
     assert places[:8].tolist() == [0, 1, 2, 3, 1, 3, 0, 2]
     assert places[16:20].tolist() == [1, 0, 3, 2]  # mirrored
+    places = untransformed_positions([*rotations(), *brightness()], (5, 5)).reshape(-1, 5, 5)
+    for quarter in range(4):
+        np.testing.assert_array_equal(places[2 * quarter], np.rot90(places[0], quarter))
+    assert places[1, 2].tolist() == [6, 6, 12, 18, 18]  # by 45 degrees
+    assert (places[8:] == places[0]).all()
 
 
 @pytest.mark.parametrize(
