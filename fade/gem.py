@@ -46,6 +46,11 @@ class GemConfig:
     iterations: int = 1
     temperature: float | None = None
 
+    def describe(self) -> list[int | float | str | None]:
+        """What an address says of the stream; over 44, sums once had infinite squares."""
+        scaled = ["scaled"] if self.temperature is not None and self.temperature > 44 else []
+        return [self.depth, self.iterations, self.temperature, *scaled]
+
     def first_block(self, layers: int) -> int:
         """Index of the block whose input the stream starts from, in a tower of ``layers``."""
         if not 2 <= self.depth <= layers + 1:

@@ -31,6 +31,13 @@ class LevelCounts:
         anomalous: pixels inside regions, (n,).
         pro: the sum over regions of the share of the region's pixels, (n,).
         regions: how many there are.
+
+    Examples:
+        >>> from fade.regions import label_regions
+        >>> regions = label_regions(np.array([[True, False, False]]))
+        >>> image = LevelCounts.of_image(np.array([[255, 0, 0]], np.uint8), regions)
+        >>> image.levels.tolist(), image.normal.tolist(), image.anomalous.tolist()
+        ([0, 255], [2, 0], [0, 1])
     """
 
     size: int

@@ -41,6 +41,14 @@ def decode_mask(data: bytes, name: str, *, exif_rotation: bool = False) -> npt.N
     Raises:
         DataError: as decode_rgb does, and where the first channel cannot tell: palette colours
             without red, colours of 16 bits a channel (Pillow drops the low byte).
+
+    Examples:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.fromarray(np.array([[0, 255]], np.uint8)).save(file, "PNG")
+        >>> decode_mask(file.getvalue(), "000_mask.png").tolist()
+        [[False, True]]
     """
     with pillow_errors(name):
         image = open_image(data, name)

@@ -56,11 +56,12 @@ def coarse_rows(image: LevelCounts) -> _Floats:
     the summed shares of its regions.
 
     Examples:
+        >>> from fade.level_counts import LevelCounts
         >>> from fade.regions import label_regions
-        >>> regions = label_regions(np.array([[True, False]]))
-        >>> histogram = PixelHistogram.of_image(np.array([[255, 0]], np.uint8), regions)
-        >>> coarse_rows(histogram).sum(axis=1).tolist()
-        [0.0, 1.0, 1.0, 1.0]
+        >>> regions = label_regions(np.array([[True, False, False]]))
+        >>> image = LevelCounts.of_image(np.array([[255, 0, 0]], np.uint8), regions)
+        >>> coarse_rows(image).sum(axis=1).tolist()
+        [0.0, 2.0, 1.0, 1.0]
     """
     width = max(image.size // MAX_LEVELS, 1)
     rows = np.zeros((4, image.size // width))

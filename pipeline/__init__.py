@@ -1,6 +1,10 @@
 """The pipeline around the method: parameters, artefacts, clusters, command line, demo, report.
 
 The names below are imported when they are first used, so that ``import pipeline`` costs nothing.
+
+>>> from pipeline import Region
+>>> Region((0, 0, 16, 16), 4, 231, 0, 1, None, (), ()).box  # left, top, right, bottom
+(0, 0, 16, 16)
 """
 
 from __future__ import annotations
@@ -9,9 +13,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.inference.prediction import Prediction as Prediction
+    from pipeline.inference.prediction import Region as Region
     from pipeline.inference.predictor import Predictor as Predictor
 
-_HOMES = {"Predictor": "pipeline.inference.predictor"}
+_HOMES = {
+    "Prediction": "pipeline.inference.prediction",
+    "Predictor": "pipeline.inference.predictor",
+    "Region": "pipeline.inference.prediction",
+}
 __all__ = [*_HOMES]
 
 

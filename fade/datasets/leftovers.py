@@ -59,7 +59,19 @@ class Leftover:
 
 
 class Account:
-    """Takes in what a reader finds and leaves out, then tells what else there is."""
+    """Takes in what a reader finds and leaves out, then tells what else there is.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> account = Account()
+        >>> account.note("good/1.png", "it is empty")
+        >>> with TemporaryDirectory() as place:
+        ...     Path(place, "good").mkdir()
+        ...     Path(place, "good", "1.png").touch()
+        ...     [(one.path, one.reason) for one in account.leftovers(Path(place))]
+        [('good/1.png', 'it is empty')]
+    """
 
     def __init__(self) -> None:
         self._used = HashedNames()

@@ -14,6 +14,7 @@ from fade.encoder.block import TransformerBlock
 from fade.encoder.checkpoint import create_model
 from fade.encoder.clip import Clip
 from fade.encoder.encoding import Encoding
+from fade.encoder.positions import resample_positions
 from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
 from fade.errors import ParameterError
 from fade.gem import GemConfig, inverse_temperature, self_self_attention
@@ -40,6 +41,16 @@ class Encoder:
         width: of the vision tower.
         depth: its number of blocks.
         dim: width of the joint embedding.
+
+    Examples:
+        >>> from importlib.resources import files
+        >>> demo = files("pipeline.demo")
+        >>> model = Encoder.load(str(demo / "fade-demo.json"), str(demo / "fade-demo.safetensors"))
+        >>> images = np.zeros((2, 128, 64, 3), np.uint8)  # 16 x 8 patches of 8 pixels
+        >>> model.encode_images(images, [("gem", "patch")])["gem", "patch"].shape
+        (2, 128, 128)
+        >>> model.encode_texts(["a plate with a scratch"]).shape
+        (1, 128)
     """
 
     def __init__(
@@ -58,9 +69,8 @@ class Encoder:
         self.mean, self.std, self._parts = clip.mean, clip.std, clip.whole
         self._visual = visual = clip.visual
         visual.eval().requires_grad_(False)
-        self.vision_digest = digest_state(
-            (f"visual.{k}", v) for k, v in visual.state_dict().items()
-        )
+        state = visual.state_dict().items()
+        self.vision_digest = digest_state((f"visual.{name}", tensor) for name, tensor in state)
         visual.to(device)
         self.patch_size = int(visual.patch_size[0])
         self.native_size = int(visual.image_size[0])
@@ -68,11 +78,9 @@ class Encoder:
         self._mean, self._std = (
             torch.tensor(x, device=device).view(3, 1, 1) for x in (self.mean, self.std)
         )
-        self._blocks = [
-            TransformerBlock.of(block, self._dtype) for block in visual.transformer.resblocks
-        ]
+        self._blocks = [TransformerBlock.of(b, self._dtype) for b in visual.transformer.resblocks]
         self.depth = len(self._blocks)
-        self._first_gem_block = gem.first_block(len(self._blocks))
+        self._first_gem_block = gem.first_block(self.depth)
         self._positions: dict[Shape, Tensor] = {}
 
     @classmethod
@@ -189,8 +197,6 @@ class Encoder:
         rows, columns = self.grid_of(feature, aspect)
         resize = "bicubic-cropped" if isinstance(aspect, SmallerEdge) else "bicubic"
         rectangle = {"resize": resize, "grid": [rows, columns]} if rows != columns else {}
-        settings = [self.gem.depth, self.gem.iterations, self.gem.temperature]
-        gem = settings if feature.stream == "gem" else None
         return {
             "kind": "feature",
             "version": FEATURE_VERSION,
@@ -201,13 +207,10 @@ class Encoder:
             "resize": "bicubic-square",
             "precision": self.precision,
             **({"attention": "fused"} if self.precision == "bf16" else {}),  # once in panels
-            **(
-                {"gem_sums": "scaled"} if gem and (self.gem.temperature or 0) > 44 else {}
-            ),  # once 0
             "size": feature.size,
             "stream": feature.stream,
             "token": feature.token,
-            "gem": gem,
+            "gem": self.gem.describe() if feature.stream == "gem" else None,
             **rectangle,
             **resampling(),
         }
@@ -253,11 +256,7 @@ class Encoder:
         grid = self.grid(pixels.shape[1]), self.grid(pixels.shape[2])
         waiting = self.device == "cuda"
         with torch.inference_mode():
-            images = torch.from_numpy(np.ascontiguousarray(pixels))
-            images = images.pin_memory().to(self.device, non_blocking=True) if waiting else images
-            images = images.permute(0, 3, 1, 2).float().div_(255)
-            images = images.sub_(self._mean).div_(self._std)
-            streams = self._streams(self._embed(images, grid), outputs)
+            streams = self._streams(self._embed(self._normalized(pixels), grid), outputs)
             found: dict[tuple[Stream, Token], Tensor] = {}
             for stream, token in outputs:
                 tokens = streams[stream][:, :1] if token == "cls" else streams[stream][:, 1:]
@@ -287,21 +286,29 @@ class Encoder:
             For each block (B, 1 + patches, width) float32, the class token first.
         """
         import torch
-        from torch.nn import functional as F
 
         found: dict[int, np.ndarray] = {}
         with torch.inference_mode():
             grid = self.grid(pixels.shape[1]), self.grid(pixels.shape[2])
-            images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div_(255)
-            tokens = self._embed(images.sub_(self._mean).div_(self._std), grid)
+            tokens = self._embed(self._normalized(pixels), grid)
             for index, block in enumerate(self._blocks[: max(blocks) + 1]):
                 query, key, value = block.project(block.ln_1(tokens).to(self._dtype))
-                attended = F.scaled_dot_product_attention(query, key, value)
+                attended = torch.nn.functional.scaled_dot_product_attention(query, key, value)
                 tokens = block.feed_forward(tokens + block.join(attended))
                 if index in blocks:
                     kept = self._visual.ln_post(tokens) if norm else tokens
                     found[index] = kept.float().cpu().numpy()
         return found
+
+    def _normalized(self, pixels: np.ndarray) -> Tensor:
+        """(B, H, W, 3) uint8 pixels as the model takes them, on its device: (B, 3, H, W) float32."""
+        import torch
+
+        images = torch.from_numpy(np.ascontiguousarray(pixels))
+        if self.device == "cuda":
+            images = images.pin_memory().to(self.device, non_blocking=True)
+        images = images.permute(0, 3, 1, 2).float().div_(255)
+        return images.sub_(self._mean).div_(self._std)
 
     def _embed(self, images: Tensor, grid: Shape) -> Tensor:
         """Patch and position embedding and the first layer norm: (B, 1 + patches, width) float32."""
@@ -320,19 +327,11 @@ class Encoder:
 
     def position(self, grid: Shape) -> Tensor:
         """Position embedding (1 + patches, width) of a grid; resampled if it is not the native one."""
-        import torch
-        from torch.nn import functional as F
-
-        native = self.native_size // self.patch_size
+        native, own = self.native_size // self.patch_size, self._visual.positional_embedding
         if grid == (native, native):
-            return self._visual.positional_embedding
+            return own
         if grid not in self._positions:
-            cls, patch = self._visual.positional_embedding.split([1, native * native])
-            image = patch.T.reshape(1, -1, native, native)
-            resized = F.interpolate(
-                image, grid, mode="bicubic", align_corners=False, antialias=True
-            )
-            self._positions[grid] = torch.cat([cls, resized.flatten(2)[0].T])
+            self._positions[grid] = resample_positions(own, native, grid)
         return self._positions[grid]
 
     def _streams(

@@ -68,6 +68,15 @@ class Prediction:
         finished: the map at evaluation size (height, width), where it is more than ``levels`` scaled.
         scale: what levels stand for.
         closing: how the mask is closed.
+
+    Examples:
+        >>> found = Prediction(
+        ...     "3.png", "nut", score=0.8, threshold=0.6, decision="anomalous",
+        ...     levels=np.array([[0, 200]], np.uint8), pixel_threshold=128, source="labels",
+        ...     images=40, remark="from 40 test images", size=(4, 2),
+        ... )
+        >>> found.full_levels().tolist(), found.mask()[0].tolist()
+        ([[0, 50, 150, 200], [0, 50, 150, 200]], [False, False, True, True])
     """
 
     name: str
@@ -188,6 +197,11 @@ class Region:
         abnormal, normal: prompts of each side most similar to the region, with cosines; empty where
             text has no part.
         compared: what vision says of that patch where it has no bank; else None.
+
+    Examples:
+        >>> region = Region((16, 0, 32, 16), 4, 231, 0, 1, None, (("a scratched nut", 0.31),), ())
+        >>> region.level, [prompt for prompt, cosine in region.abnormal]
+        (231, ['a scratched nut'])
     """
 
     box: tuple[int, int, int, int]

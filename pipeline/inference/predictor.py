@@ -54,6 +54,12 @@ class Predictor:
     Raises:
         StoreError: the model's weights or settings are not those of the run.
         ParameterError: the run's scores are those of a test set alone.
+
+    Examples:
+        >>> predictor = Predictor.from_run(project)  # a folder with a finished run
+        >>> [found] = predictor.predict([image], "weave")  # a path, a PIL image or an array
+        >>> found.decision, found.levels.shape
+        ('normal', (10, 10))
     """
 
     def __init__(self, material: TrainedRun, encoder: ImageEncoder | None = None) -> None:
@@ -61,12 +67,11 @@ class Predictor:
         check_new_images(self.params)
         self.thresholds = dict(material.thresholds)
         self._encoder = material.encoder() if encoder is None else encoder
-        spaces = {
+        self._spaces = spaces = {
             feature: feature_space(self._encoder, feature, self.params, material.aspect)
             for feature in self.params.test_features()
         }
         material.check_features({f.label: space.fingerprint for f, space in spaces.items()})
-        self._spaces = spaces
         self._views = view_plan(self.params) if self.params.needs_vision else []
         features = [spaces[f] for view in self._views for f in view.features]
         self._grids = {view.label: view.grid(features) for view in self._views}
@@ -315,9 +320,7 @@ class Predictor:
     def explain(
         self, image: Picture, category: str, *, level: int | None = None, prompts: int = 3
     ) -> tuple[Prediction, list[Region]]:
-        """Why an image's map is high where it is: its regions, the highest first.
-
-        The prediction keeps its picture.
+        """Why an image's map is high where it is: its regions, the highest first; it keeps its picture.
 
         Args:
             image: a path, PIL image or uint8 RGB array.

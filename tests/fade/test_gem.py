@@ -151,6 +151,12 @@ def test_high_temperatures_leave_no_token_out(factor: float) -> None:
     assert torch.allclose(found, far)
 
 
+def test_only_temperatures_that_were_wrong_have_another_address() -> None:
+    assert GemConfig().describe() == [7, 1, None]
+    assert GemConfig(temperature=44.0).describe() == [7, 1, 44.0]
+    assert GemConfig(temperature=45.0).describe() == [7, 1, 45.0, "scaled"]
+
+
 def test_depth_bounds() -> None:
     assert GemConfig(depth=7).first_block(12) == 6
     assert GemConfig(depth=13).first_block(12) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import io
 import json
 import os
@@ -106,6 +108,13 @@ def assert_the_runs_numbers(predictor: Predictor, folder: Path) -> None:
         off = np.abs(prediction.levels.astype(int) - np.asarray(maps[trial.label][number]))
         assert off.max() <= 1  # where rounding meets the edge of a level
         assert (off > 0).mean() < 0.01
+
+
+def test_the_example_of_its_docstring_runs(folder: Path) -> None:
+    given = {"project": folder, "image": WEAVE / "test" / "good" / "000.png"}
+    failed, tried = doctest.testmod(inspect.getmodule(Predictor), extraglobs=given)
+    assert tried == 3
+    assert not failed
 
 
 def test_a_run_predicts_its_own_numbers(predictor: Predictor, folder: Path) -> None:
