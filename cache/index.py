@@ -42,6 +42,12 @@ class RowLocations(Sequence[RowLocation]):
         segments: (n,) int32, which of the names.
         rows: (n,) int32, in their segments.
         crcs: (n,) uint32, the rows' checksums.
+
+    Examples:
+        >>> numbers = np.array([0, 1])
+        >>> rows = RowLocations(("one", "two"), numbers, numbers + 4, numbers.astype(np.uint32))
+        >>> rows[1]
+        RowLocation(segment='two', row=5, crc=1)
     """
 
     names: tuple[str, ...]

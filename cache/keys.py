@@ -31,6 +31,11 @@ class Keys(Sequence[str]):
         data: (n,) bytes of fixed width: of hashes (one, or several joined by colons, as many in each
             key) the hashes themselves; of other keys their UTF-8. Both sort as the strings do.
         hashes: which of the two.
+
+    Examples:
+        >>> keys = Keys.of(["b", "a", "b"])
+        >>> list(keys.distinct()), list(keys.take([1, 0])), keys.data.nbytes
+        (['a', 'b'], ['a', 'b'], 3)
     """
 
     data: NDArray[np.bytes_]

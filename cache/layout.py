@@ -126,7 +126,12 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class RowLocation:
-    """Where a row lies: a segment of its space, the row in it, and the row's checksum."""
+    """Where a row lies: a segment of its space, the row in it, and the row's checksum.
+
+    Examples:
+        >>> RowLocation("9f2c", row=3, crc=1811703361).row
+        3
+    """
 
     segment: str
     row: int
@@ -135,7 +140,13 @@ class RowLocation:
 
 @dataclass(frozen=True, slots=True)
 class SegmentTask:
-    """Rows that one task computes: for each key, a row in every one of the spaces."""
+    """Rows that one task computes: for each key, a row in every one of the spaces.
+
+    Examples:
+        >>> task = SegmentTask(keys=("a", "b"), spaces=("clip", "gem"))
+        >>> len(task.keys) * len(task.spaces)  # rows that it computes
+        4
+    """
 
     keys: tuple[str, ...]
     spaces: tuple[str, ...]
@@ -143,7 +154,13 @@ class SegmentTask:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Distinct keys, in the order of the work, that need rows in the same spaces."""
+    """Distinct keys, in the order of the work, that need rows in the same spaces.
+
+    Examples:
+        >>> group = Group(Keys.of(["a", "b"]), spaces=("clip",))
+        >>> list(group.keys), group.spaces
+        (['a', 'b'], ('clip',))
+    """
 
     keys: Keys
     spaces: tuple[str, ...]

@@ -1,30 +1,21 @@
-"""What the store holds, whether it can be read back, and what may go."""
+"""What the store holds, whether it can be read back, and how another store gets it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cache.files import Listed, Location, reason
-from cache.index import Checksums, Published, RowLocations
+from cache.index import Published
 from cache.layout import Space
 from cache.segment import DamagedSegmentError
 from cache.store import Store
 from fade.errors import StoreError
 
-DAY = 24 * 60 * 60
-"""Seconds after which files that nothing names are no longer taken for a running writer's."""
 VERIFY_BYTES = 64 << 20
 """Bytes of rows that :func:`verify` reads at once."""
-
-RemovalReason = Literal["unpublished", "duplicate", "damaged", "unused"]
-Needed = Mapping[str, Sequence[Checksums]]
-"""Keys and checksums of rows, by the fingerprint of their space; in parts."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +47,11 @@ class SpaceCheck:
         damaged: a line on each segment that is published and damaged or gone, by its name.
         unpublished: segments without an index entry: left by a kill, or of a writer at work.
         unrecognized: files of the index that publish nothing: cut short, damaged, or no entries.
+
+    Examples:
+        >>> check = SpaceCheck("cls", "9f2c", 40, 0, {"segment": "it is cut short"}, (), ())
+        >>> check.rows, list(check.damaged)
+        (40, ['segment'])
     """
 
     label: str
@@ -73,6 +69,12 @@ def open_store(root: Location) -> Store:
     Raises:
         StoreError: there is none, it cannot be reached, or it is of another schema version.
         ParameterError: a URL that cannot be opened.
+
+    Examples:
+        >>> open_store("no/store")
+        Traceback (most recent call last):
+            ...
+        fade.errors.StoreError: there is no store at no/store: make one with `fade run`, or name it
     """
     store = Store(root)
     with store.reading():
@@ -81,7 +83,8 @@ def open_store(root: Location) -> Store:
     raise StoreError(f"there is no store at {root}: make one with `fade run`, or name it")
 
 
-def _list(store: Store, folder: str) -> list[Listed]:
+def list_files(store: Store, folder: str) -> list[Listed]:
+    """All files of a store below a folder of it (StoreError: it cannot be read)."""
     with store.reading():
         return list(store.files.list(folder))
 
@@ -91,6 +94,13 @@ def describe(store: Store) -> list[SpaceInfo]:
 
     Raises:
         StoreError: the store cannot be read.
+
+    Examples:
+        >>> store, space = Store("memory://describe"), Space("cls", {}, (2,), "float32")
+        >>> store.register(space)
+        >>> _ = store.write(space, ["a", "b"], np.eye(2))
+        >>> [(info.label, info.rows, info.segments) for info in describe(store)]
+        [('cls', 2, 1)]
     """
     found = []
     for space in store.spaces():
@@ -101,7 +111,7 @@ def describe(store: Store) -> list[SpaceInfo]:
                 space.fingerprint,
                 len(locations),
                 len(np.unique(locations.segments)),
-                sum(file.bytes for file in _list(store, store.folder(space))),
+                sum(file.bytes for file in list_files(store, store.folder(space))),
             )
         )
     return sorted(found, key=lambda info: (info.label, info.fingerprint))
@@ -112,18 +122,26 @@ def verify(store: Store, space: Space) -> SpaceCheck:
 
     Raises:
         StoreError: the store cannot be read.
+
+    Examples:
+        >>> store, space = Store("memory://verify"), Space("cls", {}, (2,), "float32")
+        >>> store.register(space)
+        >>> _ = store.write(space, ["a"], np.ones((1, 2))), store.write(space, ["a"], np.ones((1, 2)))
+        >>> check = verify(store, space)
+        >>> check.rows, check.copies, check.damaged
+        (1, 1, {})
     """
     folder = store.folder(space)
     # segments before entries: what is published in between then counts as published
-    segments = {file.name.split("/")[3] for file in _list(store, f"{folder}/segments")} - {""}
+    segments = {file.name.split("/")[3] for file in list_files(store, f"{folder}/segments")} - {""}
     rows = Published.of(store.entries(space))
     published = set(rows.locations.names)
-    index = {file.name.rpartition("/")[2] for file in _list(store, f"{folder}/index")} - {""}
+    index = {file.name.rpartition("/")[2] for file in list_files(store, f"{folder}/index")} - {""}
     sound = np.ones(len(rows.keys), bool)
     damaged: dict[str, str] = {}
     for name, segment in rows.segments():
         try:
-            for piece in _pieces(space, segment):
+            for piece in pieces(space, segment):
                 store.read(space, rows.locations[piece])
         except DamagedSegmentError as error:
             damaged[name] = error.fault
@@ -145,6 +163,15 @@ def withdraw_damaged(store: Store, checks: Iterable[SpaceCheck]) -> None:
 
     Raises:
         StoreError: the system refuses.
+
+    Examples:
+        >>> store, space = Store("memory://withdraw"), Space("cls", {}, (2,), "float32")
+        >>> store.register(space)
+        >>> [row] = store.write(space, ["a"], np.ones((1, 2)))
+        >>> store.files.delete([f"{store.folder(space)}/segments/{row.segment}/zarr.json"])
+        >>> withdraw_damaged(store, [verify(store, space)])
+        >>> len(store.index(space))
+        0
     """
     damaged = {check.fingerprint: check.damaged for check in checks}
     try:
@@ -155,7 +182,7 @@ def withdraw_damaged(store: Store, checks: Iterable[SpaceCheck]) -> None:
         raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None
 
 
-def _pieces(space: Space, rows: slice) -> Iterator[slice]:
+def pieces(space: Space, rows: slice) -> Iterator[slice]:
     """A segment's rows in pieces that are read at once."""
     step = max(1, VERIFY_BYTES // max(1, space.row_bytes))
     for start in range(rows.start, rows.stop, step):
@@ -185,6 +212,14 @@ def copy(source: Store, target: Store) -> Iterator[Copied]:
     Raises:
         DamagedSegmentError: rows of the source cannot be read; all others of their space were copied.
         StoreError: one of them cannot be read, or the target takes nothing.
+
+    Examples:
+        >>> source, target = Store("memory://source"), Store("memory://target")
+        >>> space = Space("cls", {}, (2,), "float32")
+        >>> source.register(space)
+        >>> _ = source.write(space, ["a", "b"], np.eye(2))
+        >>> [(copied.rows, copied.bytes) for copied in copy(source, target)]
+        [(2, 16)]
     """
     for space in source.spaces():
         rows = Published.of(source.entries(space))
@@ -201,7 +236,7 @@ def copy(source: Store, target: Store) -> Iterator[Copied]:
             target.prepare({space: len(wanted.keys)})
             for name, segment in wanted.segments():
                 try:
-                    for piece in _pieces(space, segment):
+                    for piece in pieces(space, segment):
                         read = source.read(space, wanted.locations[piece])
                         target.write(space, wanted.keys[piece], read)
                         copied += len(read)
@@ -213,176 +248,19 @@ def copy(source: Store, target: Store) -> Iterator[Copied]:
         yield Copied(space.label, space.fingerprint, copied, copied * space.row_bytes)
 
 
-@dataclass(frozen=True)
-class Removal:
-    """Something of a store that may go.
-
-    Attributes:
-        reason: ``unpublished``: a segment, entry or part of a file that a killed writer left;
-            ``duplicate``: all rows of the segment are served by others; ``damaged``: the same of a
-            segment whose rows differ from their checksums; ``unused``: no row of it is needed.
-        names: of the files to delete, in this order, so that a kill leaves an unpublished segment at
-            worst.
-    """
-
-    label: str
-    reason: RemovalReason
-    names: tuple[str, ...]
-    bytes: int
-
-
 def undescribed(store: Store) -> list[str]:
     """Folders of spaces whose description is gone or damaged, so that nobody reads their rows.
 
     Raises:
         StoreError: the store cannot be read.
+
+    Examples:
+        >>> store, space = Store("memory://undescribed"), Space("cls", {}, (2,), "float32")
+        >>> store.register(space)
+        >>> store.files.write(f"{store.folder(space)}/space.json", b"{}")
+        >>> undescribed(store) == [space.fingerprint]
+        True
     """
     with store.reading():
         names = store.files.names("spaces").folders
     return sorted(set(names) - {space.fingerprint for space in store.spaces()})
-
-
-def find_removable(
-    store: Store,
-    *,
-    needed: Needed | None = None,
-    everything: bool = False,
-    now: float | None = None,
-) -> list[Removal]:
-    """What may be deleted from a store, by space; nothing is touched yet.
-
-    Rows that are there more than once are read and held against their checksums: a copy goes only
-    where a sound one stays.
-
-    Args:
-        store: that may be written to meanwhile.
-        needed: the rows to keep; None keeps all. Text embeddings are kept in any case: nobody
-            names them, and they are small.
-        everything: take files younger than a day too; only safe while nothing runs.
-        now: seconds since the epoch; default: the present.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
-    newest = float("inf") if everything else (time.time() if now is None else now) - DAY
-    # files before entries: what is published in between then counts as published
-    files = _list(store, "")
-    by_space: dict[str, list[Listed]] = {}
-    for file in files:
-        parts = file.name.split("/")
-        by_space.setdefault(parts[1] if parts[0] == "spaces" else "", []).append(file)
-    found: list[Removal] = []
-    for space in store.spaces():
-        part = by_space.get(space.fingerprint, [])
-        for label, why, group in _find_removable(store, space, part, needed):
-            found += _removals(label, why, group, newest)
-    for file in by_space.get("", []):
-        if file.name.endswith(".part"):
-            found += _removals("store", "unpublished", [file], newest)
-    return found
-
-
-def _find_removable(
-    store: Store, space: Space, files: Iterable[Listed], needed: Needed | None
-) -> Iterator[tuple[str, RemovalReason, list[Listed]]]:
-    """Label, reason and files of what nobody reads, whatever its age."""
-    segments: dict[str, list[Listed]] = {}
-    index: dict[str, list[Listed]] = {}
-    for file in files:
-        _, _, kind, *rest = file.name.split("/")
-        if kind == "segments" and rest[0]:
-            segments.setdefault(rest[0], []).append(file)
-        elif kind.endswith(".part") or (kind == "index" and rest[0]):
-            index[file.name] = [file]
-    rows = Published.of(store.entries(space))
-    text = space.description.get("kind") == "text"
-    keep = None if needed is None or text else needed.get(space.fingerprint, ())
-    number, wanted = _factorize(rows, keep)
-    repeated = wanted & (np.bincount(number, minlength=len(wanted)) > 1)
-    served = np.zeros(len(wanted), bool)
-    damaged: list[tuple[NDArray[np.intp], list[Listed]]] = []
-    for segment, part in rows.segments():
-        entry_file = f"{store.folder(space)}/index/{segment}.json"
-        data = segments.pop(segment, [])
-        group = [*index.pop(entry_file, ()), *data]
-        if not _is_whole(space, data, part.stop - part.start):
-            yield space.label, "unpublished", group  # its rows cannot be read: others serve
-            continue
-        mine = number[part]
-        new = mine[~served[mine]]
-        if not wanted[new].any():
-            yield space.label, "unused" if len(new) else "duplicate", group
-        elif _is_sound(store, space, rows.locations[part].take(repeated[mine] & ~served[mine])):
-            served[mine] = True
-        else:
-            damaged.append((mine, group))
-    for mine, group in damaged:
-        if served[mine[wanted[mine]]].all():  # else its other rows may be the only ones
-            yield space.label, "damaged", group
-    for group in (*segments.values(), *index.values()):
-        yield space.label, "unpublished", group
-
-
-def _is_whole(space: Space, files: Iterable[Listed], rows: int) -> bool:
-    """Whether a segment's files are there and hold so many rows."""
-    sizes = {file.name.split("/", 4)[4]: file.bytes for file in files if file.bytes}
-    described = sizes.pop("zarr.json", 0)
-    return described > 0 and max(sizes.values(), default=0) >= rows * space.row_bytes
-
-
-def _is_sound(store: Store, space: Space, locations: RowLocations) -> bool:
-    """Whether rows of one segment have their checksums."""
-    try:
-        for piece in _pieces(space, slice(0, len(locations))):
-            store.read(space, locations[piece])
-    except DamagedSegmentError:
-        return False
-    return True
-
-
-def _factorize(
-    rows: Published, needed: Sequence[Checksums] | None
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """A number for each row, the same for equal ones, and for each number whether it is needed.
-
-    Rows of other machines may differ in their last bits: only those of the same checksum are equal.
-    """
-    key_numbers, first = rows.keys.factorize()
-    pairs, numbers = np.unique(_as_numbers(key_numbers, rows.locations.crcs), return_inverse=True)
-    if needed is None:
-        return numbers, np.ones(len(pairs), bool)
-    keys = rows.keys.take(first)
-    wanted = np.zeros(len(pairs), bool)
-    for part in needed:
-        at = keys.get_indexer(part.sorted_keys)
-        wanted |= np.isin(pairs, _as_numbers(at[at >= 0], part.crcs[at >= 0]))
-    return numbers, wanted
-
-
-def _as_numbers(key_numbers: NDArray[np.integer], crcs: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Number of a key and checksum in one."""
-    return key_numbers.astype(np.int64) << 32 | crcs
-
-
-def _removals(
-    label: str, why: RemovalReason, files: Sequence[Listed], newest: float
-) -> Iterator[Removal]:
-    """The removal of some files, unless one of them is too young."""
-    if files and max(file.changed for file in files) <= newest:
-        names = tuple(file.name for file in files)
-        yield Removal(label, why, names, sum(file.bytes for file in files))
-
-
-def remove(store: Store, removals: Iterable[Removal]) -> None:
-    """Delete what :func:`find_removable` found.
-
-    Raises:
-        StoreError: the system refuses.
-    """
-    try:
-        # entries first and in one go, since an object store takes many names at once
-        names = [removal.names for removal in removals]
-        store.files.delete([part[0] for part in names])
-        store.files.delete([name for part in names for name in part[1:]])
-    except OSError as error:
-        raise StoreError(f"{error.filename} cannot be deleted: {reason(error)}") from None

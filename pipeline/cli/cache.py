@@ -189,7 +189,8 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete leftovers of killed runs, and duplicates."""
-    from cache.maintenance import find_removable, open_store, remove
+    from cache.maintenance import open_store
+    from cache.pruning import find_removable, remove
     from pipeline.artefacts.receipts import discard_receipts, needed_rows
 
     opened = open_store(_store_root(store))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cache import maintenance
+from cache import maintenance, pruning
 from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from pipeline.artefacts.catalogue import ARTEFACTS, REFERENCES, TEST
@@ -57,7 +57,7 @@ def fade(store: Store, *arguments: str) -> int:
 
 
 def in_days(days: float) -> float:
-    return time.time() + days * maintenance.DAY
+    return time.time() + days * pruning.DAY
 
 
 def test_a_sound_store(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,20 +137,20 @@ def test_leftovers_go_when_they_are_old(store: Store) -> None:
     store.withdraw(SPACE, lost)
     store.files.write("0.part", b"x")
     store.files.write(f"{store.folder(SPACE)}/space.json.0.part", b"x")
-    assert maintenance.find_removable(store) == []
-    removals = maintenance.find_removable(store, now=in_days(2))
+    assert pruning.find_removable(store) == []
+    removals = pruning.find_removable(store, now=in_days(2))
     assert sorted((r.label, r.reason) for r in removals) == [
         ("numbers", "duplicate"), ("numbers", "unpublished"), ("numbers", "unpublished"),
         ("store", "unpublished"),
     ]  # fmt: skip
     before = sum(file.bytes for file in store.files.list(""))
-    maintenance.remove(store, removals)
+    pruning.remove(store, removals)
     after = sum(file.bytes for file in store.files.list(""))
     assert before - after == sum(removal.bytes for removal in removals)
     assert sorted(store.index(SPACE)) == list("abc")[:2]
     assert store.files.names(f"{store.folder(SPACE)}/segments").folders.count(second) == 0
     assert store.index(SPACE)["b"].segment == first
-    assert maintenance.find_removable(store, everything=True) == []
+    assert pruning.find_removable(store, everything=True) == []
 
 
 def test_copying(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +220,7 @@ def test_other_bits_are_no_duplicate(store: Store) -> None:
         write(store, "a", value=1)
     crc = next(iter(read_receipt(TEST).rows["numbers"].values()))
     write_receipt(other, store, {SPACE: ["a"]})
-    maintenance.remove(store, maintenance.find_removable(store, everything=True))
+    pruning.remove(store, pruning.find_removable(store, everything=True))
     assert len(list(store.entries(SPACE))) == 2
     (place,) = read_receipt(TEST).locate(store, "numbers", ["a"]).values()
     assert place.crc == crc

@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cache import maintenance
+from cache import pruning
 from cache.store import Store
 from pipeline.artefacts.catalogue import ARTEFACTS
 from tests.forks import End, Forks, Run
 from tests.projects import STAGES, lay_pipeline
 from tests.stages.undisturbed import BLOCK, Undisturbed, outputs, rows
 
-YEARS = 10 * 365 * maintenance.DAY
+YEARS = 10 * 365 * pruning.DAY
 
 
 @contextmanager
@@ -254,10 +254,10 @@ def test_pruning_with_a_clock_that_jumped(
     entry = sorted((folder / ".fade" / "store" / store.folder(space) / "index").glob("*.json"))[0]
     keys, text = json.loads(entry.read_text())["keys"], entry.read_text()
     entry.unlink()  # the writer is just about to publish
-    assert maintenance.find_removable(store) == []
-    removals = maintenance.find_removable(store, now=time.time() + YEARS)
+    assert pruning.find_removable(store) == []
+    removals = pruning.find_removable(store, now=time.time() + YEARS)
     assert {removal.reason for removal in removals} == {"unpublished"}
-    maintenance.remove(store, removals)
+    pruning.remove(store, removals)
     entry.write_text(text)
     assert set(store.index(space)) - set(store.readable(space)) == set(keys)
     assert entry.exists()  # to look is not to repair
@@ -266,8 +266,8 @@ def test_pruning_with_a_clock_that_jumped(
     # files from the future are kept by everybody but --all
     (folder / ".fade" / "store" / "store.json.0.part").write_text("x")
     os.utime(folder / ".fade" / "store" / "store.json.0.part", (time.time() + YEARS,) * 2)
-    assert maintenance.find_removable(store) == []
-    assert maintenance.find_removable(store, everything=True)
+    assert pruning.find_removable(store) == []
+    assert pruning.find_removable(store, everything=True)
 
 
 def repro(folder: Path, forks: Forks) -> list[End]:

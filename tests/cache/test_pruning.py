@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache import maintenance
+from cache import pruning
 from cache.layout import Space
 from cache.store import Store
 from fade.errors import StoreError
@@ -38,12 +38,12 @@ def write(store: Store, *keys: str, space: Space = SPACE) -> str:
 
 def age(path: Path | str, days: float = 2) -> None:
     path = Path(path)
-    then = time.time() - days * maintenance.DAY
+    then = time.time() - days * pruning.DAY
     for file in (path, *path.rglob("*")):
         os.utime(file, (then, then))
 
 
-def reasons(removals: list[maintenance.Removal]) -> list[str]:
+def reasons(removals: list[pruning.Removal]) -> list[str]:
     return sorted(removal.reason for removal in removals)
 
 
@@ -56,15 +56,15 @@ def prune(*arguments: str) -> int:
 def test_nothing_of_a_tidy_store(store: Store) -> None:
     write(store, "a", "b")
     age(store.root)
-    assert maintenance.find_removable(store, everything=True) == []
+    assert pruning.find_removable(store, everything=True) == []
 
 
 def test_young_leftovers_may_be_a_writers(store: Store) -> None:
     segment = write(store, "a")
     store.withdraw(SPACE, segment)
-    assert maintenance.find_removable(store) == []
-    assert reasons(maintenance.find_removable(store, everything=True)) == ["unpublished"]
-    assert reasons(maintenance.find_removable(store, now=time.time() + 2 * maintenance.DAY)) == [
+    assert pruning.find_removable(store) == []
+    assert reasons(pruning.find_removable(store, everything=True)) == ["unpublished"]
+    assert reasons(pruning.find_removable(store, now=time.time() + 2 * pruning.DAY)) == [
         "unpublished"
     ]
 
@@ -104,13 +104,13 @@ def test_duplicates_go_and_their_rows_stay(store: Store) -> None:
     write(store, "a", "b")
     before = store.index(SPACE)
     age(store.root)
-    removals = maintenance.find_removable(store)
+    removals = pruning.find_removable(store)
     # the segment with b serves it, whichever serves a
     assert reasons(removals) in (["duplicate"], ["duplicate"] * 2)
-    maintenance.remove(store, removals)
+    pruning.remove(store, removals)
     assert store.index(SPACE) == before
     assert not (Path(store.root) / store.folder(SPACE) / "segments" / second).exists()
-    assert maintenance.find_removable(store) == []
+    assert pruning.find_removable(store) == []
     assert first
 
 
@@ -127,9 +127,9 @@ def test_checksums_are_held_before_a_copy_goes(
     data = bytearray(file.read_bytes())
     data[-3] ^= 0x20
     file.write_bytes(data)
-    removals = maintenance.find_removable(store, everything=True)
+    removals = pruning.find_removable(store, everything=True)
     assert reasons(removals) == ["damaged" if damaged_first else "duplicate"]
-    maintenance.remove(store, removals)
+    pruning.remove(store, removals)
     assert [entry.segment for entry in store.entries(SPACE)] == [sound]
     assert len(store.read(SPACE, list(store.index(SPACE).values()))) == 2
 
@@ -142,7 +142,7 @@ def test_a_damaged_segment_with_the_only_copy_of_a_row_stays(store: Store) -> No
     data = bytearray(file.read_bytes())
     data[0] ^= 1  # of row a
     file.write_bytes(data)
-    maintenance.remove(store, maintenance.find_removable(store, everything=True))
+    pruning.remove(store, pruning.find_removable(store, everything=True))
     index = store.index(SPACE)
     assert {entry.segment for entry in store.entries(SPACE)} == {both, copy}
     assert len(store.read(SPACE, [index["only"]])) == 1
@@ -162,14 +162,14 @@ def test_the_only_sound_copy_stays(store: Store, harm: str) -> None:
             data.write_bytes(data.read_bytes()[:-1])
         else:
             (folder / "zarr.json").unlink()
-        removals = maintenance.find_removable(store, everything=True)
+        removals = pruning.find_removable(store, everything=True)
         assert reasons(removals) == ["unpublished"]
         assert all(torn in name for removal in removals for name in removal.names)
-        maintenance.remove(store, removals)
+        pruning.remove(store, removals)
         index = Store(store.root).index(SPACE)
         assert len(store.read(SPACE, list(index.values()))) == 2
         store.withdraw(SPACE, next(iter(index.values())).segment)
-        maintenance.remove(store, maintenance.find_removable(store, everything=True))
+        pruning.remove(store, pruning.find_removable(store, everything=True))
 
 
 def test_unused_rows(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
