@@ -107,6 +107,10 @@ def safe_name(category: str) -> str:
 
     Of names that would be too long, as quoting makes of 255 bytes outside ASCII, the end is replaced
     by a hash; quoting never gives the ``%-`` before it.
+
+    Examples:
+        >>> safe_name("metal_nut"), safe_name("../etc/passwd"), len(safe_name("long" * 100)) <= NAME_LENGTH
+        ('metal_nut', '%2E%2E%2Fetc%2Fpasswd', True)
     """
     name = quote(category, safe=" ()[]+,=@").replace(".", "%2E") or "%"
     if len(name) <= NAME_LENGTH:
@@ -121,6 +125,10 @@ def fitting_name(name: str, room: int = 0) -> str:
     Args:
         name: that no file system refuses for its characters.
         room: bytes that are to follow.
+
+    Examples:
+        >>> fitting_name("000.png"), len(fitting_name("long" * 100)) <= 255
+        ('000.png', True)
     """
     return name if len(name.encode()) + room <= 255 else safe_name(name)
 
@@ -150,6 +158,10 @@ def store_root(configured: str | None, start: Path | None = None) -> Path | str:
 
     Raises:
         ParameterError: an empty name.
+
+    Examples:
+        >>> store_root("s3://bucket/store")
+        's3://bucket/store'
     """
     if configured is None:
         return project_root(start) / ".fade" / "store"
@@ -166,6 +178,12 @@ def folder_above(root: Path, refusal: type[FadeError] = ParameterError) -> Path:
 
     Raises:
         FadeError: it is a file; of the kind ``refusal``.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     folder_above(Path(place, "not", "there")) == Path(place)
+        True
     """
     place = root
     while not place.exists():
@@ -183,6 +201,13 @@ def prepare_folder(folder: Path) -> None:
 
     Raises:
         ParameterError: it cannot be made or written.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     prepare_folder(Path(place, "results", "maps"))
+        ...     Path(place, "results", "maps").is_dir()
+        True
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,15 @@ from fade.files import atomic_write
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in a line that a file cannot be written (StoreError)."""
+    """Say in a line that a file cannot be written (StoreError).
+
+    Examples:
+        >>> with writing(Path("results/map.png")):
+        ...     raise PermissionError(13, "Permission denied")
+        Traceback (most recent call last):
+            ...
+        fade.errors.StoreError: results/map.png cannot be written: Permission denied
+    """
     try:
         yield
     except OSError as error:
@@ -33,6 +41,14 @@ def write_picture(pixels: NDArray, path: Path) -> None:
 
     Raises:
         OSError: that names the file.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as place:
+        ...     write_picture(np.zeros((4, 6, 3), np.uint8), Path(place, "map.png"))
+        ...     Image.open(f"{place}/map.png").size
+        (6, 4)
     """
     with atomic_write(path) as part:
         if pixels.dtype.kind == "f":

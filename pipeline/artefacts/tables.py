@@ -27,7 +27,17 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def write_table(frame: pd.DataFrame, path: Path, **extra: Any) -> None:
-    """Write a parquet file with the schema version and JSON-like remarks in its metadata."""
+    """Write a parquet file with the schema version and JSON-like remarks in its metadata.
+
+    Examples:
+        >>> import pandas as pd
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_table(pd.DataFrame({"score": [0.5]}), Path(place, "a.parquet"), trials=1)
+        ...     frame, remarks = read_table(Path(place, "a.parquet"))
+        >>> frame["score"].tolist(), remarks["trials"]
+        ([0.5], 1)
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -52,6 +62,16 @@ def read_table(
 
     Raises:
         StoreError: missing, damaged, or of another schema version.
+
+    Examples:
+        >>> import pandas as pd
+        >>> from tempfile import TemporaryDirectory
+        >>> scores = pd.DataFrame({"category": ["nut", "bolt"], "score": [0.5, 0.75]})
+        >>> with TemporaryDirectory() as place:
+        ...     write_table(scores, Path(place, "a.parquet"))
+        ...     frame, _ = read_table(Path(place, "a.parquet"), ["score"], category="bolt")
+        >>> frame.to_dict("list")
+        {'score': [0.75]}
     """
     import pyarrow.parquet as pq
 
@@ -99,6 +119,14 @@ def table_columns(path: Path) -> tuple[list[str], dict[str, Any]]:
 
     Raises:
         StoreError: missing, damaged, or of another schema version.
+
+    Examples:
+        >>> import pandas as pd
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_table(pd.DataFrame({"name": ["1.png"], "score": [0.5]}), Path(place, "a.parquet"))
+        ...     table_columns(Path(place, "a.parquet"))[0]
+        ['name', 'score']
     """
     import pyarrow.parquet as pq
 
@@ -117,6 +145,16 @@ def table_parts(path: Path, /, columns: Sequence[str], **equal: str) -> Iterator
 
     Raises:
         StoreError: missing or damaged.
+
+    Examples:
+        >>> import pandas as pd
+        >>> from tempfile import TemporaryDirectory
+        >>> table = pd.DataFrame({"split": ["train", "test"], "hash": ["a", "b"]})
+        >>> with TemporaryDirectory() as place:
+        ...     write_table(table, Path(place, "a.parquet"))
+        ...     parts = list(table_parts(Path(place, "a.parquet"), ["hash"], split="test"))
+        >>> [part["hash"].to_pylist() for part in parts]
+        [['b']]
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -164,7 +202,12 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def manifest_aspect(remarks: Mapping[str, Any]) -> AspectRatio | None:
-    """The aspect ratio that a manifest's images keep, by its remarks; None: squashed to squares."""
+    """The aspect ratio that a manifest's images keep, by its remarks; None: squashed to squares.
+
+    Examples:
+        >>> manifest_aspect({"aspect": [512, 256]}), manifest_aspect({})
+        (AspectRatio(width=2, height=1), None)
+    """
     found = remarks.get("aspect")
     if found is None:
         return None
@@ -172,7 +215,15 @@ def manifest_aspect(remarks: Mapping[str, Any]) -> AspectRatio | None:
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON object together with the schema version."""
+    """Write a JSON object together with the schema version.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_json({"images": 40}, Path(place, "a.json"))
+        ...     sorted(json.loads(Path(place, "a.json").read_text()))
+        ['images', 'schema']
+    """
     text = json.dumps(
         {"schema": TABLE_SCHEMA, **content}, indent=1, ensure_ascii=False, allow_nan=False
     )
@@ -184,6 +235,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         StoreError: missing, damaged, or of another schema version.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_json({"images": 40}, Path(place, "a.json"))
+        ...     read_json(Path(place, "a.json"))["images"]
+        40
     """
     with _readable(path):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -198,6 +256,14 @@ def write_csv(frame: pd.DataFrame, path: Path, later: Sequence[str] = ()) -> Non
 
     Args:
         later: columns that came to the file later, and lie behind the schema version.
+
+    Examples:
+        >>> import pandas as pd
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_csv(pd.DataFrame({"category": ["nut"], "auroc": [0.5]}), Path(place, "a.csv"))
+        ...     Path(place, "a.csv").read_text().splitlines()[0]
+        'category,auroc,schema'
     """
     if "category" in frame:
         frame = frame.assign(category=[marked(str(name)) for name in frame["category"]])
@@ -212,6 +278,14 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     Raises:
         StoreError: missing, damaged, or of another schema version.
+
+    Examples:
+        >>> import pandas as pd
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_csv(pd.DataFrame({"category": ["nut"], "auroc": [0.5]}), Path(place, "a.csv"))
+        ...     read_csv(Path(place, "a.csv")).to_dict("list")
+        {'category': ['nut'], 'auroc': [0.5]}
     """
     import pandas as pd
 

@@ -19,6 +19,12 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
 
     Raises:
         ParameterError: no such file, no YAML, or values that are unknown, ill-typed or at odds.
+
+    Examples:
+        >>> load_params(Path("no/params.yaml"))
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: no no/params.yaml here (...): run in a project folder, or make one with ...
     """
     from pipeline.config.yaml12 import load_yaml
 
@@ -41,6 +47,17 @@ def parse_params(content: Any, source: str = "params.yaml") -> Params:
 
     Raises:
         ParameterError: naming each key at fault and what it takes.
+
+    Examples:
+        >>> from pipeline.config.originals import original
+        >>> from pipeline.config.yaml12 import load_yaml
+        >>> content = load_yaml(original("params.yaml"))
+        >>> parse_params(content).vision.rule
+        'nearest'
+        >>> parse_params(content | {"modle": {}})
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: params.yaml: modle is unknown...
     """
     if not isinstance(content, dict):
         raise ParameterError(f"{source} must hold sections such as dataset: and model:")

@@ -15,6 +15,11 @@ Original = Literal["dvc.yaml", "params.yaml"]
 
 
 def original(name: Original) -> str:
-    """The text of one of them: the file of the clone, or what the wheel holds in its place."""
+    """The text of one of them: the file of the clone, or what the wheel holds in its place.
+
+    Examples:
+        >>> original("params.yaml").count("dataset:")
+        1
+    """
     packaged = _HERE / name
     return (packaged if packaged.is_file() else ROOT / name).read_text(encoding="utf-8")

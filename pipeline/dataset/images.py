@@ -46,7 +46,13 @@ def calibration_images() -> list[tuple[str, Keys]]:
 
 
 def by_category(runs: Iterable[tuple[str, Keys]]) -> dict[str, Keys]:
-    """The keys of each category, categories by first appearance."""
+    """The keys of each category, categories by first appearance.
+
+    Examples:
+        >>> found = by_category([("nut", Keys.of(["a"])), ("bolt", Keys.of(["b"])), ("nut", Keys.of(["c"]))])
+        >>> {category: list(keys) for category, keys in found.items()}
+        {'nut': ['a', 'c'], 'bolt': ['b']}
+    """
     found: dict[str, list[Keys]] = {}
     for category, keys in runs:
         found.setdefault(category, []).append(keys)
@@ -75,13 +81,27 @@ def image_sources() -> ImageSources:
 
 
 def references_by_category(selection: pd.DataFrame) -> dict[str, Keys]:
-    """Keys of reference images by category, in the order of the selection."""
+    """Keys of reference images by category, in the order of the selection.
+
+    Examples:
+        >>> import pandas as pd
+        >>> found = references_by_category(pd.DataFrame({"category": ["nut", "nut"], "hash": ["b", "a"]}))
+        >>> {category: list(keys) for category, keys in found.items()}
+        {'nut': ['b', 'a']}
+    """
     groups = selection.groupby("category", sort=False)
     return {str(category): Keys.of(part["hash"]) for category, part in groups}
 
 
 def references_of(selection: pd.DataFrame, trial: Trial) -> list[str]:
-    """Keys of a trial's references among those of a category, by rank; equal images count once."""
+    """Keys of a trial's references among those of a category, by rank; equal images count once.
+
+    Examples:
+        >>> import pandas as pd
+        >>> drawn = pd.DataFrame({"seed": [0, 0, 1], "rank": [0, 1, 0], "hash": ["a", "b", "c"]})
+        >>> references_of(drawn, Trial(shots=1, seed=0)), references_of(drawn, Trial(shots=2, seed=0))
+        (['a'], ['a', 'b'])
+    """
     chosen = selection[(selection["seed"] == trial.seed) & (selection["rank"] < trial.shots)]
     return list(dict.fromkeys(chosen["hash"]))
 

@@ -23,6 +23,12 @@ def check_shots(category: str, images: int, shots: int) -> None:
     Raises:
         DataError: there is no training image.
         ParameterError: there are fewer than ``shots``.
+
+    Examples:
+        >>> check_shots("nut", images=2, shots=4)
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: vision.shots asks for 4 references, but category 'nut' has only 2 ...
     """
     if shots and not images:
         raise DataError(
@@ -45,6 +51,12 @@ def check_batches(images: Mapping[str, int]) -> None:
 
     Raises:
         ParameterError: fewer than five, with the category's name.
+
+    Examples:
+        >>> check_batches({"nut": 3})
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: category 'nut' has 3 test images that differ, too few for ...
     """
     for category, count in images.items():
         if count < MIN_IMAGES:
@@ -56,7 +68,12 @@ def check_batches(images: Mapping[str, int]) -> None:
 
 
 def reference_positions(images: int, shots: int, seeds: Iterable[int]) -> dict[int, list[int]]:
-    """Positions of each seed's references among a category's training images, by rank."""
+    """Positions of each seed's references among a category's training images, by rank.
+
+    Examples:
+        >>> reference_positions(images=10, shots=2, seeds=[0, 1])
+        {0: [6, 7], 1: [4, 2]}
+    """
     return {seed: reference_order(images, seed)[:shots] for seed in seeds} if shots else {}
 
 

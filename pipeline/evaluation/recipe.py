@@ -171,6 +171,15 @@ def closing_of(params: Params) -> Closing:
 
 
 def measured_size(params: Params, width: int, height: int, aspect: AspectRatio | None) -> Shape:
-    """(height, width) at which the map of an image of so many pixels is measured."""
+    """(height, width) at which the map of an image of so many pixels is measured.
+
+    Examples:
+        >>> from pipeline.config.load import parse_params
+        >>> from pipeline.config.originals import original
+        >>> from pipeline.config.yaml12 import load_yaml
+        >>> params = parse_params(load_yaml(original("params.yaml")))
+        >>> measured_size(params, 1024, 768, None) == (params.evaluate.size,) * 2
+        True
+    """
     size = params.evaluate.size
     return (height, width) if size == "image" else shape_of(size, aspect)

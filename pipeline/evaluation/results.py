@@ -269,6 +269,12 @@ def labelled_images(table: pd.DataFrame) -> pd.DataFrame:
 
     Whatever counts good and anomalous images starts here: an image without a label is neither, and
     images of one part are one (:func:`grouped_scores`).
+
+    Examples:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"category": ["nut"] * 2, "score": [0.1, 0.9], "is_anomaly": [None, True]})
+        >>> labelled_images(table)["score"].tolist()
+        [0.9]
     """
     table = grouped_scores(table)
     known = table["is_anomaly"].notna()

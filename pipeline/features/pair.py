@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def of_vision(feature: Feature) -> bool:
-    """Whether a feature is of the network for vision, not of CLIP's streams."""
+    """Whether a feature is of the network for vision, not of CLIP's streams.
+
+    Examples:
+        >>> of_vision(Feature(448, "vision", "patch", (11,))), of_vision(Feature(448, "gem", "patch"))
+        (True, False)
+    """
     return feature.stream == "vision"
 
 

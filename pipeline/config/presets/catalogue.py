@@ -218,6 +218,14 @@ def find_preset(name: str) -> Preset:
 
     Raises:
         ParameterError: there is none, with the nearest ones.
+
+    Examples:
+        >>> find_preset("demo").name
+        'demo'
+        >>> find_preset("dmeo")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: there is no preset 'dmeo': did you mean demo?
     """
     if name not in PRESETS:
         begun = [known for known in PRESETS if name and known.startswith(name)]
