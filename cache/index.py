@@ -24,6 +24,11 @@ class Checksums(SortedMapping[int]):
     Args:
         keys: sorted.
         crcs: (n,) uint32.
+
+    Examples:
+        >>> checksums = Checksums(Keys.of(["a", "b"]), np.array([7, 9], np.uint32))
+        >>> checksums["b"], len(checksums)
+        (9, 2)
     """
 
     def __init__(self, keys: Keys, crcs: NDArray[np.uint32]) -> None:
@@ -131,7 +136,14 @@ class Published:
 
 
 class Index(SortedMapping[RowLocation]):
-    """All published rows of a space by key, keys sorted, with their locations; see :meth:`build`."""
+    """All published rows of a space by key, keys sorted, with their locations; see :meth:`build`.
+
+    Examples:
+        >>> entries = [Entry("one", Keys.of(["a", "b"]), np.array([7, 9], np.uint32))]
+        >>> index = Index.build(entries)
+        >>> index["b"], index.has(["a", "c"]).tolist()
+        (RowLocation(segment='one', row=1, crc=9), [True, False])
+    """
 
     def __init__(self, keys: Keys, locations: RowLocations) -> None:
         super().__init__(keys)

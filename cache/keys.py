@@ -177,6 +177,13 @@ class SortedMapping(Mapping[str, V]):
 
     Args:
         sorted_keys: distinct.
+
+    Examples:
+        >>> class Lengths(SortedMapping[int]):
+        ...     def _at(self, position: int) -> int:
+        ...         return len(self.sorted_keys[position])
+        >>> dict(Lengths(Keys.of(["a", "bcd"])))
+        {'a': 1, 'bcd': 3}
     """
 
     def __init__(self, sorted_keys: Keys) -> None:

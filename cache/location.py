@@ -32,6 +32,10 @@ def open_path(location: Location) -> DataPath:
 
     Raises:
         ParameterError: a URL that cannot be opened.
+
+    Examples:
+        >>> open_path("data/mvtec").name, open_path("s3://bucket/mvtec").parent.name
+        ('mvtec', 'bucket')
     """
     place = _located(location)
     if isinstance(place, Path):

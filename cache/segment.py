@@ -30,6 +30,12 @@ class DamagedSegmentError(StoreError):
     Attributes:
         space, segment: whose they are, as long as the segment is in the index; else None.
         fault, advice: the two halves of the message.
+
+    Examples:
+        >>> raise DamagedSegmentError("segment 9f2c of cls is damaged", "run again")
+        Traceback (most recent call last):
+            ...
+        cache.segment.DamagedSegmentError: segment 9f2c of cls is damaged: run again
     """
 
     def __init__(

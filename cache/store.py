@@ -65,6 +65,13 @@ class Store:
     Raises:
         StoreError: it holds a store of another schema version, or cannot be reached.
         ParameterError: a URL that cannot be opened.
+
+    Examples:
+        >>> store, space = Store("memory://example"), Space("cls", {"model": "ViT-B-16"}, (2,), "float32")
+        >>> store.register(space)
+        >>> _ = store.write(space, ["a", "b"], np.array([[1, 2], [3, 4]]))
+        >>> store.read(space, [store.index(space)["b"]]).tolist()
+        [[3.0, 4.0]]
     """
 
     def __init__(self, root: Location) -> None:
@@ -174,9 +181,7 @@ class Store:
         return Index.build((e for e in self.entries(space) if e.segment not in without), prefer)
 
     def readable(self, space: Space) -> Index:
-        """The index without rows whose segment is gone or truncated. Nothing is changed.
-
-        The rows themselves are not read.
+        """The index without rows whose segment is gone or truncated; no row is read, nothing changed.
 
         Raises:
             StoreError: the store cannot be read.
@@ -231,12 +236,10 @@ class Store:
         """
         folder = f"{self.folder(space)}/index"
         with self.reading():
-            names = [
-                f"{folder}/{name}"
-                for name in self.files.names(folder).files
-                if _ENTRY.fullmatch(name)
-            ]
-            yield from filter(None, self.files.map(self._entry, names))
+            names = filter(_ENTRY.fullmatch, self.files.names(folder).files)
+            yield from filter(
+                None, self.files.map(self._entry, [f"{folder}/{name}" for name in names])
+            )
 
     def _entry(self, name: str) -> Entry | None:
         """An index entry, or None if it is gone, was cut short, is damaged or is no entry at all."""

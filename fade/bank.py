@@ -25,7 +25,14 @@ WIDENED = 1 << 15
 
 
 def normalized_float32(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of the last axis as float32; float16 ones are brought back to unit length."""
+    """Vectors of the last axis as float32; float16 ones are brought back to unit length.
+
+    Examples:
+        >>> normalized_float32(np.array([[0, 2]], np.float16)).tolist()
+        [[0.0, 1.0]]
+        >>> normalized_float32(np.array([[0, 2]], np.float32)).tolist()  # taken as it is
+        [[0.0, 2.0]]
+    """
     if vectors.dtype == np.float32:
         return np.ascontiguousarray(vectors)
     wide = (
@@ -45,6 +52,10 @@ def float16_to_float32(halves: np.ndarray) -> np.ndarray:
     Exponent and mantissa move by the 13 bits that the longer mantissa has more, which leaves the
     exponent 112 too small: a product with a power of two corrects that, subnormal numbers included. By
     pieces that stay in the cache.
+
+    Examples:
+        >>> float16_to_float32(np.array([0.5, -65504, 2**-24], np.float16)).tolist()
+        [0.5, -65504.0, 5.960464477539063e-08]
     """
     out = np.empty(halves.shape, np.float32)
     source = np.ascontiguousarray(halves).view(np.int16).reshape(-1)
@@ -71,6 +82,11 @@ def coreset(vectors: np.ndarray, fraction: float, metric: Metric = "cosine") -> 
 
     Returns:
         Ascending indices, at least one.
+
+    Examples:
+        >>> vectors = np.array([[0.0], [0.1], [0.2], [9.0]], np.float32)
+        >>> coreset(vectors, fraction=0.5, metric="euclidean").tolist()
+        [2, 3]
     """
     if not 0 < fraction <= 1:
         raise ParameterError(f"vision.coreset must be over 0 and at most 1, not {fraction}")
@@ -113,6 +129,11 @@ def similarity_to_references(queries: np.ndarray, bank: np.ndarray, patches: int
 
     Raises:
         DataError: the bank holds no whole references.
+
+    Examples:
+        >>> bank = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)  # two references
+        >>> similarity_to_references(np.array([[0, 1]], np.float32), bank, patches=2).tolist()
+        [[1.0], [0.0]]
     """
     references = count_references(bank, patches)
     best = np.empty((references, len(queries)), np.float32)
@@ -136,6 +157,10 @@ def count_references(bank: Sized, patches: int) -> int:
 
     Raises:
         DataError: none, or a part of one.
+
+    Examples:
+        >>> count_references(np.zeros((6, 2)), patches=3)
+        2
     """
     if not patches or len(bank) % patches or not len(bank):
         raise DataError(f"a bank of {len(bank)} vectors holds no references of {patches} patches")
@@ -184,11 +209,22 @@ def similarity_by_index(queries: np.ndarray, index: faiss.Index) -> np.ndarray:
     """Cosine of each query patch to the nearest patch that an index finds: (q,) float32.
 
     An approximate index may find none for a patch: that counts as cosine -1, the farthest.
+
+    Examples:
+        >>> from fade.faiss_index import build_index
+        >>> index = build_index(np.eye(2, dtype=np.float32))
+        >>> similarity_by_index(np.array([[0.5, 0.75]], np.float32), index).tolist()
+        [0.75]
     """
     found, labels = index.search(queries, 1)
     return np.where(labels[:, 0] < 0, np.float32(-1), found[:, 0])
 
 
 def anomaly(similarity: np.ndarray) -> np.ndarray:
-    """0.5 x (1 - cosine), not below 0, where rounding would put equal vectors."""
+    """0.5 x (1 - cosine), not below 0, where rounding would put equal vectors.
+
+    Examples:
+        >>> anomaly(np.array([1.0, 0.0, -1.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
     return np.maximum(0.5 * (1 - similarity), 0).astype(np.float32)

@@ -42,6 +42,12 @@ def build_index(vectors: np.ndarray, index: str = FLAT, metric: Metric = "cosine
 
     Raises:
         ParameterError: FAISS does not know the string or cannot train it on so few vectors.
+
+    Examples:
+        >>> index = build_index(np.eye(3, dtype=np.float32))
+        >>> products, positions = index.search(np.array([[0, 0.75, 0.5]], np.float32), 2)
+        >>> products.tolist(), positions.tolist()
+        ([[0.75, 0.5]], [[1, 2]])
     """
     import faiss
 
@@ -89,6 +95,13 @@ def check_index(
         index, metric: see :func:`build_index`.
         dimension: of the vectors.
         vectors: how many there are to train it on; None: nothing is said of that.
+
+    Examples:
+        >>> check_index("IVF256,Flat", dimension=512)
+        >>> check_index("IVF256,Flat", dimension=512, vectors=100)
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: ... is trained on ... vectors at least, and the bank holds 100: ...
     """
     import faiss
 
@@ -163,6 +176,13 @@ def write_index(index: faiss.Index, path: Path) -> None:
 
     Raises:
         StoreError: there is no room for it.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_index(build_index(np.eye(3, dtype=np.float32)), Path(place, "nut.faiss"))
+        ...     os.listdir(place), len(stored_digest(Path(place, "nut.faiss")))
+        (['nut.faiss'], 20)
     """
     import faiss
 
@@ -179,7 +199,12 @@ def write_index(index: faiss.Index, path: Path) -> None:
 
 
 def stored_digest(path: Path) -> bytes:
-    """The checksum at the end of a file of :func:`write_index`; nothing if it cannot be read."""
+    """The checksum at the end of a file of :func:`write_index`; nothing if it cannot be read.
+
+    Examples:
+        >>> stored_digest(Path("there is none.faiss"))
+        b''
+    """
     try:
         with open(path, "rb") as file:
             file.seek(-DIGEST, os.SEEK_END)
@@ -196,6 +221,13 @@ def read_index(path: Path) -> faiss.Index:
 
     Raises:
         StoreError: it is missing or damaged.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_index(build_index(np.eye(3, dtype=np.float32)), Path(place, "nut.faiss"))
+        ...     read_index(Path(place, "nut.faiss")).ntotal
+        3
     """
     import faiss
 
@@ -222,7 +254,13 @@ def _digest(file: BinaryIO, size: int) -> bytes:
 
 
 def index_vectors(index: faiss.Index | FlatVectors) -> np.ndarray:
-    """The (n, dim) float32 vectors of a flat index, without a copy; valid while it lives."""
+    """The (n, dim) float32 vectors of a flat index, without a copy; valid while it lives.
+
+    Examples:
+        >>> index = build_index(np.eye(2, dtype=np.float32))
+        >>> index_vectors(index).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
     if isinstance(index, FlatVectors):
         return index.vectors
     import faiss

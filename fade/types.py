@@ -70,7 +70,12 @@ class DataPath(Protocol):
 
 
 class Names(NamedTuple):
-    """Names of the files and of the folders in a folder, each sorted."""
+    """Names of the files and of the folders in a folder, each sorted.
+
+    Examples:
+        >>> Names(["0.png"], ["test", "train"]).folders
+        ['test', 'train']
+    """
 
     files: list[str]
     folders: list[str]

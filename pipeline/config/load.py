@@ -24,7 +24,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         >>> load_params(Path("no/params.yaml"))
         Traceback (most recent call last):
             ...
-        fade.errors.ParameterError: no no/params.yaml here (...): run in a project folder, or make one with ...
+        fade.errors.ParameterError: no no/params.yaml here (...): run in a project folder, or ...
     """
     from pipeline.config.yaml12 import load_yaml
 
@@ -57,7 +57,7 @@ def parse_params(content: Any, source: str = "params.yaml") -> Params:
         >>> parse_params(content | {"modle": {}})
         Traceback (most recent call last):
             ...
-        fade.errors.ParameterError: params.yaml: modle is unknown...
+        fade.errors.ParameterError: params.yaml: unknown parameter modle (did you mean model?)
     """
     if not isinstance(content, dict):
         raise ParameterError(f"{source} must hold sections such as dataset: and model:")

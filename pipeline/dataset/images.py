@@ -49,8 +49,8 @@ def by_category(runs: Iterable[tuple[str, Keys]]) -> dict[str, Keys]:
     """The keys of each category, categories by first appearance.
 
     Examples:
-        >>> found = by_category([("nut", Keys.of(["a"])), ("bolt", Keys.of(["b"])), ("nut", Keys.of(["c"]))])
-        >>> {category: list(keys) for category, keys in found.items()}
+        >>> runs = [("nut", Keys.of(["a"])), ("bolt", Keys.of(["b"])), ("nut", Keys.of(["c"]))]
+        >>> {category: list(keys) for category, keys in by_category(runs).items()}
         {'nut': ['a', 'c'], 'bolt': ['b']}
     """
     found: dict[str, list[Keys]] = {}

@@ -272,8 +272,8 @@ def labelled_images(table: pd.DataFrame) -> pd.DataFrame:
 
     Examples:
         >>> import pandas as pd
-        >>> table = pd.DataFrame({"category": ["nut"] * 2, "score": [0.1, 0.9], "is_anomaly": [None, True]})
-        >>> labelled_images(table)["score"].tolist()
+        >>> columns = {"category": ["nut", "nut"], "score": [0.1, 0.9], "is_anomaly": [None, True]}
+        >>> labelled_images(pd.DataFrame(columns))["score"].tolist()
         [0.9]
     """
     table = grouped_scores(table)
