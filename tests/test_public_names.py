@@ -80,11 +80,17 @@ def _room(module: str) -> str:
 
 
 @cache
+def _nodes(module: str) -> list[ast.ImportFrom | ast.Attribute]:
+    nodes = ast.walk(_tree(module))
+    return [node for node in nodes if isinstance(node, ast.ImportFrom | ast.Attribute)]
+
+
+@cache
 def _imports(module: str) -> dict[str, str]:
     """What each name of a module stands for that it imports from another one."""
     return {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(_tree(module))
+        for node in _nodes(module)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -102,7 +108,7 @@ def _used(module: str) -> Iterator[str]:
     """What a module takes from others, also where it imports a module and names its functions."""
     known = _imports(module)
     yield from known.values()
-    for node in ast.walk(_tree(module)):
+    for node in _nodes(module):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             yield f"{known.get(node.value.id, '')}.{node.attr}"
 
@@ -125,7 +131,7 @@ def _public() -> dict[str, ast.FunctionDef | ast.ClassDef]:
     used = {
         name
         for module in FILES
-        for name in map(_home, _used(module))
+        for name in map(_home, set(_used(module)))
         if _room(name.rpartition(".")[0]) != _room(module)
     }
     return {
