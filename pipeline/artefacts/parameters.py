@@ -64,7 +64,12 @@ def noted_parameters(entry: Any) -> dict[str, Any]:
 
 
 def named_parameters(entry: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The parameters that a stage's entry in dvc.yaml names, by file; none stand for all of a file."""
+    """The parameters that a stage's entry in dvc.yaml names, by file; none stand for all of a file.
+
+    Examples:
+        >>> named_parameters({"params": ["vision.shots", {"code.json": ["score"]}]})
+        {'params.yaml': ['vision.shots'], 'code.json': ['score']}
+    """
     found: dict[str, list[str]] = {}
     for one in entry.get("params") or ():
         for file, names in ({PARAMS_FILE.name: [one]} if isinstance(one, str) else one).items():

@@ -91,6 +91,14 @@ def clause(error: Any, start: int = 0) -> str:
     Args:
         error: one of ``ValidationError.errors()``.
         start: how many parts of the field's path the message says otherwise.
+
+    Examples:
+        >>> from pydantic import TypeAdapter, ValidationError
+        >>> try:
+        ...     TypeAdapter(dict[str, int]).validate_python({"images": "many"})
+        ... except ValidationError as error:
+        ...     print(clause(error.errors()[0]))
+        images: input should be a valid integer, unable to parse string as an integer, not 'many'
     """
     name = ".".join(map(str, error["loc"][start:]))
     if error["type"] == "missing":

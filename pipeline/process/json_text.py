@@ -13,6 +13,12 @@ def json_text(content: Any, indent: int | None = None) -> str:
 
     Raises:
         ValueError: a number is not finite.
+
+    Examples:
+        >>> json_text({"name": "größe.png", "score": 0.5})
+        '{"name": "größe.png", "score": 0.5}'
+        >>> "\\\\u001b" in json_text({"name": chr(27) + "[31m.png"})
+        True
     """
     text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
     # line breaks are those of the indent: within texts they are escaped already

@@ -125,7 +125,12 @@ def resize_map(levels: Pixels, height: int, width: int) -> Pixels:
 
 
 def heat(levels: Pixels) -> Pixels:
-    """Colour a map (H, W) on the fixed scale of 0 to 255, never on its own range: (H, W, 3)."""
+    """Colour a map (H, W) on the fixed scale of 0 to 255, never on its own range: (H, W, 3).
+
+    Examples:
+        >>> heat(np.array([[0, 255]], np.uint8)).shape
+        (1, 2, 3)
+    """
     return colours()[levels]
 
 
@@ -139,6 +144,11 @@ def overlay(image: Pixels, levels: Pixels, above: Mask | None = None) -> Pixels:
         image: RGB (h, w, 3) uint8.
         levels: of the map (h, w) uint8.
         above: anomalous pixels (h, w); None where there is no threshold.
+
+    Examples:
+        >>> grey = np.full((2, 2, 3), 128, np.uint8)
+        >>> overlay(grey, np.array([[0, 0], [0, 255]], np.uint8)).shape
+        (2, 2, 3)
     """
     if above is None:
         share = (levels.astype(np.float32) * (STRONGEST / 255))[..., None]

@@ -28,6 +28,12 @@ def trial_images(candidates: Sequence[str], references: Collection[str]) -> Tria
     Args:
         candidates: hashes of the category's calibration images.
         references: hashes of the trial's references, each once.
+
+    Examples:
+        >>> trial_images(["a", "b", "c"], references=["a"])
+        TrialImages(keys=('b', 'c'), held_out=False)
+        >>> trial_images(["a", "b"], references=["a", "b"])  # each is held against the others
+        TrialImages(keys=('a', 'b'), held_out=True)
     """
     outside = tuple(key for key in candidates if key not in references)
     if outside or not candidates or len(references) < 2:

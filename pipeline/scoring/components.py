@@ -19,7 +19,12 @@ COMPONENT_VERSION = 2
 
 
 def component_key(image: str, against: str) -> str:
-    """Key of a component of an image, compared with a classifier or a set of references."""
+    """Key of a component of an image, compared with a classifier or a set of references.
+
+    Examples:
+        >>> component_key("9f2c", "41fb")
+        '9f2c:41fb'
+    """
     return f"{image}:{against}"
 
 
@@ -51,7 +56,14 @@ def map_space(
 
 
 def patch_grid(feature: Space) -> Shape:
-    """(rows, columns) of a space of patches: a square, unless it says otherwise."""
+    """(rows, columns) of a space of patches: a square, unless it says otherwise.
+
+    Examples:
+        >>> patch_grid(Space("gem", {}, (196, 512), "float16"))
+        (14, 14)
+        >>> patch_grid(Space("gem", {"grid": [10, 20]}, (200, 512), "float16"))
+        (10, 20)
+    """
     if "grid" in feature.description:
         rows, columns = feature.description["grid"]
         return rows, columns

@@ -111,7 +111,13 @@ class Nearest:
 
 
 def patch_distances(vectors: np.ndarray, query: np.ndarray, metric: Metric) -> np.ndarray:
-    """Distances of a patch (dim,) to others (n, dim), before they are divided by the dimension: (n,)."""
+    """Distances of a patch (dim,) to others (n, dim), before they are divided by the dimension: (n,).
+
+    Examples:
+        >>> vectors = np.array([[0.0, 1.0], [3.0, 4.0]])
+        >>> patch_distances(vectors, np.array([0.0, 0.0]), "euclidean").tolist()
+        [1.0, 5.0]
+    """
     if metric == "euclidean":
         return np.asarray(np.linalg.norm(vectors - query, axis=1))
     return np.asarray(anomaly(vectors @ query))

@@ -69,7 +69,12 @@ def classifier_digest(classifier: TextClassifier) -> str:
 
 
 def classifier_path(digest: str) -> Path:
-    """The file of a fitted classifier."""
+    """The file of a fitted classifier.
+
+    Examples:
+        >>> classifier_path("9f2c").name
+        '9f2c.npz'
+    """
     return TEXT.path / f"{digest}.npz"
 
 
