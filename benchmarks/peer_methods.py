@@ -22,7 +22,7 @@ class Method:
         network: where the class holds its network; empty where each side takes a seeded one of its own.
         timm: name of the network for weights by a seed; empty where a package has trained ones.
         shots: references of a category.
-        categories, training, tests: largest numbers, where the peer is too slow for all images.
+        categories, training, tests: how many images; fewer tests where the peer is slow.
         plain: whether the peer is the plain version, as only the authors' scripts have the method.
     """
 
@@ -36,9 +36,9 @@ class Method:
     network: str = ""
     timm: str = ""
     shots: int = SHOTS
-    categories: int = 0
-    training: int = 0
-    tests: int = 0
+    categories: int = 1
+    training: int = 200
+    tests: int = 100
     plain: bool = False
 
     @property
@@ -58,14 +58,14 @@ PATCHCORE = Method(
     ("evaluate.sigma", 3), "Patchcore",
     {"backbone": "tf_efficientnet_lite0", "layers": ["blocks.2", "blocks.4"], "pre_trained": False,
      "coreset_sampling_ratio": 0.1, "num_neighbors": 9},
-    256, "feature_extractor.feature_extractor",
+    256, "feature_extractor.feature_extractor", categories=3,
 )  # fmt: skip
 """On trained weights; the layers are the network's levels 2 and 3 by timm's names."""
 ANOMALYDINO = Method(
     "AnomalyDINO", "own-anomalydino",
     {"vision.transforms": "none", "evaluate.resize": "nearest", "threshold.images": 0},
     ("evaluate.sigma", 3), "AnomalyDINO", {}, 252, "feature_encoder.feature_extractor",
-    "vit_small_patch14_dinov2", categories=2,
+    "vit_small_patch14_dinov2",
 )  # fmt: skip
 """Without rotations, which anomalib's has not, and with its maps, whose cells are not interpolated."""
 SUPERADD = Method(
@@ -73,7 +73,7 @@ SUPERADD = Method(
     {"vision.transforms": "none", "vision.layers": [3, 5, 8, 10], "vision.tile": 28,
      "vision.overlap": 1, "threshold.images": 0},
     ("evaluate.sigma", 3), "SuperADD", {"backbone": "vit_small_patch16_dinov3"}, 448, "backbone.dino",
-    "vit_small_patch16_dinov3", categories=1,
+    "vit_small_patch16_dinov3", tests=60,
 )  # fmt: skip
 """An image is one tile."""
 WINCLIP = Method(
@@ -82,21 +82,20 @@ WINCLIP = Method(
      "fusion.segmentation_mode": "language", "model.pretrained": "seeded",
      "text.segmentation.prompts": ["winclip"], "text.segmentation.use_classname": True,
      "threshold.images": 0},
-    ("evaluate.size", 224), "WinClip", {}, 240, shots=0, categories=1, tests=4,
+    ("evaluate.size", 224), "WinClip", {}, 240, shots=0, tests=16,
 )  # fmt: skip
 """Two methods of one task on one architecture, each with seeded weights: only times mean something."""
 MUSC = Method(
     "MuSc", "own-musc",
     {"vision.layers": [2, 5, 8, 11], "threshold.images": 0}, ("evaluate.sigma", 3), "musc",
     {"blocks": [2, 5, 8, 11], "pooling": [1, 3, 5]}, 252, timm="vit_small_patch14_dinov2", shots=0,
-    categories=2, plain=True,
+    tests=60, plain=True,
 )  # fmt: skip
 SUBSPACEAD = Method(
     "SubspaceAD", "own-subspacead",
     {"vision.layers": [4, 5, 6, 7, 8, 9, 10], "vision.transforms": "none", "threshold.images": 0},
     ("evaluate.top", 0.02), "subspacead",
-    {"blocks": [4, 5, 6, 7, 8, 9, 10]}, 252, timm="vit_small_patch14_dinov2", categories=2,
-    plain=True,
+    {"blocks": [4, 5, 6, 7, 8, 9, 10]}, 252, timm="vit_small_patch14_dinov2", plain=True,
 )  # fmt: skip
 """Without rotations, whose angles each side would draw by itself."""
 METHODS = {

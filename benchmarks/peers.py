@@ -6,8 +6,8 @@ plain versions of ``peer_plain.py`` are measured. Images are those of ``data/dee
 ``FADE_TEST_DATA`` names.
 
 ``python -m benchmarks.peers`` takes methods, a number of categories and of images in each: more than
-there are come of these by turning and mirroring. Both sides set thresholds by the labels of test images,
-as anomalib does.
+there are come of these by turning and mirroring. It ends in ``--minutes``: steps that have no time left
+are named and left out. Both sides set thresholds by the labels of test images, as anomalib does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -36,23 +37,52 @@ from benchmarks.table import Row, markdown
 
 ROOT = Path(__file__).parent.parent
 BATCH = 8
+MINUTES = 20
+"""Of all methods with their sizes."""
 _MEASURED = """
-import contextlib, ctypes, json, os, resource, subprocess, sys, time
+import contextlib, ctypes, json, os, resource, subprocess, sys, threading, time
 ctypes.CDLL(None).prctl(36, 1)  # what the command leaves to end alone becomes a child of this process
+most, ended = 0, threading.Event()
+
+def below(number):
+    with contextlib.suppress(OSError), open(f"/proc/{number}/task/{number}/children") as file:
+        for child in file.read().split():
+            yield child
+            yield from below(child)
+
+def held(number):
+    with contextlib.suppress(OSError), open(f"/proc/{number}/smaps_rollup") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("Pss:")), 0)
+    return 0
+
+def watch():
+    global most
+    while not ended.wait(0.2):
+        most = max(most, sum(map(held, below(os.getpid()))))
+
+watching = threading.Thread(target=watch)
+watching.start()
 start = time.perf_counter()
 done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 seconds = time.perf_counter() - start
+ended.set()
+watching.join()
 with contextlib.suppress(ChildProcessError):
     while os.wait():
         pass
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([seconds, done.returncode, used.ru_maxrss, used.ru_utime + used.ru_stime, done.stdout]))
+most = max(most, used.ru_maxrss)  # a peak between two looks
+print(json.dumps([seconds, done.returncode, most, used.ru_utime + used.ru_stime, done.stdout]))
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a command took: wall time and CPU time in s, its largest process in MiB, what it printed."""
+    """What a command took: wall time and CPU time in s, memory in MiB, and what it printed.
+
+    Memory is the most that all its processes had at one time, what several share counted once; where the
+    largest process alone had more between two looks, that.
+    """
 
     seconds: float
     cpu: float
@@ -210,26 +240,33 @@ def _weights(method: Method, path: Path) -> dict[str, Any]:
 
 
 def measure(machine: Machine, quick: bool) -> list[Row]:
-    """Rows of this benchmark: PatchCore on trained weights."""
-    amount = Amount(categories=1) if quick else Amount()
-    return compare([PATCHCORE], amount, rounds=1)
+    """Rows of this benchmark: PatchCore on trained weights, on the boards as they are."""
+    return compare([PATCHCORE], Amount(1 if quick else 3, 8, 20), rounds=1)
 
 
 def compare(
-    methods: Sequence[Method], amount: Amount, rounds: int, most: int | None = None
+    methods: Sequence[Method],
+    amount: Amount,
+    rounds: int,
+    most: int | None = None,
+    minutes: float = MINUTES,
 ) -> list[Row]:
     """Alternate the two sides; times of the same step, memory, and what both found.
 
     Args:
         most: largest number of steps, the first run among them.
+        minutes: that all methods may take together; what one leaves is for those after it.
     """
     rows = []
-    for method in methods:
+    end = time.monotonic() + 60 * minutes
+    for number, method in enumerate(methods):
         lacking = "" if method.plain or peer_python() else "anomalib (make peers, or PEER_VENV)"
         if lacking := str(DATA) if not DATA.exists() else lacking:
             print(f"{method.name}: not measured, as {lacking} is not there", file=sys.stderr)
             continue
-        done = [_round(method, os.cpu_count() or 1, amount, most) for _ in range(rounds)]
+        share = (end - time.monotonic()) / (len(methods) - number) / rounds
+        threads = os.cpu_count() or 1
+        done = [_round(method, threads, amount.of(method), most, share) for _ in range(rounds)]
         rows += _rows(method, done)
     return rows
 
@@ -237,8 +274,9 @@ def compare(
 def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
     rows = []
     for step in done[0]["steps"]:
-        ours = median(one["steps"][step][0].seconds for one in done)
-        theirs = median(one["steps"][step][1].seconds for one in done)
+        taken = [one["steps"][step] for one in done if step in one["steps"]]
+        ours = median(mine.seconds for mine, _ in taken)
+        theirs = median(theirs.seconds for _, theirs in taken)
         goal = 1 if step == "first run" else 20
         rows.append(
             Row(f"{method.name}, {step}, beside {method.beside}", ours, theirs, f">= {goal}x",
@@ -247,7 +285,7 @@ def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
     ours = max(one["steps"]["first run"][0].mebibytes for one in done)
     theirs = max(one["steps"]["first run"][1].mebibytes for one in done)
     rows.append(
-        Row(f"{method.name}, largest process of the first run", ours, theirs, ">= 2x",
+        Row(f"{method.name}, memory of the first run", ours, theirs, ">= 2x",
             theirs >= 2 * ours, unit="MiB")
     )  # fmt: skip
     if method.network or method.plain:
@@ -263,11 +301,15 @@ def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
     return rows
 
 
-def _round(method: Method, threads: int, amount: Amount, most: int | None) -> dict[str, Any]:
+def _round(
+    method: Method, threads: int, amount: Amount, most: int | None, seconds: float
+) -> dict[str, Any]:
+    """One project of ours and the peer, step by step, as long as there is time."""
+    end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "peer").mkdir()
-        images = write_images(folder, amount.at_most(method))
+        images = write_images(folder, amount)
         peer = Peer(method, images, folder / "peer", threads)
         ours = Ours(method, images, folder / "ours", threads)
         shots = method.shots
@@ -284,12 +326,18 @@ def _round(method: Method, threads: int, amount: Amount, most: int | None) -> di
         steps: dict[str, tuple[Run, Run]] = {}
         found: dict[str, Any] = {}
         for step, change in list(changes.items())[:most]:
+            # the peer keeps nothing: with the same images and references it does its first run again
+            again = step in ("nothing changed", f"another {leaf}")
+            if steps and not again:
+                first = steps["first run"]
+                if time.monotonic() + sum(one.seconds for one in first) > end:
+                    print(f"{method.name}, {step}: left out, no time", file=sys.stderr, flush=True)
+                    continue
             change()
             shots += step == "one more shot"
             mine = ours.measure()
-            # the peer keeps nothing: where nothing changed it does its first run once more
-            again = steps["first run"][1] if step == "nothing changed" else None
-            steps[step] = (mine, again or peer.measure(ours.references(shots)))
+            theirs = steps["first run"][1] if again else peer.measure(ours.references(shots))
+            steps[step] = (mine, theirs)
             said = " beside ".join(
                 f"{one.seconds:.1f} s ({one.cpu:.1f} s of CPU, {one.mebibytes:.0f} MiB)"
                 for one in steps[step]
@@ -306,12 +354,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--method", action="append", choices=METHODS, help="these alone")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--steps", type=int, help="so many of each method; default: all")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it")
     for name in ("categories", "training", "tests"):
-        parser.add_argument(f"--{name}", type=int, help="so many of each; default: as they are")
+        parser.add_argument(f"--{name}", type=int, help="so many of each; default: the method's")
     chosen = parser.parse_args(arguments)
     amount = Amount(chosen.categories, chosen.training, chosen.tests)
     methods = [METHODS[name] for name in chosen.method or METHODS]
-    print(markdown(compare(methods, amount, chosen.rounds, chosen.steps)))
+    print(markdown(compare(methods, amount, chosen.rounds, chosen.steps, chosen.minutes)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -110,8 +109,6 @@ def repro(
                 stdout=log or subprocess.DEVNULL,
             )
             read_by(process.pid)
-            # what the lines about the results need is loaded meanwhile
-            threading.Thread(target=import_module, args=["pandas"], name="load-pandas").start()
             code = _wait(process) and _exit_code(left, said)
     keep_locks()
     if (wrong := _withdraw_misnoted()) and not code:

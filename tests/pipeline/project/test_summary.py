@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -42,6 +44,26 @@ def test_counts_are_those_of_the_trial_that_is_shown(tmp_path: Path) -> None:
         "5 called anomalous, 3 normal with 4 shots, seed 0",
         "report: results/report/index.html; `fade serve --open` shows every image",
     ]
+
+
+def test_image_without_a_score_is_not_called_anomalous(tmp_path: Path) -> None:
+    results(tmp_path, {"tile": 0.3, "weave": 0.05})
+    scores = pd.read_parquet(tmp_path / "results/scores.parquet")
+    write_table(scores.replace({"score": {0.4: None}}), tmp_path / "results/scores.parquet")
+    assert summary(tmp_path)[1] == "3 called anomalous, 5 normal with 4 shots, seed 0"
+
+
+def test_pandas_is_not_asked(tmp_path: Path) -> None:
+    results(tmp_path, {"tile": 0.3, "weave": 0.05})
+    code = f"""
+import sys
+from pathlib import Path
+from pipeline.project.dvc import repro
+from pipeline.project.summary import summary
+assert len(summary(Path({str(tmp_path)!r}))) == 3
+sys.exit("pandas" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_was_left_out_and_what_is_odd(tmp_path: Path) -> None:
