@@ -91,7 +91,7 @@ class Run:
 
 
 def run(command: list[str], folder: Path, threads: int) -> Run:
-    """Run a command to its end; one that fails ends the benchmark with what it printed."""
+    """Run a command to its end; one that fails ends its method with what it printed."""
     environment = {
         **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -257,7 +257,8 @@ def compare(
         most: largest number of steps, the first run among them.
         minutes: that all methods may take together; what one leaves is for those after it.
     """
-    rows = []
+    rows: list[Row] = []
+    failed: list[str] = []
     end = time.monotonic() + 60 * minutes
     for number, method in enumerate(methods):
         lacking = "" if method.plain or peer_python() else "anomalib (make peers, or PEER_VENV)"
@@ -266,8 +267,15 @@ def compare(
             continue
         share = (end - time.monotonic()) / (len(methods) - number) / rounds
         threads = os.cpu_count() or 1
-        done = [_round(method, threads, amount.of(method), most, share) for _ in range(rounds)]
+        try:
+            done = [_round(method, threads, amount.of(method), most, share) for _ in range(rounds)]
+        except SystemExit as error:  # the other methods are still worth their time
+            failed.append(method.name)
+            print(f"{method.name}: {error}", file=sys.stderr, flush=True)
+            continue
         rows += _rows(method, done)
+    if failed and not rows:
+        raise SystemExit(f"failed: {', '.join(failed)}")
     return rows
 
 

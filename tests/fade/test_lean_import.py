@@ -23,6 +23,12 @@ boxes = [torch.tensor([[0.0, 0.0, 4.0, 4.0]])]
 assert torchvision.ops.roi_align(torch.ones(1, 3, 8, 8), boxes, 2).shape == (1, 3, 2, 2)
 assert not any(name.startswith("torch._dynamo") for name in sys.modules)
 assert torch.compiler.disable is marking
+from fade.unfilled import unfilled
+with unfilled():
+    for name in ("vit_small_patch14_dinov2", "vit_small_patch16_dinov3", "resnet10t"):
+        timm_library().create_model(name, num_classes=0)
+assert "torch._dynamo" not in sys.modules
+assert "sympy" not in sys.modules
 """
 
 
