@@ -31,7 +31,8 @@ def unfilled() -> Iterator[None]:
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
-            if func in drawing or getattr(func, "__module__", "") == "torch.nn.init":
+            left_out = func in drawing and args[0].is_meta
+            if left_out or getattr(func, "__module__", "") == "torch.nn.init":
                 return args[0] if args else (kwargs or {})["tensor"]
             return func(*args, **(kwargs or {}))
 

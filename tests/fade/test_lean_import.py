@@ -37,14 +37,17 @@ def test_the_compiler_stays_out() -> None:
 
 
 def test_networks_are_built_without_numbers() -> None:
+    import torch
     from torch import nn
 
     with unfilled():
         linear = nn.Linear(3, 4)
         nn.init.trunc_normal_(linear.weight, std=0.02)
         linear.weight.data.normal_()
+        known = torch.ones(2, device="cpu").mul_(3).clamp_(max=2)
         layers = nn.Sequential(linear, nn.Conv2d(3, 4, 3), nn.LayerNorm(4))
     assert all(value.is_meta for value in layers.state_dict().values())
+    assert known.tolist() == [2, 2]
 
 
 def test_networks_with_other_numbers_than_weights_are_known() -> None:
