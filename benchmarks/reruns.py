@@ -224,7 +224,7 @@ def _nothing(task: int) -> int:
 def _scoring(machine: Machine, tests: int) -> list[Row]:
     """Vision scoring: against its floor, on one and two processes, and dask's own time."""
     params = load_params()
-    scoring = importlib.import_module("stages.score_vision")
+    plan = importlib.import_module("pipeline.scoring.plan")
     receipts = importlib.import_module("pipeline.artefacts.receipts")
     vision = importlib.import_module("pipeline.scoring.vision")
     store, receipt = _store(params), receipts.read_receipt(TEST)
@@ -240,15 +240,15 @@ def _scoring(machine: Machine, tests: int) -> list[Row]:
         map_tasks(function, work, cluster, "bench")
         return time.perf_counter() - start
 
-    timed("threads", 2, scoring.score_block, tasks[:2])
-    ours = timed("threads", 2, scoring.score_block, tasks)
+    timed("threads", 2, plan.score_block, tasks[:2])
+    ours = timed("threads", 2, plan.score_block, tasks)
     patches, dim = tasks[0].block.features[0].shape
     query = np.random.default_rng(0).standard_normal((patches, dim), np.float32)
     product = seconds(lambda: query @ query.T, 5)
     read = tests * patches * dim * 2 * 2 / machine.memory
     floor = tests * product + read
     # as many images as three categories have: a process takes a second or two to start
-    one, two = (timed("processes", n, scoring.score_block, CROWD * tasks) for n in (1, 2))
+    one, two = (timed("processes", n, plan.score_block, CROWD * tasks) for n in (1, 2))
     empty = timed("threads", 2, _nothing, range(500)) / 500
     share = empty / (ours / len(tasks))
     return [
