@@ -24,3 +24,12 @@ def test_threads_and_what_is_registered_come_first(end: str, code: int) -> None:
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (code, "")
     assert done.stdout.splitlines() == ["work", "thread", "registered"]
+
+
+def test_what_was_registered_before_is_done_too() -> None:
+    """As coverage and debuggers do when Python starts."""
+    before = "import atexit; atexit.register(print, 'before')"
+    work = f"{before}{WORK}ending.end_at_once(0)"
+    done = subprocess.run([sys.executable, "-c", work], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["work", "thread", "registered", "before"]
