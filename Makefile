@@ -39,8 +39,8 @@ endif
 	  fade new $(PHOTO_PROJECT) --preset demo-photos --data $(or $(PHOTOS),build/solar-cells) --no-git
 	cd $(PHOTO_PROJECT) && fade run
 
-test: $(READY) ## set up, then run the tests
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+test: $(READY) ## set up, then run the tests: three at once on two cores, since many wait for processes
+	python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-versions: ## the tests under each Python of VERSIONS, all of them or those of TESTS="tests/cache ..."
 	for version in $(VERSIONS); do \

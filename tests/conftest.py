@@ -72,7 +72,7 @@ gc.disable()  # while modules are loaded, which all stay
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """Of two processes one imports from the last file on: in a fresh clone each compiles half of all."""
+    """Of the processes one imports from the last file on: in a fresh clone each compiles half of all."""
     if os.environ.get("PYTEST_XDIST_WORKER") != "gw1" or session.config.args != ["tests"]:
         return
     for file in sorted(Path(__file__).parent.rglob("test_*.py"), reverse=True):
