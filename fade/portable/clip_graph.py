@@ -59,7 +59,7 @@ def clip_graph(
         >>> model = Encoder.load(str(demo / "fade-demo.json"), str(demo / "fade-demo.safetensors"))
         >>> weights = WeightsFile()
         >>> graph = clip_graph(model, [("clip", "cls")], weights)
-        >>> session = GraphSession(graph, np.frombuffer(weights.joined(), np.uint8))
+        >>> session = GraphSession(graph, weights.joined())
         >>> images = np.zeros((2, 32, 16, 3), np.uint8)
         >>> inputs = {"pixels": images, "position": model.position((4, 2)).numpy()}
         >>> session.run(inputs, ["clip_cls"])[0].shape

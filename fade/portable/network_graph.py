@@ -63,7 +63,7 @@ def network_graph(
         >>> weights, level = WeightsFile(), encoder.output([1])
         >>> graph = network_graph(encoder, [level], (32, 32), weights)
         >>> from fade.portable.session import GraphSession
-        >>> session = GraphSession(graph, np.frombuffer(weights.joined(), np.uint8))
+        >>> session = GraphSession(graph, weights.joined())
         >>> session.run({"pixels": np.zeros((1, 32, 32, 3), np.uint8)}, [level.label])[0].shape
         (1, 8, 8, 32)
     """

@@ -40,7 +40,7 @@ class GraphSession:
         >>> builder = GraphBuilder(WeightsFile())
         >>> doubled = builder.op("Mul", "x", builder.constant(np.float32(2)))
         >>> graph = builder.finish([("x", np.float32, ["n"])], {"doubled": doubled})
-        >>> session = GraphSession(graph, np.zeros(0, np.uint8))
+        >>> session = GraphSession(graph, b"")
         >>> session.run({"x": np.array([1, 3], np.float32)}, ["doubled"])[0].tolist()
         [2.0, 6.0]
     """

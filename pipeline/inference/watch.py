@@ -89,16 +89,16 @@ class Watch:
             stopped: asked before each batch whether to leave the rest for later.
         """
         faults: set[str] = set()
-        found = listed(self._folder, self._own, faults)
-        masks = found.keys() & mask_files(str(self._folder))
+        new = {
+            name: stamp
+            for name, stamp in listed(self._folder, self._own, faults).items()
+            if self._key(name, stamp) not in self._journal
+        }
+        masks = new.keys() & mask_files(str(self._folder)) if new else set()
         if masks and not self._masks:
             self._masks = True
             say(f"not looked at: {counted(len(masks), 'mask')} of a data set, and any that follow")
-        new = {
-            name: stamp
-            for name, stamp in found.items()
-            if name not in masks and self._key(name, stamp) not in self._journal
-        }
+        new = {name: stamp for name, stamp in new.items() if name not in masks}
         for fault in sorted(faults - self._faults):
             say(fault)
         self._faults = faults
