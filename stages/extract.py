@@ -22,6 +22,7 @@ from pipeline.dataset.images import (
 from pipeline.features.extraction import Extraction, encode_on_cluster
 from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan
+from pipeline.features.precision import slow_precision
 from pipeline.features.told import planned
 from pipeline.scoring.bank_limits import asks_for_patches, check_bank_sizes
 from pipeline.scoring.views import view_shapes
@@ -58,6 +59,9 @@ def run(params: Params) -> None:
         plan.images - plan.to_encode, plan.images, plan.to_encode,
         " on the cluster" if on_cluster else f" on {encoder.device}" if encoder else "",
     )  # fmt: skip
+    here = encoder if plan.to_encode and not on_cluster else None
+    if here and (slow := slow_precision(params.model.precision, here.device)):
+        log.warning("%s", slow)
     if plan.to_encode and asks_for_patches(params):  # known before hours of encoding
         check_bank_sizes(params, *min(view_shapes(params, plan.spaces)), references)
     store.prepare(plan.rows())

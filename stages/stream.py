@@ -20,6 +20,7 @@ from pipeline.dataset.images import image_sources, references_by_category, score
 from pipeline.features.extraction import with_absolute_paths
 from pipeline.features.models import load_image_encoder
 from pipeline.features.plan import FeaturePlan
+from pipeline.features.precision import slow_precision
 from pipeline.features.told import planned
 from pipeline.process.progress import Progress
 from pipeline.scoring.before import run_step
@@ -63,6 +64,9 @@ def run(params: Params) -> None:
         plan.to_encode, plan.images,
         " on the cluster" if on_cluster else f" on {encoder.device}" if encoder else "",
     )  # fmt: skip
+    here = encoder if plan.to_encode and not on_cluster else None
+    if here and (slow := slow_precision(params.model.precision, here.device)):
+        log.warning("%s", slow)
     tasks = work.tasks(
         plan.tasks(), wanted, store.root, with_absolute_paths(params), plan.by_fingerprint,
         image_sources(), aspect,

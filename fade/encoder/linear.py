@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fade.device import has_avx512_bf16
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -22,7 +24,7 @@ def laid_out(weight: Tensor) -> Tensor:
     import torch
 
     ours = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-    if not (ours and torch.backends.mkldnn.is_available() and _has_bf16()):
+    if not (ours and torch.backends.mkldnn.is_available() and has_avx512_bf16()):
         return weight
     with torch.no_grad():
         blocks: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
@@ -45,10 +47,3 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(tokens, weight, bias)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "none", [], "")
     return product
-
-
-def _has_bf16() -> bool:
-    """Whether the processor has AVX-512's products of bf16, as all that have AMX do."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported())

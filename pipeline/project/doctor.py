@@ -16,6 +16,7 @@ from pipeline.config.load import load_params
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.features.pair import of_vision
+from pipeline.features.precision import slow_precision
 from pipeline.project.check_cluster import check_threads
 from pipeline.project.check_data import ImageCounts, check_data
 from pipeline.project.check_model import (
@@ -157,11 +158,8 @@ def _device(params: Params) -> Iterator[Finding]:
         text = f"model.precision {precision} does not work on {device} ({reason}): use fp32"
         yield problem("precision", ParameterError(text))
         return
-    slow = (precision == "fp16" and device == "cpu") or (
-        precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported(False)
-    )
-    if slow:
-        yield warning("precision", f"{precision} is slower than fp32 on this {device}: use fp32")
+    if slow := slow_precision(precision, device):
+        yield warning("precision", slow)
     else:
         yield ok("precision", precision)
 

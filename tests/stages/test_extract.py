@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -41,6 +42,30 @@ def test_only_what_somebody_reads_is_stored(params: dict[str, Any], tmp_path: Pa
     assert spaces(tmp_path) == {"clip-cls-96": 12, "gem-patch-96": 12}
     run_stages(tmp_path, params, "manifest", "select", "extract")
     assert spaces(tmp_path) == {"clip-cls-96": 12, "gem-patch-96": 12, "clip-patch-96": 14}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_precision_that_is_slower_is_told_once(
+    params: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    keep: bool,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("fade"), "propagate", True)
+    monkeypatch.setattr("fade.device.lacks_bf16", lambda: True)
+    half = changed(
+        params, model__precision="bf16", runtime__device="cpu", features__keep=keep,
+        fusion__classification_mode="language", fusion__segmentation_mode="language",
+    )  # fmt: skip
+    before = () if keep else ("extract", "text", "bank")
+    run_stages(tmp_path, half, "manifest", "select", *before)
+    stage = "extract" if keep else "stream"
+    run_stages(tmp_path, half, stage)
+    said = "model.precision bf16 is slower than fp32 on this processor: set it to fp32"
+    assert caplog.text.count(said) == 1
+    run_stages(tmp_path, half, stage)  # nothing to encode
+    assert caplog.text.count(said) == 1
 
 
 def test_a_damaged_segment_is_named_and_computed_again(

@@ -118,6 +118,16 @@ def test_what_is_wrong(
     assert [f.topic for f in found.values() if clue in f.text] == [topic], "one fault is said once"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_bf16_that_the_processor_does_not_multiply(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr("fade.device.lacks_bf16", lambda: not there)
+    found = look(tmp_path, changed(content, model__precision="bf16", runtime__device="cpu"))
+    assert found["precision"].level == ("ok" if there else "warning")
+    assert ("slower than fp32 on this processor" in found["precision"].text) != there
+
+
 def test_a_hub_that_cannot_be_reached(
     tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
