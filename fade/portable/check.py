@@ -7,7 +7,7 @@ at places within one file that is given. Format: onnx.proto3 of ONNX, in the wir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -19,6 +19,13 @@ ALIGNMENT = 64
 OPSET = 20
 IR_VERSION = 10
 MAX_NODES = 100_000
+SEVEN_BITS = 64
+"""The largest weight of eight-bit layers, whose products are then exact on every processor.
+
+Without VNNI, x86 adds two products of an uint8 and an int8 in 16 bits and cuts them off at 32,767
+(``vpmaddubsw``): 2 * 255 * 127 is beyond, 2 * 255 * 64 within. Source: onnxruntime's documentation,
+"Quantize ONNX Models", on ``reduce_range``, https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+"""
 OPERATORS = frozenset(
     {
         "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant",
@@ -71,6 +78,35 @@ class Weight:
         """The array where it lies in the file's bytes."""
         place = weights[self.offset : self.offset + self.size]
         return place.view(self.dtype).reshape(self.shape)
+
+
+class InexactError(ValueError):
+    """Weights of eight bits whose products depend on the processor.
+
+    Examples:
+        >>> weight = Weight("c0", np.dtype(np.int8), (2, 1), 0)
+        >>> check_exact([weight], np.array([127, 0], np.int8).view(np.uint8))
+        Traceback (most recent call last):
+            ...
+        fade.portable.check.InexactError: its weights 'c0' have more than seven bits
+    """
+
+
+def check_exact(found: Iterable[Weight], weights: np.ndarray) -> None:
+    """Refuse int8 weights beyond :data:`SEVEN_BITS`; full eight bits reach 127 in every column.
+
+    Args:
+        found: arrays that lie in the file of weights.
+        weights: the file's bytes, uint8.
+
+    Raises:
+        InexactError: with the name of one that is beyond.
+    """
+    for one in found:
+        if one.dtype == np.int8:
+            values = one.of(weights)
+            if values.min(initial=0) < -SEVEN_BITS or values.max(initial=0) > SEVEN_BITS:
+                raise InexactError(f"its weights {one.name[:40]!r} have more than seven bits")
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

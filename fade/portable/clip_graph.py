@@ -1,7 +1,7 @@
 """The vision tower of a CLIP model as an ONNX graph, with both streams of :class:`Encoder`.
 
 Inputs are ``pixels``, (B, H, W, 3) uint8, and ``position``, the embedding of their grid, so that one
-graph serves all sizes. With ``int8`` the weights of linear layers have eight bits, one scale a
+graph serves all sizes. With ``int8`` the weights of linear layers have seven bits, one scale a
 column, and their inputs are quantized as they come, one scale for all of them (ONNX's
 DynamicQuantizeLinear): images go through alone, or they would change each other.
 """

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fade.portable.builder import GraphBuilder
+from fade.portable.check import SEVEN_BITS
 from fade.portable.numbers import Numbers
 
-INT8 = 127
 SHORTEST = 1e-12
 """Least length that vectors are divided by, as torch's ``normalize`` does."""
 
@@ -31,13 +31,17 @@ def normalized_images(graph: GraphBuilder, mean: Sequence[float], std: Sequence[
 
 
 def linear(graph: GraphBuilder, tokens: str, weight: Any, bias: Any, numbers: Numbers) -> str:
-    """A linear layer; ``weight`` is (out, in), ``bias`` may be None."""
+    """A linear layer; ``weight`` is (out, in), ``bias`` may be None.
+
+    With ``int8`` tokens are rounded to 0..255 and weights to -64..64, seven bits, with a scale for each
+    output: so products are the same on every processor (:data:`fade.portable.check.SEVEN_BITS`).
+    """
     matrix = np.ascontiguousarray(array(weight).T)
     if numbers == "fp32":
         product = graph.op("MatMul", tokens, graph.constant(matrix))
     else:
-        scale = np.maximum(np.abs(matrix).max(axis=0), SHORTEST) / np.float32(INT8)
-        whole = np.rint(matrix / scale).clip(-INT8, INT8).astype(np.int8)
+        scale = np.maximum(np.abs(matrix).max(axis=0), SHORTEST) / np.float32(SEVEN_BITS)
+        whole = np.rint(matrix / scale).clip(-SEVEN_BITS, SEVEN_BITS).astype(np.int8)
         short, step, zero = graph.op("DynamicQuantizeLinear", tokens, outputs=3)
         product = graph.op("MatMulInteger", short, graph.constant(whole), zero)
         step = graph.op("Mul", step, graph.constant(scale.astype(np.float32)))

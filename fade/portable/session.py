@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fade.errors import ModelError
-from fade.portable.check import ALIGNMENT, check_graph
+from fade.portable.check import ALIGNMENT, check_exact, check_graph
 from fade.portable.placing import placed
 
 QUIET = 3
@@ -34,6 +34,7 @@ class GraphSession:
     Raises:
         ModelError: onnxruntime is not installed.
         ValueError: the graph is not one that this program writes.
+        InexactError: its products of eight bits depend on the processor.
 
     Examples:
         >>> from fade.portable.builder import GraphBuilder, WeightsFile
@@ -48,7 +49,8 @@ class GraphSession:
     def __init__(
         self, graph: bytes, weights: bytes | memoryview, place: tuple[Path, int] | None = None
     ) -> None:
-        large = check_graph(graph, len(weights))
+        large, held = check_graph(graph, len(weights)), np.frombuffer(weights, np.uint8)
+        check_exact(large, held)
         try:
             import onnxruntime
         except ImportError:
@@ -69,7 +71,6 @@ class GraphSession:
                     options.add_session_config_entry(FOLDER, str(place[0].parent))
             if large:
                 # as arrays they are copied once, as a file in memory twice
-                held = np.frombuffer(weights, np.uint8)
                 given = [onnxruntime.OrtValue.ortvalue_from_numpy(one.of(held)) for one in large]
                 options.add_external_initializers([one.name for one in large], given)
             self._session: Any = onnxruntime.InferenceSession(

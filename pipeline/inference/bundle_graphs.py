@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from fade.errors import FadeError
+from fade.errors import FadeError, StoreError
 from pipeline.inference.bundle_file import BundleFile
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def graph_sessions(
 
     Raises:
         ValueError: one is damaged, or none that this program writes.
-        StoreError: an entry cannot be read.
+        StoreError: an entry cannot be read, or weights of eight bits multiply otherwise elsewhere.
     """
     weights = file.mapped(WEIGHTS)
 
@@ -66,13 +66,20 @@ def graph_sessions(
         for name in dict.fromkeys(graphs):
             graph = file.bytes(graph_entry(name))
             check_digest(digests, graph_entry(name), graph)
-            sessions[name] = GraphSession(graph, weights, place)
+            try:
+                sessions[name] = GraphSession(graph, weights, place)
+            except InexactError:
+                raise StoreError(
+                    f"{file.path} has weights of full eight bits, with which processors decide "
+                    "differently: write it again with `fade bundle --onnx --precision int8`"
+                ) from None
         return sessions
 
     with ThreadPoolExecutor(1) as beside:  # both take as long as reading all weights
         checked = beside.submit(check_digest, digests, WEIGHTS, weights)
         if imported is not None:
             imported.wait()
+        from fade.portable.check import InexactError
         from fade.portable.session import GraphSession
 
         sessions = None

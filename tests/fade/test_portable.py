@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from fade.encoder import Encoder
 from fade.gem import GemConfig
 from fade.portable import session as sessions
-from fade.portable.builder import WeightsFile
-from fade.portable.check import OPSET, check_graph
+from fade.portable.builder import GraphBuilder, WeightsFile
+from fade.portable.check import OPSET, SEVEN_BITS, InexactError, check_graph
 from fade.portable.clip_graph import clip_graph, output_name
+from fade.portable.layers import linear
 from fade.portable.numbers import Numbers
 from fade.portable.session import GraphSession
 from fade.types import Stream, Token
@@ -74,6 +76,40 @@ def test_eight_bits_stay_near(tmp_path: Path) -> None:
     for output, found in run(encoder, noise(1, 32, 32), ALL, "int8").items():
         cosines = (found * own[output]).sum(axis=-1)
         assert 0.99 < cosines.min() < 1 - 1e-7
+
+
+def product(tokens: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What this processor makes of the product of whole numbers that layers with int8 hold."""
+    store = WeightsFile()
+    builder = GraphBuilder(store)
+    zero = builder.constant(np.uint8(0))
+    result = builder.op("MatMulInteger", "x", builder.constant(weights), zero)
+    result = builder.op("Cast", result, to=1)
+    graph = builder.finish([("x", np.uint8, ["n", len(weights)])], {"y": result})
+    return GraphSession(graph, store.joined()).run({"x": tokens}, ["y"])[0]
+
+
+@pytest.mark.parametrize("sign", [-1, 0, 1])
+@pytest.mark.parametrize(("rows", "width", "columns"), [(1, 64, 48), (37, 63, 33), (197, 256, 96)])
+def test_products_of_eight_bits_are_exact(rows: int, width: int, columns: int, sign: int) -> None:
+    """The largest tokens, and weights as large as layers have them, of one sign or both."""
+    generator = np.random.default_rng(0)
+    tokens = np.full((rows, width), 255, np.uint8)
+    signs = np.full((width, columns), sign) if sign else generator.choice([-1, 1], (width, columns))
+    store = WeightsFile()
+    weight = torch.from_numpy(signs.T.astype(np.float32))
+    linear(GraphBuilder(store), "x", weight, None, "int8")
+    (part,) = (part for part in store.parts if len(part) == width * columns)
+    held = np.frombuffer(part, np.int8).reshape(width, columns)
+    assert np.array_equal(held, signs * SEVEN_BITS)
+    assert np.array_equal(product(tokens, held), tokens.astype(np.int64) @ held.astype(np.int64))
+
+
+def test_weights_of_full_eight_bits_are_refused() -> None:
+    """Whose products depend on the processor."""
+    for largest in (SEVEN_BITS + 1, 127, -128):
+        with pytest.raises(InexactError, match="more than seven bits"):
+            product(np.zeros((1, 64), np.uint8), np.full((64, 64), largest, np.int8))
 
 
 def test_equal_weights_lie_in_the_file_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,11 @@ from starlette.testclient import TestClient
 from fade.errors import ModelError, ParameterError, StoreError
 from fade.faiss_index import build_index
 from fade.flat_vectors import FlatVectors
-from fade.portable import clip_graph
+from fade.portable import check, clip_graph, layers
 from fade.portable import session as sessions
 from fade.portable.check import ALIGNMENT
 from fade.portable.numbers import Numbers
+from pipeline.cli.main import main
 from pipeline.features.models import load_encoder
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.bundle_file import BundleFile
@@ -46,6 +48,7 @@ WEAVE = GOLDEN / "images" / "weave"
 IMAGES = sorted(WEAVE.glob("test/*/00[01].png"))
 HEAVY = (*sorted(OF_RUNS), "onnx")
 """What an environment with the extra ``edge`` alone has not."""
+LOCAL = "http://127.0.0.1:8080"
 WITHOUT = f"""
 import importlib.abc, sys
 class Forbid(importlib.abc.MetaPathFinder):
@@ -123,7 +126,7 @@ def test_its_maps_and_explanations_are_the_runs(
 def test_it_is_served(bundles: dict[str, Path], predictor: Predictor) -> None:
     app = create_app(BundleSite(bundles["fp32"]), Access("127.0.0.1"))
     files = [("images", (path.name, path.read_bytes())) for path in IMAGES]
-    with TestClient(app, "http://127.0.0.1:8080") as client:
+    with TestClient(app, LOCAL) as client:
         found = client.post("/predict", files=files).json()["predictions"]
     own = predictor.predict(IMAGES, "weave")
     assert [one["decision"] for one in found] == [one.decision for one in own]
@@ -331,6 +334,31 @@ def test_what_is_wrong_is_told_by_who_opens_the_bundle(
                 Bundle(path, graphs=graphs).encoder()
             lines.append(str(error.value))
         assert lines[0] == lines[1]
+
+
+def test_weights_of_full_eight_bits_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """As bundles had them before: each reader says what to do."""
+    path, image = tmp_path / "a.fade", str(IMAGES[0])
+    with monkeypatch.context() as before:
+        for module in (layers, check):
+            before.setattr(module, "SEVEN_BITS", 127)
+        write_bundle(FinishedRun(folder, 2), path, onnx="int8")
+    told = r"a\.fade has weights of full eight bits.* `fade bundle --onnx --precision int8`$"
+    for graphs in (GraphsAhead(path), GraphsAhead(path, in_place=True), None):
+        with pytest.raises(StoreError, match=told):
+            Predictor(Bundle(path, graphs=graphs))
+    monkeypatch.chdir(tmp_path)
+    for command in (["predict", image], ["show", image]):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--bundle", str(path)])
+        assert ended.value.code == StoreError.exit_code
+        assert re.search(told, capsys.readouterr().err.strip())
+    with TestClient(create_app(BundleSite(path), Access("127.0.0.1")), LOCAL) as client:
+        answer = client.post("/predict", files=[("images", ("a.png", IMAGES[0].read_bytes()))])
+    assert answer.status_code >= 400
+    assert "--precision int8" in answer.text
 
 
 def test_another_model_is_noticed(bundles: dict[str, Path], tmp_path: Path) -> None:
