@@ -92,6 +92,17 @@ def occurring(
         starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
         return flat[starts].astype(np.intp), np.diff(starts, append=flat.size)
     pieces = (flat[at : at + _PIECE] for at in range(0, flat.size, _PIECE))
-    counts = sum((np.bincount(piece, minlength=size) for piece in pieces), np.zeros(size, int))
+    counts = sum((_counts(piece, size) for piece in pieces), np.zeros(size, int))
     found = np.flatnonzero(counts)
     return found, counts[found]
+
+
+def _counts(piece: NDArray[np.unsignedinteger], size: int) -> NDArray[np.int64]:
+    """How often each level occurs in at most :data:`_PIECE` pixels."""
+    if size > LEVELS:
+        return np.bincount(piece, minlength=size)
+    import cv2
+
+    # four times as fast; float32 counts so few pixels exactly
+    found = cv2.calcHist([piece], [0], None, [size], [0, size])
+    return found.ravel().astype(np.int64)

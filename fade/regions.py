@@ -53,9 +53,24 @@ def label_regions(mask: NDArray[np.bool_]) -> Regions:
             f"a mask of dtype {mask.dtype} and shape {mask.shape} cannot be evaluated: "
             "give a bool array of shape (height, width), True where defect"
         )
-    found, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    labels = labels.ravel()
-    pixels = np.flatnonzero(labels)
-    areas = np.bincount(labels, minlength=found)
+    part = mask[occupied(mask)]
+    found, labels = cv2.connectedComponents(part.astype(np.uint8), connectivity=8)
+    own = labels[part]
+    areas = np.bincount(own, minlength=found)
     height, width = mask.shape
-    return Regions((height, width), found - 1, pixels, 1.0 / areas[labels[pixels]])
+    return Regions((height, width), found - 1, np.flatnonzero(mask), 1.0 / areas[own])
+
+
+def occupied(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest rectangle that holds all that is True in a mask (H, W).
+
+    Where nothing is, one pixel: work on the rectangle alone then still has something to work on.
+
+    Examples:
+        >>> occupied(np.array([[False, False, False], [False, True, False]]))
+        (slice(1, 2, None), slice(1, 2, None))
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return slice(0, 1), slice(0, 1)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

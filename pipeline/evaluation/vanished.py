@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.aspect import Shape
 from fade.preprocess import resize_mask
-from fade.regions import Regions
+from fade.regions import Regions, occupied
 from pipeline.config.values import MAX_SIZE, EvaluationSize
 
 
@@ -57,22 +58,26 @@ def find_vanished(mask: NDArray[np.bool_], left: Regions) -> Vanished:
 
     if left.shape == mask.shape:
         return Vanished()
-    found, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    part = occupied(mask)
+    found, labels = cv2.connectedComponents(mask[part].astype(np.uint8), connectivity=8)
     count = found - 1  # without the background
     if not left.count:
         return _all_vanished(mask, left.shape) if count else Vanished()
     # as many regions as before: none is gone
-    return Vanished(regions=count - _reached(labels, left) if count > left.count else 0)
+    if count <= left.count:
+        return Vanished()
+    over = _enlarged(left, (mask.shape[0], mask.shape[1]))[part]
+    return Vanished(regions=count - int(np.count_nonzero(np.unique(labels[over]))))
 
 
-def _reached(labels: NDArray[np.int32], left: Regions) -> int:
-    """How many regions of a mask lie, in part at least, under pixels that are left of it."""
+def _enlarged(left: Regions, shape: Shape) -> NDArray[np.bool_]:
+    """Which pixels of a mask lie under those that are left of it."""
     small = np.zeros(left.shape, bool)
     small.ravel()[left.pixels] = True
     rows, columns = (
-        np.arange(many) * few // many for many, few in zip(labels.shape, left.shape, strict=True)
+        np.arange(many) * few // many for many, few in zip(shape, left.shape, strict=True)
     )
-    return int(np.count_nonzero(np.unique(labels[small[rows][:, columns]])))
+    return small[rows][:, columns]
 
 
 def _all_vanished(mask: NDArray[np.bool_], shape: tuple[int, int]) -> Vanished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,24 +41,23 @@ def kept(prompts: list[str], store: Store, space: Space) -> np.ndarray:
     Raises:
         StoreError: one is gone from the store, or damaged.
     """
-    index = dict(store.readable(space))
-    try:
-        places = [index[_key(prompt)] for prompt in prompts]
-    except KeyError:
+    places, found = store.readable(space).find(map(_key, prompts))
+    if not found.all():
         raise StoreError(
             f"embeddings of prompts are gone from the store at {store.root}: "
             "run `fade run --force text`"
-        ) from None
-    return store.read(space, places)
+        )
+    return store.read(space, list(places))
 
 
 def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.ndarray]:
     """Embedding of each prompt, from the store or into it; every distinct one is encoded once."""
     space = text_space(encoder.text_digest, encoder.dim)
-    index = dict(store.repair(space))
-    distinct = list(dict.fromkeys(prompts))
+    distinct = {prompt: _key(prompt) for prompt in prompts}
+    places, found = store.repair(space).find(distinct.values())
+    index = dict(zip(compress(distinct.values(), found), places.take(found), strict=True))
     # a batch takes the time of its longest
-    missing = sorted((prompt for prompt in distinct if _key(prompt) not in index), key=len)
+    missing = sorted((prompt for prompt, key in distinct.items() if key not in index), key=len)
     store.prepare({space: len(missing)})
     with Progress(len(missing), "prompts", "prompt") as progress:
         for piece in batched(missing, SEGMENT_PROMPTS):
@@ -65,10 +65,10 @@ def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.nd
             for batch in batched(piece, BATCH_PROMPTS):
                 rows.append(encoder.encode_texts(batch))
                 progress.advance(len(batch))
-            keys = [_key(prompt) for prompt in piece]
+            keys = [distinct[prompt] for prompt in piece]
             written = store.write(space, keys, np.concatenate(rows))
             index.update(zip(keys, written, strict=True))
     log.info("%d prompts, %d of them encoded now", len(distinct), len(missing))
     with store.repairing():
-        vectors = store.read(space, [index[_key(prompt)] for prompt in distinct])
+        vectors = store.read(space, [index[key] for key in distinct.values()])
     return dict(zip(distinct, vectors, strict=True))
