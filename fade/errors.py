@@ -108,12 +108,14 @@ def summarise(problems: list[str]) -> str:
 def counted(number: int, noun: str) -> str:
     """A number and its noun.
 
-    >>> counted(1, "image"), counted(2, "category"), counted(0, "image")
-    ('1 image', '2 categories', '0 images')
+    >>> counted(1, "image"), counted(2, "category"), counted(0, "image"), counted(3, "patch")
+    ('1 image', '2 categories', '0 images', '3 patches')
     """
     if number == 1:
         return f"1 {noun}"
-    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+    if noun.endswith("y"):
+        return f"{number:,} {noun[:-1]}ies"
+    return f"{number:,} {noun}{'es' if noun.endswith('ch') else 's'}"
 
 
 def first_line(error: BaseException) -> str:

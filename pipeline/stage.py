@@ -36,6 +36,7 @@ from pipeline.dataset.stamps import fresh_manifest
 from pipeline.process.dvc_files import keep_locks
 from pipeline.process.dvc_watchdog import exit_when_dvc_dies
 from pipeline.process.ending import end_at_once
+from pipeline.process.streams import open_closed_streams
 
 log = logging.getLogger("fade")
 
@@ -244,6 +245,7 @@ def run_stage(module: str) -> None:
     artefact, 130 interrupted, 1 anything else.
     """
     stage = module.rpartition(".")[2]
+    open_closed_streams()
     path = _open_log(stage)
     start = time.monotonic()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # see stages/__init__.py

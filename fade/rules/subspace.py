@@ -99,7 +99,7 @@ def fit_subspace(
         total += vectors.sum(axis=0)
         products += vectors.T @ vectors
     if count < 2:
-        raise DataError(f"{count} patches span no subspace: give at least 2")
+        raise DataError(f"a subspace takes at least 2 patches, not {count}")
     offset = total / count
     covariance = (products - count * np.outer(offset, offset)) / (count - 1)
     if not np.isfinite(covariance).all():

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fade.errors import counted
 from pipeline.cli.app import export_app
 from pipeline.cli.options import (
     Categories,
@@ -42,7 +43,7 @@ def export_coco(
     run = FinishedRun(shots=shots, seed=seed)
     images, regions = export_coco(run, folder, categories=split_names(categories), force=force)
     content = {"file": str(folder / COCO_FILE), "images": images, "regions": regions}
-    line = f"{folder / COCO_FILE}: {regions} regions in {images} images"
+    line = f"{folder / COCO_FILE}: {counted(regions, 'region')} in {counted(images, 'image')}"
     say_exported(content, line, run.trial, as_json)
 
 
@@ -68,7 +69,7 @@ def export_fiftyone(
     run = FinishedRun(shots=shots, seed=seed)
     count = export_fiftyone(run, folder, copy=copy, categories=split_names(categories), force=force)
     content = {"folder": str(folder), "images": count}
-    say_exported(content, f"{folder}: {count} images", run.trial, as_json)
+    say_exported(content, f"{folder}: {counted(count, 'image')}", run.trial, as_json)
 
 
 @export_app.command("features", epilog="Example: fade export features vectors --format npy")
@@ -102,4 +103,4 @@ def export_features(
         write_json({"folder": str(folder), "format": form, "features": found})
         return
     for label, count in found.items():
-        echo(f"{folder}: {label} of {count} images")
+        echo(f"{folder}: {label} of {counted(count, 'image')}")

@@ -256,7 +256,7 @@ def scan(
     params = load_params()
     found = scan_data(params, everything=everything, refresh=refresh)
     lines = (
-        f"{found.files} files: {found.added} added, {found.changed} changed, {found.removed} "
+        f"{counted(found.files, 'file')}: {found.added} added, {found.changed} changed, {found.removed} "
         f"removed, {found.touched} with another time but the same content; {found.read} were read",
         f"{params.dataset.watch} {'written' if found.written else 'is up to date'}",
     )

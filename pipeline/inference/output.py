@@ -345,7 +345,8 @@ def explanation_text(prediction: Prediction, regions: Sequence[Region]) -> str:
     for number, region in enumerate(regions, start=1):
         left, top, right, bottom = region.box
         lines.append(
-            f"  region {number}: pixels {left},{top} to {right},{bottom}, {region.patches} patches, "
+            f"  region {number}: pixels {left},{top} to {right},{bottom}, "
+            f"{counted(region.patches, 'patch')}, "
             f"level {region.level} at patch row {region.row}, column {region.column}"
         )
         if region.nearest is not None:

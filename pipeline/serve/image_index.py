@@ -280,16 +280,18 @@ class ImageIndex:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        self.labels = self.given.copy()
-        if not labels:
+        corrected, unknown = self.given.copy(), 0
+        if labels:
+            names = pa.array(list(labels), self.paths.type)
+            found = pc.is_in(self.paths, value_set=names).to_numpy(zero_copy_only=False)
+            paths = {int(row): self.path(int(row)) for row in np.flatnonzero(found)}
+            for row, path in paths.items():
+                corrected[row] = int(labels[path])
+            unknown = len(labels) - len(set(paths.values()))
+        if not np.array_equal(corrected, self.labels):
+            self.labels = corrected
             self._forget()
-            return 0
-        names = pa.array(list(labels), self.paths.type)
-        rows = np.flatnonzero(pc.is_in(self.paths, value_set=names).to_numpy(zero_copy_only=False))
-        for row in rows:
-            self.labels[row] = int(labels[self.path(int(row))])
-        self._forget()  # what was asked for meanwhile, too
-        return len(labels) - len({self.path(int(row)) for row in rows})
+        return unknown
 
     def _forget(self) -> None:
         """Forget what rests on labels."""

@@ -23,7 +23,7 @@ from pipeline.evaluation.thresholds import Threshold, read_thresholds, undecided
 from pipeline.inference.prediction import Decision, Prediction
 from pipeline.inference.run import FinishedRun
 from pipeline.serve.drawing import THUMBNAIL, encoded, fitted
-from pipeline.serve.image_index import ImageIndex
+from pipeline.serve.image_index import ImageFilter, ImageIndex
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,6 +80,9 @@ class Snapshot:
             self.index.take_given(self._given())
         self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
         self.index.scores.setdefault(self.trial, np.empty(0))  # where there are no test images
+        # what is asked for first: put in order before the model is loaded beside it
+        limits = self.index.limits(self.trial, self.thresholds)
+        self.index.select(self.trial, ImageFilter(), "highest", limits, (0, 1))
         self.thumbnail = lru_cache(THUMBNAILS)(self._thumbnail)
         if results_state(folder) != self.state:
             raise StoreError(

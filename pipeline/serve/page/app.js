@@ -353,7 +353,7 @@ const drawBoxes = (regions) => {
   }));
 };
 const regionItem = (region, grid, image, from) => {
-  const item = make("li", `${region.patches} patches, the highest at level ${region.level}`);
+  const item = make("li", `${region.patches} ${region.patches === 1 ? "patch" : "patches"}, the highest at level ${region.level}`);
   const near = region.nearest;
   if (near) {
     const where = near.reference || (near.row === null ? "one of the bank" : "another patch of this image");

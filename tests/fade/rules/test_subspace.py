@@ -67,7 +67,7 @@ def test_extents_that_mean_nothing(share: float | None, components: int | None) 
 
 
 def test_a_single_patch_spans_nothing() -> None:
-    with pytest.raises(DataError, match="1 patches span no subspace"):
+    with pytest.raises(DataError, match="at least 2 patches, not 1"):
         fit_subspace([parts()[0][:1]], share=0.9)
 
 
