@@ -14,8 +14,13 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.rounds import rounds
+from fade.types import Precision
+
 SIDE, BYTES = 2048, 1 << 28
 """Of the matrices that are multiplied, and of the array that is copied and written."""
+USUAL = 177e9
+"""Float32 rate of the machine that numbers of images and requests were chosen on."""
 PACKAGES = ("torch", "open_clip_torch", "numpy", "zarr", "faiss-cpu", "scikit-learn")
 
 
@@ -23,7 +28,7 @@ def seconds(run: Callable[[], object], repeats: int = 3) -> float:
     """Median time of a call after one that is not counted."""
     run()
     times = []
-    for _ in range(repeats):
+    for _ in rounds(repeats):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
@@ -58,7 +63,11 @@ class Machine:
             matrix = torch.rand(SIDE, SIDE)
             half, array = matrix.bfloat16(), matrix.numpy()
             torch_rate = work / seconds(lambda: matrix @ matrix)
-            half_rate = work / seconds(lambda: half @ half)
+            # without instructions for it a product of this size takes a minute
+            part = half[: SIDE // 8, : SIDE // 8].contiguous()
+            half_rate = work / 8**3 / seconds(lambda: part @ part)
+            if half_rate > torch_rate / 8:
+                half_rate = work / seconds(lambda: half @ half)
         numpy_rate = work / seconds(lambda: array @ array)
         source = np.ones(BYTES, np.uint8)
         target = np.empty_like(source)
@@ -68,6 +77,24 @@ class Machine:
             disk = source.nbytes / seconds(lambda: file.write_bytes(source.data))
         return cls(torch_rate, half_rate, numpy_rate, memory, disk)
 
+    @property
+    def has_bf16(self) -> bool:
+        """Whether the processor multiplies bf16: its rate is then above that of float32."""
+        return self.matmul_bf16 >= self.matmul
+
+    @property
+    def precision(self) -> Precision:
+        """The fastest one that images are encoded in here."""
+        return "bf16" if self.has_bf16 else "fp32"
+
+    def rate(self, precision: Precision) -> float:
+        """Of the matrix product in bf16 or float32."""
+        return self.matmul_bf16 if precision == "bf16" else self.matmul
+
+    def fewer(self, count: int, least: int) -> int:
+        """So many, or less by the share of the usual rate that this machine reaches."""
+        return min(count, max(least, round(count * self.matmul / USUAL)))
+
     def describe(self) -> list[str]:
         """Lines about the machine, its rates and the versions."""
         import torch
@@ -75,13 +102,18 @@ class Machine:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES if _installed(name))
         load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+        half = f", {self.matmul_bf16 / 1e9:.0f} in bf16" if self.has_bf16 else ""
+        without = (
+            "No bf16: this processor does not multiply it, so rows in bf16 are left out, and images "
+            "are extracted in float32."
+        )
         return [
             f"Machine: {_processor()} with {instructions()}, {cores} cores, torch on "
             f"{torch.get_num_threads()} threads, {platform.system()}, load {load} when measured.",
             f"Limits measured in this run: matrix product {self.matmul / 1e9:.0f} GFLOP/s in float32 "
-            f"(numpy's {self.matmul_numpy / 1e9:.0f}), {self.matmul_bf16 / 1e9:.0f} in bf16; memory "
-            f"{self.memory / 1e9:.1f} GB/s copied; disk {self.disk / 1e9:.1f} GB/s written "
-            "(buffered).",
+            f"(numpy's {self.matmul_numpy / 1e9:.0f}){half}; memory {self.memory / 1e9:.1f} "
+            f"GB/s copied; disk {self.disk / 1e9:.1f} GB/s written (buffered).",
+            *([] if self.has_bf16 else [without]),
             f"Versions: Python {platform.python_version()}, {versions}.",
         ]
 

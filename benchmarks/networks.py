@@ -34,9 +34,9 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     rows = []
     for name in TRANSFORMERS[:1] if quick else TRANSFORMERS:
         expected: np.ndarray | None = None
-        kinds: list[tuple[Precision, float, float]] = [
-            ("fp32", machine.matmul, 0.88), ("bf16", machine.matmul_bf16, 0.62),
-        ]  # fmt: skip
+        kinds: list[tuple[Precision, float, float]] = [("fp32", machine.matmul, 0.88)]
+        if machine.has_bf16:
+            kinds.append(("bf16", machine.matmul_bf16, 0.62))
         for precision, rate, least in kinds:
             encoder, plain = vit(name, precision)
             last = encoder.output([-1], norm=True)

@@ -6,13 +6,15 @@ plain versions of ``peer_plain.py`` are measured. Images are those of ``data/dee
 ``FADE_TEST_DATA`` names.
 
 ``python -m benchmarks.peers`` takes methods, a number of categories and of images in each: more than
-there are come of these by turning and mirroring. It ends in ``--minutes``: steps that have no time left
-are named and left out. Both sides set thresholds by the labels of test images, as anomalib does.
+there are come of these by turning and mirroring. It prints the rows of a method when they are there and
+ends in ``--minutes``: what has no time left is named and left out, what still runs then is ended. Both
+sides set thresholds by the labels of test images, as anomalib does.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -20,9 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import nan
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from math import inf, nan
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -33,77 +35,13 @@ import yaml
 from benchmarks.machine import Machine
 from benchmarks.peer_images import DATA, Amount, add_image, write_images
 from benchmarks.peer_methods import METHODS, PATCHCORE, Method
+from benchmarks.peer_process import OutOfTimeError, Run, run
 from benchmarks.table import Row, markdown
 
 ROOT = Path(__file__).parent.parent
 BATCH = 8
 MINUTES = 20
 """Of all methods with their sizes."""
-_MEASURED = """
-import contextlib, ctypes, json, os, resource, subprocess, sys, threading, time
-ctypes.CDLL(None).prctl(36, 1)  # what the command leaves to end alone becomes a child of this process
-most, ended = 0, threading.Event()
-
-def below(number):
-    with contextlib.suppress(OSError), open(f"/proc/{number}/task/{number}/children") as file:
-        for child in file.read().split():
-            yield child
-            yield from below(child)
-
-def held(number):
-    with contextlib.suppress(OSError), open(f"/proc/{number}/smaps_rollup") as file:
-        return next((int(line.split()[1]) for line in file if line.startswith("Pss:")), 0)
-    return 0
-
-def watch():
-    global most
-    while not ended.wait(0.2):
-        most = max(most, sum(map(held, below(os.getpid()))))
-
-watching = threading.Thread(target=watch)
-watching.start()
-start = time.perf_counter()
-done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-seconds = time.perf_counter() - start
-ended.set()
-watching.join()
-with contextlib.suppress(ChildProcessError):
-    while os.wait():
-        pass
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-most = max(most, used.ru_maxrss)  # a peak between two looks
-print(json.dumps([seconds, done.returncode, most, used.ru_utime + used.ru_stime, done.stdout]))
-"""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a command took: wall time and CPU time in s, memory in MiB, and what it printed.
-
-    Memory is the most that all its processes had at one time, what several share counted once; where the
-    largest process alone had more between two looks, that.
-    """
-
-    seconds: float
-    cpu: float
-    mebibytes: float
-    output: str
-
-
-def run(command: list[str], folder: Path, threads: int) -> Run:
-    """Run a command to its end; one that fails ends its method with what it printed."""
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, *command], cwd=folder, env=environment,
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    seconds, code, kibibytes, cpu, output = json.loads(done.stdout)
-    if code:
-        raise SystemExit(f"{' '.join(command)} ended with {code}:\n{output}")
-    return Run(seconds, cpu, kibibytes / 1024, output)
 
 
 def peer_python() -> Path | None:
@@ -127,8 +65,10 @@ def our_leaves(method: Method) -> dict[str, Any]:
 class Ours:
     """A project with the parts of a method on the network of the peer."""
 
-    def __init__(self, method: Method, images: Path, folder: Path, threads: int) -> None:
-        self._images, self._folder, self._threads = images, folder, threads
+    def __init__(
+        self, method: Method, images: Path, folder: Path, threads: int, end: float = inf
+    ) -> None:
+        self._images, self._folder, self._threads, self._end = images, folder, threads, end
         self._fade(
             "new", str(folder), "--preset", method.preset, "--data", str(images), "--no-git",
             at=folder.parent,
@@ -168,18 +108,22 @@ class Ours:
         return {name: 100 * float(per_category[name].mean()) for name in names}
 
     def _fade(self, *arguments: str, at: Path) -> Run:
-        return run([sys.executable, "-m", "pipeline.cli.main", *arguments], at, self._threads)
+        return run(
+            [sys.executable, "-m", "pipeline.cli.main", *arguments], at, self._threads, self._end
+        )
 
 
 class Peer:
     """The peer's method: one process fits and tests all categories, and keeps no features."""
 
-    def __init__(self, method: Method, images: Path, folder: Path, threads: int) -> None:
+    def __init__(
+        self, method: Method, images: Path, folder: Path, threads: int, end: float = inf
+    ) -> None:
         script = Path(__file__).parent / "peer_anomalib.py"
         self._command = [str(peer_python()), str(script)]
         if method.plain:
             self._command = [sys.executable, "-m", "benchmarks.peer_plain"]
-        self._folder, self._threads = folder, threads
+        self._folder, self._threads, self._end = folder, threads, end
         self._categories = sorted(one.name for one in images.iterdir())
         settings = dict(method.settings)
         if method.plain:
@@ -200,7 +144,7 @@ class Peer:
         job.write_text(
             json.dumps({**self._job, "work": str(work), "references": chosen}), encoding="utf-8"
         )
-        return run([*self._command, str(job)], self._folder, self._threads)
+        return run([*self._command, str(job)], self._folder, self._threads, self._end)
 
     @staticmethod
     def metrics(done: Run) -> dict[str, float]:
@@ -241,7 +185,8 @@ def _weights(method: Method, path: Path) -> dict[str, Any]:
 
 def measure(machine: Machine, quick: bool) -> list[Row]:
     """Rows of this benchmark: PatchCore on trained weights, on the boards as they are."""
-    return compare([PATCHCORE], Amount(1 if quick else 3, 8, 20), rounds=1)
+    boards = 1 if quick else machine.fewer(3, 2)
+    return list(compare([PATCHCORE], Amount(boards, 8, 20), rounds=1))
 
 
 def compare(
@@ -250,14 +195,14 @@ def compare(
     rounds: int,
     most: int | None = None,
     minutes: float = MINUTES,
-) -> list[Row]:
-    """Alternate the two sides; times of the same step, memory, and what both found.
+) -> Iterator[Row]:
+    """Alternate the two sides; times of the same step, memory, and what both found, method by method.
 
     Args:
         most: largest number of steps, the first run among them.
         minutes: that all methods may take together; what one leaves is for those after it.
     """
-    rows: list[Row] = []
+    measured = 0
     failed: list[str] = []
     end = time.monotonic() + 60 * minutes
     for number, method in enumerate(methods):
@@ -268,15 +213,33 @@ def compare(
         share = (end - time.monotonic()) / (len(methods) - number) / rounds
         threads = os.cpu_count() or 1
         try:
-            done = [_round(method, threads, amount.of(method), most, share) for _ in range(rounds)]
+            done = list(_rounds(method, threads, amount.of(method), most, share, rounds, end))
         except SystemExit as error:  # the other methods are still worth their time
             failed.append(method.name)
             print(f"{method.name}: {error}", file=sys.stderr, flush=True)
             continue
-        rows += _rows(method, done)
-    if failed and not rows:
+        if not done:
+            print(f"{method.name}: left out, no time", file=sys.stderr, flush=True)
+            continue
+        measured += 1
+        yield from _rows(method, done)
+    if failed and not measured:
         raise SystemExit(f"failed: {', '.join(failed)}")
-    return rows
+
+
+def _rounds(
+    method: Method,
+    threads: int,
+    amount: Amount,
+    most: int | None,
+    seconds: float,
+    count: int,
+    end: float,
+) -> Iterator[dict[str, Any]]:
+    """Rounds of a method whose first run ended in time."""
+    for _ in range(count):
+        with contextlib.suppress(OutOfTimeError):
+            yield _round(method, threads, amount, most, seconds, end)
 
 
 def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
@@ -310,16 +273,24 @@ def _rows(method: Method, done: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def _round(
-    method: Method, threads: int, amount: Amount, most: int | None, seconds: float
+    method: Method, threads: int, amount: Amount, most: int | None, seconds: float, end: float
 ) -> dict[str, Any]:
-    """One project of ours and the peer, step by step, as long as there is time."""
-    end = time.monotonic() + seconds
+    """One project of ours and the peer, step by step, as long as there is time.
+
+    Args:
+        seconds: its share; a step that would take longer is not begun.
+        end: of all methods, by the monotonic clock; what runs then is ended.
+
+    Raises:
+        OutOfTimeError: before its first run was over.
+    """
+    own_end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "peer").mkdir()
         images = write_images(folder, amount)
-        peer = Peer(method, images, folder / "peer", threads)
-        ours = Ours(method, images, folder / "ours", threads)
+        peer = Peer(method, images, folder / "peer", threads, end)
+        ours = Ours(method, images, folder / "ours", threads, end)
         shots = method.shots
         leaf, value = method.changed
         changes: dict[str, Callable[[], object]] = {
@@ -338,13 +309,19 @@ def _round(
             again = step in ("nothing changed", f"another {leaf}")
             if steps and not again:
                 first = steps["first run"]
-                if time.monotonic() + sum(one.seconds for one in first) > end:
+                if time.monotonic() + sum(one.seconds for one in first) > own_end:
                     print(f"{method.name}, {step}: left out, no time", file=sys.stderr, flush=True)
                     continue
             change()
             shots += step == "one more shot"
-            mine = ours.measure()
-            theirs = steps["first run"][1] if again else peer.measure(ours.references(shots))
+            try:
+                mine = ours.measure()
+                theirs = steps["first run"][1] if again else peer.measure(ours.references(shots))
+            except OutOfTimeError:
+                if not steps:
+                    raise
+                print(f"{method.name}, {step}: ended, no time", file=sys.stderr, flush=True)
+                break
             steps[step] = (mine, theirs)
             said = " beside ".join(
                 f"{one.seconds:.1f} s ({one.cpu:.1f} s of CPU, {one.mebibytes:.0f} MiB)"
@@ -357,18 +334,47 @@ def _round(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Compare methods and print the rows."""
+    """Compare methods; rows are printed, and written, when a method is done."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--method", action="append", choices=METHODS, help="these alone")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--steps", type=int, help="so many of each method; default: all")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it")
+    parser.add_argument(
+        "--output", type=Path, help="where to write the table, with machine and versions"
+    )
     for name in ("categories", "training", "tests"):
         parser.add_argument(f"--{name}", type=int, help="so many of each; default: the method's")
     chosen = parser.parse_args(arguments)
     amount = Amount(chosen.categories, chosen.training, chosen.tests)
     methods = [METHODS[name] for name in chosen.method or METHODS]
-    print(markdown(compare(methods, amount, chosen.rounds, chosen.steps, chosen.minutes)))
+    start = time.monotonic()
+    about = Machine.measure().describe() if chosen.output else []
+    minutes = chosen.minutes - (time.monotonic() - start) / 60
+    rows: list[Row] = []
+    print(markdown([]), flush=True)
+    for row in compare(methods, amount, chosen.rounds, chosen.steps, minutes):
+        rows.append(row)
+        print(markdown([row]).splitlines()[-1], flush=True)
+        if chosen.output:
+            chosen.output.write_text(document(rows, [*about, peer_version()]), encoding="utf-8")
+
+
+def document(rows: Sequence[Row], about: Sequence[str]) -> str:
+    """The table with lines about machine and versions, as in results.md."""
+    lines = "\n".join(f"- {line}" for line in about)
+    return f"# Results beside peers\n\n{lines}\n\n{markdown(rows)}\n"
+
+
+@cache
+def peer_version() -> str:
+    """The version of anomalib, in words."""
+    if not (python := peer_python()):
+        return "Peers: the plain versions alone."
+    script = "import importlib.metadata as m; print(m.version('anomalib'), m.version('torch'))"
+    done = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
+    anomalib, torch = done.stdout.split()
+    return f"Peers: anomalib {anomalib} with torch {torch}."
 
 
 if __name__ == "__main__":

@@ -10,12 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from benchmarks.machine import Machine
+from benchmarks.rounds import rounds
 from benchmarks.scale_index import ANSWER, OPENING, serve_times
 from benchmarks.served import project, server
 from benchmarks.table import Row
 from pipeline.inference.predictor import Predictor
 
 CLIENTS = 8
+ENOUGH = 40.0
+"""Seconds after which no further decision is asked for, here and over HTTP."""
 EDGE = "fade-benchmark"
 
 
@@ -64,13 +67,14 @@ def _decisions(count: int) -> list[Row]:
             sides = (lambda: predictor.predict([image], "thing")), one
             for work in sides:
                 work()
-            times = np.array([[_once(work) for work in sides] for _ in range(count)])
+            times = np.array([[_once(work) for work in sides] for _ in rounds(count, ENOUGH)])
+            each_asks = len(times) // CLIENTS or 1
             asks = [_client(port, body) for _ in range(CLIENTS)]
             start = time.perf_counter()
             with ThreadPoolExecutor(CLIENTS) as pool:
-                for done in [pool.submit(_repeat, ask, count // CLIENTS) for ask in asks]:
+                for done in [pool.submit(_repeat, ask, each_asks) for ask in asks]:
                     done.result()
-            each = (time.perf_counter() - start) / (CLIENTS * (count // CLIENTS))
+            each = (time.perf_counter() - start) / (CLIENTS * each_asks)
     inside, over = times.T
     p95 = float(np.percentile(over, 95)), float(np.percentile(inside, 95))
     mean = float(inside.mean())

@@ -18,6 +18,7 @@ from statistics import median
 
 from benchmarks.edge import decide, environment, finished_run
 from benchmarks.machine import Machine
+from benchmarks.rounds import rounds
 from benchmarks.table import Row, in_turn
 from pipeline.config.values import DEMO_MODEL
 from pipeline.inference.bundle_writing import write_bundle
@@ -42,7 +43,7 @@ from pipeline.process.ending import end_at_once
 bundle, image, out = sys.argv[1:]
 __import__("onnxruntime" if bundle.endswith("onnx.fade") else "torch")
 imported = clock()
-predictor = Predictor.from_bundle(Path(bundle)) if bundle else Predictor.from_run()
+predictor = Predictor.from_bundle(Path(bundle))
 loaded = clock()
 encode, encoding = predictor._encode, []
 def timed(*given, **options):
@@ -64,9 +65,9 @@ end_at_once(0)
 
 
 def split(bundle: str, image: Path, folder: Path, repeats: int) -> Mapping[str, float]:
-    """Medians of seconds by part; without a bundle from the run in the folder."""
+    """Medians of seconds by part."""
     taken: list[list[float]] = []
-    for _ in range(repeats):
+    for _ in rounds(repeats):
         with tempfile.TemporaryDirectory() as out:
             done = subprocess.run(
                 [sys.executable, "-c", SPLIT, bundle, str(image), out],
@@ -92,7 +93,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
             for name, bundle in sides.items()
         }
         took = {name: seconds for name, (seconds, _) in in_turn(ways, repeats).items()}
-        parts = {name: split(bundle, image, folder, repeats) for name, bundle in sides.items()}
+        parts = {name: split(sides[name], image, folder, repeats) for name in ("torch", "ONNX")}
     rows = [
         Row(f"fade predict, one image, {what}", took[name], None, f"{goal} s", took[name] <= goal)
         for name, what, goal in GOALS

@@ -53,14 +53,14 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     size = f"{rows.nbytes / 1e6:.0f} MB"
     per_segment = files / segments
     both = written.ours + read.ours
-    encoding = count * CLIP_OPERATIONS / machine.matmul_bf16
+    encoding = count * CLIP_OPERATIONS / machine.rate(machine.precision)
     return [
         Row(f"store, read a block of {count} images ({size})", read.ours, read.plain,
             "ratio 0.6", share >= 0.6, (2 * rows.nbytes / read.ours / machine.memory, "memory")),
         Row(f"store, write a block ({size})", written.ours, written.plain, "-", True,
             (rows.nbytes / written.ours / machine.disk, "disk")),
-        Row(f"store, write and read {count} images beside the least time to encode them in bf16",
-            both, encoding, "10 % of it", both <= 0.1 * encoding),
+        Row(f"store, write and read {count} images beside the least time to encode them in "
+            f"{machine.precision}", both, encoding, "10 % of it", both <= 0.1 * encoding),
         Row("store, files a segment", per_segment, None, "3 files", per_segment <= 3,
             unit="files"),
     ]  # fmt: skip

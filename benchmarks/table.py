@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from benchmarks.before import beside_before
 from benchmarks.process import process
+from benchmarks.rounds import ENOUGH, rounds
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -59,18 +60,27 @@ class Pair(Generic[A, B]):
         return self.plain / self.ours
 
 
-def alternate(ours: Callable[[], A], plain: Callable[[], B], repeats: int) -> Pair[A, B]:
-    """Run both sides in turn, ``repeats`` times each."""
-    found = in_turn({"plain": plain, "ours": ours}, repeats)
+def alternate(
+    ours: Callable[[], A], plain: Callable[[], B], repeats: int, enough: float = ENOUGH
+) -> Pair[A, B]:
+    """Run both sides in turn, as :func:`in_turn`."""
+    found = in_turn({"plain": plain, "ours": ours}, repeats, enough)
     (our_time, our_output), (plain_time, plain_output) = found["ours"], found["plain"]
     return Pair(our_time, plain_time, our_output, plain_output)
 
 
-def in_turn(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, Any]]:
-    """Run all sides in turn, ``repeats`` times each: median time and last output by name."""
+def in_turn(
+    sides: Mapping[str, Callable[[], Any]], repeats: int, enough: float = ENOUGH
+) -> dict[str, tuple[float, Any]]:
+    """Run all sides in turn, equally often: median time and last output by name.
+
+    Args:
+        repeats: at most.
+        enough: seconds after which no further round is begun.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     outputs: dict[str, Any] = {}
-    for _ in range(repeats):
+    for _ in rounds(repeats, enough):
         for name, run in sides.items():
             gc.collect()
             start = time.perf_counter()
