@@ -305,8 +305,9 @@ def _round(
         steps: dict[str, tuple[Run, Run]] = {}
         found: dict[str, Any] = {}
         for step, change in list(changes.items())[:most]:
-            # the peer keeps nothing: with the same images and references it does its first run again
-            again = step in ("nothing changed", f"another {leaf}")
+            # the peer keeps nothing: with the same references it does its first run again, or that and
+            # one image more, which is not counted
+            again = bool(steps) and step != "one more shot"
             if steps and not again:
                 first = steps["first run"]
                 if time.monotonic() + sum(one.seconds for one in first) > own_end:

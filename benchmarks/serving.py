@@ -17,7 +17,7 @@ from benchmarks.table import Row
 from pipeline.inference.predictor import Predictor
 
 CLIENTS = 8
-ENOUGH = 40.0
+ENOUGH = 30.0
 """Seconds after which no further decision is asked for, here and over HTTP."""
 EDGE = "fade-benchmark"
 
