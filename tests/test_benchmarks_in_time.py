@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,13 @@ def test_fewer_rounds_where_one_takes_long(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_both_sides_are_run_equally_often() -> None:
-    calls = []
-    slow = {name: lambda name=name: (calls.append(name), time.sleep(0.01)) for name in "ab"}
-    in_turn(slow, 50, enough=0.03)
+    calls: list[str] = []
+
+    def slow(name: str) -> None:
+        calls.append(name)
+        time.sleep(0.01)
+
+    in_turn({name: partial(slow, name) for name in "ab"}, 50, enough=0.03)
     assert "".join(calls) == "ab" * (len(calls) // 2)
     assert 2 <= len(calls) < 20
     alternate(lambda: calls.clear(), lambda: calls.append("plain"), 3, enough=0)
