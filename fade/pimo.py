@@ -97,12 +97,13 @@ class DefectLevels:
     """
 
     levels: NDArray[np.uint16]
-    counts: NDArray[np.int64]
+    counts: NDArray[np.int32]
 
     @classmethod
     def of_image(cls, levels: NDArray[np.uint16], regions: Regions) -> DefectLevels:
         """Of the map (H, W) of one image against the regions of its mask."""
-        return cls(*np.unique(levels.ravel()[regions.pixels], return_counts=True))
+        found, counts = np.unique(levels.ravel()[regions.pixels], return_counts=True)
+        return cls(found, counts.astype(np.int32))  # kept for all images of a category
 
     def recall(self, thresholds: NDArray[np.int64]) -> _Floats:
         """The share of defect pixels at or above each threshold (n,)."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from pipeline.evaluation.groups import drawn_names
 from pipeline.evaluation.tally import ALL, Tally
 from pipeline.evaluation.thresholds import Threshold, best_level
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PixelLevel = Callable[[CategoryTrial, PixelHistogram], int | None]
 """The declared threshold on levels of a category and trial."""
 NO_MASK = "no test image with a known mask"
@@ -35,14 +39,14 @@ class Further:
         values, reasons: AUPIMO, and AU-sPRO of MVTec LOCO.
         kinds: pixel metrics by defect kind, each of the images of that kind and all good ones; undefined
             ones are NaN.
-        pimo: path, kind and AUPIMO of each anomalous image.
+        pimo: AUPIMO of each anomalous image, with ``path``, ``defect``, ``aupimo``, ``low`` and ``high``.
         replicates: pixel metrics in each bootstrap sample, (samples,), where they are wanted and defined.
     """
 
     values: dict[str, float]
     reasons: dict[str, str]
     kinds: dict[str, dict[str, float]] = field(default_factory=dict)
-    pimo: list[tuple[str, str, Pimo]] = field(default_factory=list)
+    pimo: pd.DataFrame | None = None
     replicates: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
@@ -159,7 +163,21 @@ def measure(
             resampled[AUPIMO] = mean_replicates(names, of_images, params.evaluate.intervals)
         if limits and not tally.lacking:
             resampled |= _spro_replicates(replicates, kinds, limits)
-    return Further(*values_and_reasons(found), kinds, rows, resampled)
+    return Further(*values_and_reasons(found), kinds, _pimo_table(rows), resampled)
+
+
+def _pimo_table(rows: Sequence[tuple[str, str, Pimo]]) -> pd.DataFrame:
+    """Path, kind and AUPIMO of images in a fifth of the memory: those of all categories are kept."""
+    import pandas as pd
+
+    columns = {
+        "path": [path for path, _, _ in rows],
+        "defect": pd.Categorical([kind for _, kind, _ in rows]),
+        "aupimo": [one.value for _, _, one in rows],
+        "low": [one.low for _, _, one in rows],
+        "high": [one.high for _, _, one in rows],
+    }
+    return pd.DataFrame(columns)
 
 
 def _spro_replicates(

@@ -51,26 +51,31 @@ def kinds_table(
     declared = {(found.category, found.trial): found.image for found in thresholds}
     labels = tests["is_anomaly"].to_numpy(object)
     good, bad = labels == False, labels == True  # noqa: E712 (None is neither)
-    categories = tests["category"].to_numpy(str)
-    positions: dict[tuple[str, str], list[int]] = {}
-    kinds = tests["defect"].tolist()
+    # as numbers: a million names would be a million strings
+    of_category, categories = pd.factorize(tests["category"])
+    of_kind, kinds = pd.factorize(tests["defect"], use_na_sentinel=False)
+    found_at: dict[tuple[int, int], list[int]] = {}
     for i in np.flatnonzero(bad).tolist():
-        positions.setdefault((str(categories[i]), str(kinds[i])), []).append(i)
+        found_at.setdefault((of_category[i], of_kind[i]), []).append(i)
+    positions = {
+        (str(categories[category]), str(kinds[kind])): np.array(rows)
+        for (category, kind), rows in found_at.items()
+    }
     good_of = {
-        category: np.flatnonzero(good & (categories == category))
-        for category in dict.fromkeys(category for category, _ in positions)
+        str(categories[category]): np.flatnonzero(good & (of_category == category))
+        for category, _ in found_at
     }
     rows: list[dict[str, Any]] = []
     for number, trial in enumerate(trials):
-        for (category, kind), of_kind in positions.items():
-            images = np.concatenate([good_of[category], of_kind]).astype(int)
+        for (category, kind), anomalous in positions.items():
+            images = np.concatenate([good_of[category], anomalous])
             is_anomaly = np.arange(len(images)) >= len(good_of[category])
             found = further.get((category, trial))
             values = found.kinds.get(kind, {}) if found else {}
             rows.append(
                 {
                     "category": category, "defect": marked(kind),
-                    "shots": trial.shots, "seed": trial.seed, "images": len(of_kind),
+                    "shots": trial.shots, "seed": trial.seed, "images": len(anomalous),
                     **values,
                     **_image_values(
                         scores[number, images], is_anomaly, declared.get((category, trial))
@@ -99,13 +104,15 @@ def write_pimo(further: Mapping[CategoryTrial, Further], path: Path) -> None:
     }  # fmt: skip
     with table_writer(path, columns) as write:
         for (category, trial), found in further.items():
-            rows = [
-                (image, category, kind, trial.shots, trial.seed, one.value, one.low, one.high)
-                for image, kind, one in found.pimo
-            ]
-            for start in range(0, len(rows), GROUP_ROWS):
-                part = zip(*rows[start : start + GROUP_ROWS], strict=True)
-                write(dict(zip(columns, part, strict=True)))
+            if found.pimo is None:
+                continue
+            for start in range(0, len(found.pimo), GROUP_ROWS):
+                part = found.pimo.iloc[start : start + GROUP_ROWS]
+                same = {"category": category, "shots": trial.shots, "seed": trial.seed}
+                write(
+                    {str(name): part[name].tolist() for name in part}
+                    | {name: [value] * len(part) for name, value in same.items()}
+                )
 
 
 def write_replicates(
@@ -131,7 +138,6 @@ def write_replicates(
     known = tests["is_anomaly"].notna().to_numpy()
     rows_of = tests.reset_index(drop=True).groupby("category", sort=False).indices
     labels = tests["is_anomaly"].eq(True).to_numpy(bool)
-    drawn = drawn_names(tests["path"], params.evaluate.group)
     with table_writer(path, kinds) as write:
         for number, trial in enumerate(trials if wanted else ()):
             for category, positions in rows_of.items():
@@ -142,7 +148,7 @@ def write_replicates(
                 threshold = declared.get(place)
                 if threshold is not None and len(at) and np.isfinite(scores[number, at]).all():
                     columns |= image_rate_replicates(
-                        [drawn[i] for i in at],
+                        drawn_names(tests["path"].iloc[at], params.evaluate.group),
                         scores[number, at] > threshold,
                         labels[at],
                         wanted,

@@ -317,8 +317,8 @@ def evaluate_tests(
     if planner is None or tests.empty:
         return found
     done = 0
-    categories = tests["category"].astype(str).tolist()
-    gathering = Gathering(categories, params, level)
+    categories = tests["category"]
+    gathering = Gathering(map(str, categories), params, level)
     blocks = planner.blocks(tests, trials, maps=MAPS.path, scales=scales)
     for outcome in read_blocks(evaluate_block, blocks, len(tests), params, "evaluate"):
         count = outcome.scores.shape[1]
@@ -328,7 +328,7 @@ def evaluate_tests(
         for category, lost in outcome.vanished.items():
             found.vanished[category] = found.vanished.get(category, Vanished()) + lost
         found.without_foreground.update(outcome.without_foreground)
-        gathering.add(outcome.tallies, categories[done : done + count])
+        gathering.add(outcome.tallies, map(str, categories.iloc[done : done + count]))
         done += count
     found.further = gathering.found
     return found

@@ -137,7 +137,8 @@ def test_good_images_alone_say_where_false_alarms_begin(
     gathering.add({PLACE: tally_of(loco, maps)}, ["box"] * 3)
     found = gathering.found[PLACE]
     assert "full_pixel_au_spro" not in found.values
-    assert {path: one.value for path, _, one in found.pimo} == pytest.approx(
+    assert found.pimo is not None
+    assert dict(zip(found.pimo["path"], found.pimo["aupimo"], strict=True)) == pytest.approx(
         {"box/test/logical_anomalies/000.png": 0.5, "box/test/structural_anomalies/000.png": 0.25}
     )
     assert found.values["full_pixel_aupimo"] == pytest.approx(0.375)
