@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from fade.views import Metric
 
-BANK_COLUMNS = 4096
 WIDENED = 1 << 15
 """Values that are converted to float32 at a time: few enough to stay in the processor's cache."""
 
@@ -137,18 +136,13 @@ def similarity_to_references(queries: np.ndarray, bank: np.ndarray, patches: int
     """
     references = count_references(bank, patches)
     best = np.empty((references, len(queries)), np.float32)
-    group = max(1, BANK_COLUMNS // patches)
-    columns = min(group, references) * patches
-    buffer = np.empty((min(QUERY_ROWS, len(queries)), columns), np.float32)
-    for first in range(0, references, group):
-        last = min(first + group, references)
-        part = bank[first * patches : last * patches].T
+    buffer = np.empty((min(QUERY_ROWS, len(queries)), patches), np.float32)
+    # one reference at a time: the last digits of a product of several depend on which these are
+    for number, reference in enumerate(bank.reshape(references, patches, -1)):
         for start in range(0, len(queries), QUERY_ROWS):
             block = queries[start : start + QUERY_ROWS]
-            products = buffer.reshape(-1)[: len(block) * part.shape[1]].reshape(len(block), -1)
-            np.matmul(block, part, out=products)
-            nearest = products.reshape(len(block), last - first, patches).max(axis=2)
-            best[first:last, start : start + len(block)] = nearest.T
+            products = np.matmul(block, reference.T, out=buffer[: len(block)])
+            products.max(axis=1, out=best[number, start : start + len(block)])
     return best
 
 

@@ -53,10 +53,9 @@ def nearest_in_references(
     found = np.empty((references, len(queries), k), np.float32)
     rows = max(1, PRODUCTS // patches)
     for number, group in enumerate(groups):
-        squares = np.einsum("ij,ij->i", group, group) if metric == "euclidean" else None
         for start in range(0, len(queries), rows):
             block = queries[start : start + rows]
-            found[number, start : start + rows] = _nearest(block, group, squares, k)
+            found[number, start : start + rows] = _nearest(block, group, k, metric)
     return found
 
 
@@ -69,28 +68,37 @@ def check_neighbours(k: int, patches: int) -> None:
 
 
 def _nearest(
-    queries: np.ndarray,
-    group: np.ndarray,
-    squares: np.ndarray | None,
-    k: int,
-    own: int | None = None,
+    queries: np.ndarray, group: np.ndarray, k: int, metric: Metric, own: int | None = None
 ) -> np.ndarray:
-    """(q, k) ascending distances to one group; ``squares`` of its vectors for Euclidean ones.
+    """(q, k) ascending distances to one group.
 
     Where the queries are part of the group, ``own`` is where they begin: none is its own neighbour.
     """
-    products = queries @ group.T
-    if squares is not None:
-        products -= 0.5 * squares  # ranks as the distance does
+    ranks = _ranks(queries, group, queries.mean(axis=0), metric)
     if own is not None:
         rows = np.arange(len(queries))
-        products[rows, own + rows] = -np.inf
-    best = products.argmax(axis=1)[:, None] if k == 1 else np.argpartition(products, -k)[:, -k:]
-    if squares is None:
-        distances = np.maximum(1 - np.take_along_axis(products, best, axis=1), 0)
+        ranks[rows, own + rows] = -np.inf
+    best = ranks.argmax(axis=1)[:, None] if k == 1 else np.argpartition(ranks, -k)[:, -k:]
+    if metric == "cosine":
+        distances = np.maximum(1 - np.take_along_axis(ranks, best, axis=1), 0)
     else:
         distances = _exact(queries, group, best)
     return np.sort(distances, axis=1)
+
+
+def _ranks(
+    queries: np.ndarray, group: np.ndarray, middle: np.ndarray, metric: Metric
+) -> np.ndarray:
+    """(q, n) numbers that are higher for nearer vectors: the products, for ``cosine``.
+
+    Euclidean ones are taken from ``middle`` (dim,): products of long vectors lose near ones.
+    """
+    if metric == "cosine":
+        return queries @ group.T
+    near = group - middle
+    ranks: np.ndarray = (queries - middle) @ near.T
+    ranks -= 0.5 * np.einsum("ij,ij->i", near, near)
+    return ranks
 
 
 def _exact(queries: np.ndarray, group: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -123,12 +131,11 @@ def nearest_others(queries: np.ndarray, *, k: int = 1, metric: Metric = "cosine"
         [1.0, 1.0, 2.0]
     """
     check_neighbours(k, len(queries) - 1)
-    squares = np.einsum("ij,ij->i", queries, queries) if metric == "euclidean" else None
     found = np.empty((len(queries), k), np.float32)
     rows = max(1, PRODUCTS // len(queries))
     for start in range(0, len(queries), rows):
         block = queries[start : start + rows]
-        found[start : start + rows] = _nearest(block, queries, squares, k, own=start)
+        found[start : start + rows] = _nearest(block, queries, k, metric, own=start)
     return found
 
 
@@ -220,16 +227,14 @@ def nearest_in_place(
             f"{bank.shape[3]}: all grids must be the same"
         )
     found = np.empty((references, rows, columns), np.float32)
-    column = np.arange(columns)
+    column, middle = np.arange(columns), queries.mean(axis=(0, 1))
     apart = np.abs(column[:, None] - column[None]) > radius
     for row in range(rows):
         near = bank[:, :, max(0, row - radius) : row + radius + 1]
         height = near.shape[2]
         for number, group in enumerate(near):
             flat = group.reshape(-1, dim)
-            ranks = queries[row] @ flat.T
-            if metric == "euclidean":
-                ranks -= 0.5 * np.einsum("ij,ij->i", flat, flat)
+            ranks = _ranks(queries[row], flat, middle, metric)
             ranks.reshape(columns, copies * height, columns)[
                 np.broadcast_to(apart[:, None], (columns, copies * height, columns))
             ] = -np.inf

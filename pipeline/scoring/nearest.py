@@ -50,7 +50,11 @@ class Nearest:
 
     def described(self) -> dict[str, Any]:
         """What components depend on; nothing where it is FADE's."""
-        return {} if self.plain else {"nearest": asdict(self)}
+        if self.plain:
+            return {}
+        # ranks by products of the vectors as they are missed near ones among long vectors
+        ranks = {"ranks": "centred"} if self.metric == "euclidean" else {}
+        return {"nearest": asdict(self) | ranks}
 
     def check(self, patches: int) -> None:
         """Refuse more neighbours than there are patches to be found (ParameterError)."""

@@ -43,20 +43,25 @@ def vectors(count: int, dim: int = 6, seed: int = 0) -> np.ndarray:
     patches=st.integers(1, 12),
     queries=st.integers(1, 25),
     rows=st.sampled_from([1, 4, 7, 512]),
-    columns=st.sampled_from([1, 5, 12, 30, 4096]),
 )
-def test_references_by_brute_force(
-    references: int, patches: int, queries: int, rows: int, columns: int
-) -> None:
+def test_references_by_brute_force(references: int, patches: int, queries: int, rows: int) -> None:
     query, bank = vectors(queries, seed=1), vectors(references * patches, seed=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bank_module, "QUERY_ROWS", rows)
-        patch.setattr(bank_module, "BANK_COLUMNS", columns)
         found = similarity_to_references(query, bank, patches)
     expected = (query @ bank.T).reshape(queries, references, patches).max(axis=2).T
     assert found.shape == (references, queries)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("patches", [4, 49, 225, 784])
+def test_a_reference_counts_alike_whatever_stands_beside_it(patches: int) -> None:
+    query, bank = vectors(patches, 64, 1), vectors(5 * patches, 64, 2)
+    together = similarity_to_references(query, bank, patches)
+    for number, reference in enumerate(bank.reshape(5, patches, 64)):
+        alone = similarity_to_references(query, reference, patches)
+        np.testing.assert_array_equal(alone[0], together[number])
 
 
 def test_true_block_sizes() -> None:

@@ -145,7 +145,8 @@ def test_high_temperatures_leave_no_token_out(factor: float) -> None:
     """The squares of sums of exp(t), over 1,370 tokens that are all alike, are no longer floats."""
     tokens = torch.ones(1, 1, 1370, 4)
     found = self_self_attention(tokens, tokens, tokens, torch.full((1, 1, 1, 1), factor), 1)
-    assert torch.allclose(found, tokens)
+    # a sum of so many numbers is off by as many times the precision of float32 at most
+    assert torch.allclose(found, tokens, rtol=1370 * torch.finfo(torch.float32).eps, atol=0)
     far = torch.eye(4).reshape(1, 1, 4, 4)
     found = self_self_attention(far, far, far, torch.full((1, 1, 1, 1), factor), 2)
     assert torch.allclose(found, far)
