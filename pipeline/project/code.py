@@ -157,14 +157,19 @@ def _stamp(root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
+def is_project(folder: Path = Path()) -> bool:
+    """Whether a folder is a project apart from the program: in a clone a stage makes code.json."""
+    return (folder / CODE_FILE).is_file() and folder.resolve() != ROOT
+
+
 def refresh_code(folder: Path = Path()) -> bool:
     """Bring a project's code.json up to date with the installed code; whether it changed.
 
-    Nothing happens where there is none, or where a stage makes it, as in a clone.
+    Nothing happens where there is none, or in a clone.
     """
-    file = folder / CODE_FILE
-    if not file.is_file() or folder.resolve() == ROOT:
+    if not is_project(folder):
         return False
+    file = folder / CODE_FILE
     text = _kept_text(folder / KEPT)
     if file.read_text(encoding="utf-8") == text:
         return False

@@ -168,8 +168,8 @@ def _project(params: Params) -> Iterator[Finding]:
     from pipeline.artefacts.catalogue import project_root
     from pipeline.artefacts.named_files import READERS, in_words, replaced
     from pipeline.artefacts.provenance import git
-    from pipeline.config.values import CODE_FILE
     from pipeline.process.dvc_files import cut_short
+    from pipeline.project.code import is_project
     from pipeline.project.dvc import check_stages
     from pipeline.project.scaffold import DVC_FILE, project_dvc_yaml
 
@@ -199,7 +199,7 @@ def _project(params: Params) -> Iterator[Finding]:
             first = ", no commit yet: before `dvc exp run`, git add . && git commit -m start"
             note = first if git(Path(), "rev-parse", "--verify", "HEAD") is None else ""
         yield ok("project", f"{root}{note}")
-    if CODE_FILE.is_file() and _text(DVC_FILE) != project_dvc_yaml():
+    if is_project() and _text(DVC_FILE) != project_dvc_yaml():
         yield warning(
             "project",
             f"{DVC_FILE} is not the one that this version writes: unless you changed it yourself, "

@@ -221,6 +221,12 @@ def test_a_new_project(
     texts = {f["topic"]: f["text"] for f in findings if f["level"] == "warning"}
     assert "`fade run` makes it" in texts["data"]
     assert "fade new . --force" in texts["project"]
+    # a clone's own dvc.yaml is another one, and its first run makes code.json
+    monkeypatch.setattr("pipeline.project.code.ROOT", tmp_path)
+    with pytest.raises(SystemExit):
+        main(["doctor", "--json"])
+    findings = json.loads(capsys.readouterr().out)
+    assert "project" not in {f["topic"] for f in findings if f["level"] == "warning"}
 
 
 def test_the_first_problem_is_the_exit_code(
