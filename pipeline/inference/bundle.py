@@ -34,6 +34,7 @@ from pipeline.features.models import (
     load_network,
 )
 from pipeline.features.patch_encoder import patch_encoder_of
+from pipeline.features.precision import warn_if_slow
 from pipeline.inference.bundle_arrays import bank_vectors, checked_array, images_of
 from pipeline.inference.bundle_entries import SENTENCES, BundleContent
 from pipeline.inference.bundle_file import REMEDY, BundleFile
@@ -141,9 +142,10 @@ class Bundle(TrainedRun):
                 )
             with self._file.reading():
                 return self.onnx.encoder()
-        return image_encoder(
-            self.params, self._clip, self._network, choose_device(self.params.runtime.device)
-        )
+        device = choose_device(self.params.runtime.device)
+        remedy = "write the bundle from a run of fp32"
+        warn_if_slow(self.params.model.precision, device, remedy)
+        return image_encoder(self.params, self._clip, self._network, device)
 
     def _network(self) -> PatchEncoder:
         params, vision = self.params, self.params.vision

@@ -32,6 +32,7 @@ from pipeline.config.yaml12 import leaf
 from pipeline.evaluation.thresholds import Threshold, parse_thresholds
 from pipeline.evaluation.trials import choose_trial
 from pipeline.features.models import SHIPPED, load_image_encoder
+from pipeline.features.precision import warn_if_slow
 from pipeline.inference.lock import check_lock
 from pipeline.inference.material import CategoryBank, TrainedRun
 from pipeline.inference.rules import (
@@ -177,7 +178,10 @@ class FinishedRun(TrainedRun):
 
     def encoder(self) -> ImageEncoder:
         """The model of the parameters."""
-        return load_image_encoder(self.params, keep=True)
+        found = load_image_encoder(self.params, keep=True)
+        remedy = "set it to fp32 and run `fade run`"
+        warn_if_slow(self.params.model.precision, found.device, remedy)
+        return found
 
     @cached_property
     def _text(self) -> TextIndex:

@@ -6,6 +6,7 @@ import doctest
 import inspect
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -462,6 +463,28 @@ def test_parts_of_two_runs(folder: Path, tmp_path: Path) -> None:
     shutil.copy(small, large)
     with pytest.raises(StoreError, match="is of another run than artefacts/banks"):
         run.bank("weave")
+
+
+def test_a_precision_that_is_slower_is_told(
+    base: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = changed(
+        base, model__precision="bf16", runtime__device="cpu", vision__shots=[1],
+        features__segmentation_sizes=[96],
+    )  # fmt: skip
+    project = run_stages(tmp_path, half)
+    write_bundle(FinishedRun(project), tmp_path / "a.fade", with_weights=True)
+    monkeypatch.setattr(logging.getLogger("fade"), "propagate", True)
+    for lacking in (False, True):
+        monkeypatch.setattr("fade.device.lacks_bf16", lambda lacking=lacking: lacking)
+        caplog.clear()
+        Predictor.from_run(project)
+        Predictor.from_bundle(tmp_path / "a.fade")
+        slow = "model.precision bf16 is slower than fp32 on this processor: "
+        assert caplog.messages == lacking * [
+            f"{slow}set it to fp32 and run `fade run`",
+            f"{slow}write the bundle from a run of fp32",
+        ]
 
 
 def test_another_model(folder: Path, bundle: Path, tmp_path: Path) -> None:
