@@ -9,6 +9,7 @@ from collections.abc import Collection
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from fade.encoders.folding import folded
 from fade.encoders.protocol import Output, checked_layers
 from fade.encoders.tower import Tower
 from fade.errors import ModelError, ParameterError
@@ -46,7 +47,10 @@ class TimmCNN(Tower):
         self.strides = tuple(int(level["reduction"]) for level in levels)
         self._widths = tuple(int(level["num_chs"]) for level in levels)
         self.depth = len(levels)
+        quick: Any = folded(self._model)
+        self._folds = quick is not self._model
         self._model = self._model.to(self._dtype, memory_format=torch.channels_last)
+        self._quick = quick.to(self._dtype, memory_format=torch.channels_last)
 
     @staticmethod
     def check(model: nn.Module, name: str) -> None:
@@ -80,7 +84,14 @@ class TimmCNN(Tower):
         return self._widths[output.layers[0]]
 
     def _layers_of(self, output: Output) -> dict[str, Any]:
-        return {"level": output.layers[0]}
+        folds = {"norms": "folded"} if self._folds else {}  # rounds otherwise
+        return {"level": output.layers[0], **folds}
+
+    @property
+    def network(self) -> nn.Module:
+        """What encodes: the model of timm with its batch norms folded into its convolutions."""
+        found: nn.Module = self._quick
+        return found
 
     def tensors(self, images: Tensor, outputs: Collection[Output]) -> dict[Output, Tensor]:
         """See :class:`Tower`; ``cls`` is the mean of the patches."""
@@ -88,7 +99,7 @@ class TimmCNN(Tower):
 
         levels = sorted({output.layers[0] for output in outputs})
         images = images.to(self._dtype, memory_format=torch.channels_last)
-        maps = self._model.forward_intermediates(
+        maps = self._quick.forward_intermediates(
             images, indices=levels, intermediates_only=True, stop_early=True
         )
         found = {}

@@ -121,7 +121,7 @@ class Tower(ABC):
 
     @property
     def network(self) -> nn.Module:
-        """The model of timm."""
+        """What encodes: the model of timm."""
         found: nn.Module = self._model
         return found
 
