@@ -160,7 +160,7 @@ class Keys(Sequence[str]):
             (n,) positions; -1 for a key that is not here.
         """
         wanted, held = Keys.of(target), self
-        if not len(held):
+        if not len(held) or not len(wanted):  # of none, no form to change others to
             return np.full(len(wanted), -1)
         if (wanted.hashes, wanted.data.dtype) != (held.hashes, held.data.dtype):
             wanted, held = wanted.as_utf8(), held.as_utf8()

@@ -52,10 +52,7 @@ class Located:
 
     def is_covered(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """For each key whether the receipt knows its row and the store has it."""
-        at = self.index.sorted_keys.get_indexer(keys)
-        known = at >= 0
-        known[known] = self.valid[at[known]]
-        return known
+        return self._positions(keys) >= 0
 
     def locations(self, keys: Iterable[str]) -> RowLocations:
         """Where the rows of some keys lie, in their order.
@@ -63,12 +60,23 @@ class Located:
         Raises:
             DamagedSegmentError: rows are gone or changed.
         """
-        keys = Keys.of(keys)
-        at = self.index.sorted_keys.get_indexer(keys)
-        gone = ~self.is_covered(keys)
-        if gone.any():
-            raise self._gone(np.count_nonzero(gone), len(at))
+        return self.locations_iter([keys])
+
+    def locations_iter(self, parts: Iterable[Iterable[str]]) -> RowLocations:
+        """The same of several parts one after the other, of whose keys one's are held at a time."""
+        at = np.concatenate([np.zeros(0, np.intp), *map(self._positions, parts)])
+        gone = np.count_nonzero(at < 0)
+        if gone:
+            raise self._gone(gone, len(at))
         return self.index.locations.take(at)
+
+    def _positions(self, keys: Iterable[str]) -> NDArray[np.intp]:
+        """For each key the row of the index that the receipt vouches for; -1 where there is none."""
+        at = self.index.sorted_keys.get_indexer(keys)
+        known = at >= 0
+        known[known] = self.valid[at[known]]
+        at[~known] = -1
+        return at
 
     def check(self) -> Located:
         """Itself, if no row of the receipt is gone or changed.

@@ -71,8 +71,8 @@ class _Components:
         self.against = receipt.compared_with[label]
         located = receipt.located(store, label).check()
         self._tests = {
-            trial: located.locations(
-                Keys.join([keys.with_suffix(self._digest(name, trial)) for name, keys in tests])
+            trial: located.locations_iter(
+                keys.with_suffix(self._digest(name, trial)) for name, keys in tests
             )
             for trial in trials
         }

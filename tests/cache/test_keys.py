@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,6 +56,18 @@ def test_get_indexer(texts: list[str], others: list[str]) -> None:
     positions = {key: position for position, key in enumerate(ordered)}
     expected = [positions.get(key, -1) for key in texts]
     assert ordered.get_indexer(texts).tolist() == expected
+
+
+def test_looking_for_no_key_takes_no_memory() -> None:
+    """A run without images to calibrate on looks for none among those of all its images."""
+    held = Keys(np.arange(40 * 10_000, dtype=np.uint8).view("S40"), hashes=True)
+    tracemalloc.start()
+    try:
+        assert held.get_indexer([]).tolist() == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000
 
 
 @given(ANY, st.one_of(HASHES, st.just("x")))

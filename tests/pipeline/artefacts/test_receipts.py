@@ -124,6 +124,16 @@ def test_a_row_that_the_receipt_does_not_know_is_refused(store: Store, artefact:
         read_receipt(artefact).locate(store, "b", ["k0", "k5"])
 
 
+def test_rows_are_found_part_by_part(store: Store, artefact: Artefact) -> None:
+    located = read_receipt(artefact).located(store, "a")
+    keys = list(located.index.sorted_keys)
+    found = located.locations_iter(keys[at : at + 1] for at in range(len(keys)))
+    assert list(found) == list(located.locations(keys))
+    assert list(located.locations_iter([])) == []
+    with pytest.raises(DamagedSegmentError, match=f"2 of {len(keys) + 2} rows"):
+        located.locations_iter([["x"], keys, ["y"]])
+
+
 def test_the_same_rows_written_anew_serve(store: Store, artefact: Artefact) -> None:
     store.withdraw(A, store.index(A)["k4"].segment)
     store.write(A, ["k5", "k4"], ROWS[A][[5, 4]])
