@@ -92,11 +92,10 @@ def coreset(vectors: np.ndarray, fraction: float, metric: Metric = "cosine") -> 
     count = max(1, round(fraction * len(vectors)))
     if count >= len(vectors):
         return np.arange(len(vectors))
-    halves = (
-        np.float32(0)
-        if metric == "cosine"
-        else np.float32(0.5) * np.einsum("ij,ij->i", vectors, vectors)
-    )
+    halves = np.float32(0)
+    if metric == "euclidean":
+        vectors = vectors - vectors.mean(axis=0)  # products of long vectors lose near ones
+        halves = np.float32(0.5) * np.einsum("ij,ij->i", vectors, vectors)
 
     def nearness(centre: np.ndarray) -> np.ndarray:
         """Larger for nearer vectors: the cosine, or minus half of the squared distance."""

@@ -57,29 +57,33 @@ def build_index(vectors: np.ndarray, index: str = FLAT, metric: Metric = "cosine
         built.add(vectors)
     else:
         measured = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-        check_index(index, vectors.shape[1], len(vectors), metric)
+        width = vectors.shape[1]
+        check_index(index, width, len(vectors), metric)
         try:
-            built = faiss.index_factory(vectors.shape[1], index, measured)
+            built = inner = faiss.index_factory(width, index, measured)
+            if metric == "euclidean" and not _normalizes(inner):
+                # lists are told apart by products, and those of long vectors lose near ones
+                built = faiss.IndexPreTransform(faiss.CenteringTransform(width), inner)
             built.train(vectors)
             built.add(vectors)
         except (RuntimeError, MemoryError) as error:
             raise ParameterError(
                 f"vision.index {index!r} does not work on {len(vectors)} vectors of dimension "
-                f"{vectors.shape[1]} ({_said(error)}): use 'flat' or another FAISS factory string"
+                f"{width} ({_said(error)}): use 'flat' or another FAISS factory string"
             ) from None
-        if built.metric_type != measured:
+        if inner.metric_type != measured:
             kind = "inner products" if metric == "cosine" else "Euclidean distances"
             raise ParameterError(
                 f"vision.index {index!r} does not measure {kind}: use 'flat' or another FAISS factory "
                 "string"
             )
-        if _changes_lengths(built):
+        if _changes_lengths(inner):
             kind = "cosines" if metric == "cosine" else "distances between patches"
             raise ParameterError(
                 f"vision.index {index!r} makes vectors shorter, so that what it measures are no "
                 f"{kind}: leave PCA and other reductions out of the string"
             )
-        _search_enough(built)
+        _search_enough(inner)
     return built
 
 
@@ -149,15 +153,29 @@ def _check_numbers(index: str) -> None:
             )
 
 
+def _transforms(index: faiss.Index) -> list[Any]:
+    """What vectors go through before they are compared."""
+    import faiss
+
+    if not isinstance(index, faiss.IndexPreTransform):
+        return []
+    steps: Any = index.chain
+    return [faiss.downcast_VectorTransform(steps.at(i)) for i in range(steps.size())]
+
+
 def _changes_lengths(index: faiss.Index) -> bool:
     """Whether vectors go through a transform that does not keep inner products."""
     import faiss
 
-    if not isinstance(index, faiss.IndexPreTransform):
-        return False
-    steps: Any = index.chain
-    chain = [faiss.downcast_VectorTransform(steps.at(i)) for i in range(steps.size())]
-    return any(isinstance(step, faiss.PCAMatrix) or step.d_out < step.d_in for step in chain)
+    steps = _transforms(index)
+    return any(isinstance(step, faiss.PCAMatrix) or step.d_out < step.d_in for step in steps)
+
+
+def _normalizes(index: faiss.Index) -> bool:
+    """Whether vectors get unit length, which is not to be that from another origin."""
+    import faiss
+
+    return any(isinstance(step, faiss.NormalizationTransform) for step in _transforms(index))
 
 
 def _search_enough(index: faiss.Index) -> None:
@@ -251,6 +269,21 @@ def _digest(file: BinaryIO, size: int) -> bytes:
         digest.update(block)
         size -= len(block)
     return digest.digest()
+
+
+def is_flat(index: faiss.Index | FlatVectors) -> bool:
+    """Whether a search compares all vectors, and the index holds them as they are.
+
+    Examples:
+        >>> vectors = np.eye(2, dtype=np.float32)
+        >>> is_flat(build_index(vectors)), is_flat(build_index(vectors, "HNSW4,Flat"))
+        (True, False)
+    """
+    if isinstance(index, FlatVectors):
+        return True
+    import faiss
+
+    return isinstance(faiss.downcast_index(index), faiss.IndexFlat)
 
 
 def index_vectors(index: faiss.Index | FlatVectors) -> np.ndarray:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 QUERY_ROWS = 1024
 """Query patches in one matrix product: enough for full speed, few enough to stay in the cache."""
+BANK_ROWS = 4096
+"""Vectors that are held around another origin at a time."""
 
 
 class FlatVectors:
@@ -33,7 +35,6 @@ class FlatVectors:
     def __init__(self, vectors: np.ndarray, metric: Metric = "cosine") -> None:
         self.vectors, self._metric = vectors, metric
         self.ntotal, self.d = vectors.shape
-        self._halves = np.float32(0.5) * np.einsum("ij,ij->i", vectors, vectors)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Inner products, or squared distances, and positions of the nearest vectors.
@@ -45,21 +46,49 @@ class FlatVectors:
         Returns:
             (q, k) float32 and (q, k) integers, the nearest first.
         """
+        if self._metric == "euclidean":
+            return self._nearest_by_length(queries, k)
         found = np.empty((len(queries), k), np.float32)
         labels = np.empty((len(queries), k), np.int64)
         for start in range(0, len(queries), QUERY_ROWS):
-            block = queries[start : start + QUERY_ROWS]
-            rows = slice(start, start + len(block))
-            nearness = block @ self.vectors.T
-            if self._metric == "euclidean":
-                nearness -= self._halves
-            best = np.argpartition(-nearness, k - 1, axis=1)[:, :k]
-            values = np.take_along_axis(nearness, best, axis=1)
-            order = np.argsort(-values, axis=1, kind="stable")
-            labels[rows] = np.take_along_axis(best, order, axis=1)
-            found[rows] = np.take_along_axis(values, order, axis=1)
-            if self._metric == "euclidean":
-                # of the few themselves: a difference of large numbers has few digits
-                near = self.vectors[labels[rows]] - block[:, None]
-                found[rows] = np.einsum("qkd,qkd->qk", near, near)
+            rows = slice(start, start + QUERY_ROWS)
+            labels[rows], found[rows] = _highest(queries[rows] @ self.vectors.T, k)
         return found, labels
+
+    def _nearest_by_length(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances and positions: of the differences, as products of long vectors lose near
+        ones. Products around the queries' mean tell which are near.
+        """
+        middle = queries.mean(axis=0)
+        centred = queries - middle
+        ranks = np.full((len(queries), k), -np.inf, np.float32)
+        labels = np.zeros((len(queries), k), np.int64)
+        for first in range(0, self.ntotal, BANK_ROWS):
+            near = self.vectors[first : first + BANK_ROWS] - middle
+            halves = np.float32(0.5) * np.einsum("ij,ij->i", near, near)
+            for start in range(0, len(queries), QUERY_ROWS):
+                rows = slice(start, start + QUERY_ROWS)
+                products = centred[rows] @ near.T
+                products -= halves
+                places, values = _highest(products, min(k, len(near)))
+                both = np.concatenate([ranks[rows], values], axis=1)
+                which = np.concatenate([labels[rows], first + places], axis=1)
+                best, ranks[rows] = _highest(both, k)
+                labels[rows] = np.take_along_axis(which, best, axis=1)
+        squares = np.empty((len(queries), k), np.float32)
+        for column, chosen in enumerate(labels.T):
+            difference = queries - self.vectors[chosen]
+            squares[:, column] = np.einsum("ij,ij->i", difference, difference)
+        order = np.argsort(squares, axis=1, kind="stable")
+        return np.take_along_axis(squares, order, 1), np.take_along_axis(labels, order, 1)
+
+
+def _highest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places and values, each (q, k), of the highest ones of each row, the highest first."""
+    if k == 1:
+        best = values.argmax(axis=1)[:, None]
+        return best, np.take_along_axis(values, best, axis=1)
+    best = np.argpartition(values, -k, axis=1)[:, -k:]
+    found = np.take_along_axis(values, best, axis=1)
+    order = np.argsort(-found, axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1), np.take_along_axis(found, order, axis=1)

@@ -15,6 +15,8 @@ from fade.errors import DataError, ParameterError
 from fade.rules.pairs import check_batch
 from fade.views import Metric
 
+LONG = 2.0
+"""Squared length from which on products lose near vectors: these are taken around a mean, then."""
 SHARE = 0.3
 """Share of the other images, the nearest ones, whose distances are averaged: MuSc's interval average."""
 
@@ -93,6 +95,10 @@ def match(
         >>> to_second.tolist(), to_first.tolist()
         ([1.0], [5.0, 1.0])
     """
+    if metric == "euclidean" and -2 * min(first[:, -1].min(), second[:, -2].min()) > LONG:
+        middle = first[:, :-2].mean(axis=0)
+        first, second = (comparable(one[:, :-2] - middle, metric) for one in (first, second))
+        second = facing(second, metric)
     products = np.matmul(first, second.T, out=buffer)
     return _distances(products.max(axis=1), metric), _distances(products.max(axis=0), metric)
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from fade.bank import count_references, similarity_to_references
 from fade.errors import DataError, ParameterError
+from fade.faiss_index import index_vectors, is_flat
+from fade.flat_vectors import FlatVectors
 from fade.views import Metric
 
 PRODUCTS = 1 << 22
@@ -162,6 +164,8 @@ def nearest_by_index(
         [[0.0, 1.0]]
     """
     check_neighbours(k, index.ntotal)
+    if metric == "euclidean" and is_flat(index):  # FAISS takes products of the vectors as they are
+        index = FlatVectors(index_vectors(index), metric)
     found, labels = index.search(queries, k)
     if metric == "cosine":
         distances = np.where(labels < 0, np.float32(2), np.maximum(1 - found, 0))

@@ -69,6 +69,7 @@ def _spread(
     vectors: np.ndarray, most: int, neighbours: int, generator: np.random.Generator
 ) -> np.ndarray:
     """Which of (n, dim) vectors to keep, at most ``most``: (n,) bool."""
+    vectors = vectors - vectors.mean(axis=0)  # products of long vectors lose near ones
     squares = np.einsum("ij,ij->i", vectors, vectors)
     distances = squares[:, None] + squares - 2 * (vectors @ vectors.T)
     np.sqrt(np.maximum(distances, 0, out=distances), out=distances)

@@ -12,6 +12,7 @@ from cache.layout import Space
 from fade.rules.mutual import comparable, facing, match
 from fade.rules.pairs import count_pairs
 from fade.types import Feature
+from fade.views import unit_length
 from pipeline.config.rules import partners_of
 from pipeline.config.schema import Params
 from pipeline.project.workload import Workload
@@ -58,7 +59,7 @@ def plan_pairs(params: Params, spaces: Mapping[Feature, Space], work: Workload) 
     seconds = 0.0
     for patches, dim in view_shapes(params, spaces):
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
-        one = comparable(vectors, vision.metric)
+        one = comparable(unit_length(vectors) if vision.unit else vectors, vision.metric)
         start = time.perf_counter()
         match(one, facing(one, vision.metric), vision.metric)
         seconds += compared * (time.perf_counter() - start)

@@ -24,7 +24,7 @@ from fade.vision import patch_map
 from pipeline.artefacts.catalogue import BANKS, safe_name
 from pipeline.config.schema import Params
 from pipeline.dataset.images import references_of
-from pipeline.scoring.nearest import Nearest
+from pipeline.scoring.nearest import Nearest, pairs_described
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,6 +230,8 @@ def comparison_digest(
     """
     shared, vision = Bank.shared(params), params.vision
     thinned = [] if vision.bank_size is None else [vision.bank_size, comparison.trial.seed]
+    # thinning and searches by products of the vectors as they are missed near ones among long vectors
+    centred = ["centred"] if thinned or vision.metric == "euclidean" else []
     references = [[key, *(receipt.rows[label][key] for label in labels)] for key in keys]
     return fingerprint(
         {
@@ -238,8 +240,8 @@ def comparison_digest(
             "query": comparison.query,
             "index": None
             if shared or not keys
-            else [vision.index, vision.coreset, PROBED, CANDIDATES, *thinned],
+            else [vision.index, vision.coreset, PROBED, CANDIDATES, *thinned, *centred],
             **Nearest.of(vision).described(),
-            **({"batch": batch} if batch else {}),
+            **({"batch": batch, **pairs_described(vision.metric, vision.unit)} if batch else {}),
         }
     )

@@ -114,6 +114,15 @@ class Nearest:
         return (distances * np.float32(factor)).astype(np.float32).reshape(grid)
 
 
+def pairs_described(metric: Metric, unit: bool) -> dict[str, str]:
+    """What distances between images depend on besides their metric, see :meth:`Nearest.described`.
+
+    Args:
+        unit: whether vectors have unit length, of which products lose none.
+    """
+    return {"ranks": "centred"} if metric == "euclidean" and not unit else {}
+
+
 def patch_distances(vectors: np.ndarray, query: np.ndarray, metric: Metric) -> np.ndarray:
     """Distances of a patch (dim,) to others (n, dim), before they are divided by the dimension: (n,).
 

@@ -27,6 +27,7 @@ from pipeline.config.rules import RuleParams, partners_of
 from pipeline.config.schema import Params
 from pipeline.config.vision import VisionParams
 from pipeline.scoring.components import component_key
+from pipeline.scoring.nearest import pairs_described
 from pipeline.scoring.views import FeatureView, described, view_plan
 
 PAIR_VERSION = 1
@@ -60,6 +61,7 @@ class PairView:
         description: dict[str, Any] = {
             "kind": "vision-pair", "version": PAIR_VERSION, "metric": self.metric,
             "features": [space.fingerprint for space in self.spaces],
+            **pairs_described(self.metric, self.view.view.unit),
         }  # fmt: skip
         if views := described([self.view], self.spaces):
             description["view"] = views[0]
@@ -115,6 +117,7 @@ def mutual_digest(batch: Batch, vision: VisionParams) -> str:
     content = {
         "rule": "mutual", "version": PAIR_VERSION, "batch": batch.digest,
         "lowest": vision.lowest, "metric": vision.metric,
+        **pairs_described(vision.metric, vision.unit),
     }  # fmt: skip
     return fingerprint(content)
 

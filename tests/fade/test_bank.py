@@ -30,6 +30,7 @@ from fade.faiss_index import (
     stored_digest,
     write_index,
 )
+from fade.rules.nearest import nearest_by_index
 
 
 def vectors(count: int, dim: int = 6, seed: int = 0) -> np.ndarray:
@@ -181,6 +182,25 @@ def test_factory_index() -> None:
     assert (found > -1).all()
 
 
+def test_files_of_any_euclidean_index_are_read(tmp_path: Path) -> None:
+    """Those that were written before indexes had a centre, too."""
+    import faiss
+
+    bank, query = 3 + vectors(1000, 16), 3 + vectors(20, 16, seed=1)
+    plain: Any = faiss.index_factory(16, "IVF16,Flat", faiss.METRIC_L2)
+    plain.train(bank)
+    plain.add(bank)
+    plain.nprobe = 16
+    exact = np.linalg.norm(query[:, None] - bank, axis=-1).min(axis=1)
+    for index in (
+        plain, build_index(bank, "IVF16,Flat", "euclidean"), build_index(bank, "flat", "euclidean"),
+    ):  # fmt: skip
+        write_index(index, tmp_path / "bank.faiss")
+        read = read_index(tmp_path / "bank.faiss")
+        found = nearest_by_index(query, read, metric="euclidean")[:, 0]
+        np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
 def test_enough_is_searched_and_the_file_remembers(tmp_path: Path) -> None:
     import faiss
 
@@ -191,6 +211,9 @@ def test_enough_is_searched_and_the_file_remembers(tmp_path: Path) -> None:
         ("IVF128,Flat,RFlat", 32),
     ):
         write_index(build_index(bank, string), tmp_path / "bank.faiss")
+        read = read_index(tmp_path / "bank.faiss")
+        assert faiss.extract_index_ivf(read).nprobe == probes
+        write_index(build_index(bank, string, "euclidean"), tmp_path / "bank.faiss")
         read = read_index(tmp_path / "bank.faiss")
         assert faiss.extract_index_ivf(read).nprobe == probes
     write_index(build_index(bank, "HNSW8"), tmp_path / "graph.faiss")

@@ -68,6 +68,32 @@ def test_one_product_serves_both_images(metric: Metric) -> None:
     np.testing.assert_allclose(other, expected.min(axis=0), atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1.5, 1000])
+def test_long_vectors_that_are_near_keep_their_distance(length: float) -> None:
+    near = np.random.default_rng(0).standard_normal((2, 40, 8)) / 100
+    first, second = (length / np.sqrt(8) + near).astype(np.float32)
+    ready, turned = (
+        comparable(first, "euclidean"),
+        facing(comparable(second, "euclidean"), "euclidean"),
+    )
+    before = ready.copy(), turned.copy()
+    one, other = match(ready, turned, "euclidean", np.empty((40, 40), np.float32))
+    expected = distances(first, second, "euclidean")
+    np.testing.assert_allclose(one, expected.min(axis=1), rtol=1e-3)
+    np.testing.assert_allclose(other, expected.min(axis=0), rtol=1e-3)
+    np.testing.assert_array_equal(before[0], ready)  # they meet other images, too
+    np.testing.assert_array_equal(before[1], turned)
+
+
+def test_unit_vectors_are_compared_by_one_product() -> None:
+    first, second = (
+        comparable(image, "euclidean") for image in batch(2, patches=50, dim=64, unit=True)
+    )
+    products = first @ facing(second, "euclidean").T
+    found, _ = match(first, facing(second, "euclidean"), "euclidean")
+    np.testing.assert_array_equal(found, np.sqrt(np.maximum(-2 * products.max(axis=1), 0)))
+
+
 def test_the_lowest_are_kept_in_bounded_memory() -> None:
     values = np.random.default_rng(0).random((300, 4)).astype(np.float32)
     lowest = Lowest(4, 9)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fade.bank import coreset, similarity_to_references
 from fade.errors import DataError, ParameterError
 from fade.faiss_index import build_index
+from fade.flat_vectors import FlatVectors
 from fade.rules.nearest import (
     mean_of_nearest,
     nearest_by_index,
@@ -55,6 +56,44 @@ def test_long_vectors_that_are_near_keep_their_distance() -> None:
     queries = bank + np.float32(0.001) * vectors(20, 8, seed=2)
     found = nearest_in_references(queries, bank, 20, metric="euclidean")[0, :, 0]
     expected = np.linalg.norm(queries.astype(np.float64) - bank, axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "flat", "Flat", "IVF256,Flat", "RR512,IVF256,Flat"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_an_index_of_long_vectors_finds_the_nearest(kind: str, k: int) -> None:
+    """FAISS takes products where queries times dimensions are many."""
+    middle, scale = 1000 / np.sqrt(512), np.float32(0.001)
+    groups = 4 * vectors(64, 512, seed=3)
+    bank = middle + scale * (np.repeat(groups, 80, axis=0) + vectors(64 * 80, 512, seed=1))
+    queries = middle + scale * (np.repeat(groups, 5, axis=0) + vectors(320, 512, seed=2))
+    bank, queries = bank.astype(np.float32), queries.astype(np.float32)
+    index = (
+        FlatVectors(bank, "euclidean") if kind == "numpy" else build_index(bank, kind, "euclidean")
+    )
+    found = nearest_by_index(queries, index, k=k, metric="euclidean")
+    wide, others = queries.astype(np.float64) - middle, bank.astype(np.float64) - middle
+    squares = (wide**2).sum(1)[:, None] + (others**2).sum(1) - 2 * wide @ others.T
+    expected = np.sqrt(np.sort(squares, axis=1)[:, :k])
+    np.testing.assert_allclose(found, expected, rtol=1e-2 if "RR" in kind else 1e-3)
+
+
+def test_an_index_takes_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, queries = vectors(50, 8), vectors(9, 8, seed=1)
+    expected = distances(queries, bank, "euclidean")
+    for rows, columns in ((4, 7), (9, 2), (100, 49)):
+        monkeypatch.setattr("fade.flat_vectors.QUERY_ROWS", rows)
+        monkeypatch.setattr("fade.flat_vectors.BANK_ROWS", columns)
+        squares, places = FlatVectors(bank, "euclidean").search(queries, 5)
+        np.testing.assert_array_equal(places, np.argsort(expected, axis=1)[:, :5])
+        np.testing.assert_allclose(np.sqrt(squares), np.sort(expected, axis=1)[:, :5], rtol=1e-5)
+
+
+def test_an_index_that_makes_vectors_unit_compares_these() -> None:
+    bank, queries = 5 + vectors(60, 8), 5 + vectors(9, 8, seed=1)
+    index = build_index(bank, "L2norm,Flat", "euclidean")
+    found = nearest_by_index(queries, index, metric="euclidean")[:, 0]
+    expected = distances(unit_length(queries), unit_length(bank), "euclidean").min(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
@@ -123,4 +162,7 @@ def test_a_coreset_of_long_vectors_covers_them() -> None:
     """By cosine, vectors of one direction and all lengths would be one."""
     line = np.linspace(1, 10, 19, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
     kept = line[coreset(line, 3 / 19, "euclidean")]
+    assert kept[:, 0].tolist() == [1.0, 5.5, 10.0]
+    far = 1000 + np.float32(0.01) * line  # products lose all of these distances
+    kept = line[coreset(far, 3 / 19, "euclidean")]
     assert kept[:, 0].tolist() == [1.0, 5.5, 10.0]
