@@ -6,14 +6,12 @@ import logging
 import shutil
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cache.location import open_path
 from fade.datasets.read import dataset_root
-from fade.errors import StoreError
 from fade.files import write_file
 from fade.preprocess import decode_rgb
 from pipeline.artefacts.catalogue import (
@@ -37,11 +35,11 @@ from pipeline.artefacts.tables import (
     read_json,
     read_table,
     table_columns,
-    table_parts,
     write_json,
 )
 from pipeline.config.schema import Params
 from pipeline.dataset.accounting import unused_lines
+from pipeline.dataset.listed import ListedImages
 from pipeline.dataset.loader import read_unchanged
 from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.thresholds import read_thresholds
@@ -66,15 +64,6 @@ from pipeline.stage import run_stage
 log = logging.getLogger("fade")
 
 
-def _listed(path: str) -> dict[str, Any]:
-    """What the manifest says of an image; few are shown, so that the whole is not held."""
-    columns = ("hash", "mask", "mask_hash", "width", "height")
-    for part in table_parts(MANIFEST.path, columns, path=path):
-        if len(part["hash"]):
-            return {name: column[0].as_py() for name, column in part.items()}
-    raise StoreError(f"{MANIFEST.path} does not list {path}: run `fade run`")
-
-
 def run(params: Params) -> None:
     """Write the report, the tables and the plots."""
     metrics, summary, evaluation = (
@@ -88,7 +77,7 @@ def run(params: Params) -> None:
     pixels, data = read_pixels(PIXELS.path, trial), read_json(SKIPPED.path)
     dataset, aspect = params.dataset, manifest_aspect(table_columns(MANIFEST.path)[1])
     root = dataset_root(dataset.format, open_path(dataset.path))
-    listed = lru_cache(maxsize=1024)(_listed)  # an image is asked for by several pictures
+    listed = ListedImages()
 
     @lru_cache(maxsize=AT_ONCE)  # of an image and of its worst patch
     def load_image(path: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from fade.levels import Scales
 from fade.types import Trial
 from pipeline.artefacts.catalogue import MAPS
 from pipeline.artefacts.tables import TABLE_SCHEMA, check_schema
+
+CHUNKS = 4
+"""Chunks of maps that a reader keeps: whoever asks for a map asks for its neighbours, too."""
 
 
 def create_maps(
@@ -88,7 +92,8 @@ def map_loader(folder: Path = Path()) -> Callable[[str, int], np.ndarray | None]
     except (OSError, ValueError):
         raise StoreError(f"{path} is missing or damaged: run `fade run --force evaluate`") from None
     check_schema(group.attrs, path)
-    for name, maps in group.arrays():
+    arrays: dict[str, Any] = dict(group.arrays())
+    for name, maps in arrays.items():
         lacking = maps.nchunks - maps.nchunks_initialized
         if lacking:  # zarr reads them as zeros
             raise StoreError(
@@ -96,9 +101,19 @@ def map_loader(folder: Path = Path()) -> Callable[[str, int], np.ndarray | None]
                 "`fade run --force evaluate`"
             )
 
+    @lru_cache(CHUNKS)
+    def chunk(trial: str, number: int) -> np.ndarray:
+        rows = arrays[trial].chunks[0]
+        found: np.ndarray = arrays[trial][number * rows : (number + 1) * rows]
+        found.flags.writeable = False  # several maps of it may be asked for
+        return found
+
     def load(trial: str, row: int) -> np.ndarray | None:
+        if trial not in arrays:
+            return None
         try:
-            return group[trial][row] if trial in group else None
+            number, place = divmod(row, arrays[trial].chunks[0])
+            return np.asarray(chunk(trial, number)[place])
         except Exception as error:  # codecs raise their own kinds on damaged chunks
             raise StoreError(
                 f"{path}: row {row} of {trial} cannot be read ({type(error).__name__}): run "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import importlib.util
 import inspect
 import logging
@@ -222,6 +223,7 @@ def fork_stages() -> None:
 
 def main() -> int:
     """Run a DVC command in this process; its exit code."""
+    gc.set_threshold(100_000)  # what is imported stays: to look for garbage in it takes a tenth
     _end_with_run()
     try:
         return _run()
