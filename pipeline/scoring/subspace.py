@@ -47,13 +47,12 @@ class SubspaceScorer:
         """See :class:`pipeline.scoring.plan.Scorer`."""
         by_view = []
         for view, space, places in zip(self.views, self.spaces, self.places, strict=True):
-            patches = view.vectors(features, vectors)
-            flat, grid = patches.reshape(-1, patches.shape[-1]), view.grid(features)
+            fits, grid = [open_fit(self.store, space, p) for p in places], view.grid(features)
+            # image by image: the last digits of a product of several depend on which these are
             found = [
-                open_fit(self.store, space, place).residual(flat).reshape(len(patches), *grid)
-                for place in places
+                fit.residual(image) for image in view.vectors(features, vectors) for fit in fits
             ]
-            by_view.append(np.stack(found, axis=1).reshape(-1, *grid))
+            by_view.append(np.stack(found).reshape(-1, *grid))
         return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
 
 
@@ -119,7 +118,7 @@ def plan_subspace(
         content = {
             "rule": "subspace", "version": FIT_VERSION, "batch": batch,
             "references": [[key, *(checksums[label][key] for label in labels)] for key in mine],
-            "spaces": [space.fingerprint for space in fit_spaces],
+            "spaces": [space.fingerprint for space in fit_spaces], "residuals": "by image",
         }  # fmt: skip
         fit = Fit(fingerprint(content), tuple(mine), tuple(batch))
         fits.setdefault(category, []).append(fit)
