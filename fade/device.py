@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,9 @@ from fade.types import Device, Precision
 
 if TYPE_CHECKING:
     from torch import dtype
+
+_SWITCHED = threading.Lock()
+"""Held while convolutions are switched: the switch is the whole process's."""
 
 
 def choose_device(wish: Device) -> str:
@@ -88,6 +94,32 @@ def has_avx512_bf16() -> bool:
     import torch
 
     return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+@contextmanager
+def whole_float32(device: str) -> Iterator[None]:
+    """Let float32 convolutions on a GPU keep all 23 bits: torch's own setting, TF32, keeps 10.
+
+    Args:
+        device: ``cuda`` or ``cpu``, where nothing is switched.
+
+    Examples:
+        >>> import torch
+        >>> with whole_float32("cuda"):
+        ...     print(torch.backends.cudnn.allow_tf32)
+        False
+    """
+    if device == "cpu":
+        yield
+        return
+    from torch.backends import cudnn
+
+    with _SWITCHED:
+        before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+        try:
+            yield
+        finally:
+            cudnn.allow_tf32 = before
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from fade.device import whole_float32
 from fade.encoders.folding import folded
 from fade.encoders.protocol import Output, checked_layers
 from fade.encoders.tower import Tower
@@ -99,9 +100,10 @@ class TimmCNN(Tower):
 
         levels = sorted({output.layers[0] for output in outputs})
         images = images.to(self._dtype, memory_format=torch.channels_last)
-        maps = self._quick.forward_intermediates(
-            images, indices=levels, intermediates_only=True, stop_early=True
-        )
+        with whole_float32(self.device):
+            maps = self._quick.forward_intermediates(
+                images, indices=levels, intermediates_only=True, stop_early=True
+            )
         found = {}
         for output in outputs:
             level = maps[levels.index(output.layers[0])].float().permute(0, 2, 3, 1)

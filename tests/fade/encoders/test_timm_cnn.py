@@ -10,6 +10,7 @@ import torch
 
 from fade.encoders.load import load_vision_encoder
 from fade.encoders.protocol import VisionEncoder
+from fade.encoders.timm_cnn import TimmCNN
 from fade.errors import ModelError, ParameterError
 from tests.fade.encoders.models import save_model
 
@@ -49,6 +50,22 @@ def test_levels_are_those_of_timm(encoder: VisionEncoder, folder: Path) -> None:
         levels[3].mean(dim=(2, 3)).numpy(),
         atol=1e-5,
     )
+
+
+def test_float32_on_a_gpu_is_no_tf32(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its convolutions would keep 10 of 23 bits, at the address of the CPU's features."""
+    encoder = load_vision_encoder(f"local-dir:{folder}")
+    assert isinstance(encoder, TimmCNN)
+    seen = []
+    convolution = next(m for m in encoder.network.modules() if isinstance(m, torch.nn.Conv2d))
+    convolution.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    for before in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+        for device in ("cpu", "cuda"):  # the images stay where they are
+            monkeypatch.setattr(encoder, "device", device)
+            encoder.tensors(torch.zeros(1, 3, 64, 64), [encoder.output([1])])
+            assert torch.backends.cudnn.allow_tf32 == before
+    assert seen == [True, False, False, False]
 
 
 def test_half_precision_stays_near(encoder: VisionEncoder, folder: Path) -> None:
