@@ -15,7 +15,9 @@ from fade.encoders.timm_cnn import TimmCNN
 from fade.encoders.timm_vit import TimmViT
 
 TRANSFORMERS = ("vit_small_patch14_dinov2", "vit_base_patch14_dinov2")
-SIZE, CNN, CNN_SIZE, LEVELS = 518, "tf_efficientnet_lite0", 256, (2, 3)
+SIZE, QUICK, CNN, CNN_SIZE, LEVELS = 518, 112, "tf_efficientnet_lite0", 256, (2, 3)
+ENOUGH = 30.0
+"""Seconds after which no further round is begun."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AGREE = {"fp32": 1e-4, "bf16": 0.1}
 """Largest difference beside timm's float32, as a share of the largest value."""
@@ -29,7 +31,7 @@ def operations(encoder: TimmViT, size: int) -> float:
 
 def measure(machine: Machine, quick: bool) -> list[Row]:
     """Rows of this benchmark."""
-    size = 140 if quick else SIZE
+    size = QUICK if quick else SIZE
     pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     rows = []
     for name in TRANSFORMERS[:1] if quick else TRANSFORMERS:
@@ -44,6 +46,7 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
                 lambda encoder=encoder, last=last: encoder.encode(pixels, [last])[last],  # type: ignore[misc]
                 lambda plain=plain: plain(pixels),  # type: ignore[misc]
                 2 if quick else 5,
+                ENOUGH,
             )
             if expected is None:
                 expected = pair.plain_output

@@ -722,9 +722,11 @@ def run(recipe: Recipe, out: Path, keep: Path | None = None) -> None:
                 f"{folder} holds other than {recipe.products} products a family: name another"
             )
         rendezvous = (Path(scratch) / "rendezvous").as_uri()
-        torch_processes.spawn(
-            train, (folder, recipe, out.absolute(), rendezvous), nprocs=recipe.processes
-        )
+        given = (folder, recipe, out.absolute(), rendezvous)
+        if recipe.processes == 1:
+            train(0, *given)
+        else:
+            torch_processes.spawn(train, given, nprocs=recipe.processes)
 
 
 if __name__ == "__main__":

@@ -78,8 +78,9 @@ def test_a_machine_without_bf16_says_so_once() -> None:
 
 
 def test_rows_of_bf16_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "TRANSFORMERS", ("test_vit",))
     monkeypatch.setattr(networks, "levels", lambda quick: Row("levels", 1, None, "-", True))
-    monkeypatch.setattr(networks, "alternate", lambda ours, plain, _: alternate(ours, plain, 1))
+    monkeypatch.setattr(networks, "alternate", lambda ours, plain, *_: alternate(ours, plain, 1))
     for machine, there in ((WITH, True), (WITHOUT, False)):
         for module in (networks, store):
             named = [row.stage for row in module.measure(machine, quick=True)]
