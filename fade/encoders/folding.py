@@ -11,6 +11,8 @@ from copy import deepcopy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from fade.device import whole_float32
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -93,8 +95,7 @@ def _agree(model: Any, other: Any) -> bool:
 
     device = next(model.parameters()).device
     noise = torch.rand(1, 3, PIXELS, PIXELS, generator=torch.Generator().manual_seed(0))
-    # TF32 leaves 10 of float32's 23 bits
-    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with torch.no_grad(), whole_float32(device.type):
         levels = [
             network.forward_intermediates((2 * noise - 1).to(device), intermediates_only=True)
             for network in (model, other)
