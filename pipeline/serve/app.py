@@ -16,11 +16,11 @@ from fade.errors import FadeError, plain
 from pipeline.serve.access import Access
 from pipeline.serve.answers import ErrorAnswer
 from pipeline.serve.guard import Guard, Refused, as_refusal
-from pipeline.serve.image_routes import image_router
+from pipeline.serve.image_routes import add_image_routes
 from pipeline.serve.judge import Busy, Judge
 from pipeline.serve.limits import Limits
-from pipeline.serve.page_routes import page_router
-from pipeline.serve.predict_routes import predict_router
+from pipeline.serve.page_routes import add_page_routes
+from pipeline.serve.predict_routes import add_predict_routes
 from pipeline.serve.site import RunSite, Site
 from pipeline.serve.telemetry import Telemetry
 
@@ -52,10 +52,11 @@ def create_app(site: Site, access: Access, limits: Limits | None = None) -> Guar
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.include_router(page_router(site, access, judge, telemetry))
-    app.include_router(predict_router(site, judge, limits, telemetry))
+    # not by include_router, which prepares them once more, with the first request
+    add_page_routes(app.router, site, access, judge, telemetry)
+    add_predict_routes(app.router, site, judge, limits, telemetry)
     if isinstance(site, RunSite):
-        app.include_router(image_router(site, judge))
+        add_image_routes(app.router, site, judge)
     return Guard(app, access, limits, telemetry)
 
 

@@ -57,9 +57,8 @@ ROWS = 500
 """Of a page of images at most."""
 
 
-def image_router(site: RunSite, judge: Judge) -> APIRouter:
-    """The routes."""
-    router = APIRouter()
+def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
+    """Add the routes to those of the application."""
 
     def opened(run: str | None) -> Snapshot:
         """The run as it is now, if it is the one that the client means."""
@@ -291,8 +290,6 @@ def image_router(site: RunSite, judge: Judge) -> APIRouter:
             id=body.id, label=_label(int(index.labels[body.id])),
             corrected=bool(index.labels[body.id] != index.given[body.id]),
         )  # fmt: skip
-
-    return router
 
 
 def _row(snapshot: Snapshot, row: int, trial: Trial, threshold: float | None) -> ImageRow:

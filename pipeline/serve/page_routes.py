@@ -35,9 +35,10 @@ def read_pages() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def page_router(site: Site, access: Access, judge: Judge, telemetry: Telemetry) -> APIRouter:
-    """The routes."""
-    router = APIRouter()
+def add_page_routes(
+    router: APIRouter, site: Site, access: Access, judge: Judge, telemetry: Telemetry
+) -> None:
+    """Add the routes to those of the application."""
     pages = read_pages()
 
     def page(name: str) -> Response:
@@ -92,5 +93,3 @@ def page_router(site: Site, access: Access, judge: Judge, telemetry: Telemetry) 
                 images = 0
         text = telemetry.text(waiting=judge.waiting, images=images)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return router

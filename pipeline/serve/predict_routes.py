@@ -59,9 +59,10 @@ class _Parser(MultiPartParser):
     spool_max_size = 1 << 40
 
 
-def predict_router(site: Site, judge: Judge, limits: Limits, telemetry: Telemetry) -> APIRouter:
-    """The routes."""
-    router = APIRouter()
+def add_predict_routes(
+    router: APIRouter, site: Site, judge: Judge, limits: Limits, telemetry: Telemetry
+) -> None:
+    """Add the routes to those of the application."""
 
     @router.get("/run")
     async def run() -> RunAnswer:
@@ -125,8 +126,6 @@ def predict_router(site: Site, judge: Judge, limits: Limits, telemetry: Telemetr
             telemetry.add_decision(one.category, "error" if one.error else one.decision)
         telemetry.add_seconds(time.monotonic() - start)
         return PredictAnswer(predictions=found)
-
-    return router
 
 
 def _length(request: Request, limits: Limits) -> int:

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -203,6 +205,22 @@ def test_labels_are_kept_counted_and_taken_back(client: TestClient, folder: Path
     assert client.post("/labels", json=body | {"id": 10**9}).status_code == 404
     broken = client.post("/labels", content="{", headers={"Content-Type": "application/json"})
     assert broken.json()["error"].startswith("the request: is no JSON (")
+
+
+def test_routes_are_prepared_before_the_first_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastAPI puts off those of a router that is included, and the first page is late by that."""
+    made: list[FastAPI] = []
+
+    def noted(**about: Any) -> FastAPI:
+        made.append(FastAPI(**about))
+        return made[0]
+
+    monkeypatch.setattr("pipeline.serve.app.FastAPI", noted)
+    create_app(RunSite(folder), Access("127.0.0.1"))
+    paths = {route.path for route in made[0].routes if isinstance(route, APIRoute)}
+    assert {"/", "/run", "/images"} <= paths
 
 
 def test_labels_that_the_run_used_can_be_taken_back(finished: Path, tmp_path: Path) -> None:
