@@ -244,13 +244,13 @@ def evaluation_remarks(
         vanished: the defects that the size of the evaluation leaves nothing of.
     """
     size = params.evaluate.size
-    defects = tests[tests["is_anomaly"].eq(True)]
+    is_defect, has_mask = tests["is_anomaly"].eq(True), tests["mask"].notna()
     masked, unmasked, unlabelled = (
-        {str(name): int(n) for name, n in part.groupby("category", sort=False).size().items()}
-        for part in (
-            defects[defects["mask"].notna()],
-            defects[defects["mask"].isna()],
-            tests[tests["is_anomaly"].isna()],
+        {str(name): int(n) for name, n in names.groupby(names, sort=False).size().items()}
+        for names in (
+            tests["category"][is_defect & has_mask],
+            tests["category"][is_defect & ~has_mask],
+            tests["category"][tests["is_anomaly"].isna()],
         )
     )
     return {
