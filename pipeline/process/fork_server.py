@@ -13,6 +13,7 @@ import gc
 import importlib
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -64,6 +65,9 @@ class _Server:
         gc.disable()  # what is loaded stays: to look for garbage in it takes a sixth of the time
         for name in FIRST:
             _load(name)
+        # started ahead of the first stage
+        while self._later and not select.select([self._connection], [], [], 0)[0]:
+            _load(self._later.pop(0))
         for line in self._requests:
             module, stage = line.decode().split()
             code = self._run(module, stage)

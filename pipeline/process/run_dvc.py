@@ -28,6 +28,8 @@ from typing import IO, Any
 
 ERROR_FILE = "FADE_DVC_ERROR_FILE"
 """Environment variable: file for what DVC says of its failure."""
+STAGES_AHEAD = "FADE_STAGES_AHEAD"
+"""Environment variable: set where stages are going to run, so that their libraries are loaded ahead."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 30.0
 """Seconds after which a DVC that was asked to end is killed."""
@@ -146,13 +148,24 @@ def write_locks_plainly() -> None:
 class _Stages:
     """Stages as forks of a server that has loaded their libraries: ``pipeline.process.fork_server``.
 
-    It is started with the first stage, with the environment that DVC gives it, and ends with DVC.
+    It is started with the first stage, or ahead of it, with the environment that DVC gives it, and ends
+    with DVC.
     """
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
         self._answers: IO[bytes] | None = None
         self._for: Any = None
+        self._is_ahead = False
+
+    def start_ahead(self) -> None:
+        """Start the server while DVC is loaded, as DVC is going to want it; else it is started anew."""
+        folder = Path.cwd()
+        with contextlib.suppress(OSError, ValueError):
+            if first := _STAGE.search((folder / "dvc.yaml").read_text(encoding="utf-8")):
+                environment = {**os.environ, "DVC_ROOT": str(folder)}
+                self._start(bool(first[1]), str(folder), environment)
+                self._is_ahead = True
 
     def run(self, command: str, settings: Mapping[str, Any]) -> int | None:
         """The exit code of a stage; None where the command is to be started in the ordinary way."""
@@ -162,8 +175,9 @@ class _Stages:
         environment = dict(settings["env"])
         stage = environment.pop("DVC_STAGE", "")
         wanted = bool(asked[1]), settings["cwd"], environment
-        if not self._answers:
+        if not self._answers or (self._is_ahead and self._for != wanted):
             self._start(*wanted)
+        self._is_ahead = False
         if not self._answers or self._for != wanted:
             return None
         assert self._connection is not None
@@ -201,15 +215,19 @@ class _Stages:
 
 def fork_stages() -> None:
     """Let DVC start stages as forks, where the system and this DVC are known to allow it."""
+    if sys.platform != "linux":
+        return
+    stages = _Stages()
+    if STAGES_AHEAD in os.environ:
+        stages.start_ahead()
     from dvc.stage import run
     from dvc.stage.exceptions import StageCmdFailedError
 
     ordinary = getattr(run, "_run", None)
-    if sys.platform != "linux" or ordinary is None:
+    if ordinary is None:
         return
     if list(inspect.signature(ordinary).parameters) != ["executable", "cmd", "kwargs"]:
         return
-    stages = _Stages()
 
     def run_command(executable: str, cmd: str, **kwargs: Any) -> None:
         code = stages.run(cmd, kwargs)
@@ -232,12 +250,12 @@ def main() -> int:
 
 
 def _run() -> int:
+    fork_stages()
     from dvc.cli import main as dvc
     from dvc.logger import ColorFormatter
 
     parse_once()
     write_locks_plainly()
-    fork_stages()
     to_log = _ToLog(ColorFormatter(log_colors=False))
     for handler in logging.getLogger("dvc").handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:

@@ -21,7 +21,7 @@ import psutil
 
 from fade.errors import ParameterError, StoreError, plain
 from pipeline.artefacts.named_files import in_words, replaced
-from pipeline.artefacts.parameters import listed, misnoted, stages_before, withdraw
+from pipeline.artefacts.parameters import listed, misnoted, outdated, stages_before, withdraw
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import load_yaml
@@ -91,7 +91,7 @@ def repro(
         check_watched(params.dataset)
     needed = {one for stage in stages for one in (stage, *stages_before(stage))} or set(known)
     check(params, needed)
-    refresh_code()
+    ahead = refresh_code() or force or bool(overrides) or bool(outdated(needed))
     _withdraw_misnoted()
     if files := _withdraw_replaced(needed, params):
         print(f"{files} was replaced since the last run: what read it runs again", file=sys.stderr)
@@ -105,7 +105,7 @@ def repro(
         with _ended_with_us() as start:
             process = start(
                 [sys.executable, "-P", run_dvc.__file__, "repro", *options],
-                env=_environment(left, said),
+                env=_environment(left, said, ahead),
                 stdout=log or subprocess.DEVNULL,
             )
             read_by(process.pid)
@@ -178,7 +178,7 @@ def _exit_code(left: Path, said: Path) -> int:
     return UNKNOWN
 
 
-def _environment(left: Path, said: Path) -> dict[str, str]:
+def _environment(left: Path, said: Path, ahead: bool) -> dict[str, str]:
     # stages are started as `python -m`: this python's folder must come first
     folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     return {
@@ -187,6 +187,7 @@ def _environment(left: Path, said: Path) -> dict[str, str]:
         EXIT_CODE_FILE: str(left),
         run_dvc.ERROR_FILE: str(said),
         STARTED_BY_RUN: named(psutil.Process()),
+        **({run_dvc.STAGES_AHEAD: "1"} if ahead else {}),
     }
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -53,10 +54,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-P", run_dvc.__file__, "repro"], cwd=folder, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:/bin"},
+        env={
+            **os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:/bin",
+            **environment,
+        },
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
@@ -108,6 +112,53 @@ def test_a_stage_whose_server_is_killed_ends_with_dvc(folder: Path) -> None:
     assert "failed to run: python -m stages.two" in said
     psutil.wait_procs([stage], timeout=20)
     assert not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE
+
+
+def servers(run: subprocess.Popen[str]) -> list[int]:
+    """Processes below a DVC that are servers of stages."""
+    below = psutil.Process(run.pid).children()
+    return [one.pid for one in below if fork_server.__name__ in one.cmdline()]
+
+
+def test_a_server_that_is_started_ahead_is_the_one_that_dvc_wants(folder: Path) -> None:
+    (folder / "two.do").write_text("Path('two.out').touch()")
+    run = start(folder, **{run_dvc.STAGES_AHEAD: "1"})
+    deadline = time.monotonic() + 60
+    while not (ahead := servers(run)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not (folder / "one.json").exists()
+    assert [seen(folder, stage)["server"] for stage in ("one", "two")] == 2 * ahead
+    assert run.communicate(timeout=60)[1] == ""
+    assert run.returncode == 0
+
+
+def test_a_server_for_another_environment_is_started_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/bin")
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **settings: Any) -> None:
+            super().__init__(*given, **settings)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    stages = run_dvc._Stages()
+    stages.start_ahead()
+    wanted = {**os.environ, "DVC_ROOT": str(folder), "DVC_STAGE": "one", "OTHER": "1"}
+    settings = {"cwd": str(folder), "env": wanted, "close_fds": True, "shell": False}
+    assert stages.run("python -m stages.one", settings) == 0
+    first, second = started
+    assert first.wait(60) == 0  # nobody asks it any more
+    assert seen(folder, "one")["server"] == second.pid
+    wanted["OTHER"] = "2"  # stages have begun: this one is started in the ordinary way
+    assert stages.run("python -m stages.one", settings) is None
+    del stages
+    assert second.wait(60) == 0
 
 
 def test_libraries_start_no_thread_but_those_that_take_care_of_forks() -> None:
