@@ -30,10 +30,12 @@ with tempfile.TemporaryDirectory() as folder, atomic_write(Path(sys.argv[1])) as
 def test_ended_while_it_writes(tmp_path: Path, number: signal.Signals, ignored: bool) -> None:
     out, scratch = tmp_path / "out" / "a", tmp_path / "scratch"
     scratch.mkdir()
+    # also where these tests run under nohup, which ignores one of them
+    handler = signal.SIG_IGN if ignored else signal.SIG_DFL
     ended = subprocess.run(
         [sys.executable, "-c", WRITER, str(out), str(int(number))], cwd=ROOT, check=False,
         env={**os.environ, "TMPDIR": str(scratch)},
-        preexec_fn=(lambda: signal.signal(number, signal.SIG_IGN)) if ignored else None,
+        preexec_fn=lambda: signal.signal(number, handler),
     )  # fmt: skip
     assert not list(scratch.iterdir())
     assert ended.returncode == (0 if ignored else 128 + number)
