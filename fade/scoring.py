@@ -18,7 +18,7 @@ from fade.errors import DataError, ParameterError
 from fade.maps import fuse_values, image_score, to_levels
 from fade.preprocess import resize_image
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
-from fade.text import TextClassifier, fit, language_map
+from fade.text import TextClassifier, fit, language_map, language_scores
 from fade.types import Feature, Mode, Stream
 from fade.vision import vision_map
 
@@ -208,7 +208,7 @@ class Detector:
         score = language = vision = None
         if self.score_text and self.map_text:
             cls_token = features[settings.score_feature()][None]
-            score = float(self.score_text.predict_proba(cls_token)[0, 1])
+            score = float(language_scores(self.score_text, cls_token)[0])
             language = language_map(
                 self.map_text,
                 [features[feature] for feature in settings.map_features()],

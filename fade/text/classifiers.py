@@ -52,12 +52,14 @@ class TextClassifier:
         """Length D of the embeddings that it was fitted on."""
         return int(self.arrays["dimension"])
 
-    def predict_proba(self, x: np.ndarray) -> Float64:
+    def predict_proba(self, x: np.ndarray, *, alone: bool = False) -> Float64:
         """Class probabilities of image embeddings, block by block in bounded memory.
 
         Args:
             x: (n, D) float16, float32 or float64, each row L2-normalised. ``average``, ``softmax``
                 and ``max`` compute in float32 unless x is float64.
+            alone: one row a block. The last digit of a product depends on how many rows it has;
+                this way a row's result does not depend on the others.
 
         Returns:
             (n, 2) float64: P(normal), P(abnormal).
@@ -79,12 +81,30 @@ class TextClassifier:
             dtype = np.dtype(method.precision)
         result = np.empty((len(x), 2), dtype=np.float64)
         width = self.dimension + method.width(arrays)
-        rows = max(1, BLOCK_BYTES // (width * dtype.itemsize))
+        rows = 1 if alone else max(1, BLOCK_BYTES // (width * dtype.itemsize))
         for start in range(0, len(x), rows):
             block = x[start : start + rows].astype(dtype, copy=False)
             _require_unit_rows(block, f"{self.name} classifier: image embedding", start)
             result[start : start + rows] = method.predict(arrays, block)
         return result
+
+
+def language_scores(classifier: TextClassifier, tokens: np.ndarray) -> Float64:
+    """P(abnormal) of images; that of one does not depend on which others there are.
+
+    Args:
+        classifier: fitted on prompts.
+        tokens: (n, D) floats, L2-normalised, one an image.
+
+    Returns:
+        (n,) float64 in [0, 1].
+
+    Examples:
+        >>> fitted = fit("average", np.eye(2), np.array([0, 1]))
+        >>> language_scores(fitted, np.eye(2, dtype=np.float32)).round(2).tolist()
+        [0.0, 1.0]
+    """
+    return classifier.predict_proba(tokens, alone=True)[:, 1]
 
 
 def language_map(

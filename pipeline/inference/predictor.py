@@ -16,7 +16,7 @@ from fade.bank import normalized_float32
 from fade.errors import ParameterError
 from fade.levels import Scale
 from fade.maps import places_on
-from fade.text import TextClassifier, language_map
+from fade.text import TextClassifier, language_map, language_scores
 from fade.types import Device, Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
@@ -276,9 +276,8 @@ class Predictor:
         language = text_map = vision = worst = None
         if params.needs_language_score:
             token = normalized_float32(features[params.classification_feature()][None])
-            language = float(
-                self._classifier("classification", category).predict_proba(token)[0, 1]
-            )
+            classifier = self._classifier("classification", category)
+            language = float(language_scores(classifier, token)[0])
         if params.needs_language_map:
             asked = params.language_features()
             patches = [normalized_float32(features[feature]) for feature in asked]

@@ -32,6 +32,7 @@ def language_score_space(feature: Space) -> Space:
     """P(abnormal) of the cls token."""
     description = {
         "kind": "language-score", "version": COMPONENT_VERSION, "feature": feature.fingerprint,
+        "tokens": "alone",
     }  # fmt: skip
     return Space("language-score", description, (), "float64")
 

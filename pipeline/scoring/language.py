@@ -10,7 +10,7 @@ import numpy as np
 
 from cache.layout import Space, group_needs
 from fade.bank import normalized_float32
-from fade.text import TextClassifier, language_map
+from fade.text import TextClassifier, language_map, language_scores
 from pipeline.artefacts.catalogue import CATEGORIES
 from pipeline.artefacts.receipts import Receipt
 from pipeline.artefacts.tables import read_json
@@ -19,9 +19,6 @@ from pipeline.dataset.images import by_category, calibration_images, test_images
 from pipeline.scoring.components import language_score_space, map_space, patch_grid
 from pipeline.scoring.plan import ComponentPlan, ComponentWork, IndexOf, missing_components
 from pipeline.scoring.texts import TextIndex, classifier_path, open_classifier, uses
-
-ROWS = 256
-"""Tokens are classified by so many, which makes the sums of each independent of the others."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +102,7 @@ def language_rows(
     """
     if not output.shape:
         (tokens,) = vectors
-        found = []
-        for start in range(0, len(tokens), ROWS):
-            part = tokens[start : start + ROWS]
-            padded = np.concatenate([part, np.repeat(part[:1], ROWS - len(part), axis=0)])
-            found.append(classifier.predict_proba(padded)[: len(part), 1])
-        return np.concatenate(found)
+        return language_scores(classifier, tokens)
     grids = [patch_grid(space) for space in features]
     images = zip(*vectors, strict=True)
     return np.stack([language_map(classifier, of_image, grids) for of_image in images])

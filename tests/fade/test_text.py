@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from fade.errors import DataError, ParameterError, StoreError
-from fade.text import CLASSIFIERS, TextClassifier, classifiers, digest, fit, load, read_array, save
+from fade.text import (
+    CLASSIFIERS,
+    TextClassifier,
+    classifiers,
+    digest,
+    fit,
+    language_scores,
+    load,
+    read_array,
+    save,
+)
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 GOLDEN_PATCHES = "weave/test/good/000|160|gem|patch"
@@ -142,6 +152,22 @@ def test_blocks_do_not_change_the_result(name: str, monkeypatch: pytest.MonkeyPa
     whole = fitted(name).predict_proba(queries())
     monkeypatch.setattr(classifiers, "BLOCK_BYTES", 1)  # one row a block
     np.testing.assert_allclose(fitted(name).predict_proba(queries()), whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scores_do_not_depend_on_the_other_images(name: str, dtype: type[np.floating]) -> None:
+    if name == "xgboost":
+        pytest.importorskip("xgboost")
+    # lengths that no vector instruction divides
+    rng = np.random.default_rng(5)
+    classifier = fit(name, unit(rng, 151, 611), np.arange(151) % 5 < 2)
+    tokens: np.ndarray = unit(rng, 301, 611).astype(dtype)
+    whole = language_scores(classifier, tokens)
+    one_by_one = [language_scores(classifier, token[None].copy())[0] for token in tokens]
+    assert whole.tolist() == one_by_one
+    assert whole[7:180].tolist() == language_scores(classifier, tokens[7:180]).tolist()
+    assert language_scores(classifier, tokens[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
