@@ -48,7 +48,7 @@ def test_it_holds_the_data_files(wheel: Path) -> None:
         "fade/ensembles/descriptions_1.json", "cache/py.typed", "fade/py.typed", "pipeline/py.typed",
         "stages/py.typed", "pipeline/demo/fade-demo.json",
         "pipeline/report/report.html.j2", "pipeline/report/page/page.js", "pipeline/config/dvc.yaml",
-        "pipeline/config/params.yaml", "pipeline/demo/dvc.yaml",
+        "pipeline/config/params.yaml",
         "pipeline/serve/page/index.html", "pipeline/serve/page/app.js", "pipeline/serve/page/style.css",
         "pipeline/serve/page/icon.svg",
     ):  # fmt: skip

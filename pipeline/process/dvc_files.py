@@ -20,8 +20,8 @@ from fade.files import write_file
 from pipeline.process.dvc_watchdog import running_dvc
 from pipeline.process.plain_yaml import NotPlain, load
 
-LOCKS = tuple(Path(name) for name in ("dvc.lock", "demo/dvc.lock", "pipeline/demo/dvc.lock"))
-"""Lock files of DVC: the pipeline's, and the demo's in a project and in a clone."""
+LOCKS = (Path("dvc.lock"), Path("demo/dvc.lock"))
+"""Lock files of DVC: the pipeline's, and that of the demo's images."""
 COPIES = Path(".dvc") / "tmp" / "fade-locks"
 RWLOCK = Path(".dvc") / "tmp" / "rwlock"
 """File in which DVC notes which of its processes read or write which outputs."""

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-from importlib import resources
 from pathlib import Path
 
 from fade.errors import ParameterError
@@ -28,6 +27,17 @@ _CODE_STAGE = re.compile(r"^  code:\n(?:    .*\n)*\n?", re.MULTILINE)
 _HEADER = """\
 # The pipeline, as `fade new` wrote it: change params.yaml instead. code.json stands for the installed
 # code, `fade run` keeps it up to date; `fade new . --force` writes this file anew after an upgrade.
+"""
+_DEMO_DVC_YAML = """\
+# The demo's images, in a pipeline of their own, so that DVC's cache brings them into the workspaces
+# of `dvc exp run --temp` too.
+stages:
+  images:
+    wdir: ..
+    cmd: python -P -m pipeline.demo data/demo --seed 0
+    params:
+      - code.json: [images]
+    outs: [data/demo]
 """
 _DVC_CONFIG = """\
 [core]
@@ -76,12 +86,6 @@ def project_dvc_yaml() -> str:
     return _HEADER + _REMARKS.sub("", stages).replace("python -m", "python -P -m")
 
 
-def demo_dvc_yaml() -> str:
-    """The text of demo/dvc.yaml, whose stage writes the demo's images into data/demo."""
-    text = (resources.files("pipeline.demo") / "dvc.yaml").read_text(encoding="utf-8")
-    return text.replace("wdir: ../..", "wdir: ..").replace("python -m", "python -P -m")
-
-
 def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = False) -> list[Path]:
     """Write a project folder.
 
@@ -108,7 +112,7 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
         Path(".dvcignore"): _DVCIGNORE,
         Path(".gitignore"): _GITIGNORE,
         Path("prompts/README.md"): _PROMPTS,
-        **({DEMO_FILE: demo_dvc_yaml()} if demo else {}),
+        **({DEMO_FILE: _DEMO_DVC_YAML} if demo else {}),
     }
     present = [path for path in files if (folder / path).exists()]
     if present and not force:

@@ -102,7 +102,7 @@ def made_by_a_stage(path: str) -> bool:
     made = [Path(f"{folder}.dvc") for folder in (place, *place.parents)]
     if any(file.is_file() for file in made):
         return True
-    for file in (Path("dvc.yaml"), *Path().glob("*/dvc.yaml"), Path("pipeline/demo/dvc.yaml")):
+    for file in (Path("dvc.yaml"), *Path().glob("*/dvc.yaml")):
         with suppress(TypeError, AttributeError):  # of another form: DVC refuses it
             for stage in stages_of(file).values():
                 made = [file.parent / stage.get("wdir", "") / out for out in outs_of(stage)]

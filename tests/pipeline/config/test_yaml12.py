@@ -66,7 +66,7 @@ def test_any_text_is_read_as_dvc_reads_it_or_refused_in_a_line(text: str) -> Non
 
 
 def test_the_shipped_files_are_read_as_dvc_reads_them() -> None:
-    for file in ("params.yaml", "dvc.yaml", "pipeline/demo/dvc.yaml"):
+    for file in ("params.yaml", "dvc.yaml", "demo/dvc.yaml"):
         text = (ROOT / file).read_text(encoding="utf-8")
         assert same(load_yaml(text), parse_yaml(text, file))
 
