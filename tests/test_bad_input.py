@@ -38,6 +38,7 @@ from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_csv as read_result
 from pipeline.artefacts.tables import read_json, read_table, write_table
 from pipeline.config.load import load_params, parse_params
+from pipeline.config.originals import TEMPLATE
 from pipeline.evaluation.thresholds import Threshold, read_thresholds
 from pipeline.features.patch_encoder import load_patch_encoder
 from pipeline.inference.bundle import Bundle
@@ -478,7 +479,7 @@ def yaml_file(change: Callable[[str], str]) -> Callable[[Path], None]:
     """The repository's params.yaml, changed."""
 
     def act(folder: Path) -> None:
-        text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+        text = TEMPLATE.read_text(encoding="utf-8")
         (folder / "params.yaml").write_text(change(text), encoding="utf-8")
         load_params(folder / "params.yaml")
 

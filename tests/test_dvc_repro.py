@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from fade.errors import StoreError
+from pipeline.config.originals import TEMPLATE
 from pipeline.inference.run import FinishedRun
 from tests.interpreter import Interpreter
 from tests.projects import GOLDEN, ROOT, STAGES, changed, golden_params
@@ -56,7 +57,7 @@ class Clone:
             threshold__images=2,
             evaluate__size=64,
         )
-        self.write(_merge(yaml.safe_load((ROOT / "params.yaml").read_text()), content))
+        self.write(_merge(yaml.safe_load(TEMPLATE.read_text()), content))
         self.git("init", "-q")
         self.commit()
 

@@ -37,6 +37,7 @@ from pipeline.artefacts.receipts import read_receipt, write_receipt
 from pipeline.artefacts.tables import read_csv as read_result
 from pipeline.artefacts.tables import read_json, read_table, write_csv
 from pipeline.config.load import load_params
+from pipeline.config.originals import TEMPLATE
 from pipeline.evaluation.thresholds import (
     Threshold,
     parse_thresholds,
@@ -47,7 +48,6 @@ from pipeline.inference.bundle import Bundle
 from pipeline.report.summary import read_summary
 from pipeline.stage import one_line
 from tests.cache.segments import plan_segments
-from tests.projects import ROOT
 
 fuzz = settings(
     max_examples=50,
@@ -114,7 +114,7 @@ def test_parameters(tmp_path: Path, data: bytes, place: int) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(data)
     ends_well(lambda: load_params(path))
-    lines = (ROOT / "params.yaml").read_bytes().splitlines(keepends=True)
+    lines = TEMPLATE.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:place], data, *lines[place:]]))
     ends_well(lambda: load_params(path))
 

@@ -26,6 +26,7 @@ import yaml
 from fade.errors import DataError
 from pipeline.artefacts.parameters import misnoted
 from pipeline.config.load import parse_params
+from pipeline.config.originals import TEMPLATE
 from pipeline.config.yaml12 import leaf, load_yaml
 from pipeline.process.dvc_files import RUNS, RWLOCK, cut_short
 from pipeline.project.scaffold import create
@@ -104,7 +105,7 @@ def parameters(checkpoint: Path, run: str = "zeroshot_language", **leaves: Any) 
     """params.yaml of a small project: those of a golden run, some leaves changed."""
     leaves = {"threshold__images": 0, "vision__seeds": [0], **leaves}
     content = changed(golden_params(run, checkpoint), **leaves)
-    template = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    template = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
     return yaml.safe_dump(parse_params({**template, **content}).model_dump())
 
 

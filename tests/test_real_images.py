@@ -10,7 +10,8 @@ import pytest
 import yaml
 import zarr
 
-from tests.projects import ROOT, STAGES, changed, run_stages
+from pipeline.config.originals import TEMPLATE
+from tests.projects import STAGES, changed, run_stages
 
 
 def test_deeppcb(shared_data: Path, tmp_path: Path) -> None:
@@ -18,7 +19,7 @@ def test_deeppcb(shared_data: Path, tmp_path: Path) -> None:
     if not images.is_dir():
         pytest.skip("no deeppcb in FADE_TEST_DATA")
     params = changed(
-        yaml.safe_load((ROOT / "params.yaml").read_text()),
+        yaml.safe_load(TEMPLATE.read_text()),
         dataset__path=str(images), dataset__watch=str(images), dataset__limit=3,
         features__segmentation_sizes=[128], vision__shots=[0, 1], vision__seeds=[0],
         model__pretrained="seeded",

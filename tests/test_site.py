@@ -17,6 +17,7 @@ from docs.site.parameters import UNITS, UNWATCHED, Leaf, leaves, questions
 from fade.metrics import METRIC_NAMES
 from pipeline.artefacts.catalogue import ARTEFACTS
 from pipeline.artefacts.pixel_histograms import COUNTS
+from pipeline.config.originals import TEMPLATE
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.inference.output import COLUMNS
 
@@ -42,7 +43,7 @@ def _flat(content: Any, path: str = "") -> Iterator[str]:
 
 
 def test_every_leaf_has_a_row(reference: dict[str, Leaf], texts: dict[str, str]) -> None:
-    names = list(_flat(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))))
+    names = list(_flat(yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))))
     assert sorted(reference) == sorted(names)
     page = texts["parameters.md"]
     for name in names:

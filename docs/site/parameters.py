@@ -82,7 +82,7 @@ class Leaf:
         question: what it decides, as params.yaml asks it.
         type: which values it takes, in words.
         default: its value where params.yaml does not say it; None where it must.
-        demo: its value in the repository's params.yaml.
+        demo: its value in the repository's template, which the demo takes as it is.
         unit: of a number; None for words and switches.
         stages: that name it in dvc.yaml, so that DVC runs them again when it changes.
     """
@@ -102,7 +102,7 @@ def leaves(root: Path = ROOT) -> list[Leaf]:
     Raises:
         KeyError: a leaf that params.yaml does not ask about.
     """
-    text = (root / "params.yaml").read_text(encoding="utf-8")
+    text = (root / "pipeline/config/params.yaml").read_text(encoding="utf-8")
     asked, demo, readers = questions(text), yaml.safe_load(text), stages_of(root / "dvc.yaml")
     found = []
     for name, part, required in _schema_leaves(Params.model_json_schema()):

@@ -1,4 +1,4 @@
-"""Where this project's code lies, and its dvc.yaml and params.yaml, from which projects are made."""
+"""Where this project's code lies, and the dvc.yaml and params.yaml from which projects are made."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ ROOT = _HERE.parents[1]
 OWN_PACKAGES = ("cache", "fade", "pipeline", "stages")
 """The packages of this project, in :data:`ROOT`."""
 
+TEMPLATE = _HERE / "params.yaml"
+"""What every params.yaml is made from. The clone's own is a copy of it, which people and DVC change."""
+
 Original = Literal["dvc.yaml", "params.yaml"]
 
 
 def original(name: Original) -> str:
-    """The text of one of them: the file of the clone, or what the wheel holds in its place.
+    """The text of one of them: the template, or the dvc.yaml of the clone, which the wheel holds, too.
 
     Examples:
         >>> original("params.yaml").count("dataset:")

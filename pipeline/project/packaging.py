@@ -1,4 +1,4 @@
-"""Puts the repository's dvc.yaml and params.yaml into the wheel, so that the repository needs no copies.
+"""Puts the repository's dvc.yaml into the wheel, so that the repository needs no copy.
 
 pyproject.toml names :class:`BuildPy`; nothing imports it when the package is used.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from setuptools.command.build_py import build_py
 
-FILES = ("dvc.yaml", "params.yaml")
+FILES = ("dvc.yaml",)
 
 
 class BuildPy(build_py):

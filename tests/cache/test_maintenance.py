@@ -21,6 +21,7 @@ from cache.store import DamagedSegmentError, Store
 from pipeline.artefacts.catalogue import ARTEFACTS, REFERENCES, TEST
 from pipeline.artefacts.receipts import read_receipt, write_receipt
 from pipeline.cli.main import main
+from pipeline.config.originals import TEMPLATE
 from tests.imports import ROOT
 
 SPACE = Space("numbers", {"kind": "test"}, (4,), "float32")
@@ -36,7 +37,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "s3":
         place = f"{request.getfixturevalue('bucket').url}/store"
         # receipts are those of the store that params.yaml names
-        content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        content = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
         content["features"]["store"] = place
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     store = Store(place)

@@ -14,6 +14,7 @@ import pytest
 from fade.errors import CONTROL, ParameterError, plain
 from pipeline import stage as runner
 from pipeline.config.load import load_params
+from pipeline.config.originals import TEMPLATE
 from pipeline.stage import check_unchanged, used_parameters
 from tests.projects import ROOT
 
@@ -85,7 +86,7 @@ def test_tracebacks_keep_their_lines(
     stage = ModuleType("broken_stage")
     stage.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "broken_stage", stage)
-    monkeypatch.setattr(runner, "load_params", lambda: load_params(ROOT / "params.yaml"))
+    monkeypatch.setattr(runner, "load_params", lambda: load_params(TEMPLATE))
     with pytest.raises(SystemExit):
         runner.run_stage("broken_stage")
     (line,) = lines(capsys.readouterr().err)

@@ -18,6 +18,7 @@ from pipeline.artefacts.parameters import (
     stages_before,
     write_record,
 )
+from pipeline.config.originals import TEMPLATE
 from tests.projects import ROOT, STAGES
 
 USED = {"vision.shots": [0, 1], "fusion": {"vision_weight": 0.5}, "code.json:select": "a1"}
@@ -95,7 +96,7 @@ def test_the_report_comes_from_records_that_it_depends_on() -> None:
             found |= set(entry.get("params.yaml", ()))
         return found
 
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = yaml.safe_load(TEMPLATE.read_text())
 
     def leaves(names: set[str]) -> set[str]:
         found = set()

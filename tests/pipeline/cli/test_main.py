@@ -31,6 +31,7 @@ from pipeline.cli import main as cli
 from pipeline.cli.main import at_home, main
 from pipeline.cli.options import split_names
 from pipeline.config.load import load_params
+from pipeline.config.originals import TEMPLATE
 from pipeline.process import run_dvc
 from pipeline.process.json_text import json_text
 from pipeline.project import dvc as repro
@@ -468,7 +469,7 @@ def project(fade: Fade) -> Fade:
 
 def watching(folder: str, watch: str | None = None) -> Path:
     """A project that reads a new folder, with a manifest stage."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
     content["dataset"].update(path=folder, watch=watch or folder)
     Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     Path("dvc.yaml").write_text("stages:\n  manifest: {cmd: x}\n", encoding="utf-8")

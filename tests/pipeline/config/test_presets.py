@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from functools import reduce
 from operator import getitem
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fade.errors import ParameterError
+from pipeline.config import originals
 from pipeline.config.load import parse_params
 from pipeline.config.originals import original
 from pipeline.config.presets.catalogue import PRESETS, find_preset, render, substitute
@@ -118,6 +121,27 @@ def test_comments_stay(name: str) -> None:
 
 def test_demo_is_the_template() -> None:
     assert render(find_preset("demo")) == original("params.yaml")
+
+
+def test_the_clones_own_parameters_are_no_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People change them, and `dvc exp run -S` writes them anew in another style."""
+    expected = render(find_preset("own-offline"))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(load_yaml(expected)), encoding="utf-8")
+    monkeypatch.setattr(originals, "ROOT", tmp_path)
+    assert render(find_preset("own-offline")) == expected
+
+
+def test_the_clones_own_parameters_begin_as_the_template() -> None:
+    """What a commit holds of both; those of the folder are whoever's who works there."""
+    shown = [
+        subprocess.run(["git", "show", f"HEAD:{file}"], cwd=ROOT, capture_output=True, check=False)
+        for file in ("params.yaml", "pipeline/config/params.yaml")
+    ]
+    if any(done.returncode for done in shown):
+        pytest.skip("no commit here holds both files")
+    assert shown[0].stdout == shown[1].stdout
 
 
 def test_data_and_weights() -> None:

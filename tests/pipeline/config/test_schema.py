@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from fade.errors import FadeError, ParameterError
 from fade.types import Feature, Trial
 from pipeline.config.load import load_params, parse_params
-from tests.projects import ROOT, changed
+from pipeline.config.originals import TEMPLATE
+from tests.projects import changed
 
-DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+DEFAULT: dict[str, Any] = yaml.safe_load(TEMPLATE.read_text())
 
 
 def test_the_shipped_file_is_valid() -> None:
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(TEMPLATE)
     assert params.dataset.path == params.dataset.watch
 
 
@@ -113,7 +114,7 @@ def test_refused(
 @pytest.mark.parametrize("written", ["1-00:00:00", '"00:30:00"', "12:30:05"])
 def test_a_walltime_need_not_be_quoted(written: str, tmp_path: Path) -> None:
     """YAML 1.1 makes a number of 12:30:05."""
-    text = (ROOT / "params.yaml").read_text().replace('"01:00:00"', written)
+    text = TEMPLATE.read_text().replace('"01:00:00"', written)
     (tmp_path / "params.yaml").write_text(text)
     assert load_params(tmp_path / "params.yaml").cluster.walltime == written.strip('"')
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli.main import main
+from pipeline.config.originals import TEMPLATE
 from pipeline.project import doctor, scaffold
 from tests.projects import GOLDEN, ROOT, changed, golden_params, project
 
@@ -210,7 +211,7 @@ def test_a_full_disk(
 def test_a_new_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    params = TEMPLATE.read_text(encoding="utf-8")
     scaffold.create(tmp_path, params, demo=True, git=False)
     (tmp_path / "dvc.yaml").write_text(scaffold.project_dvc_yaml() + "# mine\n")
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.artefacts.catalogue import ARTEFACTS, RECORDS
 from pipeline.config.load import load_params
+from pipeline.config.originals import TEMPLATE
 from pipeline.project.code import OWN_PACKAGES
 from tests.imports import ROOT, modules
 from tests.projects import STAGES
@@ -40,7 +41,7 @@ def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield name
 
 
-LEAVES = frozenset(_leaves(yaml.safe_load((ROOT / "params.yaml").read_text())))
+LEAVES = frozenset(_leaves(yaml.safe_load(TEMPLATE.read_text())))
 
 
 def _declared(stage: str) -> set[str]:
@@ -128,8 +129,8 @@ def test_reductions_and_filters_run_evaluate_and_report_alone() -> None:
 
 
 def test_params_yaml_names_every_parameter_there_is() -> None:
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    dumped = load_params(ROOT / "params.yaml").model_dump()
+    content = yaml.safe_load(TEMPLATE.read_text())
+    dumped = load_params(TEMPLATE).model_dump()
     assert set(_leaves(content)) == set(_leaves(dumped))
 
 

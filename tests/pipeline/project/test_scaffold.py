@@ -14,6 +14,7 @@ import yaml
 
 from fade.errors import ParameterError
 from pipeline.config.load import load_params, parse_params
+from pipeline.config.originals import TEMPLATE
 from pipeline.project import scaffold
 from pipeline.project.code import code_hashes, refresh_code
 from pipeline.project.scaffold import check_apart
@@ -40,7 +41,7 @@ def test_dvc_writes_no_lock_among_the_code_that_it_watches() -> None:
 
 def test_a_demo_project(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "demo"
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    params = TEMPLATE.read_text(encoding="utf-8")
     written = scaffold.create(folder, params, demo=True, git=False)
     assert all((folder / path).is_file() for path in written)
     assert (folder / "params.yaml").read_text(encoding="utf-8") == params
@@ -108,7 +109,7 @@ def test_dvc_runs_it(tmp_path: Path, golden_checkpoint: Path, interpreter: Inter
     content = changed(
         golden_params("zeroshot_language", golden_checkpoint), features__segmentation_sizes=[96]
     )
-    template = yaml.safe_load((ROOT / "params.yaml").read_text())
+    template = yaml.safe_load(TEMPLATE.read_text())
     full = parse_params({**template, **content}).model_dump()
     scaffold.create(tmp_path, yaml.safe_dump(full), demo=False, git=True)
     assert (tmp_path / ".git").is_dir()
