@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fade.bombs import check_work
@@ -72,6 +72,43 @@ def decode_rgb(data: bytes, name: str, *, exif_rotation: bool = False) -> Image.
         if deep:
             refuse_shallow_colour(image, data, name)
         return turned(_to_rgb(image, data, name), turn)
+
+
+def picture_rgb(image: Image.Image, name: str, *, exif_rotation: bool = False) -> Image.Image:
+    """A PIL image as 8-bit RGB; ``name`` stands in error messages.
+
+    One that was opened and whose pixels are not read yet is what :func:`decode_rgb` makes of its
+    file. Others are as they are; they are turned where they still have an orientation tag. Raises
+    DataError for an image that cannot be read, and for one in memory with more than 8 bits a channel:
+    Pillow would clip it at 255, and it does not say which value is white.
+
+    Examples:
+        >>> picture_rgb(Image.new("L", (640, 480), 7), "image 0").getpixel((0, 0))
+        (7, 7, 7)
+    """
+    with pillow_errors(name):
+        if (data := _unread_file(image)) is not None:
+            return decode_rgb(data, name, exif_rotation=exif_rotation)
+        if image.mode.startswith(("I", "F")):
+            raise DataError(
+                f"{name} is a PIL image of mode {image.mode}, which does not say which value is "
+                "white; give the path of its file, or 8 bits a channel"
+            )
+        turn = _orientation(image) if exif_rotation else 1
+        return turned(drop_transparency(image.copy()).convert("RGB"), turn)
+
+
+def _unread_file(image: Image.Image) -> bytes | None:
+    """The file of an image whose pixels are not read yet, None where there is no such file."""
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None:
+        return None
+    if getattr(image, "is_animated", False):
+        return None
+    position = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
+    image.fp.seek(position)
+    return data
 
 
 def image_size(data: bytes, name: str, *, exif_rotation: bool = False) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from cache.layout import content_key
 from fade.aspect import AspectRatio
+from fade.decode import picture_rgb
 from fade.errors import DataError
 from fade.files import read_plain
 from fade.preprocess import decode_rgb, resize_image
@@ -39,7 +40,7 @@ def open_picture(
     Args:
         image: a path, a PIL image or uint8 RGB (height, width, 3).
         number: its position, for a name where it has none.
-        exif_rotation: whether a file is turned as its camera says.
+        exif_rotation: whether a file or PIL image is turned as its camera says.
         remarks: takes what is odd about a file.
 
     Raises:
@@ -65,7 +66,7 @@ def open_picture(
         return str(image), picture
     name = f"image {number}"
     if isinstance(image, Image.Image):
-        return name, image.convert("RGB")
+        return name, picture_rgb(image, name, exif_rotation=exif_rotation)
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
             return name, Image.fromarray(image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from os import PathLike
 from typing import TYPE_CHECKING, TypeVar
 
 from fade.errors import DataError, ParameterError
@@ -49,9 +50,14 @@ def encoded(
         problems: takes a line for each image that cannot be used; None raises it.
 
     Raises:
-        DataError: an image cannot be used.
+        DataError: an image cannot be used, or these are no images but one.
         ParameterError: the size is below 1.
     """
+    one = isinstance(images, str | PathLike) or hasattr(images, "mode")  # a path, a PIL image
+    if one or getattr(images, "ndim", 4) == 3:
+        raise DataError(
+            f"images is one {type(images).__name__}: give several, or one in a list, [image]"
+        )
     for batch in batches(enumerate(images), size):
         pictures = []
         for number, image in batch:

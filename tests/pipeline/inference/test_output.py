@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pipeline.artefacts.csv_text import unmarked
 from pipeline.inference.output import check_picture_file, find_images, score_line, write_predictions
 from pipeline.inference.pictures import open_picture
 from pipeline.inference.prediction import Prediction
+from pipeline.inference.stream import encoded
 
 LONG = "n" * 251
 
@@ -107,6 +109,74 @@ def test_what_is_no_plain_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=says):
             open_picture(tmp_path / name, 0, False)
+
+
+@pytest.mark.parametrize("turn", [False, True])
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_an_open_picture_is_what_its_file_is(
+    mode: str, suffix: str, turn: bool, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(values).convert(mode).save(path, exif=orientation)
+    _, expected = open_picture(path, 0, turn)
+    with Image.open(path) as opened:
+        name, found = open_picture(opened, 3, turn)
+        assert open_picture(opened, 3, turn)[1].tobytes() == found.tobytes()
+    assert (name, found.mode, found.size) == ("image 3", "RGB", (5, 7) if turn else (7, 5))
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_an_open_file_of_16_bits_is_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.arange(0, 65536, 257).astype(np.uint16).reshape(16, 16)).save(path)
+    with Image.open(path) as opened:
+        _, found = open_picture(opened, 0, False)
+    assert np.asarray(found)[..., 0].ravel().tolist() == list(range(256))
+
+
+def test_frames_and_pictures_in_memory_are_as_they_are(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.gif") as opened:
+        opened.seek(1)
+        assert open_picture(opened, 0, False)[1].getpixel((0, 0)) == (0, 0, 255)
+    tagged = Image.new("RGB", (4, 2))
+    tagged.getexif()[0x0112] = 6
+    assert open_picture(tagged, 0, True)[1].size == (2, 4)
+    assert open_picture(tagged, 0, False)[1].size == (4, 2)
+
+
+def test_transparency_of_a_callers_picture_stays() -> None:
+    picture = Image.new("P", (2, 2))
+    picture.info["transparency"] = b"\0"
+    open_picture(picture, 0, False)
+    assert picture.info["transparency"] == b"\0"
+
+
+@pytest.mark.parametrize("mode", ["I", "I;16", "I;16B", "F"])
+def test_an_open_picture_of_more_than_8_bits_is_refused(mode: str) -> None:
+    with pytest.raises(DataError, match=f"image 2 is a PIL image of mode {mode}, .* its file"):
+        open_picture(Image.new(mode, (4, 4), 40000), 2, False)
+
+
+def test_an_open_picture_that_is_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with Image.open(path) as opened, pytest.raises(DataError, match="image 0 cannot be decoded"):
+        open_picture(opened, 0, False)
+
+
+@pytest.mark.parametrize(
+    "one", ["a.png", Path("a.png"), Image.new("RGB", (4, 4)), np.zeros((4, 4, 3), np.uint8)]
+)
+def test_one_image_without_a_list_is_refused(one: Any) -> None:
+    with pytest.raises(DataError, match=r"^images is one .*: give several, or one in a list"):
+        next(encoded(one, 1, lambda image, number: image, list, None))
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no /dev/fd")
