@@ -139,7 +139,7 @@ class Store:
         if not spaces:
             return
         if refused := self.write_error():
-            lacks = ", ".join(f"{lacking[space]} rows of {space.label}" for space in spaces)
+            lacks = summarise([f"{lacking[space]} rows of {space.label}" for space in spaces], ", ")
             raise StoreError(
                 f"the store at {self.root} lacks {lacks} and cannot be written to ({refused}): get the "
                 "right to write there, let someone who has it run this, or set features.store to a "

@@ -94,15 +94,15 @@ def refusal(error: OSError) -> str | None:
     return _REFUSALS.get(error.errno or 0)
 
 
-def summarise(problems: list[str]) -> str:
+def summarise(problems: list[str], between: str = "; ") -> str:
     """One line for any number of problems: the first five, and how many more there are.
 
     Examples:
         >>> summarise([f"{n}.png is empty" for n in range(7)])
         '0.png is empty; 1.png is empty; 2.png is empty; 3.png is empty; 4.png is empty; and 2 more'
     """
-    shown = "; ".join(problems[:5])
-    return shown if len(problems) <= 5 else f"{shown}; and {len(problems) - 5} more"
+    shown = between.join(problems[:5])
+    return shown if len(problems) <= 5 else f"{shown}{between}and {len(problems) - 5} more"
 
 
 def counted(number: int, noun: str) -> str:

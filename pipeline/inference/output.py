@@ -274,7 +274,8 @@ def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
 def check_problems(problems: Sequence[str], done: int) -> None:
     """Raise what went wrong with some images (DataError), after all others are done."""
     if problems:
-        raise DataError(f"{summarise(list(problems))} ({done} other images are done)")
+        others = f"{counted(done, 'other image')} {'is' if done == 1 else 'are'} done"
+        raise DataError(f"{summarise(list(problems))} ({others})")
 
 
 # words

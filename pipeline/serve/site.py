@@ -11,6 +11,7 @@ from typing import Literal
 from fade.errors import DataError, FadeError, StoreError, plain
 from fade.types import Trial
 from pipeline.artefacts.labels import LABELS_FILE
+from pipeline.inference.bundle_file import BundleFile
 from pipeline.serve.label_book import LabelBook, Stamp
 from pipeline.serve.models import BundleModels, Models, RunModels
 from pipeline.serve.snapshot import Snapshot, results_state
@@ -165,9 +166,13 @@ class BundleSite(Site):
 
     Args:
         weights, download: see :meth:`Predictor.from_bundle`.
+
+    Raises:
+        StoreError: the file is no bundle.
     """
 
     def __init__(self, path: Path, weights: Path | None = None, download: bool = False) -> None:
+        BundleFile(path)  # a file of another kind is refused now, not when its model is loaded
         self.name = path.name
         self._models = BundleModels(path, weights, download)
 

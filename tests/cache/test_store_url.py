@@ -287,6 +287,9 @@ def test_a_shared_store_that_takes_nothing(bucket: Bucket, url: str) -> None:
     with pytest.raises(StoreError, match=r"lacks 7 rows of toy, 2 rows of big and cannot be") as e:
         store.prepare({SPACE: 7, BIG: 2})
     assert "access denied (403)" in str(e.value)
+    many = {Space(f"toy-{n}", {"n": n}, (3,), "float16"): 2 for n in range(8)}
+    with pytest.raises(StoreError, match=r"2 rows of toy-4, and 3 more and cannot be written"):
+        store.prepare(many)
     assert "set features.store to a store of your own" in str(e.value)
 
 

@@ -934,7 +934,7 @@ def test_predict_goes_on_after_broken_images(fade: Fade, noise: Path) -> None:
     assert code == 3
     assert "noise.png" in text
     assert "broken.png" in error
-    assert "1 other images are done" in error
+    assert "1 other image is done" in error
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
@@ -949,7 +949,7 @@ def test_names_that_are_no_text_are_named(fade: Fade, noise: Path, tmp_path: Pat
         assert r"caf\udce9.png: its name is not UTF-8" in error
         assert "gone.png is a link to nothing" in error
         assert "pipe.png is no plain file" in error
-        assert "(1 other images are done)" in error
+        assert "(1 other image is done)" in error
     assert len(list((tmp_path / "out" / "heatmaps").iterdir())) == 1
     code, text, error = fade("show", noise.parent / os.fsdecode(b"caf\xe9.png"))
     assert code == 0

@@ -161,6 +161,7 @@ def test_an_address_that_is_taken_is_said() -> None:
         (["--host", "0.0.0.0"], 2, "give --token"),
         (["--token", "short"], 2, "16 ASCII characters"),
         (["nothing-here"], 2, "name a project's folder or a bundle"),
+        (["params.yaml"], 5, "params.yaml is not a valid bundle"),
         (["--weights", "w.pt"], 2, "go with a bundle"),
         (["--shots", "99"], 2, "there is no trial with shots 99"),
     ],
