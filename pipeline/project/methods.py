@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.maintenance import describe
 from cache.store import Store
-from fade.errors import ParameterError
+from fade.errors import FadeError, ParameterError
 from fade.files import write_file
 from pipeline.artefacts.catalogue import RUN
 from pipeline.artefacts.tables import read_json, write_csv
@@ -114,11 +114,13 @@ def run_project(folder: Path, preset: str) -> MethodOutcome:
     """Run the project of a preset; what is up to date does not run again.
 
     Raises:
-        ParameterError: the run failed; its own message was printed.
+        FadeError: the run failed, with its exit code; its own message was printed.
     """
     start = time.monotonic()
-    if fade_run(folder):
-        raise ParameterError(f"preset {preset} failed in {folder}: what it said stands above")
+    if code := fade_run(folder):
+        failed = FadeError(f"preset {preset} failed in {folder}: what it said stands above")
+        failed.exit_code = max(code, FadeError.exit_code)  # a killed run has a code below 0
+        raise failed
     seconds = time.monotonic() - start
     features = read_json(folder / RUN.path)["features"].values()
     used = {one["fingerprint"] for one in features}

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fade.errors import ParameterError
+from fade.errors import FadeError, ParameterError
 from pipeline.cli.main import main
 from pipeline.config.yaml12 import load_yaml
-from pipeline.project.methods import leaf_values
+from pipeline.project.methods import leaf_values, run_project
 from tests.projects import GOLDEN, STAGES, run_stages
 
 ENCODER = f"vision.encoder=local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}"
@@ -84,3 +84,13 @@ def test_what_cannot_run(
     options = ("--set", ENCODER, "--set", "features.segmentation_sizes=[224]")
     assert code("parts", "--preset", "own-fewshot", *options) == 4
     assert "model.pretrained: the weights laion400m_e31" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ended", "expected"), [(3, 3), (130, 130), (-9, 1)])
+def test_a_run_that_fails_ends_the_command_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: int, expected: int
+) -> None:
+    monkeypatch.setattr("pipeline.project.methods.fade_run", lambda folder: ended)
+    with pytest.raises(FadeError, match="preset own-offline failed in") as found:
+        run_project(tmp_path, "own-offline")
+    assert found.value.exit_code == expected
