@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import time
@@ -24,6 +25,7 @@ from pipeline.config.cluster import ClusterParams
 from tests.machines import Machines
 from tests.pipeline.compute.work import gpus, hoard, key_of, note, refuse, slow_first, unknown, who
 from tests.projects import changed, golden_params, project, run_stages
+from tests.stages.test_method_presets import shrunk
 from tests.stages.test_two_models import two_models
 
 
@@ -173,9 +175,14 @@ def results(folder: Path) -> dict[str, bytes]:
     found = {name: (folder / "results" / name).read_bytes() for name in names}
     for name in ("references", "test", "language", "vision"):
         found[name] = receipt(folder, name)
-    for file in sorted((folder / "artefacts" / "banks").rglob("*.faiss")):
-        found[str(file.relative_to(folder))] = file.read_bytes()
-    return found
+    return found | banks(folder)
+
+
+def banks(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted((folder / "artefacts" / "banks").rglob("*.faiss"))
+    }
 
 
 def receipt(folder: Path, name: str) -> bytes:
@@ -197,6 +204,23 @@ def test_the_pipeline_gives_the_same_bits(
         run_stages(tmp_path, there)
     assert results(tmp_path) == expected
     no_row_twice(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["superadd", "subspacead", "musc"])
+def test_each_rule_gives_the_same_bits(machines: Machines, method: str, tmp_path: Path) -> None:
+    """Banks thinned by draws, fitted components, pairs of a batch; from the same features."""
+    here = changed(shrunk(f"own-{method}"), cluster={"kind": "synchronous"})
+    if method == "superadd":
+        here["vision"]["bank_size"] = 20  # of 5 x 16 patches
+    there = changed(here, cluster={"kind": "address", "address": machines.address})
+    run_stages(tmp_path / "here", here, "manifest", "select", "extract")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    with small_tasks():
+        for name, params in (("here", here), ("there", there)):
+            run_stages(tmp_path / name, params, "bank", "score_vision")
+    assert receipt(tmp_path / "there", "vision") == receipt(tmp_path / "here", "vision")
+    assert banks(tmp_path / "there") == banks(tmp_path / "here")
+    no_row_twice(tmp_path / "there")
 
 
 def test_two_models_in_tiles_give_the_same_bits(
