@@ -158,7 +158,7 @@ def check_reweighted(
         if value != needed:
             raise ParameterError(
                 f"evaluate.reweighted is true, PatchCore's image score, and {name} is {shown(value)}: "
-                f"set it to {str(needed).lower() if isinstance(needed, bool) else needed}, or "
+                f"set it to {needed if isinstance(needed, str) else shown(needed)}, or "
                 "evaluate.reweighted to false"
             )
     if views > 1:

@@ -80,8 +80,14 @@ def by_shots(value: V | ByShots[V], shots: int) -> V:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it, cut if it is long."""
-    text = repr(value)
+    """A value as a message shows it, cut if it is long; what YAML writes otherwise, as YAML does.
+
+    Examples:
+        >>> shown(False), shown(None), shown("flat")
+        ('false', 'null', "'flat'")
+    """
+    written = {True: "true", False: "false", None: "null"}
+    text = written[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -300,7 +300,7 @@ PATCHCORE = {"vision__metric": "euclidean", "evaluate__reweighted": True, "evalu
             {"evaluate__top": 0.1},
             "evaluate.top is 0.1: set it to 0, or evaluate.reweighted to false",
         ),
-        ({"features__keep": False}, "features.keep is False: set it to true"),
+        ({"features__keep": False}, "features.keep is false: set it to true"),
         (
             {
                 "evaluate__foreground": True,

@@ -663,7 +663,7 @@ def unit_rows(*shape: int) -> np.ndarray:
         (set_json(trial="20"), "trial: input should be a valid tuple, not '20'"),
         (set_json(trial=[2.9, 0.2]), r"trial\.0: input should be a valid integer, not 2\.9"),
         (set_json(trial=[2, 0, 0]), "trial: tuple should have at most 2 items"),
-        (set_json(trial=[True, 0]), "valid integer, not True"),
+        (set_json(trial=[True, 0]), "valid integer, not true"),
         (set_json(trial=[1, 0]), "do not agree"),
         (set_json(categories=["weave", "weave"]), "do not agree"),
         (set_json(categories="weave"), "categories: input should be a valid tuple, not 'weave'"),
