@@ -36,7 +36,7 @@ Category = Annotated[
     str | None,
     typer.Option(
         "--category",
-        help="Their category; not needed if there is one.",
+        help="The category; not needed if there is one.",
         autocompletion=complete_category,
     ),
 ]
