@@ -58,6 +58,9 @@ class DrawnTexts:
     def __init__(self, encoder: Encoder) -> None:
         self.text_digest, self.dim = encoder.text_digest, encoder.dim
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """All of them are read."""
+
     def encode_texts(self, prompts: Sequence[str]) -> np.ndarray:
         """One vector of unit length a prompt."""
         drawn = np.random.default_rng(len(prompts)).standard_normal((len(prompts), self.dim))

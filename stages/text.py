@@ -14,7 +14,7 @@ from fade.text import fit, save
 from pipeline.artefacts.catalogue import CATEGORIES, TEXT, store_root
 from pipeline.artefacts.tables import read_json
 from pipeline.config.schema import Params
-from pipeline.features.models import load_encoder
+from pipeline.features.text_tower import TextTower
 from pipeline.scoring.prompt_checks import Filled, check_overrides, warn_of_both_sides
 from pipeline.scoring.prompt_embeddings import embed
 from pipeline.scoring.texts import (
@@ -40,7 +40,7 @@ def run(params: Params) -> None:
         shutil.rmtree(TEXT.path, ignore_errors=True)
         TextIndex("", {}, {}, "").write()
         return
-    encoder = load_encoder(params)
+    tower = TextTower.of(params)
     filled: Filled = {}
     prompts: dict[Use, dict[str, str]] = {}
     for use in uses(params):
@@ -51,10 +51,9 @@ def run(params: Params) -> None:
                 chosen, class_name(params, use, category), params.text.template
             )
     sentences = [prompt for texts, _ in filled.values() for prompt in texts]
-    encoder.check_prompts(list(dict.fromkeys(sentences)))
     warn_of_both_sides(filled)
     store = Store(store_root(params.features.store))
-    vectors = embed(sentences, encoder, store)
+    vectors = embed(sentences, tower, store)
     shutil.rmtree(TEXT.path, ignore_errors=True)
     TEXT.path.mkdir(parents=True)
     classifiers: dict[Use, dict[str, str]] = {}
@@ -67,7 +66,7 @@ def run(params: Params) -> None:
             fitted[same] = classifier_digest(classifier)
             save(classifier, classifier_path(fitted[same]))
         classifiers.setdefault(use, {})[category] = fitted[same]
-    TextIndex(encoder.vision_digest, prompts, classifiers, encoder.text_digest).write()
+    TextIndex(tower.vision_digest, prompts, classifiers, tower.text_digest).write()
     log.info("%d text classifiers for %s", len(fitted), counted(len(categories), "category"))
 
 

@@ -84,13 +84,12 @@ def _read() -> dict[str, Space]:
 
 def _address(params: Params, aspect: AspectRatio | None) -> str | None:
     """What features depend on besides themselves; None where a part of it cannot be known here."""
-    weights = _weights(params)
+    weights, code = _weights(params), code_of("extract")
     try:
-        code = json.loads(CODE_FILE.read_text(encoding="utf-8"))["extract"]
         timm = version("timm")
-    except (OSError, ValueError, KeyError, TypeError, PackageNotFoundError):
+    except PackageNotFoundError:
         return None
-    if weights is None:
+    if weights is None or code is None:
         return None
     return fingerprint(
         {
@@ -103,18 +102,37 @@ def _address(params: Params, aspect: AspectRatio | None) -> str | None:
     )  # fmt: skip
 
 
+def code_of(stage: str) -> str | None:
+    """The hash of a stage's code, None where the project does not know it."""
+    try:
+        return str(json.loads(CODE_FILE.read_text(encoding="utf-8"))[stage])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def clip_hashes(params: Params) -> dict[str, str] | None:
+    """Hashes of the files of ``model``, by name; None where a name is no file on this machine."""
+    model = params.model
+    known = _hashes(params)
+    if model.name.startswith("hf-hub:") or model.pretrained not in known:
+        return None
+    return {name: known[name] for name in (model.name, model.pretrained) if name in known}
+
+
+def _hashes(params: Params) -> dict[str, str]:
+    """Hashes of the files that models are read from, by name; the code tells of what has none."""
+    from fade.encoder.checkpoint import SEEDED
+
+    return {**file_hashes("extract", params), DEMO_MODEL: "", SEEDED: ""}
+
+
 def _weights(params: Params) -> dict[str, str] | None:
     """Hashes of the weights that a run reads, by name; None where a name is no file on this machine."""
-    from fade.encoder.checkpoint import SEEDED
     from fade.encoders.load import PACKAGE, weights_of_package
     from pipeline.features.patch_encoder import package_name
 
     model, vision = params.model, params.vision
-    known = {
-        **file_hashes("extract", params),
-        DEMO_MODEL: "",
-        SEEDED: "",
-    }  # the code tells of these
+    known = _hashes(params)
     networks, weights = [], []
     if vision.encoder is None or params.needs_language:
         networks.append(model.name)

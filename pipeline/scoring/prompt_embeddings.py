@@ -15,6 +15,7 @@ from pipeline.process.progress import Progress
 
 if TYPE_CHECKING:
     from fade.encoder import Encoder
+    from pipeline.features.text_tower import TextTower
 
 
 log = logging.getLogger("fade")
@@ -50,14 +51,20 @@ def kept(prompts: list[str], store: Store, space: Space) -> np.ndarray:
     return store.read(space, list(places))
 
 
-def embed(prompts: list[str], encoder: Encoder, store: Store) -> dict[str, np.ndarray]:
-    """Embedding of each prompt, from the store or into it; every distinct one is encoded once."""
+def embed(prompts: list[str], encoder: Encoder | TextTower, store: Store) -> dict[str, np.ndarray]:
+    """Embedding of each prompt, from the store or into it; every distinct one is encoded once.
+
+    Raises:
+        ParameterError: a prompt is longer than the model reads; none is encoded then.
+    """
     space = text_space(encoder.text_digest, encoder.dim)
     distinct = {prompt: _key(prompt) for prompt in prompts}
     places, found = store.repair(space).find(distinct.values())
     index = dict(zip(compress(distinct.values(), found), places.take(found), strict=True))
-    # a batch takes the time of its longest
-    missing = sorted((prompt for prompt, key in distinct.items() if key not in index), key=len)
+    missing = [prompt for prompt, key in distinct.items() if key not in index]
+    if missing:
+        encoder.check_prompts(missing)
+    missing.sort(key=len)  # a batch takes the time of its longest
     store.prepare({space: len(missing)})
     with Progress(len(missing), "prompts", "prompt") as progress:
         for piece in batched(missing, SEGMENT_PROMPTS):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cache.store import Store
 from fade.encoder import Encoder
 from fade.errors import DataError, ParameterError, StoreError
+from pipeline.features.models import load_encoder
 from pipeline.scoring.prompt_embeddings import embed
 from pipeline.scoring.texts import TextIndex
 from tests.projects import GOLDEN, changed, golden_params, project, run_stages
@@ -56,6 +59,48 @@ def test_distinct_prompts_are_encoded_once(
     second = embed(["b", "c"], encoder, Store(tmp_path))
     assert asked == ["a", "b", "c"]
     assert (first["b"] == second["b"]).all()
+
+
+def test_a_model_is_loaded_only_for_prompts_that_the_store_lacks(
+    golden_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it told of its text tower is kept with the hash of its weights."""
+    import pipeline.features.text_tower
+
+    loaded = []
+
+    def counted(params: Any) -> Encoder:
+        loaded.append(params)
+        return load_encoder(params)
+
+    def index() -> bytes:
+        return (tmp_path / "artefacts" / "text" / "index.json").read_bytes()
+
+    monkeypatch.setattr(pipeline.features.text_tower, "load_encoder", counted)
+    weights = tmp_path / "weights.pt"
+    shutil.copy(golden_checkpoint, weights)
+    params = golden_params("zeroshot_language", weights)
+    (tmp_path / "code.json").write_text('{"text": "1"}')
+    run_stages(tmp_path, params, "manifest", "text")
+    first = index()
+    run_stages(tmp_path, params, "text")
+    assert len(loaded) == 1
+    assert index() == first
+    softmax = changed(params, text__segmentation__classifier="softmax")
+    run_stages(tmp_path, softmax, "text")
+    assert len(loaded) == 1, "another classifier, the same prompts"
+    assert index() != first
+    prompts = [{"normal": ["fine"], "abnormal": ["broken"]}]
+    run_stages(tmp_path, changed(params, text__segmentation__prompts=prompts), "text")
+    assert len(loaded) == 2, "prompts that the store lacks"
+    (tmp_path / ".fade" / "texts.json").write_text('{"a": [1]}')
+    run_stages(tmp_path, params, "text")
+    assert len(loaded) == 3, "of a damaged file nothing is known"
+    state = torch.load(weights, weights_only=True)
+    torch.save({**state, "text_projection": state["text_projection"] + 1}, weights)
+    run_stages(tmp_path, params, "text")
+    assert len(loaded) == 4
+    assert index() != first
 
 
 def test_one_classifier_serves_all_categories_where_the_name_has_no_part(
