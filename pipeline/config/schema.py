@@ -55,7 +55,7 @@ class DatasetParams(ParamsSection):
         for name in value if isinstance(value, list) else ():
             if not isinstance(name, str):
                 raise ValueError(
-                    f"YAML reads one of the names as {shown(name)}, which is no text: put names that "
+                    f"YAML reads one of the names as {name!r:.200}, which is no text: put names that "
                     'look like numbers, dates, true or false in quotes, as in ["01"]'
                 )
         return value
