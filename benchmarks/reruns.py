@@ -36,6 +36,7 @@ from pipeline.artefacts.tables import read_table
 from pipeline.compute.tasks import map_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.load import load_params
+from pipeline.config.originals import original
 from pipeline.config.schema import Params
 from pipeline.features.models import feature_space, load_encoder
 from pipeline.scoring.prompt_embeddings import embed
@@ -111,7 +112,7 @@ def _project(tests: int) -> Iterator[Path]:
         folder = Path(name)
         for seed, category in enumerate(CATEGORIES):
             _images(folder / "images" / category, tests, seed)
-        content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        content = yaml.safe_load(original("params.yaml"))
         content["dataset"] |= {"format": "mvtec", "path": "images", "watch": "images"}
         content["model"] |= {"name": "ViT-B-16-plus-240", "pretrained": "seeded"}
         content["features"] |= {"classification_size": 240, "segmentation_sizes": [SIZE]}

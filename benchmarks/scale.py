@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from benchmarks.process import ROOT, Run, process
+from benchmarks.process import Run, process
 from benchmarks.scale_evaluate import measure_evaluate
 from benchmarks.scale_index import lines_table, measure_rows, measure_serve
 from cache.layout import Space, content_key
@@ -31,6 +31,7 @@ from pipeline.artefacts.receipts import write_receipt
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.load import parse_params
+from pipeline.config.originals import original
 from pipeline.features.models import feature_space, load_encoder
 
 CATEGORIES, REFERENCES, SEGMENT = 10, 4, 256
@@ -73,7 +74,7 @@ def write_project(folder: Path, count: int, fine: bool) -> None:
             (folder / "images" / f"part{category}" / part).mkdir(parents=True)
     for path, data in images(count):
         (folder / "images" / path).write_bytes(data)
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(original("params.yaml"))
     content["dataset"] |= {"format": "mvtec", "path": "images", "watch": "listing.parquet"}
     content["features"] |= {"classification_size": 16, "segmentation_sizes": [16]}
     content["vision"] |= {"shots": [1], "seeds": [0], "query_in_bank": False}

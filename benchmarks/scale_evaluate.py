@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from benchmarks.process import ROOT, Run, process
+from benchmarks.process import Run, process
 from cache.keys import Keys
 from cache.layout import Space, content_key
 from cache.store import Store
@@ -27,6 +27,7 @@ from pipeline.artefacts.catalogue import (
 from pipeline.artefacts.receipts import write_receipt
 from pipeline.artefacts.tables import GROUP_ROWS, table_writer, write_json, write_table
 from pipeline.config.load import parse_params
+from pipeline.config.originals import original
 from pipeline.scoring.components import component_key
 
 PARTS, GRID, SIDE, SEGMENT = 15, 4, 32, 256
@@ -41,7 +42,7 @@ stages.evaluate.run(load_params())
 
 def write_run(folder: Path, count: int) -> None:
     """What the stages before evaluate leave of so many test images, a third of them with a defect."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(original("params.yaml"))
     content["dataset"] |= {"format": "mvtec", "path": "images", "watch": "images"}
     content["vision"] |= {"shots": [1], "seeds": [0], "query_in_bank": False, "metric": "euclidean"}
     content["fusion"] |= {

@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from pipeline.config.load import load_params
+from pipeline.config.originals import original
 from pipeline.serve.access import Access
 from pipeline.serve.app import create_app
 from pipeline.serve.limits import Limits
@@ -45,7 +46,7 @@ def project() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _images(folder / "images" / "thing")
-        content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        content = yaml.safe_load(original("params.yaml"))
         content["dataset"] |= {"format": "mvtec", "path": "images", "watch": "images"}
         content["vision"] |= {"shots": [4], "seeds": [0]}
         content["threshold"]["images"] = 2
