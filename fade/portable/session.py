@@ -18,6 +18,10 @@ QUIET = 3
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 """onnxruntime's option: where files of weights lie."""
+KERNEL = 4
+"""Axes of a convolution's weights."""
+CONVOLUTIONAL = 2
+"""From so many convolutions on onnxruntime's layouts for them pay: a transformer has one."""
 PACKED = 1 << 20
 """Arrays of so many bytes are packed for products: the runtime reads them once."""
 
@@ -60,6 +64,9 @@ class GraphSession:
             ) from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = QUIET
+        if sum(len(one.shape) == KERNEL for one in large) < CONVOLUTIONAL:
+            # a transformer gains nothing by it that could be measured, and starts later
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # as torch and BLAS do
         options.intra_op_num_threads = _threads(os.environ.get("OMP_NUM_THREADS", ""))
         try:

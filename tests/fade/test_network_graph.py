@@ -70,3 +70,20 @@ def test_an_unknown_operation_is_refused(tmp_path: Path) -> None:
     encoder.network.act1 = nn.CELU()
     with pytest.raises(ModelError, match=r"the operation celu of local-dir:.* is not known here"):
         differences(encoder, [Output((1,))])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "optimised"),
+    [("vit_small_patch16_dinov3", SMALL, False), ("resnet10t", {}, True)],
+)
+def test_only_convolutional_networks_are_optimised(
+    architecture: str, settings: dict[str, Any], optimised: bool, tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    encoder = loaded(tmp_path, architecture, **settings)
+    store, pixels = WeightsFile(), (encoder.stride(Output((1,))) * 2,) * 2
+    graph = network_graph(encoder, [Output((1,))], pixels, store)
+    options = GraphSession(graph, store.joined())._session.get_session_options()
+    level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert (options.graph_optimization_level != level) == optimised
