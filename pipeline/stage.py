@@ -100,7 +100,7 @@ def one_line(error: Exception | str) -> str:
 OF_RUNS = frozenset(
     {
         "dask", "distributed", "dvc", "faiss", "google_crc32c", "huggingface_hub", "jinja2",
-        "matplotlib", "open_clip", "pandas", "pyarrow", "safetensors", "scipy", "sklearn",
+        "open_clip", "pandas", "pyarrow", "safetensors", "scipy", "sklearn",
         "threadpoolctl", "tifffile", "timm", "torch", "torchvision", "tqdm", "zarr",
     }
 )  # fmt: skip

@@ -28,7 +28,6 @@ from tests.projects import ROOT, STAGES
 
 LIBRARIES = (
     "cv2", "dask.callbacks", "dask.multiprocessing", "dask.threaded", "faiss", "jinja2",
-    "matplotlib.backends.backend_agg", "matplotlib.figure", "matplotlib.style",
     "open_clip", "pandas", "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin",
     "PIL.PngImagePlugin", "PIL.PpmImagePlugin", "PIL.TiffImagePlugin", "pyarrow.dataset",
     "pyarrow.pandas_compat", "pyarrow.parquet", "pydantic.json_schema", "pydantic.main",

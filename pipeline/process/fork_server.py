@@ -23,9 +23,15 @@ from typing import IO, Any, NoReturn
 FIRST = ("stages", "pipeline.stage", "pandas", "pyarrow.parquet", "pyarrow.dataset", "cache.store")
 """What nearly all stages load."""
 LATER = (
-    "PIL.Image", "dask.threaded", "faiss", "threadpoolctl", "zarr", "cv2", "scipy.ndimage", "jinja2",
-    "matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg",
-)  # fmt: skip
+    "PIL.Image",
+    "dask.threaded",
+    "faiss",
+    "threadpoolctl",
+    "zarr",
+    "cv2",
+    "scipy.ndimage",
+    "jinja2",
+)
 """What some load, in their order: loaded here while other stages run."""
 BEFORE_MODELS = ("stages.manifest", "stages.select")
 """While these run torch is loaded first: what they change is encoded next."""

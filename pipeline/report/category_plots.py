@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.levels import UNIT, Scale
-from fade.metrics import LEVELS, Curve, PixelHistogram, pro_curve, recall_curve, roc_curve
+from fade.metrics import LEVELS, PixelHistogram, pro_curve, recall_curve, roc_curve
 from fade.uncertainty import roc_band
 from pipeline.report.drawing import ANOMALOUS, FAINT, GOOD, INK
-from pipeline.report.svg import Axes, round_ticks
+from pipeline.report.svg import DASHED, Axes, round_ticks
+from pipeline.report.thinning import along_way, thinned
 
 _BINS = 30
-_POINTS = 200
 _RATES = np.linspace(0, 1, 51)
 _BANDED = 5000
 """Largest number of images of which a band is drawn: of more it is hardly wider than the line."""
@@ -125,11 +125,11 @@ def _roc(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> Axes:
     if curve is None:
         axes.say("needs good and\nanomalous images")
         return axes
-    axes.line((0, 1), (0, 1), FAINT, 1, dashed=True)
+    axes.line((0, 1), (0, 1), FAINT, 1, DASHED)
     band = roc_band(scores, is_anomaly, _RATES) if len(scores) <= _BANDED else None
     if band is not None:
         axes.band(_RATES, *band, GOOD)
-    return _with_curve(axes, *map(_thinned, curve))
+    return _with_curve(axes, *thinned(curve))
 
 
 def _recall(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> Axes:
@@ -141,7 +141,7 @@ def _recall(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> Axes:
         axes.say("needs anomalous images")
         return axes
     axes.level(float(is_anomaly.mean()))
-    return _with_curve(axes, *map(_thinned, curve))
+    return _with_curve(axes, *thinned(curve))
 
 
 def _pro(histogram: PixelHistogram, limit: float) -> Axes:
@@ -152,29 +152,10 @@ def _pro(histogram: PixelHistogram, limit: float) -> Axes:
     if curve is None:
         axes.say("needs defects with masks\nand normal pixels")
         return axes
-    return _with_curve(axes, *_sparse(curve, limit))
+    return _with_curve(axes, *along_way(curve, limit))
 
 
 def _with_curve(axes: Axes, across: NDArray[np.float64], up: NDArray[np.float64]) -> Axes:
     axes.area(across, up, GOOD)
     axes.line(across, up, INK)
     return axes
-
-
-def _sparse(curve: Curve, limit: float) -> Curve:
-    """A curve of 65,536 levels by a few points, evenly along its way up to an abscissa."""
-    across, up = curve
-    if len(across) <= 2 * LEVELS:
-        return curve
-    upto = min(int(np.searchsorted(across, limit)) + 1, len(across))
-    way = np.abs(np.diff(across[:upto], prepend=0)) / limit + np.abs(np.diff(up[:upto], prepend=0))
-    way = np.cumsum(way)
-    chosen = np.unique(np.searchsorted(way, np.linspace(0, way[-1], _POINTS)).clip(0, upto - 1))
-    return across[chosen], up[chosen]
-
-
-def _thinned(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a curve's points, or as many of them, ends included, as a plot can show."""
-    if len(curve) <= _POINTS:
-        return curve
-    return curve[np.linspace(0, len(curve) - 1, _POINTS).round().astype(np.intp)]

@@ -1,28 +1,31 @@
-"""Plots of metrics and curves over all categories, as PNG for ``dvc plots``."""
+"""Plots of metrics and curves over all categories, as SVG for ``dvc plots``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fade.files import atomic_write
+from fade.files import write_file
 from fade.metrics import METRIC_NAMES, Curve
-from pipeline.report.drawing import (
-    COLOURS,
-    new_axes,
-    new_figure,
-    own_style,
-    unit_square,
-    write_in_middle,
-    write_png,
+from pipeline.report.drawing import COLOURS, MUTED
+from pipeline.report.svg import (
+    HEIGHT,
+    WIDTH,
+    Axes,
+    Dashes,
+    drawing,
+    line_key,
+    text_width,
+    write_text,
 )
+from pipeline.report.thinning import along_way, thinned
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 
 MEAN = "mean"
@@ -49,6 +52,13 @@ CURVES = (
 )
 """Title, abscissa and ordinate of the curves that one plot shows of all categories."""
 
+_PATTERNS: tuple[Dashes, ...] = ((), (3.7, 1.6), (1, 1.6), (6.4, 1.6, 1, 1.6))
+_DEPTHS = (20, 40, 60, 80, 100)
+_SHADES = ((247, 252, 240), (224, 243, 219), (204, 235, 197), (168, 221, 181), (123, 204, 196))
+"""Colours of a metric's cell at these percents: even the deepest lets dark ink be read."""
+_CELL = (69.0, 23.0)
+"""Width and height of a cell in points."""
+
 
 def mean_over_categories(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary's rows ``mean``, one for each number of shots, ascending."""
@@ -63,7 +73,7 @@ def write_plots(
     curves: Mapping[str, Mapping[str, Curve]] | None = None,
     pro_limit: float = 0.3,
 ) -> tuple[Path, ...]:
-    """Write ``metrics_by_shots.png``, ``metrics_by_category.png`` and ``curves.png`` into a folder.
+    """Write ``metrics_by_shots.svg``, ``metrics_by_category.svg`` and ``curves.svg`` into a folder.
 
     The first shows the mean over categories for each number of shots, with the standard deviation
     over seeds; the second every category's mean over seeds at the largest number of shots; the third
@@ -81,104 +91,115 @@ def write_plots(
         The paths written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with own_style():
-        if metrics.empty or summary.empty:
-            figures = [_no_metrics() for _ in range(3)]
-        else:
-            figures = [
-                _by_shots(mean_over_categories(summary)),
-                _by_category(summary),
-                _all_curves(curves or {}, pro_limit),
-            ]
-        names = ("metrics_by_shots.png", "metrics_by_category.png", "curves.png")
-        paths = tuple(folder / name for name in names)
-        for figure, path in zip(figures, paths, strict=True):
-            with atomic_write(path) as part:
-                write_png(figure, part)
+    if metrics.empty or summary.empty:
+        drawn = [_no_metrics()] * 3
+    else:
+        drawn = [
+            _by_shots(mean_over_categories(summary)),
+            _by_category(summary),
+            _all_curves(curves or {}, pro_limit),
+        ]
+    names = ("metrics_by_shots.svg", "metrics_by_category.svg", "curves.svg")
+    paths = tuple(folder / name for name in names)
+    for path, text in zip(paths, drawn, strict=True):
+        write_file(path, text)
     return paths
 
 
-def _all_curves(curves: Mapping[str, Mapping[str, Curve]], pro_limit: float) -> Figure:
-    rows = -(-len(curves) // 5)
-    figure, panels = new_axes(9.6, 3.6 + 0.2 * rows, 3, left=0.51, bottom=0.56 + 0.167 * rows)
-    for axes, (title, across, up) in zip(panels, CURVES, strict=True):
-        unit_square(axes)
-        if title == "PRO":
-            axes.set(xlim=(0, pro_limit), xticks=(0, pro_limit / 2, pro_limit))
-        axes.set(title=title, xlabel=across, ylabel=up)
-        for number, (category, own) in enumerate(curves.items()):
-            # colours repeat after five, lines then change their pattern
-            axes.plot(
-                *own.get(title, ([], [])),
-                color=COLOURS[number % len(COLOURS)],
-                linestyle=("-", "--", ":", "-.")[number // len(COLOURS) % 4],
-                linewidth=1.5,
-                label=_tick(category),
-            )
-    if curves:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8)
-    return figure
+def _no_metrics() -> str:
+    said = "no metrics: there are no test images"
+    return drawing(
+        WIDTH, HEIGHT, write_text(WIDTH / 2, HEIGHT / 2, said, colour=MUTED, anchor="middle")
+    )
 
 
-def _no_metrics() -> Figure:
-    figure = new_figure(6, 2)
-    axes = figure.subplots()
-    axes.axis("off")
-    write_in_middle(axes, "no metrics: there are no test images")
-    return figure
+def _all_curves(curves: Mapping[str, Mapping[str, Curve]], pro_limit: float) -> str:
+    names = [_tick(category) for category in curves]
+    # colours repeat after five, lines then change their pattern
+    styles = [
+        (COLOURS[n % len(COLOURS)], _PATTERNS[n // len(COLOURS) % len(_PATTERNS)])
+        for n in range(len(names))
+    ]
+    panels = []
+    for title, across, up in CURVES:
+        end = pro_limit if title == "PRO" else 1.0
+        axes = Axes(title, across, up, (0, end))
+        axes.x_ticks([(share * end, f"{share * end:g}") for share in (0, 0.5, 1)])
+        axes.y_ticks([(share, f"{share:g}") for share in (0, 0.5, 1)])
+        for (colour, dashes), own in zip(styles, curves.values(), strict=True):
+            if curve := own.get(title):
+                shown = along_way(curve, end) if title == "PRO" else thinned(curve)
+                axes.line(*shown, colour, 1.5, dashes)
+        panels.append(axes)
+    return _beside(panels, names, styles)
 
 
-def _by_shots(means: pd.DataFrame) -> Figure:
+def _by_shots(means: pd.DataFrame) -> str:
     shots = [int(k) for k in means["shots"]]
-    figure, panels = new_axes(9.6, 4.2, 2, left=0.55, bottom=1.04, shared=True)
-    for axes, level in zip(panels, ("image", "pixel"), strict=True):
-        names = [name for name in METRIC_NAMES if f"_{level}_" in name]
-        for i, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
-            at = np.arange(len(shots)) + (i - (len(names) - 1) / 2) * 0.06
-            axes.errorbar(
-                at,
-                100 * means[f"{name}_mean"].to_numpy(dtype=np.float64),
-                yerr=100 * means[f"{name}_std"].fillna(0).to_numpy(dtype=np.float64),
-                color=colour,
-                label=LABELS[name],
-                marker="o",
-                markersize=4.5,
-                linewidth=1.6,
-                elinewidth=1,
-                capsize=2.5,
-            )
-        axes.set(title=f"{level.capitalize()} level", xlabel="shots")
-        axes.set_xticks(range(len(shots)), [str(k) for k in shots])
-        axes.set_xlim(-0.5, len(shots) - 0.5)
-        axes.set_ylim(0, 102)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8)
-    figure.axes[0].set_ylabel("mean over categories, %")
-    return figure
+    panels, names, styles = [], [], []
+    for level in ("image", "pixel"):
+        of_level = [name for name in METRIC_NAMES if f"_{level}_" in name]
+        axes = Axes(
+            f"{level.capitalize()} level", "shots", "mean over categories, %",
+            (-0.5, len(shots) - 0.5), (0, 102),
+        )  # fmt: skip
+        axes.x_ticks([(at, str(k)) for at, k in enumerate(shots)])
+        axes.y_ticks([(at, str(at)) for at in range(0, 101, 20)])
+        for i, (name, colour) in enumerate(zip(of_level, COLOURS, strict=False)):
+            at = np.arange(len(shots)) + (i - (len(of_level) - 1) / 2) * 0.06
+            middle = 100 * means[f"{name}_mean"].to_numpy(dtype=np.float64)
+            around = 100 * means[f"{name}_std"].fillna(0).to_numpy(dtype=np.float64)
+            known = np.isfinite(middle)
+            if known.any():
+                axes.line(at[known], middle[known], colour)
+            axes.dots(at[known], middle[known], around[known], colour)
+            names.append(LABELS[name])
+            styles.append((colour, ()))
+        panels.append(axes)
+    return _beside(panels, names, styles)
 
 
-def _by_category(summary: pd.DataFrame) -> Figure:
+def _beside(
+    panels: Sequence[Axes], names: Sequence[str], styles: Sequence[tuple[str, Dashes]]
+) -> str:
+    """Plots side by side above a legend of lines, each with its name, colour and dashes."""
+    width = len(panels) * WIDTH
+    marks, height = line_key(names, styles, width)
+    placed = [axes.svg(number * WIDTH) for number, axes in enumerate(panels)]
+    below = [f'<g transform="translate(0 {HEIGHT})">', *marks, "</g>"]
+    return drawing(width, HEIGHT + height, *placed, *below)
+
+
+def _by_category(summary: pd.DataFrame) -> str:
     shots = int(summary["shots"].max())
     rows = summary[summary["shots"] == shots]
     categories = [_tick(name) for name in rows["category"].astype(str)]
     values = 100 * rows[[f"{name}_mean" for name in METRIC_NAMES]].to_numpy(dtype=np.float64)
-    figure = new_figure(9.6, 1.7 + 0.32 * len(categories), layout="constrained")
-    axes = figure.subplots()
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    # the scale goes on beyond 100, so that dark ink can be read on the deepest colour in use
-    axes.imshow(values, cmap="GnBu", vmin=20, vmax=170, aspect="auto")
-    axes.set_xticks(
-        range(len(METRIC_NAMES)),
-        [LABELS[n].replace(" ", "\n", 1).replace(", ", ",\n") for n in METRIC_NAMES],
-    )
-    axes.set_yticks(range(len(categories)), categories)
+    (wide, high), top = _CELL, 54.0
+    left = 14 + max(text_width(name, 9) for name in categories)
+    title = f"Metrics in %, {shots} shots, mean over seeds"
+    marks = [f'<text x="8" y="15" font-size="10" font-weight="bold">{escape(title)}</text>']
+    for column, name in enumerate(METRIC_NAMES):
+        lines = LABELS[name].replace(" ", "\n", 1).replace(", ", ",\n").splitlines()
+        for number, line in enumerate(lines):
+            y = top - 5 - 11 * (len(lines) - 1 - number)
+            marks.append(write_text(left + (column + 0.5) * wide, y, line, anchor="middle"))
+    for row, category in enumerate(categories):
+        marks.append(write_text(left - 6, top + (row + 0.5) * high + 3, category, anchor="end"))
     for (row, column), value in np.ndenumerate(values):
-        text = f"{value:.1f}" if np.isfinite(value) else UNDEFINED
-        axes.text(column, row, text, ha="center", va="center", fontsize=8.5)
-    axes.set_title(f"Metrics in %, {shots} shots, mean over seeds", pad=10)
-    return figure
+        x, y = left + column * wide, top + row * high
+        shown = f"{value:.1f}" if np.isfinite(value) else UNDEFINED
+        marks.append(f'<path d="M{x:.1f} {y:.1f}h{wide}v{high}h-{wide}z" fill="{_shade(value)}"/>')
+        marks.append(write_text(x + wide / 2, y + high / 2 + 3, shown, anchor="middle"))
+    return drawing(left + len(METRIC_NAMES) * wide + 8, top + len(categories) * high + 8, *marks)
+
+
+def _shade(value: float) -> str:
+    """The colour of a cell with so many percent; white where there is no number."""
+    if not np.isfinite(value):
+        return "#ffffff"
+    levels = [np.interp(value, _DEPTHS, part) for part in zip(*_SHADES, strict=True)]
+    return "#" + "".join(f"{round(float(level)):02x}" for level in levels)
 
 
 def _tick(name: str) -> str:

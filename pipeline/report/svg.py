@@ -1,7 +1,8 @@
 """A small plot as SVG text: two axes, lines, areas, histograms, a legend.
 
-The page holds five such plots for each category. They are written straight away, since a drawing library
-takes a tenth of a second for each and three times the bytes.
+The page holds five such plots for each category, and the files for ``dvc plots`` hold more. They are
+written straight away, since a drawing library takes a tenth of a second for each and three times the
+bytes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ WIDTH, HEIGHT = 230.4, 194.4
 LEFT, RIGHT, TOP, BOTTOM = 39.2, 218.9, 21.4, 161.4
 """The frame in points: one place for all, so that plots side by side line up."""
 FONT = "'DejaVu Sans', Arial, sans-serif"
+DASHED = (3.7, 1.6)
+"""Lengths of dash and gap in units of a line's width."""
 _CHARACTER = 0.62
 """Mean width of a character in units of the font's size."""
+
+Dashes = Sequence[float]
+"""Lengths of dashes and gaps in turn, in units of a line's width; none of a whole line."""
 
 
 class Axes:
@@ -54,14 +60,14 @@ class Axes:
 
     def x_ticks(self, ticks: Sequence[tuple[float, str]]) -> None:
         """Mark and name places on the abscissa, or only some where the names are long."""
-        while sum(_width(name, 9) + 4 for _, name in ticks) > RIGHT - LEFT + 20:
+        while sum(text_width(name, 9) + 4 for _, name in ticks) > RIGHT - LEFT + 20:
             ticks = ticks[::2]
         for at, name in ticks:
             (x,) = self._columns([at])
             self._behind += [
                 _path(f"M{x:.1f} {BOTTOM}V{TOP}", GRID, 0.8),
                 _path(f"M{x:.1f} {BOTTOM}v3.5", TICKS, 0.8),
-                _text(x, BOTTOM + 13.7, name, colour=TICKS, anchor="middle"),
+                write_text(x, BOTTOM + 13.7, name, colour=TICKS, anchor="middle"),
             ]
 
     def y_ticks(self, ticks: Sequence[tuple[float, str]]) -> None:
@@ -71,9 +77,9 @@ class Axes:
             self._behind += [
                 _path(f"M{LEFT} {y:.1f}H{RIGHT}", GRID, 0.8),
                 _path(f"M{LEFT} {y:.1f}h-3.5", TICKS, 0.8),
-                _text(LEFT - 7, y + 3.3, name, colour=TICKS, anchor="end"),
+                write_text(LEFT - 7, y + 3.3, name, colour=TICKS, anchor="end"),
             ]
-            self._indent = max(self._indent, _width(name, 9))
+            self._indent = max(self._indent, text_width(name, 9))
 
     def line(
         self,
@@ -81,10 +87,21 @@ class Axes:
         up: ArrayLike,
         colour: str,
         width: float = 1.6,
-        dashed: bool = False,
+        dashes: Dashes = (),
     ) -> None:
         """Join points by a line."""
-        self._marks.append(_path("M" + self._points(across, up), colour, width, dashed=dashed))
+        self._marks.append(_path("M" + self._points(across, up), colour, width, dashes=dashes))
+
+    def dots(
+        self, across: ArrayLike, up: ArrayLike, around: NDArray[np.float64], colour: str
+    ) -> None:
+        """Mark points (N,), each with a line as far up and down as ``around`` (N,) says."""
+        up = np.asarray(up, dtype=np.float64)
+        places = (self._columns(across), *map(self._rows, (up, up + around, up - around)))
+        for x, y, high, low in zip(*places, strict=True):
+            ends = "".join(f"M{x - 2.5:.1f} {end:.1f}h5" for end in (low, high))
+            self._marks.append(_path(f"M{x:.1f} {low:.1f}V{high:.1f}{ends}", colour, 1))
+            self._marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{colour}"/>')
 
     def area(self, across: ArrayLike, up: ArrayLike, colour: str) -> None:
         """Tint what lies below points (N,)."""
@@ -113,11 +130,11 @@ class Axes:
         """Draw a dashed upright line, which ends below the legend."""
         (x,) = self._columns([at])
         top = BOTTOM - 0.84 * (BOTTOM - TOP)
-        self._marks.append(_path(f"M{x:.1f} {BOTTOM}V{top:.1f}", INK, 1.2, dashed=True))
+        self._marks.append(_path(f"M{x:.1f} {BOTTOM}V{top:.1f}", INK, 1.2, dashes=DASHED))
 
     def level(self, at: float) -> None:
         """Draw a faint dashed line across."""
-        self.line(self._x, (at, at), FAINT, 1, dashed=True)
+        self.line(self._x, (at, at), FAINT, 1, DASHED)
 
     def say(self, text: str) -> None:
         """Write into the middle why there is nothing to see."""
@@ -125,23 +142,25 @@ class Axes:
         for number, line in enumerate(lines):
             y = (TOP + BOTTOM) / 2 + 3 + 12 * (number - (len(lines) - 1) / 2)
             middle = (LEFT + RIGHT) / 2
-            self._marks.append(_text(middle, y, line, colour=MUTED, anchor="middle"))
+            self._marks.append(write_text(middle, y, line, colour=MUTED, anchor="middle"))
 
-    def svg(self) -> str:
-        """The plot as SVG text; equal marks give equal text."""
+    def svg(self, x: float | None = None) -> str:
+        """The plot as SVG text; equal marks give equal text.
+
+        Args:
+            x: where it stands within another drawing.
+        """
         middle, height = (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2
         beside = max(LEFT - 12 - self._indent, 9.0)
         parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}pt" height="{HEIGHT}pt" '
-            f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{FONT}" font-size="9" fill="{INK}" '
-            'stroke-linejoin="round">',
+            _opened(WIDTH, HEIGHT, x),
             f'<clipPath id="frame"><path d="M{LEFT} {TOP}H{RIGHT}V{BOTTOM}H{LEFT}z"/></clipPath>',
             *self._behind,
             '<g clip-path="url(#frame)">', *self._marks, "</g>",
             _path(f"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}", FAINT, 0.8),
             f'<text x="{LEFT}" y="{TOP - 6:.1f}" font-size="10" font-weight="bold">'
             f"{escape(self.title)}</text>",
-            _text(middle, BOTTOM + 26.7, self._across, anchor="middle"),
+            write_text(middle, BOTTOM + 26.7, self._across, anchor="middle"),
             f'<text transform="translate({beside:.1f} {height:.1f}) rotate(-90)" '
             f'text-anchor="middle">{escape(self._up)}</text>',
             *self._key(),
@@ -150,7 +169,7 @@ class Axes:
         return "\n".join(parts)
 
     def _key(self) -> list[str]:
-        widths = [15 + _width(name, 8) for name, _ in self._legend]
+        widths = [15 + text_width(name, 8) for name, _ in self._legend]
         x = (LEFT + RIGHT - sum(widths) - 10 * (len(widths) - 1)) / 2
         parts = []
         for (name, colour), width in zip(self._legend, widths, strict=True):
@@ -210,18 +229,53 @@ def round_ticks(
     return found, f" \u00b7 1e{power}" if power else ""
 
 
-def _width(text: str, size: float) -> float:
+def drawing(width: float, height: float, *marks: str) -> str:
+    """Marks as SVG text on white ground of so many points."""
+    ground = f'<path d="M0 0H{width:.1f}V{height:.1f}H0z" fill="#fff"/>'
+    return "\n".join([_opened(width, height), ground, *marks, "</svg>\n"])
+
+
+def _opened(width: float, height: float, x: float | None = None) -> str:
+    # within another drawing a length has no unit: it is in that drawing's points
+    unit, place = ("pt", "") if x is None else ("", f' x="{x:.1f}"')
+    width, height = round(width, 1), round(height, 1)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg"{place} width="{width}{unit}" height="{height}{unit}" '
+        f'viewBox="0 0 {width} {height}" font-family="{FONT}" font-size="9" fill="{INK}" '
+        'stroke-linejoin="round">'
+    )
+
+
+def line_key(
+    names: Sequence[str], styles: Sequence[tuple[str, Dashes]], width: float
+) -> tuple[list[str], float]:
+    """A legend of lines, each with its colour and dashes, in columns of equal width; and its height."""
+    column = 40 + max((text_width(name, 8) for name in names), default=0)
+    columns = max(1, int((width - 16) / column))
+    marks = []
+    for number, (name, (colour, dashes)) in enumerate(zip(names, styles, strict=True)):
+        row, place = divmod(number, columns)
+        x, y = 8 + place * column, 8 + 13 * row
+        marks.append(_path(f"M{x:.1f} {y}h20", colour, 1.5, dashes=dashes))
+        marks.append(f'<text x="{x + 25:.1f}" y="{y + 3}" font-size="8">{escape(name)}</text>')
+    return marks, 13.0 * -(-len(names) // columns) + 8
+
+
+def text_width(text: str, size: float) -> float:
+    """About how wide a text is, in points as its font's size is."""
     return _CHARACTER * size * len(text)
 
 
 def _path(
-    path: str, colour: str, width: float, *, dashed: bool = False, fill: str | None = None
+    path: str, colour: str, width: float, *, dashes: Dashes = (), fill: str | None = None
 ) -> str:
-    dashes = f' stroke-dasharray="{3.7 * width:.1f} {1.6 * width:.1f}"' if dashed else ""
+    lengths = " ".join(f"{length * width:.1f}" for length in dashes)
+    pattern = f' stroke-dasharray="{lengths}"' if dashes else ""
     inside = f'"{fill}" fill-opacity=".3"' if fill else '"none"'
-    return f'<path d="{path}" fill={inside} stroke="{colour}" stroke-width="{width}"{dashes}/>'
+    return f'<path d="{path}" fill={inside} stroke="{colour}" stroke-width="{width}"{pattern}/>'
 
 
-def _text(x: float, y: float, text: str, *, colour: str = INK, anchor: str = "start") -> str:
+def write_text(x: float, y: float, text: str, *, colour: str = INK, anchor: str = "start") -> str:
+    """A line of text of 9 points, which ``anchor`` (start, middle or end) lays at a place."""
     tint = "" if colour == INK else f' fill="{colour}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{tint}>{escape(text)}</text>'

@@ -49,7 +49,6 @@ HEAVY = {
     "sklearn",
     "pydantic",
     "numpy",
-    "matplotlib",
 }
 COMMANDS = (
     "presets", "init", "run", "compare", "table", "predict", "bundle", "show", "cache info",

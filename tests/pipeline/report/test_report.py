@@ -48,7 +48,7 @@ from pipeline.report.html import _facts, render
 from pipeline.report.input import ReportInput
 from pipeline.report.nearest import NearestPatch, Patch
 from pipeline.report.patches import CROP, around, draw_nearest
-from pipeline.report.plots import UNDEFINED, write_plots
+from pipeline.report.plots import CURVES, UNDEFINED, write_plots
 from pipeline.report.policy import content_policy
 from pipeline.report.sections import ReportSection
 from pipeline.report.selection import Gallery, select_gallery
@@ -800,22 +800,43 @@ def test_score_plots_of_many_images_stay_small() -> None:
     assert sum(len(plot.svg) for plot in drawn) < 100_000
 
 
-def test_plots_for_dvc_are_equal_pngs(tmp_path: Path) -> None:
+def test_plots_for_dvc_are_equal_drawings(tmp_path: Path) -> None:
     report = make_report(first=NASTY)
     curve = np.array([0.0, 0.1, 1.0]), np.array([0.0, 0.8, 1.0])
     curves = {f"{NASTY} {n}": {"PRO": curve, "ROC of images": curve} for n in range(7)}
     paths = write_plots(report.summary, report.metrics, tmp_path / "a", curves)
     again = write_plots(report.summary, report.metrics, tmp_path / "b", curves)
-    names = ["metrics_by_shots.png", "metrics_by_category.png", "curves.png"]
+    names = ["metrics_by_shots.svg", "metrics_by_category.svg", "curves.svg"]
     assert [path.name for path in paths] == names
     for path, other in zip(paths, again, strict=True):
         assert path.read_bytes() == other.read_bytes()
-        with Image.open(path) as image:
-            assert image.width > 1000
-            assert not {"Software", "Creation Time"} & set(image.info)
+        root = ET.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert not root.findall(".//{http://www.w3.org/2000/svg}script")
         assert path.stat().st_size < 200_000
+    shots, categories, drawn = (path.read_text(encoding="utf-8") for path in paths)
+    assert {"Image AUROC", "Pixel F1-max"} <= set(re.findall(">([^<]+)<", shots))
+    assert UNDEFINED in categories or ">100.0<" in categories
+    # two curves of each category, and a line of each in the legend
+    assert drawn.count('stroke-width="1.5"') == 3 * len(curves)
+
+
+def test_plots_of_many_levels_stay_small(tmp_path: Path) -> None:
+    report, rising = make_report(), np.linspace(0, 1, 65_536)
+    curves = {"nut": {title: (rising, rising) for title, _, _ in CURVES}}
+    paths = write_plots(report.summary, report.metrics, tmp_path, curves)
+    assert all(path.stat().st_size < 40_000 for path in paths)
+
+
+def test_plots_of_undefined_metrics_leave_them_out(tmp_path: Path) -> None:
+    report = make_report()
+    summary = report.summary.copy()
+    summary["full_image_auroc_mean"] = np.nan
+    shots, categories, _ = write_plots(summary, report.metrics, tmp_path)
+    assert "nan" not in shots.read_text(encoding="utf-8")
+    assert f">{UNDEFINED}<" in categories.read_text(encoding="utf-8")
 
 
 def test_plots_without_metrics_say_so(tmp_path: Path) -> None:
     paths = write_plots(pd.DataFrame(), pd.DataFrame(), tmp_path)
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    assert all("no metrics" in path.read_text(encoding="utf-8") for path in paths)
