@@ -65,6 +65,38 @@ def decode_mask(data: bytes, name: str, *, exif_rotation: bool = False) -> npt.N
     return pixels
 
 
+def has_colours_without_red(data: bytes, name: str) -> bool:
+    """Whether a mask file has pixels of a colour without red, which :func:`decode_mask` takes for good.
+
+    Labelling tools give each kind of defect a colour of its own. Palettes with such colours are refused
+    by :func:`decode_mask`; what is fully transparent has no colour.
+
+    Args:
+        data: the whole file.
+        name: of the file, for errors.
+
+    Raises:
+        DataError: as decode_mask does.
+
+    Examples:
+        >>> import io
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (2, 2), (0, 0, 255)).save(file, "PNG")
+        >>> has_colours_without_red(file.getvalue(), "000_mask.png")
+        True
+    """
+    with pillow_errors(name):
+        image = open_image(data, name)
+        if image.mode in ("1", "L", "LA", "P", "PA") or image.mode.startswith("I"):
+            return False
+        load_pixels(image, data, name)
+        rgb = np.asarray(drop_transparency(image).convert("RGB"))
+        found = (rgb[..., 0] == 0) & rgb[..., 1:].any(axis=-1)
+        if image.has_transparency_data:
+            found &= np.asarray(image.convert("RGBA"))[..., 3] != 0
+        return bool(found.any())
+
+
 def _marked(image: Image.Image, name: str) -> npt.NDArray[np.bool_]:
     """Return where a loaded mask (H, W) marks a defect."""
     if image.mode == "1":

@@ -302,6 +302,12 @@ def red_mask(folder: Path) -> None:
     assert decode_mask(mask(255, mode="RGB"), "mask.png").all()
 
 
+def red_and_blue(side: int) -> Image.Image:
+    found = Image.new("RGB", (side, side), (255, 0, 0))
+    found.paste((0, 0, 255), (0, 0, side // 2, side))
+    return found
+
+
 def grey_mask(folder: Path) -> None:
     assert decode_mask(mask(1), "mask.png").all()
 
@@ -838,6 +844,9 @@ CASES = (
         Image.fromarray(np.dstack([np.full((*marked.shape, 3), 255), marked * 255]).astype(np.uint8))
     ))),
     Case("a mask in palette colours without black", TAKEN, "", meant(white_palette)),
+    Case("a mask with blue for another kind of defect", WARNING, "colours without red", with_files({
+        "a/ground_truth/hole/0_mask.png": encoded(red_and_blue(12)),
+    })),
     Case("masks that are inverted", WARNING, "masks mark 100 % of their images", with_files({
         "a/test/hole/1.png": picture(8), "a/ground_truth/hole/1_mask.png": mask(),
     })),

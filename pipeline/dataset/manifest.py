@@ -26,7 +26,7 @@ from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.dataset.file_index import FileIndex, FileInfo, open_file_index
-from pipeline.dataset.masks import mask_files, read_mask
+from pipeline.dataset.masks import loses_colours, mask_files, read_mask
 from pipeline.dataset.stamps import Entry, stamp
 
 CHUNK_FILES = 64
@@ -96,6 +96,7 @@ def _row(
         "mask_hash": None,
         "marked": None,
         "covered": None,
+        "loses_colours": False,
         "inspection": inspection,
     }
     if record.mask is not None:
@@ -107,6 +108,7 @@ def _row(
                 mask_hash=mask_key,
                 marked=bool(pixels.any()),
                 covered=float(pixels.mean()),
+                loses_colours=loses_colours(root, record.mask),
             )
         else:
             mask_width, mask_height = info.shown(exif_rotation)

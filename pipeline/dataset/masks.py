@@ -9,6 +9,7 @@ from cache.layout import content_key
 from fade.datasets.listing import list_folder
 from fade.errors import DataError
 from fade.files import read_data
+from fade.masks import has_colours_without_red
 from fade.preprocess import decode_mask
 from fade.types import DataPath
 from pipeline.dataset.stamps import AGAIN, CHANGED
@@ -57,6 +58,18 @@ def read_mask(
     if len(contents) == 1:
         return pixels, content_key(contents[0])
     return pixels, content_key("\n".join(map(content_key, contents)).encode())
+
+
+def loses_colours(root: DataPath, mask: str) -> bool:
+    """Whether a file of a mask has colours that count as good.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return any(
+        has_colours_without_red(read_data(root / file, file), file)
+        for file in mask_files(root, mask)
+    )
 
 
 def read_unchanged_mask(

@@ -1,4 +1,4 @@
-"""What a reader must know of the pixels of images and masks: turned, dark, cut short, marked all over."""
+"""What a reader must know of the pixels of images and masks: turned, dark, cut short, overlooked."""
 
 from __future__ import annotations
 
@@ -34,17 +34,29 @@ class PixelRemarks:
         self._zeros: dict[str, list[str]] = {}
         self._covered: dict[str, list[float]] = {}
         self._filled: dict[str, list[str]] = {}
+        self._colours: list[str] = []
 
     def add_image(self, path: str, data: bytes) -> None:
         """Take in an image file that is in no data set, given its whole content."""
         inspection = asdict(inspect_image(data, path))
-        self.add({"path": path, "category": "", "mask": None, "inspection": inspection})
+        self.add(
+            {
+                "path": path,
+                "category": "",
+                "mask": None,
+                "inspection": inspection,
+                "loses_colours": False,
+            }
+        )
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Take a row in: ``path``, ``category``, ``mask``, ``inspection`` and ``covered``.
+        """Take a row of the manifest in, with more than is written.
+
+        ``path``, ``category`` and ``mask`` are as written.
 
         ``inspection`` holds the attributes of a :class:`fade.inspection.FileInspection`, ``covered`` the
-        share of the image that its mask marks; None where nobody looked.
+        share of the image that its mask marks; None where nobody looked. ``loses_colours`` tells
+        whether the mask has colours without red.
         """
         path, category = row["path"], row["category"]
         self._images[category] += 1
@@ -60,6 +72,8 @@ class PixelRemarks:
             self._covered.setdefault(category, []).append(row["covered"])
             if row["covered"] > MAX_COVERED_BY_ONE:
                 self._filled.setdefault(category, []).append(row["mask"])
+        if row["loses_colours"]:
+            self._colours.append(row["mask"])
 
     def lines(self) -> Iterator[str]:
         """The remarks, one line each."""
@@ -87,6 +101,12 @@ class PixelRemarks:
             yield (
                 f"{len(zeros)} images end in zeros and their format has no checksum: they are black "
                 f"there, or were copied in part: {summarise(zeros)}"
+            )
+        if self._colours:
+            yield (
+                f"{len(self._colours)} masks have colours without red, which count as good "
+                "(docs/data.md): save them in black and white if such colours mark a defect: "
+                f"{summarise(self._colours)}"
             )
         for category, shares in self._covered.items():
             if len(shares) == 1:  # one defect may well cover its image

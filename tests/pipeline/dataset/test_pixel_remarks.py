@@ -126,6 +126,22 @@ def test_masks_that_mark_most_of_their_images(
     assert line.startswith(f"part: masks mark {share} % of their images (median of 5)")
 
 
+@pytest.mark.parametrize(
+    ("second", "said"), [((0, 0, 255), True), ((0, 1, 0, 255), True), ((0, 0, 255, 0), False)]
+)
+def test_masks_whose_second_colour_is_not_red(
+    warnings: Callable[..., list[str]], second: tuple[int, ...], said: bool
+) -> None:
+    """It counts as good, which nobody would see; what is fully transparent has no colour."""
+    colours = np.zeros((HEIGHT, WIDTH, len(second)), np.uint8)
+    colours[4:12, 6:20] = (255, 0, 0, 255)[: len(second)]
+    colours[20:24, 6:20] = second
+    lines = warnings(masks=encode(colours))
+    assert [line[: line.index(",")] for line in lines] == said * [
+        "5 masks have colours without red"
+    ]
+
+
 @pytest.mark.parametrize("colours", [False, True])
 def test_images_of_16_bits_that_are_dark(warnings: Callable[..., list[str]], colours: bool) -> None:
     values = np.linspace(0, 4095, WIDTH * HEIGHT).astype(int).reshape(HEIGHT, WIDTH)
