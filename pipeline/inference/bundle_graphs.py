@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+import fade.portable  # noqa: F401 - it tells onnxruntime to send nothing, before that is imported
 from fade.errors import FadeError, StoreError
 from pipeline.inference.bundle_file import BundleFile
 
