@@ -17,24 +17,25 @@ import select
 import signal
 import socket
 import sys
-import warnings
 from typing import IO, Any, NoReturn
+
+from pipeline.process.aside import fork
 
 FIRST = ("stages", "pipeline.stage", "pandas", "pyarrow.parquet", "pyarrow.dataset", "cache.store")
 """What nearly all stages load."""
 LATER = (
-    "PIL.Image",
-    "dask.threaded",
-    "faiss",
-    "threadpoolctl",
-    "zarr",
-    "cv2",
-    "scipy.ndimage",
-    "jinja2",
-)
+    "PIL.Image", "zarr", "cv2", "dask.threaded", "faiss", "threadpoolctl", "scipy.ndimage", "jinja2",
+)  # fmt: skip
 """What some load, in their order: loaded here while other stages run."""
 BEFORE_MODELS = ("stages.manifest", "stages.select")
 """While these run torch is loaded first: what they change is encoded next."""
+WITH_MODELS = ("stages.extract", "stages.text", "stages.stream")
+"""While these run nothing is loaded: models fill the memory."""
+BEFORE = {
+    "stages.extract": ("PIL.Image", "zarr", "cv2"),
+    "stages.bank": ("dask.threaded", "faiss", "threadpoolctl"),
+}
+"""What a stage loads itself if it is not there: loaded ahead of it, it is in memory once."""
 STARTED = b"started\n"
 INTERRUPTED = 130
 
@@ -43,13 +44,6 @@ def _load(name: str) -> None:
     # a stage that needs what cannot be loaded says so itself
     with contextlib.suppress(Exception):
         importlib.import_module(name)
-
-
-def _fork() -> int:
-    # Python 3.12 warns of the threads that libraries keep for their work; in a child they begin anew
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
 
 
 class _Server:
@@ -85,14 +79,18 @@ class _Server:
         # DVC leaves interrupts to its stages: one that came before the stage is there counts
         if self._interrupted or (self._stoppable and signal.SIGINT in signal.sigpending()):
             return INTERRUPTED
-        child = _fork()
+        for name in BEFORE.get(module, ()):
+            if name in self._later:
+                self._later.remove(name)
+                _load(name)
+        child = fork()
         if not child:
             self._become(module, stage)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self._connection.sendall(STARTED)
         if module in BEFORE_MODELS and "torch" not in sys.modules:
             self._later.insert(0, "torch")
-        while self._later:
+        while self._later and module not in WITH_MODELS:
             number, status = os.waitpid(child, os.WNOHANG)
             if number:
                 return os.waitstatus_to_exitcode(status)

@@ -27,6 +27,7 @@ from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import load_yaml
 from pipeline.dataset.stamps import check_fresh
 from pipeline.process import run_dvc
+from pipeline.process.aside import run_aside
 from pipeline.process.dvc_files import heal, keep_locks
 from pipeline.process.dvc_watchdog import STARTED_BY_RUN, named, running_dvc
 from pipeline.process.signals import ENDS
@@ -90,7 +91,7 @@ def repro(
     if "manifest" in known:
         check_watched(params.dataset)
     needed = {one for stage in stages for one in (stage, *stages_before(stage))} or set(known)
-    check(params, needed)
+    run_aside(lambda: check(params, needed))
     ahead = refresh_code() or force or bool(overrides) or bool(outdated(needed))
     _withdraw_misnoted()
     if files := _withdraw_replaced(needed, params):

@@ -161,6 +161,24 @@ def test_a_server_for_another_environment_is_started_anew(
     assert second.wait(60) == 0
 
 
+def test_beside_a_model_nothing_is_loaded_and_before_a_stage_what_it_needs(folder: Path) -> None:
+    for old, new in (("one", "extract"), ("two", "bank")):
+        (folder / "stages" / f"{old}.py").rename(folder / "stages" / f"{new}.py")
+        (folder / f"{new}.do").write_text(
+            "import time\n"
+            f"time.sleep({3 * (new == 'extract')})\n"
+            f"Path('{old}.out').touch()\n"
+            "print(*(name for name in ('zarr', 'faiss', 'scipy') if name in sys.modules))"
+        )
+    text = (folder / "dvc.yaml").read_text()
+    text = text.replace("stages.one", "stages.extract").replace("stages.two", "stages.bank")
+    text = text.replace('"one":', '"extract":').replace('"two":', '"bank":')
+    (folder / "dvc.yaml").write_text(text)
+    said, errors = start(folder).communicate(timeout=60)
+    assert errors == ""
+    assert [line for line in said.splitlines() if line.startswith("zarr")] == ["zarr", "zarr faiss"]
+
+
 def test_libraries_start_no_thread_but_those_that_take_care_of_forks() -> None:
     """jemalloc's, which pyarrow brings; those of BLAS are left out by the environment here."""
     names = (*fork_server.FIRST, *fork_server.LATER, "torch")
