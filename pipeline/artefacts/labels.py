@@ -23,45 +23,59 @@ def read_labels(path: Path) -> dict[str, bool]:
     Raises:
         DataError: naming the line that cannot be used.
     """
-    try:
-        text = read_plain(path).decode("utf-8-sig")
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8: save it as such") from None
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    found: dict[str, bool] = {}
-    try:
-        for row in rows:
-            if rows.line_num == 1 and row[: len(COLUMNS)] != list(COLUMNS):
-                raise DataError(f"{path}: its first line must be {','.join(COLUMNS)}")
-            if rows.line_num == 1 or not row:
-                continue
-            if len(row) < len(COLUMNS) or row[1] not in get_args(Label):
-                raise DataError(
-                    f"{path}, line {rows.line_num}: a line is a path in the data set and "
-                    f"{' or '.join(get_args(Label))}"
-                )
-            image = unmarked(row[0])
-            if image in found:
-                raise DataError(f"{path}, line {rows.line_num}: {image} has a label already")
-            found[image] = row[1] == "anomalous"
-    except csv.Error as error:
-        raise DataError(f"{path}, line {rows.line_num}: {error}; fix or remove it") from None
-    return found
+    return {image: cells[0] == "anomalous" for image, cells in _read_rows(path)[1].items()}
 
 
 def write_labels(labels: Mapping[str, bool], path: Path) -> None:
     """Write what :func:`read_labels` reads, whole or not at all.
 
+    Further columns, such as notes that a person made, stay with their images.
+
     Raises:
+        DataError: the file that is there cannot be used.
         OSError: that names the file.
     """
+    further, rows = _read_rows(path)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *further])
     for image, is_anomaly in labels.items():
-        writer.writerow([marked(image), "anomalous" if is_anomaly else "good"])
+        label = "anomalous" if is_anomaly else "good"
+        writer.writerow([marked(image), label, *rows.get(image, [])[1:]])
     write_file(path, text.getvalue())
+
+
+def _read_rows(path: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Names of further columns, and by image the cells behind its path: its label, then further ones."""
+    try:
+        text = read_plain(path).decode("utf-8-sig")
+    except FileNotFoundError:
+        return [], {}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8: save it as such") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    further: list[str] = []
+    found: dict[str, list[str]] = {}
+    try:
+        for row in reader:
+            if reader.line_num == 1:
+                if row[: len(COLUMNS)] != list(COLUMNS):
+                    raise DataError(f"{path}: its first line must be {','.join(COLUMNS)}")
+                further = row[len(COLUMNS) :]
+                continue
+            if not row:
+                continue
+            if len(row) < len(COLUMNS) or row[1] not in get_args(Label):
+                raise DataError(
+                    f"{path}, line {reader.line_num}: a line is a path in the data set and "
+                    f"{' or '.join(get_args(Label))}, not {','.join(row[1:2] or row)[:80]!r}"
+                )
+            image = unmarked(row[0])
+            if image in found:
+                raise DataError(f"{path}, line {reader.line_num}: {image} has a label already")
+            found[image] = row[1:]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}; fix or remove it") from None
+    return further, found

@@ -55,14 +55,15 @@ class LabelBook:
             DataError: the file changed and cannot be used.
             OSError: it cannot be written.
         """
-        with self._lock, _alone(self.path.parent):
+        file = Path(os.path.realpath(self.path))  # a link to labels that projects share stays one
+        with self._lock, _alone(file.parent):
             self._read()
             labels = dict(self._labels)
             if label is None:
                 labels.pop(image, None)
             else:
                 labels[image] = label
-            write_labels(labels, self.path)
+            write_labels(labels, file)
             self._labels, self._stamp = labels, self._stat()
 
     def changed(self) -> bool:

@@ -19,12 +19,24 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert path.read_text().splitlines()[1] == "a/b.png,anomalous"
 
 
+def test_notes_of_a_person_stay_with_their_images(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text('path,label,note,by\na.png,good,"dust, no dent",Ann\nb.png,anomalous\n')
+    write_labels(read_labels(path) | {"a.png": True, "c.png": False}, path)
+    assert path.read_text().splitlines() == [
+        "path,label,note,by", 'a.png,anomalous,"dust, no dent",Ann', "b.png,anomalous", "c.png,good",
+    ]  # fmt: skip
+    write_labels({"b.png": True}, path)
+    assert path.read_text().splitlines() == ["path,label,note,by", "b.png,anomalous"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("name,label\na.png,good\n", "its first line must be path,label"),
-        ("path,label\na.png,good\nb.png,bad\n", "line 3: a line is a path"),
-        ("path,label\na.png\n", "line 2: a line is a path"),
+        ("path,label\na.png,good\nb.png,bad\n", "line 3: a line is a path .* not 'bad'"),
+        ("path,label\na.png\n", "line 2: a line is a path .* not 'a.png'"),
+        ("path,label\na.png,good \n", "not 'good '"),
         ("path,label\na.png,good\na.png,anomalous\n", "line 3: a.png has a label already"),
         ('path,label\n"a.png,good\n', "line 2"),
         (b"path,label\n\xff.png,good\n", "not UTF-8"),

@@ -29,3 +29,13 @@ def test_two_servers_lose_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     first.set("a.png", True)
     other.join()
     assert read_labels(file) == first.labels() == {"a.png": True, "b.png": False}
+
+
+def test_a_link_to_labels_that_projects_share_stays_one(tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared" / "labels.csv", tmp_path / "project" / "labels.csv"
+    for file in (shared, link):
+        file.parent.mkdir()
+    link.symlink_to(shared)
+    LabelBook(link).set("a.png", True)
+    assert link.is_symlink()
+    assert read_labels(shared) == {"a.png": True}
