@@ -172,6 +172,7 @@ def _project(params: Params) -> Iterator[Finding]:
     from pipeline.project.code import is_project
     from pipeline.project.dvc import check_stages
     from pipeline.project.scaffold import DVC_FILE, project_dvc_yaml
+    from pipeline.project.writable import check_writable
 
     check_stages(())
     root = project_root()
@@ -179,6 +180,7 @@ def _project(params: Params) -> Iterator[Finding]:
         text = f"{root} is no DVC project: run `fade new .`, or `dvc init` (--no-scm without git)"
         yield problem("project", ParameterError(text))
         return
+    check_writable()
     for file in cut_short():
         text = f"{file} is cut short, as a killed run leaves it: the next `fade run` repairs it"
         yield warning("project", text)

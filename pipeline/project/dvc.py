@@ -35,6 +35,7 @@ from pipeline.project.code import refresh_code
 from pipeline.project.overrides import applied, overridden, restore
 from pipeline.project.preflight import check
 from pipeline.project.watched import check_watched
+from pipeline.project.writable import check_writable
 from pipeline.stage import EXIT_CODE_FILE
 
 _BUSY = "a run is going on in this folder{}: wait for its end, or end it"
@@ -78,9 +79,10 @@ def repro(
             were saved just when a stage ended.
         DataError: DVC could not hash the data set, or it lacks a category.
         ModelError: the model or its weights cannot be found.
-        StoreError: another run goes on in this project.
+        StoreError: another run goes on in this project, or it cannot be written to.
     """
     known = check_stages(stages)
+    check_writable()
     # whose records of parameters would be taken for those of a killed one
     if number := running_dvc(reproduces=True):
         raise StoreError(_BUSY.format(f" (process {number})"))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fade.errors import StoreError
 from pipeline.cli.main import main
 from pipeline.config.originals import TEMPLATE
 from pipeline.project import doctor, scaffold
+from pipeline.project.dvc import repro
 from tests.projects import GOLDEN, ROOT, changed, golden_params, project
 
 
@@ -37,6 +41,25 @@ def test_all_is_well(tmp_path: Path, content: dict[str, Any]) -> None:
     assert "2 categories, 16 training and 32 test images" in found["data"].text
     assert "not read" in found["model"].text
     assert not (tmp_path / ".fade").exists()
+
+
+@pytest.mark.parametrize("closed", [".", ".dvc", "results"])
+def test_a_project_that_nobody_may_write_into(
+    closed: str, tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "results").mkdir()
+    place, access = (tmp_path / closed).resolve(), os.access
+
+    def denied(path: Any, mode: int) -> bool:  # root may write into all folders
+        return Path(path).resolve() != place and access(path, mode)
+
+    monkeypatch.setattr(os, "access", denied)
+    says = f"{place} cannot be written to, and a run writes there: change its rights"
+    found = look(tmp_path, content)["project"]
+    assert (found.level, found.code) == ("problem", 5)
+    assert says in found.text
+    with project(tmp_path, content), pytest.raises(StoreError, match=re.escape(says)):
+        repro()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""Whether a run may write into its project, asked before DVC fails at it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fade.errors import StoreError
+from pipeline.artefacts.catalogue import MANIFEST, SCORES
+
+PLACES = (
+    Path(), Path(".dvc"), Path(".dvc/tmp"), Path(".dvc/cache"), MANIFEST.path.parent,
+    SCORES.path.parent,
+)  # fmt: skip
+"""Folders of a project that each run writes into."""
+
+
+def check_writable(folder: Path = Path()) -> None:
+    """Refuse a project that this user, or a disk that is read-only, lets nobody write into.
+
+    Raises:
+        StoreError: naming the folder.
+    """
+    for place in PLACES:
+        path = folder / place
+        if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"{path.resolve()} cannot be written to, and a run writes there: change its rights, or "
+                "copy the project to where you may write"
+            )
