@@ -53,6 +53,7 @@ Run = Annotated[
 ]
 Name = Annotated[str | None, Query(max_length=1000)]
 Number = Annotated[float | None, Query(allow_inf_nan=False)]
+Level = Annotated[int | None, Query(ge=0, le=65535, description="In place of the pixel threshold.")]
 ROWS = 500
 """Of a page of images at most."""
 
@@ -167,7 +168,7 @@ def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
 
     @router.get("/images/{id}/explanation")
     async def explanation(
-        id: Id, shots: Shots = None, seed: Seed = None, run: Run = None
+        id: Id, level: Level = None, shots: Shots = None, seed: Seed = None, run: Run = None
     ) -> ExplanationAnswer:
         """Why an image's map is high where it is: the nearest normal patch and prompts of each region.
 
@@ -179,7 +180,8 @@ def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
         models = site.models()
 
         def work(turn: Turn) -> ExplanationAnswer:
-            prediction, regions = models.predictor(trial).explain(snapshot.picture(id), category)
+            predictor, picture = models.predictor(trial), snapshot.picture(id)
+            prediction, regions = predictor.explain(picture, category, level=level)
             found = explanation_json(prediction, regions)["regions"]
             references = {path: n for n, path in enumerate(snapshot.references(category))}
             for region in found:
@@ -238,9 +240,7 @@ def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
     def map_png(
         id: Id,
         style: MapStyle = "grey",
-        level: Annotated[
-            int | None, Query(ge=0, le=65535, description="In place of the pixel threshold.")
-        ] = None,
+        level: Level = None,
         size: Annotated[
             Literal["screen", "image"],
             Query(description="640 to 1,280 pixels, or the image's own."),

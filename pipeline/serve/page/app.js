@@ -381,6 +381,10 @@ const regionItem = (region, grid, image, from) => {
 const explain = async () => {
   if (!opened.has_map) return;
   const image = opened;
+  if (image.pixel_threshold === null) {
+    $("explain-state").textContent = `regions lie above a pixel threshold, and the run has none (${image.remark}): "fade show --level" takes a level`;
+    return;
+  }
   $("explain-state").textContent = "asking the model …";
   try {
     const found = await ask(address(`images/${image.id}/explanation`, { run: list.run, ...trial() }));

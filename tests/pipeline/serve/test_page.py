@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +116,31 @@ def test_filters_and_the_slider_change_the_list(page: Tab, address: str) -> None
     page.until("document.querySelectorAll('#list li').length > 0")
     assert page.said == []
     assert all(place.startswith((address, "data:")) for place in page.requested)
+
+
+def test_why_says_that_there_is_no_pixel_threshold(
+    tab: Tab, finished: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "without"))
+    file = folder / "results" / "thresholds.json"
+    found = json.loads(file.read_text())
+    for one in found["thresholds"]:
+        one["pixel"] = None
+    file.write_text(json.dumps(found))
+    with running(folder, Access("127.0.0.1")) as address:
+        tab.said.clear()
+        tab.open(address)
+        tab.until("document.body?.dataset.ready === 'true'")
+        tab.run("document.querySelector('#list button').click()")
+        tab.until("document.getElementById('viewer').open")
+        press(tab, "w", 87)
+        tab.until(
+            "document.getElementById('explain-state').textContent.includes('fade show --level')"
+        )
+        with urllib.request.urlopen(f"{address}images/0/explanation?level=0") as answer:
+            assert json.load(answer)["regions"]
+        assert tab.said == []
+        tab.open("about:blank")  # it asks the server no more
 
 
 def test_an_image_is_opened_explained_and_labelled_with_keys(page: Tab, folder: Path) -> None:
