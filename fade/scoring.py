@@ -6,10 +6,12 @@ The pipeline computes the same numbers for many images and trials at once. Sourc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from fade.maps import fuse_values, image_score, to_levels
 from fade.preprocess import resize_image
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
 from fade.text import TextClassifier, fit, language_map, language_scores
-from fade.types import Feature, Mode, Stream
+from fade.types import ClipStream, Feature, Mode, Stream
 from fade.vision import vision_map
 
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ class Detector:
         cls,
         encoder: Encoder,
         name: str,
-        references: Sequence[np.ndarray] = (),
+        references: Iterable[np.ndarray] = (),
         settings: Settings | None = None,
     ) -> Detector:
         """Embed the prompts, fit the text classifiers and encode the reference images.
@@ -160,16 +162,18 @@ class Detector:
             settings: how it works.
 
         Raises:
-            ParameterError: mode none, no sizes, or nothing to compare patches with.
+            ParameterError: settings that mean nothing, or nothing to compare patches with.
             DataError: a reference is no RGB image, or not of the aspect ratio that is kept.
         """
         settings = settings or Settings()
+        good = () if references is None else tuple(references)
+        _check(settings)
         if not settings.segmentation_sizes or not (settings.language or settings.vision):
             raise ParameterError(
                 f"a detector of mode {settings.mode!r} and sizes {settings.segmentation_sizes} finds "
                 "nothing: choose language, vision or both, and at least one size"
             )
-        if settings.vision and not references and not settings.query_in_bank:
+        if settings.vision and not good and not settings.query_in_bank:
             raise ParameterError(
                 f"mode {settings.mode} has nothing to compare with: give references, set "
                 "query_in_bank, or choose mode language"
@@ -186,7 +190,7 @@ class Detector:
                 feature.size: patches
                 for feature, patches in embed(encoder, image, features, settings.aspect).items()
             }
-            for image in (references if settings.vision else ())
+            for image in (good if settings.vision else ())
         )
         return cls(encoder, settings, score_text, map_text, banks)
 
@@ -226,6 +230,26 @@ class Detector:
             image_score(score, vision, mode=settings.mode, shots=len(self.references)),
             to_levels(fused),
         )
+
+
+def _check(settings: Settings) -> None:
+    """Refuse settings that would give wrong numbers, or an error of another name."""
+    for name in ("segmentation_sizes", "score_prompts", "map_prompts"):
+        value = getattr(settings, name)
+        if isinstance(value, str | int):
+            raise ParameterError(f"{name} is one {value!r}: give several, or one in a tuple")
+    for name in ("score_stream", "map_stream", "vision_stream"):
+        if (stream := getattr(settings, name)) not in get_args(ClipStream):
+            raise ParameterError(
+                f"{name} is {stream!r}: choose {' or '.join(get_args(ClipStream))}"
+            )
+    for name, least, most, says in (
+        ("vision_weight", 0, 1, "from 0 to 1"),
+        ("vision_multiplier", math.ulp(0), sys.float_info.max, "above 0"),
+    ):
+        value = getattr(settings, name)
+        if not (isinstance(value, int | float | np.floating) and least <= value <= most):
+            raise ParameterError(f"{name} is {value!r}: give a number {says}")
 
 
 def text_classifier(
@@ -273,6 +297,11 @@ def embed(
     """
     from PIL import Image
 
+    if not isinstance(image, np.ndarray):
+        raise DataError(
+            f"an image of type {type(image).__name__} cannot be encoded: give uint8 RGB of shape "
+            "(height, width, 3), such as np.asarray of a PIL image in RGB"
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise DataError(
             f"an image of shape {image.shape} and type {image.dtype} cannot be encoded: give uint8 "

@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from fade.bank import anomaly
 from fade.encoder import Encoder
@@ -178,3 +180,38 @@ def test_features_of_one_image(encoder: Encoder) -> None:
     probabilities = language_map(classifier, [found[wanted[1]]])
     assert probabilities.shape == (encoder.grid(96),) * 2
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"vision_weight": 2}, "vision_weight is 2: give a number from 0 to 1"),
+        ({"vision_weight": float("nan")}, "vision_weight is nan"),
+        ({"vision_weight": "0.5"}, "vision_weight is '0.5'"),
+        ({"vision_multiplier": 0}, "vision_multiplier is 0: give a number above 0"),
+        ({"vision_multiplier": float("inf")}, "vision_multiplier is inf"),
+        ({"vision_stream": "vision"}, "vision_stream is 'vision': choose clip or gem"),
+        ({"segmentation_sizes": 64}, "segmentation_sizes is one 64: give several"),
+        ({"map_prompts": "winclip"}, "map_prompts is one 'winclip': give several"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(
+    changed: dict[str, Any], says: str, encoder: Encoder
+) -> None:
+    with pytest.raises(ParameterError, match=re.escape(says)):
+        Detector.prepare(encoder, "plate", (), Settings(**{"query_in_bank": True, **changed}))
+
+
+def test_images_are_arrays_and_references_any_number_of_them(encoder: Encoder) -> None:
+    settings = Settings(mode="vision", segmentation_sizes=(96,))
+    images = np.stack([read(f"plate/train/good/{number:03d}") for number in range(2)])
+    expected = Detector.prepare(encoder, "plate", list(images), settings).inspect(images[0])
+    for given in (images, iter(images)):
+        found = Detector.prepare(encoder, "plate", given, settings).inspect(images[0])
+        assert (found.score, found.levels.tolist()) == (expected.score, expected.levels.tolist())
+    detector = Detector.prepare(encoder, "plate", images, settings)
+    for image in (Image.fromarray(images[0]), "000.png", images[0].tolist(), None):
+        with pytest.raises(
+            DataError, match=f"type {type(image).__name__} cannot be encoded: give uint8"
+        ):
+            detector.inspect(image)  # type: ignore[arg-type]
