@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -114,10 +115,26 @@ def parse_once() -> None:
 
 
 def write_locks_plainly() -> None:
-    """Let DVC read and write dvc.lock, after every stage, without looking for comments: it has none."""
-    from dvc import dvcfile
+    """Let DVC read and write dvc.lock, after every stage, without looking for comments: it has none.
 
-    ordinary, plain = dvcfile.modify_yaml, _beside("plain_yaml")
+    So with its notes of runs, whose results come back where parameters do.
+    """
+    from dvc import dvcfile
+    from dvc.utils import serialize
+
+    ordinary, dump, plain = dvcfile.modify_yaml, serialize.dump_yaml, _beside("plain_yaml")
+
+    def dumped(path: str, content: Any, fs: Any = None, **options: Any) -> None:
+        try:
+            text = None if fs or options else plain.dump(content)
+        except plain.NotPlain:
+            text = None
+        if text is None:
+            dump(path, content, fs=fs, **options)
+        else:
+            Path(path).write_text(text, encoding="utf-8")
+
+    serialize.dump_yaml = dumped
 
     @contextlib.contextmanager
     def modified(path: str, fs: Any = None) -> Iterator[Any]:
@@ -143,6 +160,24 @@ def write_locks_plainly() -> None:
             file.write(text)
 
     dvcfile.modify_yaml = modified
+
+
+def find_parameters_directly() -> None:
+    """Let DVC walk to a parameter by its names: it holds each against all others, twice a stage."""
+    from dvc.dependency import param
+
+    search = param.dpath.get
+
+    def found(content: Any, names: str, *further: Any, **options: Any) -> Any:
+        place = content
+        for name in names.split("."):
+            # patterns, positions in a list and what is not there are DVC's own business
+            if not (name.isidentifier() and isinstance(place, dict) and name in place):
+                return search(content, names, *further, **options)
+            place = place[name]
+        return place
+
+    param.dpath = types.SimpleNamespace(**{**vars(param.dpath), "get": found})
 
 
 class _Stages:
@@ -256,6 +291,7 @@ def _run() -> int:
 
     parse_once()
     write_locks_plainly()
+    find_parameters_directly()
     to_log = _ToLog(ColorFormatter(log_colors=False))
     for handler in logging.getLogger("dvc").handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:

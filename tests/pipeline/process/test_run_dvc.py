@@ -158,6 +158,40 @@ def test_dvc_parses_a_text_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert calls == ["safe", "safe", "rt"]
 
 
+@pytest.mark.parametrize("names", ["a", "a.b", "a.b.c", "d.1", "d.*", "none", "a.none", "e.f"])
+def test_dvc_finds_the_same_parameters(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    from dvc.dependency import param
+
+    content = {"a": {"b": {"c": None}}, "d": [1, 2], "e.f": 3}
+    monkeypatch.setattr(param, "dpath", param.dpath)  # put back after the test
+
+    def find() -> object:
+        try:
+            return param.dpath.get(content, names, separator=".")
+        except (KeyError, ValueError) as error:
+            return type(error), str(error)
+
+    expected = find()
+    run_dvc.find_parameters_directly()
+    assert find() == expected
+
+
+def test_dvc_brings_results_back_with_their_parameters(folder: Path) -> None:
+    one = {"cmd": "cat params.yaml > out", "outs": ["out"], "params": ["a"], "deps": ["dep"]}
+    (folder / "dep").write_text("x")
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": {"one": one}}))
+    said = []
+    for program in (["-P", run_dvc.__file__], ["-m", "dvc"], ["-P", run_dvc.__file__]):
+        for value in (1, 2):
+            (folder / "params.yaml").write_text(f"a: {value}\n")
+            command = [sys.executable, *program, "repro"]
+            said.append(subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout)
+            assert (folder / "out").read_text() == f"a: {value}\n"
+    assert ["Running" in text for text in said] == [True, True, *[False] * 4]
+    notes = list((folder / ".dvc" / "cache" / "runs").glob("*/*/*"))
+    assert len(notes) == 2
+
+
 def test_dvc_writes_the_same_lock(folder: Path) -> None:
     """What DVC itself would write, and read again, byte for byte; comments that people add stay."""
     (folder / "params.yaml").write_text("a: 1e-5\nb: 'yes'\nc: '1e5'\nd: {e: null, f: [no]}\n")
