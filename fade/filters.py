@@ -102,8 +102,32 @@ def gaussian(values: np.ndarray, sigma: float, border: Border = "symmetric") -> 
         from scipy.ndimage import gaussian_filter
     except ImportError:  # where bundles run without torch
         return gaussian_by_opencv(values, sigma, border)
-    mode = {"symmetric": "reflect", "reflect": "mirror"}[border]
-    return gaussian_filter(values, sigma, mode=mode, truncate=TRUNCATE)
+    return gaussian_filter(values, sigma, mode=_MODES[border], truncate=TRUNCATE)
+
+
+_MODES: dict[Border, str] = {"symmetric": "reflect", "reflect": "mirror"}
+"""Names of scipy."""
+
+
+def _gaussian_of_cells(
+    scores: np.ndarray, shape: Shape, sigma: float, border: Border
+) -> np.ndarray:
+    """The same of scores that become cells of equal pixels: a cell's equal columns are smoothed once.
+
+    Columns come before rows, as in scipy, so that all bits are those of :func:`gaussian`.
+    """
+    check_sigma(sigma)
+    try:
+        from scipy.ndimage import gaussian_filter
+    except ImportError:
+        return gaussian_by_opencv(resize_scores(scores, shape, "nearest"), sigma, border)
+    values = scores
+    for axis, size in enumerate(((shape[0], scores.shape[1]), shape)):
+        values = gaussian_filter(
+            resize_scores(values, size, "nearest"), sigma, mode=_MODES[border], truncate=TRUNCATE,
+            axes=(axis,),
+        )  # fmt: skip
+    return values
 
 
 def gaussian_by_opencv(values: np.ndarray, sigma: float, border: Border) -> np.ndarray:
@@ -164,10 +188,12 @@ class Finish:
 
     def apply(self, scores: np.ndarray, shape: Shape) -> np.ndarray:
         """Patch scores (rows, columns) as a map of (height, width) pixels, float32."""
-        values = resize_scores(scores, shape, self.resize)
         if self.kernel == "small":
-            return gaussian_small(values, self.sigma)
-        return gaussian(values, self.sigma, "reflect" if self.kernel == "reflect" else "symmetric")
+            return gaussian_small(resize_scores(scores, shape, self.resize), self.sigma)
+        border: Border = "reflect" if self.kernel == "reflect" else "symmetric"
+        if self.resize == "nearest" and self.sigma:
+            return _gaussian_of_cells(scores, shape, self.sigma, border)
+        return gaussian(resize_scores(scores, shape, self.resize), self.sigma, border)
 
 
 PLAIN = Finish()

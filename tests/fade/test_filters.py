@@ -13,7 +13,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from fade.closing import closed_mask
 from fade.errors import ParameterError
-from fade.filters import Border, gaussian, gaussian_by_opencv, gaussian_small, resize_scores
+from fade.filters import Border, Finish, gaussian, gaussian_by_opencv, gaussian_small, resize_scores
 from fade.foreground import foreground
 
 SCORES = np.random.default_rng(0).random((6, 9)).astype(np.float32)
@@ -55,6 +55,19 @@ def test_opencv_smooths_as_scipy_does(border: Border, sigma: float) -> None:
 def test_a_cut_kernel() -> None:
     expected = cv2.GaussianBlur(SCORES, (3, 3), 4.0)
     np.testing.assert_array_equal(gaussian_small(SCORES, 4.0), expected)
+
+
+@pytest.mark.parametrize("border", ["symmetric", "reflect"])
+@pytest.mark.parametrize("shape", [(64, 64), (37, 90), (5, 4)])
+@pytest.mark.parametrize("sigma", [1e-20, 0.3, 4, 30])
+def test_cells_are_smoothed_to_the_same_bits(
+    border: Border, shape: tuple[int, int], sigma: float
+) -> None:
+    scores = np.random.default_rng(0).random((8, 5), np.float32)
+    kernel = "gaussian" if border == "symmetric" else "reflect"
+    found = Finish("nearest", sigma, kernel).apply(scores, shape)
+    expected = gaussian(resize_scores(scores, shape, "nearest"), sigma, border)
+    assert found.tobytes() == expected.tobytes()
 
 
 def test_sigma_0_changes_nothing() -> None:
