@@ -13,7 +13,15 @@ from torchvision.transforms.functional import gaussian_blur
 
 from fade.closing import closed_mask
 from fade.errors import ParameterError
-from fade.filters import Border, Finish, gaussian, gaussian_by_opencv, gaussian_small, resize_scores
+from fade.filters import (
+    Border,
+    Finish,
+    Kernel,
+    gaussian,
+    gaussian_by_opencv,
+    gaussian_small,
+    resize_scores,
+)
 from fade.foreground import foreground
 
 SCORES = np.random.default_rng(0).random((6, 9)).astype(np.float32)
@@ -64,7 +72,7 @@ def test_cells_are_smoothed_to_the_same_bits(
     border: Border, shape: tuple[int, int], sigma: float
 ) -> None:
     scores = np.random.default_rng(0).random((8, 5), np.float32)
-    kernel = "gaussian" if border == "symmetric" else "reflect"
+    kernel: Kernel = "gaussian" if border == "symmetric" else "reflect"
     found = Finish("nearest", sigma, kernel).apply(scores, shape)
     expected = gaussian(resize_scores(scores, shape, "nearest"), sigma, border)
     assert found.tobytes() == expected.tobytes()
