@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from fade.datasets.folders_below import folders_below
 from fade.datasets.ksdd2 import MASK_ENDING
 from fade.datasets.real_iad import DEFECTS, MASK_SUFFIX
 
@@ -22,7 +23,7 @@ def mask_files(root: str) -> set[str]:
         ['10000_GT.png']
     """
     found = set()
-    for folder, below, files in os.walk(root):
+    for folder, below, files in folders_below(root):
         # KolektorSDD2 and Real-IAD have them beside their images
         masked = {f"{os.path.splitext(file)[0]}{MASK_ENDING}" for file in files}
         beside = {file for file in files if os.path.splitext(file)[0] in masked}

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.datasets.folders_below import folders_below, is_hidden
 from fade.datasets.mask_files import mask_files
 from fade.datasets.names import is_image, looks_like_image
 from fade.errors import DataError, ParameterError, counted, plain, summarise
@@ -44,8 +45,8 @@ def find_images(
 ) -> list[str]:
     """The images that files, folders (all below them) and globs name, each once, in order.
 
-    Of a folder those with an image's suffix; hidden ones are left out, and so are the masks of a data set
-    that the folder holds. Images of a kind that is not read
+    Of a folder those with an image's suffix; hidden ones and those in hidden folders are left out, and so
+    are the masks of a data set that the folder holds. Images of a kind that is not read
     are among them, so that they are refused and not passed over. Whether the others can be read shows
     when they are.
 
@@ -63,14 +64,17 @@ def find_images(
         if not name:
             raise ParameterError("an image's name is empty: give files, folders or globs")
         if os.path.isdir(name):
-            below = sorted(
-                str(Path(folder, file)) for folder, _, files in os.walk(name) for file in files
-            )
+            below = {
+                str(Path(folder, file)): _is_meant(file)
+                and not is_hidden(os.path.relpath(folder, name))
+                for folder, _, files in folders_below(name)
+                for file in files
+            }
             masks = mask_files(name)
-            here = [file for file in below if _is_meant(file) and file not in masks]
+            here = [file for file in sorted(below) if below[file] and file not in masks]
             if others is not None:
                 meant = set(here)
-                others += [file for file in below if file not in meant]
+                others += [file for file in sorted(below) if file not in meant]
         elif os.path.lexists(name):
             here = [name]
         else:
@@ -96,9 +100,8 @@ def find_images(
     return others
 
 
-def _is_meant(file: str) -> bool:
+def _is_meant(name: str) -> bool:
     """Whether a file of a folder looks like an image that a person wants an answer for."""
-    name = os.path.basename(file)
     return looks_like_image(name) and not name.startswith(".")
 
 

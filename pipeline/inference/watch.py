@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fade.datasets.folders_below import folders_below
 from fade.datasets.mask_files import mask_files
 from fade.datasets.names import is_text, looks_like_image
 from fade.errors import DataError, counted
@@ -170,7 +171,7 @@ def listed(folder: Path, without: set[str], faults: set[str]) -> dict[str, Stamp
         faults.add(f"{error.filename} cannot be listed ({error.strerror}); its images wait")
 
     found = {}
-    for place, folders, files in os.walk(folder, onerror=fail):
+    for place, folders, files in folders_below(str(folder), fail):
         folders[:] = [
             name
             for name in folders

@@ -56,6 +56,28 @@ def test_files_folders_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         find_images(["d", ""])
 
 
+def test_folders_behind_links_are_looked_into_and_hidden_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay(
+        *map(
+            Path,
+            ("d/monday/a.png", "camera/b.png", "camera/ground_truth/c.png", "camera/good/c.png"),
+        ),
+        *map(Path, ("d/.trash/e.png", "d/monday/.trash/f/g.png", "d/.days/h.png")),
+    )
+    links = {"latest": "monday", "camera": "../camera", "again": "../camera"}
+    for name, to in (links | {"here": ".", "up": "..", "tuesday": ".days"}).items():
+        Path("d", name).symlink_to(to)
+    others: list[str] = []
+    found = ["d/again/b.png", "d/again/good/c.png", "d/monday/a.png", "d/tuesday/h.png"]
+    assert find_images(["d"], None, others) == found
+    assert [one for one in others if "ground_truth" in one] == ["d/again/ground_truth/c.png"]
+    assert {"d/.trash/e.png", "d/monday/.trash/f/g.png"} < set(others)
+    assert find_images(["d/.trash"]) == ["d/.trash/e.png"]  # who names them gets them
+
+
 def test_masks_of_a_data_set_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = [

@@ -96,6 +96,20 @@ def test_a_file_is_judged_when_two_looks_find_it_the_same(tmp_path: Path) -> Non
     assert lines[0]["bytes"] == (new / "sub" / "a.png").stat().st_size
 
 
+def test_folders_behind_links_are_looked_into_each_once(tmp_path: Path) -> None:
+    new, out = tmp_path / "new", tmp_path / "out"
+    lay(new / "monday" / "a.png", 4, 1)
+    lay(tmp_path / "camera" / "b.png", 4, 2)
+    for name, to in (("latest", "monday"), ("camera", "../camera"), ("here", "."), ("up", "..")):
+        (new / name).symlink_to(to)
+    with Journal(out) as journal:
+        watch = Watch(new, judge([]), "x", journal, out=out)
+        assert looks(watch, 3) == ["a.png normal", "b.png normal"]
+    assert [line["image"] for line in read(out)[0]] == [
+        str(new / "monday" / "a.png"), str(new / "camera" / "b.png"),
+    ]  # fmt: skip
+
+
 def test_masks_of_a_data_set_are_not_judged(tmp_path: Path) -> None:
     said: list[str] = []
     for name in ("test/bad/1.png", "ground_truth/bad/1_mask.png", "NG/2.jpg", "NG/2.png"):
