@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fade.errors import ParameterError, plain
+from fade.errors import ParameterError, counted, plain
 from pipeline.cli.completion import complete_categories, complete_category, complete_preset
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def say_exported(content: Mapping[str, Any], line: str, trial: Trial, as_json: b
     if as_json:
         write_json({**content, "shots": trial.shots, "seed": trial.seed})
     else:
-        echo(f"{line} of {trial.shots} shots, seed {trial.seed}")
+        echo(f"{line} of {counted(trial.shots, 'shot')}, seed {trial.seed}")
 
 
 def named_place(given: str) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fade.device import choose_device
-from fade.errors import ModelError, ParameterError, StoreError
+from fade.errors import ModelError, ParameterError, StoreError, counted
 from fade.faiss_index import build_index
 from fade.flat_vectors import FlatVectors
 from fade.network import wanted_network, without_network
@@ -238,7 +238,7 @@ class Bundle(TrainedRun):
             references = found.references
             if len(references) > self.trial.shots or bool(references) != bool(self.trial.shots):
                 raise ValueError(
-                    f"{category} has {len(references)} references at {self.trial.shots} shots"
+                    f"{category} has {len(references)} references at {counted(self.trial.shots, 'shot')}"
                 )
             for view in views if references else ():
                 name = f"banks/{found.number}/{files[view]}.npy"

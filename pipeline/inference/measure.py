@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fade.errors import DataError, ParameterError
+from fade.errors import DataError, ParameterError, counted
 from fade.types import Trial
 from pipeline.artefacts.catalogue import MANIFEST
 from pipeline.artefacts.tables import table_parts
@@ -172,13 +172,14 @@ def lines(found: Measurement) -> list[str]:
     """A measurement for a terminal."""
     trial = Trial(found.shots, found.seed)
     again = "" if found.distinct_images == found.images else f" ({found.distinct_images} in turn)"
-    where = found.device_name or f"CPU, {found.threads} threads"
+    where = found.device_name or f"CPU, {counted(found.threads, 'thread')}"
     memory = f"memory  {found.peak_memory_bytes / 2**20:,.0f} MiB at most in the process"
     if found.peak_gpu_bytes is not None:
         memory += f", {found.peak_gpu_bytes / 2**20:,.0f} MiB on the GPU"
     return [
-        f"what    {found.category}, {trial.shots} shots, seed {trial.seed}: {found.images} images"
-        f"{again}, one at a time, after {found.warm_up} to warm up, on {where}",
+        f"what    {found.category}, {counted(trial.shots, 'shot')}, seed {trial.seed}: "
+        f"{counted(found.images, 'image')}{again}, one at a time, "
+        f"after {found.warm_up} to warm up, on {where}",
         f"time    {found.median_ms:.1f} ms an image in the median (mean {found.mean_ms:.1f}, 5 to 95 % "
         f"{found.low_ms:.1f} to {found.high_ms:.1f}); reading a file {found.read_ms:.1f} ms more",
         memory,

@@ -300,12 +300,15 @@ def summary_line(anomalous: int, normal: int, undecided: int, unread: int) -> st
 
     >>> summary_line(2, 3, 0, 1)
     '6 images: 2 anomalous, 3 normal, 1 not read'
+    >>> summary_line(0, 0, 0, 0)
+    '0 images'
     """
     total = anomalous + normal + undecided + unread
     parts = [f"{anomalous} anomalous", f"{normal} normal"] if anomalous + normal else []
     parts += [f"{undecided} without a decision"] if undecided else []
     parts += [f"{unread} not read"] if unread else []
-    return f"{total} {'image' if total == 1 else 'images'}: {', '.join(parts)}"
+    images = f"{total} {'image' if total == 1 else 'images'}"
+    return f"{images}: {', '.join(parts)}" if parts else images
 
 
 def score_line(prediction: Prediction) -> str:

@@ -203,8 +203,9 @@ def _thresholds(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     if full and shots:
         yield warning(
             "thresholds",
-            f"the bank of {shots} shots takes all training images of {_few(full)}: each is held against "
-            "the others, which errs on the high side (a single one gives no decision); add good images",
+            f"the bank of {counted(shots, 'shot')} takes all training images of "
+            f"{_few(full)}: each is held against the others, which errs on the high side (a "
+            "single one gives no decision); add good images",
         )
     rate = threshold.false_alarms
     if rate is not None and not none and not full:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import StoreError
+from fade.errors import StoreError, counted
 from fade.metrics import METRIC_NAMES
 from fade.types import UNLABELLED, Trial
 from pipeline.evaluation.score_text import score_text
@@ -161,7 +161,7 @@ def _undefined(report: ReportInput) -> list[str]:
         for (category, name, reason), trials in found.items()
     ]
     lines += [
-        f"Mean at {table.shots} shots, {metric_label(name)}: {cell.note}"
+        f"Mean at {counted(table.shots, 'shot')}, {metric_label(name)}: {cell.note}"
         for table in tables(report)
         for name, cell in zip(METRIC_NAMES, table.mean.cells, strict=True)
         if cell.value and cell.note

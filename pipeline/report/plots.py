@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fade.errors import counted
 from fade.files import write_file
 from fade.metrics import METRIC_NAMES, Curve
 from pipeline.report.drawing import COLOURS, MUTED
@@ -177,7 +178,7 @@ def _by_category(summary: pd.DataFrame) -> str:
     values = 100 * rows[[f"{name}_mean" for name in METRIC_NAMES]].to_numpy(dtype=np.float64)
     (wide, high), top = _CELL, 54.0
     left = 14 + max(text_width(name, 9) for name in categories)
-    title = f"Metrics in %, {shots} shots, mean over seeds"
+    title = f"Metrics in %, {counted(shots, 'shot')}, mean over seeds"
     marks = [f'<text x="8" y="15" font-size="10" font-weight="bold">{escape(title)}</text>']
     for column, name in enumerate(METRIC_NAMES):
         lines = LABELS[name].replace(" ", "\n", 1).replace(", ", ",\n").splitlines()
