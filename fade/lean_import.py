@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -57,6 +59,18 @@ def open_clip_library() -> Any:
     with without_compiler():
         import open_clip
     return open_clip
+
+
+def builtin_configs() -> list[Path]:
+    """The config files of open_clip's own models, found without importing it.
+
+    Examples:
+        >>> "ViT-B-16" in {file.stem for file in builtin_configs()}
+        True
+    """
+    spec = find_spec("open_clip")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    return [file for place in places for file in Path(place, "model_configs").glob("*.json")]
 
 
 def timm_library() -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,10 +11,9 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fade.encoder.activation import check_activation
 from fade.encoder.names import check_name, check_weights, not_plain
+from fade.encoder.seeded import SEEDED, fill_seeded
 from fade.encoder.silence import without_warnings
 from fade.errors import ModelError, first_line
 from fade.lean_import import open_clip_library
@@ -24,47 +22,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-SEEDED = "seeded"
-"""``pretrained`` value for weights made from parameter names alone: for tests, means nothing."""
-
-
 MAX_WEIGHTS = 20_000_000_000
 """Largest number of weights of a tower: several times the largest CLIP's."""
 
 
 PROGRAMMING_ERRORS = (AttributeError, TypeError, NameError, ImportError)
 """Errors of code. They are never reported as a problem of a download or a file."""
-
-
-def fill_seeded(model: nn.Module) -> None:
-    """Give every floating-point entry values that depend on its name and shape alone, in place.
-
-    For tests and for the demo without a trained model: features are well spread, no more.
-    """
-    import torch
-
-    for name, tensor in model.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
-        noise = torch.from_numpy(
-            np.random.default_rng(seed).standard_normal(tuple(tensor.shape), dtype=np.float32)
-        )
-        is_norm_scale = name.endswith("weight") and any(
-            part.startswith("ln_") for part in name.split(".")
-        )
-        if name == "logit_scale":
-            noise = torch.full_like(noise, float(np.log(100.0)))
-        elif is_norm_scale:
-            noise = 1.0 + 0.05 * noise
-        elif "positional_embedding" in name:
-            noise *= 0.3 if name.startswith("visual") else 0.02
-        elif tensor.ndim >= 2:
-            fan_in = tensor.shape[0] if name.endswith("proj") else tensor[0].numel()
-            noise *= 0.05 if "token_embedding" in name else 0.9 * fan_in**-0.5
-        else:
-            noise *= 0.02
-        tensor.copy_(noise)
 
 
 @contextmanager
@@ -316,10 +279,10 @@ def _create_by_tag(name: str, tag: str) -> tuple[nn.Module, Any]:
             f"and could not be downloaded ({kind_and_line(error)}): copy the file here and "
             "set model.pretrained to its path"
         ) from None
-    return model, _tokenizer(name)
+    return model, tokenizer_of(name)
 
 
-def _tokenizer(address: str) -> Any:
+def tokenizer_of(address: str) -> Any:
     """The tokenizer of a model.
 
     Where it is CLIP's own, the one that open_clip holds is taken: to read its words again would take
@@ -342,7 +305,7 @@ def _build(address: str, name: str) -> tuple[nn.Module, Any]:
 
     try:
         model = open_clip.create_model(address, precision="fp32", device="cpu", load_weights=False)
-        return model, _tokenizer(address)
+        return model, tokenizer_of(address)
     except Exception as error:  # a config can be wrong in any way
         raise _unbuildable(name, error) from None
 

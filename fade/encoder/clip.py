@@ -20,13 +20,14 @@ class Clip:
     Attributes:
         visual: the vision tower on the CPU in float32, its layers by open_clip's names.
         mean, std: of its input, after pixels are divided by 255.
-        whole: gives open_clip's model with the same weights, and its tokenizer.
+        whole: gives open_clip's model with the same weights, and its tokenizer; where it is given None
+            for the vision tower, that may be left out.
     """
 
     visual: Any
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    whole: Callable[[], tuple[nn.Module, Any]]
+    whole: Callable[[Any], tuple[nn.Module, Any]]
 
     @classmethod
     def of(cls, model: nn.Module, tokenizer: Any, name: str) -> Clip:
@@ -38,4 +39,4 @@ class Clip:
         require_plain_vit(model, name)
         preprocess = open_clip_library().get_model_preprocess_cfg(model)
         mean, std = (tuple(map(float, preprocess[key])) for key in ("mean", "std"))
-        return cls(model.visual, mean, std, lambda: (model, tokenizer))
+        return cls(model.visual, mean, std, lambda _: (model, tokenizer))

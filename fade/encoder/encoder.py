@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -67,8 +68,7 @@ class Encoder:
         self.name, self.gem, self.precision, self.device = name, gem, precision, device
         self._dtype = torch_dtype(precision)
         self.mean, self.std, self._parts = clip.mean, clip.std, clip.whole
-        self._visual = visual = clip.visual
-        visual.eval().requires_grad_(False)
+        self._visual: Any = (visual := clip.visual.eval().requires_grad_(False))
         state = visual.state_dict().items()
         self.vision_digest = digest_state((f"visual.{name}", tensor) for name, tensor in state)
         visual.to(device)
@@ -109,7 +109,7 @@ class Encoder:
         """
         from fade.encoder.plain_clip import plain_clip
 
-        plain = plain_clip(name, pretrained, state) if name.endswith(".json") else None
+        plain = plain_clip(name, pretrained, state)
         return cls(
             plain or Clip.of(*create_model(name, pretrained, state), name),
             gem=gem or GemConfig(),
@@ -121,18 +121,19 @@ class Encoder:
     @cached_property
     def _whole(self) -> tuple[nn.Module, Any, list[tuple[str, Tensor]]]:
         """The model with its text tower, its tokenizer, and all weights outside the vision tower."""
-        model, tokenizer = self._parts()
+        model, tokenizer = self._parts(self._visual)
         model.eval().requires_grad_(False)
         rest = [(k, v) for k, v in model.state_dict().items() if not k.startswith("visual.")]
         return model.to(self.device), tokenizer, rest
 
-    @cached_property
-    def _model(self) -> nn.Module:
-        return self._whole[0]
+    _model: Any = property(lambda self: self._whole[0])
+    _tokenizer: Any = property(lambda self: self._whole[1])
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return self._whole[1]
+    def without_vision(self) -> Encoder:
+        """The same model for texts alone; it keeps no vision tower that was built for images."""
+        found = copy(self)
+        found._visual, found._blocks = None, []
+        return found
 
     def save_weights(self, file: BinaryIO) -> None:
         """Write all weights as a safetensors file, which :meth:`load` takes as ``pretrained``."""

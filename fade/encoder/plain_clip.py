@@ -17,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from fade.encoder.activation import check_activation
-from fade.encoder.checkpoint import create_model
+from fade.encoder.checkpoint import as_local_dir, tokenizer_of
 from fade.encoder.clip import Clip
+from fade.encoder.seeded import SEEDED, SeededWeights
+from fade.encoder.silence import without_warnings
+from fade.lean_import import builtin_configs, open_clip_library
 from fade.unfilled import unfilled
 from fade.weights import read_weights
 
@@ -74,11 +77,11 @@ class VisionTower(nn.Module):
 
 
 def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -> Clip | None:
-    """A model by its config file, from weights that fit it exactly.
+    """A model by its config, from weights that fit it exactly.
 
     Args:
-        name: path of a JSON config of open_clip's.
-        pretrained: path of a safetensors file.
+        name: path of a JSON config of open_clip's, or the name of one of its own.
+        pretrained: path of a safetensors file, or :data:`~fade.encoder.SEEDED`.
         state: the weights themselves, in place of ``pretrained``.
 
     Returns:
@@ -86,29 +89,33 @@ def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -
         says what is wrong.
     """
     try:
-        config = json.loads(Path(name).read_text(encoding="utf-8"))
+        config = json.loads(_config_file(name).read_text(encoding="utf-8"))
         model, preprocessing = config.get("model_cfg", config), config.get("preprocess_cfg", {})
         vision, text = {**_VISION_DEFAULTS, **model["vision_cfg"]}, model["text_cfg"]
         if not _is_plain(model, vision, text, preprocessing):
             return None
         expected = _shapes(model["embed_dim"], vision, text)
-        given = state is not None
-        state = _weights(Path(pretrained)) if state is None else state
-        if {key: tuple(tensor.shape) for key, tensor in state.items()} != expected:
+        seeded = state is None and pretrained == SEEDED
+        named = state is None and not seeded
+        if seeded:
+            state = SeededWeights(expected)
+        elif state is None:
+            # of open_clip's own names a tag is meant where a file has none of these endings
+            if not name.endswith(".json") and not pretrained.endswith(".safetensors"):
+                return None
+            state = _weights(Path(pretrained))
+        if not seeded and not _fit(state, expected):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if not all(tensor.is_floating_point() for tensor in state.values()):
-        return None
     quick = model.get("quick_gelu", False)
-    if not given:
+    if named:
         check_activation(pretrained, name, quick)
-    state = {key: tensor.float() for key, tensor in state.items()}
     with unfilled():
         visual = VisionTower(vision, model["embed_dim"], QuickGELU if quick else nn.GELU)
     own = {
-        key.removeprefix("visual."): tensor
-        for key, tensor in state.items()
+        key.removeprefix("visual."): state[key].float()
+        for key in state
         if key.startswith("visual.")
     }
     visual.load_state_dict(own, strict=True, assign=True)
@@ -116,14 +123,54 @@ def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -
         tuple(map(float, preprocessing.get(key, usual)))
         for key, usual in (("mean", MEAN), ("std", STD))
     )
+    if not seeded:  # of the vision tower's no second copy stays
+        state = {key: state[key] for key in state if not key.startswith("visual.")}
     return Clip(visual, mean, std, partial(_whole, config, state))
 
 
-def _whole(config: Any, state: Mapping[str, Tensor]) -> tuple[nn.Module, Any]:
+def _config_file(name: str) -> Path:
+    """The config of a model; of a name that open_clip does not know a file that is not there."""
+    if name.endswith(".json"):
+        return Path(name)
+    return next((file for file in builtin_configs() if file.stem == name), Path(f"{name}.json"))
+
+
+def _fit(state: Mapping[str, Tensor], expected: Mapping[str, Any]) -> bool:
+    """Whether weights have the names and shapes that a model asks for, and are no whole numbers."""
+    return {key: tuple(tensor.shape) for key, tensor in state.items()} == expected and all(
+        tensor.is_floating_point() for tensor in state.values()
+    )
+
+
+@without_warnings()
+def _whole(config: Any, state: Mapping[str, Tensor], visual: Any) -> tuple[nn.Module, Any]:
+    """open_clip's model and its tokenizer.
+
+    Args:
+        config: of the model.
+        state: all weights outside the vision tower, and others.
+        visual: the vision tower, whose weights it shares; None: it has none.
+    """
     with tempfile.TemporaryDirectory() as folder:  # its config's file may be gone by now
         file = Path(folder) / "model.json"
         file.write_text(json.dumps(config), encoding="utf-8")
-        return create_model(str(file), "", state)
+        with as_local_dir(file) as local:
+            with unfilled():
+                model = open_clip_library().create_model(
+                    local, precision="fp32", device="meta", load_weights=False
+                )
+            tokenizer = tokenizer_of(local)
+    length = model.context_length
+    model.attn_mask = torch.full((length, length), float("-inf")).triu_(
+        1
+    )  # no weight: it is causal
+    own = {key: state[key].float() for key in state if not key.startswith("visual.")}
+    if visual is None:
+        model.visual = None
+    else:
+        own |= {f"visual.{key}": tensor for key, tensor in visual.state_dict().items()}
+    model.load_state_dict(own, strict=True, assign=True)
+    return model, tokenizer
 
 
 def _weights(file: Path) -> dict[str, Tensor]:

@@ -12,13 +12,12 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from fade.errors import ModelError
-from fade.lean_import import open_clip_library, timm_library
+from fade.lean_import import builtin_configs, open_clip_library, timm_library
 from fade.network import NoNetworkError, hub_offline, require_network
 from fade.overlapping import Overlapping
 from pipeline.config.schema import ModelParams, VisionParams
@@ -220,13 +219,6 @@ def _remote(what: str, leaf: str, repository: str, names: tuple[str, ...]) -> Re
             f"{leaf}: {repository!r} is no repository of the hub: write hf-hub:ORG/REPO"
         ) from None
     return Remote(what, leaf, repository, file)
-
-
-def builtin_configs() -> list[Path]:
-    """The config files of open_clip's own models; importing it would take seconds."""
-    spec = find_spec("open_clip")
-    places = (spec.submodule_search_locations if spec else None) or ()
-    return [file for place in places for file in Path(place, "model_configs").glob("*.json")]
 
 
 def model_config(config: str, found: Sequence[Remote] = ()) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pipeline.artefacts.provenance import versions
 from pipeline.config.schema import Params
 from pipeline.features.models import load_encoder
 from pipeline.features.told import clip_hashes, code_of
+from pipeline.process.memory import trim_heap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,13 @@ class TextTower:
         Raises:
             ModelError: the model is unknown, unfit or damaged, or not here.
         """
-        load = cache(lambda: load_encoder(params))
+
+        @cache
+        def load() -> Encoder:
+            encoder = load_encoder(params).without_vision()
+            trim_heap()
+            return encoder
+
         address = _address(params)
         kept = _read() if address else {}
         if address in kept:

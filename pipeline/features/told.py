@@ -121,7 +121,7 @@ def clip_hashes(params: Params) -> dict[str, str] | None:
 
 def _hashes(params: Params) -> dict[str, str]:
     """Hashes of the files that models are read from, by name; the code tells of what has none."""
-    from fade.encoder.checkpoint import SEEDED
+    from fade.encoder.seeded import SEEDED
 
     return {**file_hashes("extract", params), DEMO_MODEL: "", SEEDED: ""}
 

@@ -18,7 +18,7 @@ from cache.location import open_path
 from fade.aspect import count_patches
 from fade.datasets.read import iterate_dataset
 from fade.errors import DataError, FadeError, ModelError, ParameterError
-from fade.lean_import import open_clip_library
+from fade.lean_import import builtin_configs, open_clip_library
 from fade.weights_file import check_complete
 from pipeline.artefacts.catalogue import folder_above, store_root
 from pipeline.artefacts.named_files import file_hashes
@@ -36,7 +36,7 @@ from pipeline.config.yaml12 import leaf, load_yaml
 from pipeline.dataset.manifest import dataset_records
 from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.corrections import named_labels
-from pipeline.features.hub import builtin_configs, check_remotes, model_config, remotes
+from pipeline.features.hub import check_remotes, model_config, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
 from pipeline.project.check_data import count_images
 from pipeline.project.check_model import check_encoder, check_patches, unknown_weights

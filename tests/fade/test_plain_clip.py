@@ -30,7 +30,7 @@ def test_the_numbers_are_open_clip_s(
     save(small(tmp_path, **top), weights)
     theirs = Encoder(Clip.of(*create_model(config, str(weights)), "small"), gem=GemConfig(depth=3))
     with monkeypatch.context() as without:
-        without.setattr(plain_clip, "create_model", None)
+        without.setattr(plain_clip, "open_clip_library", None)
         ours = Encoder.load(config, str(weights), gem=GemConfig(depth=3))
         pixels = np.random.default_rng(0).integers(0, 256, (2, 48, 40, 3), np.uint8)
         expected, found = (one.encode_images(pixels, ALL) for one in (theirs, ours))
@@ -76,3 +76,42 @@ def test_weights_that_do_not_fit_are_left_to_open_clip(tmp_path: Path) -> None:
     ):
         assert plain_clip.plain_clip(config, "", wrong) is None
     assert plain_clip.plain_clip(config, str(tmp_path / "none.safetensors"), None) is None
+
+
+def test_names_of_open_clip_and_seeded_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "ViT-S-32-alt"
+    theirs = Encoder(Clip.of(*create_model(name, "seeded"), name), gem=GemConfig(depth=3))
+    with monkeypatch.context() as without:
+        without.setattr(plain_clip, "open_clip_library", None)
+        ours = Encoder.load(name, "seeded", gem=GemConfig(depth=3))
+    feature = Feature(64, "gem", "patch")
+    assert ours.describe(feature) == theirs.describe(feature)
+    expected = theirs.encode_texts(["a b", "a longer text"])
+    weights = tmp_path / "weights.safetensors"
+    with weights.open("wb") as file:
+        theirs.save_weights(file)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    images = theirs.encode_images(pixels, ALL)
+    for one in (ours, Encoder.load(name, str(weights), gem=GemConfig(depth=3))):
+        for pair, found in one.encode_images(pixels, ALL).items():
+            np.testing.assert_array_equal(found, images[pair])
+        assert one.vision_digest == theirs.vision_digest
+        texts = one.without_vision()
+        assert texts.text_digest == one.text_digest == theirs.text_digest
+        np.testing.assert_array_equal(texts.encode_texts(["a b", "a longer text"]), expected)
+        kept = {key.partition(".")[0] for key in texts._model.state_dict()}
+        assert "visual" not in kept
+
+
+def test_all_weights_lie_in_memory_once(tmp_path: Path) -> None:
+    config, weights = write_config(tmp_path), tmp_path / "small.safetensors"
+    save(small(tmp_path), weights)
+    model = Encoder.load(config, str(weights), gem=GemConfig(depth=3))
+    own, whole = model.tower[0].state_dict(), model._model.state_dict()
+    assert {key: tensor.data_ptr() for key, tensor in own.items()} == {
+        key.removeprefix("visual."): tensor.data_ptr()
+        for key, tensor in whole.items()
+        if key.startswith("visual.")
+    }
