@@ -126,8 +126,8 @@ class Encoder:
         rest = [(k, v) for k, v in model.state_dict().items() if not k.startswith("visual.")]
         return model.to(self.device), tokenizer, rest
 
-    _model: Any = property(lambda self: self._whole[0])
-    _tokenizer: Any = property(lambda self: self._whole[1])
+    _model: Any = cached_property(lambda self: self._whole[0])
+    _tokenizer: Any = cached_property(lambda self: self._whole[1])
 
     def without_vision(self) -> Encoder:
         """The same model for texts alone; it keeps no vision tower that was built for images."""
