@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 import numpy as np
@@ -99,12 +99,15 @@ def outline(image: Pixels, mask: Mask) -> Pixels:
     return drawn
 
 
+@cache
 def colours() -> Pixels:
     """Return the RGB colour of each of the 256 levels, (256, 3), dark to light in even steps."""
     import cv2
 
     levels = np.arange(256, dtype=np.uint8)[None]
-    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), dtype=np.uint8)[0, :, ::-1]
+    found = np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), dtype=np.uint8)
+    found.flags.writeable = False  # it is given to all
+    return found[0, :, ::-1]
 
 
 def resize_map(levels: Pixels, height: int, width: int) -> Pixels:
