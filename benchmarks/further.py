@@ -18,6 +18,7 @@ from fade.rates import pixel_rates
 from fade.regions import label_regions
 from fade.replicates import Replicates, coarse_rows
 from fade.uncertainty import resampled_metrics
+from pipeline.evaluation.planner import BLOCK_IMAGES
 
 LIMITS, INTERVALS = (0.3, 0.05), 200
 IMAGES, DRAWS = 1725, 1000
@@ -31,7 +32,7 @@ further(*samples(MAPS), intervals=200)
 def further(levels: np.ndarray, masks: np.ndarray, intervals: int) -> dict[str, float]:
     """All pixel metrics, the five included, of maps (n, H, W) uint8 and masks (n, H, W)."""
     total, shared = PixelHistogram.empty(), SharedRate.empty()
-    replicates, defects = Replicates.empty(intervals, 256), []
+    replicates, defects, drawn = Replicates.empty(intervals, 256), [], []
     for number, (one, mask) in enumerate(zip(levels, masks, strict=True)):
         regions = label_regions(mask)
         counts = LevelCounts.of_image(one, regions)
@@ -44,7 +45,10 @@ def further(levels: np.ndarray, masks: np.ndarray, intervals: int) -> dict[str, 
         else:
             shared.add(*occurring(fine))
         if intervals:
-            replicates.add([str(number)], coarse_rows(counts)[None], [regions.count])
+            drawn.append((str(number), coarse_rows(counts), regions.count))
+    for first in range(0, len(drawn), BLOCK_IMAGES):  # as evaluation adds blocks of images
+        names, rows, numbers = zip(*drawn[first : first + BLOCK_IMAGES], strict=True)
+        replicates.add(names, np.stack(rows), numbers)
     values = ours_of(total)
     values["full_pixel_aupimo"] = float(np.mean([one.value for one in aupimo(shared, defects)]))
     if intervals:
