@@ -58,15 +58,22 @@ def encoded(
         raise DataError(
             f"images is one {type(images).__name__}: give several, or one in a list, [image]"
         )
-    for batch in batches(enumerate(images), size):
-        pictures = []
-        for number, image in batch:
+
+    def taken() -> Iterator[tuple[str, Image.Image] | None]:
+        # each is opened before the next is asked for: a camera may fill one array again and again
+        for number, image in enumerate(images):
             try:
-                pictures.append(opened(image, number))
+                picture = opened(image, number)
             except DataError as error:
                 if problems is None:
                     raise
                 problems.append(str(error))
+                yield None
+            else:
+                yield picture
+
+    for batch in batches(taken(), size):
+        pictures = [picture for picture in batch if picture]
         if pictures:
             features = encode([picture for _, picture in pictures])
             for (name, picture), found in zip(pictures, features, strict=True):

@@ -1068,6 +1068,30 @@ def test_watch_refuses(fade: Fade, noise: Path, tmp_path: Path) -> None:
         assert says in error
 
 
+def test_a_camera_that_fills_one_array_again_and_again(predictor: Predictor) -> None:
+    """In a batch, too, each frame is judged as it was when it was given."""
+    with Image.open(WEAVE / "test" / "good" / "000.png") as image:
+        first = np.asarray(image.convert("RGB"))
+    frames = [np.roll(first, shift, 1) // (shift + 1) for shift in range(3)]
+    buffer = np.empty_like(frames[0])
+    shown = Image.new("RGB", buffer.shape[1::-1])
+
+    def filled() -> Iterator[np.ndarray]:
+        for frame in frames:
+            np.copyto(buffer, frame)
+            yield buffer
+
+    def painted() -> Iterator[Image.Image]:
+        for frame in frames:
+            shown.paste(Image.fromarray(frame))
+            yield shown
+
+    expected = [found.score for found in predictor.predict(frames, "weave")]
+    assert len(set(expected)) == 3
+    assert [found.score for found in predictor.stream(filled(), "weave")] == expected
+    assert [found.score for found in predictor.stream(painted(), "weave")] == expected
+
+
 def test_a_camera_is_answered_frame_by_frame(predictor: Predictor) -> None:
     """Frames without an end, from elsewhere than files: none is taken before the last one's answer."""
     taken = []
