@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fade.errors import ParameterError, counted
+from fade.errors import ParameterError, StoreError, counted
 from pipeline.cli.app import app
 from pipeline.cli.completion import complete_category
 from pipeline.cli.options import (
@@ -123,6 +124,7 @@ def predict(
     from pipeline.process.progress import Progress
 
     if watch is not None:
+        from pipeline.artefacts.results_state import results_state
         from pipeline.inference.watch import check_folder
 
         if images:
@@ -133,9 +135,12 @@ def predict(
             raise ParameterError("--watch needs --out: a folder for the tables that grow")
         check_folder(watch)
         prepare_folder(out)
+        project = Path() if bundle is None else None
+        state = None if project is None else results_state(project)
         predictor = open_predictor(bundle, weights, download, shots, seed, context.obj)
         category = _decide_by(predictor, category, threshold, batch=False)
-        _watch(watch, predictor, category, out, interval, pictures=pictures, as_json=as_json)
+        changed = lambda: project is not None and results_state(project) != state  # noqa: E731
+        _watch(watch, predictor, category, out, interval, changed, pictures, as_json)
         return
     if not images:
         raise ParameterError("no images: give files, folders or globs, or --watch FOLDER")
@@ -195,11 +200,11 @@ def _watch(
     category: str,
     out: Path,
     interval: float,
-    *,
+    changed: Callable[[], bool],
     pictures: bool,
     as_json: bool,
 ) -> None:
-    """Judge a folder's images as they come, until an interrupt or SIGTERM."""
+    """Judge a folder's images as they come, until an interrupt, SIGTERM, or another run."""
     from pipeline.inference.journal import Journal
     from pipeline.inference.output import record, score_line, summary_line
     from pipeline.inference.watch import Unread, Watch
@@ -218,6 +223,10 @@ def _watch(
             err=True,
         )
         while not stop.asked:
+            if changed():
+                raise StoreError(
+                    "the project ran again, or runs: start this command again when the run has ended"
+                )
             for found in watch.look(warn, lambda: stop.asked):
                 if isinstance(found, Unread):
                     unread += 1

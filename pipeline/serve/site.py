@@ -11,10 +11,11 @@ from typing import Literal
 from fade.errors import DataError, FadeError, StoreError, plain
 from fade.types import Trial
 from pipeline.artefacts.labels import LABELS_FILE
+from pipeline.artefacts.results_state import results_state
 from pipeline.inference.bundle_file import BundleFile
 from pipeline.serve.label_book import LabelBook, Stamp
 from pipeline.serve.models import BundleModels, Models, RunModels
-from pipeline.serve.snapshot import Snapshot, results_state
+from pipeline.serve.snapshot import Snapshot
 
 log = logging.getLogger("fade")
 LOOK_SECONDS = 1.0

@@ -14,8 +14,9 @@ from fade.datasets.read import dataset_root
 from fade.errors import DataError, StoreError
 from fade.preprocess import decode_rgb
 from fade.types import Trial
-from pipeline.artefacts.catalogue import MANIFEST, MAPS, REPORT, SCORES, SELECTION, THRESHOLDS
+from pipeline.artefacts.catalogue import MANIFEST, REPORT, SCORES, SELECTION, THRESHOLDS
 from pipeline.artefacts.maps import map_loader
+from pipeline.artefacts.results_state import results_state
 from pipeline.artefacts.tables import read_table
 from pipeline.dataset.loader import read_unchanged
 from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
@@ -31,22 +32,6 @@ if TYPE_CHECKING:
 
 THUMBNAILS = 4096
 """Small pictures that are kept, of about 8 KB each."""
-State = tuple[tuple[int, int, int] | None, ...]
-"""Of each file of results its time, size and number; None where it is not there."""
-
-
-def results_state(folder: Path) -> State:
-    """What tells whether a project's results are those that were opened."""
-    files = (SCORES.path, THRESHOLDS.path, MAPS.path / "zarr.json")
-    found: list[tuple[int, int, int] | None] = []
-    for file in files:
-        try:
-            one = (folder / file).stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((one.st_mtime_ns, one.st_size, one.st_ino))
-    return tuple(found)
 
 
 class Snapshot:

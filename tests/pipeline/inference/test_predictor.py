@@ -34,6 +34,7 @@ from fade.errors import DataError, ModelError, ParameterError, StoreError, count
 from fade.text import fit, save
 from fade.types import Trial
 from fade.weights import write_weights
+from pipeline.artefacts import results_state
 from pipeline.evaluation.trials import choose_trial
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.bundle_writing import write_bundle
@@ -1052,6 +1053,22 @@ def test_watch_goes_on_after_a_kill(
     assert len(set(good["mask"])) == len(good)
     table.to_csv(out / "watched.csv", index=False)  # by another hand
     assert fade(*watch)[0] == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_watch_ends_when_the_project_runs_again(
+    fade: Fade, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thresholds alone may be others then: a line would be judged by those of before."""
+    states = iter(["of the run", "of the run", None])
+    monkeypatch.setattr(results_state, "results_state", lambda folder: next(states))
+    out = ("--out", tmp_path / "out", "--interval", "0.01")
+    late = threading.Timer(50, os.kill, (os.getpid(), signal.SIGTERM))
+    late.start()
+    code, _, error = fade("predict", "--watch", noise.parent, *out)
+    late.cancel()
+    assert code == 5
+    assert error.splitlines()[-1].startswith("error: the project ran again, or runs: start this")
 
 
 def test_watch_refuses(fade: Fade, noise: Path, tmp_path: Path) -> None:
