@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -123,8 +123,16 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor], label: str) -> No
         ) from None
 
 
+def _load_open_clip(model: nn.Module, file: str) -> None:
+    open_clip_library().load_checkpoint(model, file, strict=True, weights_only=True)
+
+
 def load_checkpoint(
-    model: nn.Module, file: Path, label: str, architecture: str = "model.name"
+    model: nn.Module,
+    file: Path,
+    label: str,
+    architecture: str = "model.name",
+    load: Callable[[nn.Module, str], None] = _load_open_clip,
 ) -> None:
     """Fill a model from a file of weights that can hold no code; all weights, and no others.
 
@@ -133,6 +141,7 @@ def load_checkpoint(
         file: safetensors or a plain state dict.
         label: the parameter that names the file, for messages.
         architecture: the parameter that names the model, for messages.
+        load: reads a file into a model.
 
     Raises:
         ModelError: the file is damaged, could run code, is quantised or was made for another model.
@@ -143,15 +152,13 @@ def load_checkpoint(
             ...
         fade.errors.ModelError: model.pretrained: b16.npz is a big_vision checkpoint: ...
     """
-    open_clip = open_clip_library()
-
     if file.suffix in (".npz", ".npy"):
         raise ModelError(
             f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read"
         )
     try:
         with _floating_only(model, label, str(file)):
-            open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
+            load(model, str(file))
     except ModelError:
         raise
     except Exception as error:  # torch and safetensors raise many kinds on damaged files
