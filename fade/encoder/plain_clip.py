@@ -7,6 +7,7 @@ import as torch, comes with the text tower when somebody asks for that.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fade.encoder.activation import check_activation
-from fade.encoder.checkpoint import as_local_dir, tokenizer_of
+from fade.encoder.checkpoint import MAX_WEIGHTS, as_local_dir, tokenizer_of
 from fade.encoder.clip import Clip
 from fade.encoder.seeded import SEEDED, SeededWeights
 from fade.encoder.silence import without_warnings
@@ -95,6 +96,8 @@ def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -
         if not _is_plain(model, vision, text, preprocessing):
             return None
         expected = _shapes(model["embed_dim"], vision, text)
+        if sum(map(math.prod, expected.values())) > MAX_WEIGHTS:
+            return None
         seeded = state is None and pretrained == SEEDED
         named = state is None and not seeded
         if seeded:
@@ -161,9 +164,8 @@ def _whole(config: Any, state: Mapping[str, Tensor], visual: Any) -> tuple[nn.Mo
                 )
             tokenizer = tokenizer_of(local)
     length = model.context_length
-    model.attn_mask = torch.full((length, length), float("-inf")).triu_(
-        1
-    )  # no weight: it is causal
+    # no weight: it is causal
+    model.attn_mask = torch.full((length, length), float("-inf")).triu_(1)
     own = {key: state[key].float() for key in state if not key.startswith("visual.")}
     if visual is None:
         model.visual = None

@@ -12,6 +12,7 @@ import pytest
 from fade.encoder import Encoder, plain_clip
 from fade.encoder.checkpoint import create_model
 from fade.encoder.clip import Clip
+from fade.errors import ModelError
 from fade.gem import GemConfig
 from fade.types import Feature
 from tests.fade.test_encoder import ALL, VARIANTS, save, small, write_config
@@ -103,6 +104,16 @@ def test_names_of_open_clip_and_seeded_weights(
         np.testing.assert_array_equal(texts.encode_texts(["a b", "a longer text"]), expected)
         kept = {key.partition(".")[0] for key in texts._model.state_dict()}
         assert "visual" not in kept
+
+
+@pytest.mark.parametrize("tower", ["vision_cfg", "text_cfg"])
+def test_a_config_that_would_fill_the_memory_is_refused(tower: str, tmp_path: Path) -> None:
+    config = Path(write_config(tmp_path))
+    wide = json.loads(config.read_text(encoding="utf-8"))
+    wide[tower]["width"] = 640_000
+    config.write_text(json.dumps(wide), encoding="utf-8")
+    with pytest.raises(ModelError, match="are built: correct layers, width"):
+        Encoder.load(str(config), "seeded")
 
 
 def test_all_weights_lie_in_memory_once(tmp_path: Path) -> None:
