@@ -68,6 +68,7 @@ def test_where_threads_run_there_is_no_fork(tmp_path: Path) -> None:
 
 def test_work_ends_with_who_asked_for_it(tmp_path: Path) -> None:
     done = run(
+        "signal.signal(2, signal.default_int_handler)\n"  # in the background a shell ignores it
         "def work():\n"
         "    if os.getpid() == here: return\n"
         "    os.kill(here, signal.SIGINT)\n"
