@@ -26,7 +26,7 @@ from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import DatasetParams, Params
 from pipeline.dataset.file_index import FileIndex, FileInfo, open_file_index
-from pipeline.dataset.masks import loses_colours, mask_files, read_mask
+from pipeline.dataset.masks import mask_files, read_mask
 from pipeline.dataset.stamps import Entry, stamp
 
 CHUNK_FILES = 64
@@ -102,13 +102,16 @@ def _row(
     if record.mask is not None:
         info = _unchanged(root, record.mask, known[1])
         if info is None or None in (info.has_defect_pixels, info.width, info.height):
-            pixels, mask_key = read_mask(root, record.mask, exif_rotation=exif_rotation)
+            lossy: list[str] = []
+            pixels, mask_key = read_mask(
+                root, record.mask, exif_rotation=exif_rotation, lossy=lossy
+            )
             mask_height, mask_width = pixels.shape
             row.update(
                 mask_hash=mask_key,
                 marked=bool(pixels.any()),
                 covered=float(pixels.mean()),
-                loses_colours=loses_colours(root, record.mask),
+                loses_colours=bool(lossy),
             )
         else:
             mask_width, mask_height = info.shown(exif_rotation)

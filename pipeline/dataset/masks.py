@@ -30,13 +30,18 @@ def mask_files(root: DataPath, mask: str) -> list[str]:
 
 
 def read_mask(
-    root: DataPath, mask: str, *, exif_rotation: bool = False
+    root: DataPath,
+    mask: str,
+    *,
+    exif_rotation: bool = False,
+    lossy: list[str] | None = None,
 ) -> tuple[NDArray[np.bool_], str]:
     """A mask's pixels, (height, width), True where there is a defect, and the hash of its content.
 
     Args:
         mask: as a record has it.
         exif_rotation: whether each file is turned as its EXIF says.
+        lossy: takes the names of files with colours that count as good; None: nobody looks for them.
 
     Raises:
         DataError: a file cannot be read, or two files of one mask differ in size.
@@ -52,24 +57,14 @@ def read_mask(
                 f"{pixels.shape[1]} x {pixels.shape[0]}: they must have the same size"
             )
         pixels = part if pixels is None else pixels | part
+        if lossy is not None and has_colours_without_red(data, file):
+            lossy.append(file)
         contents.append(data)
     if pixels is None:
         raise DataError(f"{mask} holds no mask any more: restore it, or run again without it")
     if len(contents) == 1:
         return pixels, content_key(contents[0])
     return pixels, content_key("\n".join(map(content_key, contents)).encode())
-
-
-def loses_colours(root: DataPath, mask: str) -> bool:
-    """Whether a file of a mask has colours that count as good.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    return any(
-        has_colours_without_red(read_data(root / file, file), file)
-        for file in mask_files(root, mask)
-    )
 
 
 def read_unchanged_mask(
