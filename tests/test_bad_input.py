@@ -540,14 +540,17 @@ def safetensors(header: bytes, length: int | None = None) -> Callable[[Path], Pa
     return weights
 
 
-def config(**leaves: Any) -> Callable[[Path], None]:
-    """The golden model's config with other leaves in its text tower."""
+def config(*, pixels: Any = None, **leaves: Any) -> Callable[[Path], None]:
+    """The golden model's config with other leaves in its text tower, or for its pixels."""
 
     def act(folder: Path) -> None:
         content = json.loads((GOLDEN / "fade-golden.json").read_text())
-        content.get("model_cfg", content)["text_cfg"].update(leaves)
-        (folder / "model.json").write_text(json.dumps(content))
-        Encoder.load(str(folder / "model.json"), "seeded", gem=GemConfig(2))
+        model = content.get("model_cfg", content)
+        model["text_cfg"].update(leaves)
+        whole = {"model_cfg": model, "preprocess_cfg": pixels}
+        (folder / "model.json").write_text(json.dumps(whole))
+        model = Encoder.load(str(folder / "model.json"), "seeded", gem=GemConfig(2))
+        model.encode_texts(["a photo of a nut."])
 
     return act
 
@@ -1042,6 +1045,13 @@ CASES = (
     )),
     Case("a model folder that loads code from elsewhere", REFUSED[4], "trust_remote_code", model_folder),
     Case("a model config of 10^13 weights", REFUSED[4], "are built", config(layers=10**6, width=10**3)),
+    Case("a model config of seven heads", REFUSED[4], "cannot build", config(heads=7)),
+    Case("a model config of fewer tokens than its tokenizer has", REFUSED[4], "knows 100 tokens", config(
+        vocab_size=100
+    )),
+    Case("a model config with a deviation of 0", REFUSED[4], "those of std above 0", config(
+        pixels={"std": [0.5, 0, 0.5]}
+    )),
     Case("a bundle with a path out of it", REFUSED[5], "none that", zipped("../evil")),
     Case("a bundle with a link in it", REFUSED[5], "none that", zipped("link", b"/etc", mode=0o120777)),
     Case("a bundle that unfolds to 64 MB", REFUSED[5], "none that", zipped(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fade.channels import channel_statistics
 from fade.encoder.checkpoint import require_plain_vit
 from fade.lean_import import open_clip_library
 
@@ -34,9 +35,9 @@ class Clip:
         """The parts of open_clip's model.
 
         Raises:
-            ModelError: its vision tower is no plain ViT.
+            ModelError: its vision tower is no plain ViT, or its pixels cannot be normalised.
         """
         require_plain_vit(model, name)
         preprocess = open_clip_library().get_model_preprocess_cfg(model)
-        mean, std = (tuple(map(float, preprocess[key])) for key in ("mean", "std"))
+        mean, std = channel_statistics(preprocess["mean"], preprocess["std"], f"model.name: {name}")
         return cls(model.visual, mean, std, lambda _: (model, tokenizer))

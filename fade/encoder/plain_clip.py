@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fade.channels import channel_statistics
 from fade.encoder.activation import check_activation
 from fade.encoder.checkpoint import MAX_WEIGHTS, as_local_dir, tokenizer_of
 from fade.encoder.clip import Clip
@@ -88,13 +89,20 @@ def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -
     Returns:
         None where model or weights are of another kind or do not fit: open_clip then builds the model or
         says what is wrong.
+
+    Raises:
+        ModelError: its pixels cannot be normalised, or the weights are of another activation.
     """
     try:
         config = json.loads(_config_file(name).read_text(encoding="utf-8"))
         model, preprocessing = config.get("model_cfg", config), config.get("preprocess_cfg", {})
         vision, text = {**_VISION_DEFAULTS, **model["vision_cfg"]}, model["text_cfg"]
-        if not _is_plain(model, vision, text, preprocessing):
+        if not _is_plain(model, vision, text):
             return None
+        given = {"mean": MEAN, "std": STD} | {
+            key: value for key, value in preprocessing.items() if value is not None
+        }
+        mean, std = channel_statistics(given["mean"], given["std"], f"model.name: {name}")
         expected = _shapes(model["embed_dim"], vision, text)
         if sum(map(math.prod, expected.values())) > MAX_WEIGHTS:
             return None
@@ -122,20 +130,19 @@ def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -
         if key.startswith("visual.")
     }
     visual.load_state_dict(own, strict=True, assign=True)
-    mean, std = (
-        tuple(map(float, preprocessing.get(key, usual)))
-        for key, usual in (("mean", MEAN), ("std", STD))
-    )
     if not seeded:  # of the vision tower's no second copy stays
         state = {key: state[key] for key in state if not key.startswith("visual.")}
     return Clip(visual, mean, std, partial(_whole, config, state))
 
 
 def _config_file(name: str) -> Path:
-    """The config of a model; of a name that open_clip does not know a file that is not there."""
+    """The config of a model; FileNotFoundError for a name that open_clip does not know."""
     if name.endswith(".json"):
         return Path(name)
-    return next((file for file in builtin_configs() if file.stem == name), Path(f"{name}.json"))
+    for file in builtin_configs():
+        if file.stem == name:
+            return file
+    raise FileNotFoundError(name)
 
 
 def _fit(state: Mapping[str, Tensor], expected: Mapping[str, Any]) -> bool:
@@ -180,7 +187,7 @@ def _weights(file: Path) -> dict[str, Tensor]:
         return read_weights(source, file.stat().st_size)
 
 
-def _is_plain(model: Any, vision: Any, text: Any, preprocessing: Any) -> bool:
+def _is_plain(model: Any, vision: Any, text: Any) -> bool:
     """Whether a config has the numbers of a plain CLIP, and nothing else."""
     numbers = [model["embed_dim"], *vision.values(), *text.values()]
     return (
@@ -191,8 +198,8 @@ def _is_plain(model: Any, vision: Any, text: Any, preprocessing: Any) -> bool:
         and max(vision["layers"], text["layers"]) <= MAX_LAYERS
         and isinstance(model.get("quick_gelu", False), bool)
         and vision["width"] % vision["head_width"] == 0
+        and text["width"] % text["heads"] == 0
         and vision["image_size"] % vision["patch_size"] == 0
-        and all(len(preprocessing.get(key, MEAN)) == 3 for key in ("mean", "std"))
     )
 
 

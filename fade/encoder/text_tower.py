@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fade.errors import ParameterError
+from fade.errors import ModelError, ParameterError
 from fade.lean_import import open_clip_library
 from fade.weights import digest_state
 
@@ -49,6 +49,9 @@ def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
 
     A causal tower that reads its embedding off the end token never looks at what comes after.
     Others go through open_clip as they are.
+
+    Raises:
+        ModelError: the tower has no embedding for a token.
     """
     open_clip = open_clip_library()
     import torch
@@ -61,6 +64,12 @@ def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
         or bool(model.attn_mask.isfinite().triu(1).any())
     ):
         return model.encode_text(tokens).float()
+    known, highest = model.token_embedding.num_embeddings, int(tokens.max())
+    if highest >= known:
+        raise ModelError(
+            f"model.name: its text tower knows {known:,} tokens, and its tokenizer gives number "
+            f"{highest:,}: correct vocab_size, or name its own tokenizer (text_cfg.hf_tokenizer_name)"
+        )
     ends = tokens.argmax(dim=1)
     length = int(ends.max()) + 1
     stream = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fade.channels import channel_statistics
 from fade.device import choose_device
 from fade.encoder.checkpoint import MAX_WEIGHTS, PROGRAMMING_ERRORS, kind_and_line
 from fade.encoders.checkpoint import fill, is_filled_by_weights, load_checkpoint
@@ -168,11 +169,12 @@ def _tower(
 ) -> VisionEncoder:
     architecture, settings = parts
     facts = {key: value for key, value in model.pretrained_cfg.items() if key in FACTS}
+    mean, std = channel_statistics(facts.get("mean"), facts.get("std"), f"{NAME}: {name}")
     return _kind(model)(
         model,
         name=name,
-        mean=tuple(float(value) for value in facts["mean"]),
-        std=tuple(float(value) for value in facts["std"]),
+        mean=mean,
+        std=std,
         precision=precision,
         device=choose_device(device),
         config={

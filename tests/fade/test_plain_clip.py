@@ -59,6 +59,43 @@ def test_preprocessing_of_a_config_counts(tmp_path: Path) -> None:
     assert Clip.of(*create_model(str(config), str(weights)), "small").mean == found.mean
 
 
+@pytest.mark.parametrize("given", [None, {}, {"mean": None}, {"std": None, "size": 32}])
+def test_what_a_config_leaves_open_is_open_clip_s(given: Any, tmp_path: Path) -> None:
+    config, weights = Path(write_config(tmp_path)), tmp_path / "small.safetensors"
+    save(small(tmp_path), weights)
+    whole = {"model_cfg": json.loads(config.read_text("utf-8")), "preprocess_cfg": given}
+    config.write_text(json.dumps(whole), "utf-8")
+    found = Encoder.load(str(config), str(weights), gem=GemConfig(depth=3))
+    theirs = Clip.of(*create_model(str(config), str(weights)), "small")
+    assert (found.mean, found.std) == (theirs.mean, theirs.std)
+
+
+@pytest.mark.parametrize("top", [{}, {"custom_text": True}])
+@pytest.mark.parametrize(
+    "pixels",
+    [{"std": [1, 0, 1]}, {"mean": ["a", "b", "c"]}, {"mean": [0.5]}, {"std": [1, 1, 1e999]}],
+)
+def test_pixels_that_cannot_be_normalised(
+    pixels: dict[str, Any], top: dict[str, Any], tmp_path: Path
+) -> None:
+    config = Path(write_config(tmp_path, **top))
+    whole = {"model_cfg": json.loads(config.read_text("utf-8")), "preprocess_cfg": pixels}
+    config.write_text(json.dumps(whole), "utf-8")
+    with pytest.raises(
+        ModelError, match=r"model.name: .*small.json has mean .* three finite numbers"
+    ):
+        Encoder.load(str(config), "seeded", gem=GemConfig(depth=3))
+
+
+def test_a_name_is_no_file_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="open_clip has no model 'small'"):
+        Encoder.load("small", "seeded", gem=GemConfig(depth=3))
+
+
 @pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"plain", "narrow heads"}))
 def test_other_models_are_left_to_open_clip(name: str, tmp_path: Path) -> None:
     state = small(tmp_path, VARIANTS[name])._model.state_dict()

@@ -155,6 +155,9 @@ def test_a_weight_file_that_is_not_there(tmp_path: Path) -> None:
         ({"model_args": {"embed_dim": 900_000, "num_heads": 2}}, "at most 2e\\+10 are built"),
         ({"model_args": {"color": 3}}, "cannot build"),
         ({"model_args": 3}, "no config of timm"),
+        ({"pretrained_cfg": {"std": [0, 1, 1]}}, "three finite numbers each, those of std above 0"),
+        ({"pretrained_cfg": {"mean": ["a", "b", "c"]}}, "three finite numbers"),
+        ({"pretrained_cfg": {"mean": [0.5]}}, "three finite numbers"),
         (
             {"model_args": {"checkpoint_path": "strange.pth"}},
             "sets checkpoint_path, which is no setting",
