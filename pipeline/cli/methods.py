@@ -46,6 +46,7 @@ def methods(
         TABLE,
         leaf_values,
         markdown,
+        plan_project,
         run_project,
         write_page,
         write_project,
@@ -59,16 +60,20 @@ def methods(
         raise DataError(f"there is nothing at {data}: name the data set's folder or file")
     ready = []
     for name in names:
-        if missing := write_project(place / name, name, data, leaves):
-            echo(f"warning: {name} is left out: {missing}", err=True)
+        planned = plan_project(place / name, name, data, leaves)
+        if isinstance(planned, str):
+            echo(f"warning: {name} is left out: {planned}", err=True)
         else:
-            ready.append(name)
+            ready.append(planned)
     if not ready:
         raise ModelError(f"none of {', '.join(names)} can run here: see above")
+    for project in ready:  # once all are known to run
+        write_project(project)
     outcomes = []
-    for number, name in enumerate(ready, start=1):
-        echo(f"{name}: {number} of {len(ready)} presets, in {place / name}", err=True)
-        outcomes.append(run_project(place / name, name))
+    for number, project in enumerate(ready, start=1):
+        where = f"{number} of {len(ready)} presets, in {project.folder}"
+        echo(f"{project.preset}: {where}", err=True)
+        outcomes.append(run_project(project.folder, project.preset))
     write_table(outcomes, place / TABLE)
     metrics = metric or DEFAULT_METRICS
     write_page(outcomes, place / PAGE, metrics, data.rstrip("/").rpartition("/")[2])

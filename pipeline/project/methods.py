@@ -22,6 +22,7 @@ from pipeline.config.presets.catalogue import find_preset, render, substitute
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import load_yaml
 from pipeline.project.check_model import missing_weights
+from pipeline.project.preflight import check_dataset
 from pipeline.project.scaffold import check_apart, create
 from pipeline.report.methods import MethodCost, methods_page
 from pipeline.report.paper_table import run_tables
@@ -72,18 +73,35 @@ def leaf_values(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def write_project(folder: Path, preset: str, data: str, values: Mapping[str, Any]) -> str | None:
-    """Make the project of a preset, or bring its parameters up to date.
+@dataclass(frozen=True)
+class PlannedProject:
+    """A project that can run.
+
+    Attributes:
+        folder: of the project; its neighbour :data:`STORE` has the features.
+        text: of its params.yaml.
+    """
+
+    folder: Path
+    preset: str
+    text: str
+
+
+def plan_project(
+    folder: Path, preset: str, data: str, values: Mapping[str, Any]
+) -> PlannedProject | str:
+    """The project of a preset; nothing is written.
 
     Args:
-        folder: of the project; its neighbour :data:`STORE` has the features.
+        folder: of the project.
         values: leaves in place of the preset's.
 
     Returns:
-        Why the preset cannot run here, as its weights are missing; None where it can.
+        The project, or why the preset cannot run here, as its weights are missing.
 
     Raises:
         ParameterError: there is no such preset or leaf, or a value is refused.
+        DataError: the data set cannot be read, or has too few images.
     """
     check_apart(folder, data)
     place = data if "://" in data else os.path.abspath(os.path.expanduser(data))
@@ -97,11 +115,17 @@ def write_project(folder: Path, preset: str, data: str, values: Mapping[str, Any
     params = parse_params(load_yaml(text), f"preset {preset}")
     if missing := missing_weights(params):
         return missing
-    file = folder / PARAMS_FILE
-    create(folder, text, demo=False, git=False, force=True)
-    if file.read_text(encoding="utf-8") != text:
-        write_file(file, text)
-    return None
+    shots = params.max_shots if params.needs_vision else 0
+    check_dataset(params.dataset, shots, batch=params.needs_batch)
+    return PlannedProject(folder, preset, text)
+
+
+def write_project(project: PlannedProject) -> None:
+    """Make a project, or bring its parameters up to date."""
+    file = project.folder / PARAMS_FILE
+    create(project.folder, project.text, demo=False, git=False, force=True)
+    if file.read_text(encoding="utf-8") != project.text:
+        write_file(file, project.text)
 
 
 def fade_run(folder: Path) -> int:

@@ -86,6 +86,24 @@ def test_what_cannot_run(
     assert "model.pretrained: the weights laion400m_e31" in capsys.readouterr().err
 
 
+def test_images_that_no_preset_can_read_leave_no_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("parts").mkdir()
+    options = [word for leaf in (ENCODER, *SMALL) for word in ("--set", leaf)]
+    presets = ("--preset", "own-offline", "--preset", "own-anomalydino")
+    assert code("parts", *presets, *options) == 3
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'parts'}: neither it nor ")
+    images = str(GOLDEN / "images")
+    assert code(images, *presets, *options, "--set", "vision.shots=[900]") == 2
+    assert "only 8 training images" in capsys.readouterr().err
+    # the second preset alone is refused: the first is not written, either
+    monkeypatch.setattr("pipeline.project.methods.missing_weights", lambda params: None)
+    assert code(images, *presets[:2], "--preset", "mvtec-musc", *options[:-2]) == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "parts"]
+
+
 @pytest.mark.parametrize(("ended", "expected"), [(3, 3), (130, 130), (-9, 1)])
 def test_a_run_that_fails_ends_the_command_with_its_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: int, expected: int
