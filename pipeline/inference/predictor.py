@@ -157,6 +157,7 @@ class Predictor:
         """Score images of one category as they come, in their order; see :meth:`predict`.
 
         The images may be endless: no more than a batch is taken before its predictions are given.
+        Those of images before an error, of the iterable or of an image, are given before it is raised.
 
         Args:
             images: paths, PIL images or uint8 RGB arrays.

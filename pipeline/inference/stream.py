@@ -20,6 +20,8 @@ E = TypeVar("E")
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Consecutive pieces of at most ``size`` items, each given before the next is taken.
 
+    Where the items end in an error, those before it are given first, and then it is raised.
+
     Raises:
         ParameterError: pieces need at least one item.
 
@@ -30,8 +32,19 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     if size < 1:
         raise ParameterError(f"batch_size is {size}: give 1 or more")
     source = iter(items)
-    while batch := list(islice(source, size)):
-        yield batch
+    failed: Exception | None = None
+    while failed is None:
+        batch: list[T] = []
+        try:
+            for item in islice(source, size):
+                batch.append(item)
+        except Exception as error:
+            failed = error
+        if batch:
+            yield batch
+        elif failed is None:
+            return
+    raise failed
 
 
 def encoded(

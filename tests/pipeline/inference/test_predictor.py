@@ -1132,6 +1132,23 @@ def test_a_camera_is_answered_frame_by_frame(predictor: Predictor) -> None:
         next(predictor.stream(camera(), "weave", batch_size=0))
 
 
+def test_a_camera_that_fails_loses_no_answer(predictor: Predictor) -> None:
+    """Nor does an image that cannot be read: those taken with it into a batch are answered first."""
+    names = [str(WEAVE / "test" / "good" / f"{number:03}.png") for number in range(3)]
+
+    def camera() -> Iterator[str]:
+        yield from names
+        raise OSError("unplugged")
+
+    assert predictor.params.runtime.batch_size > len(names)
+    expected = [found.score for found in predictor.predict(names, "weave")]
+    for images, error in ((camera(), OSError), ([*names, "gone.png", *names], DataError)):
+        answers = predictor.stream(images, "weave")
+        assert [next(answers).score for _ in names] == expected
+        with pytest.raises(error, match=r"unplugged|gone\.png"):
+            next(answers)
+
+
 def test_the_camera_loop_of_the_docs(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
