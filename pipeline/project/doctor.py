@@ -171,7 +171,7 @@ def _project(params: Params) -> Iterator[Finding]:
     from pipeline.process.dvc_files import cut_short
     from pipeline.project.code import is_project
     from pipeline.project.dvc import check_stages
-    from pipeline.project.scaffold import DVC_FILE, project_dvc_yaml
+    from pipeline.project.scaffold import DVC_FILE, commit_command, project_dvc_yaml
     from pipeline.project.writable import check_writable
 
     check_stages(())
@@ -198,7 +198,7 @@ def _project(params: Params) -> Iterator[Finding]:
     else:
         note = ", without git: no experiments"
         if in_git:
-            first = ", no commit yet: before `dvc exp run`, git add . && git commit -m start"
+            first = f", no commit yet: before `dvc exp run`, {commit_command(root)}"
             note = first if git(Path(), "rev-parse", "--verify", "HEAD") is None else ""
         yield ok("project", f"{root}{note}")
     if is_project() and _text(DVC_FILE) != project_dvc_yaml():

@@ -21,6 +21,10 @@ from pipeline.project.code import code_text
 
 DVC_FILE = Path("dvc.yaml")
 DEMO_FILE = Path("demo") / "dvc.yaml"
+_TO_COMMIT = (
+    ".dvc", ".dvcignore", ".gitignore", CODE_FILE, "demo/dvc.lock", DEMO_FILE, "dvc.lock", DVC_FILE,
+    PARAMS_FILE, "prompts",
+)  # fmt: skip
 _REMARKS = re.compile(r"^(?:#.*\n)*")
 _CODE_STAGE = re.compile(r"^  code:\n(?:    .*\n)*\n?", re.MULTILINE)
 
@@ -131,6 +135,12 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
         detail = getattr(error, "strerror", None) or error
         raise ParameterError(f"{folder} cannot become a project folder: {detail}") from None
     return list(files)
+
+
+def commit_command(folder: Path) -> str:
+    """The first commit of a project, which takes its own files alone: images may lie beside them."""
+    names = [str(name) for name in _TO_COMMIT if (folder / name).exists()]
+    return f"git add {' '.join(names)} && git commit -m start"
 
 
 def check_apart(folder: Path, data: str | None) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,26 @@ def test_a_new_project(
         main(["doctor", "--json"])
     findings = json.loads(capsys.readouterr().out)
     assert "project" not in {f["topic"] for f in findings if f["level"] == "warning"}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_first_commit_takes_the_project_and_no_images(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    scaffold.create(tmp_path, TEMPLATE.read_text(encoding="utf-8"), demo=True, git=True)
+    for name in ("parts/train/good/000.png", "prompts/own.json", "secret.env"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    text = look(tmp_path, content)["project"].text
+    command = text.partition("before `dvc exp run`, ")[2]
+    assert command.startswith("git add ")
+    named = command.replace("git commit", "git -c user.name=a -c user.email=a@b commit")
+    subprocess.run(named, shell=True, cwd=tmp_path, check=True)
+    listed = subprocess.check_output(["git", "ls-files"], cwd=tmp_path, text=True)
+    assert listed.split() == [
+        ".dvc/.gitignore", ".dvc/config", ".dvcignore", ".gitignore", "code.json", "demo/dvc.yaml",
+        "dvc.yaml", "params.yaml", "prompts/README.md", "prompts/own.json",
+    ]  # fmt: skip
 
 
 def test_the_first_problem_is_the_exit_code(
