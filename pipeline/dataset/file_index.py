@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from cache.location import open_path
 from fade.datasets.read import TABLE_FORMATS, dataset_root, iterate_dataset, table_files
 from fade.errors import DataError, ParameterError, StoreError, first_line
 from fade.files import open_plain, read_data, readable
+from fade.masks import has_colours_without_red
 from fade.preprocess import decode_mask, image_size
 from fade.types import DataPath, DataStat
 from pipeline.artefacts.tables import table_columns, table_parts, table_writer
@@ -48,7 +49,8 @@ class FileInfo:
         mtime: nanoseconds, of the last change when the content was read.
         width, height: pixels as stored; None where it is no sound image.
         exif_swaps_sides: whether the camera's rotation swaps the two; the column ``turned``.
-        has_defect_pixels: of masks, whether any pixel is a defect; the column ``marked``.
+        has_defect_pixels: of masks, whether any pixel is a defect; the column ``marked``. None where
+            the mask is to be read again, as it has colours that are warned of.
     """
 
     size: int
@@ -82,7 +84,7 @@ def inspect(root: DataPath, path: str, *, mask: bool = False) -> FileInfo:
     swaps_sides = False
     with suppress(DataError):
         width, height = image_size(data, path)
-        if mask:
+        if mask and not has_colours_without_red(data, path):
             has_defects = bool(decode_mask(data, path).any())
         swaps_sides = image_size(data, path, exif_rotation=True) != (width, height)
     return FileInfo(
@@ -193,7 +195,8 @@ class Scan:
 
     Attributes:
         files: images, masks and tables.
-        added, changed, removed: since the listing was written.
+        added, changed, removed: since the listing was written. What is read otherwise than by an
+            older version counts as changed.
         touched: with another time but the same content.
         read: whose content was read.
         written: whether the listing was.
@@ -213,7 +216,7 @@ class Scan:
         self.read += was_read
         if old is None:
             self.added += 1
-        elif old.hash != info.hash:
+        elif replace(old, mtime=info.mtime) != info:
             self.changed += 1
         elif old.mtime != info.mtime:
             self.touched += 1

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import read_data
@@ -35,6 +37,15 @@ def content(tmp_path: Path) -> dict[str, Any]:
 def params(content: dict[str, Any], tmp_path: Path) -> Iterator[Params]:
     with project(tmp_path, content):
         yield parse_params(content)
+
+
+def size_of(file: Path) -> tuple[int, int]:
+    with Image.open(file) as image:
+        return image.size
+
+
+def no_colours(data: bytes, name: str) -> bool:
+    return False
 
 
 def files(root: Path) -> list[Path]:
@@ -179,6 +190,26 @@ def test_the_manifest_is_the_same_and_reads_no_image(
     image.write_bytes((tmp_path / "images" / touched).read_bytes())
     run_stages(tmp_path, content, "manifest")
     assert (tmp_path / MANIFEST.path).read_bytes() != plain[0]
+
+
+def test_colours_of_listed_masks_are_warned_of(
+    content: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mask = tmp_path / "images" / "weave" / "ground_truth" / "hole" / "000_mask.png"
+    Image.fromarray(np.full((64, 64, 3), (0, 0, 255), np.uint8)).resize(size_of(mask)).save(mask)
+    with project(tmp_path, content):
+        params = parse_params(content)
+        with monkeypatch.context() as before:  # a listing of a version that did not look
+            before.setattr("pipeline.dataset.file_index.has_colours_without_red", no_colours)
+            scan(params)
+        found, other = again(params, everything=True)
+        assert (found.changed, other) == (1, True)
+        assert not again(params, everything=True)[1]
+    run_stages(tmp_path, content, "manifest")
+    assert "1 masks have colours without red" in caplog.text
 
 
 def test_a_watched_folder_is_no_listing(params: Params) -> None:
