@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fade.errors import FadeError, StoreError
+from fade.errors import FadeError, StoreError, counted
 from pipeline.cli.app import cache_app
 from pipeline.cli.options import Json, StorePlace, echo, write_json
 
@@ -121,7 +121,8 @@ def verify(
         for path, line in lost:
             echo(f"lost: {path}: {line}")
     damaged = sum(len(check.damaged) for check in checks)
-    found = f"{damaged} damaged segments, {len(lost)} receipts with rows that are gone"
+    lost_ones = counted(len(lost), "receipt")
+    found = f"{counted(damaged, 'damaged segment')}, {lost_ones} with rows that are gone"
     if repair and not as_json:
         echo(
             f"repaired: {found}: the segments were removed from the index and the receipts deleted; "

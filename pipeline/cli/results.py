@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 from pipeline.cli.app import app, export_app
 from pipeline.cli.options import (
     Categories,
@@ -136,7 +136,7 @@ def export_maps(
         categories=split_names(categories), force=force,
     )  # fmt: skip
     content = {"folder": str(folder), "files": count}
-    say_exported(content, f"{folder}: {count} maps", run.trial, as_json)
+    say_exported(content, f"{folder}: {counted(count, 'map')}", run.trial, as_json)
 
 
 @export_app.command("masks", epilog="Example: fade export masks anomaly_images_thresholded")
@@ -161,7 +161,7 @@ def export_masks(
         run, folder, layout=layout, categories=split_names(categories), force=force
     )
     content = {"folder": str(folder), "files": count}
-    say_exported(content, f"{folder}: {count} masks", run.trial, as_json)
+    say_exported(content, f"{folder}: {counted(count, 'mask')}", run.trial, as_json)
 
 
 @export_app.command("submission", epilog="Example: fade export submission mine --for mvtec-ad-2")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.keys import Keys
-from fade.errors import DataError, ParameterError
+from fade.errors import DataError, ParameterError, counted
 from fade.rules.pairs import MIN_IMAGES
 from fade.sampling import reference_order
 
@@ -38,8 +38,8 @@ def check_shots(category: str, images: int, shots: int) -> None:
         )
     if images < shots:
         raise ParameterError(
-            f"vision.shots asks for {shots} references, but category {category!r} has only "
-            f"{images} training images: lower vision.shots or add images"
+            f"vision.shots asks for {counted(shots, 'reference')}, but category {category!r} has only "
+            f"{counted(images, 'training image')}: lower vision.shots or add images"
         )
 
 

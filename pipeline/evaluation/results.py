@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.errors import counted
 from fade.further_metrics import (
     IMAGE_AP,
     further_image_metrics,
@@ -364,4 +365,5 @@ def log_means(means: Mapping[str, Mapping[str, float]]) -> None:
                 f"{words} {100 * values[name]:.1f}" if name in values else f"{words} undefined"
                 for words, name in names.items()
             ]
-            log.info("%s shots: %s", shots.removeprefix("shots"), ", ".join(said))
+            number = int(shots.removeprefix("shots"))
+            log.info("%s: %s", counted(number, "shot"), ", ".join(said))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from fade.errors import StoreError
+from fade.errors import StoreError, counted
 from fade.levels import FINE, UNIT, Scale
 from fade.metrics import PixelHistogram
 from fade.types import Trial
@@ -206,7 +206,7 @@ def parse_thresholds(
         if found.setdefault((threshold.category, threshold.trial), threshold) is not threshold:
             raise StoreError(
                 f"{source}, threshold {number}: there is one of {threshold.category} at "
-                f"{threshold.shots} shots, seed {threshold.seed} already: {remedy}"
+                f"{counted(threshold.shots, 'shot')}, seed {threshold.seed} already: {remedy}"
             )
     return list(found.values())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.store import Store
-from fade.errors import ParameterError, StoreError
+from fade.errors import ParameterError, StoreError, counted
 from fade.faiss_index import index_vectors, read_index, stored_digest
 from fade.text import TextClassifier
 from pipeline.artefacts.catalogue import (
@@ -269,8 +269,8 @@ class FinishedRun(TrainedRun):
             ) from None
         if len(own[(own["seed"] == self.trial.seed)]) < self.trial.shots:
             raise StoreError(
-                f"the selection holds fewer than {self.trial.shots} references of {category}: run "
-                "`fade run`"
+                f"the selection holds fewer than {counted(self.trial.shots, 'reference')} of "
+                f"{category}: run `fade run`"
             )
         self.check_same_run("vision-map", category, digest)
         return _Chosen(comparison, keys, references, receipt, remarks.get("indexes") or {})

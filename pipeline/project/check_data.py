@@ -121,7 +121,9 @@ def _shots(params: Params, counts: ImageCounts) -> Iterator[Finding]:
         return
     if shots:
         least = min(counts.training[category] for category in counts.categories)
-        yield ok("shots", f"up to {shots}; the smallest category has {least} training images")
+        yield ok(
+            "shots", f"up to {shots}; the smallest category has {counted(least, 'training image')}"
+        )
 
 
 def _batches(params: Params, counts: ImageCounts) -> Iterator[Finding]:

@@ -77,8 +77,9 @@ def transductive(params: Params) -> str | None:
     )
     if not of_batch or not params.needs_vision:
         return None
+    shots = f"{', '.join(map(str, of_batch))} {'shot' if of_batch == [1] else 'shots'}"
     return (
-        f"Transductive: at {', '.join(map(str, of_batch))} shots the test images of a category are "
+        f"Transductive: at {shots} the test images of a category are "
         "compared with each other, unlabelled, so that a score depends on all of them (vision.bank)."
     )
 

@@ -55,7 +55,7 @@ _HEADINGS: dict[str, tuple[str, str]] = {
     "full_pixel_auroc": ("AUROC", "Area under the ROC curve over the pixels of all images"),
     "full_pixel_f1_max": ("F1-max", "Best F1 over all thresholds on the map, all images"),
     "full_pixel_au_pro": (
-        "AU-PRO",
+        "AUPRO",
         "Mean overlap of defect regions up to a limit on the false positive rate; each region "
         "weighs the same",
     ),

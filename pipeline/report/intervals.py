@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.errors import DataError, StoreError, summarise
+from fade.errors import DataError, StoreError, counted, summarise
 from fade.uncertainty import IMAGE_METRICS, Seed, percentile_interval, resampled_metrics
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.artefacts.tables import read_table, table_columns
@@ -100,7 +100,7 @@ def image_scores(table: pd.DataFrame, path: Path) -> dict[Place, ImageScores]:
         seeds = tuple(sorted({int(seed) for seed in part["seed"]}))
         each = part.drop_duplicates(["image", "seed"])
         if len(each) != len(part) or len(labels) * len(seeds) != len(part):
-            problems.append(f"{category} at {shots} shots")
+            problems.append(f"{category} at {counted(int(shots), 'shot')}")
             continue
         wide = each.pivot(index="image", columns="seed", values="score").sort_index()
         found[str(category), int(shots)] = ImageScores(

@@ -25,7 +25,7 @@ def metric_label(name: str) -> str:
     """The words for a metric; of one without any, its name.
 
     >>> metric_label("full_pixel_ap"), metric_label("full_pixel_au_pro_0.05")
-    ('Pixel AP', 'Pixel AU-PRO at 0.05')
+    ('Pixel AP', 'Pixel AUPRO at 0.05')
     """
     if limit := _UP_TO.fullmatch(name):
         return f"{metric_label(limit[1])} at {limit[2]}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.errors import DataError, summarise
+from fade.errors import DataError, counted, summarise
 from fade.further_metrics import further_image_metrics
 from fade.metrics import image_metrics
 from fade.uncertainty import (
@@ -50,7 +50,7 @@ def pair_scores(
     """
     places = sorted(a.keys() & b.keys())
     problems = [
-        f"{category} at {shots} shots: {problem}"
+        f"{category} at {counted(shots, 'shot')}: {problem}"
         for category, shots in places
         if (problem := _difference(a[category, shots], b[category, shots]))
     ]

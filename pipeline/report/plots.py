@@ -41,7 +41,7 @@ LABELS: dict[str, str] = {
     "full_image_f1_max": "Image F1-max",
     "full_pixel_auroc": "Pixel AUROC",
     "full_pixel_f1_max": "Pixel F1-max",
-    "full_pixel_au_pro": "Pixel AU-PRO",
+    "full_pixel_au_pro": "Pixel AUPRO",
     "anomaly_pixel_auroc": "Pixel AUROC, defect images",
     "anomaly_pixel_f1_max": "Pixel F1-max, defect images",
 }

@@ -44,7 +44,7 @@ _SOURCES = {
 _HEADLINE = (
     ("image AUROC", "full_image_auroc"),
     ("pixel AUROC", "full_pixel_auroc"),
-    ("AU-PRO", "full_pixel_au_pro"),
+    ("AUPRO", "full_pixel_au_pro"),
 )
 
 

@@ -103,11 +103,11 @@ def test_every_row_is_accounted_for(store: Store, capsys: pytest.CaptureFixture[
     assert found["nameless"] == [OTHER.fingerprint]
     assert [item["receipt"] for item in found["lost"]] == [str(TEST.path)]
     assert "4 of 5 rows of numbers are gone" in found["lost"][0]["reason"]
-    assert "2 damaged segments, 1 receipts with rows that are gone" in errors
+    assert "2 damaged segments, 1 receipt with rows that are gone" in errors
     assert fade(again, "verify") == 5  # nothing was changed
     assert f"damaged: segment {hurt} of numbers" in capsys.readouterr().out
     assert fade(again, "verify", "--repair") == 0
-    assert "repaired: 2 damaged segments, 1 receipts" in capsys.readouterr().out
+    assert "repaired: 2 damaged segments, 1 receipt" in capsys.readouterr().out
     assert not TEST.path.exists()
     TEST.path.write_bytes(receipt)
     again = Store(store.root)

@@ -242,7 +242,7 @@ def test_a_field_that_there_is_not(tmp_path: Path) -> None:
         ("[[]]", "holds no thresholds"),
         ('["0.5"]', "holds no thresholds"),
         ("[{}]", "threshold 1: category is missing"),
-        ("[%, %]", "threshold 2: there is one of a at 1 shots, seed 0 already"),
+        ("[%, %]", "threshold 2: there is one of a at 1 shot, seed 0 already"),
     ],
 )
 def test_lists_that_are_refused(tmp_path: Path, thresholds: str, says: str) -> None:

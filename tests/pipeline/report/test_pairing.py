@@ -113,7 +113,7 @@ def test_intervals_hold_what_is_measured_and_shrink_with_more_images() -> None:
 
 def test_other_data_is_refused() -> None:
     one = scores(1)
-    with pytest.raises(DataError, match=r"plate at 1 shots: seeds \[0, 1\] and \[0\]"):
+    with pytest.raises(DataError, match=r"plate at 1 shot: seeds \[0, 1\] and \[0\]"):
         pair_scores(one, scores(1, seeds=(0,)))
     fewer = one[one["image"] != "weave/test/07"]
     with pytest.raises(
@@ -129,7 +129,7 @@ def test_other_data_is_refused() -> None:
         DataError, match="lack the score of a seed, or have it twice, in plate at 1"
     ):
         pair_scores(one, one.iloc[1:])
-    with pytest.raises(DataError, match="have it twice, in plate at 1 shots; weave at 1 shots"):
+    with pytest.raises(DataError, match="have it twice, in plate at 1 shot; weave at 1 shot"):
         pair_scores(pd.concat([one, one]), one)
     assert set(pair_scores(one, scores(1, ("plate",)))) == {("plate", 1)}
     assert not pair_scores(one, one.assign(score=np.nan))

@@ -55,7 +55,7 @@ def test_latex() -> None:
             "",
             r"\begin{table}",
             r"\centering",
-            r"\caption{Pixel AU-PRO (\%), mean $\pm$ standard deviation over seeds.}",
+            r"\caption{Pixel AUPRO (\%), mean $\pm$ standard deviation over seeds.}",
             r"\label{tab:full-pixel-au-pro}",
             r"\begin{tabular}{lrr}",
             r"\toprule",
