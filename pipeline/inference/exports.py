@@ -133,8 +133,7 @@ def file_names(tests: pd.DataFrame, layout: Layout) -> list[PurePosixPath]:
 
 
 def _below(category: str, name: PurePosixPath) -> PurePosixPath:
-    part = _part(category)
-    return name if name.parts[0] == part else PurePosixPath(part, *name.parts)
+    return name if name.parts[0] == category else PurePosixPath(_part(category), *name.parts)
 
 
 def _part(name: str) -> str:

@@ -163,6 +163,10 @@ def test_names_of_other_layouts() -> None:
     # MVTec AD 2, listed by a CSV file
     private = rows(("can/test_private/000_regular", "can", "good"))
     assert str(file_names(private, "dataset")[0]) == "can/test_private/000_regular"
+    # a folder of the data set stays what it is; as a name of our own it is quoted
+    quoted = rows(('6" pipe/test/good/000', '6" pipe', "good"))
+    assert str(file_names(quoted, "dataset")[0]) == '6" pipe/test/good/000'
+    assert str(file_names(quoted, "mvtec")[0]) == "6%22 pipe/test/good/000"
 
 
 def test_equal_names_get_their_folders() -> None:
