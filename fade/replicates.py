@@ -184,11 +184,13 @@ def _metrics(
     recall, rate = true / total, false / false[:, -1:]
     detected = true[:, 1:] + false[:, 1:]
     precision = np.where(detected > 0, true[:, 1:] / np.where(detected > 0, detected, 1), 1)
-    found = {
-        "full_pixel_auroc": np.trapezoid(recall, rate, axis=1),
+    found: dict[str, _Floats] = {
+        "full_pixel_auroc": np.asarray(np.trapezoid(recall, rate, axis=1)),
         "full_pixel_f1_max": np.max(2 * true / (true + false + total), axis=1),
         "full_pixel_au_pro": _area(rate, _from_above(overlap), limits[0]),
-        "anomaly_pixel_auroc": np.trapezoid(recall, false_beside / false_beside[:, -1:], axis=1),
+        "anomaly_pixel_auroc": np.asarray(
+            np.trapezoid(recall, false_beside / false_beside[:, -1:], axis=1)
+        ),
         "anomaly_pixel_f1_max": np.max(2 * true / (true + false_beside + total), axis=1),
         PIXEL_AP: np.sum(np.diff(recall, axis=1) * precision, axis=1),
     }

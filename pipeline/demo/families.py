@@ -318,7 +318,7 @@ def _tile(style: Style, rng: Rng, size: int) -> Picture:
 def _brushed_style(rng: Rng) -> Style:
     return {
         "metal": hsv(
-            rng.choice([0.09, 0.12, 0.6, 0.58]), rng.uniform(0.0, 0.3), rng.uniform(0.5, 0.8)
+            float(rng.choice([0.09, 0.12, 0.6, 0.58])), rng.uniform(0.0, 0.3), rng.uniform(0.5, 0.8)
         ),
         "upright": bool(rng.integers(0, 2)),
         "streak": rng.uniform(0.035, 0.085),
@@ -373,7 +373,9 @@ def _wood(style: Style, rng: Rng, size: int) -> Picture:
 def _leather_style(rng: Rng) -> Style:
     return {
         "colour": hsv(
-            rng.choice([0.02, 0.06, 0.08, 0.6, 0.98]), rng.uniform(0.2, 0.7), rng.uniform(0.25, 0.7)
+            float(rng.choice([0.02, 0.06, 0.08, 0.6, 0.98])),
+            rng.uniform(0.2, 0.7),
+            rng.uniform(0.25, 0.7),
         ),
         "pebbles": int(rng.integers(26, 52)),
         "relief": rng.uniform(0.5, 1.0),
@@ -399,7 +401,7 @@ def _mesh_style(rng: Rng) -> Style:
         "pitch": int(rng.integers(9, 18)),
         "wire": rng.uniform(0.14, 0.26),
         "slant": float(rng.choice([0.0, 0.0, np.pi / 4])),
-        "metal": hsv(rng.choice([0.1, 0.6]), rng.uniform(0, 0.25), rng.uniform(0.6, 0.85)),
+        "metal": hsv(float(rng.choice([0.1, 0.6])), rng.uniform(0, 0.25), rng.uniform(0.6, 0.85)),
         "behind": hsv(rng.uniform(), rng.uniform(0, 0.25), float(rng.choice([0.08, 0.15, 0.85]))),
     }
 
@@ -494,7 +496,7 @@ def _perforated_style(rng: Rng) -> Style:
         "count": int(rng.integers(6, 12)),
         "radius": rng.uniform(0.22, 0.34),
         "hex": bool(rng.integers(0, 2)),
-        "metal": hsv(rng.choice([0.1, 0.6]), rng.uniform(0, 0.2), rng.uniform(0.5, 0.82)),
+        "metal": hsv(float(rng.choice([0.1, 0.6])), rng.uniform(0, 0.2), rng.uniform(0.5, 0.82)),
         "behind": hsv(rng.uniform(), 0.1, float(rng.choice([0.05, 0.12, 0.2]))),
     }
 
@@ -602,7 +604,9 @@ def _washer_style(rng: Rng) -> Style:
         "outer": rng.uniform(0.36, 0.39),
         "inner": rng.uniform(0.13, 0.18),
         "metal": hsv(
-            rng.choice([0.09, 0.11, 0.58, 0.6]), rng.uniform(0.02, 0.25), rng.uniform(0.55, 0.75)
+            float(rng.choice([0.09, 0.11, 0.58, 0.6])),
+            rng.uniform(0.02, 0.25),
+            rng.uniform(0.55, 0.75),
         ),
         "ground": _ground_colour(rng),
         "grooves": rng.uniform(0.03, 0.07),
@@ -641,7 +645,7 @@ def _capsule_style(rng: Rng) -> Style:
         "length": rng.uniform(0.39, 0.42),
         "radius": rng.uniform(0.155, 0.175),
         "text": str(int(rng.integers(10, 99) * 10)),
-        "ground": hsv(rng.uniform(), rng.uniform(0, 0.06), rng.choice([0.82, 0.88, 0.22])),
+        "ground": hsv(rng.uniform(), rng.uniform(0, 0.06), float(rng.choice([0.82, 0.88, 0.22]))),
         "tilt": rng.uniform(-0.5, 0.5),
     }
 
@@ -681,7 +685,9 @@ def _capsule(style: Style, rng: Rng, size: int) -> Picture:
 
 def _circuit_style(rng: Rng) -> Style:
     board = hsv(
-        rng.choice([0.36, 0.4, 0.6, 0.43, 0.33]), rng.uniform(0.6, 0.85), rng.uniform(0.25, 0.42)
+        float(rng.choice([0.36, 0.4, 0.6, 0.43, 0.33])),
+        rng.uniform(0.6, 0.85),
+        rng.uniform(0.25, 0.42),
     )
     lines: list[NDArray[np.float64]] = []
     below: list[NDArray[np.float64]] = []
@@ -891,7 +897,9 @@ def _gear_style(rng: Rng) -> Style:
         "tooth": rng.uniform(0.03, 0.05),
         "bore": rng.uniform(0.06, 0.1),
         "holes": int(rng.choice([0, 4, 5, 6])),
-        "metal": hsv(rng.choice([0.1, 0.12, 0.6]), rng.uniform(0, 0.45), rng.uniform(0.45, 0.75)),
+        "metal": hsv(
+            float(rng.choice([0.1, 0.12, 0.6])), rng.uniform(0, 0.45), rng.uniform(0.45, 0.75)
+        ),
         "ground": _ground_colour(rng),
     }
 
@@ -1010,7 +1018,7 @@ def _cable(style: Style, rng: Rng, size: int) -> Picture:
 def _keypad_style(rng: Rng) -> Style:
     return {
         "columns": int(rng.integers(3, 5)),
-        "key": hsv(rng.uniform(), rng.uniform(0, 0.4), rng.choice([0.2, 0.35, 0.8, 0.9])),
+        "key": hsv(rng.uniform(), rng.uniform(0, 0.4), float(rng.choice([0.2, 0.35, 0.8, 0.9]))),
         "plate": hsv(rng.uniform(), rng.uniform(0, 0.3), rng.uniform(0.2, 0.6)),
         "corner": rng.uniform(0.05, 0.3),
         "legends": list(rng.permutation(list("1234567890ABCDEF"))),

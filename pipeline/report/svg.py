@@ -117,7 +117,7 @@ class Axes:
         self._marks.append(f'<path d="{path}" fill="{colour}" fill-opacity=".25"/>')
 
     def stairs(
-        self, heights: NDArray[np.float64], edges: NDArray[np.float64], colour: str, name: str
+        self, heights: ArrayLike, edges: NDArray[np.float64], colour: str, name: str
     ) -> None:
         """Draw a histogram of heights (N,) between edges (N + 1,), with a line in the legend."""
         rows, columns = self._rows(heights), self._columns(edges)

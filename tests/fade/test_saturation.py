@@ -31,7 +31,8 @@ def reference(
             for mask, needed in zip(masks, enough, strict=True):
                 union |= mask
                 overlaps.append(min((hit & mask).sum() / needed, 1))
-            false, normal = false + (hit & ~union).sum(), normal + (~union).sum()
+            false += int((hit & ~union).sum())
+            normal += int((~union).sum())
         points.append((false / normal, float(np.mean(overlaps))))
     area = 0.0
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
