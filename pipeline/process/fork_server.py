@@ -75,14 +75,14 @@ class _Server:
 
     def _run(self, module: str, stage: str) -> int:
         """Run a stage; its exit code, or minus the signal that ended it."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        # DVC leaves interrupts to its stages: one that came before the stage is there counts
-        if self._interrupted or (self._stoppable and signal.SIGINT in signal.sigpending()):
-            return INTERRUPTED
         for name in BEFORE.get(module, ()):
             if name in self._later:
                 self._later.remove(name)
                 _load(name)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # DVC leaves interrupts to its stages: one that came before the stage is there counts
+        if self._interrupted or (self._stoppable and signal.SIGINT in signal.sigpending()):
+            return INTERRUPTED
         child = fork()
         if not child:
             self._become(module, stage)

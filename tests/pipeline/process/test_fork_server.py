@@ -179,6 +179,22 @@ def test_beside_a_model_nothing_is_loaded_and_before_a_stage_what_it_needs(folde
     assert [line for line in said.splitlines() if line.startswith("zarr")] == ["zarr", "zarr faiss"]
 
 
+def test_an_interrupt_while_a_stage_s_libraries_load_ends_the_run(folder: Path) -> None:
+    """DVC leaves it to the stage, which is not there yet."""
+    (folder / "stages" / "one.py").rename(folder / "stages" / "extract.py")
+    text = (folder / "dvc.yaml").read_text().replace("stages.one", "stages.extract")
+    (folder / "dvc.yaml").write_text(text)
+    (folder / "cv2.py").write_text("import time\nopen('loads', 'w').close()\ntime.sleep(1)\n")
+    run = start(folder)
+    while not (folder / "loads").exists():
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGINT)
+    said, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (255, "")
+    assert "failed to run: python -m stages.extract, exited with 130" in said
+    assert not (folder / "one.out").exists()
+
+
 def test_libraries_start_no_thread_but_those_that_take_care_of_forks() -> None:
     """jemalloc's, which pyarrow brings; those of BLAS are left out by the environment here."""
     names = (*fork_server.FIRST, *fork_server.LATER, "torch")
