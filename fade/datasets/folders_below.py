@@ -11,9 +11,10 @@ def folders_below(
 ) -> Iterator[tuple[str, list[str], list[str]]]:
     """A folder and those below it, as :func:`os.walk` gives them: place, folders, files.
 
-    Links to folders elsewhere are followed, each such folder once, and so are those to hidden ones. A
-    link that leads to another folder below the root is not, since that is found in its place, nor is
-    one that leads to a folder above.
+    Links to folders elsewhere are followed, each such folder once, and so are those to hidden ones. One
+    that a hidden path led to is given again by a path that is not. A link that leads to another folder
+    below the root is not followed, since that is found in its place, nor is one that leads to a folder
+    above.
 
     Args:
         onerror: takes the error of a folder that cannot be listed.
@@ -30,7 +31,7 @@ def folders_below(
         ['camera', 'line', 'monday']
     """
     top, elsewhere = os.path.realpath(root), dict[str, str]()
-    seen: set[str] = set()
+    seen: set[tuple[str, bool]] = set()
     for place, folders, files in os.walk(root, onerror=onerror, followlinks=True):
         kept = []
         for name in sorted(folders):
@@ -43,9 +44,11 @@ def folders_below(
             elif place in elsewhere:
                 real = os.path.join(elsewhere[place], name)
             if real is not None:
-                if real in seen:
+                # who passes over what is hidden gets the folder by its other path
+                hidden = is_hidden(os.path.relpath(path, root))
+                if not {(real, False), (real, hidden)}.isdisjoint(seen):
                     continue
-                seen.add(real)
+                seen.add((real, hidden))
                 elsewhere[path] = real
             kept.append(name)
         folders[:] = kept

@@ -78,6 +78,19 @@ def test_folders_behind_links_are_looked_into_and_hidden_ones_are_not(
     assert find_images(["d/.trash"]) == ["d/.trash/e.png"]  # who names them gets them
 
 
+def test_a_hidden_link_hides_no_folder_that_another_path_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay(Path("d/a.png"), Path("d/.old/x"), Path("camera/sub/b.png"))
+    for name in (".camera", ".old/camera", "camera", "line"):
+        Path("d", name).symlink_to(Path("camera").absolute())
+    Path("camera", "here").symlink_to(Path("camera").absolute())
+    others: list[str] = []
+    assert find_images(["d"], None, others) == ["d/a.png", "d/camera/sub/b.png"]
+    assert others == ["d/.camera/sub/b.png", "d/.old/x"]
+
+
 def test_masks_of_a_data_set_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = [
