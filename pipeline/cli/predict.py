@@ -223,17 +223,17 @@ def _watch(
             err=True,
         )
         while not stop.asked:
-            if changed():
-                raise StoreError(
-                    "the project ran again, or runs: start this command again when the run has ended"
-                )
-            for found in watch.look(warn, lambda: stop.asked):
+            for found in watch.look(warn, lambda: stop.asked or changed()):
                 if isinstance(found, Unread):
                     unread += 1
                     warn(found.problem)
                     continue
                 counts[found.decision] += 1
                 echo(json_text(record(found)) if as_json else score_line(found))
+            if not stop.asked and changed():
+                raise StoreError(
+                    "the project ran again, or runs: start this command again when the run has ended"
+                )
             stop.wait(interval)
     if watch.waiting:
         echo(f"waiting for the next start: {counted(watch.waiting, 'file')}", err=True)

@@ -1060,8 +1060,11 @@ def test_watch_ends_when_the_project_runs_again(
     fade: Fade, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thresholds alone may be others then: a line would be judged by those of before."""
-    states = iter(["of the run", "of the run", None])
-    monkeypatch.setattr(results_state, "results_state", lambda folder: next(states))
+    for number in range(9):
+        shutil.copy(noise, noise.parent / f"{number}.png")
+    # when it starts, after a look that finds files come, and before the first eight are judged
+    states = iter(3 * ["of the run"])
+    monkeypatch.setattr(results_state, "results_state", lambda folder: next(states, None))
     out = ("--out", tmp_path / "out", "--interval", "0.01")
     late = threading.Timer(50, os.kill, (os.getpid(), signal.SIGTERM))
     late.start()
@@ -1069,6 +1072,7 @@ def test_watch_ends_when_the_project_runs_again(
     late.cancel()
     assert code == 5
     assert error.splitlines()[-1].startswith("error: the project ran again, or runs: start this")
+    assert count_lines(tmp_path / "out" / "watched.jsonl") == 8
 
 
 def test_watch_refuses(fade: Fade, noise: Path, tmp_path: Path) -> None:
