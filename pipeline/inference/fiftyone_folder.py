@@ -13,6 +13,7 @@ from typing import Any
 
 from cache.location import open_path
 from fade import __version__
+from fade.datasets.read import dataset_root
 from fade.errors import ParameterError
 from fade.files import write_file
 from pipeline.artefacts.pictures import write_picture, writing
@@ -50,7 +51,7 @@ def export_fiftyone(
         DataError: no test images, two of one name, or one to copy that changed.
         StoreError: score components or scores are gone, or a file cannot be written.
     """
-    root = open_path(run.params.dataset.path)
+    root = dataset_root(run.params.dataset.format, open_path(run.params.dataset.path))
     if not (copy or isinstance(root, Path)):
         raise ParameterError(
             f"dataset.path is {run.params.dataset.path}, and FiftyOne reads files: copy the images into "

@@ -178,6 +178,18 @@ def test_fiftyone(run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert copied.read_bytes() == (GOLDEN / "images" / path).read_bytes()
 
 
+def test_fiftyone_finds_the_images_of_a_list(run: FinishedRun, tmp_path: Path) -> None:
+    """Paths in a CSV file count from its folder, whatever the file is called."""
+    dataset = run.params.dataset
+    named = {"format": "csv", "path": str(GOLDEN / "images" / "list.csv")}
+    run.params = run.params.model_copy(update={"dataset": dataset.model_copy(update=named)})
+    for copy in (False, True):
+        out = tmp_path / str(copy)
+        export_fiftyone(run, out, copy=copy, categories=["plate"])
+        samples = json.loads((out / "samples.json").read_text())["samples"]
+        assert all((out / sample["filepath"]).is_file() for sample in samples)
+
+
 def test_images_without_a_label(run: FinishedRun) -> None:
     tests = exported_images(run).head(2).assign(is_anomaly=pd.Series([None, True], dtype=object))
     first, second = exported_scores(run, tests)
