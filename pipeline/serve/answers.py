@@ -158,11 +158,16 @@ class PredictAnswer(BaseModel):
 
 
 class LabelBody(BaseModel):
-    """A correction: ``label`` null takes it back."""
+    """A correction: ``label`` null takes it back.
+
+    ``shown``, if given, is the label that the client shows: where it is another one by now, the
+    correction is refused.
+    """
 
     id: int
     run: str
     label: str | None
+    shown: str | None = None
 
 
 class LabelAnswer(BaseModel):

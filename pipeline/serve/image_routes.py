@@ -75,9 +75,9 @@ def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
         return snapshot
 
     @router.get("/categories")
-    def categories(shots: Shots = None, seed: Seed = None) -> list[CategoryAnswer]:
+    def categories(shots: Shots = None, seed: Seed = None, run: Run = None) -> list[CategoryAnswer]:
         """Each category: its threshold, and how that divides the test images."""
-        snapshot = opened(None)
+        snapshot = opened(run)
         trial = site.trial(snapshot, shots, seed)
         found = []
         for category in snapshot.index.categories:
@@ -97,12 +97,13 @@ def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
         threshold: Number = None,
         shots: Shots = None,
         seed: Seed = None,
+        run: Run = None,
     ) -> CountsAnswer:
         """How a threshold divides the images of a category; by default the run's.
 
         Counts, AUROC and the threshold of the best F1 (`best`) are those of the labels as corrected.
         """
-        snapshot = opened(None)
+        snapshot = opened(run)
         trial = site.trial(snapshot, shots, seed)
         own = snapshot.threshold(category, trial).image
         chosen = own if threshold is None else threshold
@@ -284,7 +285,14 @@ def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
         known = {None: None, "good": False, "anomalous": True}
         if body.label not in known:
             raise Refused(422, "label: give good, anomalous, or null to take a correction back")
-        site.set_label(snapshot, body.id, known[body.label])
+
+        def check(now: int) -> None:
+            if body.shown is not None and body.shown != _label(now):
+                raise Refused(
+                    409, f"its label is {_label(now)} now, by another page: look, and say it again"
+                )
+
+        site.set_label(snapshot, body.id, known[body.label], check)
         index = snapshot.index
         return LabelAnswer(
             id=body.id, label=_label(int(index.labels[body.id])),

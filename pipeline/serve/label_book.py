@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -48,8 +48,15 @@ class LabelBook:
             self._read()
             return dict(self._labels)
 
-    def set(self, image: str, label: bool | None) -> None:
-        """Keep the label of an image, or forget it.
+    def set(
+        self, image: str, label: bool | None, check: Callable[[bool | None], None] | None = None
+    ) -> Stamp:
+        """Keep the label of an image, or forget it; the stamp of the file before.
+
+        Args:
+            image: its path.
+            label: None forgets.
+            check: gets the label that is kept so far, and may raise what leaves it.
 
         Raises:
             DataError: the file changed and cannot be used.
@@ -58,13 +65,16 @@ class LabelBook:
         file = Path(os.path.realpath(self.path))  # a link to labels that projects share stays one
         with self._lock, _alone(file.parent):
             self._read()
-            labels = dict(self._labels)
+            before, labels = self._stamp, dict(self._labels)
+            if check:
+                check(labels.get(image))
             if label is None:
                 labels.pop(image, None)
             else:
                 labels[image] = label
             write_labels(labels, file)
             self._labels, self._stamp = labels, self._stat()
+            return before
 
     def changed(self) -> bool:
         """Whether the file is another one than was read last."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -116,11 +117,8 @@ class RunSite(Site):
 
     def _take_labels(self, snapshot: Snapshot) -> None:
         """Bring the index up to the file of labels, which may be edited beside."""
-        if (
-            self._labelled is not None
-            and self._labelled[0] == snapshot.key
-            and not self._book.changed()
-        ):
+        taken = self._labelled == (snapshot.key, self._book.stamp)
+        if taken and not self._book.changed():
             return
         try:
             labels = self._book.labels()
@@ -131,19 +129,37 @@ class RunSite(Site):
             log.warning("%s names %d images that the run does not have", self._book.path, unknown)
         self._labelled = snapshot.key, self._book.stamp
 
-    def set_label(self, snapshot: Snapshot, row: int, label: bool | None) -> None:
+    def set_label(
+        self,
+        snapshot: Snapshot,
+        row: int,
+        label: bool | None,
+        check: Callable[[int], None] | None = None,
+    ) -> None:
         """Keep the label of an image: None takes the correction back.
+
+        Args:
+            snapshot, row: the image.
+            label: whether it is anomalous.
+            check: gets the label so far, as an index has it, and may raise what leaves it.
 
         Raises:
             DataError: the file of labels changed and cannot be used.
             OSError: it cannot be written.
         """
         with self._lock:
-            given = snapshot.index.given[row]
-            same = label is not None and given == int(label)
-            self._book.set(snapshot.index.path(row), None if same else label)
+            given = int(snapshot.index.given[row])
+
+            def look(kept: bool | None) -> None:
+                if check:
+                    check(given if kept is None else int(kept))
+
+            kept = None if label is not None and given == int(label) else label
+            before = self._book.set(snapshot.index.path(row), kept, look)
             snapshot.index.correct(row, label)
-            self._labelled = snapshot.key, self._book.stamp
+            # where others wrote in between, their labels are yet to be taken in
+            if self._labelled == (snapshot.key, before):
+                self._labelled = snapshot.key, self._book.stamp
 
     def models(self) -> RunModels:
         """Predictors of the run's trials."""

@@ -124,7 +124,7 @@ for (const end of ["", "-below"]) {
 
 // thresholds
 const showCategories = guarded(async () => {
-  const found = await ask(address("categories", trial()));
+  const found = await ask(address("categories", { run: run.run, ...trial() }));
   $("categories").replaceChildren(...found.map((one) => {
     const row = make("tr");
     const name = make("th");
@@ -181,7 +181,7 @@ const showCounts = guarded(async (fresh = false) => {
   }
   counting = true;
   try {
-    const found = await ask(address("counts", { category: name, threshold: thresholds.get(name), ...trial() }));
+    const found = await ask(address("counts", { category: name, threshold: thresholds.get(name), run: run.run, ...trial() }));
     const { low, high } = found.histogram;
     const slider = $("threshold");
     if (fresh) {
@@ -290,7 +290,7 @@ const view = guarded(async (position) => {
   $("label-state").textContent = "";
   $("explain").disabled = !opened.has_map;
   for (const button of document.querySelectorAll("#styles [data-style]:not([data-style=picture])")) button.disabled = !opened.has_map;
-  showFacts();
+  showLabel(opened);
   drawOpened();
   if (!$("viewer").open) $("viewer").showModal();
 });
@@ -319,23 +319,47 @@ for (const button of document.querySelectorAll("#styles button")) {
     drawOpened();
   });
 }
-const setLabel = async (label) => {
-  $("label-state").textContent = "";
-  try {
-    const body = JSON.stringify({ id: opened.id, run: list.run, label: label || null });
-    const kept = await ask("labels", { method: "POST", headers: { "content-type": "application/json" }, body });
-    Object.assign(opened, { label: kept.label, corrected: kept.corrected });
-    Object.assign(list.images[opened.position], { label: kept.label, corrected: kept.corrected });
-    $("list").children[opened.position].replaceWith(card(list.images[opened.position], opened.position));
+// an image's label, wherever the page shows it: another image may be open by now
+const showLabel = ({ id, label, corrected }) => {
+  if (opened.id === id) {
+    Object.assign(opened, { label, corrected });
     showFacts();
-    $("label-state").textContent = kept.corrected ? `kept in ${run.labels_file}${run.labels_used ? ": fade run uses it" : ""}` : "as the data set says";
-    showCategories();
-    showCounts(true);
-    run.corrected = (await ask("run")).corrected;
-    showFactsOfRun();
-  } catch (error) {
-    $("label-state").textContent = error.message;
   }
+  const position = list.images.findIndex((one) => one.id === id);
+  const known = list.images[position];
+  if (!known || (known.label === label && known.corrected === corrected)) return;
+  Object.assign(known, { label, corrected });
+  $("list").children[position].replaceWith(card(known, position));
+};
+const keepLabel = async (image, label) => {
+  const tell = (text) => {
+    if (opened.id === image.id) $("label-state").textContent = text;
+  };
+  tell("");
+  const values = { run: image.run, ...trial() };
+  try {
+    const body = JSON.stringify({ id: image.id, run: image.run, label: label || null, shown: image.label });
+    const kept = await ask("labels", { method: "POST", headers: { "content-type": "application/json" }, body });
+    Object.assign(image, { label: kept.label, corrected: kept.corrected });
+    showLabel(kept);
+    tell(kept.corrected ? `kept in ${run.labels_file}${run.labels_used ? ": fade run uses it" : ""}` : "as the data set says");
+  } catch (error) {
+    tell(error.message);
+    const now = await ask(address(`images/${image.id}`, values)).catch(() => null);
+    if (!now) return;
+    Object.assign(image, { label: now.label, corrected: now.corrected });
+    showLabel(now);
+  }
+  showCategories();
+  showCounts(true);
+  run.corrected = (await ask("run")).corrected;
+  showFactsOfRun();
+};
+let labelled = Promise.resolve(); // one label after the other, each on what the last one left
+const setLabel = (label) => {
+  const image = opened;
+  labelled = labelled.then(() => guarded(keepLabel)(image, label));
+  return labelled;
 };
 for (const button of document.querySelectorAll("#labels button")) {
   button.addEventListener("click", () => setLabel(button.dataset.label));

@@ -207,6 +207,47 @@ def test_labels_are_kept_counted_and_taken_back(client: TestClient, folder: Path
     assert broken.json()["error"].startswith("the request: is no JSON (")
 
 
+def test_a_label_that_another_page_corrected_is_not_replaced_unseen(
+    client: TestClient, folder: Path
+) -> None:
+    image = client.get("/images?category=weave&label=good").json()["images"][0]
+    run = client.get("/run").json()["run"]
+    body = {"id": image["id"], "run": run, "label": "anomalous", "shown": "good"}
+    assert client.post("/labels", json=body).json()["corrected"]
+    for label in ("good", "anomalous", None):
+        refused = client.post("/labels", json=body | {"label": label})
+        assert refused.status_code == 409
+        assert refused.json()["error"].startswith("its label is anomalous now, by another page")
+    assert read_labels(folder / "labels.csv") == {image["path"]: True}
+    write_labels({}, folder / "labels.csv")  # another server takes it back
+    assert client.post("/labels", json=body | {"shown": "anomalous"}).status_code == 409
+    assert client.get(f"/images/{image['id']}").json()["label"] == "good"
+    assert client.post("/labels", json=body).json()["corrected"]
+    taken = client.post("/labels", json=body | {"label": None, "shown": "anomalous"}).json()
+    assert taken["corrected"] is False
+
+
+def test_labels_of_another_server_are_taken_in_beside_ones_own(folder: Path) -> None:
+    """It writes after a request has looked at the file, and before its own label is kept."""
+    first, second = RunSite(folder), RunSite(folder)
+    seen, other = first.snapshot(), second.snapshot()
+    second.set_label(other, 1, bool(other.index.given[1] == 0))
+    first.set_label(seen, 0, bool(seen.index.given[0] == 0))
+    for site in (first, second):
+        index = site.snapshot().index
+        assert np.flatnonzero(index.labels != index.given).tolist() == [0, 1]
+    for row in (0, 1):
+        first.set_label(first.snapshot(), row, None)
+    assert read_labels(folder / "labels.csv") == {}
+
+
+def test_numbers_of_another_run_are_refused(client: TestClient) -> None:
+    for path in ("/categories", "/counts"):
+        assert client.get(path, params={"category": "weave"}).status_code == 200
+        refused = client.get(path, params={"category": "weave", "run": "other"})
+        assert (refused.status_code, refused.json()["error"][:21]) == (409, "the project ran again")
+
+
 def test_routes_are_prepared_before_the_first_request(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artefacts.labels import read_labels
+from pipeline.artefacts.labels import read_labels, write_labels
 from pipeline.serve.access import Access
 from pipeline.serve.app import create_app
 from pipeline.serve.limits import Limits
@@ -168,6 +168,41 @@ def test_an_image_is_opened_explained_and_labelled_with_keys(page: Tab, folder: 
     # the dialog gives the focus back in an event of its own
     page.until(f"document.activeElement.textContent.startsWith({names(page)[1]!r})")
     assert page.said == []
+
+
+def test_a_label_goes_to_the_image_it_was_given_for(page: Tab, folder: Path) -> None:
+    """Also where the next image is open before the server has answered."""
+    page.run("document.querySelector('#list button').click()")
+    page.until("document.getElementById('viewer').open")
+    first, second = names(page)[:2]
+    kinds = ["good" if "/good/" in name else "anomalous" for name in (first, second)]
+    other = "anomalous" if kinds[0] == "good" else "good"
+    page.run(
+        "window.asked = fetch; window.fetch = async (path, ...more) => {"
+        "if (path === 'labels') await new Promise((done) => setTimeout(done, 400));"
+        "return asked(path, ...more); }"
+    )
+    for key in (other[0], kinds[0][0], other[0]):  # one after the other, the last one counts
+        press(page, key, ord(key.upper()))
+    press(page, "ArrowRight", 39)
+    page.until(f"document.getElementById('viewer-title').textContent === {second!r}")
+    chip = "document.querySelector('#list li:nth-child({}) .chip:last-child').textContent"
+    page.until(f"{chip.format(1)} === 'corrected: {other}'")
+    page.until("document.getElementById('facts').textContent.includes('1 label corrected')")
+    assert read_labels(folder / "labels.csv") == {first: other == "anomalous"}
+    assert page.run(chip.format(2)) == f"label: {kinds[1]}"
+    assert page.run("[...document.querySelectorAll('#viewer-facts .chip')].at(-1).textContent") == (
+        f"label: {kinds[1]}"
+    )
+    assert page.run("document.getElementById('label-state').textContent") == ""
+    # taken back elsewhere: a page that shows the old label says so, and shows the new one
+    press(page, "ArrowLeft", 37)
+    page.until(f"document.getElementById('viewer-title').textContent === {first!r}")
+    write_labels({}, folder / "labels.csv")
+    press(page, "u", 85)
+    page.until("document.getElementById('label-state').textContent.includes('by another page')")
+    page.until(f"{chip.format(1)} === 'label: {kinds[0]}'")
+    assert all("409" in line for line in page.said)
 
 
 def test_a_dropped_image_is_judged(page: Tab) -> None:
