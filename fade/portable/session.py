@@ -67,8 +67,7 @@ class GraphSession:
         if sum(len(one.shape) == KERNEL for one in large) < CONVOLUTIONAL:
             # a transformer gains nothing by it that could be measured, and starts later
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # as torch and BLAS do
-        options.intra_op_num_threads = _threads(os.environ.get("OMP_NUM_THREADS", ""))
+        options.intra_op_num_threads = asked_threads(os.environ.get("OMP_NUM_THREADS", ""))
         try:
             if place is not None and place[1] % ALIGNMENT == 0:
                 there = frozenset(one.name for one in large if one.size >= PACKED)
@@ -106,6 +105,15 @@ class GraphSession:
             raise ValueError(f"onnxruntime fails: {' '.join(str(error).split())[:200]}") from None
 
 
-def _threads(asked: str) -> int:
-    """How many threads; 0 lets onnxruntime choose."""
-    return int(asked) if asked.isdigit() else 0
+def asked_threads(asked: str) -> int:
+    """How many threads a value of ``OMP_NUM_THREADS`` asks for, as torch and BLAS read it.
+
+    Returns:
+        0 where it asks for none: onnxruntime then takes all cores.
+
+    Examples:
+        >>> asked_threads("2"), asked_threads("4,2"), asked_threads("")
+        (2, 4, 0)
+    """
+    first = asked.partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0

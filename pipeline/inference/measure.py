@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Measurement:
         category: whose bank and prompts the images were held against.
         device: that encoded: ``cuda`` or ``cpu``.
         device_name: of the GPU; empty on a CPU.
-        threads: of torch on the CPU; without torch all that the machine has.
+        threads: on the CPU; all that the machine has where nobody asked ONNX Runtime for fewer.
         images: how many were timed.
         distinct_images: of how many files they are, which come again in turn.
         warm_up: how many came before them.
@@ -136,10 +137,15 @@ def measure(
 
 def _hardware(device: str) -> tuple[str, int, int | None]:
     """Name of the GPU, threads on the CPU, and bytes that were reserved on the GPU."""
-    try:
-        import torch
-    except ImportError:  # a bundle for ONNX Runtime needs none
-        return "", os.cpu_count() or 1, None
+    if (
+        "torch" not in sys.modules
+    ):  # a bundle for ONNX Runtime needs none, and to import it takes memory
+        from fade.portable.session import asked_threads
+
+        asked = asked_threads(os.environ.get("OMP_NUM_THREADS", ""))
+        return "", asked or os.cpu_count() or 1, None
+    import torch
+
     if device != "cuda":
         return "", torch.get_num_threads(), None
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -108,6 +109,22 @@ def test_it_decides_the_same_without_torch(
         atol=1e-5,
     )
     assert len(list((tmp_path / "out" / "masks").iterdir())) == len(own)
+
+
+def test_what_is_measured_of_it_is_without_torch(bundles: dict[str, Path]) -> None:
+    """Where torch is installed, too: its memory is none that the bundle takes."""
+    code = (
+        "import sys\n"
+        "from pipeline.inference.measure import measure\n"
+        "from pipeline.inference.predictor import Predictor\n"
+        "found = measure(Predictor.from_bundle(sys.argv[1]), sys.argv[2:], 'weave', 1, 0)\n"
+        "print(found.threads, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, bundles["fp32"], IMAGES[0]], capture_output=True, text=True,
+        check=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.stdout == "1 False\n"
 
 
 def test_its_maps_and_explanations_are_the_runs(
