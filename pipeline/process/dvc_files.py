@@ -90,10 +90,10 @@ def _is_whole(copy: Path, data: bytes) -> bool:
     return not _begins(copy, data) and _is_lock(data)
 
 
-def is_beginning(folder: Path, lock: Path = LOCKS[0]) -> bool:
-    """Whether a lock file is the mere beginning of its copy, which may be valid YAML all the same."""
+def is_beginning(folder: Path) -> bool:
+    """Whether a project's dvc.lock is the mere beginning of its copy, which may be valid YAML all the same."""
     with suppress(OSError):
-        return _begins(folder / COPIES / lock, (folder / lock).read_bytes())
+        return _begins(folder / COPIES / LOCKS[0], (folder / LOCKS[0]).read_bytes())
     return False
 
 

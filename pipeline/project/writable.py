@@ -15,14 +15,13 @@ PLACES = (
 """Folders of a project that each run writes into."""
 
 
-def check_writable(folder: Path = Path()) -> None:
-    """Refuse a project that this user, or a disk that is read-only, lets nobody write into.
+def check_writable() -> None:
+    """Refuse this project if its user, or a disk that is read-only, lets nobody write into it.
 
     Raises:
         StoreError: naming the folder.
     """
-    for place in PLACES:
-        path = folder / place
+    for path in PLACES:
         if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
             raise StoreError(
                 f"{path.resolve()} cannot be written to, and a run writes there: change its rights, or "
