@@ -91,7 +91,7 @@ def _is_whole(copy: Path, data: bytes) -> bool:
 
 
 def is_beginning(folder: Path) -> bool:
-    """Whether a project's dvc.lock is the mere beginning of its copy, which may be valid YAML all the same."""
+    """Whether dvc.lock is the mere beginning of its copy, which may be valid YAML all the same."""
     with suppress(OSError):
         return _begins(folder / COPIES / LOCKS[0], (folder / LOCKS[0]).read_bytes())
     return False
