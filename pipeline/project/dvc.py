@@ -105,14 +105,14 @@ def repro(
     ):
         left, said = Path(folder) / "exit-code", Path(folder) / "error"
         options = [*(["--force"] if force else []), *stages]
-        with _ended_with_us() as start:
+        with _ended_with_us() as (start, asked):
             process = start(
                 [sys.executable, "-P", run_dvc.__file__, "repro", *options],
                 env=_environment(left, said, ahead),
                 stdout=log or subprocess.DEVNULL,
             )
             read_by(process.pid)
-            code = _wait(process) and _exit_code(left, said)
+            code = _wait(process, asked) and _exit_code(left, said, asked)
     keep_locks()
     if (wrong := _withdraw_misnoted()) and not code:
         raise ParameterError(
@@ -166,14 +166,21 @@ def _ran(log: Path | None) -> tuple[str, ...]:
     return tuple(re.findall(r"^Running stage '(.+)':$", text, re.MULTILINE))
 
 
-def _exit_code(left: Path, said: Path) -> int:
-    """The code that a stage left; where none did, DVC's own words are shown."""
+def _exit_code(left: Path, said: Path, asked: Sequence[int] = ()) -> int:
+    """The code that a stage left; where none did, DVC's own words are shown.
+
+    Args:
+        asked: numbers of the signals that asked for the end.
+    """
     try:
         return int(left.read_text(encoding="ascii"))
     except (OSError, ValueError):
         text = ""
         with suppress(OSError):
             text = said.read_text(encoding="utf-8")
+    if asked:  # before a stage could say so
+        print("interrupted; what was finished is kept, run again to go on", file=sys.stderr)
+        return 128 + asked[0]
     if any(words in text for words in _DVC_IS_BUSY):  # two that began at the same moment
         raise StoreError(_BUSY.format(""))
     for line in text.splitlines():
@@ -195,24 +202,23 @@ def _environment(left: Path, said: Path, ahead: bool) -> dict[str, str]:
 
 
 @contextmanager
-def _ended_with_us() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def _ended_with_us() -> Iterator[tuple[Callable[..., subprocess.Popen[bytes]], list[int]]]:
     """Start a process (as subprocess.Popen does) that whoever ends this one ends, too.
 
-    DVC would else go on without it.
+    DVC would else go on without it. With it comes a list of the signals that asked for the end.
     """
     process: subprocess.Popen[bytes] | None = None
-    early: list[int] = []
+    asked: list[int] = []
 
     def end(number: int, frame: object) -> None:
+        asked.append(number)
         if process:
             process.send_signal(number)
-        else:
-            early.append(number)
 
     def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
         nonlocal process
         process = subprocess.Popen(*args, **kwargs)
-        for number in early:
+        for number in asked:
             process.send_signal(number)
         return process
 
@@ -222,20 +228,20 @@ def _ended_with_us() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         if threading.current_thread() is threading.main_thread()
     }
     try:
-        yield start
+        yield start, asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """DVC's exit code."""
+def _wait(process: subprocess.Popen[bytes], asked: list[int]) -> int:
+    """DVC's exit code; interrupts are added to the signals that asked for the end."""
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
             # the terminal told DVC too, and it ends when its stage has put its work away
-            continue
+            asked.append(signal.SIGINT)
 
 
 def check_stages(stages: Sequence[str], file: Path = Path("dvc.yaml")) -> list[str]:

@@ -532,20 +532,42 @@ def test_a_run_that_is_told_to_end_ends_dvc_and_puts_them_back(
     heeded = signal.signal(number, signal.SIG_DFL)  # nohup lets what it starts ignore one of them
     start = time.monotonic()
     try:
-        assert project("run", "--limit", "3").code == 1
+        assert project("run", "--limit", "3").code == 128 + number
     finally:
         signal.signal(number, heeded)
     assert time.monotonic() - start < 30
     assert Path("params.yaml").read_bytes() == before
 
 
+def test_a_run_that_is_interrupted_between_stages_says_so(
+    project: Fade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a stage is: that ends with 130 itself, and DVC with what it calls an error."""
+    program = (
+        "import os, time; from pathlib import Path; time.sleep(1); os.kill(os.getppid(), 2);"
+        "Path(os.environ['FADE_DVC_ERROR_FILE']).write_text('ERROR: interrupted by the user');"
+        "raise SystemExit(252)"
+    )
+    pretend_dvc(monkeypatch, program)
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = project("run")
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+    assert answer.code == 130
+    first, *further = answer.err.splitlines()
+    assert first == "interrupted; what was finished is kept, run again to go on"
+    assert [line.partition(" in ")[0] for line in further] == ["what DVC said is"]
+
+
 def test_a_process_that_starts_as_its_starter_is_told_to_end_ends() -> None:
     from pipeline.project.dvc import _ended_with_us
 
-    with _ended_with_us() as start:
+    with _ended_with_us() as (start, asked):
         os.kill(os.getpid(), signal.SIGTERM)
         process = start([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
         assert process.wait(30) == -signal.SIGTERM
+    assert asked == [signal.SIGTERM]
 
 
 def test_overrides_and_json_steer_no_terminal(
