@@ -107,6 +107,7 @@ _PLACES = (
     "everywhere",
 )
 _BRACES = re.compile(r"\{[^{}]*\}|[{}]")
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def _checked_side(prompts: Any, side: str, source: str, error: type[FadeError]) 
             raise error(f"{where} is {json.dumps(prompt, default=repr)}: give a string")
         if not prompt.strip():
             raise error(f"{where} is empty: write it or remove it")
-        if any("\ud800" <= character <= "\udfff" for character in prompt):
+        if _HALF_CHARACTER.search(prompt):
             raise error(f"{where} is {json.dumps(prompt)}, half a character: write it anew")
         unknown = _unknown_placeholder(prompt, CLASSNAME)
         if unknown:

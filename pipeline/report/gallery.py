@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +93,7 @@ def outline(image: Pixels, mask: Mask) -> Pixels:
     scaled = cv2.resize(mask.astype(np.float32), (width, height), interpolation=how) > 0
     # widened, so that the line runs around small defects instead of over them
     around = cv2.dilate(scaled.astype(np.uint8), np.ones((7, 7), np.uint8))
-    edges, _ = cv2.findContours(around, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    edges, _ = cv2.findContours(around, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     drawn = image.copy()
     for colour, thickness in ((DARK, 4), (BRIGHT, 2)):
         cv2.drawContours(drawn, edges, -1, colour, thickness, cv2.LINE_AA)
@@ -155,27 +156,21 @@ def overlay(image: Pixels, levels: Pixels, above: Mask | None = None) -> Pixels:
     """
     if above is None:
         share = (levels.astype(np.float32) * (STRONGEST / 255))[..., None]
-        return _mixed(image, heat(levels), share)
+        return np.rint(image * (1 - share) + heat(levels) * share).astype(np.uint8)
     if not above.any():
         return image.copy()
-    # the bright half of the colours: dark ones would hide a dark defect
-    low = float(levels[above].min())
-    bright = 128 + (levels - low) * (127 / max(255 - low, 1))
-    tint = heat(np.clip(bright, 0, 255).astype(np.uint8))
-    return _contour(_mixed(image, tint, above[..., None] * TINT), above)
-
-
-def _mixed(image: Pixels, over: Pixels, share: NDArray[np.floating]) -> Pixels:
-    return np.rint(image * (1 - share) + over * share).astype(np.uint8)
-
-
-def _contour(image: Pixels, mask: Mask) -> Pixels:
-    """Draw the edge of a mask on a copy of an image of its size; thicker on large images."""
     import cv2
 
-    line = max(min(mask.shape) // 200, 2)
-    edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    drawn = np.ascontiguousarray(image).copy()
+    mask, levels = np.ascontiguousarray(above).view(np.uint8), np.ascontiguousarray(levels)
+    # the bright half of the colours: dark ones would hide a dark defect
+    low = cv2.minMaxLoc(levels, mask)[0]
+    bright = 128 + (np.arange(256) - low) * (127 / max(255 - low, 1))
+    tints = colours()[np.clip(bright, 0, 255).astype(np.uint8)][:, None]
+    drawn = np.array(image, order="C")
+    tinted = cv2.addWeighted(drawn, 1 - TINT, cv2.applyColorMap(levels, tints), TINT, 0)
+    cv2.copyTo(tinted, mask, drawn)
+    line = max(min(mask.shape) // 200, 2)  # thicker on large images
+    edges, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     for colour, thickness in ((DARK, line + 2), (ALARM, line)):
         cv2.drawContours(drawn, edges, -1, colour, thickness, cv2.LINE_AA)
     return drawn
@@ -183,12 +178,12 @@ def _contour(image: Pixels, mask: Mask) -> Pixels:
 
 def data_uri(image: Pixels) -> str:
     """Encode an RGB image (h, w, 3) as a ``data:`` address that an ``<img>`` can show."""
-    import cv2
+    from PIL import Image
 
-    done, encoded = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
-    if not done:
-        raise DataError(f"an image of shape {image.shape} cannot be encoded as WebP")
-    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
+    encoded = io.BytesIO()
+    # two thirds of the time of OpenCV's method, which is 4, for 2 % more bytes
+    Image.fromarray(image).save(encoded, "WEBP", quality=QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(encoded.getvalue()).decode()
 
 
 def draw_tiles(

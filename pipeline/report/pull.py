@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cache.index import Index
+from cache.layout import Space
 from cache.store import Store
 from fade.bank import normalized_float32
 from fade.errors import DataError, StoreError
@@ -69,17 +71,21 @@ def pull_finder(
     def tests(feature: Feature) -> Located:
         return read_receipt(TEST).located(store, feature.label)
 
+    @lru_cache(1)
+    def texts_kept(dim: int) -> tuple[Space, Index]:
+        space = text_space(texts.text_weights, dim)
+        return space, store.readable(space)  # of all categories
+
     @lru_cache(2)
     def embedded(use: Use, category: str, dim: int) -> EmbeddedSentences:
-        space = text_space(texts.text_weights, dim)
         found = read_sentences(params, use, category, texts)
-        return EmbeddedSentences.of(found, lambda prompts: kept(prompts, store, space))
+        return EmbeddedSentences.of(found, lambda prompts: kept(prompts, store, *texts_kept(dim)))
 
     def image_pulls(category: str, keys: Mapping[int, str]) -> dict[int, Pull]:
         held = tests(params.classification_feature())
         named = embedded("classification", category, held.space.shape[-1])
         return {
-            place: Pull("Image", *named.similar(_vectors(store, held, key), COUNT))
+            place: Pull("Image", *named.similar(_vector(store, held, key), COUNT))
             for place, key in keys.items()
         }
 
@@ -89,7 +95,7 @@ def pull_finder(
         peaks = find_peaks(load, list(keys), patch_grid(held.space))
         return {
             place: Pull(
-                "Worst patch", *named.similar(_vectors(store, held, keys[place])[[peak]], COUNT)
+                "Worst patch", *named.similar(_vector(store, held, keys[place], peak), COUNT)
             )
             for place, peak in peaks.items()
         }
@@ -110,7 +116,7 @@ def pull_finder(
     return find
 
 
-def _vectors(store: Store, held: Located, key: str) -> np.ndarray:
-    """The token (1, dim) or the patches (n, dim) of an image, L2-normalised."""
+def _vector(store: Store, held: Located, key: str, place: int = 0) -> np.ndarray:
+    """The token of an image, or one of its patches, L2-normalised: (1, dim)."""
     rows = store.read(held.space, list(held.locations([key])))
-    return normalized_float32(rows.reshape(-1, rows.shape[-1]))
+    return normalized_float32(rows.reshape(-1, rows.shape[-1])[[place]])

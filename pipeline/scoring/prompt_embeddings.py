@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cache.index import Index
 from cache.layout import Space, batched, content_key
 from cache.store import Store
 from fade.errors import StoreError
@@ -36,19 +37,25 @@ def text_space(weights: str, dim: int) -> Space:
     return Space("text", described, (dim,), "float32")
 
 
-def kept(prompts: list[str], store: Store, space: Space) -> np.ndarray:
+def kept(prompts: list[str], store: Store, space: Space, rows: Index) -> np.ndarray:
     """(n, dim) float32: the embeddings of n prompts that the text stage kept.
+
+    Args:
+        rows: the space's, as they can be read (:meth:`cache.store.Store.readable`).
 
     Raises:
         StoreError: one is gone from the store, or damaged.
     """
-    places, found = store.readable(space).find(map(_key, prompts))
+    places, found = rows.find(map(_key, prompts))
     if not found.all():
         raise StoreError(
             f"embeddings of prompts are gone from the store at {store.root}: "
             "run `fade run --force text`"
         )
-    return store.read(space, list(places))
+    order = np.lexsort((places.rows, places.segments))  # they are there by length, not by category
+    vectors = np.empty((len(order), *space.shape), np.float32)
+    vectors[order] = store.read(space, list(places.take(order)))
+    return vectors
 
 
 def embed(prompts: list[str], encoder: Encoder | TextTower, store: Store) -> dict[str, np.ndarray]:
