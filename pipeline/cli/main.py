@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fade.errors import FadeError, StoreError
 from pipeline.process.ending import end_at_once
-from pipeline.process.signals import end_in_order
+from pipeline.process.signals import end_in_order, see_children_end
 from pipeline.process.streams import open_closed_streams
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def graphs_ahead(words: Sequence[str]) -> GraphsAhead | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process; errors become a line and an exit code."""
     end_in_order()
+    see_children_end()
     open_closed_streams()
     try:
         words = [at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]

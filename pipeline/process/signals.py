@@ -29,6 +29,18 @@ def end_in_order() -> None:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
+def see_children_end() -> None:
+    """Let the program see how what it starts ends, also where its caller ignores how children do.
+
+    That is inherited: the system then throws exit codes away, and Python takes each for 0.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Stop:
     """Whether somebody asked the program to end.
 

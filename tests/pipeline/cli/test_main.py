@@ -560,6 +560,20 @@ def test_a_run_that_is_interrupted_between_stages_says_so(
     assert [line.partition(" in ")[0] for line in further] == ["what DVC said is"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_run_fails_where_it_fails_under_a_caller_that_ignores_how_children_end(
+    project: Fade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is inherited, and subprocess takes each exit code for 0."""
+    left = f"os.environ[{runner.EXIT_CODE_FILE!r}]"
+    pretend_dvc(monkeypatch, f"import os; open({left}, 'w').write('3'); raise SystemExit(255)")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert project("run").code == 3
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_process_that_starts_as_its_starter_is_told_to_end_ends() -> None:
     from pipeline.project.dvc import _ended_with_us
 
