@@ -53,10 +53,16 @@ def complete_category(incomplete: str) -> list[str]:
     return [name for name in _categories() if name.startswith(incomplete)]
 
 
+def _in_a_list(name: str) -> str:
+    """A name as a list has it: in double quotes where it needs them, a quote in it doubled."""
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"' if "," in name or name.startswith('"') else name
+
+
 def complete_categories(incomplete: str) -> list[str]:
     """Lists ``a,b,c`` whose last name begins so, without the names that the list has already."""
     before, comma, last = incomplete.rpartition(",")
-    quoted = {name: f'"{name}"' if "," in name else name for name in _categories()}
+    quoted = {name: _in_a_list(name) for name in _categories()}
     return [
         f"{before}{comma}{text}"
         for name, text in quoted.items()

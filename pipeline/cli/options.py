@@ -179,17 +179,21 @@ def named_place(given: str) -> Path:
 
 
 _NAME = re.compile(
-    r'\s*(?:"(?P<quoted>[^"]*[^"\s][^"]*)"|(?P<plain>[^,"\s][^,]*?))\s*(?P<end>,|\Z)', re.S
+    r'\s*(?:"(?P<quoted>(?:[^"]|"")*?[^"\s](?:[^"]|"")*)"|(?P<plain>[^,"\s][^,]*?))\s*(?P<end>,|\Z)',
+    re.S,
 )
 
 
 def split_names(names: str | None) -> list[str] | None:
-    """Names with commas between; spaces around them do not count, double quotes hold a comma."""
+    """Names with commas between; spaces around them do not count, double quotes hold a comma.
+
+    A quote within such quotes is doubled, as in CSV.
+    """
     if names is None:
         return None
     found, place, more = [], 0, True
     while more and (match := _NAME.match(names, place)):
-        found.append(match["quoted"] or match["plain"])
+        found.append((match["quoted"] or "").replace('""', '"') or match["plain"])
         place, more = match.end(), match["end"] == ","
     if more:
         raise ParameterError(

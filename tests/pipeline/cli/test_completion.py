@@ -60,10 +60,12 @@ def test_categories_are_those_of_the_run_or_else_of_the_parameters(folder: Path)
     assert complete_category("") == []
     (folder / "params.yaml").write_text("dataset: {categories: [cable, nut]}", encoding="utf-8")
     assert complete_category("c") == ["cable"]
-    finished("capsule", "cable", "b, large")
+    finished("capsule", "cable", "b, large", 'bolt, 6" long')
     assert complete_category("ca") == ["capsule", "cable"]
     assert complete_categories("cable,ca") == ["cable,capsule"]
-    assert complete_categories("cable,") == ["cable,capsule", 'cable,"b, large"']
+    assert complete_categories("cable,") == [
+        "cable,capsule", 'cable,"b, large"', 'cable,"bolt, 6"" long"',
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,12 @@ from pipeline.cli.main import at_home, main
 from pipeline.cli.options import split_names
 from pipeline.config.load import load_params
 from pipeline.config.originals import TEMPLATE
+from pipeline.config.schema import DatasetParams
 from pipeline.process import run_dvc
 from pipeline.process.json_text import json_text
 from pipeline.project import dvc as repro
 from pipeline.project import watched
+from pipeline.project.preflight import categories_named
 from tests.interpreter import Interpreter
 from tests.pipeline.summaries import write_project
 from tests.projects import ROOT
@@ -823,11 +825,15 @@ def test_a_stage_that_ends_well_leaves_none(project: Fade, monkeypatch: pytest.M
         ("a, b", ["a", "b"]),
         ('a,"b, large"', ["a", "b, large"]),
         (' "x,y" ', ["x,y"]),
+        ('"bolt, 6"" long", 6" pipe', ['bolt, 6" long', '6" pipe']),
         ("a\nb", ["a\nb"]),
     ],
 )  # fmt: skip
 def test_categories_on_the_command_line(given: str, names: list[str]) -> None:
     assert split_names(given) == names
+    if "\n" not in given:  # `fade run` reads its list alike
+        lost = DatasetParams(format="folder", path="lost", watch="lost")
+        assert categories_named(given, lost) == names
 
 
 @pytest.mark.parametrize("given", ["", ",", "a,,b", '"a', '"a"b', "a,", '""'])
