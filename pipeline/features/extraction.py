@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -94,10 +94,10 @@ class Extraction:
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
-    ) -> tuple[list[str], list[tuple[Fingerprints, Encoding]]]:
+    ) -> tuple[list[str], deque[tuple[Fingerprints, Encoding]]]:
         """Keys that could be encoded, and what their batches have of which spaces."""
         good: list[str] = []
-        encodings: list[tuple[Fingerprints, Encoding]] = []
+        encodings: deque[tuple[Fingerprints, Encoding]] = deque()
         for batch in batched(task.keys, self.params.runtime.batch_size):
             loaded: list[Pixels] = []
             for key in batch:
@@ -140,14 +140,22 @@ class Extraction:
         )
         return list(asked)[:1]
 
-    def _write(self, keys: list[str], encodings: Iterable[tuple[Fingerprints, Encoding]]) -> None:
-        rows: dict[str, list[np.ndarray]] = {}
-        for wanted, encoding in encodings:
+    def _write(self, keys: list[str], encodings: deque[tuple[Fingerprints, Encoding]]) -> None:
+        rows: dict[str, np.ndarray] = {}
+        filled: Counter[str] = Counter()
+        while encodings:  # a batch goes when its rows are in place, so that a segment is held once
+            wanted, encoding = encodings.popleft()
             found = encoding()
             for feature, space in wanted.items():
-                rows.setdefault(space, []).append(found[feature])
-        for space, parts in rows.items():
-            self.store.write(self.features[space][1], keys, np.concatenate(parts))
+                batch = found[feature]
+                if space not in rows:
+                    rows[space] = np.empty((len(keys), *batch.shape[1:]), batch.dtype)
+                rows[space][filled[space] : filled[space] + len(batch)] = batch
+                filled[space] += len(batch)
+                del batch
+            del encoding, found
+        for space, array in rows.items():
+            self.store.write(self.features[space][1], keys, array)
 
 
 @dataclass(frozen=True)
