@@ -338,9 +338,9 @@ def show(
     prediction, regions = predictor.explain(
         image, choose_category(predictor, category), level=level
     )
+    if out is not None:  # first: who reads the text, such as `head`, may stop
+        write_png(draw_explanation(prediction, regions), out)
     if as_json:
         write_json(explanation_json(prediction, regions))
     else:
         echo_text(explanation_text(prediction, regions))
-    if out is not None:
-        write_png(draw_explanation(prediction, regions), out)

@@ -1256,6 +1256,20 @@ def test_show_command(fade: Fade, noise: Path, tmp_path: Path) -> None:
     assert content["regions"][0]["nearest"]["distance"] > 0
 
 
+def test_show_draws_where_nobody_reads_on(
+    fade: Fade, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `fade show ... | head -1`, which closes the pipe."""
+
+    def closed(text: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("pipeline.cli.predict.echo_text", closed)
+    fade("show", noise, "--out", tmp_path / "why.png")
+    with Image.open(tmp_path / "why.png") as drawn:
+        assert drawn.size == (120, 90)
+
+
 def test_new_images_that_are_turned_are_said(
     predictor: Predictor, fade: Fade, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
