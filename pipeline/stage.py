@@ -124,7 +124,17 @@ def as_user_error(error: Exception) -> FadeError | None:
         return StoreError(
             f"{error.filename or 'a file'}: {reason}: fix this and run again; what was finished is kept"
         )
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        return ParameterError("the folder that this was started in is gone: change to another")
     return None
+
+
+def _is_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _not_installed(name: str) -> ParameterError:

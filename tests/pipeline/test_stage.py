@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,19 @@ def test_full_memory_of_a_gpu_says_what_to_do() -> None:
     assert known is not None
     assert known.exit_code == 2
     assert "runtime.batch_size" in str(known)
+
+
+@pytest.mark.parametrize("command", ["run", "doctor"])
+@pytest.mark.skipif(sys.platform == "win32", reason="where somebody is no folder can go")
+def test_a_folder_that_is_gone_is_said_so(tmp_path: Path, command: str) -> None:
+    (tmp_path / "gone").mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from pipeline.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], cwd=tmp_path / "gone", check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    said = "error: the folder that this was started in is gone: change to another\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_a_package_of_an_extra_says_which_one() -> None:
