@@ -174,7 +174,7 @@
     const moved = state.cuts[category] !== null, decided = moved || own >= 0;
     one(".counts", article).hidden = !decided;
     one("[data-reset]", article).hidden = !moved || own < 0;
-    one("[data-best]", article).hidden = best(category) === step || !(found.good && found.anomalous);
+    one("[data-best]", article).hidden = f1(category, best(category)) <= f1(category, step) || !(found.good && found.anomalous);
     const words = decided ? `${digits(trial.cuts[step])}${step === own ? ", as run" : ""}` : "none";
     one("output", article).textContent = words;
     for (const name of ["called", "missed", "alarms"]) {

@@ -410,3 +410,22 @@ def test_ten_thousand_images_stay_fast(tab: Tab, tmp_path: Path) -> None:
     assert len(cells(tab, 0)) == 20
     tab.run("document.querySelector('#rows th[data-key=score] button').click()")
     assert cells(tab, 1) == [f"{value:.3f}" for value in sorted(scores["score"])[::-1][:20]]
+
+
+def test_no_better_threshold_is_offered_than_one_of_the_best(tab: Tab, tmp_path: Path) -> None:
+    report = make_large()
+    scores = report.scores.assign(
+        score=report.scores["is_anomaly"] * 0.6 + report.scores.index % 9 / 100
+    )
+    page = tmp_path / "index.html"
+    page.write_text(render(replace(report, scores=scores)), encoding="utf-8")  # 0.5 divides them
+    tab.open(page.as_uri())
+    article = "document.querySelector('.verdict')"
+    f1 = f"{article}.querySelector('[data-out=f1]')"
+    hidden = f"{article}.querySelector('[data-best]').hidden"
+    assert (tab.run(f"{f1}.textContent"), tab.run(hidden)) == ("F1 1.000", True)
+    slider = f"{article}.querySelector('input')"
+    tab.run(f"{slider}.value = 0; {slider}.dispatchEvent(new Event('input'))")
+    assert tab.run(hidden) is (tab.run(f"{f1}.textContent") == "F1 1.000")
+    tab.run(f"{slider}.value = {slider}.max; {slider}.dispatchEvent(new Event('input'))")
+    assert tab.run(hidden) is False
