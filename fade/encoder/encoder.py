@@ -15,6 +15,7 @@ from fade.encoder.block import TransformerBlock
 from fade.encoder.checkpoint import create_model
 from fade.encoder.clip import Clip
 from fade.encoder.encoding import Encoding
+from fade.encoder.linear import FEW
 from fade.encoder.positions import resample_positions
 from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
 from fade.errors import ParameterError
@@ -260,7 +261,8 @@ class Encoder:
             streams = self._streams(self._embed(self._normalized(pixels), grid), outputs)
             found: dict[tuple[Stream, Token], Tensor] = {}
             for stream, token in outputs:
-                tokens = streams[stream][:, :1] if token == "cls" else streams[stream][:, 1:]
+                few = -(-FEW // max(1, len(pixels)))  # patches beside the cls tokens of few images
+                tokens = streams[stream][:, :few] if token == "cls" else streams[stream][:, 1:]
                 vectors = self._visual.ln_post(tokens) @ self._visual.proj
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
                 vectors = (vectors[:, 0] if token == "cls" else vectors).to(getattr(torch, dtype))

@@ -111,6 +111,20 @@ def test_text_embeddings_are_the_official_ones(
     )
 
 
+def test_an_image_alone_has_the_features_that_it_has_among_others(golden: Encoder) -> None:
+    """On one thread, to the last bit: a threshold may be the score of an image that comes again."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pixels = noise(6, 48)
+        together = golden.encode_images(pixels, ALL)
+        for size in (1, 2, 3):
+            for pair, found in golden.encode_images(pixels[:size], ALL).items():
+                np.testing.assert_array_equal(found, together[pair][:size], str(pair))
+    finally:
+        torch.set_num_threads(threads)
+
+
 TEXTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "linear projection": {"text_cfg": {"proj_bias": True}},
