@@ -9,8 +9,11 @@ from fade.device import has_avx512_bf16
 if TYPE_CHECKING:
     from torch import Tensor
 
-FEW = 4
-"""Rows from which on the last bits of a product's rows do not depend on their number, on one thread."""
+FEW = 16
+"""Rows from which on the last bits of a product's rows do not depend on their number, on one thread.
+
+With AVX2 that is so from 4 on; a row alone, as a product with a vector, has other bits everywhere.
+"""
 
 
 def laid_out(weight: Tensor) -> Tensor:

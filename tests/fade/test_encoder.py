@@ -112,7 +112,11 @@ def test_text_embeddings_are_the_official_ones(
 
 
 def test_an_image_alone_has_the_features_that_it_has_among_others(golden: Encoder) -> None:
-    """On one thread, to the last bit: a threshold may be the score of an image that comes again."""
+    """On one thread, to the last bit: a threshold may be the score of an image that comes again.
+
+    So measured with AVX2; other processors may have kernels of their own for products of few rows.
+    """
+    tolerance = 0.0 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 1e-7
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -120,7 +124,9 @@ def test_an_image_alone_has_the_features_that_it_has_among_others(golden: Encode
         together = golden.encode_images(pixels, ALL)
         for size in (1, 2, 3):
             for pair, found in golden.encode_images(pixels[:size], ALL).items():
-                np.testing.assert_array_equal(found, together[pair][:size], str(pair))
+                np.testing.assert_allclose(
+                    found, together[pair][:size], rtol=0, atol=tolerance, err_msg=str(pair)
+                )
     finally:
         torch.set_num_threads(threads)
 
