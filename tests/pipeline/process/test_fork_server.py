@@ -63,6 +63,8 @@ def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
         },
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE,
         start_new_session=True,
+        # heeded, as in a terminal: whoever starts the tests in a shell's background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
