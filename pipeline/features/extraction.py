@@ -155,7 +155,8 @@ class Extraction:
                 del batch
             del encoding, found
         for space, array in rows.items():
-            self.store.write(self.features[space][1], keys, array)
+            # the store refuses fewer rows than keys
+            self.store.write(self.features[space][1], keys, array[: filled[space]])
 
 
 @dataclass(frozen=True)

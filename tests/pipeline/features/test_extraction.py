@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from PIL import Image
 from benchmarks.pipeline import _params
 from cache.layout import SegmentTask, content_key
 from cache.store import Store
+from fade.errors import StoreError
 from fade.preprocess import resampling
 from fade.transforms import Transform
 from fade.types import Feature
 from pipeline.dataset.loader import ImageSource
 from pipeline.features import extraction
-from pipeline.features.extraction import Extraction
+from pipeline.features.extraction import Encoding, Extraction, Fingerprints
 from pipeline.features.models import feature_space
 from tests.fade.test_encoder import noise, small
 
@@ -83,3 +85,17 @@ def test_all_segments_are_written(
         output = (feature.stream, feature.token)
         expected = encoder.encode_images(np.stack(resized), [output])[output]
         np.testing.assert_allclose(found.astype(np.float32), expected, atol=1e-3)
+
+
+def test_fewer_rows_than_images_are_refused(tmp_path: Path) -> None:
+    encoder, params = small(tmp_path), _params(tmp_path, batch=2, workers=2)
+    feature = FEATURES[0]
+    space = feature_space(encoder, feature, params)
+    work = Extraction(
+        encoder, Store(tmp_path / "store"), {space.fingerprint: (feature, space)}, {}, params
+    )
+    wanted: Fingerprints = {feature: space.fingerprint}
+    one: deque[tuple[Fingerprints, Encoding]] = deque()
+    one.append((wanted, lambda: {feature: np.zeros((1, *space.shape))}))
+    with pytest.raises(StoreError, match=r"rows of shape \(1, .* for 2 keys"):
+        work._write(["a", "b"], one)
