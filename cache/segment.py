@@ -12,7 +12,7 @@ import numpy as np
 
 from cache.files import Files
 from cache.layout import Space
-from fade.errors import StoreError
+from fade.errors import StoreError, counted
 
 TEXT_BYTES = 1 << 20
 """Largest size of store.json, space.json and zarr.json."""
@@ -172,7 +172,7 @@ def checked_rows(space: Space, keys: Sequence[str], rows: np.ndarray) -> np.ndar
     if not all_finite(data):
         bad = [k for k, row in zip(keys, data, strict=True) if not all_finite(row)]
         raise StoreError(
-            f"{space.label}: {len(bad)} of {len(keys)} rows hold NaN or infinite values (first: "
+            f"{space.label}: NaN or infinite values in {len(bad)} of {counted(len(keys), 'row')} (first: "
             f"{bad[0]}): check the weights and the precision; with features.dtype float16 try float32"
         )
     return data

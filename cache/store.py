@@ -51,7 +51,7 @@ from cache.segment import (
     metadata_of,
     truncated_segments,
 )
-from fade.errors import StoreError, refusal, summarise
+from fade.errors import StoreError, counted, refusal, summarise
 
 log = logging.getLogger("fade")
 
@@ -139,7 +139,7 @@ class Store:
         if not spaces:
             return
         if refused := self.write_error():
-            lacks = summarise([f"{lacking[space]} rows of {space.label}" for space in spaces], ", ")
+            lacks = summarise([f"{counted(lacking[s], 'row')} of {s.label}" for s in spaces], ", ")
             raise StoreError(
                 f"the store at {self.root} lacks {lacks} and cannot be written to ({refused}): get the "
                 "right to write there, let someone who has it run this, or set features.store to a "
@@ -206,9 +206,9 @@ class Store:
                 removed.append(segment)
         if removed:
             log.warning(
-                "store %s: %d segments of %s are gone or truncated and were removed from the index; "
-                "their rows are computed again where they are needed: %s",
-                self.root, len(removed), space.label, summarise(removed),
+                "store %s: removed from the index, since gone or truncated: %s of %s; their rows are "
+                "computed again where they are needed: %s",
+                self.root, counted(len(removed), "segment"), space.label, summarise(removed),
             )  # fmt: skip
         return index
 

@@ -105,17 +105,30 @@ def summarise(problems: list[str], between: str = "; ") -> str:
     return shown if len(problems) <= 5 else f"{shown}{between}and {len(problems) - 5} more"
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun.
+_OF_MANY = {" is": " are", " has": " have"}
 
-    >>> counted(1, "image"), counted(2, "category"), counted(0, "image"), counted(3, "patch")
-    ('1 image', '2 categories', '0 images', '3 patches')
+
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """A number, its noun and, if one is given, the verb that follows.
+
+    Args:
+        number: of things.
+        noun: of one of them.
+        verb: in the third person, such as ``has``.
+
+    >>> counted(1, "image"), counted(2, "category"), counted(0, "index"), counted(3, "patch")
+    ('1 image', '2 categories', '0 indexes', '3 patches')
+    >>> counted(1, "mask", "has"), counted(2, "mask", "has"), counted(2, "row", "ends")
+    ('1 mask has', '2 masks have', '2 rows end')
     """
+    after = f" {verb}" if verb else ""
     if number == 1:
-        return f"1 {noun}"
+        return f"1 {noun}{after}"
     if noun.endswith("y"):
-        return f"{number:,} {noun[:-1]}ies"
-    return f"{number:,} {noun}{'es' if noun.endswith('ch') else 's'}"
+        many = f"{noun[:-1]}ies"
+    else:
+        many = f"{noun}{'es' if noun.endswith(('ch', 'x')) else 's'}"
+    return f"{number:,} {many}{_OF_MANY.get(after, after.removesuffix('s'))}"
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.errors import DataError
+from fade.errors import DataError, counted
 from fade.level_counts import occurring
 from fade.regions import Regions
 
@@ -78,8 +78,8 @@ class SharedRate:
             return "no good test image with a map"
         if self.pixels * RATES[0] < 1:
             return (
-                f"good test images have {self.pixels} pixels at evaluation size: a false positive rate "
-                f"of {RATES[0]:g} is less than one of them"
+                f"good test images have {counted(self.pixels, 'pixel')} at evaluation size: a false "
+                f"positive rate of {RATES[0]:g} is less than one of them"
             )
         return ""
 

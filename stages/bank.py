@@ -39,7 +39,7 @@ def run(params: Params) -> None:
     table["position"] = table.groupby("category", sort=False).cumcount()
     indexes = {path: digest for found in files for path, digest in found.items()}
     write_table(table, BANK_TABLE, indexes=indexes)
-    log.info("%d indexes for %s", len(indexes), counted(len(tasks), "category"))
+    log.info("%s for %s", counted(len(indexes), "index"), counted(len(tasks), "category"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from cache.location import open_path
 from cache.store import Store
 from fade.datasets.read import dataset_root
+from fade.errors import counted
 from pipeline.artefacts.catalogue import (
     CALIBRATION,
     CATEGORIES,
@@ -126,7 +127,9 @@ def run(params: Params) -> None:
     write_json({**evaluation, **corrections, "made_with": made_with()}, EVALUATION.path)
     if unlabelled := sum(evaluation["without_label"].values()):
         log.info(
-            "%d of %d test images have no label and no part in metrics", unlabelled, len(tests)
+            "no label, and no part in metrics: %d of %s",
+            unlabelled,
+            counted(len(tests), "test image"),
         )
     log_means(means)
     for found in decisions:

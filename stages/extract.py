@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from cache.layout import Space
 from cache.store import Store
-from fade.errors import DataError, summarise
+from fade.errors import DataError, counted, summarise
 from fade.types import Feature
 from pipeline.artefacts.catalogue import MANIFEST, REFERENCES, SELECTION, TEST, store_root
 from pipeline.artefacts.receipts import write_receipt
@@ -55,8 +55,8 @@ def run(params: Params) -> None:
         params, aspect, make, lambda: load_image_encoder(params, "cpu" if on_cluster else None)
     )
     log.info(
-        "%d of %d images have all their features in the store, %d to compute%s",
-        plan.images - plan.to_encode, plan.images, plan.to_encode,
+        "the store has all features of %d of %s, %d to compute%s",
+        plan.images - plan.to_encode, counted(plan.images, "image"), plan.to_encode,
         " on the cluster" if on_cluster else f" on {encoder.device}" if encoder else "",
     )  # fmt: skip
     here = encoder if plan.to_encode and not on_cluster else None

@@ -102,18 +102,19 @@ def run(params: Params) -> None:
     write_json(about_files, SKIPPED.path)
     if skipped:
         log.warning(
-            "%d images cannot be used and are left out: %s", len(skipped), summarise(reasons)
+            "%s cannot be used, left out: %s", counted(len(skipped), "image"), summarise(reasons)
         )
     if unused:
         log.info("%s", unused_summary(unused))
     for warning in warnings:
         log.warning("%s", warning)
     log.info(
-        "%s, %d training and %d test images%s%s",
-        counted(len(remarks.categories), "category"), remarks.rows - remarks.tests, remarks.tests,
-        f"; {remarks.unmasked} defect images have no mask and are left out of pixel metrics"
+        "%s, %d training and %s%s%s",
+        counted(len(remarks.categories), "category"), remarks.rows - remarks.tests,
+        counted(remarks.tests, "test image"),
+        f"; {counted(remarks.unmasked, 'defect image', 'has')} no mask and no part in pixel metrics"
         if remarks.unmasked else "",
-        f"; {remarks.unlabelled} test images have no label and are left out of all metrics"
+        f"; {counted(remarks.unlabelled, 'test image', 'has')} no label and no part in metrics"
         if remarks.unlabelled else "",
     )  # fmt: skip
 

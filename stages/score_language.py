@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from cache.store import Store
+from fade.errors import counted
 from pipeline.artefacts.catalogue import LANGUAGE, TEST, store_root
 from pipeline.artefacts.receipts import check_streamed, read_receipt, write_receipt
 from pipeline.config.schema import Params
@@ -26,8 +27,8 @@ def run(params: Params) -> None:
         check_streamed(store, work.lacking_components)
     work.run(receipt, store, params.cluster, "language")
     log.info(
-        "%d components in the store, %d computed now",
-        work.total - work.lacking_components, work.lacking_components,
+        "%s in the store, %d computed now",
+        counted(work.total - work.lacking_components, "component"), work.lacking_components,
     )  # fmt: skip
     write_receipt(LANGUAGE, store, work.needed(), work.against)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from cache.store import Store
+from fade.errors import counted
 from pipeline.artefacts.catalogue import TEST, VISION, store_root
 from pipeline.artefacts.receipts import check_streamed, read_receipt, write_receipt
 from pipeline.config.schema import Params
@@ -25,7 +26,7 @@ def run(params: Params) -> None:
     if not params.features.keep and work.plans:
         check_streamed(store, work.lacking)
     done = work.run(receipt, store, params.cluster, "vision")
-    log.info("%d vision maps, %d images searched now", work.total, done)
+    log.info("%s, %s searched now", counted(work.total, "vision map"), counted(done, "image"))
     write_receipt(VISION, store, work.needed(), work.against)
 
 

@@ -89,8 +89,9 @@ def run(params: Params) -> None:
     sizes = manifest[["path", "width", "height"]]
     write_table(calibration.merge(sizes, on="path"), CALIBRATION.path)
     log.info(
-        "%d distinct references for %s, up to %s, %s; %s to calibrate on",
-        selection["hash"].nunique(), counted(len(categories), "category"), counted(shots, "shot"),
+        "%s for %s, up to %s, %s; %s to calibrate on",
+        counted(selection["hash"].nunique(), "distinct reference"),
+        counted(len(categories), "category"), counted(shots, "shot"),
         counted(len(seeds), "seed"), counted(len(calibration), "image"),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cache.layout import Space
 from cache.store import Store
-from fade.errors import DataError, summarise
+from fade.errors import DataError, counted, summarise
 from fade.types import Feature
 from pipeline.artefacts.catalogue import MANIFEST, SELECTION, STREAMED, TEST, store_root
 from pipeline.artefacts.receipts import read_receipt, write_receipt
@@ -60,8 +60,8 @@ def run(params: Params) -> None:
         params, aspect, make, lambda: load_image_encoder(params, "cpu" if on_cluster else None)
     )
     log.info(
-        "%d of %d images lack components, to be encoded and scored%s",
-        plan.to_encode, plan.images,
+        "the store lacks components of %d of %s, to be encoded and scored%s",
+        plan.to_encode, counted(plan.images, "image"),
         " on the cluster" if on_cluster else f" on {encoder.device}" if encoder else "",
     )  # fmt: skip
     here = encoder if plan.to_encode and not on_cluster else None

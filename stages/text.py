@@ -67,7 +67,8 @@ def run(params: Params) -> None:
             save(classifier, classifier_path(fitted[same]))
         classifiers.setdefault(use, {})[category] = fitted[same]
     TextIndex(tower.vision_digest, prompts, classifiers, tower.text_digest).write()
-    log.info("%d text classifiers for %s", len(fitted), counted(len(categories), "category"))
+    made = counted(len(fitted), "text classifier")
+    log.info("%s for %s", made, counted(len(categories), "category"))
 
 
 if __name__ == "__main__":

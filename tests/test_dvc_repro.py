@@ -127,7 +127,7 @@ def computed(output: str) -> int:
 
 def searched(output: str) -> int:
     """Images whose nearest neighbours were searched."""
-    return sum(int(n) for n in re.findall(r"(\d+) images searched now", output))
+    return sum(int(n) for n in re.findall(r"(\d+) images? searched now", output))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from fade.datasets.leftovers import DEFECT_IN_TRAINING, OTHER_CATEGORY, Note, ig
 from fade.datasets.names import check_category, stem
 from fade.datasets.records import choose_categories, image_record, same_name
 from fade.datasets.table_paths import TablePaths
-from fade.errors import DataError
+from fade.errors import DataError, counted
 from fade.files import read_data
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split
 
@@ -36,7 +36,7 @@ def table_rows(table: DataPath) -> Iterator[tuple[str, list[str]]]:
                 width = width or len(cells)
                 if len(cells) != width:
                     raise DataError(
-                        f"{where}: {','.join(cells)!r} has {len(cells)} cells, {width} are needed"
+                        f"{where}: {','.join(cells)!r} has {counted(len(cells), 'cell')}, not {width}"
                     )
                 yield where, cells
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 
 MIN_IMAGES = 5
 """Fewest images of a category: with less, the lowest share of the others is a single image or none."""
@@ -19,8 +19,8 @@ def check_batch(images: int) -> None:
     """Refuse batches that are too small to score each other (ParameterError)."""
     if images < MIN_IMAGES:
         raise ParameterError(
-            f"a batch of {images} images cannot score itself, at least {MIN_IMAGES} are needed: "
-            "give more images, or score them against references or a stored sample of a batch"
+            f"a batch of {counted(images, 'image')} cannot score itself, at least {MIN_IMAGES} are "
+            "needed: give more images, or score them against references or a stored sample of a batch"
         )
 
 
@@ -40,7 +40,7 @@ def disjoint_sets(images: int, largest: int, seed: int) -> list[np.ndarray]:
     """
     check_batch(images)
     if largest < MIN_IMAGES:
-        raise ParameterError(f"sets of {largest} images: use at least {MIN_IMAGES}")
+        raise ParameterError(f"sets of {counted(largest, 'image')}: use at least {MIN_IMAGES}")
     count = -(-images // largest)
     if images // count < MIN_IMAGES:
         count = images // MIN_IMAGES  # a few over the limit are better than too few

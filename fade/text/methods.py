@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.errors import DataError
+from fade.errors import DataError, counted
 from fade.text.trees import (
     fit_rf,
     fit_xgboost,
@@ -145,7 +145,7 @@ def _fit_gmm(x: Float64, y: NDArray[np.int64]) -> dict[str, np.ndarray]:
         distinct = len(np.unique(x[y == label], axis=0))
         if distinct < COMPONENTS:
             raise DataError(
-                f"gmm classifier: {distinct} different {side} prompts, it needs at least "
+                f"gmm classifier: {counted(distinct, f'different {side} prompt')}, it needs at least "
                 f"{COMPONENTS}: add prompts or choose another classifier"
             )
         for key, array in _fit_density(x[y == label]).items():

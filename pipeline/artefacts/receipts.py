@@ -16,7 +16,7 @@ from cache.keys import Keys
 from cache.layout import RowLocation, Space
 from cache.segment import DamagedSegmentError
 from cache.store import Store
-from fade.errors import StoreError
+from fade.errors import StoreError, counted
 from pipeline.artefacts.catalogue import ARTEFACTS, STREAMED, Artefact
 from pipeline.artefacts.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 from pipeline.process.memory import trim_heap
@@ -90,8 +90,8 @@ class Located:
 
     def _gone(self, lost: int | np.integer, total: int | np.integer) -> DamagedSegmentError:
         return DamagedSegmentError(
-            f"{lost} of {total} rows of {self.space.label} are gone from the store at {self.store} "
-            f"or differ from {self.receipt}",
+            f"the store at {self.store} lacks {lost} of {counted(int(total), 'row')} of "
+            f"{self.space.label}, or has others than {self.receipt} tells",
             _REPAIR,
         )
 

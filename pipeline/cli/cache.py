@@ -138,8 +138,9 @@ def verify(
 
 
 def _echo_check(check: SpaceCheck) -> None:
-    copies = f", and {check.copies} copies of them" if check.copies else ""
-    echo(f"{check.label} ({check.fingerprint[:8]}): {check.rows} rows are sound{copies}")
+    copies = f", and {counted(check.copies, 'copy')} of them" if check.copies else ""
+    rows = counted(check.rows, "row", "is")
+    echo(f"{check.label} ({check.fingerprint[:8]}): {rows} sound{copies}")
     for line in check.damaged.values():
         echo(f"damaged: {line}")
     for segment in check.unpublished:
@@ -165,7 +166,8 @@ def copy_rows(
         copied.append(space)
         if not as_json:
             echo(
-                f"{space.label} ({space.fingerprint[:8]}): {space.rows} rows, {space.bytes:,} bytes"
+                f"{space.label} ({space.fingerprint[:8]}): {counted(space.rows, 'row')}, "
+                f"{space.bytes:,} bytes"
             )
     if as_json:
         write_json([asdict(space) for space in copied])

@@ -197,7 +197,7 @@ def export_submission(
         "archive": found.archive and str(found.archive), "notes": list(found.notes),
     }  # fmt: skip
     place = f"{folder}" if found.archive is None else f"{folder}, packed as {found.archive}"
-    line = f"{place}: {found.maps} maps and {found.masks} masks"
+    line = f"{place}: {counted(found.maps, 'map')} and {counted(found.masks, 'mask')}"
     say_exported(content, line, run.trial, as_json)
     for note in () if as_json else found.notes:
         echo(f"note: {note}", err=True)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from fade.errors import FadeError, ModelError, ParameterError, first_line
+from fade.errors import FadeError, ModelError, ParameterError, counted, first_line
 from pipeline.compute.jobs import Job, R
 from pipeline.compute.launch import CANCELLED, log, open_session, task_name
 from pipeline.config.cluster import ClusterParams
@@ -164,8 +164,8 @@ class WorkerPool:
                 else "died, perhaps for want of memory (cluster.memory): look into their logs"
             )
             return FadeError(
-                f"{label}: {error.allowed_failures + 1} workers that computed {task_name(error.task)} "
-                f"{end} and run again; what was finished is kept"
+                f"{label}: {counted(error.allowed_failures + 1, 'worker')} that computed "
+                f"{task_name(error.task)} {end} and run again; what was finished is kept"
             )
         if isinstance(error, NoWorkerError):
             return FadeError(f"{label}: {first_line(error)}; what was finished is kept")
@@ -202,8 +202,8 @@ class WorkerPool:
         alone, wait = now - self._alone_since, self.session.wait
         if alone >= wait:
             raise FadeError(
-                f"{self.session.where}: not one worker for {wait} seconds: start workers, look into "
-                "their logs, or raise cluster.wait; what was finished is kept"
+                f"{self.session.where}: not one worker for {counted(wait, 'second')}: start workers, "
+                "look into their logs, or raise cluster.wait; what was finished is kept"
             )
         # those that were just started get a moment
         if alone > SECONDS_BETWEEN_LOOKS and now - self._said >= SECONDS_BETWEEN_LINES:

@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from fade.errors import ParameterError, first_line
+from fade.errors import ParameterError, counted, first_line
 from pipeline.artefacts.catalogue import project_root
 from pipeline.compute.jobs import R
 from pipeline.config.cluster import ClusterParams
@@ -99,12 +99,14 @@ class Session:
             ) from None
         self.client.subscribe_topic("worker-restart-memory", self._restarted)
         self.client.subscribe_topic("all", self._happened)
-        # a running scheduler has its own; ours needs bokeh
-        if cluster.kind == "address" or find_spec("bokeh"):
+        # a running scheduler does not say whether it serves one; ours needs bokeh
+        if cluster.kind == "address":
+            dashboard = f"dashboard, if it has one: {self.client.dashboard_link}"
+        elif find_spec("bokeh"):
             dashboard = f"dashboard {self.client.dashboard_link}"
         else:
             dashboard = "no dashboard (the extra `cluster` brings it)"
-        log.info("%s: %d workers so far, %s", self.where, len(self.workers()), dashboard)
+        log.info("%s: %s so far, %s", self.where, counted(len(self.workers()), "worker"), dashboard)
 
     def workers(self) -> Mapping[str, Mapping[str, Any]]:
         """The workers that take tasks, by address."""

@@ -22,10 +22,10 @@ from fade.errors import counted, summarise
 from pipeline.config.schema import DatasetParams
 
 _LINES = {
-    UNREAD_KIND: "images are of a kind that is not read (save them as PNG, or remove them)",
-    STRAY_MASK: "masks belong to no image",
-    NOT_LOOKED_INTO: "images lie in folders that this format does not look into",
-    DEFECT_IN_TRAINING: "training images have a defect and are not used",
+    UNREAD_KIND: ("image", "is", "of a kind that is not read (save as PNG, or remove)"),
+    STRAY_MASK: ("mask", "belongs", "to no image"),
+    NOT_LOOKED_INTO: ("image", "lies", "in folders that this format does not look into"),
+    DEFECT_IN_TRAINING: ("training image", "has", "a defect and no part in the run"),
 }
 SAID = frozenset(_LINES)
 """Reasons that are a warning: the files look like images, and no parameter leaves them out."""
@@ -58,8 +58,9 @@ def unused_warnings(dataset: DatasetParams, unused: Sequence[Leftover]) -> Itera
     same = {dataset.format, "folder", "mvtec", "csv"}  # the last three read what they read anyway
     hint = f"; it looks like dataset.format {likely}" if likely and likely not in same else ""
     for reason, found in by_reason.items():
-        total = sum(leftover.count for leftover in found)
-        yield (f"{total} {_LINES[reason]}: {summarise([_words(part) for part in found])}{hint}")
+        noun, verb, what = _LINES[reason]
+        total = counted(sum(leftover.count for leftover in found), noun, verb)
+        yield f"{total} {what}: {summarise([_words(part) for part in found])}{hint}"
 
 
 def unused_summary(unused: Sequence[Leftover]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from cache.keys import Keys
 from fade.datasets.labels import meaning
 from fade.datasets.tree import almost_named
-from fade.errors import summarise
+from fade.errors import counted, summarise
 from fade.types import GOOD, DataPath
 from pipeline.artefacts.tables import table_parts
 from pipeline.dataset.pixel_remarks import PixelRemarks
@@ -86,24 +86,24 @@ class Remarks:
         def told(groups: Sequence[Sequence[int]]) -> str:
             return summarise([" = ".join(paths.get(r, "") for r in rows) for rows in groups])
 
-        for rows, what in (
-            (leaked, "test images are training images too, so that scores flatter"),
-            (shared, "images lie in more than one category"),
-            (torn, "test images are labelled both good and defect"),
-            (repeated, "training images are there more than once in their category, and count as "
-             "several shots"),
-            (several, "masks are given to more than one image"),
+        for rows, noun, verb, what in (
+            (leaked, "test image", "is", "among the training images too, so that scores flatter"),
+            (shared, "image", "lies", "in more than one category"),
+            (torn, "test image", "is", "labelled both good and defect"),
+            (repeated, "training image", "is",
+             "there more than once in one category, counted as several shots"),
+            (several, "mask", "is", "given to more than one image"),
         ):  # fmt: skip
             if rows:
-                yield f"{len(rows)} {what}: {told(rows)}"
+                yield f"{counted(len(rows), noun, verb)} {what}: {told(rows)}"
         yield from _without_good(self._kinds)
-        for found, what in (
-            (self._empty, "defect images have a mask without a defect pixel"),
-            (self._filled, "good images have a mask with defect pixels, which is not used"),
-            (self._at_odds, "labels disagree with the image's folder"),
+        for found, noun, verb, what in (
+            (self._empty, "defect image", "has", "a mask without a defect pixel"),
+            (self._filled, "good image", "has", "a mask with defect pixels, which is not used"),
+            (self._at_odds, "label", "disagrees", "with the image's folder"),
         ):
             if found:
-                yield f"{len(found)} {what}: {summarise(found)}"
+                yield f"{counted(len(found), noun, verb)} {what}: {summarise(found)}"
         yield from self._pixels.lines()
 
     def _duplicates(self) -> tuple[list[list[int]], ...]:
@@ -166,8 +166,8 @@ def misnamed_folders(root: DataPath, categories: Sequence[str]) -> Iterator[str]
     """A line for folders whose names are almost those that a layout in folders looks for."""
     if misnamed := almost_named(root, categories):
         yield (
-            f"{len(misnamed)} folders are not read, since they are called almost, but not train, test "
-            f"or ground_truth: {summarise(misnamed)}"
+            f"{counted(len(misnamed), 'folder', 'is')} not read, called almost, but not, train, test or "
+            f"ground_truth: {summarise(misnamed)}"
         )
 
 

@@ -17,7 +17,7 @@ from cache.location import open_path
 from fade.aspect import AspectRatio, median_aspect_ratio
 from fade.datasets.leftovers import Account, Note, ignore
 from fade.datasets.read import iterate_dataset, table_files
-from fade.errors import DataError, plain, summarise
+from fade.errors import DataError, counted, plain, summarise
 from fade.files import read_data, readable
 from fade.inspection import FileInspection, inspect_image
 from fade.preprocess import decode_rgb
@@ -281,10 +281,10 @@ def fitting_rows(
             skipped.append({"path": row["path"], "reason": plain(unfit[-1])})
     if unfit and not skipped and params.dataset.on_bad_image == "fail":
         raise DataError(
-            f"features.aspect is {params.features.aspect}, but {len(unfit)} of {count} images "
-            f"differ: {summarise(unfit)} (make a run for each aspect ratio, with its categories in "
-            "dataset.categories (docs/nonsquare.md), set features.aspect to square, or leave such "
-            "images out: dataset.on_bad_image skip)"
+            f"features.aspect is {params.features.aspect}, unlike the aspect ratio of {len(unfit)} of "
+            f"{counted(count, 'image')}: {summarise(unfit)} (make a run for each aspect ratio, with "
+            "its categories in dataset.categories (docs/nonsquare.md), set features.aspect to square, "
+            "or leave such images out: dataset.on_bad_image skip)"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from fade.errors import summarise
+from fade.errors import counted, summarise
 from fade.inspection import inspect_image
 
 FEW = 4
@@ -79,16 +79,16 @@ class PixelRemarks:
         """The remarks, one line each."""
         if self._turned and not self._exif_rotation:
             yield (
-                f"{len(self._turned)} images have an EXIF orientation, which is not applied "
+                f"{counted(len(self._turned), 'image', 'has')} an EXIF orientation, which is not applied "
                 "(dataset.exif_rotation is false): a mask that was drawn on the upright image lies "
                 "elsewhere; set dataset.exif_rotation to true (dataset.format folder or csv): "
                 f"{summarise(self._turned)}"
             )
         if self._dark:
             yield (
-                f"{len(self._dark)} images of 16 bits hold no value that needs more than 14, and are "
-                "read as nearly black: declare their depth (BitsPerSample or MaxSampleValue of a "
-                f"TIFF, sBIT of a PNG, maxval of a PGM) or scale them: {summarise(self._dark)}"
+                f"{counted(len(self._dark), 'image')} of 16 bits without a value that needs more than "
+                "14, read as nearly black: declare the depth (BitsPerSample or MaxSampleValue of a TIFF, "
+                f"sBIT of a PNG, maxval of a PGM) or scale the values: {summarise(self._dark)}"
             )
         # where most of many images end so, it is their black background
         zeros = [
@@ -99,13 +99,13 @@ class PixelRemarks:
         ]
         if zeros:
             yield (
-                f"{len(zeros)} images end in zeros and their format has no checksum: they are black "
-                f"there, or were copied in part: {summarise(zeros)}"
+                f"{counted(len(zeros), 'image', 'ends')} in zeros, in a format without a checksum: black "
+                f"there, or copied in part: {summarise(zeros)}"
             )
         if self._colours:
             yield (
-                f"{len(self._colours)} masks have colours without red, which count as good "
-                "(docs/data.md): save them in black and white if such colours mark a defect: "
+                f"{counted(len(self._colours), 'mask', 'has')} colours without red, which count as good "
+                "(docs/data.md): save in black and white if such colours mark a defect: "
                 f"{summarise(self._colours)}"
             )
         for category, shares in self._covered.items():
@@ -121,7 +121,6 @@ class PixelRemarks:
             elif category in self._filled:
                 filled = self._filled[category]
                 yield (
-                    f"{category}: {len(filled)} of {len(shares)} masks mark more than "
-                    f"{100 * MAX_COVERED_BY_ONE:.0f} % of their image: are they inverted? "
-                    f"{summarise(filled)}"
+                    f"{category}: more than {100 * MAX_COVERED_BY_ONE:.0f} % of the image is marked in "
+                    f"{len(filled)} of {len(shares)} masks: inverted? {summarise(filled)}"
                 )

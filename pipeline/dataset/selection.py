@@ -56,13 +56,13 @@ def check_batches(images: Mapping[str, int]) -> None:
         >>> check_batches({"nut": 3})
         Traceback (most recent call last):
             ...
-        fade.errors.ParameterError: category 'nut' has 3 test images that differ, too few for ...
+        fade.errors.ParameterError: category 'nut' has 3 different test images, too few for ...
     """
     for category, count in images.items():
         if count < MIN_IMAGES:
             raise ParameterError(
-                f"category {category!r} has {count} test images that differ, too few for vision.bank "
-                f"batch, which needs {MIN_IMAGES}: add images, leave the category out by "
+                f"category {category!r} has {counted(count, 'different test image')}, too few for "
+                f"vision.bank batch, which needs {MIN_IMAGES}: add images, leave the category out by "
                 "dataset.categories, or set vision.bank to references"
             )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fade.errors import DataError
+from fade.errors import DataError, counted
 from fade.types import GOOD
 from pipeline.artefacts.labels import read_labels
 
@@ -97,7 +97,9 @@ def correction_warnings(remark: dict[str, Any]) -> list[str]:
     if not changed:
         return []
     named = ", ".join(f"{name} {count}" for name, count in list(changed.items())[:_NAMED])
-    more = f" and {len(changed) - _NAMED} more categories" if len(changed) > _NAMED else ""
+    more = (
+        f" and {counted(len(changed) - _NAMED, 'more category')}" if len(changed) > _NAMED else ""
+    )
     count = sum(changed.values())
     which = "label is that" if count == 1 else "labels are those"
     return [

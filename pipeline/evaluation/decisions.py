@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.errors import counted
 from fade.types import Trial
 from pipeline.evaluation.results import score_rows
 from pipeline.evaluation.score_text import score_text
@@ -44,8 +45,8 @@ class Decisions:
 
     def __str__(self) -> str:
         return (
-            f"{self.false_alarms} of {self.good} good images are called anomalous, and "
-            f"{self.missed} of {self.anomalous} anomalous ones are missed"
+            f"{self.false_alarms} of {counted(self.good, 'good image')} called anomalous, "
+            f"{self.missed} of {self.anomalous} anomalous missed"
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cache.layout import Space
 from cache.store import Store
 from fade.aspect import Shape
+from fade.errors import counted
 from fade.foreground import foreground
 from pipeline.config.evaluate import EvaluateParams
 from pipeline.evaluation.component import Component
@@ -124,8 +125,8 @@ def foreground_warnings(
     unknown = sorted(set(evaluate.foreground_overrides) - set(total))
     named = f"evaluate.foreground_overrides names {', '.join(unknown)}, of which there are no test images"
     return ([named] if unknown and total else []) + [
-        f"{category}: no foreground was found in {count} of {total[category]} test images, so that all "
-        f"of their patches count; evaluate.foreground_threshold {threshold:g} is high for this network "
-        "where there are many"
+        f"{category}: no foreground was found in {count} of {counted(total[category], 'test image')}, so "
+        f"that all of their patches count; evaluate.foreground_threshold {threshold:g} is high for this "
+        "network where there are many"
         for category, count in sorted(without.items())
     ]

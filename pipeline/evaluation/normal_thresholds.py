@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, counted
 from fade.levels import UNIT, Scale
 from fade.metrics import PixelHistogram
 from fade.types import Trial
@@ -99,13 +99,13 @@ def from_normal(
             pixel = int(scale.levels(factor * value)[0])
     if held_out:
         remark = (
-            f"rests on {count} reference images, each compared with the others: there are no other "
-            "normal images"
+            f"rests on {counted(count, 'reference image')}, each compared with the others: there are no "
+            "other normal images"
         )
     elif false_alarms is not None:
-        remark = f"{count} training images outside the bank"
+        remark = f"{counted(count, 'training image')} outside the bank"
     else:
-        remark = f"quantile {quantile:g} over {count} training images outside the bank"
+        remark = f"quantile {quantile:g} over {counted(count, 'training image')} outside the bank"
         if quantile * count > count - 1:
             remark += ": the highest of them"
     if false_alarms is not None and limit is not None:
@@ -122,8 +122,9 @@ def _kept(rate: float, count: int, rank: int, limit: float, lacking: int | None)
     """Which score keeps a false-alarm rate, or how many images are lacking for it."""
     if lacking:
         return (
-            f"for at most {100 * rate:g} % false alarms {lacking} more good images are lacking, and the "
-            f"highest score keeps {100 * limit:.1f} %"
+            f"for at most {100 * rate:g} % false alarms "
+            f"{counted(lacking, 'more good image', 'is')} lacking, and the highest score "
+            f"keeps {100 * limit:.1f} %"
         )
     which = f"with {count - rank} of them above it, the lowest" if rank < count else "the highest"
     return f"{which} score that keeps at most {100 * rate:g} % false alarms"
@@ -152,7 +153,7 @@ def overridden(
     if count and np.isfinite(known := np.array(list(scores))).all():
         above = int(np.count_nonzero(known > value))
         limit = false_alarm_limit(count, above)
-        remark += f"; {above} of {count} normal images lie above it"
+        remark += f"; above it {above} of {counted(count, 'normal image')}"
     return replace(
         threshold, image=value, source="given", remark=remark, set_by=None, warning="",
         false_alarm_limit=limit, lacking=None,
@@ -164,7 +165,7 @@ def _far_away(scores: NDArray[np.float64], position: int, path: str | None, rank
     others = np.delete(scores, position)
     median, without = float(np.median(others)), float(np.sort(others)[rank - 1])
     return (
-        f"{path or 'one image'} sets the threshold {score_text(scores[position])}, far above the other "
-        f"{len(others)} images (their median is {score_text(median)}; without it the threshold is "
-        f"{score_text(without)}): look at it, and remove it from the training images if it is not good"
+        f"{path or 'one image'} sets the threshold {score_text(scores[position])}, far above "
+        f"{counted(len(others), 'other image')} (median {score_text(median)}; without it the threshold "
+        f"is {score_text(without)}): look at it, and remove it from the training images if it is not good"
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.aspect import Shape
+from fade.errors import counted
 from fade.preprocess import resize_mask
 from fade.regions import Regions, occupied
 from pipeline.config.values import MAX_SIZE, EvaluationSize
@@ -103,16 +104,16 @@ def vanished_remarks(
     for category, lost in found.items():
         if lost.images:
             lines.append(
-                f"{category}: {lost.images} of {masked[category]} defect images with a mask have no "
-                f"defect pixel at evaluate.size {size} and are left out of pixel metrics: set "
-                f"evaluate.size to {lost.suggested_size(size)} to keep a part of each"
+                f"{category}: no defect pixel is left at evaluate.size {size} in {lost.images} of "
+                f"{counted(masked[category], 'defect image')} with a mask, left out of pixel metrics: "
+                f"set evaluate.size to {lost.suggested_size(size)} to keep a part of each"
                 + ("" if lost.suggested_size(size) == "image" else ", to image to keep every pixel")
             )
         if lost.regions:
             lines.append(
-                f"{category}: {lost.regions} defect regions, in images that keep others, have no "
-                f"pixel at evaluate.size {size} and count as normal: set evaluate.size to image to "
-                "keep every pixel"
+                f"{category}: no pixel is left at evaluate.size {size} of "
+                f"{counted(lost.regions, 'defect region')}, in images that keep others, counted as "
+                "normal: set evaluate.size to image to keep every pixel"
             )
     return lines
 

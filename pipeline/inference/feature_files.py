@@ -67,10 +67,10 @@ def export_features(
         if len(rows):
             found.append((feature, rows))
         elif labels:
-            raise DataError(f"the store keeps {label} of none of the {len(chosen)} chosen images")
+            raise DataError(f"the store keeps {label} of none of the chosen images ({len(chosen)})")
     if not found:
         why = "" if params.features.keep else " (features.keep is false)"
-        raise DataError(f"the store keeps features of none of the {len(chosen)} images{why}")
+        raise DataError(f"the store keeps features of none of the images ({len(chosen)}){why}")
     prepare_folder(folder)
     if any(folder.iterdir()) and not force:
         raise ParameterError(

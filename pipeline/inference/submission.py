@@ -15,7 +15,7 @@ from cache.location import open_path
 from fade.datasets.names import few
 from fade.datasets.read import iterate_dataset
 from fade.datasets.tree import AD_2_PRIVATE
-from fade.errors import DataError, ParameterError, StoreError
+from fade.errors import DataError, ParameterError, StoreError, counted
 from fade.files import atomic_write
 from fade.types import DatasetFormat, ImageRecord
 from pipeline.artefacts.catalogue import MANIFEST, prepare_folder
@@ -160,14 +160,14 @@ def _chosen_images(run: FinishedRun, target: Target) -> pd.DataFrame:
     mine = set(tests["path"])
     if lacking := [path for path in there if path not in mine]:
         raise DataError(
-            f"the run lacks {len(lacking)} of the {len(there)} images that {target} wants, such as "
+            f"the run lacks {len(lacking)} of {counted(len(there), 'image')} for {target}, such as "
             f"{lacking[0]}: run without dataset.limit, with all categories and with every image that can "
             "be read (dataset.on_bad_image)"
         )
     if gone := [path for path in tests["path"] if path not in there]:
         raise DataError(
-            f"{len(gone)} images of the run are no longer in {dataset.path}, such as {gone[0]}: bring "
-            "the run up to date with `fade run`"
+            f"{dataset.path} no longer has {counted(len(gone), 'image')} of the run, such as {gone[0]}: "
+            "bring the run up to date with `fade run`"
         )
     return tests
 
@@ -216,7 +216,7 @@ def _refuse_superfluous(folder: Path, files: set[str]) -> list[str]:
     found = _found_files(folder)
     if other := [path for path in found if path not in files]:
         raise ParameterError(
-            f"{folder} holds {len(other)} files or folders that are no part of the submission: "
+            f"{folder} holds files or folders that are no part of the submission ({len(other)}): "
             f"{few(other)}: remove them, or name another folder"
         )
     return found
@@ -226,7 +226,7 @@ def _check(folder: Path, files: set[str]) -> None:
     """Refuse a folder that does not hold just these files."""
     if missing := sorted(files - set(_refuse_superfluous(folder, files))):
         raise StoreError(
-            f"{folder} lacks {len(missing)} files, such as {missing[0]}, which were just written: run "
+            f"{folder} lacks {counted(len(missing), 'file')} just written, such as {missing[0]}: run "
             "the command again"
         )
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from fade.errors import FadeError, ParameterError
+from fade.errors import FadeError, ParameterError, counted
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import Params
 from pipeline.features.hub import connection_fault
@@ -18,7 +18,9 @@ def check_threads(params: Params) -> Iterator[Finding]:
     cores = _cores()
     cluster = params.cluster
     if cluster.distributed:
-        yield ok("threads", f"{cores} cores here; cluster {cluster.kind}: workers compute")
+        yield ok(
+            "threads", f"{counted(cores, 'core')} here; cluster {cluster.kind}: workers compute"
+        )
         try:
             yield ok("cluster", _cluster(cluster))
         except FadeError as error:
@@ -27,8 +29,8 @@ def check_threads(params: Params) -> Iterator[Finding]:
     one = cluster.kind == "synchronous"
     wanted = (1 if one else cluster.workers) * cluster.threads_per_worker
     text = (
-        f"{cores} cores; runtime.loader_workers {params.runtime.loader_workers}, cluster "
-        f"{cluster.kind}, {wanted} scoring threads"
+        f"{counted(cores, 'core')}; runtime.loader_workers {params.runtime.loader_workers}, cluster "
+        f"{cluster.kind}, {counted(wanted, 'scoring thread')}"
     )
     if max(wanted, params.runtime.loader_workers) > cores:
         yield warning("threads", f"{text}: more threads than cores only cost time and memory")
@@ -54,8 +56,8 @@ def _cluster(cluster: ClusterParams) -> str:
     if cluster.kind == "address":
         return _answering(cluster.address or "")
     if cluster.kind == "slurm":
-        return f"sbatch is here; {cluster.workers} jobs of {cluster.memory}"
-    return f"{len(visible_gpus(cluster))} GPUs"
+        return f"sbatch is here; {counted(cluster.workers, 'job')} of {cluster.memory}"
+    return counted(len(visible_gpus(cluster)), "GPU")
 
 
 def _answering(address: str) -> str:

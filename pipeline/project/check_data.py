@@ -155,8 +155,8 @@ def _tests(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     if counts.unlabelled:
         yield ok(
             "labels",
-            f"{counts.unlabelled.total()} of {counts.tests} test images have none: they are scored, and "
-            "have no part in metrics",
+            f"none for {counts.unlabelled.total()} of {counted(counts.tests, 'test image')}: scored, "
+            "without a part in metrics",
         )
     reasons = {
         "no defect images": [c for c in categories if not counts.defects[c]],
@@ -173,12 +173,10 @@ def _tests(params: Params, counts: ImageCounts) -> Iterator[Finding]:
         yield warning("masks", f"none in {_few(bare)}: pixel metrics are undefined there")
     if part:
         lacking = counts.defects.total() - counts.masks.total()
-        text = (
-            f"{lacking} defect images have none ({_few(part)}): they count for image metrics alone"
-        )
+        text = f"{counted(lacking, 'defect image', 'has')} none ({_few(part)}): for image metrics alone"
         yield warning("masks", text)
     if not bare and not part and counts.defects:
-        yield ok("masks", f"all {counts.defects.total()} defect images have one")
+        yield ok("masks", f"all defect images have one ({counts.defects.total()})")
 
 
 def _thresholds(params: Params, counts: ImageCounts) -> Iterator[Finding]:
@@ -215,15 +213,13 @@ def _thresholds(params: Params, counts: ImageCounts) -> Iterator[Finding]:
         if spare < (needed := images_needed(rate)):
             yield warning(
                 "thresholds",
-                f"threshold.false_alarms {rate:g} needs {needed} good images a category outside the "
-                f"bank, and there are {spare}: add images, or raise threshold.images "
+                f"threshold.false_alarms {rate:g} needs {counted(needed, 'good image')} a category "
+                f"outside the bank, not {spare}: add images, or raise threshold.images "
                 f"({threshold.images})",
             )
     if not none and not full:
-        spare = min(counts.training[c] - shots for c in counts.categories)
-        yield ok(
-            "thresholds", f"from at least {min(spare, threshold.images)} training images a category"
-        )
+        spare = min(min(counts.training[c] - shots for c in counts.categories), threshold.images)
+        yield ok("thresholds", f"from at least {counted(spare, 'training image')} a category")
 
 
 def _overrides(params: Params, counts: ImageCounts) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fade.errors import FadeError, ParameterError, StoreError
+from fade.errors import FadeError, ParameterError, StoreError, counted
 from pipeline.config.load import load_params
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
@@ -284,7 +284,7 @@ def _held(store: Store) -> str:
 
     spaces = describe(store)
     size, rows = (sum(getattr(space, name) for space in spaces) for name in ("bytes", "rows"))
-    return f"{store.root}: {len(spaces)} spaces, {rows:,} rows, {size:,} bytes"
+    return f"{store.root}: {counted(len(spaces), 'space')}, {counted(rows, 'row')}, {size:,} bytes"
 
 
 def _store_url(url: str) -> Iterator[Finding]:

@@ -162,12 +162,12 @@ def lines(found: Duplicates) -> Iterator[str]:
         yield f"distance {pair.distance:.4f}: {pair.test} (test) and {pair.train} (train)"
     yield (
         f"{counted(len(found.same), 'pair')} with the same content, among {found.test_images} test and "
-        f"{found.train_images} training images"
+        f"{counted(found.train_images, 'training image')}"
     )
     if found.feature is None:
         yield "near duplicates were not looked for: the store keeps no feature of images of both splits"
     else:
         yield (
-            f"near ones by {found.feature}, of {found.test} test and {found.train} training images "
-            "whose features the store keeps"
+            f"near ones by {found.feature}, of {found.test} test and "
+            f"{counted(found.train, 'training image')} whose features the store keeps"
         )

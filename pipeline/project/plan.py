@@ -235,6 +235,6 @@ def lines(found: Plan) -> list[str]:
         )
     if found.unlabelled_images:
         text.append(
-            f"labels  {found.unlabelled_images} of the test images have none and no part in metrics"
+            f"labels  none for {counted(found.unlabelled_images, 'test image')}, and no part in metrics"
         )
     return text + [f"remark  {remark}" for remark in found.remarks]

@@ -8,7 +8,7 @@ from typing import Any
 
 from cache.layout import Space
 from fade.encoder import SEEDED
-from fade.errors import plain, summarise
+from fade.errors import counted, plain, summarise
 from fade.metrics import METRIC_NAMES
 from pipeline.artefacts.catalogue import (
     MANIFEST,
@@ -42,21 +42,22 @@ def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, 
     limit = params.dataset.limit
     if limit is not None:
         found.append(
-            f"Only the first {limit} test images of each defect and of good were scored "
+            f"Of each defect and of good, only the first {counted(limit, 'test image')} had a part "
             "(dataset.limit)."
         )
     skipped = [item["reason"] for item in data["skipped"]]
     if skipped:
         found.append(
-            f"{len(skipped)} images could not be used and are left out: {summarise(skipped)}."
+            f"{counted(len(skipped), 'image')} could not be used, left out: {summarise(skipped)}."
         )
     found += data["warnings"]
     for category, count in evaluation["without_mask"].items():
         found.append(
-            f"{category}: {count} defect images have no mask and are left out of pixel metrics."
+            f"{category}: {counted(count, 'defect image', 'has')} no mask and no part in pixel metrics."
         )
     for category, count in evaluation.get("without_label", {}).items():
-        found.append(f"{category}: {count} test images have no label and no part in metrics.")
+        images = counted(count, "test image", "has")
+        found.append(f"{category}: {images} no label and no part in metrics.")
     found += [line for line in [transductive(params)] if line]
     found += evaluation["warnings"]
     total = evaluation["categories"]

@@ -67,10 +67,12 @@ def _difference(a: ImageScores, b: ImageScores) -> str:
         return f"seeds {list(a.seeds)} and {list(b.seeds)}"
     for one, other, which in ((a, b, "first"), (b, a, "second")):
         if alone := sorted(set(one.images) - set(other.images)):
-            return f"{len(alone)} images are in the {which} run alone, such as {alone[0]}"
+            images = counted(len(alone), "image", "is")
+            return f"{images} in the {which} run alone, such as {alone[0]}"
     changed = np.flatnonzero(a.is_anomaly != b.is_anomaly)
     if len(changed):
-        return f"{len(changed)} images have another label, such as {a.images[changed[0]]}"
+        images = counted(len(changed), "image", "has")
+        return f"{images} another label, such as {a.images[changed[0]]}"
     return ""
 
 

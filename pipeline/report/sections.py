@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.errors import counted
 from fade.levels import UNIT
 from fade.types import Trial
 from pipeline.evaluation.decisions import decide
@@ -235,7 +236,7 @@ def promise(threshold: Threshold | None) -> str:
     """What a threshold keeps and from how many images, a sentence; empty where nothing is known."""
     if threshold is None or threshold.false_alarm_limit is None:
         return ""
-    images = f"{threshold.images} good {'image' if threshold.images == 1 else 'images'}"
+    images = counted(threshold.images, "good image")
     rate = f"{100 * threshold.false_alarm_limit:.1f}"
     return f"At most {rate} % false alarms with 95 % confidence, from {images}."
 

@@ -67,8 +67,8 @@ def select_gallery(
         return Gallery(unranked=_positions(rows[first][:k]))
     if not finite.all():
         raise StoreError(
-            f"{np.count_nonzero(~finite)} of {len(rows)} scores of category {category} are no "
-            "finite numbers: run `fade run --force evaluate` to compute them again"
+            f"not finite: {np.count_nonzero(~finite)} of {len(rows)} scores of category {category}: "
+            "run `fade run --force evaluate` to compute them again"
         )
     order = np.argsort(-values, kind="stable")
     unlabelled = rows[order[labels[order] == UNKNOWN]]

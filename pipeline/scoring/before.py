@@ -10,7 +10,7 @@ from cache.index import Index, RowLocations
 from cache.keys import Keys
 from cache.layout import Space
 from cache.store import Store
-from fade.errors import StoreError
+from fade.errors import StoreError, counted
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
 
@@ -75,7 +75,7 @@ class RowIndex:
         found, there = self._indexes[space].find(keys)
         if not there.all():
             raise StoreError(
-                f"{int((~there).sum())} rows of {space.label} that were just made are not in the store "
-                f"at {self.store.root}: was it pruned meanwhile? run again"
+                f"the store at {self.store.root} lacks {counted(int((~there).sum()), 'row')} of "
+                f"{space.label} just made: was it pruned meanwhile? run again"
             )
         return found.narrowed()

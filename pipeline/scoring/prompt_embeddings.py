@@ -11,7 +11,7 @@ import numpy as np
 from cache.index import Index
 from cache.layout import Space, batched, content_key
 from cache.store import Store
-from fade.errors import StoreError
+from fade.errors import StoreError, counted
 from pipeline.process.progress import Progress
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def embed(prompts: list[str], encoder: Encoder | TextTower, store: Store) -> dic
             keys = [distinct[prompt] for prompt in piece]
             written = store.write(space, keys, np.concatenate(rows))
             index.update(zip(keys, written, strict=True))
-    log.info("%d prompts, %d of them encoded now", len(distinct), len(missing))
+    log.info("%s, %d of them encoded now", counted(len(distinct), "prompt"), len(missing))
     with store.repairing():
         vectors = store.read(space, [index[key] for key in distinct.values()])
     return dict(zip(distinct, vectors, strict=True))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from fade.errors import DataError, FadeError, StoreError, plain
+from fade.errors import DataError, FadeError, StoreError, counted, plain
 from fade.types import Trial
 from pipeline.artefacts.labels import LABELS_FILE
 from pipeline.artefacts.results_state import results_state
@@ -126,7 +126,8 @@ class RunSite(Site):
             raise StoreError(str(error)) from None
         unknown = snapshot.index.correct_all(labels)
         if unknown:
-            log.warning("%s names %d images that the run does not have", self._book.path, unknown)
+            images = counted(unknown, "image")
+            log.warning("%s names %s that the run does not have", self._book.path, images)
         self._labelled = snapshot.key, self._book.stamp
 
     def set_label(

@@ -67,7 +67,7 @@ def test_a_sound_store(store: Store, capsys: pytest.CaptureFixture[str]) -> None
     write(store, "c", space=OTHER)
     assert fade(store, "verify") == 0
     assert sorted(line.split(" ", 2)[2] for line in capsys.readouterr().out.splitlines()) == [
-        "1 rows are sound", "2 rows are sound, and 1 copies of them",
+        "1 row is sound", "2 rows are sound, and 1 copy of them",
     ]  # fmt: skip
     assert fade(store, "info", "--json") == 0
     infos = {info["label"]: info for info in json.loads(capsys.readouterr().out)}
@@ -102,7 +102,7 @@ def test_every_row_is_accounted_for(store: Store, capsys: pytest.CaptureFixture[
     assert space["strange"] == sorted((f"{cut}.json", "notes.txt"))
     assert found["nameless"] == [OTHER.fingerprint]
     assert [item["receipt"] for item in found["lost"]] == [str(TEST.path)]
-    assert "4 of 5 rows of numbers are gone" in found["lost"][0]["reason"]
+    assert "lacks 4 of 5 rows of numbers" in found["lost"][0]["reason"]
     assert "2 damaged segments, 1 receipt with rows that are gone" in errors
     assert fade(again, "verify") == 5  # nothing was changed
     assert f"damaged: segment {hurt} of numbers" in capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_every_row_is_accounted_for(store: Store, capsys: pytest.CaptureFixture[
     assert f"no index entry: segments/{hurt}" in out
     assert f"publishes nothing: index/{cut}.json" in out
     assert f"spaces/{OTHER.fingerprint}: its space.json is gone" in out
-    assert f"lost: {TEST.path}: 4 of 5" in out
+    assert f"lost: {TEST.path}: the store at {store.root} lacks 4 of 5 rows" in out
     assert fade(again, "prune", "--all") == 0
     assert f"{TEST.path} deleted" in capsys.readouterr().out
     left = {file.name for file in store.files.list(folder)}

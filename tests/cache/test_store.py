@@ -429,7 +429,9 @@ def test_values_that_are_no_numbers_are_refused_by_key(
     store.register(space)
     rows = np.ones((4, *shape), dtype)
     rows[2] = bad
-    with pytest.raises(StoreError, match=r"toy: 1 of 4 rows .*first: c\)"):
+    with pytest.raises(
+        StoreError, match=r"toy: NaN or infinite values in 1 of 4 rows .*first: c\)"
+    ):
         store.write(space, list("abcd"), rows)
     assert store.index(space) == {}
     assert not list(folder(store, space).glob("segments/*"))

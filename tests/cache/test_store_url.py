@@ -252,7 +252,7 @@ def test_a_half_copy_is_repaired_in_one_run(
     with caplog.at_level(logging.WARNING, "fade"):
         assert store.repair(SPACE) == {"e": index["e"]}
     (line,) = caplog.messages
-    assert "3 segments of toy are gone or truncated and were removed from the index" in line
+    assert "removed from the index, since gone or truncated: 3 segments of toy" in line
     assert all(index[key].segment in line for key in "acd")
     assert list(Store(store.root).index(SPACE)) == ["e"]
     assert store.repair(BIG) == {}

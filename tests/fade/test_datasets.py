@@ -397,7 +397,7 @@ def test_visa_masks_and_labels(tmp_path: Path) -> None:
         (("c", "test", "normal", "c/9.JPG", ""), r"row 2: image 'c/9\.JPG' does not exist"),
         (("c", "train", "anomaly", "c/1.JPG", ""), "row 2: training image .* must be good"),
         (("c", "val", "normal", "c/1.JPG", ""), "row 2: split is 'val'"),
-        (("c", "test", "normal", "c/1.JPG"), "row 2: .* has 4 cells, 5 are needed"),
+        (("c", "test", "normal", "c/1.JPG"), "row 2: .* has 4 cells, not 5"),
         (("", "test", "normal", "c/1.JPG", ""), "row 2: category is empty"),
         (
             ("c", "test", "norrmal", "c/1.JPG", ""),
@@ -508,7 +508,7 @@ def test_csv_rows_that_are_refused(tmp_path: Path, cells: dict[str, str], messag
         (b"image;category;split;label\n", "separate them by commas"),
         (b"", "row 1: the header lacks 'image'"),
         (b"image,category,split,label\n", "lists no images"),
-        (b"image,category,split,label\na.png,c,test\n", "row 2: .* has 3 cells, 4 are needed"),
+        (b"image,category,split,label\na.png,c,test\n", "row 2: .* has 3 cells, not 4"),
         (b"image,category,split,label\na.png,c,test,good\n\xe4.png,c,test,good\n", "UTF-8"),
         (b'image,category,split,label\n"a.png,c,test,good\n', "no valid CSV"),
     ],

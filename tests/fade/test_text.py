@@ -296,7 +296,7 @@ def test_just_enough_prompts(name: str, normal: int, abnormal: int) -> None:
 def test_gmm_refuses_prompts_that_are_all_alike() -> None:
     x = unit(np.random.default_rng(4), 30, 8)
     x[:15] = x[0]
-    with pytest.raises(DataError, match="1 different normal prompts, it needs at least 10"):
+    with pytest.raises(DataError, match="1 different normal prompt, it needs at least 10"):
         fit("gmm", x, np.repeat([0, 1], 15))
 
 

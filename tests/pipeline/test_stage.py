@@ -52,8 +52,8 @@ def test_a_name_makes_no_second_line(
     log: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = runner._open_log("manifest")
-    log.warning("1 masks belong to no image: %s", EVIL)
-    said = f"1 masks belong to no image: {SHOWN}"
+    log.warning("1 mask belongs to no image: %s", EVIL)
+    said = f"1 mask belongs to no image: {SHOWN}"
     assert lines(capsys.readouterr().err) == [f"manifest: {said}"]
     assert path is not None
     (line,) = lines(path.read_text(encoding="utf-8"))

@@ -119,7 +119,7 @@ def test_labels_of_which_none_is_good(params: dict[str, Any], tmp_path: Path) ->
     found = [line for line in said["warnings"] if "training images too" not in line]
     assert "part: no test image is labelled good" in found[0]
     assert "'crack', 'gut' means good" in found[0]
-    assert "1 masks belong to no image: ground_truth/crack/x/0.png" in found[1]
+    assert "1 mask belongs to no image: ground_truth/crack/x/0.png" in found[1]
     assert [(row["folder"], row["count"]) for row in said["unused"]] == [
         ("", 1), ("ground_truth/crack/x", 1)
     ]  # fmt: skip

@@ -150,7 +150,7 @@
   function draw() {
     const start = state.page * PAGE, total = state.listed.length, end = Math.min(start + PAGE, total);
     one("#rows").tBodies[0].replaceChildren(...state.listed.slice(start, end).map(line));
-    one("#shown").textContent = `${total} of ${rows.position.length} images`;
+    one("#shown").textContent = `${total} of ${rows.position.length} ${rows.position.length === 1 ? "image" : "images"}`;
     one("#place").textContent = total ? `${start + 1} to ${end} of ${total}` : "none";
     one("#before").disabled = start === 0;
     one("#after").disabled = end >= total;

@@ -20,6 +20,7 @@ const named = (path, name, className = "") => {
   return element;
 };
 const chip = (text, className = "") => make("span", text, `chip ${className}`);
+const counted = (many, noun) => `${many.toLocaleString()} ${noun}${many === 1 ? "" : "s"}`;
 const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
 const address = (path, values = {}) => {
   const query = new URLSearchParams();
@@ -77,7 +78,7 @@ const showList = guarded(async (offset = 0) => {
   say("");
   const last = Math.min(list.offset + list.images.length, list.total);
   $("total").textContent = list.total
-    ? `${(list.offset + 1).toLocaleString()} to ${last.toLocaleString()} of ${list.total.toLocaleString()} images`
+    ? `${(list.offset + 1).toLocaleString()} to ${last.toLocaleString()} of ${counted(list.total, "image")}`
     : "no image fits these filters";
   for (const end of ["", "-below"]) {
     $(`previous${end}`).disabled = list.offset === 0;
@@ -197,7 +198,7 @@ const showCounts = guarded(async (fresh = false) => {
     $("threshold-counts").textContent = found.chosen === null
       ? "There is no threshold: move the slider to try one."
       : `${found.called.toLocaleString()} of ${found.images.toLocaleString()} called anomalous: ` +
-        `${found.false_alarms} false ${found.false_alarms === 1 ? "alarm" : "alarms"} of ${found.good} good, ${found.missed} missed of ${found.anomalous} anomalous`;
+        `${counted(found.false_alarms, "false alarm")} of ${found.good} good, ${found.missed} missed of ${found.anomalous} anomalous`;
     const measures = found.image_auroc === null ? "" : ` Image AUROC on these labels: ${(100 * found.image_auroc).toFixed(1)} %.`;
     $("threshold-remark").textContent = `The run's threshold: ${number(found.threshold)}.${measures} Bars are scores: good images green, anomalous ones red, those without a label grey.`;
     $("threshold-best").disabled = found.best === null;
@@ -454,7 +455,7 @@ const judge = async (files) => {
     done[found.error ? "error" : found.decision || "none"] += 1;
     $("drop-list").prepend(newCard(found));
   }
-  tell(`${chosen.length} ${chosen.length === 1 ? "image" : "images"} judged`);
+  tell(`${counted(chosen.length, "image")} judged`);
 };
 const send = async (file, name) => {
   const body = new FormData();
@@ -525,8 +526,8 @@ $("report").addEventListener("click", guarded(async (event) => {
 // the start
 function showFactsOfRun() {
   const used = run.labels_used ? `runs use ${run.labels_file}` : `runs do not use ${run.labels_file} (evaluate.labels)`;
-  const corrected = run.corrected ? `, ${run.corrected.toLocaleString()} ${run.corrected === 1 ? "label" : "labels"} corrected; ${used}` : "";
-  $("facts").textContent = !run.has_images ? "a bundle: new images alone" : run.images ? `${run.images.toLocaleString()} test images${corrected}` : "a run without test images";
+  const corrected = run.corrected ? `, ${counted(run.corrected, "label")} corrected; ${used}` : "";
+  $("facts").textContent = !run.has_images ? "a bundle: new images alone" : run.images ? `${counted(run.images, "test image")}${corrected}` : "a run without test images";
 }
 const start = guarded(async () => {
   run = await ask("run");

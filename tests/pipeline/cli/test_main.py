@@ -386,7 +386,7 @@ def test_cache_verify(fade: Fade, store: Store) -> None:
     answer = fade("cache", "verify")
     assert answer.code == 5
     assert f"damaged: segment {segment} of numbers" in answer.out
-    assert "1 rows are sound" in answer.out
+    assert "1 row is sound" in answer.out
     assert answer.err.startswith("error: 1 damaged segment, 0 receipts")
     assert set(store.index(SPACE)) == {"a", "b", "c"}  # a look changes nothing
     assert fade("cache", "verify", "--repair").code == 0

@@ -341,12 +341,17 @@ def test_a_task_that_needs_too_much_memory(
         machines.close()
 
 
-def test_no_worker_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_worker_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "fade")
     monkeypatch.setattr(pipeline.compute.distributed, "SECONDS_BETWEEN_LOOKS", 0.5)
     machines = Machines(tmp_path, workers=0)
     try:
-        with pytest.raises(FadeError, match=r"tcp://\S+: not one worker for 1 seconds"):
+        with pytest.raises(FadeError, match=r"tcp://\S+: not one worker for 1 second"):
             map_tasks(refuse, [0], cluster(machines, wait=1), "vision")
+        # it was started with --no-dashboard
+        assert any("0 workers so far, dashboard, if it has one: " in x for x in caplog.messages)
     finally:
         close_sessions()
         machines.close()

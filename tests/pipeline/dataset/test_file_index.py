@@ -209,7 +209,7 @@ def test_colours_of_listed_masks_are_warned_of(
         assert (found.changed, other) == (1, True)
         assert not again(params, everything=True)[1]
     run_stages(tmp_path, content, "manifest")
-    assert "1 masks have colours without red" in caplog.text
+    assert "1 mask has colours without red" in caplog.text
 
 
 def test_a_watched_folder_is_no_listing(params: Params) -> None:

@@ -147,7 +147,7 @@ def test_images_of_16_bits_that_are_dark(warnings: Callable[..., list[str]], col
     values = np.linspace(0, 4095, WIDTH * HEIGHT).astype(int).reshape(HEIGHT, WIDTH)
     values = np.stack([values] * 3, axis=-1) if colours else values
     (line,) = warnings({n: png_file(values + n) for n in range(10)})
-    assert line.startswith("10 images of 16 bits hold no value that needs more than 14")
+    assert line.startswith("10 images of 16 bits without a value that needs more than 14")
 
 
 def test_a_few_images_that_end_in_zeros(warnings: Callable[..., list[str]]) -> None:

@@ -166,7 +166,7 @@ def test_thresholds_that_are_given_say_what_they_keep() -> None:
     given = overridden(found, 0.475, scores, "threshold.overrides")
     assert (given.image, given.source, given.set_by) == (0.475, "given", None)
     assert given.false_alarm_limit == false_alarm_limit(50, 2)
-    assert given.remark == "given by threshold.overrides; 2 of 50 normal images lie above it"
+    assert given.remark == "given by threshold.overrides; above it 2 of 50 normal images"
     unknown = overridden(found, 0.475, np.zeros(0), "--threshold")
     assert (unknown.false_alarm_limit, unknown.remark) == (None, "given by --threshold")
     assert overridden(found, -1.0, scores, "x").false_alarm_limit == pytest.approx(1)
@@ -328,7 +328,7 @@ def test_from_training_images(base: Params, tmp_path: Path) -> None:
     run_stages(folder, changed(base, **leaves), "evaluate")
     (given_one,) = thresholds(folder).values()
     assert (given_one.image, given_one.source, given_one.images) == (0.0, "given", 3)
-    assert given_one.remark.endswith("3 of 3 normal images lie above it")
+    assert given_one.remark.endswith("above it 3 of 3 normal images")
     assert given_one.pixel == found.pixel
     images = tmp_path / "images"
     root = Path(base["dataset"]["path"])

@@ -76,7 +76,7 @@ def test_losses_add_up_and_are_said() -> None:
     assert Vanished(1, factor=64).suggested_size(256) == "image"  # more than may be asked for
     first, second = vanished_remarks({"screw": total}, {"screw": 9}, 256)
     assert first == (
-        "screw: 4 of 9 defect images with a mask have no defect pixel at evaluate.size 256 and are left "
+        "screw: no defect pixel is left at evaluate.size 256 in 4 of 9 defect images with a mask, left "
         "out of pixel metrics: set evaluate.size to 2048 to keep a part of each, to image to keep "
         "every pixel"
     )

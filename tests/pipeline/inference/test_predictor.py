@@ -1279,7 +1279,7 @@ def test_new_images_that_are_turned_are_said(
     Image.open(WEAVE / "test/good/000.png").convert("RGB").save(file, exif=exif)
     predictor.predict([file, WEAVE / "test/good/001.png"], "weave")
     (line,) = [line for line in caplog.messages if "EXIF" in line]
-    assert line.startswith("1 images have an EXIF orientation, which is not applied")
+    assert line.startswith("1 image has an EXIF orientation, which is not applied")
     assert str(file) in line
     # on the command line it is a line as the others are
     assert f"\nwarning: {line}\n" in fade("predict", file)[2]

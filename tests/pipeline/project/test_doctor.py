@@ -178,7 +178,7 @@ def test_weights_whose_name_tells_of_another_activation(
 def test_what_is_there_is_said(tmp_path: Path, content: dict[str, Any]) -> None:
     found = look(tmp_path, content)
     assert found["shots"].text == "up to 1; the smallest category has 8 training images"
-    assert found["masks"].text == "all 20 defect images have one"
+    assert found["masks"].text == "all defect images have one (20)"
     assert "multiples of the patch size" in found["sizes"].text
 
 

@@ -191,7 +191,7 @@ def test_a_store_cut_in_part_is_planned_for_and_left_alone(
     assert snapshot(tmp_path) == before
     with caplog.at_level(logging.WARNING, "fade"):
         run_stages(tmp_path, params, "extract")
-    assert re.search(rf"1 segments of {space.label} .*{segment}", caplog.text)
+    assert re.search(rf"1 segment of {space.label}; .*{segment}", caplog.text)
     with project(tmp_path, params):
         assert plan_run(load_params()).images_to_encode == 0
 

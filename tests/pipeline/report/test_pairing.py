@@ -116,14 +116,12 @@ def test_other_data_is_refused() -> None:
     with pytest.raises(DataError, match=r"plate at 1 shot: seeds \[0, 1\] and \[0\]"):
         pair_scores(one, scores(1, seeds=(0,)))
     fewer = one[one["image"] != "weave/test/07"]
-    with pytest.raises(
-        DataError, match="1 images are in the first run alone, such as weave/test/07"
-    ):
+    with pytest.raises(DataError, match="1 image is in the first run alone, such as weave/test/07"):
         pair_scores(one, fewer)
     with pytest.raises(DataError, match="in the second run alone"):
         pair_scores(fewer, one)
     relabelled = one.assign(is_anomaly=one["is_anomaly"] | (one["image"] == "plate/test/03"))
-    with pytest.raises(DataError, match="1 images have another label, such as plate/test/03"):
+    with pytest.raises(DataError, match="1 image has another label, such as plate/test/03"):
         pair_scores(one, relabelled)
     with pytest.raises(
         DataError, match="lack the score of a seed, or have it twice, in plate at 1"

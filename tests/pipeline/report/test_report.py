@@ -272,7 +272,7 @@ def test_the_table_of_images_is_bounded_and_says_what_it_leaves_out(
     assert nut["called"] == [4, 3, 2, 2, 1, 0]
     assert nut["alarms"] == [2, 1, 1, 1, 0, 0]
     assert nut["missed"] == [0, 0, 1, 1, 1, 2]
-    assert "3 images are not in this table" in render(report)
+    assert "Not in this table: 3 of the images" in render(report)
 
 
 def test_each_kind_of_defect_has_its_line() -> None:
@@ -695,13 +695,13 @@ def test_thresholds_are_shown_with_what_they_rest_on() -> None:
     assert "no decision: nothing" in page
     assert "another trial" not in page
     assert NASTY not in page
-    assert "1 of 2 good images are called anomalous" not in page
+    assert "1 of 2 good images called anomalous" not in page
     text = " ".join(" ".join(Page(page).text).split())
     assert "nut 0.600 120 0 of 2 1 of 2 training images 7 7 images" in text
     assert "optimistic" not in text
     assert (
-        "At the threshold 0.600 (2 shots, seed 0): 0 of 2 good images are called anomalous, and 1 of 2 "
-        "anomalous ones are missed."
+        "At the threshold 0.600 (2 shots, seed 0): 0 of 2 good images called anomalous, 1 of 2 "
+        "anomalous missed."
     ) in page
     assert page.count("At the threshold") == 1
     assert "Decisions" not in render(make_report())
