@@ -145,6 +145,19 @@ def test_a_text_in_small_letters_finds_capitals_too(index: ImageIndex, limits: n
     assert found == [39, 39, 0]
 
 
+def test_paths_are_searched_in_parts(
+    index: ImageIndex, limits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> list[int]:
+        rows = index.select(TRIALS[1], ImageFilter(text="bent"), "order", limits)
+        return [int(row) for row in rows]
+
+    whole = found()
+    assert whole == [row for row in range(len(index)) if "bent" in index.path(row).lower()]
+    monkeypatch.setattr(image_index, "SEARCHED", 7)
+    assert found() == whole
+
+
 def test_measures_follow_the_labels(index: ImageIndex, frame: pd.DataFrame) -> None:
     rows = frame.iloc[120:]
     own = rows[(rows["category"] == "plate") & rows["score"].notna()]
