@@ -15,6 +15,7 @@ from PIL import Image
 from fade.encoders.load import load_vision_encoder
 from fade.encoders.protocol import Output, VisionEncoder
 from fade.filters import gaussian, gaussian_small, resize_scores
+from fade.lean_import import timm_library
 from fade.maps import merge_sizes
 from fade.reductions import reweighted, smooth_similar, top_mean
 from fade.rules.mutual import mutual_scores
@@ -69,7 +70,6 @@ def dino() -> VisionEncoder:
 
 def seeded_resnet(file: Path) -> Path:
     """Write the weights of the ResNet that the numbers of PatchCore are of."""
-    import timm
     import torch
 
     spec = importlib.util.spec_from_file_location("seeded_timm", VISION / "seeded_timm.py")
@@ -77,7 +77,7 @@ def seeded_resnet(file: Path) -> Path:
     assert spec.loader is not None
     seeded: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(seeded)
-    torch.save(seeded.fill(timm.create_model("resnet18")).state_dict(), file)
+    torch.save(seeded.fill(timm_library().create_model("resnet18")).state_dict(), file)
     return file
 
 

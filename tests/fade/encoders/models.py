@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from fade.lean_import import timm_library
 from tests.projects import GOLDEN
 
 SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 2}
@@ -28,14 +29,12 @@ def fill(model: Any) -> Any:
 
 def save_model(folder: Path, architecture: str, **settings: Any) -> Any:
     """Write config.json and model.safetensors of a seeded model; return timm's own."""
-    import timm
-
     sizes: dict[str, Any] = (
         {"dynamic_img_size": True}
         if any(kind in architecture for kind in ("vit", "eva", "deit"))
         else {}
     )
-    model = fill(timm.create_model(architecture, num_classes=0, **settings, **sizes))
+    model = fill(timm_library().create_model(architecture, num_classes=0, **settings, **sizes))
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architecture": architecture,

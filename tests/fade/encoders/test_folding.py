@@ -6,13 +6,13 @@ import io
 from typing import Any
 
 import pytest
-import timm
 import torch
 from safetensors.torch import load
 from torch import nn
 
 from fade.encoders.folding import folded
 from fade.encoders.timm_cnn import TimmCNN
+from fade.lean_import import timm_library
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -20,7 +20,7 @@ HALF = (0.5, 0.5, 0.5)
 def network(architecture: str) -> Any:
     """A network whose batch norms change each channel in another way."""
     torch.manual_seed(0)
-    model = timm.create_model(architecture).eval().requires_grad_(False)
+    model = timm_library().create_model(architecture).eval().requires_grad_(False)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None

