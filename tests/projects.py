@@ -102,6 +102,20 @@ def changed(params: Mapping[str, Any], **leaves: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def nobody_reads() -> Iterator[None]:
+    """What is printed goes to a reader that has stopped, as ``| head`` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as stdout:
+        try:
+            with contextlib.redirect_stdout(stdout):
+                yield
+        finally:
+            with open(os.devnull, "wb") as nothing:  # for what is left to write on closing
+                os.dup2(nothing.fileno(), writer)
+
+
+@contextlib.contextmanager
 def project(folder: Path, params: Mapping[str, Any]) -> Iterator[Path]:
     """Work in a project folder with these parameters."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import typer
 
 from fade.errors import FadeError, StoreError, counted
 from pipeline.cli.app import cache_app
-from pipeline.cli.options import Json, StorePlace, echo, write_json
+from pipeline.cli.options import Json, StorePlace, echo, echo_aside, write_json
 
 if TYPE_CHECKING:
     from cache.maintenance import SpaceCheck
@@ -140,13 +140,13 @@ def verify(
 def _echo_check(check: SpaceCheck) -> None:
     copies = f", and {counted(check.copies, 'copy')} of them" if check.copies else ""
     rows = counted(check.rows, "row", "is")
-    echo(f"{check.label} ({check.fingerprint[:8]}): {rows} sound{copies}")
+    echo_aside(f"{check.label} ({check.fingerprint[:8]}): {rows} sound{copies}")
     for line in check.damaged.values():
-        echo(f"damaged: {line}")
+        echo_aside(f"damaged: {line}")
     for segment in check.unpublished:
-        echo(f"no index entry: segments/{segment} (of a killed or a running writer)")
+        echo_aside(f"no index entry: segments/{segment} (of a killed or a running writer)")
     for name in check.unrecognized:
-        echo(f"publishes nothing: index/{name} (cut short, or no index entry)")
+        echo_aside(f"publishes nothing: index/{name} (cut short, or no index entry)")
 
 
 @cache_app.command("copy", epilog="Example: fade cache copy .fade/store s3://bucket/store")
@@ -165,7 +165,7 @@ def copy_rows(
     for space in copy(open_store(_place(source)), Store(_place(target))):
         copied.append(space)
         if not as_json:
-            echo(
+            echo_aside(
                 f"{space.label} ({space.fingerprint[:8]}): {counted(space.rows, 'row')}, "
                 f"{space.bytes:,} bytes"
             )

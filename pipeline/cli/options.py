@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -139,6 +141,15 @@ StorePlace = Annotated[
 def echo(line: str, *, err: bool = False) -> None:
     """Print a line; names in it may hold line breaks and what steers a terminal."""
     typer.echo(plain(line), err=err)
+
+
+def echo_aside(line: str) -> None:
+    """Print a line beside work that goes on where its reader, such as `head`, stops."""
+    try:
+        echo(line)
+    except BrokenPipeError:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def echo_text(text: str) -> None:

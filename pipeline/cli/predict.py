@@ -25,6 +25,7 @@ from pipeline.cli.options import (
     Shots,
     Weights,
     echo,
+    echo_aside,
     echo_text,
     named_place,
     write_json,
@@ -160,10 +161,11 @@ def predict(
     counts: Counter[Decision | None] = Counter()
     # on a terminal the lines show how far it is
     quiet = 0 if sys.stdout.isatty() else len(found)
+    say = echo if out is None else echo_aside
     with Progress(quiet, "predict", say=lambda line: echo(line, err=True)) as progress:
         for prediction in predictions:
             counts[prediction.decision] += 1
-            echo(json_text(record(prediction)) if as_json else score_line(prediction))
+            say(json_text(record(prediction)) if as_json else score_line(prediction))
             if quiet:
                 progress.advance()
     decided = counts["anomalous"], counts["normal"], counts[None]

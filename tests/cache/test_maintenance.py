@@ -17,12 +17,14 @@ import yaml
 
 from cache import maintenance, pruning
 from cache.layout import Space
+from cache.segment import data_name
 from cache.store import DamagedSegmentError, Store
 from pipeline.artefacts.catalogue import ARTEFACTS, REFERENCES, TEST
 from pipeline.artefacts.receipts import read_receipt, write_receipt
 from pipeline.cli.main import main
 from pipeline.config.originals import TEMPLATE
 from tests.imports import ROOT
+from tests.projects import nobody_reads
 
 SPACE = Space("numbers", {"kind": "test"}, (4,), "float32")
 OTHER = Space("others", {"kind": "test"}, (2, 2), "float16")
@@ -189,6 +191,25 @@ def test_copying(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as ended:
         main(["cache", "copy", str(tmp_path / "none"), str(other.root)])
     assert ended.value.code == 5
+
+
+def test_who_stops_reading_ends_no_work(store: Store, tmp_path: Path) -> None:
+    """``fade cache copy A B | head`` copies all, and ``verify --repair | head`` repairs all."""
+    write(store, "a")
+    write(store, "b", space=OTHER)
+    other = Store(tmp_path / "other")
+    with nobody_reads(), pytest.raises(SystemExit) as ended:
+        main(["cache", "copy", str(store.root), str(other.root)])
+    assert not ended.value.code
+    assert [len(Store(other.root).index(space)) for space in (SPACE, OTHER)] == [1, 1]
+    hurt = [(space, write(store, "c", space=space)) for space in (SPACE, OTHER)]
+    for space, segment in hurt:
+        data = f"{store.folder(space)}/segments/{segment}/{data_name(1 + len(space.shape))}"
+        store.files.write(data, store.files.read(data, 99)[:-1] + b"!")
+    with nobody_reads():
+        fade(Store(store.root), "verify", "--repair")
+    again = Store(store.root)
+    assert [maintenance.verify(again, space).damaged for space, _ in hurt] == [{}, {}]
 
 
 def test_a_copy_takes_what_is_sound(store: Store, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ from pipeline.process.dvc_files import keep_locks
 from pipeline.report.nearest import nearest_finder
 from pipeline.report.pull import COUNT, pull_finder
 from pipeline.scoring.texts import USES, classifier_digest
-from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
+from tests.projects import GOLDEN, ROOT, changed, golden_params, nobody_reads, run_stages
 from tests.webserver import counting_server
 
 pytestmark = pytest.mark.usefixtures("shared_models")
@@ -927,6 +927,15 @@ def test_predict_says_what_became_of_the_images(fade: Fade, noise: Path, tmp_pat
     code, text, error = fade("predict", noise, "--json", "--out", out, "--no-pictures")
     assert json.loads(text)["overlay"] is None
     assert error.splitlines()[-1] == "1 image: 1 anomalous, 0 normal"
+
+
+def test_who_stops_reading_loses_no_file(fade: Fade, noise: Path, tmp_path: Path) -> None:
+    """As after ``| head``: with ``--out`` all images are done, without the command ends."""
+    shutil.copy(noise, noise.parent / "another.png")
+    for more, expected in ((("--out", tmp_path / "out"), 10), ((), 1)):
+        with nobody_reads():
+            assert fade("predict", noise.parent, *more)[0] == expected
+    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 2
 
 
 def test_predict_goes_on_after_broken_images(fade: Fade, noise: Path) -> None:
