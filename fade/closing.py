@@ -104,7 +104,7 @@ def _close_along_lines(mask: np.ndarray, radius: int, angles: int) -> np.ndarray
 
 
 def _line(radius: int, angle: float) -> np.ndarray:
-    """A line through the middle of a square, two pixels thick: (2 radius + 1,) * 2 uint8."""
+    """A line through the middle of a square, three thick (OpenCV's 2): (2 radius + 1,) * 2 uint8."""
     import cv2
 
     x, y = radius * np.cos(angle), radius * np.sin(angle)

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from fade.closing import closed_mask
+from fade.closing import Closing, closed_mask
 from fade.errors import ParameterError
 from fade.filters import (
     Border,
@@ -152,6 +152,42 @@ def test_a_lone_spot_grows_little() -> None:
     scores = np.zeros((40, 40), np.float32)
     scores[20, 20] = 1
     assert closed_mask(scores, 0.5, radius=8).sum() <= 9
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_a_line_closes_gaps_of_twice_its_radius(radius: int) -> None:
+    """Between two bars three pixels wide; one angle closes along rows, two along columns as well."""
+    for gap in range(1, 2 * radius + 3):
+        scores = np.zeros((9, gap + 12))
+        scores[3:6, [5, 6 + gap]] = 1
+        between = np.s_[4, 6 : 6 + gap]
+        assert closed_mask(scores, 0.5, radius=radius, angles=1)[between].all() == (
+            gap <= 2 * radius
+        )
+        turned = closed_mask(scores.T, 0.5, radius=radius, angles=2).T
+        assert turned[between].all() == (gap <= 2 * radius)
+        if gap > 3:  # more than a line is thick
+            assert not closed_mask(scores.T, 0.5, radius=radius, angles=1).T[between].all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_closing_at_the_edge_is_that_within_a_larger_map(seed: int) -> None:
+    scores = np.random.default_rng(seed).random((14, 17))
+    inside = closed_mask(np.pad(scores, 9), 0.8, radius=3, angles=5, lower=0.3)[9:-9, 9:-9]
+    np.testing.assert_array_equal(closed_mask(scores, 0.8, radius=3, angles=5, lower=0.3), inside)
+
+
+def test_masks_begin_above_their_limits_and_lose_what_erosion_says() -> None:
+    scores = np.array([[0.5, 0.25, 0.5], [0.6, 0.25, 0.6], [0.6, 0.3, 0.6]])
+    found = closed_mask(scores, 0.5, radius=1, angles=1, lower=0.5)
+    assert found.astype(int).tolist() == [[0, 0, 0], [1, 0, 1], [1, 1, 1]]
+    square = np.pad(np.ones((11, 11)), 4)
+    for erosion in (1, 2, 3):
+        inner = np.pad(np.ones((11 - 2 * erosion,) * 2, bool), 4 + erosion)
+        np.testing.assert_array_equal(closed_mask(square, 0.5, radius=0, erosion=erosion), inner)
+    for lower in (0.0, 1.0):  # are shares
+        assert closed_mask(square, 0.5, radius=1, lower=lower).sum() == 121
+    assert [Closing().is_none, Closing(radius=1).is_none, Closing(erosion=1).is_none] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
