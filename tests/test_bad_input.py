@@ -809,6 +809,9 @@ CASES = (
     Case("a mask for two images of a folder", REFUSED[3], "is called as the mask of 0", with_files(
         {"a/test/hole/0_mask.png": picture(8)}
     )),
+    Case("a mask beside its image", REFUSED[3], "looks like the mask of an image beside it", with_files(
+        {"a/test/hole/0_label.png": mask(), "a/ground_truth/hole/0_mask.png": None}
+    )),
     Case("a mask for two images of a CSV", WARNING, "mask is given to more than one image", table(
         HEADER + "t/0.png,a,test,scratch,m.png\nt/1.png,a,test,scratch,m.png\n",
         **{"t/1.png": picture(3)},

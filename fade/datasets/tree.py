@@ -1,6 +1,6 @@
 """Categories in folders: ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -184,6 +184,7 @@ def _labelled(folder: DataPath, prefix: str, category: str, tree: Tree) -> Itera
         masks = _masks(folder / tree.truth / kind, images)
         truth = f"{prefix}{tree.truth}/{kind}"
         _refuse_shared(masks, images, truth)
+        refuse_masks_beside(folder / tree.test / kind, images, masks)
         yield from refuse_same_names(
             image_record(
                 f"{prefix}{tree.test}/{kind}/{file}",
@@ -268,7 +269,11 @@ def _train_images(train: DataPath, loose: bool, prefix: str, note: Note) -> list
     for name in folders:
         _refuse_unclear(train, name, folders)
     good = [name for name in folders if meaning(name) == "good"]
-    found = [f"{prefix}/{name}/{file}" for name in good for file in _images_of(train / name)]
+    found = []
+    for name in good:
+        images = _images_of(train / name)
+        refuse_masks_beside(train / name, images)
+        found += [f"{prefix}/{name}/{file}" for file in images]
     if not good and files and loose:
         found = [f"{prefix}/{file}" for file in files]
         refuse_masks_beside(train, files)
@@ -282,16 +287,26 @@ def _train_images(train: DataPath, loose: bool, prefix: str, note: Note) -> list
     return found
 
 
-def refuse_masks_beside(folder: DataPath, files: Sequence[str]) -> None:
-    """Refuse masks among images of one folder, as KolektorSDD2 has them."""
-    stems = set(map(stem, files))
-    for file in files:
-        for ending in ("_GT", "_gt", "_mask", "_label"):
-            if stem(file).endswith(ending) and stem(file).removesuffix(ending) in stems:
-                raise DataError(
-                    f"{folder / file} looks like the mask of an image beside it; move masks to "
-                    "ground_truth/<defect>/, or set dataset.format to ksdd2 if this is KolektorSDD2"
-                )
+_MASK_ENDINGS = tuple(f"{sign}{word}" for sign in "_-" for word in ("gt", "mask", "label"))
+"""What a mask's name adds to its image's, in lower case, where both lie in one folder."""
+
+
+def refuse_masks_beside(folder: DataPath, files: Sequence[str], masks: Container[str] = ()) -> None:
+    """Refuse masks among images of one folder, as KolektorSDD and KolektorSDD2 have them.
+
+    Args:
+        masks: names of images whose masks lie elsewhere.
+    """
+    likely = {n: file for file in files if (n := stem(file)).lower().endswith(_MASK_ENDINGS)}
+    stems = set(map(stem, files)) if likely else set()
+    for name, file in likely.items():
+        image = name[: max(name.rfind("_"), name.rfind("-"))]
+        if image in stems and name not in masks and image not in masks:
+            raise DataError(
+                f"{folder / file} looks like the mask of an image beside it; move masks to "
+                "ground_truth/<defect>/, set dataset.format to ksdd2 if this is KolektorSDD2, or "
+                "rename the file if it is an image"
+            )
 
 
 def _note_others(folder: DataPath, prefix: str, tree: Tree, note: Note) -> None:

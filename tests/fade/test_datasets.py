@@ -230,6 +230,14 @@ def test_folder_without_training_images_or_without_test_images(tmp_path: Path) -
             ["c/test/cut/0.png", "c/test/cut/0_mask.bmp", "c/ground_truth/cut/0_mask.png"],
             r"c/ground_truth/cut/0_mask\.png is called as the mask of 0 and as that of 0_mask\.bmp; re",
         ),
+        *(  # as KolektorSDD has them, sorted by hand with their images
+            (
+                [f"c/{folder}/0.jpg", f"c/{folder}/0{ending}"],
+                "looks like the mask of an image beside",
+            )
+            for folder in ("train/good", "test/good", "test/cut")
+            for ending in ("_label.bmp", "-mask.png", "_GT.png")
+        ),
     ],
 )
 @pytest.mark.parametrize("format", ["mvtec", "folder"])
