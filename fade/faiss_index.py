@@ -128,8 +128,9 @@ def check_index(
 
 
 def _said(error: Exception) -> str:
-    """The end of what FAISS says of an error, in one line; of too little memory it says nothing."""
-    return (str(error).strip().splitlines() or ["not enough memory"])[0][-160:]
+    """What FAISS says of an error, without the place in its code; of too little memory, nothing."""
+    said = (str(error).strip().splitlines() or ["not enough memory"])[0]
+    return re.sub(r"^Error in .* at \S+:\d+: (Error: '.*?' failed: )?", "", said)[-160:]
 
 
 def _least_vectors(index: Any) -> int:
@@ -212,8 +213,10 @@ def write_index(index: faiss.Index, path: Path) -> None:
                 file.seek(0, os.SEEK_END)
                 file.write(SEAL + digest)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[-160:]
-        raise StoreError(f"the memory bank {path} cannot be written ({reason})") from None
+        raise StoreError(
+            f"the memory bank {path} cannot be written ({_said(error)}): make room, or see that its "
+            "folder can be written to, and run again"
+        ) from None
 
 
 def stored_digest(path: Path) -> bytes:

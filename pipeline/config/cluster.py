@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -15,7 +16,7 @@ class ClusterParams(ParamsSection):
     kind: Literal["synchronous", "threads", "processes", "address", "slurm", "gpu"] = "threads"
     workers: Annotated[int, Field(ge=1)] = 2
     threads_per_worker: Annotated[int, Field(ge=1)] = 1
-    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")] | None = None
+    memory: str | None = None
     address: Annotated[str, Field(min_length=1)] | None = None
     gpus: Annotated[int, Field(ge=1)] | None = None
     walltime: str = "01:00:00"
@@ -26,6 +27,13 @@ class ClusterParams(ParamsSection):
     interface: str | None = None
     dashboard: Annotated[int, Field(ge=0, lt=2**16)] = 0
     wait: Annotated[int, Field(ge=1)] = 3600
+
+    @field_validator("memory")
+    @classmethod
+    def _amount(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\d+(\.\d+)? ?[kMGT]i?B", value):
+            raise ValueError(f"must be a number and a unit, such as 8GiB, not {shown(value)}")
+        return value
 
     @field_validator("directives", "prologue", "walltime", "queue", "account", "interface")
     @classmethod

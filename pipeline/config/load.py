@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -110,6 +110,8 @@ def _explain(error: Any) -> str:
         return f"{name} must hold {', '.join(_known_keys(keys)) or 'keys'}, not {error['input']!r}"
     if error["type"] == "value_error":  # our own, which names what is wrong
         return f"{name}: {error['ctx']['error']}"
+    if error["type"] == "too_short":
+        return f"{name} is empty: name at least one"
     message = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "bool_type":  # yes and no were booleans in YAML 1.1
         message += " (true or false)"
@@ -119,11 +121,17 @@ def _explain(error: Any) -> str:
 
 
 def _known_keys(keys: list[str]) -> list[str]:
-    section: type[ParamsSection] = Params
+    """The keys that a section takes; none where the keys lead to no section."""
+    section: type[ParamsSection] | None = Params
     for key in keys:
-        field = section.model_fields.get(key)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, ParamsSection)):
-            return []
-        section = annotation
-    return list(section.model_fields)
+        field = section.model_fields.get(key) if section else None
+        if field:  # else a category, whose values are of the section before it
+            section = _section(field.annotation)
+    return list(section.model_fields) if section else []
+
+
+def _section(annotation: Any) -> type[ParamsSection] | None:
+    """The section that values of a type are, or may be."""
+    if isinstance(annotation, type) and issubclass(annotation, ParamsSection):
+        return annotation
+    return next(filter(None, map(_section, get_args(annotation))), None)

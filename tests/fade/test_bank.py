@@ -201,6 +201,24 @@ def test_files_of_any_euclidean_index_are_read(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, exact, rtol=1e-5)
 
 
+def test_what_faiss_refuses_is_said_without_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import faiss
+
+    with pytest.raises(ParameterError, match=r"knows \(could not parse index string abc\): use"):
+        build_index(vectors(4), "abc")
+    with pytest.raises(ParameterError, match=r"knows \(The dimension of the vector \(d\) should"):
+        build_index(vectors(4), "PQ7")
+    written = faiss.write_index
+    monkeypatch.setattr(faiss, "write_index", lambda index, path: written(index, "/dev/full"))
+    room = (
+        r"bank.faiss cannot be written \(write error in .* \(No space left on device\)\): make room"
+    )
+    with pytest.raises(StoreError, match=room):
+        write_index(build_index(vectors(4000)), tmp_path / "bank.faiss")
+
+
 def test_enough_is_searched_and_the_file_remembers(tmp_path: Path) -> None:
     import faiss
 
