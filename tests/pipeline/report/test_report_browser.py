@@ -330,6 +330,22 @@ def test_a_slider_judges_again(tab: Tab, small: str) -> None:
     assert set(cells(tab, 2)) == {"\u2013"}
 
 
+def test_print_says_the_threshold_and_which_images(tab: Tab, small: str) -> None:
+    tab.open(small)
+    tab.run("document.querySelector('.verdict input').focus()")
+    press(tab, "ArrowLeft")
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        said = str(tab.run("document.querySelector('main').innerText.replace(/\\s+/g, ' ')"))
+        hidden = "document.querySelector('.slider input').offsetParent === null"
+        assert tab.run(hidden)
+    finally:
+        tab.call("Emulation.setEmulatedMedia", media="")
+    for words in ("2 of 4 called anomalous", "Threshold 0.400 F1 0.500", "1 to 8 of 8"):
+        assert words in said
+    assert "Next" not in said
+
+
 def test_a_picture_opens_and_closes_by_keyboard(tab: Tab, small: str) -> None:
     tab.size(1280, 900)
     tab.open(small)

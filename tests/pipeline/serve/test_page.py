@@ -238,6 +238,16 @@ def test_everything_is_named_and_readable(page: Tab) -> None:
     page.run("document.querySelector('#list button').click()")
     page.until("document.getElementById('viewer').open")
     assert [*seen, page.nameless()] == [[]] * 4
+    buttons = "[...document.querySelectorAll('#styles button, #labels button')]"
+    stated = page.run(f"{buttons}.map((one) => one.ariaPressed)")
+    assert stated == ["false", "true", *["false"] * 5]
+
+
+def test_focus_on_the_hidden_choice_of_files_shows_at_its_button_alone(page: Tab) -> None:
+    page.run("document.getElementById('files').focus({ focusVisible: true })")
+    ringed = "one => getComputedStyle(one).outlineStyle === 'solid'"
+    inside = f"[...document.querySelectorAll('#drop *')].filter({ringed})"
+    assert page.run(f"{inside}.map((one) => one.textContent)") == ["Choose images", ""]
 
 
 def test_the_description_is_listed(page: Tab, address: str) -> None:
