@@ -88,15 +88,16 @@ def from_normal(
         set_by = None if paths is None else paths[position]
         least = MIN_SPREAD if bounded else MIN_SPREAD * abs(float(np.median(scores)))
         if stands_far(scores, position, least):
-            warning = _far_away(scores, position, set_by, rank_of(count - 1))
+            warning = _far_away(scores, position, set_by, rank_of(count - 1), factor)
         image, limit = image * factor, limit if factor >= 1 else None
     known = histogram is not None and histogram.normal.any()
     pixel = None
     if histogram and known:
         pixel = normal_level(histogram.normal, quantile)
         if factor != 1:  # the level of a multiple of its value
-            value = scale.offset + scale.step * np.array([pixel])
-            pixel = int(scale.levels(factor * value)[0])
+            multiple = factor * pixel + (factor - 1) * scale.offset / scale.step
+            # in levels, and a hair above: the double of 33 / 255 is cut to level 65, not 66
+            pixel = int(np.clip(multiple + 1e-6, 0, scale.count - 1))
     if held_out:
         remark = (
             f"rests on {counted(count, 'reference image')}, each compared with the others: there are no "
@@ -160,12 +161,14 @@ def overridden(
     )  # fmt: skip
 
 
-def _far_away(scores: NDArray[np.float64], position: int, path: str | None, rank: int) -> str:
+def _far_away(
+    scores: NDArray[np.float64], position: int, path: str | None, rank: int, factor: float
+) -> str:
     """Why to look at the image that sets a threshold."""
     others = np.delete(scores, position)
-    median, without = float(np.median(others)), float(np.sort(others)[rank - 1])
+    median, without = float(np.median(others)), factor * float(np.sort(others)[rank - 1])
     return (
-        f"{path or 'one image'} sets the threshold {score_text(scores[position])}, far above "
+        f"{path or 'one image'} sets the threshold {score_text(factor * scores[position])}, far above "
         f"{counted(len(others), 'other image')} (median {score_text(median)}; without it the threshold "
         f"is {score_text(without)}): look at it, and remove it from the training images if it is not good"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fade.errors import StoreError
+from fade.errors import ParameterError, StoreError
+from fade.levels import FINE, UNIT, Scale
 from fade.metrics import PixelHistogram, image_metrics, pixel_metrics
 from fade.regions import label_regions
 from fade.sampling import reference_order
@@ -160,6 +163,69 @@ def test_a_rate_of_false_alarms_is_asked_for() -> None:
     assert "lacking" not in exact.as_json()
 
 
+@pytest.mark.parametrize("scale", [UNIT, Scale(FINE, 0.01, 3.0)])
+def test_a_factor_is_on_scores_and_on_the_values_of_levels(scale: Scale) -> None:
+    scores, none = np.array([0.1, 0.3, 0.2]), PixelHistogram.empty(scale.count)
+    for level in (0, 3, 11, 33, 66, 100, 127):
+        none.normal[:] = 0
+        none.normal[level] = 5
+        for factor in (2.0, 0.5):
+            found = from_normal(
+                "a", Trial(1, 0), scores, none, 0.9, held_out=False, reason="", factor=factor,
+                scale=scale,
+            )  # fmt: skip
+            exact = Fraction(factor) * level
+            if scale != UNIT:  # the offset is 300 levels
+                exact += 300 * (Fraction(factor) - 1)
+            assert found.pixel == max(math.floor(exact), 0)
+            assert found.image == pytest.approx(0.3 * factor)
+            assert (found.false_alarm_limit is None) == (factor < 1)
+            assert found.remark.endswith(f", times {factor:g}")
+    highest = PixelHistogram.empty()
+    highest.normal[200] = 1
+    beyond = from_normal(
+        "a", Trial(1, 0), scores, highest, 0.9, held_out=False, reason="", factor=2.0
+    )
+    assert beyond.pixel == 255
+
+
+def test_one_odd_image_is_told_with_the_thresholds_that_follow() -> None:
+    def warning(scores: list[float], **options: Any) -> str:
+        made = from_normal(
+            "a", Trial(1, 0), np.array(scores), None, 0.7, held_out=False, reason="", **options
+        )
+        return made.warning
+
+    odd = [0.9, 0.2, 0.3, 0.25, 0.22]
+    assert warning(odd) == ""  # 0.3 is the threshold: the fourth of five
+    asked = {"false_alarms": 0.01, "paths": list("abcde")}
+    assert warning(odd, **asked) == (
+        "a sets the threshold 0.900, far above 4 other images (median 0.235; without it the "
+        "threshold is 0.300): look at it, and remove it from the training images if it is not good"
+    )
+    doubled = warning(odd, factor=2.0, **asked)
+    assert doubled.startswith("a sets the threshold 1.800, far above 4 other images (median 0.235;")
+    assert "without it the threshold is 0.600)" in doubled
+    # how near scores count as equal follows their size where they have no limit
+    small = [value / 1000 for value in (20.0, 10, 10, 10, 10)]
+    assert warning(small, false_alarms=0.01) == ""
+    assert "one image sets" in warning(small, false_alarms=0.01, bounded=False)
+
+
+def test_of_equally_good_thresholds_the_highest() -> None:
+    truth = np.array([True, False, True])
+    # below all three F1 is 4 / 5, above 0.5 it is 2 / 3
+    assert best_threshold(np.array([0.2, 0.5, 0.9]), truth) == np.nextafter(0.2, -1)
+    good = np.array([False, True, False, False, True])  # 2 / 3 above 0.1 and above 0.4
+    assert best_threshold(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), good) == pytest.approx(0.45)
+    levels = np.array([[0, 3, 7, 7, 9]], np.uint8)
+    assert best_level(histogram(levels, good[None])) == 8
+    assert best_level(histogram(levels, good[None] | True)) is None
+    # a threshold below every level would have the better F1, 6 / 7
+    mask = np.array([[True, True, True, False]])
+    assert best_level(histogram(np.array([[0, 0, 1, 0]], np.uint8), mask)) == 0
+
+
 def test_thresholds_that_are_given_say_what_they_keep() -> None:
     scores = np.arange(50) / 100
     found = from_normal("a", Trial(1, 0), scores, None, 0.9, held_out=False, reason="")
@@ -170,6 +236,12 @@ def test_thresholds_that_are_given_say_what_they_keep() -> None:
     unknown = overridden(found, 0.475, np.zeros(0), "--threshold")
     assert (unknown.false_alarm_limit, unknown.remark) == (None, "given by --threshold")
     assert overridden(found, -1.0, scores, "x").false_alarm_limit == pytest.approx(1)
+    at_one = overridden(found, 0.48, scores, "x")  # what is at the threshold is not above it
+    assert at_one.false_alarm_limit == false_alarm_limit(50, 1)
+    unscored = overridden(found, 0.48, np.append(scores, np.nan), "x")
+    assert (unscored.false_alarm_limit, unscored.remark) == (None, "given by x")
+    with pytest.raises(ParameterError, match="x is nan, but must be a finite number"):
+        overridden(found, float("nan"), scores, "x")
 
 
 def test_file(tmp_path: Path) -> None:
@@ -232,6 +304,17 @@ def test_a_field_that_there_is_not(tmp_path: Path) -> None:
     path.write_text(json.dumps({"schema": 1, "thresholds": [content]}))
     with pytest.raises(StoreError, match="threshold 1: kind is unknown"):
         read_thresholds(path)
+
+
+@pytest.mark.parametrize(("pixel", "scale"), [(255, None), (65535, 0.5)])
+def test_pixels_are_levels_of_the_maps(tmp_path: Path, pixel: int, scale: float | None) -> None:
+    sound = Threshold("a", 1, 0, 0.5, pixel, "training", 3, "so", scale=scale, offset=scale)
+    write_thresholds([sound], {}, tmp_path / "thresholds.json")
+    assert read_thresholds(tmp_path / "thresholds.json") == [sound]
+    if scale is None:
+        write_thresholds([replace(sound, pixel=256)], {}, tmp_path / "thresholds.json")
+        with pytest.raises(StoreError, match=r"threshold 1: pixel is 256, but .* from 0 to 255"):
+            read_thresholds(tmp_path / "thresholds.json")
 
 
 @pytest.mark.parametrize(
