@@ -135,6 +135,7 @@ def test_what_thresholds_say() -> None:
     assert found.image == pytest.approx(0.2)
     assert "optimistic" in found.remark
     assert from_labels("a", trial, scores, labels | True, None).source == "none"
+    assert from_labels("a", trial, scores * np.nan, labels, None).image is None
 
 
 def test_a_rate_of_false_alarms_is_asked_for() -> None:
