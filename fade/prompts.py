@@ -237,7 +237,14 @@ def fill(ensembles: Sequence[Ensemble], word: str, template: str) -> tuple[list[
 
 
 def check_template(template: str) -> None:
-    """Refuse a template without ``{prompt}`` or with another placeholder (ParameterError)."""
+    """Refuse a template without ``{prompt}`` or with another placeholder (ParameterError).
+
+    Examples:
+        >>> check_template("a photo.")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: text.template 'a photo.' lacks {prompt}: the official one is ...
+    """
     unknown = _unknown_placeholder(template, PROMPT)
     if unknown:
         raise ParameterError(

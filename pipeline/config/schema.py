@@ -44,7 +44,7 @@ class DatasetParams(ParamsSection):
     format: DatasetFormat
     path: str = Field(min_length=1)
     watch: str = Field(min_length=1)
-    categories: list[str] | None = None
+    categories: Annotated[list[str], Field(min_length=1)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     exif_rotation: bool = False
     on_bad_image: Literal["fail", "skip"] = "fail"

@@ -193,12 +193,14 @@ def _sizes(params: Params, config: dict[str, Any]) -> Iterator[Finding]:
 
 
 def check_prompts(params: Params) -> Iterator[Finding]:
-    """Whether prompt files can be read, and hold enough for the classifiers that are named."""
+    """Whether template and prompt files can be read, and hold enough for the classifiers named."""
+    from fade.prompts import check_template
     from fade.text import check_counts
     from pipeline.scoring.texts import ensembles, use_params, uses
 
     found = uses(params)
     for use in found:
+        check_template(params.text.template)
         classifier = use_params(params, use).classifier
         for category in ("", *params.text.overrides):
             chosen = ensembles(params, use, category)

@@ -187,9 +187,11 @@ def _joined(pieces: Sequence[str], known: Collection[str]) -> list[str]:
 
 
 def _check_prompts(params: Params) -> None:
+    from fade.prompts import check_template
     from pipeline.scoring.texts import ensembles, uses
 
     for use in uses(params):
+        check_template(params.text.template)
         for category in ("", *params.text.overrides):
             ensembles(params, use, category)
 

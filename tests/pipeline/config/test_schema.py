@@ -38,6 +38,7 @@ def test_the_shipped_file_is_valid() -> None:
             ("features.segmentation_sizes: 96 is given twice",),
         ),
         ({"features__dtype": "float64"}, ("features.dtype", "float16", "'float64'")),
+        ({"dataset__categories": []}, ("dataset.categories is empty: name at least one",)),
         ({"vision__shots": []}, ("vision.shots is empty: name at least one",)),
         ({"vision__shots": [-1]}, ("vision.shots.0", "-1")),
         ({"vision__shots": 1}, ("vision.shots", "list")),

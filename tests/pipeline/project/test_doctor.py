@@ -83,6 +83,7 @@ def test_a_project_that_nobody_may_write_into(
             "warning", 0, "nobody/nothing",
         ),
         ("prompts", {"text__segmentation__prompts": ["lost.json"]}, "problem", 3, "lost.json"),
+        ("prompts", {"text__template": "a photo."}, "problem", 2, "lacks {prompt}"),
         ("parameters", {"vision__shot": 1}, "problem", 2, "did you mean shots"),
         ("threads", {"cluster": {"kind": "processes", "workers": 4096}}, "warning", 0, "more threads"),
         ("store", {"features__store": "ftp://bucket"}, "problem", 2, "starts with none of"),

@@ -51,6 +51,7 @@ def test_a_params_yaml_that_is_older_than_dvc_yaml(content: Any) -> None:
         ({"dataset__categories": ["weave", "palte"]}, 3, "no category 'palte'"),
         ({"dataset__path": "nowhere"}, 3, "nowhere"),
         ({"vision__shots": [1, 100]}, 2, "vision.shots asks for 100 references"),
+        ({"text__template": "a photo."}, 2, "text.template 'a photo.' lacks {prompt}"),
         ({"text__segmentation__prompts": ["lost.json"]}, 3, "lost.json"),
         ({"text__overrides": {"weave": {"segmentation": ["lost.json"]}}}, 3, "lost.json"),
         ({"model__name": "lost.json"}, 4, "no config file at lost.json"),
