@@ -53,7 +53,14 @@ def write_pixels(histograms: PixelHistograms, path: Path) -> None:
         return
     numbers = dict.fromkeys(("shots", "seed", "level", *COUNTS[:3]), "int64")
     columns = {"category": "string", **numbers, "pro": "double", "regions": "int64"}
-    with table_writer(path, columns, levels=levels) as write:
+    # trials differ where zero shots have another rule
+    other = {
+        trial.label: len(histogram.normal)
+        for (_, trial), histogram in histograms.items()
+        if len(histogram.normal) != levels
+    }
+    remarks = {"levels": levels, **({"levels_of": other} if other else {})}
+    with table_writer(path, columns, **remarks) as write:
         for place, histogram in histograms.items():
             rows = pixel_table({place: histogram})
             rows = rows[(rows["normal"] > 0) | (rows["anomalous"] > 0)]
@@ -70,21 +77,21 @@ def read_pixels(path: Path, trial: Trial | None = None) -> dict[tuple[str, Trial
     """
     equal: dict[str, Any] = {} if trial is None else {"shots": trial.shots, "seed": trial.seed}
     frame, remarks = read_table(path, **equal)
-    levels = remarks.get("levels", LEVELS)
+    levels, of_trial = remarks.get("levels", LEVELS), remarks.get("levels_of", {})
     found = {}
     try:
         for key, rows in frame.groupby(["category", "shots", "seed"], sort=False):
             category, shots, seed = cast(tuple[str, int, int], key)
+            place = category, Trial(int(shots), int(seed))
             rising = rows.sort_values("level")
             counts = {name: rising[name].to_numpy() for name in COUNTS}
             if levels != LEVELS:
+                own = of_trial.get(place[1].label, levels)
                 counts = {
-                    name: np.bincount(rising["level"], values, levels).astype(values.dtype)
+                    name: np.bincount(rising["level"], values, own).astype(values.dtype)
                     for name, values in counts.items()
                 }
-            found[category, Trial(int(shots), int(seed))] = PixelHistogram(
-                **counts, regions=int(rising["regions"].iloc[0])
-            )
+            found[place] = PixelHistogram(**counts, regions=int(rising["regions"].iloc[0]))
     except (KeyError, ValueError, DataError) as error:
         raise StoreError(
             f"{path} holds no pixel histograms ({error}): run `fade run --force evaluate`"

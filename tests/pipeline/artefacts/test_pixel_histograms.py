@@ -11,7 +11,7 @@ from fade.errors import StoreError
 from fade.metrics import PixelHistogram, pixel_metrics
 from fade.regions import label_regions
 from fade.types import Trial
-from pipeline.artefacts.pixel_histograms import pixel_table, read_pixels
+from pipeline.artefacts.pixel_histograms import pixel_table, read_pixels, write_pixels
 from pipeline.artefacts.tables import write_table
 
 
@@ -30,6 +30,21 @@ def test_a_table_gives_the_histograms_back(tmp_path: Path) -> None:
     for place, one in given.items():
         assert found[place].regions == one.regions > 1
         assert pixel_metrics(found[place]) == pixel_metrics(one)
+
+
+def test_trials_keep_their_levels(tmp_path: Path) -> None:
+    """Zero shots may have 256 levels where some shots, of another rule, have 65,536."""
+    rng = np.random.default_rng(2)
+    levels, mask = rng.integers(0, 1 << 16, (9, 13)), rng.random((9, 13)) > 0.7
+    fine = PixelHistogram.of_image(levels.astype(np.uint16), label_regions(mask))
+    given = {("nut", Trial(0, 0)): histogram(0), ("nut", Trial(4, 0)): fine}
+    path = tmp_path / "pixels.parquet"
+    write_pixels(given, path)
+    for place, one in given.items():
+        read = read_pixels(path, place[1])[place]
+        assert len(read.normal) == len(one.normal)
+        np.testing.assert_array_equal(read.normal, one.normal)
+        assert pixel_metrics(read) == pixel_metrics(one)
 
 
 def test_nothing_gives_nothing(tmp_path: Path) -> None:
