@@ -28,7 +28,8 @@ OVERRIDES = "threshold.overrides"
 
 def threshold_rank(images: int, quantile: float) -> int:
     """The rank k of the lowest of n scores that has this share of them at or below it."""
-    return int(np.quantile(np.arange(1, images + 1), quantile, method="inverted_cdf"))
+    # the share is compared in images; a hair below, as 0.55 * 100 is above 55
+    return max(math.ceil(quantile * images - 1e-9), 1)
 
 
 def normal_level(counts: NDArray[np.int64], quantile: float) -> int:
@@ -62,7 +63,7 @@ def from_normal(
         held_out: whether they are references that were compared with the others.
         reason: why there are none, should there be none.
         paths: of the images, to name the one that sets the threshold.
-        factor: on both thresholds; below 1 no share of false alarms is promised.
+        factor: on both thresholds; where it lowers that of images, no share of false alarms is promised.
         bounded: whether scores are within [0, 1].
         false_alarms: rate that the image threshold shall keep with 95 % confidence; then it is the
             lowest score that does, and the quantile holds for pixels alone.
@@ -89,7 +90,9 @@ def from_normal(
         least = MIN_SPREAD if bounded else MIN_SPREAD * abs(float(np.median(scores)))
         if stands_far(scores, position, least):
             warning = _far_away(scores, position, set_by, rank_of(count - 1), factor)
-        image, limit = image * factor, limit if factor >= 1 else None
+        if image * factor < image:  # of scores below 0, factors above 1 do that
+            limit = lacking = None
+        image *= factor
     known = histogram is not None and histogram.normal.any()
     pixel = None
     if histogram and known:
@@ -107,7 +110,7 @@ def from_normal(
         remark = f"{counted(count, 'training image')} outside the bank"
     else:
         remark = f"quantile {quantile:g} over {counted(count, 'training image')} outside the bank"
-        if quantile * count > count - 1:
+        if rank == count:
             remark += ": the highest of them"
     if false_alarms is not None and limit is not None:
         remark += f"; {_kept(false_alarms, count, rank, limit, lacking)}"

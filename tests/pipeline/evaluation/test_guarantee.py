@@ -41,6 +41,11 @@ def test_the_rank_is_that_of_the_threshold(images: int, quantile: float) -> None
     assert np.sort(scores)[rank - 1] == np.quantile(scores, quantile, method="inverted_cdf")
 
 
+def test_a_rank_is_not_one_higher_than_its_share() -> None:
+    assert 0.55 * 100 > 55
+    assert [threshold_rank(100, share) for share in (0.07, 0.29, 0.55, 0.551)] == [7, 29, 55, 56]
+
+
 def test_an_image_far_from_the_others() -> None:
     rng = np.random.default_rng(0)
     scores = np.append(rng.normal(0.3, 0.03, 39), 0.81)

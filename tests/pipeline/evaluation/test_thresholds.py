@@ -227,6 +227,21 @@ def test_of_equally_good_thresholds_the_highest() -> None:
     assert best_level(histogram(np.array([[0, 0, 1, 0]], np.uint8), mask)) == 0
 
 
+def test_a_factor_that_lowers_a_threshold_keeps_no_rate() -> None:
+    """One above 1 lowers what is below 0, one below 1 raises it."""
+
+    def limit(factor: float) -> float | None:
+        scores = -np.arange(1.0, 60.0)
+        found = from_normal(
+            "a", Trial(1, 0), scores, None, 1.0, held_out=False, reason="", factor=factor
+        )
+        assert found.image == -factor
+        return found.false_alarm_limit
+
+    assert limit(1.0) == limit(0.5) == false_alarm_limit(59, 0)
+    assert limit(2.0) is None
+
+
 def test_thresholds_that_are_given_say_what_they_keep() -> None:
     scores = np.arange(50) / 100
     found = from_normal("a", Trial(1, 0), scores, None, 0.9, held_out=False, reason="")
