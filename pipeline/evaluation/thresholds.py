@@ -36,8 +36,8 @@ class Threshold:
             others; the labels of the test images; given by threshold.overrides; or none.
         images: how many images it rests on.
         remark: what to know before relying on it, a sentence.
-        set_by: path in the data set of the image whose score ``image`` is; None where it is no single
-            normal image's.
+        set_by: path in the data set of the image whose score, times the factor, ``image`` is; None where
+            it is no single normal image's.
         false_alarm_limit: the share of normal images above ``image``, of such as it was drawn from, is
             at most this with 95 % confidence; None where normal images did not set it.
         warning: why to look at it before relying on it, a sentence; empty without a reason.

@@ -109,7 +109,7 @@ class ReportSection:
         counts: how its threshold divides its images, None without one.
         decisions: how many images the threshold puts on the wrong side, empty without one.
         threshold: scores above it are anomalous; None without one.
-        set_by: the image whose score is the threshold, from the category's folder on; empty without one.
+        set_by: the image that sets the threshold, from the category's folder on; empty without one.
         promise: what the threshold keeps, empty where nothing is known.
         kinds: a line for each kind of defect.
         groups: heading, explanation and items of each gallery.
@@ -269,7 +269,7 @@ def decisions(report: ReportInput, trial: Trial | None) -> list[Decision]:
 
 
 def setters(report: ReportInput, trial: Trial | None) -> list[Item]:
-    """The images whose scores are the thresholds of the trial that is shown, warned ones first."""
+    """The images whose scores set the thresholds of the trial that is shown, warned ones first."""
     named = [item for item in report.thresholds if item.trial == trial and item.set_by is not None]
     items = []
     for threshold in sorted(named, key=lambda item: not item.warning)[:SETTERS]:
