@@ -6,6 +6,8 @@ name that begins with one gets an apostrophe before it. Numbers are no names: th
 
 from __future__ import annotations
 
+from typing import Protocol
+
 _STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """Characters that begin a formula in a spreadsheet; the last four are full-width forms of the first."""
 _MARK = "'"
@@ -30,3 +32,25 @@ def unmarked(cell: str) -> str:
     """
     is_marked = cell.startswith(_MARK) and cell.lstrip(_MARK).startswith(_STARTS)
     return cell[1:] if is_marked else cell
+
+
+class Text(Protocol):
+    """Takes text, as files do."""
+
+    def write(self, text: str, /) -> object:
+        """Take some."""
+
+
+class Rows:
+    """Takes the rows of a CSV writer and ends each with a line feed.
+
+    The writer itself must end them with both characters: else it puts a name with a carriage return
+    between no quotes.
+    """
+
+    def __init__(self, file: Text) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        """Write a row."""
+        self._file.write(row.removesuffix("\r\n") + "\n")

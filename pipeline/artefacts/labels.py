@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from fade.errors import DataError
 from fade.files import read_plain, write_file
-from pipeline.artefacts.csv_text import marked, unmarked
+from pipeline.artefacts.csv_text import Rows, marked, unmarked
 
 Label = Literal["good", "anomalous"]
 LABELS_FILE = Path("labels.csv")
@@ -37,7 +37,7 @@ def write_labels(labels: Mapping[str, bool], path: Path) -> None:
     """
     further, rows = _read_rows(path)
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(Rows(text))
     writer.writerow([*COLUMNS, *further])
     for image, is_anomaly in labels.items():
         label = "anomalous" if is_anomaly else "good"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fade.aspect import AspectRatio, SmallerEdge
 from fade.errors import StoreError, first_line
 from fade.files import atomic_write, write_file
-from pipeline.artefacts.csv_text import marked, unmarked
+from pipeline.artefacts.csv_text import Rows, marked, unmarked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -267,10 +267,11 @@ def write_csv(frame: pd.DataFrame, path: Path, later: Sequence[str] = ()) -> Non
     """
     if "category" in frame:
         frame = frame.assign(category=[marked(str(name)) for name in frame["category"]])
-    with atomic_write(path) as part:
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         first = [name for name in frame.columns if name not in later]
         laid = frame.assign(schema=TABLE_SCHEMA)[[*first, "schema", *later]]
-        laid.to_csv(part, index=False, lineterminator="\n")
+        rows: Any = Rows(file)  # pandas' types ask for more than it uses
+        laid.to_csv(rows, index=False, lineterminator="\r\n")
 
 
 def read_csv(path: Path) -> pd.DataFrame:

@@ -17,7 +17,8 @@ from typing import Any
 from fade.errors import StoreError
 from fade.files import NO_PLAIN_FILE, open_plain
 from pipeline.artefacts.catalogue import prepare_folder
-from pipeline.inference.output import COLUMNS, Rows, cells, record
+from pipeline.artefacts.csv_text import Rows
+from pipeline.inference.output import COLUMNS, cells, record
 from pipeline.inference.prediction import Prediction
 from pipeline.process.json_text import json_text
 

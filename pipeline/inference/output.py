@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from fade.datasets.names import is_image, looks_like_image
 from fade.errors import DataError, ParameterError, counted, plain, summarise
 from fade.files import atomic_write
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
-from pipeline.artefacts.csv_text import marked
+from pipeline.artefacts.csv_text import Rows, marked
 from pipeline.artefacts.pictures import write_picture
 from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
@@ -214,21 +214,6 @@ def write_predictions(
             rows.writerow(cells(content))
             lines.write(json_text(content) + "\n")
             yield prediction
-
-
-class Rows:
-    """Takes the rows of a CSV writer and ends each with a line feed.
-
-    The writer itself must end them with both characters: else it puts a name with a carriage return
-    between no quotes.
-    """
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, row: str) -> int:
-        """Write a row."""
-        return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def picture_name(prediction: Prediction, used: set[str]) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from fade.errors import plain
-from pipeline.artefacts.csv_text import marked
+from pipeline.artefacts.csv_text import Rows, marked
 from pipeline.report.labels import metric_label
 from pipeline.report.paper_table import MetricTable, PaperCell
 from pipeline.report.plots import UNDEFINED
@@ -80,7 +80,7 @@ def latex(tables: Sequence[MetricTable], *, bold: bool = False) -> str:
 def csv_text(tables: Sequence[MetricTable], *, bold: bool = False) -> str:
     """Tables as one CSV: a row for each cell, in percent with all digits; empty where undefined."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(Rows(text))
     of = tables[0].of if tables else "category"
     writer.writerow(["metric", of, "shots", "mean", "deviation", "low", "high"])
     for table in tables:

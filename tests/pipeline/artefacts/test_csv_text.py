@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -30,3 +31,13 @@ def test_categories_of_metrics(tmp_path: Path) -> None:
     found = read_csv(tmp_path / "metrics.csv")
     assert found["category"].tolist() == names
     assert found["value"].tolist() == frame["value"].tolist()
+
+
+def test_a_carriage_return_ends_no_row(tmp_path: Path) -> None:
+    """A CSV writer that ends rows with a line feed alone puts no quotes around one."""
+    file = tmp_path / "kinds.csv"
+    write_csv(pd.DataFrame({"defect": ["a\rb", "c\r\nd", "e"], "value": [1, 2, 3]}), file)
+    assert file.read_bytes() == b'defect,value,schema\n"a\rb",1,1\n"c\r\nd",2,1\ne,3,1\n'
+    assert read_csv(file)["value"].tolist() == [1, 2, 3]
+    with file.open(encoding="utf-8", newline="") as lines:
+        assert [row[0] for row in csv.reader(lines)][1:] == ["a\rb", "c\r\nd", "e"]

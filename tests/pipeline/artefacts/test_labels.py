@@ -12,7 +12,12 @@ from pipeline.artefacts.labels import read_labels, write_labels
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
-    labels = {"a/b.png": True, '=odd, "name".png': False, "line\nbreak.png": True}
+    labels = {
+        "a/b.png": True,
+        '=odd, "name".png': False,
+        "line\nbreak.png": True,
+        "carriage\rreturn": True,
+    }
     assert read_labels(path) == {}
     write_labels(labels, path)
     assert read_labels(path) == labels
