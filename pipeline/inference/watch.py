@@ -180,7 +180,7 @@ def listed(folder: Path, without: set[str], faults: set[str]) -> dict[str, Stamp
         ]
         for file in files:
             if looks_like_image(file) and not file.startswith("."):
-                name = os.path.join(place, file)
+                name = str(Path(place, file))  # as masks are named, also below "."
                 if stamp := stamp_of(name):
                     found[name] = stamp
     return found

@@ -123,6 +123,16 @@ def test_masks_of_a_data_set_are_not_judged(tmp_path: Path) -> None:
     assert said == ["not looked at: 2 masks of a data set, and any that follow"]
 
 
+def test_masks_below_the_current_folder_are_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(tmp_path / "1.png")
+    lay(tmp_path / "1_GT.png")
+    monkeypatch.chdir(tmp_path)
+    with Journal(Path("out")) as journal:
+        assert looks(Watch(Path(), judge([]), "x", journal, out=Path("out"))) == ["1.png normal"]
+
+
 def test_what_changes_while_it_is_read_is_not_noted(tmp_path: Path) -> None:
     new, out = tmp_path / "new", tmp_path / "out"
     lay(new / "a.png", 4, 1)
