@@ -1,5 +1,6 @@
 """Categories in folders: ``train/good/``, ``test/<defect>/`` and ``ground_truth/<defect>/``."""
 
+import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -287,8 +288,10 @@ def _train_images(train: DataPath, loose: bool, prefix: str, note: Note) -> list
     return found
 
 
-_MASK_ENDINGS = tuple(f"{sign}{word}" for sign in "_-" for word in ("gt", "mask", "label"))
-"""What a mask's name adds to its image's, in lower case, where both lie in one folder."""
+_MASK_NAME = re.compile(
+    r"(.+)[ _.-](gt|masks?|labels?|seg(mentation)?|annotations?|ground[ _-]?truth)[ _-]?\d*", re.I
+)
+"""A mask's name without suffix where it lies beside its image; the first group is the image's."""
 
 
 def refuse_masks_beside(folder: DataPath, files: Sequence[str], masks: Container[str] = ()) -> None:
@@ -297,11 +300,10 @@ def refuse_masks_beside(folder: DataPath, files: Sequence[str], masks: Container
     Args:
         masks: names of images whose masks lie elsewhere.
     """
-    likely = {n: file for file in files if (n := stem(file)).lower().endswith(_MASK_ENDINGS)}
+    likely = {file: found[1] for file in files if (found := _MASK_NAME.fullmatch(stem(file)))}
     stems = set(map(stem, files)) if likely else set()
-    for name, file in likely.items():
-        image = name[: max(name.rfind("_"), name.rfind("-"))]
-        if image in stems and name not in masks and image not in masks:
+    for file, image in likely.items():
+        if image in stems and stem(file) not in masks and image not in masks:
             raise DataError(
                 f"{folder / file} looks like the mask of an image beside it; move masks to "
                 "ground_truth/<defect>/, set dataset.format to ksdd2 if this is KolektorSDD2, or "

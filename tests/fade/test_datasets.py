@@ -238,6 +238,13 @@ def test_folder_without_training_images_or_without_test_images(tmp_path: Path) -
             for folder in ("train/good", "test/good", "test/cut")
             for ending in ("_label.bmp", "-mask.png", "_GT.png")
         ),
+        *(
+            (
+                [f"c/test/cut/{name}" for name in ("0.jpg", f"0{ending}.png")],
+                "looks like the mask of",
+            )
+            for ending in ("_seg", "_annotation", ".mask", "_ground_truth", "_mask_1", " Masks")
+        ),
     ],
 )
 @pytest.mark.parametrize("format", ["mvtec", "folder"])
