@@ -816,6 +816,9 @@ CASES = (
         HEADER + "t/0.png,a,test,scratch,m.png\nt/1.png,a,test,scratch,m.png\n",
         **{"t/1.png": picture(3)},
     )),
+    Case("an image that is another's mask in a CSV", WARNING, "listed as the mask of another one", table(
+        HEADER + "t/0.png,a,test,scratch,m.png\nm.png,a,test,scratch,\n"
+    )),
     Case("an image that is its own mask in a CSV", REFUSED[3], "is the image itself", table(
         HEADER + "t/0.png,a,test,scratch,t/0.png\n"
     )),

@@ -37,6 +37,7 @@ class Remarks:
         self._category, self._test = array("I"), array("B")
         self._anomaly, self._labelled = array("B"), array("B")
         self._masks, self._masked = array("q"), array("I")
+        self._images, self._unused = array("q"), array("q")
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take some rows in."""
@@ -44,6 +45,7 @@ class Remarks:
         for row in rows:
             category, path = row["category"], row["path"]
             self._pixels.add(row)
+            self._images.append(hash(path))
             test, anomaly = row["split"] == "test", row["is_anomaly"]
             self._category.append(self.categories.setdefault(category, len(self.categories)))
             self._test.append(test)
@@ -63,6 +65,8 @@ class Remarks:
             if row["mask"] is not None:
                 self._masks.append(hash(row["mask"]))
                 self._masked.append(self.rows - 1)
+            elif row["unused_mask"] is not None:
+                self._unused.append(hash(row["unused_mask"]))
             folder = path.split("/")[-2] if "/" in path else ""
             if (
                 test
@@ -80,7 +84,10 @@ class Remarks:
         leaked, shared, torn, repeated = self._duplicates()
         masked = np.frombuffer(self._masked, np.uintc)
         several = [masked[rows].tolist() for rows in _equal(np.frombuffer(self._masks, np.int64))]
-        groups = (*leaked, *shared, *torn, *repeated, *several)
+        masks = np.frombuffer(self._masks + self._unused, np.int64)
+        listed = np.isin(np.frombuffer(self._images, np.int64), masks)
+        images = [[int(row)] for row in np.flatnonzero(listed)]
+        groups = (*leaked, *shared, *torn, *repeated, *several, *images)
         paths = _paths(table, [row for group in groups for row in group])
 
         def told(groups: Sequence[Sequence[int]]) -> str:
@@ -93,6 +100,7 @@ class Remarks:
             (repeated, "training image", "is",
              "there more than once in one category, counted as several shots"),
             (several, "mask", "is", "given to more than one image"),
+            (images, "image", "is", "listed as the mask of another one, too"),
         ):  # fmt: skip
             if rows:
                 yield f"{counted(len(rows), noun, verb)} {what}: {told(rows)}"
