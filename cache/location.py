@@ -55,6 +55,26 @@ def _located(location: Location) -> Location:
     return Path(unquote(parts.path)) if parts.scheme == "file" else url
 
 
+def refuse_half_url(location: str) -> None:
+    """Refuse a URL that lacks a slash: it would name a folder here.
+
+    Raises:
+        ParameterError: with both ways to mean it.
+
+    Examples:
+        >>> refuse_half_url("s3:/bucket/store")
+        Traceback (most recent call last):
+            ...
+        fade.errors.ParameterError: s3:/bucket/store would be a folder here: write s3://bucket/prefix ...
+    """
+    scheme, colon, rest = location.strip().partition(":")
+    if colon and scheme.lower() in SCHEMES and not rest.startswith("//"):
+        form = "file:///path/to/folder" if scheme.lower() == "file" else f"{scheme}://bucket/prefix"
+        raise ParameterError(
+            f"{location} would be a folder here: write {form} for a URL, ./{location} for the folder"
+        )
+
+
 def check_url(url: str) -> str:
     """A URL without its last slash.
 

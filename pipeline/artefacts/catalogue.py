@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from cache.location import refuse_half_url
 from fade.errors import FadeError, ParameterError
 
 
@@ -159,7 +160,7 @@ def store_root(configured: str | None, start: Path | None = None) -> Path | str:
     opens the store checks it.
 
     Raises:
-        ParameterError: an empty name.
+        ParameterError: an empty name, or a URL that lacks a slash.
 
     Examples:
         >>> store_root("s3://bucket/store")
@@ -171,6 +172,7 @@ def store_root(configured: str | None, start: Path | None = None) -> Path | str:
         raise ParameterError("features.store is empty: name a folder, or null for the project's")
     if "://" in configured:
         return configured.strip()
+    refuse_half_url(configured)
     path = Path(os.path.expanduser(configured))
     return path if path.is_absolute() else project_root(start) / path
 

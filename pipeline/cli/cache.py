@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 
 def _place(given: str) -> Path | str:
+    from cache.location import refuse_half_url
+
+    refuse_half_url(given)
     return given if "://" in given else Path(given)
 
 

@@ -135,6 +135,13 @@ def test_urls_stay_what_they_are(name: str) -> None:
     assert store_root(name) == store_root(f" {name}") == name
 
 
+@pytest.mark.parametrize("name", ["s3:/bucket/store", "file:/data", " S3:bucket"])
+def test_a_url_that_lacks_a_slash_is_no_folder(name: str) -> None:
+    with pytest.raises(ParameterError, match=f"^{name} would be a folder here: write "):
+        store_root(name)
+    assert isinstance(store_root(f"./{name}"), Path)
+
+
 @pytest.mark.parametrize("name", ["", "  "])
 def test_no_name_is_refused(name: str) -> None:
     """It would be the project folder itself."""
