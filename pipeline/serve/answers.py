@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from fade.types import Trial
 
@@ -164,7 +164,7 @@ class LabelBody(BaseModel):
     correction is refused.
     """
 
-    id: int
+    id: Annotated[int, Field(ge=0, strict=True)]
     run: str
     label: str | None
     shown: str | None = None

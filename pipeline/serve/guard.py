@@ -78,7 +78,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        status, complete = 0, False
+        status, complete, asked = 0, False, scope["method"]
 
         async def safe_send(message: Message) -> None:
             nonlocal status, complete
@@ -92,6 +92,8 @@ class Guard:
         try:
             headers = _headers(scope)
             self._check(scope, headers)
+            if scope["method"] == "HEAD":  # as GET, of which the server sends the head alone
+                scope = {**scope, "method": "GET"}
             await self._app(scope, self._bounded(receive, headers), safe_send)
         except TimeoutError:  # the client takes nothing: there is nobody to answer to
             raise ConnectionAbortedError("the client took no answer") from None
@@ -103,7 +105,7 @@ class Guard:
             await self._refuse(as_refusal(error), safe_send)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            method = scope["method"] if scope["method"] in (*SAFE, "POST") else "other"
+            method = asked if asked in (*SAFE, "POST") else "other"
             self._telemetry.add_request(method, route, status)
 
     def _check(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:

@@ -207,6 +207,21 @@ def test_labels_are_kept_counted_and_taken_back(client: TestClient, folder: Path
     assert broken.json()["error"].startswith("the request: is no JSON (")
 
 
+@pytest.mark.parametrize("id", [-1, True, "0", 10**30])
+def test_a_label_goes_to_no_image_that_was_not_named(
+    client: TestClient, folder: Path, id: Any
+) -> None:
+    body = {"id": id, "run": client.get("/run").json()["run"], "label": "anomalous"}
+    assert client.post("/labels", json=body).status_code in (404, 422)
+    assert read_labels(folder / "labels.csv") == {}
+
+
+def test_a_head_is_that_of_the_answer(client: TestClient) -> None:
+    for path in ("/health", "/images", "/page/style.css", "/nothing"):
+        whole, head = client.get(path), client.head(path)
+        assert (head.status_code, dict(head.headers)) == (whole.status_code, dict(whole.headers))
+
+
 def test_a_label_that_another_page_corrected_is_not_replaced_unseen(
     client: TestClient, folder: Path
 ) -> None:
