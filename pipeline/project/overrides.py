@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from fade.errors import ParameterError
+from fade.errors import ParameterError, plain
 from fade.files import atomic_write
 from pipeline.config.load import load_params, parse_params
 from pipeline.config.schema import Params
@@ -84,7 +84,7 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Cal
     file, kept = folder / PARAMS_FILE, folder / KEPT
     original = file.read_bytes()
     content, _ = applied(values, file)
-    said = described(values)
+    said = plain(described(values))  # on one line, which a name may end
     text = (
         f"# Your own file is {KEPT.as_posix()}; it comes back when the run ends, or with the next one.\n"
         + dump_yaml(content)

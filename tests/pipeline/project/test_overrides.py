@@ -46,6 +46,14 @@ def killed(code: str) -> None:
     )  # fmt: skip
 
 
+def test_a_name_that_yaml_breaks_lines_at_ends_no_remark(file: Path) -> None:
+    """U+2028 and U+0085 end YAML's comments, and a category's folder may have them in its name."""
+    for name in ("a\u2028dataset: {}", "b\x85c", "d\ne"):
+        with overridden({"dataset.categories": [name]}):
+            assert load_params().dataset.categories == [name]
+            assert parse_yaml(file.read_text("utf-8"), file)["dataset"]["categories"] == [name]
+
+
 def test_others_hold_inside_and_the_file_comes_back(file: Path) -> None:
     with overridden({**LIMIT, "dataset.categories": ["Größe", "tile"]}):
         params = load_params()
