@@ -86,6 +86,7 @@ class Journal:
         """Note a file that was judged.
 
         Raises:
+            StoreError: a file of the journal was moved or removed meanwhile.
             OSError: that names the file that cannot be written.
         """
         self._add(key, record(prediction) | {"read": True})
@@ -94,6 +95,7 @@ class Journal:
         """Note a file that cannot be used: a row without a score, and the reason as its remark.
 
         Raises:
+            StoreError: a file of the journal was moved or removed meanwhile.
             OSError: that names the file that cannot be written.
         """
         said = {"image": name, "category": key[3], "remark": problem, "read": False}
@@ -117,12 +119,19 @@ class Journal:
         return _row(cells({column: content[column] for column in COLUMNS}))
 
     def _append(self, which: int, data: bytes) -> None:
+        path, number = self._paths[which], self._files[which]
+        try:
+            is_there = os.path.samestat(path.stat(), os.fstat(number))
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:  # rows would go where nobody looks for them
+            raise StoreError(f"{path} was moved or removed meanwhile: start this command again")
         try:
             while data:
-                data = data[os.write(self._files[which], data) :]
-            os.fsync(self._files[which])
+                data = data[os.write(number, data) :]
+            os.fsync(number)
         except OSError as error:
-            error.filename = str(self._paths[which])
+            error.filename = str(path)
             raise
 
     def _restore(self, table: BufferedReader) -> None:

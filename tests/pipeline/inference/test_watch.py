@@ -210,6 +210,22 @@ def test_wherever_a_kill_cuts_the_files_they_become_the_same(tmp_path: Path) -> 
         assert len(asked) == 3 - sum(end <= kept for end in ends[1:])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed")
+@pytest.mark.parametrize("name", ["watched.jsonl", "watched.csv"])
+def test_a_journal_that_is_moved_or_removed_is_said(name: str, tmp_path: Path) -> None:
+    """Predictions would go where nobody looks, or where nobody can."""
+    lay(tmp_path / "new" / "a.png")
+    with Journal(tmp_path / "out") as journal:
+        watch = Watch(tmp_path / "new", judge([]), "x", journal, out=tmp_path / "out")
+        (tmp_path / "out" / name).unlink()
+        with pytest.raises(StoreError, match=f"{name} was moved or removed meanwhile"):
+            looks(watch)
+    with Journal(tmp_path / "out") as journal:  # begun again, or with the row that was lacking
+        watch = Watch(tmp_path / "new", judge([]), "x", journal, out=tmp_path / "out")
+        looks(watch)
+    assert list(map(len, read(tmp_path / "out"))) == [1, 1]
+
+
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     new, out = tmp_path / "new", tmp_path / "out"
     lay(new / "a.png")
