@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,7 +62,9 @@ class DrawnTexts:
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """All of them are read."""
 
-    def encode_texts(self, prompts: Sequence[str]) -> np.ndarray:
+    def encode_texts(
+        self, prompts: Sequence[str], advance: Callable[[int], object] | None = None
+    ) -> np.ndarray:
         """One vector of unit length a prompt."""
         drawn = np.random.default_rng(len(prompts)).standard_normal((len(prompts), self.dim))
         return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)

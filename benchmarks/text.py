@@ -8,9 +8,7 @@ from benchmarks import plain
 from benchmarks.encoder import load
 from benchmarks.machine import Machine
 from benchmarks.table import Row, alternate
-from cache.layout import batched
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
-from pipeline.scoring.prompt_embeddings import BATCH_PROMPTS
 
 PROMPTS = 750
 ENSEMBLES = ("winclip", "descriptions_1", "descriptions_2", "descriptions_3")
@@ -34,11 +32,8 @@ def measure(machine: Machine, quick: bool) -> list[Row]:
     texts = prompts(160 if quick else PROMPTS)
     sample = slice(0, None, 10)
     rounds = 1 if quick else 2
-    texts.sort(key=len)  # as the stage does
     pair = alternate(
-        lambda: np.concatenate(
-            [encoder.encode_texts(batch) for batch in batched(texts, BATCH_PROMPTS)]
-        ),
+        lambda: encoder.encode_texts(texts),
         lambda: np.stack([plain.encode_text(encoder, text) for text in texts[sample]]),
         rounds,
     )

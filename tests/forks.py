@@ -208,7 +208,7 @@ def _count_work(module: Any, note: Callable[[int], int]) -> None:
         Encoder.start_encoding, lambda encoder, pixels, wanted, *_: len(pixels) * len(wanted)
     )
     Encoder.encode_texts = noted(  # type: ignore[method-assign]
-        Encoder.encode_texts, lambda encoder, texts: len(texts)
+        Encoder.encode_texts, lambda encoder, texts, *_: len(texts)
     )
     from pipeline.scoring import pairs, plan
 

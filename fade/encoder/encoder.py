@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -17,7 +17,7 @@ from fade.encoder.clip import Clip
 from fade.encoder.encoding import Encoding
 from fade.encoder.linear import FEW
 from fade.encoder.positions import resample_positions
-from fade.encoder.text_tower import encode_tokens, text_digest, tokenize
+from fade.encoder.text_tower import embed_tokens, text_digest, tokenize
 from fade.errors import ParameterError
 from fade.gem import GemConfig, inverse_temperature, self_self_attention
 from fade.preprocess import resampling
@@ -374,25 +374,22 @@ class Encoder:
                 clip = block.feed_forward(clip + block.join(attended))
         return {"clip": clip} if gem is None else {"clip": clip, "gem": gem}
 
-    def encode_texts(self, prompts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    def encode_texts(
+        self, prompts: Sequence[str], advance: Callable[[int], object] | None = None
+    ) -> np.ndarray:
         """L2-normalised text embeddings, (len(prompts), dim) float32, in float32 arithmetic.
+
+        Args:
+            prompts: sentences.
+            advance: is told of each batch how many of them it has.
 
         Raises:
             ParameterError: a prompt is longer than the model reads.
         """
-        import torch
-
         if not prompts:
             return np.zeros((0, self.dim), np.float32)
         tokens = tokenize(self._tokenizer, prompts, self.name)
-        # short prompts together: a batch is as long as its longest
-        order = tokens.argmax(dim=1).argsort(stable=True)
-        vectors = np.empty((len(prompts), self.dim), np.float32)
-        with torch.inference_mode():
-            for batch in order.split(batch_size):
-                encoded = encode_tokens(self._model, tokens[batch].to(self.device))
-                vectors[batch.numpy()] = torch.nn.functional.normalize(encoded, dim=-1).cpu()
-        return vectors
+        return embed_tokens(self._model, tokens, self.device, advance)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuse prompts that are longer than the model reads (ParameterError)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fade.errors import ModelError, ParameterError
 from fade.lean_import import open_clip_library
@@ -12,6 +14,9 @@ from fade.weights import digest_state
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TOGETHER = 16
+"""Prompts that are encoded at a time."""
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], name: str) -> Tensor:
@@ -42,6 +47,40 @@ def tokenize(tokenizer: Any, prompts: Sequence[str], name: str) -> Tensor:
                 "shorten it where it stands (text.template, a prompt file, or the category's name)"
             )
     return tokens
+
+
+def embed_tokens(
+    model: Any, tokens: Tensor, device: Any, advance: Callable[[int], object] | None = None
+) -> np.ndarray:
+    """L2-normalised embeddings (B, dim) float32 of (B, context) tokens, B at least 1.
+
+    In batches of one length that are always as large, the last of a length filled up: products of
+    another shape add in another order, and a prompt has the same bits whatever stands beside it.
+
+    Args:
+        model: open_clip's.
+        tokens: of :func:`tokenize`.
+        device: the model's.
+        advance: is told of each batch how many prompts it has.
+    """
+    import torch
+
+    ends = tokens.argmax(dim=1)
+    batches = [
+        batch
+        for end in ends.unique()
+        for batch in (ends == end).nonzero().flatten().split(TOGETHER)
+    ]
+    found = []
+    with torch.inference_mode():
+        for batch in batches:
+            full = batch[torch.arange(TOGETHER).clamp(max=len(batch) - 1)]
+            encoded = encode_tokens(model, tokens[full].to(device))[: len(batch)]
+            found.append(torch.nn.functional.normalize(encoded, dim=-1).cpu())
+            if advance:
+                advance(len(batch))
+    order = torch.cat(batches).argsort()
+    return torch.cat(found)[order].numpy()
 
 
 def encode_tokens(model: Any, tokens: Tensor) -> Tensor:

@@ -79,9 +79,11 @@ class TextTower:
         """Refuse prompts that are longer than the model reads (ParameterError)."""
         self.load().check_prompts(prompts)
 
-    def encode_texts(self, prompts: Sequence[str]) -> np.ndarray:
-        """(n, dim) float32, L2-normalised."""
-        return self.load().encode_texts(prompts)
+    def encode_texts(
+        self, prompts: Sequence[str], advance: Callable[[int], object] | None = None
+    ) -> np.ndarray:
+        """(n, dim) float32, L2-normalised; ``advance`` is told how many were encoded."""
+        return self.load().encode_texts(prompts, advance)
 
 
 def _read() -> dict[str | None, tuple[str, str, int]]:

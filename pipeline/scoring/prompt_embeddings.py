@@ -24,16 +24,13 @@ log = logging.getLogger("fade")
 SEGMENT_PROMPTS = 1024
 
 
-BATCH_PROMPTS = 64
-
-
 def _key(prompt: str) -> str:
     return content_key(prompt.encode())
 
 
 def text_space(weights: str, dim: int) -> Space:
     """Where the store keeps embeddings of prompts by a text tower: (dim,) float32 each."""
-    described = {"kind": "text", "version": 1, "weights": weights}
+    described = {"kind": "text", "version": 2, "weights": weights}
     return Space("text", described, (dim,), "float32")
 
 
@@ -71,16 +68,13 @@ def embed(prompts: list[str], encoder: Encoder | TextTower, store: Store) -> dic
     missing = [prompt for prompt, key in distinct.items() if key not in index]
     if missing:
         encoder.check_prompts(missing)
-    missing.sort(key=len)  # a batch takes the time of its longest
+    missing.sort(key=len)  # a batch is of one length
     store.prepare({space: len(missing)})
     with Progress(len(missing), "prompts", "prompt") as progress:
         for piece in batched(missing, SEGMENT_PROMPTS):
-            rows = []
-            for batch in batched(piece, BATCH_PROMPTS):
-                rows.append(encoder.encode_texts(batch))
-                progress.advance(len(batch))
+            rows = encoder.encode_texts(piece, progress.advance)
             keys = [distinct[prompt] for prompt in piece]
-            written = store.write(space, keys, np.concatenate(rows))
+            written = store.write(space, keys, rows)
             index.update(zip(keys, written, strict=True))
     log.info("%s, %d of them encoded now", counted(len(distinct), "prompt"), len(missing))
     with store.repairing():
