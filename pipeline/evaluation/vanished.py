@@ -64,8 +64,8 @@ def find_vanished(mask: NDArray[np.bool_], left: Regions) -> Vanished:
     count = found - 1  # without the background
     if not left.count:
         return _all_vanished(mask, left.shape) if count else Vanished()
-    # as many regions as before: none is gone
-    if count <= left.count:
+    # of more regions some may be gone where as many are left: thin ones fall to pieces
+    if count <= 1:
         return Vanished()
     over = _enlarged(left, (mask.shape[0], mask.shape[1]))[part]
     return Vanished(regions=count - int(np.count_nonzero(np.unique(labels[over]))))
@@ -73,12 +73,15 @@ def find_vanished(mask: NDArray[np.bool_], left: Regions) -> Vanished:
 
 def _enlarged(left: Regions, shape: Shape) -> NDArray[np.bool_]:
     """Which pixels of a mask lie under those that are left of it."""
-    small = np.zeros(left.shape, bool)
-    small.ravel()[left.pixels] = True
-    rows, columns = (
-        np.arange(many) * few // many for many, few in zip(shape, left.shape, strict=True)
-    )
-    return small[rows][:, columns]
+    found = np.zeros(left.shape, bool)
+    found.ravel()[left.pixels] = True
+    for axis, (many, few) in enumerate(zip(shape, left.shape, strict=True)):
+        starts = np.arange(many) * few // many
+        # of an enlarged mask several lie over one pixel
+        found = (
+            found.take(starts, axis) if few <= many else np.logical_or.reduceat(found, starts, axis)
+        )
+    return found
 
 
 def _all_vanished(mask: NDArray[np.bool_], shape: tuple[int, int]) -> Vanished:

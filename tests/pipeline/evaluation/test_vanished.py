@@ -49,6 +49,9 @@ HOLE = (1000, 900, 60, 60)
         ([HOLE, SCRATCH], Vanished(regions=1)),
         ([HOLE, SCRATCH, (200, 50, 2, 2), (210, 500, 2, 2)], Vanished(regions=3)),
         ([HOLE, (1000, 970, 60, 60)], Vanished()),  # one region after, none is gone
+        # one is gone, and one is two
+        ([HOLE, (1030, 960, 1, 40), (1000, 1000, 60, 60), (200, 50, 2, 2)], Vanished(regions=1)),
+        ([HOLE, (1030, 960, 1, 40), (1000, 1000, 60, 60)], Vanished()),
         ([], Vanished()),
     ],
 )  # fmt: skip
@@ -67,6 +70,12 @@ def test_the_suggested_size_keeps_a_pixel_and_half_of_it_does_not() -> None:
 def test_full_size_loses_nothing() -> None:
     mask = mask_of((4, 3, 1, 1), side=64)
     assert find_vanished(mask, label_regions(mask)) == Vanished()
+
+
+def test_an_enlarged_mask_loses_nothing_that_has_a_pixel() -> None:
+    mask = mask_of((1, 1, 1, 1), (5, 3, 1, 2), side=8)
+    for size in (16, 24, 100):
+        assert lost(mask, size) == Vanished()
 
 
 def test_losses_add_up_and_are_said() -> None:
