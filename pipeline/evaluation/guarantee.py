@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,12 @@ def rank_that_keeps(images: int, rate: float, confidence: float = CONFIDENCE) ->
     >>> [rank_that_keeps(n, 0.05) for n in (58, 59, 92, 93)]
     [58, 59, 92, 92]
     """
-    above = 0
-    while above + 1 < images and false_alarm_limit(images, above + 1, confidence) <= rate:
-        above += 1
-    return images - above
+
+    def limit(above: int) -> float:
+        return false_alarm_limit(images, above, confidence)
+
+    keep = bisect_right(range(images), rate, key=limit)  # numbers above it that keep the rate
+    return images - max(keep - 1, 0)
 
 
 def images_needed(rate: float, confidence: float = CONFIDENCE) -> int:
