@@ -10,6 +10,7 @@ import numpy as np
 
 from cache.files import Location
 from cache.store import Store
+from fade.aspect import AspectRatio, Shape, shape_of
 from fade.level_counts import LevelCounts
 from fade.levels import UNIT, Scale, Scales
 from fade.metrics import PixelHistogram
@@ -17,6 +18,7 @@ from fade.preprocess import resize_mask
 from fade.regions import Regions, label_regions
 from fade.types import CategoryTrial, DataPath, Trial
 from pipeline.artefacts.maps import write_maps
+from pipeline.config.values import EvaluationSize
 from pipeline.dataset.masks import read_unchanged_mask
 from pipeline.evaluation.component import Component
 from pipeline.evaluation.foreground import Foregrounds
@@ -42,6 +44,8 @@ class EvaluationBlock:
         exif_rotation: whether masks are turned as their camera says, as images are.
         tallied: whether there is more to measure than histograms, as of test images.
         saturation: whether masks are of MVTec LOCO, with ``defects_config.json``.
+        size: ``evaluate.size``.
+        aspect: that maps keep, if they do.
     """
 
     store: Location
@@ -60,6 +64,12 @@ class EvaluationBlock:
     foregrounds: Foregrounds | None = None
     tallied: bool = False
     saturation: bool = False
+    size: EvaluationSize = "image"
+    aspect: AspectRatio | None = None
+
+    def larger(self, factor: int) -> Shape:
+        """The shape at which maps are measured if ``evaluate.size``, a number, is multiplied."""
+        return shape_of(int(self.size) * factor, self.aspect)
 
     def scale(self, category: str, trial: Trial) -> Scale:
         """What levels of a category's maps stand for in a trial."""
@@ -158,7 +168,7 @@ def _regions(
         block.root, image.mask, image.mask_hash, exif_rotation=block.exif_rotation
     )
     regions = label_regions(resize_mask(mask, image.size))
-    lost = find_vanished(mask, regions)
+    lost = find_vanished(mask, regions, None if block.size == "image" else block.larger)
     if lost.images or lost.regions:
         vanished[image.category] = vanished.get(image.category, Vanished()) + lost
     return None if lost.images else regions

@@ -251,6 +251,8 @@ class Planner:
                 masking,
                 maps is not None,
                 maps is not None and bool(spro_limits(params)),
+                params.evaluate.size,
+                self.aspect,
             )
 
 

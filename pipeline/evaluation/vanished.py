@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,12 +48,15 @@ class Vanished:
         return size * self.factor
 
 
-def find_vanished(mask: NDArray[np.bool_], left: Regions) -> Vanished:
+def find_vanished(
+    mask: NDArray[np.bool_], left: Regions, larger: Callable[[int], Shape] | None = None
+) -> Vanished:
     """What a mask (H, W), True where defect, loses when it is resized.
 
     Args:
         mask: at the image's own size.
         left: the regions of the resized mask.
+        larger: the shape at a size so many times as large; None: both sides are so many times as long.
     """
     import cv2
 
@@ -63,7 +66,8 @@ def find_vanished(mask: NDArray[np.bool_], left: Regions) -> Vanished:
     found, labels = cv2.connectedComponents(mask[part].astype(np.uint8), connectivity=8)
     count = found - 1  # without the background
     if not left.count:
-        return _all_vanished(mask, left.shape) if count else Vanished()
+        times = larger or (lambda factor: (left.shape[0] * factor, left.shape[1] * factor))
+        return _all_vanished(mask, times) if count else Vanished()
     # of more regions some may be gone where as many are left: thin ones fall to pieces
     if count <= 1:
         return Vanished()
@@ -84,10 +88,10 @@ def _enlarged(left: Regions, shape: Shape) -> NDArray[np.bool_]:
     return found
 
 
-def _all_vanished(mask: NDArray[np.bool_], shape: tuple[int, int]) -> Vanished:
+def _all_vanished(mask: NDArray[np.bool_], larger: Callable[[int], Shape]) -> Vanished:
     factor = 2
-    while shape[0] * factor < mask.shape[0] or shape[1] * factor < mask.shape[1]:
-        if resize_mask(mask, (shape[0] * factor, shape[1] * factor)).any():
+    while (shape := larger(factor))[0] < mask.shape[0] or shape[1] < mask.shape[1]:
+        if resize_mask(mask, shape).any():
             return Vanished(1, factor=factor)
         factor *= 2
     return Vanished(1, whole=True)

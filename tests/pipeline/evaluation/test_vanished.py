@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import plain
+from fade.aspect import AspectRatio
 from fade.maps import resize_levels
 from fade.preprocess import resize_mask
 from fade.regions import label_regions
@@ -65,6 +66,19 @@ def test_the_suggested_size_keeps_a_pixel_and_half_of_it_does_not() -> None:
     assert size == 1024
     assert resize_mask(mask, size).any()
     assert not resize_mask(mask, size // 2).any()
+
+
+def test_the_suggested_size_keeps_a_pixel_where_sides_are_rounded() -> None:
+    """Twice the size is not twice as many rows: of 4 : 3, 13 x 13 has 11 rows, 26 x 26 has 23."""
+    ratio = AspectRatio(4, 3)
+    mask = np.zeros((300, 400), bool)
+    mask[18:20, 90:290] = True
+    regions = label_regions(resize_mask(mask, ratio.shape(13)))
+    assert find_vanished(mask, regions).factor == 8
+    assert not resize_mask(mask, ratio.shape(13 * 8)).any()
+    found = find_vanished(mask, regions, lambda factor: ratio.shape(13 * factor))
+    assert found == Vanished(1, factor=16)
+    assert resize_mask(mask, ratio.shape(13 * 16)).any()
 
 
 def test_full_size_loses_nothing() -> None:
