@@ -121,7 +121,7 @@ def ran(output: str) -> tuple[str, ...]:
 
 def computed(output: str) -> int:
     """Images that the extract stage computed."""
-    (count,) = re.findall(r"in the store, (\d+) to compute", output)
+    (count,) = re.findall(r", (\d+) to compute", output)
     return int(count)
 
 
