@@ -175,10 +175,10 @@ def test_killed_between_pairs_only_what_was_in_flight_is_compared_again(
 
 def test_a_batch_that_is_too_small_is_refused_with_its_category(tmp_path: Path) -> None:
     params = mutual_params(tmp_path, dataset__limit=1)
-    with pytest.raises(ParameterError, match=r"category 'weave' has 3 test images"):
+    with pytest.raises(ParameterError, match=r"category 'weave' has 3 different test images"):
         run_stages(tmp_path / "run", params, "manifest", "select")
     known = parse_params(params, "test")
-    with pytest.raises(ParameterError, match=r"has 3 test images"):  # before DVC starts
+    with pytest.raises(ParameterError, match=r"has 3 different test images"):  # before DVC starts
         check(known, ["manifest", "select"], tmp_path)
     assert [one.code for one in check_data(known)[1] if one.topic == "batches"] == [2]
 

@@ -245,7 +245,7 @@ def test_unlike_images_are_refused_or_skipped(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         run_stages(tmp_path / "fail", params, "manifest")
     text = str(caught.value)
-    assert "2 of 7 images differ" in text
+    assert "unlike the aspect ratio of 2 of 7 images" in text
     assert "tile/train/good/000.png is 100 x 128 pixels, not of the aspect ratio 2:1" in text
     assert "tile/test/good/000.png is 100 x 128" in text
     for way_out in ("square", "dataset.categories", "docs/nonsquare.md", "on_bad_image skip"):
@@ -309,7 +309,7 @@ def test_each_group_of_proportions_in_its_own_run(tmp_path: Path) -> None:
         one = {name: PRODUCTS[name]}
         write_cropped(data, width, height, categories=one, train=1, good=1, per_defect=1)
     params = demo_params(data, "keep", tmp_path / "store")
-    with pytest.raises(DataError, match="3 of 6 images differ"):
+    with pytest.raises(DataError, match="unlike the aspect ratio of 3 of 6 images"):
         run_stages(tmp_path / "both", params, "manifest")
     for name, shape in (("tile", [2, 1]), ("fabric", [43, 128])):
         alone = changed(params, dataset__categories=[name])
