@@ -19,7 +19,7 @@ def open_files(location: Location) -> Files:
     Raises:
         ParameterError: a URL that cannot be opened. It is not repeated where it may hold credentials.
     """
-    place = _located(location)
+    place = located(location)
     if isinstance(place, Path):
         return LocalFiles(place)
     from cache.objects import ObjectFiles
@@ -37,7 +37,7 @@ def open_path(location: Location) -> DataPath:
         >>> open_path("data/mvtec").name, open_path("s3://bucket/mvtec").parent.name
         ('mvtec', 'bucket')
     """
-    place = _located(location)
+    place = located(location)
     if isinstance(place, Path):
         return place
     from cache.objectpath import ObjectPath
@@ -46,8 +46,16 @@ def open_path(location: Location) -> DataPath:
     return ObjectPath(f"{parts.scheme}://{parts.netloc}", unquote(parts.path).strip("/"))
 
 
-def _located(location: Location) -> Location:
-    """A path where the location is on this machine, else its checked URL."""
+def located(location: Location) -> Location:
+    """A path where the location is on this machine, else its checked URL.
+
+    Raises:
+        ParameterError: a URL that cannot be opened.
+
+    Examples:
+        >>> located("file:///data/a%20store"), located("s3://bucket/store/")
+        (PosixPath('/data/a store'), 's3://bucket/store')
+    """
     if isinstance(location, Path) or "://" not in location:
         return Path(location)
     url = check_url(location)

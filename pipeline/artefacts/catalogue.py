@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from cache.location import refuse_half_url
+from cache.location import located, refuse_half_url
 from fade.errors import FadeError, ParameterError
 
 
@@ -156,11 +156,10 @@ def project_root(start: Path | None = None) -> Path:
 def store_root(configured: str | None, start: Path | None = None) -> Path | str:
     """Where features are kept: ``features.store``, or ``.fade/store`` in the project.
 
-    The project is that of the folder ``start``, or of this one. A URL comes back as it is: whoever
-    opens the store checks it.
+    The project is that of the folder ``start``, or of this one. A URL of a folder comes back as its path.
 
     Raises:
-        ParameterError: an empty name, or a URL that lacks a slash.
+        ParameterError: an empty name, a URL that lacks a slash, or one that cannot be opened.
 
     Examples:
         >>> store_root("s3://bucket/store")
@@ -171,7 +170,7 @@ def store_root(configured: str | None, start: Path | None = None) -> Path | str:
     if not configured.strip():
         raise ParameterError("features.store is empty: name a folder, or null for the project's")
     if "://" in configured:
-        return configured.strip()
+        return located(configured.strip())
     refuse_half_url(configured)
     path = Path(os.path.expanduser(configured))
     return path if path.is_absolute() else project_root(start) / path

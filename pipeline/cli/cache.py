@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def _place(given: str) -> Path | str:
-    from cache.location import refuse_half_url
+    from cache.location import located, refuse_half_url
 
     refuse_half_url(given)
-    return given if "://" in given else Path(given)
+    return located(given)
 
 
 def _store_root(given: str | None) -> Path | str:
@@ -41,7 +41,7 @@ def _is_ours(store: Store) -> bool:
         return False
     if isinstance(own, Path) and isinstance(store.root, Path):
         return own.resolve() == store.root.resolve()
-    return str(own).rstrip("/") == str(store.root).rstrip("/")
+    return own == store.root
 
 
 @cache_app.command(epilog="Example: fade cache info --json")

@@ -130,9 +130,14 @@ def test_experiments_share_the_store(project: Path, monkeypatch: pytest.MonkeyPa
     assert store_root("features") == project / "features"
 
 
-@pytest.mark.parametrize("name", ["s3://bucket/store", "file:///data", "gs://b"])
+@pytest.mark.parametrize("name", ["s3://bucket/store", "gs://b"])
 def test_urls_stay_what_they_are(name: str) -> None:
-    assert store_root(name) == store_root(f" {name}") == name
+    assert store_root(name) == store_root(f" {name}") == store_root(f"{name}/") == name
+
+
+def test_the_url_of_a_folder_is_that_folder() -> None:
+    """Whose disk is looked at, and whose receipts go when rows are lost."""
+    assert store_root("file:///data/a%20store/") == Path("/data/a store")
 
 
 @pytest.mark.parametrize("name", ["s3:/bucket/store", "file:/data", " S3:bucket"])

@@ -433,6 +433,21 @@ def test_another_store_says_nothing_of_this_project(fade: Fade, store: Store) ->
     assert not TEST.path.exists()
 
 
+def test_a_folder_s_url_is_the_project_s_store_too(fade: Fade, store: Store) -> None:
+    """Receipts of lost rows stayed, and no run computed the rows again."""
+    fade("init")
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    text = text.replace("store: null", f"store: file://{Path('.fade/store').resolve()}/")
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    store.register(SPACE)
+    segment = store.write(SPACE, ["a"], np.ones((1, 4)))[0].segment
+    write_receipt(TEST, store, {SPACE: ["a"]})
+    damage(segment)
+    answer = fade("cache", "verify", "--repair")
+    assert "1 receipt with rows that are gone" in answer.out
+    assert not TEST.path.exists()
+
+
 def test_cache_verify_reads_the_rows_that_come_up(fade: Fade, store: Store) -> None:
     store.register(SPACE)
     twice = [store.write(SPACE, ["a"], np.ones((1, 4)))[0].segment for _ in range(2)]
