@@ -16,7 +16,7 @@ from fade.metrics import PixelHistogram
 from fade.pimo import DefectLevels, SharedRate, aupimo
 from fade.rates import pixel_rates
 from fade.regions import label_regions
-from fade.replicates import Replicates, coarse_rows
+from fade.replicates import LevelShares, Replicates, coarse_rows
 from fade.uncertainty import resampled_metrics
 from pipeline.evaluation.planner import BLOCK_IMAGES
 
@@ -52,7 +52,8 @@ def further(levels: np.ndarray, masks: np.ndarray, intervals: int) -> dict[str, 
     values = ours_of(total)
     values["full_pixel_aupimo"] = float(np.mean([one.value for one in aupimo(shared, defects)]))
     if intervals:
-        assert len(replicates.metrics(LIMITS, 128, values)["full_pixel_ap"]) == intervals
+        above = LevelShares.of(total, 128)
+        assert len(replicates.metrics(LIMITS, above, values)["full_pixel_ap"]) == intervals
     return values
 
 

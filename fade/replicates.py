@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fade.further_metrics import PIXEL_AP, au_pro_name
 from fade.level_counts import LevelCounts
-from fade.metrics import METRIC_NAMES
+from fade.metrics import METRIC_NAMES, PixelHistogram
 from fade.rates import IMAGE_RATES, PIXEL_RATES
 
 MAX_LEVELS = 1024
@@ -80,6 +80,40 @@ def coarse_rows(image: LevelCounts) -> _Floats:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class LevelShares:
+    """What is above a threshold, in coarse levels: all above ``level``, and a share of it itself.
+
+    Attributes:
+        level: the coarse level that the threshold is in.
+        normal, anomalous: the shares of its normal and of its defect pixels, of all images together.
+
+    Examples:
+        >>> from fade.metrics import PixelHistogram
+        >>> histogram = PixelHistogram.empty(65536)
+        >>> histogram.normal[[128, 130, 135, 200]] = 3, 1, 2, 9
+        >>> LevelShares.of(histogram, 130)
+        LevelShares(level=2, normal=0.3333333333333333, anomalous=0.0)
+    """
+
+    level: int
+    normal: float
+    anomalous: float
+
+    @classmethod
+    def of(cls, histogram: PixelHistogram, threshold: int) -> LevelShares:
+        """Of all images' histogram at a threshold in the maps' own levels."""
+        width = max(len(histogram.normal) // MAX_LEVELS, 1)
+        level = threshold // width
+        end = (level + 1) * width
+        shares = (
+            float(counts[threshold + 1 : end].sum())
+            / max(int(counts[level * width : end].sum()), 1)
+            for counts in (histogram.normal, histogram.anomalous)
+        )
+        return cls(level, *shares)
+
+
 @dataclass
 class Replicates:
     """Sums over images of their counts, each replicate with its own weights.
@@ -127,16 +161,16 @@ class Replicates:
         self.images += weights @ np.stack([numbers == 0, numbers > 0], axis=1)
 
     def metrics(
-        self, pro_limits: Sequence[float], level: int | None, exact: dict[str, float]
+        self, pro_limits: Sequence[float], above: LevelShares | None, exact: dict[str, float]
     ) -> dict[str, _Floats]:
         """The pixel metrics of each replicate, (replicates,); NaN where one lacks pixels of a kind.
 
         Coarse levels change a metric by a little; what they change in the metric of all images once is
-        taken off each replicate.
+        taken off each replicate, as far as that leaves a share.
 
         Args:
             pro_limits: of AUPRO.
-            level: the declared threshold in the maps' own levels, for rates; None for none.
+            above: what is above the declared threshold, for rates; None without one.
             exact: the metrics of all images, each once.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -153,10 +187,10 @@ class Replicates:
             found = _metrics(
                 good + beside, beside, anomalous, pro / self.regions[:, None], pro_limits
             )
-            if level is not None:
-                found |= _rates(good + beside, anomalous, level)
+            if above is not None:
+                found |= _rates(good + beside, anomalous, above)
         return {
-            name: values[:-1] + (exact[name] - values[-1])
+            name: np.clip(values[:-1] + (exact[name] - values[-1]), 0, 1)
             for name, values in found.items()
             if np.isfinite(exact.get(name, np.nan))
         }
@@ -210,8 +244,11 @@ def _area(rate: _Floats, overlap: _Floats, limit: float) -> _Floats:
     return np.sum((end - start) * (overlap[:, :-1] + last) / 2, axis=1) / limit
 
 
-def _rates(normal: _Floats, anomalous: _Floats, level: int) -> dict[str, _Floats]:
-    true, false = anomalous[:, level + 1 :].sum(axis=1), normal[:, level + 1 :].sum(axis=1)
+def _rates(normal: _Floats, anomalous: _Floats, above: LevelShares) -> dict[str, _Floats]:
+    true, false = (
+        counts[:, above.level + 1 :].sum(axis=1) + share * counts[:, above.level]
+        for counts, share in ((anomalous, above.anomalous), (normal, above.normal))
+    )
     total, good = anomalous.sum(axis=1), normal.sum(axis=1)
     values = (2 * true / (true + false + total), true / total, false / good)
     return dict(zip(PIXEL_RATES, values, strict=True))

@@ -16,7 +16,7 @@ from fade.further_metrics import AUPIMO, au_pro_name, au_spro_names, further_pix
 from fade.metrics import PixelHistogram, au_pro, pixel_metrics, values_and_reasons
 from fade.pimo import Pimo, aupimo
 from fade.rates import PIXEL_RATES, pixel_rates
-from fade.replicates import Replicates, mean_replicates
+from fade.replicates import LevelShares, Replicates, mean_replicates
 from fade.types import GOOD, CategoryTrial
 from pipeline.config.schema import Params
 from pipeline.evaluation.groups import drawn_names
@@ -154,9 +154,8 @@ def measure(
     resampled = {}
     if replicates:
         values = _pixel_metrics(total, params, declared)
-        width = len(total.normal) // replicates[ALL].counts.shape[2]
-        coarse = None if declared is None else declared // width
-        resampled = replicates[ALL].metrics(params.evaluate.pro_limits, coarse, values)
+        above = None if declared is None else LevelShares.of(total, declared)
+        resampled = replicates[ALL].metrics(params.evaluate.pro_limits, above, values)
         if rows:
             names = drawn_names([path for path, _, _ in rows], params.evaluate.group)
             of_images = [one.value for _, _, one in rows]

@@ -14,6 +14,7 @@ from fade.rates import image_rates, pixel_rates
 from fade.regions import label_regions
 from fade.replicates import (
     MAX_LEVELS,
+    LevelShares,
     Replicates,
     coarse_rows,
     image_rate_replicates,
@@ -24,11 +25,10 @@ from tests.fade.test_metrics import random_samples
 
 quick = settings(max_examples=10, deadline=None, derandomize=True)
 LIMITS = [0.3, 0.05]
-LEVEL = 100
 R = 12
 
 
-def exact_metrics(histogram: PixelHistogram, level: int = LEVEL) -> dict[str, float]:
+def exact_metrics(histogram: PixelHistogram, level: int = 0) -> dict[str, float]:
     parts = (
         pixel_metrics(histogram, LIMITS[0]),
         further_pixel_metrics(histogram, LIMITS),
@@ -62,8 +62,9 @@ def test_replicates_are_metrics_of_repeated_images(seed: int) -> None:
         rows = np.stack([coarse_rows(one) for one in images[part]])
         found.add(names[part], rows, [one.regions for one in images[part]])
     total = sum(histograms, PixelHistogram.empty())
-    exact = exact_metrics(total)
-    values = found.metrics(LIMITS, LEVEL, exact)
+    level = int(samples[seed % 5][0].flat[seed % 7])  # pixels are at the threshold itself, too
+    exact = exact_metrics(total, level)
+    values = found.metrics(LIMITS, LevelShares.of(total, level), exact)
     assert values.keys() == exact.keys()
     weights = np.stack([image_weights(name, R) for name in names], axis=1)
     bad = np.array([one.regions > 0 for one in histograms])
@@ -78,8 +79,20 @@ def test_replicates_are_metrics_of_repeated_images(seed: int) -> None:
             share = bad.sum() * sums[1] if is_bad else (~bad).sum() * sums[0]
             for _ in range(int(weight * share)):
                 repeated = repeated + one
-        for name, expected in exact_metrics(repeated).items():
+        for name, expected in exact_metrics(repeated, level).items():
             assert values[name][r] == pytest.approx(expected, abs=1e-9), name
+
+
+def test_sums_of_two_sets_of_images_are_those_of_all() -> None:
+    rng = np.random.default_rng(0)
+    names, rows, regions = list("abcd"), rng.random((4, 4, 8)), [0, 3, 1, 0]
+    together, first, second = (Replicates.empty(5, 8) for _ in range(3))
+    together.add(names, rows, regions)
+    first.add(names[:2], rows[:2], regions[:2])
+    second.add(names[2:], rows[2:], regions[2:])
+    joined = first + second
+    for name in ("counts", "regions", "images"):
+        np.testing.assert_allclose(getattr(joined, name), getattr(together, name), err_msg=name)
 
 
 def test_many_levels_are_joined_and_their_error_is_taken_off() -> None:
@@ -96,9 +109,41 @@ def test_many_levels_are_joined_and_their_error_is_taken_off() -> None:
     found = Replicates.empty(300, MAX_LEVELS)
     found.add([str(i) for i in range(6)], rows, [one.regions for one in images])
     exact = exact_metrics(total, level=6400)
-    values = found.metrics(LIMITS, 100, exact)
+    values = found.metrics(LIMITS, LevelShares.of(total, 6400), exact)
     for name in ("full_pixel_auroc", "full_pixel_ap", "full_pixel_au_pro", "full_pixel_recall"):
         assert abs(np.nanmedian(values[name]) - exact[name]) < 0.05, name
+
+
+def test_a_far_pixel_puts_all_levels_into_a_few() -> None:
+    """Then levels are joined coarsely: samples stay shares, and rates vary as those of the images do."""
+    rng = np.random.default_rng(0)
+    names, images, total = [f"i{i}" for i in range(30)], [], PixelHistogram.empty(65536)
+    for i in range(30):
+        mask = np.zeros((64, 64), bool)
+        mask[10:20, 10 : 12 + i // 2] = i % 2
+        levels = rng.integers(0, 190 + i, mask.shape).astype(np.uint16)
+        levels[mask] = rng.integers(205, 232, int(mask.sum()))
+        levels[0, 0] = 65535 if i == 28 else 0
+        images.append(LevelCounts.of_image(levels, label_regions(mask)))
+        total.add(images[-1])
+    found = Replicates.empty(200, MAX_LEVELS)
+    rows = np.stack([coarse_rows(one) for one in images])
+    found.add(names, rows, [one.regions for one in images])
+    values = found.metrics(LIMITS, LevelShares.of(total, 200), exact_metrics(total, 200))
+    for name, samples in values.items():
+        assert np.nanmin(samples) >= 0, name
+        assert np.nanmax(samples) <= 1, name
+    # once by the images' own counts
+    false = [int(one.normal[one.levels > 200].sum()) for one in images]
+    bad = np.array([one.regions > 0 for one in images])
+    weights = np.stack([image_weights(name, 200) for name in names], axis=1)
+    own = sum(
+        bad.sum() * (weights * false)[:, of].sum(axis=1) / weights[:, of].sum(axis=1)
+        for of in (bad, ~bad)
+    ) / int(total.normal.sum())  # fmt: skip
+    alarms = values["full_pixel_false_alarms"]
+    assert alarms.std() == pytest.approx(own.std(), rel=0.5)
+    assert alarms.mean() == pytest.approx(own.mean(), rel=0.05)
 
 
 def test_without_good_or_without_anomalous_images() -> None:
@@ -112,7 +157,7 @@ def test_without_good_or_without_anomalous_images() -> None:
         total = PixelHistogram.empty()
         total.add(one)
         total.add(one)
-        values = found.metrics(LIMITS, 0, exact_metrics(total, 0))
+        values = found.metrics(LIMITS, LevelShares.of(total, 0), exact_metrics(total, 0))
         assert ("full_pixel_auroc" in values) == known
         assert np.nanmin(values["full_pixel_false_alarms"]) >= 0
     assert not Replicates.empty(3, 256).metrics(LIMITS, None, exact_metrics(PixelHistogram.empty()))
