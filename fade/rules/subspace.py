@@ -73,7 +73,8 @@ def fit_subspace(
     Args:
         parts: (n, dim) floats each, such as one image's patches; read one after the other.
         share: of the variance, such as 0.99.
-        components: how many, in place of a share; all where there are fewer.
+        components: how many, in place of a share; all where there are fewer. No more than the rank of
+            the patches, but one of patches that are all the same.
 
     Raises:
         ParameterError: neither or both of share and components, or one out of range.
@@ -111,7 +112,10 @@ def fit_subspace(
     if share is not None:
         wanted = int(np.searchsorted(held, min(share, held[-1]))) + 1
     else:
-        wanted = min(components or 1, len(values), count - 1)
+        wanted = components or 1
+    # what is beyond their rank is rounding, in directions that no patch has
+    least = values[0] * max(count, len(values)) * np.finfo(np.float64).eps
+    wanted = max(1, min(wanted, count - 1, int(np.count_nonzero(values > least))))
     return Subspace(
         mean=(shift + offset).astype(np.float32),
         components=np.ascontiguousarray(directions[:wanted], np.float32),

@@ -57,6 +57,8 @@ def fit_space(view: FeatureView, spaces: Sequence[Space], params: Params) -> Spa
         "view": described([view], own),
         "variance": vision.variance if vision.components is None else None,
         "components": vision.components,
+        # these took directions beyond the rank of the patches
+        **({"rank": True} if vision.components is not None or vision.variance == 1 else {}),
     }  # fmt: skip
     return Space(f"subspace-{view.label}", description, (dim + 1, dim), "float32")
 

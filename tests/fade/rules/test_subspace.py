@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -50,6 +52,27 @@ def test_the_whole_variance_leaves_nothing() -> None:
 def test_more_components_than_there_are() -> None:
     assert len(fit_subspace(parts(), components=99).components) == 12
     assert len(fit_subspace([parts()[0][:3]], components=99).components) == 2
+
+
+@pytest.mark.parametrize(("patches", "width", "rank"), [(10, 64, 9), (60, 32, 2), (120, 24, 24)])
+@pytest.mark.parametrize("extent", [{"share": 1.0}, {"components": 30}])
+def test_directions_that_no_patch_has_are_not_held(
+    patches: int, width: int, rank: int, extent: dict[str, Any]
+) -> None:
+    """Of few patches, of few different ones, and of many."""
+    generator = np.random.default_rng(0)
+    different = generator.standard_normal((rank + 1, width)).astype(np.float32)
+    vectors = generator.standard_normal((patches, width)).astype(np.float32)
+    if rank < width:
+        vectors = np.resize(different, (patches, width))
+    subspace = fit_subspace(np.array_split(vectors, 3), **extent)
+    assert len(subspace.components) == rank
+    new = generator.standard_normal((50, width)).astype(np.float32)
+    middle = vectors.mean(axis=0, dtype=np.float64)
+    directions = np.linalg.svd(vectors - middle, full_matrices=False)[2][:rank]
+    rest = new - middle - (new - middle) @ directions.T @ directions
+    expected = (rest**2).sum(axis=1)
+    np.testing.assert_allclose(subspace.residual(new), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_patches_that_are_all_the_same() -> None:
