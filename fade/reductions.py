@@ -81,7 +81,7 @@ def smooth_similar(
 
     Scores are scaled to [0, 1] over the set. For each window k a row of the cosines between images
     keeps its k largest entries, itself among them, and is divided by its sum; the mean over windows of
-    these matrices times the scores is the result.
+    these matrices times the scores is the result. An image whose cosine is below 0 has no part.
 
     Args:
         scores: (n,) of one set of images.
@@ -117,6 +117,7 @@ def smooth_similar(
     for window in windows:
         count = min(window, len(values))
         chosen = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-        weights = np.take_along_axis(similarity, chosen, axis=1)
+        # below 0 a sum could be next to nothing, and its quotients anything
+        weights = np.maximum(np.take_along_axis(similarity, chosen, axis=1), 0)
         total += (weights * scaled[chosen]).sum(axis=1) / weights.sum(axis=1)
     return total / len(windows)

@@ -65,6 +65,17 @@ def test_images_that_look_alike_share_scores() -> None:
     assert len(smooth_similar(scores, embeddings, [9])) == 4
 
 
+def test_images_that_are_opposite_have_no_part_in_each_others_scores() -> None:
+    embeddings = np.array([[1.0, 0.0], [-1.0, 0.01], [0.0, 1.0]])
+    found = smooth_similar(np.array([0.0, 0.5, 1.0]), embeddings, [3])
+    near = 0.01 / np.hypot(1, 0.01)  # cosine of the last two
+    np.testing.assert_allclose(found, [0, (0.5 + near) / (1 + near), (1 + 0.5 * near) / (1 + near)])
+    rng = np.random.default_rng(0)
+    for images in range(2, 9):
+        found = smooth_similar(rng.random(images), rng.standard_normal((images, 2)))
+        assert ((found >= 0) & (found <= 1 + 1e-12)).all()
+
+
 def test_scores_that_are_all_the_same() -> None:
     assert smooth_similar(np.full(3, 0.4), np.eye(3)).tolist() == [0, 0, 0]
 
