@@ -244,9 +244,8 @@ def roc_band(
     for counts in draws(is_anomaly, replicates, seed):
         true, false = _detections(scores, is_anomaly, counts)
         for hits, alarms in zip(true / true[:, -1:], false / false[:, -1:], strict=True):
-            # at a rate of several thresholds, the best of them
-            place = np.searchsorted(alarms, at, side="right") - 1
-            found.append(hits[place])
+            # at a rate of several thresholds, the best of them; equal scores make a slanted piece
+            found.append(np.interp(at, alarms, hits))
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 

@@ -134,6 +134,23 @@ def test_a_band_holds_the_curves_of_samples_rate_by_rate() -> None:
     assert roc_band(scores, np.ones(40, bool), at) is None
 
 
+def test_equal_scores_make_a_slanted_piece_of_the_band() -> None:
+    """As of the curve itself, in which a tie counts half."""
+    labels, at = np.arange(20) % 2 == 0, np.linspace(0, 1, 5)
+    found = roc_band(np.zeros(20), labels, at)
+    assert found is not None
+    np.testing.assert_allclose(found, [at, at], atol=1e-12)
+    scores = np.where(np.arange(20) < 6, 1.0, 0.0)
+    found, curves = roc_band(scores, labels, at, replicates=9, seed=3, level=0.5), []
+    for counts in draws(labels, 9, 3):
+        for of_image in counts:
+            curve = roc_curve(np.repeat(scores, of_image), np.repeat(labels, of_image))
+            assert curve is not None
+            curves.append(np.interp(at, *curve))
+    assert found is not None
+    np.testing.assert_allclose(found, np.quantile(curves, [0.25, 0.75], axis=0), atol=1e-12)
+
+
 def test_p_values_of_samples_are_uniform_where_nothing_differs() -> None:
     """Two detectors of equal worth on the same images: a metric that is a mean over images."""
     rng, found = np.random.default_rng(0), []
