@@ -208,7 +208,7 @@ def score_against_sample(
         (P,) float32.
 
     Raises:
-        ParameterError: fewer than five images were kept, or another share.
+        ParameterError: fewer than four images were kept, or another share.
 
     Examples:
         >>> sample = [np.array([[0.0], [1.0]], np.float32)] * 5

@@ -113,6 +113,9 @@ def test_a_sample_scores_as_the_batch_does() -> None:
     whole = mutual_scores(values, all_pairs(12))
     alone = score_against_sample(values[4], values[:4] + values[5:])
     np.testing.assert_allclose(alone, whole[4], rtol=1e-5, atol=1e-6)
+    assert len(score_against_sample(values[4], values[:4])) == len(whole[4])
+    with pytest.raises(ParameterError, match="4 images cannot score itself"):
+        score_against_sample(values[4], values[:3])
 
 
 def test_samples_are_drawn_once_for_a_seed() -> None:

@@ -50,6 +50,32 @@ def test_each_reference_apart(metric: Metric, k: int) -> None:
     np.testing.assert_allclose(mean_of_nearest(found), together, rtol=1e-5, atol=1e-6)
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_the_mean_of_the_nearest_of_all_references(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    references, k = rng.integers(1, 9, size=2)
+    parts = np.sort(rng.random((references, 5, k)).astype(np.float32), axis=2)
+    expected = np.sort(parts.transpose(1, 0, 2).reshape(5, -1), axis=1)[:, :k].mean(axis=1)
+    np.testing.assert_allclose(mean_of_nearest(parts), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 3])
+def test_patches_are_compared_piece_by_piece(
+    metric: Metric, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fade.rules.nearest.PRODUCTS", 40)
+    queries, bank = vectors(13, 8, metric=metric), vectors(18, 8, seed=1, metric=metric)
+    found = nearest_in_references(queries, bank, 9, k=k, metric=metric)
+    for number, group in enumerate(np.split(bank, 2)):
+        expected = np.sort(distances(queries, group, metric), axis=1)[:, :k]
+        np.testing.assert_allclose(found[number], expected, rtol=1e-5, atol=1e-6)
+    apart = distances(queries, queries, metric)
+    np.fill_diagonal(apart, np.inf)
+    others = nearest_others(queries, k=k, metric=metric)
+    np.testing.assert_allclose(others, np.sort(apart, axis=1)[:, :k], rtol=1e-5, atol=1e-6)
+
+
 def test_long_vectors_that_are_near_keep_their_distance() -> None:
     """Products of vectors of length 1,000 are off by more than these distances."""
     bank = 1000 + vectors(20, 8, seed=1)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fade.errors import ParameterError
-from fade.rules.pairs import all_pairs, check_batch, circle_pairs, disjoint_sets, pair_blocks
+from fade.rules.pairs import (
+    all_pairs,
+    check_batch,
+    circle_pairs,
+    count_pairs,
+    disjoint_sets,
+    pair_blocks,
+    pairing,
+)
 
 
 def as_set(pairs: np.ndarray) -> set[frozenset[int]]:
@@ -48,6 +58,19 @@ def test_disjoint_sets_hold_each_image_once(images: int, largest: int, seed: int
     assert min(sizes) >= 5
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= max(largest, 9)
+
+
+@given(images=st.integers(5, 60), largest=st.integers(5, 30), seed=st.integers(0, 99))
+def test_an_image_is_compared_with_all_others_of_its_set(
+    images: int, largest: int, seed: int
+) -> None:
+    order, pairs = pairing(images, partners=None, largest=largest, seed=seed)
+    assert sorted(order.tolist()) == list(range(images))
+    found = {frozenset(order[pair].tolist()) for pair in pairs}
+    sets = [part.tolist() for part in disjoint_sets(images, largest, seed)]
+    assert found == {frozenset(two) for part in sets for two in combinations(part, 2)}
+    assert len(pairs) == len(found) == count_pairs(images, partners=None, largest=largest)
+    assert all(len(part) <= max(largest, 9) for part in sets)
 
 
 @given(st.integers(5, 90), st.integers(1, 20), st.booleans())
