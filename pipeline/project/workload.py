@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,8 +89,8 @@ def imagined(params: Params, images: int) -> Workload:
 def of_data_set(params: Params) -> Workload:
     """The data set's images, of which the stages choose those that this chooses.
 
-    Contents come from the last manifest, if it knows all images. Else images of the same size in
-    bytes are read, so that equal ones count once, as long as they are few.
+    Contents come from the last manifest; images that are new or were replaced are read, as long as they
+    are few. Without a manifest images of the same size in bytes are read, so that equal ones count once.
 
     Raises:
         DataError: the data set cannot be read, or has no images for what is asked.
@@ -99,7 +100,7 @@ def of_data_set(params: Params) -> Workload:
     remarks: list[str] = []
     listed = _Listed(params, root)
     manifest = _Manifest.read(params)
-    found = manifest.find(listed.paths) if manifest else None
+    found = manifest.find(listed) if manifest else None
     if found is None:
         remarks.append("no manifest fits yet: as if the store held nothing of these images")
         found = listed.contents(remarks)
@@ -183,10 +184,10 @@ class _Listed:
         """
         keep = self.params.features.keeps_aspect
         every = np.arange(len(self.paths))
-        sizes = self._sizes()
+        sizes = self.stats[:, 0]
         _, number, count = np.unique(sizes, return_inverse=True, return_counts=True)
         read = np.full(len(sizes), True) if keep else (count[number] > 1) & (sizes >= 0)
-        if int(sizes[read].clip(min=0).sum()) > READ_BYTES or (sizes[read] < 0).any():
+        if not self.may_read(read):
             remarks.append(
                 "the images were not read: as if all of them differed"
                 + (" and had the aspect ratio of the first ones" if keep else "")
@@ -195,27 +196,42 @@ class _Listed:
             return self.paths, every, median_aspect_ratio(first) if first else None
         data = self.paths.data.copy()
         shapes = np.zeros((len(every), 2), np.int64)
-        for at, record in enumerate(dataset_records(self.params.dataset) if read.any() else ()):
-            if at < len(read) and read[at]:
-                content = read_data(self.root / record.path)
-                data[at] = Keys.of([content_key(content)]).data[0]
-                if keep:
-                    shapes[at] = self._shape(content, record.path)
+        for at, path, content in self._read(read):
+            data[at] = Keys.of([content_key(content)]).data[0]
+            if keep:
+                shapes[at] = self._shape(content, path)
         keys = Keys(data, self.paths.hashes)
         if not keep:
             return keys, every, None
         skip = self.params.dataset.on_bad_image == "skip"
         return _of_one_aspect(keys, every, shapes, skip)
 
-    def _sizes(self) -> NDArray[np.int64]:
-        """Bytes of each image; -1 where asking would be a request."""
+    def hashes(self, which: NDArray[np.bool_]) -> Keys:
+        """Hashes of the contents of some images, in their order."""
+        return Keys.of(content_key(content) for _, _, content in self._read(which))
+
+    def may_read(self, which: NDArray[np.bool_]) -> bool:
+        """Whether some images are on this machine, and few enough to be read."""
+        sizes = self.stats[which, 0]
+        return bool((sizes >= 0).all()) and int(sizes.sum()) <= READ_BYTES
+
+    def _read(self, which: NDArray[np.bool_]) -> Iterator[tuple[int, str, bytes]]:
+        for at, record in enumerate(dataset_records(self.params.dataset) if which.any() else ()):
+            if at < len(which) and which[at]:
+                yield at, record.path, read_data(self.root / record.path)
+
+    @cached_property
+    def stats(self) -> NDArray[np.int64]:
+        """Bytes of each image and when it changed, in nanoseconds; -1 where asking would be a request."""
         if "://" in self.params.dataset.path:
-            return np.full(len(self.paths), -1, np.int64)
-        sizes = array("q")
+            return np.full((len(self.paths), 2), -1, np.int64)
+        found = array("q")
         for record in dataset_records(self.params.dataset):
             with readable(record.path):
-                sizes.append((self.root / record.path).stat().st_size)
-        return np.frombuffer(sizes, np.int64)
+                stat = os.stat(str(self.root / record.path))
+                # the second time cannot be set back, as copies do with the first
+                found.extend((stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)))
+        return np.frombuffer(found, np.int64).reshape(-1, 2)
 
     def _shape(self, content: bytes, path: Any) -> tuple[int, int]:
         return image_size(content, str(path), exif_rotation=self.params.dataset.exif_rotation)
@@ -232,27 +248,33 @@ class _Manifest:
 
     Attributes:
         paths: hashes of their paths, in order.
+        bytes: (n,) their sizes.
         shapes: (n, 2) their width and height.
         left_out: hashes of paths that are no part of it though the data set has them.
         aspect: the aspect ratio that images keep; None: squashed to squares.
         keep, skip: how it is now, see ``features.aspect`` and ``dataset.on_bad_image``.
+        made: when it was written, in nanoseconds.
     """
 
     paths: Keys
     hashes: Keys
+    bytes: NDArray[np.int64]
     shapes: NDArray[np.int64]
     left_out: Keys
     aspect: AspectRatio | None
     keep: bool
     skip: bool
+    made: int
 
     @classmethod
     def read(cls, params: Params) -> _Manifest | None:
         """The manifest of the project, if there is one of this data set."""
         paths: list[Keys] = []
         hashes: list[Keys] = []
-        shapes = [np.zeros((0, 2), np.int64)]
+        numbers = [np.zeros((0, 3), np.int64)]
+        columns = ("bytes", "width", "height")
         try:
+            made = MANIFEST.path.stat().st_mtime_ns
             _, remarks = table_columns(MANIFEST.path)
             if (remarks["dataset"], remarks["format"]) != (
                 params.dataset.path,
@@ -260,39 +282,56 @@ class _Manifest:
             ):
                 return None
             aspect = manifest_aspect(remarks)
-            for part in table_parts(MANIFEST.path, ("path", "hash", "width", "height")):
+            for part in table_parts(MANIFEST.path, ("path", "hash", *columns)):
                 paths.append(_hashed(part["path"].to_pylist()))
                 hashes.append(Keys.of(part["hash"].to_pylist()))
-                sides = (part[side].to_numpy() for side in ("width", "height"))
-                shapes.append(np.stack(list(sides), axis=1))
+                numbers.append(np.stack([part[name].to_numpy() for name in columns], axis=1))
             skipped = [item["path"] for item in read_json(SKIPPED.path)["skipped"]]
-        except (StoreError, LookupError, TypeError):
+        except (StoreError, OSError, LookupError, TypeError):
             return None
         joined = Keys.join(paths)
         order = np.argsort(joined.data)
+        told = np.concatenate(numbers)[order]
         return cls(
             joined.take(order),
             Keys.join(hashes).take(order),
-            np.concatenate(shapes)[order],
+            told[:, 0],
+            told[:, 1:],
             _hashed(skipped).distinct(),
             aspect,
             params.features.keeps_aspect,
             params.dataset.on_bad_image == "skip",
+            made,
         )
 
-    def find(self, paths: Keys) -> _Found | None:
-        """Contents of images, in their order; None unless all are known."""
-        positions = self.paths.get_indexer(paths)
-        left_out = self.left_out.get_indexer(paths) >= 0
-        if not len(paths) or not ((positions >= 0) | left_out).all():
+    def find(self, listed: _Listed) -> _Found | None:
+        """Contents of images, in their order; those that are new or were replaced are read.
+
+        None where that is too much, or where their aspect ratios matter.
+        """
+        positions = self.paths.get_indexer(listed.paths)
+        known = positions >= 0
+        left_out = self.left_out.get_indexer(listed.paths) >= 0
+        new = ~(known | left_out) | (listed.stats[:, 1] > self.made)
+        if known.any():
+            there = known & (listed.stats[:, 0] >= 0)
+            new[there] |= listed.stats[there, 0] != self.bytes[positions[there]]
+        if not len(known) or not listed.may_read(new):
             return None
         if self.aspect and not self.keep and left_out.any():
             return None  # some were left out for their aspect ratio, perhaps
+        if not new.any():
+            kept = np.flatnonzero(known)
+            found = self.hashes.take(positions[kept])
+            if not self.keep or self.aspect:
+                return found, kept, self.aspect if self.keep else None
+            return _of_one_aspect(found, kept, self.shapes[positions[kept]], self.skip)
+        if self.keep:
+            return None
+        both = Keys.join([self.hashes, listed.hashes(new)])
+        positions[new] = len(self.hashes) + np.arange(np.count_nonzero(new))
         kept = np.flatnonzero(positions >= 0)
-        found = self.hashes.take(positions[kept])
-        if not self.keep or self.aspect:
-            return found, kept, self.aspect if self.keep else None
-        return _of_one_aspect(found, kept, self.shapes[positions[kept]], self.skip)
+        return both.take(positions[kept]), kept, None
 
 
 def _hashed(paths: Iterable[str]) -> Keys:

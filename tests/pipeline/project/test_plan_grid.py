@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 from itertools import count
@@ -169,6 +170,37 @@ def test_images_that_are_left_out_are_planned_without(
         known = plan_run(load_params())
     assert not known.remarks
     assert numbers(known) == done(tmp_path / "run", content, monkeypatch)
+
+
+@pytest.mark.usefixtures("quick")
+def test_images_that_were_replaced_or_added_are_planned_for(
+    params: dict[str, Any], tmp_path: Path
+) -> None:
+    """A replaced one counted as encoded, since the manifest knows its name."""
+    root, run = tmp_path / "images", tmp_path / "run"
+    shutil.copytree(params["dataset"]["path"], root)
+    content = changed(params, dataset__path=str(root), dataset__watch=str(root))
+    run_stages(run, content, "manifest", "select", "extract")
+    paths = [root / name for name in ("bolt/test/good/0.png", "nut/test/dent/0.png")]
+    before = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    for path, shift in zip(paths, (1, 2), strict=True):
+        pixels = np.asarray(Image.open(path)) + np.uint8(shift)
+        Image.fromarray(pixels).save(path)
+    with paths[1].open(
+        "ab"
+    ) as file:  # of the same size and time as before, as synchronised files may be
+        file.write(bytes(1 << 16))
+    os.truncate(paths[1], before[1][0])
+    os.utime(paths[1], ns=(0, before[1][1]))
+    with project(run, content):
+        assert plan_run(load_params()).images_to_encode == 2
+    shutil.copy(root / "bolt/test/good/1.png", root / "bolt/test/good/4.png")
+    Image.new("RGB", (64, 48)).save(root / "bolt/test/good/5.png")
+    (root / "nut/test/good/1.png").rename(root / "nut/test/good/7.png")
+    with project(run, content):
+        found = plan_run(load_params())
+    assert found.images_to_encode == 3
+    assert not found.remarks
 
 
 @pytest.mark.usefixtures("quick")
