@@ -806,6 +806,13 @@ CASES = (
         "two masks of one image", REFUSED[3], "masks of the same image",
         with_files({"a/ground_truth/hole/0_mask.bmp": mask()}),
     ),
+    Case(
+        "a mask called as its image in another Unicode form", REFUSED[3], "another Unicode form",
+        with_files({
+            "a/test/hole/gr\u00f6\u00dfe.png": picture(8),
+            "a/ground_truth/hole/gro\u0308\u00dfe.png": mask(),
+        }),
+    ),
     Case("a mask for two images of a folder", REFUSED[3], "is called as the mask of 0", with_files(
         {"a/test/hole/0_mask.png": picture(8)}
     )),

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fade.errors import DataError
 
@@ -71,6 +71,23 @@ def plain_name(name: str) -> str:
     """Return a name as it looks: in lower case, without spaces around it and format characters."""
     visible = (char for char in name if unicodedata.category(char) != "Cf")
     return "".join(visible).strip().lower()
+
+
+def other_form(name: str, names: Iterable[str]) -> str | None:
+    """Return the name among others that is the same text in another Unicode form, such as NFC and NFD.
+
+    They look alike, and most file systems tell them apart; names from macOS are often decomposed. The
+    name that is returned is quoted with escapes, which show the difference.
+
+    Examples:
+        >>> print(other_form("größe.png", ["a.png", "gro\\u0308ße.png"]))
+        'gro\\u0308\\xdfe.png'
+    """
+    if name.isascii():
+        return None
+    text = unicodedata.normalize("NFC", name)
+    same = (one for one in names if one != name and unicodedata.normalize("NFC", one) == text)
+    return next(map(ascii, same), None)
 
 
 def check_category(name: str, where: str) -> None:

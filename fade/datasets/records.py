@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from fade.datasets.leftovers import BEYOND_LIMIT, Note, ignore
-from fade.datasets.names import check_category, few, stem
+from fade.datasets.names import check_category, few, other_form, stem
 from fade.errors import DataError, ParameterError
 from fade.types import GOOD, UNLABELLED, DataPath, ImageRecord, Split
 
@@ -94,5 +94,9 @@ def choose_categories(
     known = set(found)
     absent = [repr(name) for name in categories if name not in known]
     if absent:
-        raise DataError(f"{source} has no category {few(absent)}; there is {few(found)}")
+        twins = [
+            twin for name in categories if name not in known if (twin := other_form(name, found))
+        ]
+        written = f"; the same text in another Unicode form is {few(twins)}" if twins else ""
+        raise DataError(f"{source} has no category {few(absent)}; there is {few(found)}{written}")
     return list(categories)

@@ -2,11 +2,12 @@
 
 import os
 import posixpath
+from contextlib import suppress
 from pathlib import Path
 
 from fade.datasets.hashes import HashedNames
-from fade.datasets.listing import remote_children
-from fade.datasets.names import is_image, is_text, known_suffixes
+from fade.datasets.listing import list_folder, remote_children
+from fade.datasets.names import is_image, is_text, known_suffixes, other_form
 from fade.errors import DataError
 from fade.types import DataPath
 
@@ -15,6 +16,7 @@ class TablePaths:
     """Checks the paths of a table against its root; each folder is listed only once."""
 
     def __init__(self, root: DataPath) -> None:
+        self._place = root
         self._remote = None if isinstance(root, Path) else root
         self._root = os.path.realpath(root) if isinstance(root, Path) else str(root)
         self._folders: dict[str, HashedNames | str] = {}
@@ -30,12 +32,23 @@ class TablePaths:
         folder, _, file = path.rpartition("/")
         files = self._files(folder)
         if isinstance(files, str):
-            raise DataError(f"{what} {value!r} {files}; correct the path")
+            raise DataError(f"{what} {value!r} {files}; correct the path{self._twin(path)}")
         if file not in files:
-            raise DataError(f"{what} {value!r} does not exist; correct the path")
+            raise DataError(f"{what} {value!r} does not exist; correct the path{self._twin(path)}")
         if path in self._links and not self._inside(path):
             raise DataError(f"{what} {value!r} links to a file outside the data set; copy it")
         return path
+
+    def _twin(self, path: str) -> str:
+        """What to add where a part of a path that is not there is there in another Unicode form."""
+        folder = self._place
+        for part in path.split("/"):
+            with suppress(OSError, DataError):
+                found = list_folder(folder)
+                if twin := other_form(part, [*found.files, *found.folders]):
+                    return f": the same text in another Unicode form is {twin}"
+            folder = folder / part
+        return ""
 
     def _unsafe(self, value: str) -> str | None:
         if value.startswith(("/", "\\")) or value[1:2] == ":":

@@ -14,7 +14,7 @@ from fade.datasets.leftovers import (
     Note,
 )
 from fade.datasets.listing import list_folder, require_folder
-from fade.datasets.names import check_category, few, known_suffixes, plain_name, stem
+from fade.datasets.names import check_category, few, known_suffixes, other_form, plain_name, stem
 from fade.datasets.records import (
     choose_categories,
     image_record,
@@ -185,6 +185,7 @@ def _labelled(folder: DataPath, prefix: str, category: str, tree: Tree) -> Itera
         masks = _masks(folder / tree.truth / kind, images)
         truth = f"{prefix}{tree.truth}/{kind}"
         _refuse_shared(masks, images, truth)
+        _refuse_other_forms(folder / tree.truth, kind, images, masks)
         refuse_masks_beside(folder / tree.test / kind, images, masks)
         yield from refuse_same_names(
             image_record(
@@ -366,3 +367,23 @@ def _refuse_shared(masks: dict[str, str], images: Sequence[str], truth: str) -> 
                 f"{truth}/{masks[name]} is called as the mask of {other} and as that of {file}; "
                 "rename it, or one of the images"
             )
+
+
+def _refuse_other_forms(
+    truth: DataPath, kind: str, images: Sequence[str], masks: Container[str]
+) -> None:
+    """Refuse masks that look as if they were called as their images, and have other characters."""
+    twin = None
+    if not kind.isascii() and truth.is_dir() and not (truth / kind).is_dir():
+        twin = other_form(kind, list_folder(truth).folders)
+    elif lacking := [
+        name for name in map(stem, images) if not name.isascii() and name not in masks
+    ]:
+        files = list(map(stem, list_folder(truth / kind).files)) if (truth / kind).is_dir() else []
+        twins = (other_form(f"{name}{end}", files) for name in lacking for end in ("", "_mask"))
+        twin = next(filter(None, twins), None)
+    if twin:
+        raise DataError(
+            f"{truth / kind}: {twin} is called as an image or its folder, but in another Unicode form, "
+            "and would be no mask of theirs; give both the same form, e.g. with convmv"
+        )

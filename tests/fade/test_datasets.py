@@ -2,6 +2,7 @@
 
 import csv
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,42 @@ def test_two_masks_of_one_kind_are_refused(tmp_path: Path, one: str, other: str)
     touch(tmp_path, "c/test/cut/0.png", f"c/ground_truth/cut/{one}", f"c/ground_truth/cut/{other}")
     with pytest.raises(DataError, match=rf"{one}.*keep one|{other}.*keep one"):
         read_dataset("mvtec", tmp_path)
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize("one", [COMPOSED, DECOMPOSED])
+@pytest.mark.parametrize(
+    "mask", ["ground_truth/{}/0.png", "ground_truth/hole/{}.png", "ground_truth/hole/{}_mask.png"]
+)
+def test_masks_in_another_unicode_form_are_refused(tmp_path: Path, one: str, mask: str) -> None:
+    """They were said to belong to no image, by a name that looked like the image's."""
+    other = DECOMPOSED if one == COMPOSED else COMPOSED
+    kind, name = ("hole", one) if "hole" in mask else (one, "0")
+    root = touch(
+        tmp_path, "c/train/good/0.png", f"c/test/{kind}/{name}.png", f"c/{mask.format(other)}"
+    )
+    with pytest.raises(DataError, match="another Unicode form") as caught:
+        read_dataset("mvtec", root)
+    assert other.encode("ascii", "backslashreplace").decode() in str(caught.value)
+
+
+def test_names_in_another_unicode_form_are_named(tmp_path: Path) -> None:
+    root = touch(tmp_path, f"{COMPOSED}/train/good/{DECOMPOSED}.png")
+    with pytest.raises(DataError, match=r"another Unicode form is 'gr\\xf6\\xdfe'"):
+        read_dataset("mvtec", root, [DECOMPOSED])
+    for path, twin in (
+        (f"{COMPOSED}/train/good/{COMPOSED}.png", r"'gro\\u0308\\xdfe\.png'"),
+        (f"{DECOMPOSED}/train/good/{DECOMPOSED}.png", r"'gr\\xf6\\xdfe'"),
+    ):
+        write_csv(
+            root / "manifest.csv",
+            ("image", "category", "split", "label"),
+            (path, "c", "train", "good"),
+        )
+        with pytest.raises(DataError, match=f"does not exist; .*another Unicode form is {twin}"):
+            read_dataset("csv", root)
 
 
 @pytest.mark.parametrize("format", ["mvtec", "folder"])
