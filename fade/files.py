@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 import time
 import uuid
@@ -69,12 +70,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # else a power cut could leave the name without its content
         os.replace(part, path)
     except OSError as error:  # a full disk does not say which file
+        if (
+            error.errno is None
+        ):  # NumPy and Pillow say what in words, which a file's name would hide
+            raise OSError(*_named(error, path.parent), str(path)) from error
         if error.filename in (None, str(part)):
             error.filename = str(path)
         raise
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def _named(error: OSError, folder: Path) -> tuple[int, str]:
+    """Number and words of a write error that has no number."""
+    full = not shutil.disk_usage(folder).free
+    return (errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else (errno.EIO, str(error))
 
 
 def write_file(path: Path, data: bytes | str) -> None:

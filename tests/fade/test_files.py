@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,6 +101,28 @@ def test_folders_are_not_replaced_and_named(tmp_path: Path) -> None:
         write_file(tmp_path / "a", "x")
     assert caught.value.filename == str(tmp_path / "a")
     assert not [path for path in tmp_path.iterdir() if path.name != "a"]
+
+
+@pytest.mark.parametrize(
+    ("free", "number", "words"),
+    [(0, errno.ENOSPC, "No space left on device"), (9, errno.EIO, "12 requested and 4 written")],
+)
+def test_errors_without_a_number_keep_their_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, number: int, words: str
+) -> None:
+    """NumPy's of a short write; with a file's name Python shows nothing but [Errno None] None."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    path = tmp_path / "map.tiff"
+
+    def write() -> None:
+        with atomic_write(path) as part:
+            part.write_bytes(b"half")
+            raise OSError("12 requested and 4 written")
+
+    with pytest.raises(OSError, match=words) as caught:
+        write()
+    assert (caught.value.errno, caught.value.filename) == (number, str(path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_endless_files_are_refused_before_they_are_read(tmp_path: Path) -> None:
