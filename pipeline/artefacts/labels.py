@@ -59,18 +59,23 @@ def _read_rows(path: Path) -> tuple[list[str], dict[str, list[str]]]:
     further: list[str] = []
     found: dict[str, list[str]] = {}
     try:
-        for row in reader:
-            if reader.line_num == 1:
+        for number, row in enumerate(reader):
+            if number == 0:
                 if row[: len(COLUMNS)] != list(COLUMNS):
-                    raise DataError(f"{path}: its first line must be {','.join(COLUMNS)}")
+                    commas = "" if len(row) > 1 else ", separated by commas"
+                    raise DataError(f"{path}: its first line must be {','.join(COLUMNS)}{commas}")
                 further = row[len(COLUMNS) :]
                 continue
-            if not row:
+            if not any(row):  # as spreadsheets leave rows that were emptied
                 continue
             if len(row) < len(COLUMNS) or row[1] not in get_args(Label):
                 raise DataError(
                     f"{path}, line {reader.line_num}: a line is a path in the data set and "
                     f"{' or '.join(get_args(Label))}, not {','.join(row[1:2] or row)[:80]!r}"
+                )
+            if not row[0]:
+                raise DataError(
+                    f"{path}, line {reader.line_num}: it names no image; fix or remove it"
                 )
             image = unmarked(row[0])
             if image in found:

@@ -35,9 +35,21 @@ def test_notes_of_a_person_stay_with_their_images(tmp_path: Path) -> None:
     assert path.read_text().splitlines() == ["path,label,note,by", "b.png,anomalous"]
 
 
+def test_what_spreadsheets_save_is_read(tmp_path: Path) -> None:
+    """Rows that were emptied, columns beyond, line breaks in the header of one."""
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b'\xef\xbb\xbfpath,label,"note\r\nby",\r\na.png,good,x,\r\n,,,\r\n,\r\n')
+    assert read_labels(path) == {"a.png": False}
+    write_labels(read_labels(path), path)
+    assert path.read_bytes() == b'path,label,"note\r\nby",\na.png,good,x,\n'
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("path;label\na.png;good\n", "its first line must be path,label, separated by commas"),
+        (",good\n", "its first line must be path,label$"),
+        ("path,label\n,good\n", "line 2: it names no image"),
         ("name,label\na.png,good\n", "its first line must be path,label"),
         ("path,label\na.png,good\nb.png,bad\n", "line 3: a line is a path .* not 'bad'"),
         ("path,label\na.png\n", "line 2: a line is a path .* not 'a.png'"),
