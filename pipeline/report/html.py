@@ -103,7 +103,7 @@ def render(report: ReportInput) -> str:
         warnings=list(report.warnings),
         shown_warnings=SHOWN_WARNINGS,
         groups=_GROUPS,
-        headings=[_HEADINGS[name] for name in METRIC_NAMES],
+        headings=_headings(),
         tables=tables(report),
         runs=runs(report),
         further=further_tables(report),
@@ -120,6 +120,12 @@ def render(report: ReportInput) -> str:
     )
     # names that are no valid Unicode (odd file systems) must not keep the page from being saved
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _headings() -> list[tuple[str, str, str]]:
+    """Of each metric: the group of its column, its heading and what it means."""
+    groups = [group for group, columns in _GROUPS for _ in range(columns)]
+    return [(group, *_HEADINGS[name]) for group, name in zip(groups, METRIC_NAMES, strict=True)]
 
 
 @cache

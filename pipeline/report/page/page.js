@@ -4,6 +4,12 @@
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const make = (tag, text = "", className = "") => Object.assign(document.createElement(tag), { textContent: text, className });
 
+  // what a screen reader says now, once: a status that kept its words would be said again when a dialog closes
+  function announce(text, place = one("#told")) {
+    place.textContent = text;
+    setTimeout(() => { if (place.textContent === text) place.textContent = ""; }, 2000);
+  }
+
   // ---- tables of metrics: a heading sorts ----
 
   function sortBy(table, head) {
@@ -18,11 +24,16 @@
     const body = table.tBodies[0];
     body.append(...[...body.rows].sort((a, b) => compare(a.cells[column], b.cells[column])));
     mark(all("th[data-column]", table), head, rising);
+    announceOrder(head);
   }
 
   function mark(heads, head, rising) {
     for (const other of heads) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+  }
+
+  function announceOrder(head) {
+    announce(`Sorted by ${head.textContent}, ${head.getAttribute("aria-sort")}`);
   }
 
   for (const table of all("table.sortable")) {
@@ -52,6 +63,7 @@
 
   function show(name, facts, figures, stepping) {
     one("#viewer-name").textContent = name;
+    for (const fact of facts.slice(0, -1)) fact.append(make("span", ", ", "pause"));
     one("#viewer-facts").replaceChildren(...facts);
     const inside = full.contains(document.activeElement);
     full.replaceChildren(...figures);
@@ -61,7 +73,8 @@
   }
 
   one("#viewer-close").addEventListener("click", () => viewer.close());
-  viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
+  // not on the dialog itself: all text in it would be called clickable
+  document.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
   for (const button of all(".enlarge")) {
     const image = one("img", button);
     if (image) button.addEventListener("click", () => show(image.alt, [], [figure(image.src, "", image.alt)], false));
@@ -139,6 +152,7 @@
   function line(row) {
     const drawn = make("tr"), head = make("th"), said = verdict(row), opener = make("button", "", "open");
     head.scope = "row"; opener.type = "button"; opener.dataset.row = rows.position[row];
+    opener.setAttribute("aria-label", rows.name[row]);  // its parts would be read as words of their own
     rows.name[row].split(/(?<=[/_])/).forEach((part) => opener.append(part, make("wbr")));
     head.append(opener);
     const judged = said && rows.label[row] !== -1;
@@ -156,7 +170,15 @@
     one("#after").disabled = end >= total;
   }
 
-  function turn(pages) { state.page += pages; draw(); }
+  function turn(pages) {
+    state.page += pages;
+    draw();
+    if (one("#before").disabled) one("#after").focus();
+    else if (one("#after").disabled) one("#before").focus();
+    announce(one("#place").textContent);
+  }
+
+  function filter() { list(); announce(one("#shown").textContent); }
 
   function sortRows(head) {
     const key = head.dataset.key;
@@ -164,29 +186,30 @@
     state.sort = key;
     mark(all("#rows th[data-key]"), head, state.rising);
     list();
+    announceOrder(head);
   }
 
   // ---- sliders ----
 
-  function tell(article) {
-    const category = Number(article.dataset.category), found = data.categories[category], trial = tried(category);
-    const slider = one("input", article), step = Number(slider.value), own = trial.cuts.indexOf(trial.threshold);
+  function tell(entry) {
+    const category = Number(entry.dataset.category), found = data.categories[category], trial = tried(category);
+    const slider = one("input", entry), step = Number(slider.value), own = trial.cuts.indexOf(trial.threshold);
     const moved = state.cuts[category] !== null, decided = moved || own >= 0;
-    one(".counts", article).hidden = !decided;
-    one("[data-reset]", article).hidden = !moved || own < 0;
-    one("[data-best]", article).hidden = f1(category, best(category)) <= f1(category, step) || !(found.good && found.anomalous);
+    one(".counts", entry).hidden = !decided;
+    one("[data-reset]", entry).hidden = !moved || own < 0;
+    one("[data-best]", entry).hidden = f1(category, best(category)) <= f1(category, step) || !(found.good && found.anomalous);
     const words = decided ? `${digits(trial.cuts[step])}${step === own ? ", as run" : ""}` : "none";
-    one("output", article).textContent = words;
+    one("[data-out=limit]", entry).textContent = words;
     for (const name of ["called", "missed", "alarms"]) {
-      const place = one(`[data-out="${name}"]`, article);
+      const place = one(`[data-out="${name}"]`, entry);
       if (!place || !decided) continue;
       place.textContent = trial[name][step];
       place.classList.toggle("bad", name !== "called" && trial[name][step] > 0);
     }
-    one("[data-out=f1]", article).textContent = decided && found.good && found.anomalous ? `F1 ${digits(f1(category, step))}` : "";
+    one("[data-out=f1]", entry).textContent = decided && found.good && found.anomalous ? `F1 ${digits(f1(category, step))}` : "";
     // what a screen reader says when the slider moves: the counts, too
-    const counts = all(".counts span", article).map((part) => part.textContent);
-    slider.setAttribute("aria-valuetext", [words, ...(decided ? counts : [])].join(", "));
+    const counts = one(".counts", entry).textContent.trim().replace(/\s+/g, " ");
+    slider.setAttribute("aria-valuetext", decided ? `${words}, ${counts}` : words);
   }
 
   function f1(category, step) {
@@ -199,24 +222,24 @@
     return tried(category).cuts.reduce((found, _, step) => (f1(category, step) > f1(category, found) ? step : found), 0);
   }
 
-  function restart(article) {
-    const trial = tried(Number(article.dataset.category)), slider = one("input", article), own = trial.cuts.indexOf(trial.threshold);
-    state.cuts[article.dataset.category] = null;
-    one(".slider", article).hidden = !trial.cuts.length;
+  function restart(entry) {
+    const trial = tried(Number(entry.dataset.category)), slider = one("input", entry), own = trial.cuts.indexOf(trial.threshold);
+    state.cuts[entry.dataset.category] = null;
+    one(".slider", entry).hidden = !trial.cuts.length;
     slider.max = Math.max(trial.cuts.length - 1, 0);
     slider.value = own < 0 ? slider.max : own;
     const tick = make("option");
     tick.value = own;
-    one("datalist", article).replaceChildren(...(own < 0 ? [] : [tick]));
-    if (trial.cuts.length) tell(article);
+    one("datalist", entry).replaceChildren(...(own < 0 ? [] : [tick]));
+    if (trial.cuts.length) tell(entry);
   }
 
-  for (const article of all(".verdict")) {
-    const category = Number(article.dataset.category), slider = one("input", article);
-    const move = () => { state.cuts[category] = Number(slider.value); tell(article); chips(); list(); };
+  for (const entry of all(".verdict")) {
+    const category = Number(entry.dataset.category), slider = one("input", entry);
+    const move = () => { state.cuts[category] = Number(slider.value); tell(entry); chips(); list(); };
     slider.addEventListener("input", move);
-    one("[data-best]", article).addEventListener("click", () => { slider.value = best(category); slider.focus(); move(); });
-    one("[data-reset]", article).addEventListener("click", () => { restart(article); slider.focus(); chips(); list(); });
+    one("[data-best]", entry).addEventListener("click", () => { slider.value = best(category); slider.focus(); move(); });
+    one("[data-reset]", entry).addEventListener("click", () => { restart(entry); slider.focus(); chips(); list(); });
   }
 
   // ---- cards, in galleries and in the viewer ----
@@ -241,8 +264,8 @@
     zoom.addEventListener("click", () => zoom.setAttribute("aria-pressed", String(drawn.classList.toggle("own"))));
     image.alt = `${rows.name[row]} at its own size`;
     image.addEventListener("load", () => {
-      const link = Object.assign(make("a", "alone"), { href: address, target: "_blank", rel: "noopener" });
-      caption.append(`Original, ${image.naturalWidth} × ${image.naturalHeight} pixels: click for its own size, or open it `, link, ".");
+      const link = Object.assign(make("a", "open it alone"), { href: address, target: "_blank", rel: "noopener" });
+      caption.append(`Original, ${image.naturalWidth} × ${image.naturalHeight} pixels: click for its own size, or `, link, ".");
       drawn.hidden = false;
     });
     drawn.hidden = true;
@@ -276,7 +299,9 @@
 
   function step(by) {
     const at = state.listed.indexOf(state.opened), count = state.listed.length;
-    if (count) open(state.listed[(at + by + count) % count]);
+    if (!count) return;
+    open(state.listed[(at + by + count) % count]);
+    announce(`${one("#viewer-name").textContent}: ${one("#viewer-facts").textContent}`, one("#viewer-told"));
   }
 
   document.addEventListener("click", (event) => {
@@ -306,13 +331,19 @@
   options(field("kind"), rows.kinds);
   for (const part of all("[data-script]")) part.hidden = false;
   for (const head of all("#rows th[data-key]")) one("button", head).addEventListener("click", () => sortRows(head));
-  one("#filters").addEventListener("input", list);
-  one("#all").addEventListener("click", () => { for (const name of ["category", "kind", "verdict", "name"]) field(name).value = ""; list(); });
+  one("#filters").addEventListener("input", filter);
+  one("#all").addEventListener("click", () => { for (const name of ["category", "kind", "verdict", "name"]) field(name).value = ""; filter(); });
   one("#before").addEventListener("click", () => turn(-1));
   one("#after").addEventListener("click", () => turn(1));
   one("#viewer-before").addEventListener("click", () => step(-1));
   one("#viewer-after").addEventListener("click", () => step(1));
-  if (one("#trial")) one("#trial").addEventListener("change", (event) => { state.trial = Number(event.target.value); begin(); });
+  if (one("#trial")) {
+    one("#trial").addEventListener("change", (event) => {
+      state.trial = Number(event.target.value);
+      begin();
+      announce(`Counts, sliders and table are those of ${event.target.selectedOptions[0].textContent}`);
+    });
+  }
   mark(all("#rows th[data-key]"), one("#rows th[data-key=verdict]"), true);
   begin();
 })();

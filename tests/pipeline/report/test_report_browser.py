@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -310,11 +311,11 @@ def test_the_table_of_images_sorts_and_filters(tab: Tab, small: str) -> None:
 def test_a_slider_judges_again(tab: Tab, small: str) -> None:
     tab.open(small)
     said = "document.querySelector('.verdict').innerText.replace(/\\s+/g, ' ')"
-    assert "1 of 4 called anomalous 1 of 2 missed 0 of 2 false alarms" in tab.run(said)
+    assert "1 of 4 called anomalous, 1 of 2 missed, 0 of 2 false alarms" in tab.run(said)
     assert "0.700, as run Reset" not in tab.run(said)
     tab.run("document.querySelector('.verdict input').focus()")
     press(tab, "ArrowLeft")
-    assert "2 of 4 called anomalous 1 of 2 missed 1 of 2 false alarms" in tab.run(said)
+    assert "2 of 4 called anomalous, 1 of 2 missed, 1 of 2 false alarms" in tab.run(said)
     assert "F1 0.500" in tab.run(said)
     value = "document.querySelector('.verdict input').getAttribute('aria-valuetext')"
     assert tab.run(value) == "0.400, 2 of 4 called anomalous, 1 of 2 missed, 1 of 2 false alarms"
@@ -375,6 +376,81 @@ def test_a_picture_opens_and_closes_by_keyboard(tab: Tab, small: str) -> None:
     tab.open(small)
     press(tab, "Tab")
     assert tab.run("document.activeElement.textContent") == "Skip to the results"
+
+
+def spoken(tab: Tab) -> list[dict[str, Any]]:
+    """What the page tells a screen reader, in the order of the page: role, name, description."""
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    return [
+        {key: node.get(key, {}).get("value", "") for key in ("role", "name", "description")}
+        for node in nodes
+        if not node["ignored"]
+    ]
+
+
+def heard(tab: Tab, role: str) -> list[str]:
+    return [node["name"] for node in spoken(tab) if node["role"] == role]
+
+
+def test_headings_are_heard_and_each_number_has_its_own(tab: Tab, small: str) -> None:
+    """Screen readers take a summary as one word: a heading within it has no name for them."""
+    tab.open(small)
+    assert tab.run("document.querySelectorAll('summary :is(h1, h2, h3)').length") == 0
+    assert {"nut", "bolt", "2 shots", "Every run"} <= set(heard(tab, "heading"))
+    # of two rows of headings a screen reader says the first: one row must say all
+    columns = heard(tab, "columnheader")
+    assert "Image: AUROC" in columns
+    assert "Pixel, defect images: F1-max" in columns
+    assert "Pixel, all images" not in columns
+
+
+def test_what_changes_is_said_once(tab: Tab, small: str) -> None:
+    """A status that kept its words would be said again whenever a dialog closes."""
+    tab.size(1280, 900)
+    tab.open(small)
+    told = "document.querySelector('#told').textContent"
+    assert tab.run(told) == ""
+    tab.run("document.querySelector('#rows th[data-key=score] button').click()")
+    assert tab.run(told) == "Sorted by Score, descending"
+    tab.run("document.querySelector('#summary th button').click()")
+    assert tab.run(told) == "Sorted by Shots, ascending"
+    name = "document.querySelector('#filters [name=name]')"
+    tab.run(f"{name}.value = 'nut'; {name}.dispatchEvent(new Event('input', {{bubbles: true}}))")
+    assert tab.run(told) == "4 of 8 images"
+    tab.until(f"{told} === ''")
+    tab.run("document.querySelector('.verdict input').focus()")
+    press(tab, "ArrowLeft")  # the slider says the counts itself
+    assert tab.run(told) == ""
+    assert "status" not in tab.run("document.querySelector('#shown').outerHTML")
+    tab.run(
+        "(() => { const one = document.querySelector('#trial'); one.value = '1';"
+        " one.dispatchEvent(new Event('change')); })()"
+    )
+    assert tab.run(told) == "Counts, sliders and table are those of 1 shot, seed 0"
+
+
+def test_a_picture_is_named_as_it_is_judged_now(tab: Tab, small: str) -> None:
+    tab.size(1280, 900)
+    tab.open(small)
+    first = ["nut/test/000, cut, missed", "nut/test/001, cut, found"]
+    assert [name for name in heard(tab, "button") if name.startswith("nut/test")][:2] == first
+    tab.run("document.querySelector('.verdict input').focus()")
+    for _ in range(3):
+        press(tab, "ArrowLeft")
+    assert "nut/test/000, cut, found" in heard(tab, "button")
+    assert "Pictures of nut" in heard(tab, "list")
+    tab.run("document.querySelector('.thumbs .open').click()")
+    (dialog,) = [node for node in spoken(tab) if node["role"] == "dialog"]
+    assert dialog["name"] == "nut/test/000"
+    assert "found, score 0.200, threshold" in dialog["description"]
+    press(tab, "ArrowRight")
+    told = "document.querySelector('#viewer-told').textContent"
+    name = "document.querySelector('#viewer-name').textContent"
+    assert tab.run(f"{told}.startsWith({name} + ': ')")
+    # a listener on the dialog would have each text in it called clickable
+    assert tab.run("document.activeElement.closest('dialog').open")
+    tab.run("document.querySelector('#viewer').dispatchEvent(new Event('click', {bubbles: true}))")
+    assert tab.run("document.querySelector('#viewer').open") is False
 
 
 def test_an_opened_picture_shows_the_original_that_lies_beside(tab: Tab, tmp_path: Path) -> None:
