@@ -159,7 +159,7 @@ def store_root(configured: str | None, start: Path | None = None) -> Path | str:
     The project is that of the folder ``start``, or of this one. A URL of a folder comes back as its path.
 
     Raises:
-        ParameterError: an empty name, a URL that lacks a slash, or one that cannot be opened.
+        ParameterError: an empty name, a URL that lacks a slash, or one that no run can use.
 
     Examples:
         >>> store_root("s3://bucket/store")
@@ -169,6 +169,11 @@ def store_root(configured: str | None, start: Path | None = None) -> Path | str:
         return project_root(start) / ".fade" / "store"
     if not configured.strip():
         raise ParameterError("features.store is empty: name a folder, or null for the project's")
+    if configured.strip().lower().startswith("memory://"):
+        raise ParameterError(
+            f"features.store is {configured}: a store in memory ends with its process, and each stage is "
+            "a process of its own: name a folder or a bucket, or null for the project's"
+        )
     if "://" in configured:
         return located(configured.strip())
     refuse_half_url(configured)

@@ -147,6 +147,12 @@ def test_a_url_that_lacks_a_slash_is_no_folder(name: str) -> None:
     assert isinstance(store_root(f"./{name}"), Path)
 
 
+def test_a_store_in_memory_is_refused() -> None:
+    """Each run would encode all images, and its next stage find none of their features."""
+    with pytest.raises(ParameterError, match="each stage is a process of its own"):
+        store_root(" memory://store")
+
+
 @pytest.mark.parametrize("name", ["", "  "])
 def test_no_name_is_refused(name: str) -> None:
     """It would be the project folder itself."""
