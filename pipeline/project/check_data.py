@@ -172,7 +172,7 @@ def _tests(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     if bare:
         yield warning("masks", f"none in {_few(bare)}: pixel metrics are undefined there")
     if part:
-        lacking = counts.defects.total() - counts.masks.total()
+        lacking = sum(counts.defects[c] - counts.masks[c] for c in part)
         text = f"{counted(lacking, 'defect image', 'has')} none ({_few(part)}): for image metrics alone"
         yield warning("masks", text)
     if not bare and not part and counts.defects:

@@ -194,9 +194,12 @@ def test_images_that_lack(tmp_path: Path, content: dict[str, Any]) -> None:
     assert found["test images"].text.startswith("no good test images in plate")
     assert found["masks"].text.startswith("5 defect images have none (weave)")
     shutil.rmtree(data / "plate" / "train")
+    shutil.rmtree(data / "plate" / "ground_truth")
     found = look(
         tmp_path / "p", changed(content, dataset__path=str(data), dataset__watch=str(data))
     )
+    # those of a category without any mask have a line of their own
+    assert found["masks"].text.startswith("5 defect images have none (weave)")
     assert (found["shots"].level, found["shots"].code) == ("problem", 3)
 
 
