@@ -101,7 +101,7 @@ def _sample(row: Mapping[Hashable, Any], place: str, exported: ExportedScore) ->
             "height": int(row["height"]),
         },
         "category": str(row["category"]),
-        "defect": str(row["defect"] or "") or None,
+        "defect": exported.defect or None,
         "score": exported.score,
         "ground_truth": None,
         "prediction": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,20 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from cache.store import Store
-from fade.errors import DataError, ParameterError
+from fade.errors import DataError, ParameterError, StoreError
 from pipeline.artefacts.catalogue import TEST, store_root
+from pipeline.artefacts.labels import write_labels
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_csv, read_table
 from pipeline.cli.main import main
+from pipeline.inference.coco import COCO_FILE, export_coco
 from pipeline.inference.exported_scores import exported_scores
 from pipeline.inference.exports import export_maps, export_masks, exported_images
 from pipeline.inference.feature_files import export_features
@@ -190,13 +194,53 @@ def test_fiftyone_finds_the_images_of_a_list(run: FinishedRun, tmp_path: Path) -
         assert all((out / sample["filepath"]).is_file() for sample in samples)
 
 
-def test_images_without_a_label(run: FinishedRun) -> None:
-    tests = exported_images(run).head(2).assign(is_anomaly=pd.Series([None, True], dtype=object))
+def test_images_without_a_label(run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = exported_images(run).head(2)
+
+    def half(*arguments: Any, **options: Any) -> Any:
+        scores, remarks = read_table(*arguments, **options)
+        label = pd.Series([None, True, *[False] * (len(scores) - 2)], dtype=object)
+        return scores.assign(is_anomaly=label), remarks
+
+    monkeypatch.setattr("pipeline.inference.exported_scores.read_table", half)
     first, second = exported_scores(run, tests)
     assert first.is_anomaly is None
     assert second.is_anomaly is True
     assert first.score is not None
     assert first.decision is not None
+    with pytest.raises(
+        StoreError, match=r"scores\.parquet has no score of gone\.png: run `fade run`"
+    ):
+        exported_scores(run, tests.assign(path=["gone.png", "a.png"]))
+
+
+def test_labels_are_exported_as_corrected(run: FinishedRun, tmp_path: Path) -> None:
+    """They were the data set's, while thresholds and metrics followed the corrections."""
+    tests = exported_images(run)
+    good = tests["path"][~tests["is_anomaly"].astype(bool)].iloc[0]
+    bad = tests["path"][tests["is_anomaly"].astype(bool)].iloc[0]
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder.resolve(), folder)
+    write_labels({good: True, bad: False}, folder / "labels.csv")
+    content = changed(
+        yaml.safe_load((folder / "params.yaml").read_text()), evaluate__labels="labels.csv"
+    )
+    run_stages(folder, content, "evaluate")
+    os.chdir(folder)
+    corrected = FinishedRun()
+    export_coco(corrected, tmp_path / "coco")
+    images = json.loads((tmp_path / "coco" / COCO_FILE).read_text())["images"]
+    labels = {image["file_name"]: image["is_anomaly"] for image in images}
+    assert (labels[good], labels[bad]) == (True, False)
+    export_fiftyone(corrected, tmp_path / "fiftyone")
+    samples = json.loads((tmp_path / "fiftyone" / "samples.json").read_text())["samples"]
+    told = {
+        sample["filepath"]: (sample["ground_truth"]["label"], sample["defect"])
+        for sample in samples
+    }
+    root = Path(content["dataset"]["path"])
+    assert told[str(root / good)] == ("anomalous", "corrected")
+    assert told[str(root / bad)] == ("normal", "good")
 
 
 def test_json_takes_any_name_and_keeps_the_old_file(tmp_path: Path) -> None:
