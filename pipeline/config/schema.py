@@ -242,7 +242,7 @@ class Params(ParamsSection):
         features = (one for category in categories for one in self.bank_features(category))
         return list(dict.fromkeys(features))
 
-    def bank_features(self, category: str | None = None) -> list[Feature]:
+    def bank_features(self, category: str | None) -> list[Feature]:
         """Patches that banks hold: those that vision maps compare, of each transform of a reference.
 
         Args:

@@ -95,7 +95,7 @@ class VisionParams(RuleParams):
         """Whether distances of patches at so many shots are within [0, 1], as half of 1 - cosine is."""
         return self.metric == "cosine" and self.rule_at(shots) != "subspace"
 
-    def bank_transforms(self, category: str | None = None) -> list[Transform]:
+    def bank_transforms(self, category: str | None) -> list[Transform]:
         """What becomes of each reference of a category, itself among them; None: of the usual ones."""
         return transforms_of(self.transform_overrides.get(category or "", self.transforms))
 

@@ -123,10 +123,10 @@ class Reweigher:
             own = selection[selection["category"] == category]
             for comparison, _ in comparisons(own, at, params):
                 chosen[category, comparison.trial] = comparison
-        shared, copies = Bank.shared(params), bank_copies(params)
+        shared, views = Bank.shared(params), (view.label,)
         banks = {
-            category: Bank(category, (view.label,), shared, root=Path.cwd(), copies=copies)
-            for category in positions
+            name: Bank(name, views, shared, root=Path.cwd(), copies=bank_copies(params, name))
+            for name in positions
         }
         return cls(view, features, banks, chosen, positions)
 

@@ -263,7 +263,7 @@ class Bundle(TrainedRun):
                 views,
                 exact,
                 indexes,
-                copies=bank_copies(self.params),
+                copies=bank_copies(self.params, category),
                 rule=Nearest.of(self.params.vision),
             ),
             comparison,

@@ -295,7 +295,8 @@ class FinishedRun(TrainedRun):
         if not chosen.keys:
             return {}, paths
         found = {}
-        stored = all(view.plain for view in view_plan(params)) and bank_copies(params) == 1
+        plain = all(view.plain for view in view_plan(params))
+        stored = plain and bank_copies(params, category) == 1
         if Bank.shared(params) and not stored:
             bank, positions = self.bank(category).bank, list(chosen.comparison.references)
             for view, index in bank.indexes.items():
@@ -309,7 +310,7 @@ class FinishedRun(TrainedRun):
                 found[view] = index_vectors(index).copy()
             return found, paths
         store = Store(store_root(params.features.store, self.folder))
-        for feature in params.bank_features():
+        for feature in params.bank_features(category):
             locations = chosen.receipt.locate(store, feature.label, chosen.keys)
             found[str(feature.size)] = store.read(
                 chosen.receipt.space(feature.label), [locations[key] for key in chosen.keys]

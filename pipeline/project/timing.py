@@ -74,13 +74,13 @@ def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Worklo
     if not params.needs_vision or not work.scored:
         return 0.0
     categories = max(len(work.references), 1)
-    references = -(-sum(map(len, work.references.values())) // categories)
+    held = sum(len(keys) * bank_copies(params, name) for name, keys in work.references.items())
+    references = -(-held // categories)
     query = any(params.query_in_bank(trial) for trial in params.trials())
     random = np.random.default_rng(0)
     device = choose_device(params.runtime.device)
     search = cpu if device == "cpu" else gpu
     total = 0.0
-    copies = bank_copies(params)
     for patches, dim in view_shapes(params, spaces):
         vectors = random.standard_normal((patches, dim), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -90,7 +90,7 @@ def time_comparing(params: Params, spaces: Mapping[Feature, Space], work: Worklo
         if references and params.max_shots:
             # one reference stands for each of them
             one = _seconds(partial(search.similarity_to_references, placed, placed, patches))
-            total += one * references * copies
+            total += one * references
         if query:
             total += _seconds(partial(search.similarity_to_others, placed))
     return total * len(work.scored)

@@ -164,8 +164,12 @@ class Bank:
         return maps
 
 
-def bank_copies(params: Params, category: str | None = None) -> int:
-    """How many images a reference stands for: itself and its transforms."""
+def bank_copies(params: Params, category: str | None) -> int:
+    """How many images a reference of a category stands for: itself and its transforms.
+
+    Args:
+        category: None stands for those without transforms of their own.
+    """
     return len(params.vision.bank_transforms(category))
 
 

@@ -126,6 +126,29 @@ def test_a_run_predicts_its_own_numbers(predictor: Predictor, folder: Path) -> N
     assert_the_runs_numbers(Predictor.from_run(folder, shots=1), folder)
 
 
+REWEIGHTED = {
+    "features__segmentation_sizes": [56], "features__dtype": "float32",
+    "vision__encoder": f"local-dir:{GOLDEN / 'vision' / 'tiny-dinov2'}", "vision__layers": [0],
+    "vision__metric": "euclidean", "vision__query_in_bank": False,
+    "fusion__classification_mode": "vision", "fusion__segmentation_mode": "vision",
+    "evaluate__reweighted": True,
+}  # fmt: skip
+"""PatchCore's image score."""
+
+
+@pytest.mark.parametrize("leaves", [{"features__segmentation_sizes": [96]}, REWEIGHTED])
+@pytest.mark.parametrize(("usual", "own"), [("none", "flips"), ("flips", "none")])
+def test_references_that_a_category_has_transformed_otherwise(
+    base: Params, tmp_path: Path, leaves: dict[str, Any], usual: str, own: str
+) -> None:
+    """A bundle held them as they usually are, and re-weighting took other references for them."""
+    overrides = {"vision__transforms": usual, "vision__transform_overrides": {"weave": own}}
+    run_stages(tmp_path, changed(base, vision__shots=[2], **leaves, **overrides))
+    assert_the_runs_numbers(Predictor.from_run(tmp_path), tmp_path)
+    write_bundle(FinishedRun(tmp_path), tmp_path / "weave.fade", with_weights=True)
+    assert_the_runs_numbers(Predictor.from_bundle(tmp_path / "weave.fade"), tmp_path)
+
+
 def test_a_bundle_predicts_the_same(bundle: Path, predictor: Predictor, folder: Path) -> None:
     found = Predictor.from_bundle(bundle)
     assert found.trial == predictor.trial
