@@ -76,11 +76,11 @@ def nearest_patch(
         positions = untransformed_positions(transforms, (rows, columns))
         index = held.bank.index(view)
         images = index_vectors(index).reshape(-1, count * held.bank.copies, patches.shape[1])
-        for position in held.comparison.references:
-            distances = patch_distances(images[position], query[0], metric)
+        for number in held.comparison.references:
+            distances = patch_distances(images[number], query[0], metric)
             best = int(np.argmin(distances))
             untransformed = int(positions[best])
-            found.append((float(distances[best]), held.references[position], untransformed))
+            found.append((float(distances[best]), held.references[number], untransformed))
     elif held.comparison.references:
         nearest = float(held.bank.rule.by_index(query, held.bank.index(view))[0, 0, 0])
         found.append((nearest if metric == "euclidean" else 0.5 * nearest, None, None))

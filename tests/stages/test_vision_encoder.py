@@ -21,21 +21,24 @@ from fade.encoder import Encoder
 from fade.encoders.clip_blocks import ClipBlocks
 from fade.encoders.load import load_vision_encoder
 from fade.errors import ModelError, ParameterError
-from fade.faiss_index import index_vectors, read_index
+from fade.faiss_index import build_index, index_vectors, read_index
 from fade.preprocess import resize_image
 from fade.transforms import brightness, rotations, turns_and_mirrors
+from fade.types import Trial
 from pipeline.artefacts.catalogue import LANGUAGE, REFERENCES, VISION, Artefact
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.config.load import parse_params
 from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.bundle_writing import write_bundle
-from pipeline.inference.explain import untransformed_positions
+from pipeline.inference.explain import nearest_patch, untransformed_positions
+from pipeline.inference.material import CategoryBank
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from pipeline.project.check_data import ImageCounts
 from pipeline.project.check_model import check_index
 from pipeline.project.doctor import feature_bytes
 from pipeline.project.plan import plan as make_plan
+from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.components import component_key
 from tests.projects import GOLDEN, STAGES, golden_params, golden_weights, run_stages
 
@@ -124,6 +127,19 @@ def test_places_in_a_turned_reference_are_those_of_the_reference() -> None:
         np.testing.assert_array_equal(places[2 * quarter], np.rot90(places[0], quarter))
     assert places[1, 2].tolist() == [6, 6, 12, 18, 18]  # by 45 degrees
     assert (places[8:] == places[0]).all()
+
+
+def test_a_patch_is_not_its_own_nearest_one() -> None:
+    """It was, where the image's own patches count besides those of references."""
+    patches, reference = np.eye(8, dtype=np.float32)[:4], np.eye(8, dtype=np.float32)[4:]
+    patches[3] = patches[2] + 0.5 * patches[3]
+    patches[3] /= np.linalg.norm(patches[3])
+    index = {"32": build_index(np.concatenate([reference, reference]), metric="cosine")}
+    bank = HeldBank("weave", ("32",), True, index, grids={"32": (2, 2)})
+    both = Comparison(Trial(2, 0), (0, 1), query=True)
+    found = nearest_patch(patches, 2, CategoryBank(bank, both, ("a.png", "b.png")))
+    assert (found.reference, found.row, found.column) == (None, 1, 1)
+    assert found.distance == pytest.approx(0.5 * (1 - patches[2] @ patches[3]))
 
 
 @pytest.mark.parametrize(
