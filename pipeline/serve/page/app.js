@@ -20,6 +20,8 @@ const named = (path, name, className = "") => {
   return element;
 };
 const chip = (text, className = "") => make("span", text, `chip ${className}`);
+// in words: without it a screen reader takes what stands side by side for one word, and a broken name for several
+const words = (...parts) => parts.map((part) => part.textContent || part).join(", ");
 const counted = (many, noun) => `${many.toLocaleString()} ${noun}${many === 1 ? "" : "s"}`;
 const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
 const address = (path, values = {}) => {
@@ -28,6 +30,12 @@ const address = (path, values = {}) => {
     if (value !== null && value !== undefined && value !== "" && value !== false) query.set(name, value);
   }
   return query.size ? `${path}?${query}` : path;
+};
+// what a screen reader says now, once: a status that kept its words would be said again when the dialog closes
+const announce = (text) => {
+  const place = $($("viewer").open ? "viewer-told" : "told");
+  place.textContent = text;
+  setTimeout(() => { if (place.textContent === text) place.textContent = ""; }, 2000);
 };
 const say = (text) => {
   $("notice").textContent = text;
@@ -70,7 +78,7 @@ const filters = () => ({
   threshold: category() ? thresholds.get(category()) : null, ...trial(),
 });
 
-const showList = guarded(async (offset = 0) => {
+const showList = guarded(async (offset = 0, aloud = true) => {
   const mine = ++asked;
   const found = await ask(address("images", { ...filters(), offset: Math.max(0, offset), limit: PAGE, run: run.run }));
   if (mine !== asked) return;
@@ -80,6 +88,7 @@ const showList = guarded(async (offset = 0) => {
   $("total").textContent = list.total
     ? `${(list.offset + 1).toLocaleString()} to ${last.toLocaleString()} of ${counted(list.total, "image")}`
     : "no image fits these filters";
+  if (aloud) announce($("total").textContent);
   for (const end of ["", "-below"]) {
     $(`previous${end}`).disabled = list.offset === 0;
     $(`next${end}`).disabled = last >= list.total;
@@ -108,6 +117,7 @@ function card(image, position) {
   picture.src = address(`thumbnails/${image.id}.webp`, { run: list.run });
   const text = make("span", "", "text");
   text.append(named(image.path, "span", "name"), `${number(image.score)} `, ...chips(image));
+  button.setAttribute("aria-label", words(image.path, `score ${number(image.score)}`, ...chips(image)));
   button.append(picture, text);
   button.addEventListener("click", () => view(position));
   item.append(button);
@@ -132,6 +142,7 @@ const showCategories = guarded(async () => {
     name.scope = "row";
     const button = named(one.category, "button");
     button.type = "button";
+    button.setAttribute("aria-label", one.category);
     button.addEventListener("click", () => {
       $("category").value = one.category;
       $("category").dispatchEvent(new Event("change", { bubbles: true }));
@@ -170,6 +181,7 @@ function drawBars({ histogram, chosen }) {
   $("bars").replaceChildren(drawing);
 }
 
+const announceCounts = () => announce($("threshold-counts").textContent);
 let counting = false;
 let again = false;
 const showCounts = guarded(async (fresh = false) => {
@@ -206,6 +218,7 @@ const showCounts = guarded(async (fresh = false) => {
     $("threshold-best").textContent = `Best F1 on these labels: ${number(found.best)}`;
     $("threshold-reset").disabled = !thresholds.has(name);
     drawBars(found);
+    if (!fresh) announceCounts();
   } finally {
     counting = false;
   }
@@ -217,20 +230,23 @@ const showCounts = guarded(async (fresh = false) => {
 });
 let settle = 0;
 $("threshold").addEventListener("input", () => {
-  thresholds.set(category(), Number($("threshold").value));
+  const value = Number($("threshold").value);
+  thresholds.set(category(), value);
+  $("threshold").setAttribute("aria-valuetext", number(value));
   showCounts();
   clearTimeout(settle);
-  settle = setTimeout(() => showList(0), 250);
+  settle = setTimeout(() => showList(0, false), 250);
 });
 $("threshold-best").addEventListener("click", () => {
   thresholds.set(category(), Number($("threshold-best").dataset.value));
-  showCounts(true);
-  showList(0);
+  showCounts(true).then(announceCounts);
+  showList(0, false);
 });
 $("threshold-reset").addEventListener("click", () => {
   thresholds.delete(category());
-  showCounts(true);
-  showList(0);
+  $("threshold").focus(); // the button has nothing left to do
+  showCounts(true).then(announceCounts);
+  showList(0, false);
 });
 
 let typing = 0;
@@ -272,12 +288,14 @@ $("viewer-picture").addEventListener("error", guarded(async () => {
 }));
 const showFacts = () => {
   $("viewer-title").replaceChildren(named(opened.path, "span"));
+  $("viewer-title").setAttribute("aria-label", opened.path);
   $("viewer-facts").replaceChildren(
     ...chips(opened), make("span", `score ${number(opened.score)}, threshold ${number(opened.threshold)}`),
     make("span", `${opened.category}, ${opened.defect}; ${opened.width} × ${opened.height} pixels`, "soft"),
   );
+  $("viewer-said").textContent = words(...$("viewer-facts").children);
   for (const button of document.querySelectorAll("#labels button")) {
-    button.setAttribute("aria-pressed", String(opened.corrected && button.dataset.label === opened.label));
+    button.setAttribute("aria-pressed", String(button.dataset.label === (opened.corrected ? opened.label : "")));
   }
 };
 const view = guarded(async (position) => {
@@ -296,14 +314,19 @@ const view = guarded(async (position) => {
   if (!$("viewer").open) $("viewer").showModal();
 });
 const step = async (by) => {
+  const left = opened.id;
+  await turnTo(by);
+  if (opened.id !== left) announce(words(opened.path, $("viewer-said")));
+};
+const turnTo = async (by) => {
   const position = opened.position + by;
   if (position >= 0 && position < list.images.length) return view(position);
   if (by > 0 && list.offset + list.images.length < list.total) {
-    await showList(list.offset + PAGE);
+    await showList(list.offset + PAGE, false);
     return view(0);
   }
   if (by < 0 && list.offset > 0) {
-    await showList(list.offset - PAGE);
+    await showList(list.offset - PAGE, false);
     return view(list.images.length - 1);
   }
 };
@@ -334,7 +357,9 @@ const showLabel = ({ id, label, corrected }) => {
 };
 const keepLabel = async (image, label) => {
   const tell = (text) => {
-    if (opened.id === image.id) $("label-state").textContent = text;
+    if (opened.id !== image.id) return;
+    $("label-state").textContent = text;
+    announce(text);
   };
   tell("");
   const values = { run: image.run, ...trial() };
@@ -403,22 +428,26 @@ const regionItem = (region, grid, image, from) => {
   }
   return item;
 };
+const tellRegions = (text) => {
+  $("explain-state").textContent = text;
+  announce(text);
+};
 const explain = async () => {
   if (!opened.has_map) return;
   const image = opened;
   if (image.pixel_threshold === null) {
-    $("explain-state").textContent = `regions lie above a pixel threshold, and the run has none (${image.remark}): "fade show --level" takes a level`;
+    tellRegions(`regions lie above a pixel threshold, and the run has none (${image.remark}): "fade show --level" takes a level`);
     return;
   }
-  $("explain-state").textContent = "asking the model …";
+  tellRegions("asking the model …");
   try {
     const found = await ask(address(`images/${image.id}/explanation`, { run: list.run, ...trial() }));
     if (image !== opened) return;
-    $("explain-state").textContent = found.regions.length ? "" : "no patch is above the pixel threshold";
+    tellRegions(found.regions.length ? counted(found.regions.length, "region") : "no patch is above the pixel threshold");
     $("regions").replaceChildren(...found.regions.map((region) => regionItem(region, found.grid, image, list.run)));
     drawBoxes(found.regions);
   } catch (error) {
-    if (image === opened) $("explain-state").textContent = error.message;
+    if (image === opened) tellRegions(error.message);
   }
 };
 $("explain").addEventListener("click", explain);
@@ -443,6 +472,7 @@ const judge = async (files) => {
   const tell = (state) => {
     const parts = Object.entries(done).filter(([, count]) => count).map(([what, count]) => `${count} ${what === "none" ? "without a decision" : what === "error" ? "not usable" : what}`);
     $("drop-state").textContent = [state, parts.join(", ")].filter(Boolean).join(": ");
+    announce($("drop-state").textContent);
   };
   for (const [position, file] of chosen.entries()) {
     tell(`judging ${position + 1} of ${chosen.length}`);
@@ -486,7 +516,7 @@ const newCard = (found) => {
   if (found.error) text.append(found.error);
   else {
     text.append(found.decision ? chip(found.decision, found.decision) : chip("no decision"));
-    text.append(`${number(found.score)}, threshold ${number(found.threshold)}`);
+    text.append(` score ${number(found.score)}, threshold ${number(found.threshold)}`);
     text.append(make("span", `${found.category}, ${found.regions.length} ${found.regions.length === 1 ? "region" : "regions"}`, "name"));
   }
   item.append(text);
@@ -548,7 +578,7 @@ const start = guarded(async () => {
   fill($("defect"), [["", "any"], ...run.defects.map((name) => [name, name])]);
   fill($("trial"), run.trials.map(({ shots, seed }) => [`${shots} ${seed}`, `${shots} ${shots === 1 ? "shot" : "shots"}, seed ${seed}`]));
   $("trial").value = `${run.trial.shots} ${run.trial.seed}`;
-  await Promise.all([showCategories(), showCounts(true), showList(0)]);
+  await Promise.all([showCategories(), showCounts(true), showList(0, false)]);
   document.body.dataset.ready = "true";
 });
 await start();

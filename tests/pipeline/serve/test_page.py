@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import urllib.request
@@ -240,7 +241,60 @@ def test_everything_is_named_and_readable(page: Tab) -> None:
     assert [*seen, page.nameless()] == [[]] * 4
     buttons = "[...document.querySelectorAll('#styles button, #labels button')]"
     stated = page.run(f"{buttons}.map((one) => one.ariaPressed)")
-    assert stated == ["false", "true", *["false"] * 5]
+    assert stated == ["false", "true", *["false"] * 4, "true"], "the data set's label holds"
+
+
+def heard(page: Tab, role: str) -> list[tuple[str, str]]:
+    """Name and description of all that a screen reader finds of a role."""
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    found = [one for one in nodes if not one["ignored"] and one["role"]["value"] == role]
+    none = {"value": ""}
+    return [
+        (one.get("name", none)["value"], one.get("description", none)["value"]) for one in found
+    ]
+
+
+def test_a_screen_reader_hears_what_is_seen(page: Tab) -> None:
+    """Names in one piece, numbers with what they are, states as they are."""
+    path = names(page)[0]
+    assert any(
+        re.fullmatch(rf"{path}, score \d\.\d{{4}}, (normal|anomalous), label: \w+", name)
+        for name, _ in heard(page, "button")
+    )
+    assert {"New images, judged", "Regions"}.isdisjoint(name for name, _ in heard(page, "list"))
+    choose(page, "category", "weave")
+    page.until("!document.getElementById('threshold-box').hidden")
+    page.until("document.getElementById('threshold-category').textContent === 'weave'")
+    assert [name for name, _ in heard(page, "slider")] == ["Threshold of weave"]
+    page.run("document.querySelector('#list button').click()")
+    page.until("document.getElementById('viewer').open")
+    ((name, description),) = heard(page, "dialog")
+    assert name == names(page)[0]
+    assert re.match(r"(normal|anomalous), label: \w+, score \d\.\d+, threshold \d", description)
+
+
+def test_what_changes_is_said_once(page: Tab) -> None:
+    """A status that kept its words would be said again whenever the dialog closes."""
+    assert page.run("document.querySelectorAll('[role=status]').length") == 2
+    told = "document.getElementById('told').textContent"
+    assert page.run(told) == "", "nothing is said before the page's title"
+    choose(page, "category", "weave")
+    page.until(f"{told} === '1 to 12 of 12 images'")
+    choose(page, "threshold", "9")
+    page.until(f"{told}.startsWith('0 of 12 called anomalous')")
+    page.until(f"{told} === ''")
+    page.run("document.getElementById('threshold-reset').click()")
+    page.until("document.activeElement.id === 'threshold'")
+    page.until(f"!['', '0'].includes({told}.slice(0, 1))")
+    page.until("document.querySelectorAll('#list li').length === 12")
+    page.run("document.querySelector('#list button').click()")
+    page.until("document.getElementById('viewer').open")
+    inside = "document.getElementById('viewer-told').textContent"
+    press(page, "ArrowRight", 39)
+    page.until(f"{inside}.startsWith({names(page)[1]!r} + ', ')")
+    press(page, "w", 87)
+    page.until(f"/^\\d+ region|^no patch/.test({inside})")
+    assert page.said == []
 
 
 def test_focus_on_the_hidden_choice_of_files_shows_at_its_button_alone(page: Tab) -> None:
