@@ -224,6 +224,7 @@ def test_images_without_a_label(tmp_path: Path) -> None:
         ("real-iad", lambda root: real_iad(root, "realiad_jsons_sv"), "format to real-iad-sv"),
         ("mvtec", lambda root: touch(root, "c/train/good/0.png", "c/test/dent/up/0.png"), "such as up"),
         ("folder", lambda root: touch(root, "train/good/0.png", "test/true/0.png"), "not say whether"),
+        ("folder", lambda root: touch(root, "train/good/0.png", "train/true/0.png"), "not say whether"),
         ("folder", lambda root: touch(root, "test/0/0.png", "test/2/0.png"), "does not say whether"),
         ("folder", lambda root: touch(root, "test/0.0/0.png", "test/good/0.png"), "does not say whether"),
         ("folder", lambda root: touch(root, "test/0.0/0.png", "test/2.0/0.png"), "does not say whether"),
@@ -240,6 +241,13 @@ def test_what_would_be_read_wrongly_is_refused(
     lay(tmp_path)
     with pytest.raises(DataError, match=message):
         read_dataset(format, tmp_path)
+
+
+def test_an_empty_folder_for_training_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "c/test/good/0.png")
+    (tmp_path / "c/train").mkdir()
+    for format in ("mvtec", "folder"):
+        assert [r.path for r in read_dataset(format, tmp_path)] == ["c/test/good/0.png"]
 
 
 def test_the_usual_words_for_good(tmp_path: Path) -> None:
