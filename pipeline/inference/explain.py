@@ -78,6 +78,8 @@ def nearest_patch(
         images = index_vectors(index).reshape(-1, count * held.bank.copies, patches.shape[1])
         for number in held.comparison.references:
             distances = patch_distances(images[number], query[0], metric)
+            if held.bank.rule.radius is not None:
+                distances[_apart(positions, position, columns) > held.bank.rule.radius] = np.inf
             best = int(np.argmin(distances))
             untransformed = int(positions[best])
             found.append((float(distances[best]), held.references[number], untransformed))
@@ -94,6 +96,12 @@ def nearest_patch(
         return NormalPatch(None, None, None, distance)
     row, column = divmod(best_place, columns)
     return NormalPatch(reference, row, column, distance)
+
+
+def _apart(places: NDArray[np.int64], place: int, columns: int) -> NDArray[np.int64]:
+    """By how many rows or columns, whichever are more, places (n,) are apart from another."""
+    (rows, across), own = np.divmod(places, columns), divmod(place, columns)
+    return np.maximum(np.abs(rows - own[0]), np.abs(across - own[1]))
 
 
 def worst_in(inside: NDArray[np.bool_], levels: NDArray) -> int:

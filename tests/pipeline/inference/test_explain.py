@@ -1,0 +1,65 @@
+"""The normal patch that is nearest to one patch of an image, by the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fade.faiss_index import build_index
+from fade.transforms import brightness
+from fade.types import Trial
+from fade.views import unit_length
+from pipeline.inference.explain import nearest_patch
+from pipeline.inference.material import CategoryBank
+from pipeline.scoring.banks import Comparison, HeldBank
+from pipeline.scoring.nearest import Nearest
+
+ROWS, COLUMNS = 3, 4
+
+
+def vectors(images: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return unit_length(rng.standard_normal((images, ROWS * COLUMNS, 8)).astype(np.float32))
+
+
+def held(bank: np.ndarray, chosen: tuple[int, ...], query: bool, rule: Nearest) -> CategoryBank:
+    index = build_index(bank.reshape(-1, 8))
+    copies = bank.shape[1] // (ROWS * COLUMNS)
+    grids = {"48": (ROWS, COLUMNS)}
+    found = HeldBank("nut", ("48",), True, {"48": index}, grids=grids, copies=copies, rule=rule)
+    return CategoryBank(found, Comparison(Trial(2, 0), chosen, query), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("position", range(ROWS * COLUMNS))
+def test_an_images_own_patch_is_not_its_neighbour(position: int) -> None:
+    """Whichever references are compared with, too: all of them are farther away than its others."""
+    own, far = vectors(1)[0], -vectors(1)[0].mean(axis=0)
+    bank = np.tile(unit_length(far[None]), (3, ROWS * COLUMNS, 1))
+    found = nearest_patch(own, position, held(bank, (0, 2), True, Nearest()))
+    cosines = own @ own[position]
+    cosines[position] = -1
+    best = int(cosines.argmax())
+    assert (found.reference, found.row, found.column) == (None, *divmod(best, COLUMNS))
+    assert found.distance == pytest.approx(0.5 * (1 - cosines[best]), abs=1e-6)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2])
+def test_a_neighbour_by_place_lies_within_the_radius(radius: int) -> None:
+    transforms = brightness()
+    own, copies = vectors(4)[0], vectors(3 * len(transforms))
+    bank = copies.reshape(3, -1, 8)
+    places = np.arange(ROWS * COLUMNS)
+    row, column = np.divmod(np.tile(places, len(transforms)), COLUMNS)
+    for position in places.tolist():
+        near = np.abs(row - position // COLUMNS) <= radius
+        near &= np.abs(column - position % COLUMNS) <= radius
+        expected = min(0.5 * (1 - bank[n][near] @ own[position]).min() for n in (0, 1))
+        rule = Nearest(radius=radius)
+        found = nearest_patch(own, position, held(bank, (0, 1), False, rule), transforms)
+        assert found.distance == pytest.approx(expected, abs=1e-6)
+        assert found.row is not None
+        assert found.column is not None
+        assert (
+            max(abs(found.row - position // COLUMNS), abs(found.column - position % COLUMNS))
+            <= radius
+        )
