@@ -63,8 +63,8 @@ def _complaints(vision: VisionParams, shots: int, keep: bool) -> Iterator[str]:
             "out of vision.shots, or set vision.bank to {zero_shot: batch, few_shot: references}"
         )
     if rule == "nearest" and source != "references":
-        for name in ("neighbours", "radius"):
-            if (value := getattr(vision, name)) not in (None, 1):
+        for name, default in (("neighbours", 1), ("radius", None)):
+            if (value := getattr(vision, name)) != default:
                 yield (
                     f"vision.{name} is {value} and vision.bank {source} {at}: of each other image the "
                     f"nearest patch alone counts; leave vision.{name} at its default"

@@ -80,6 +80,20 @@ def test_the_shipped_file_is_valid() -> None:
             ("both none", "set one to"),
         ),
         ({"vision__query_in_bank": False}, ("vision.shots holds 0", "take 0 out")),
+        *(
+            (
+                {
+                    "vision__bank": "references_and_batch",
+                    "vision__query_in_bank": False,
+                    f"vision__{name}": value,
+                },
+                (
+                    f"vision.{name} is {value} and vision.bank references_and_batch",
+                    "at its default",
+                ),
+            )
+            for name, value in (("radius", 0), ("radius", 1), ("radius", 2), ("neighbours", 2))
+        ),
         ({"dataset__exif_rotation": True}, ("exif_rotation", "mvtec", "folder")),
         ({"dataset__format": "coco"}, ("dataset.format", "'coco'")),
         ({"dataset__path": ""}, ("dataset.path",)),
