@@ -144,7 +144,8 @@ def measure(
     limits = spro_limits(params)
     for name in au_spro_names(limits):
         known = [values[name] for values in kinds.values() if np.isfinite(values[name])]
-        lacking = tally.lacking or ("no normal pixel" if kinds else "no defect pixel")
+        regions = any(of_kind.regions for of_kind in tally.saturated.values())
+        lacking = tally.lacking or ("no normal pixel" if regions else "no defect pixel")
         found[name] = float(np.mean(known)) if known and not tally.lacking else lacking
     by_image = zip(tally.defects, pimo, strict=True) if pimo else ()
     rows = [(path, kind, one) for (path, kind, _), one in by_image]
@@ -221,8 +222,8 @@ def _kind_metrics(
     histogram = good + tally.kinds[kind]
     values = _pixel_metrics(histogram, params, declared)
     spro = spro_limits(params)
-    saturated = tally.saturated.get(kind)
+    saturated = good + tally.saturated.get(kind, PixelHistogram.empty(_levels(tally)))
+    known = saturated.regions and saturated.normal.any()
     for name, limit in zip(au_spro_names(spro), spro, strict=True):
-        known = saturated is not None and saturated.regions and histogram.normal.any()
-        values[name] = au_pro(good + saturated, limit) if known and saturated else float("nan")
+        values[name] = au_pro(saturated, limit) if known else float("nan")
     return values

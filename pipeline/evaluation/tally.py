@@ -86,10 +86,9 @@ class Tally:
                 self._sample(image, GOOD, measured.counts)
             return
         add_image(self.kinds, image.defect, measured.counts)
-        if not measured.regions.count:  # a mask without a defect pixel
-            return
-        levels = DefectLevels.of_image(measured.fine(), measured.regions)
-        self.defects.append((image.path, image.defect, levels))
+        if measured.regions.count:  # else a mask without a defect pixel: all are normal
+            levels = DefectLevels.of_image(measured.fine(), measured.regions)
+            self.defects.append((image.path, image.defect, levels))
         if isinstance(measured.parts, str):
             self.lacking = self.lacking or measured.parts
         elif measured.parts is not None:

@@ -322,6 +322,57 @@ def test_a_mask_without_a_defect_pixel_counts_nowhere() -> None:
     assert Further.without_masks(params()).reasons.keys() == gathering.found[PLACE].reasons.keys()
 
 
+def test_an_empty_mask_beside_others_of_its_kind_is_normal_in_all_metrics() -> None:
+    """Good images or not: AU-sPRO has the images that AUPRO has."""
+    rng, recipe, empty = np.random.default_rng(0), Recipe("both", "both"), np.zeros(SHAPE, bool)
+    mask = empty.copy()
+    mask[:40] = True
+    for whole in (False, True):  # a defect that leaves no pixel of its own image normal
+        tally, total = Tally(), PixelHistogram.empty()
+        for number, truth in enumerate((mask | whole, empty)):
+            values = rng.random(SHAPE).astype(np.float32)
+            finished, regions = recipe.pixels(values, SHAPE), label_regions(truth)
+            counts = LevelCounts.of_image(finished, regions)
+            enough = float(truth.sum())  # all of it, so that both metrics are the same
+            parts = [SaturatedRegion(np.flatnonzero(truth), enough)] if truth.any() else []
+            of_map = MeasuredMap(values, finished, Scale(), recipe, regions, counts, parts)
+            tally.add(image("logical_anomalies", number), of_map, saturation=True)
+            total.add(counts)
+        gathering = Gathering(["box"], params(), best_level_of)
+        gathering.add({PLACE: tally}, ["box"])
+        found = gathering.found[PLACE].values["full_pixel_au_spro"]
+        assert found == pytest.approx(au_pro(total, 0.3))
+
+
+def test_masks_that_are_all_empty_are_the_reason() -> None:
+    recipe, empty, tally = Recipe("both", "both"), np.zeros(SHAPE, bool), Tally()
+    finished, regions = np.zeros(SHAPE, np.uint8), label_regions(empty)
+    counts = LevelCounts.of_image(finished, regions)
+    of_map = MeasuredMap(empty.astype(np.float32), finished, Scale(), recipe, regions, counts, [])
+    tally.add(image("logical_anomalies"), of_map, saturation=True)
+    tally.add(image("good"), replace(of_map, parts=None), saturation=True)
+    gathering = Gathering(["box"], params(), best_level_of)
+    gathering.add({PLACE: tally}, ["box"])
+    assert gathering.found[PLACE].reasons["full_pixel_au_spro"] == "no defect pixel"
+
+
+def test_maps_of_65536_levels_are_their_own_fine_ones() -> None:
+    """Those of 256 levels are cut anew: 1 is the highest level of either."""
+    mask, values = np.zeros((4, 4), bool), np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    mask[3, 2:] = True
+    recipe = Recipe("vision", "vision")
+    for scale, factor in ((Scale(), 65535.0), (Scale.fine(-1, 3), 65535 / 4)):
+        finished = recipe.pixels(values, (4, 4), scale)
+        regions = label_regions(mask)
+        counts = LevelCounts.of_image(finished, regions)
+        of_map = MeasuredMap(values, finished, scale, recipe, regions, counts, None)
+        expected = ((values.astype(float) + (scale != Scale())) * factor).astype(int)
+        assert np.abs(of_map.fine().astype(int) - expected).max() <= 1
+        assert of_map.fine()[3, 3] == (65535 if scale == Scale() else 32767)
+        levels, numbers = of_map.fine_counts()
+        np.testing.assert_array_equal(np.repeat(levels, numbers), np.sort(of_map.fine().ravel()))
+
+
 def test_the_levels_of_one_image() -> None:
     levels = np.array([[1, 1, 5, 9]], np.uint16)
     found = DefectLevels.of_image(levels, label_regions(levels > 0))
