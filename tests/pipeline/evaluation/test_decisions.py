@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,6 +56,25 @@ def test_of_each_category_and_trial() -> None:
         ("nut", 0, 1, 0, 1),
         ("bolt", 1, 1, 0, 0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("false_alarms", "missed", "warned"),
+    [(0, 0, False), (2, 2, False), (3, 0, True), (0, 3, True), (4, 4, True)],
+)
+def test_more_than_half_of_either_is_warned_of(
+    false_alarms: int, missed: int, warned: bool
+) -> None:
+    found = Decisions("nut", 4, 0, 4, false_alarms, 4, missed)
+    lines = list(decision_warnings([threshold(0.5)], [found], TRIAL))
+    assert len(lines) == warned
+    assert not list(decision_warnings([threshold(None)], [found], TRIAL))
+
+
+def test_images_that_lack_are_told_without_test_images_too() -> None:
+    lacking = replace(threshold(0.5), lacking=3, remark="3 more good images are lacking")
+    (line,) = decision_warnings([lacking], [], TRIAL)
+    assert line == "nut, 4 shots, seed 0: 3 more good images are lacking."
 
 
 def test_one_odd_image_that_hides_every_defect_is_named() -> None:

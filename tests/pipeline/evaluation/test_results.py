@@ -17,6 +17,8 @@ from pipeline.config.load import parse_params
 from pipeline.config.schema import Params
 from pipeline.evaluation.results import (
     MEAN,
+    evaluation_remarks,
+    later_columns,
     log_means,
     mean_counts,
     mean_metrics,
@@ -24,6 +26,7 @@ from pipeline.evaluation.results import (
     metrics_table,
     summary_table,
 )
+from pipeline.evaluation.vanished import Vanished
 from tests.projects import changed, golden_params
 
 TRIALS = [Trial(1, 0), Trial(1, 1)]
@@ -146,6 +149,28 @@ def test_nothing_at_all() -> None:
     assert summary_table(empty).empty
     assert mean_metrics(summary_table(empty)) == {}
     assert mean_counts(empty) == dict.fromkeys(metric_names(params()), 0)
+
+
+def test_remarks_count_images_without_mask_or_label() -> None:
+    tests = pd.DataFrame(
+        {
+            "category": list("aaaabb"), "is_anomaly": [True, True, False, None, True, False],
+            "mask": ["m.png", None, None, None, "n.png", None],
+        }
+    )  # fmt: skip
+    metrics = pd.DataFrame(columns=["category", "shots", "seed", "full_image_auroc"])
+    lost = {"a": Vanished(images=1, factor=2)}
+    found = evaluation_remarks(tests, metrics, [], ["a", "b"], lost, params())
+    assert found["without_mask"] == {"a": 1}
+    assert found["without_label"] == {"a": 1}
+    assert found["categories"] == 2
+    (warning,) = found["warnings"]
+    assert "in 1 of 1 defect image with a mask" in warning
+
+
+def test_columns_that_came_later_are_those_beyond_the_eight() -> None:
+    names = ["category", "shots", *METRIC_NAMES, "full_image_auroc_std", "full_image_ap"]
+    assert later_columns(pd.DataFrame(columns=names)) == ["full_image_ap"]
 
 
 def test_the_log_says_what_is_undefined(caplog: pytest.LogCaptureFixture) -> None:
