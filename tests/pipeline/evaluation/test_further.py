@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fade.errors import DataError
 from fade.level_counts import LevelCounts
 from fade.levels import Scale
 from fade.metrics import PixelHistogram, au_pro, pixel_metrics
@@ -184,6 +185,20 @@ def test_saturation_stays_the_same_share_at_another_size(loco: Path) -> None:
         assert [region.enough / len(region.pixels) for region in regions] == [0.5, 0.5]
     (one,) = saturated_regions(loco, "box/ground_truth/structural_anomalies/000/", SHAPE)
     assert one.enough == 1000  # of 10,000 that would be enough there are no more
+
+
+def test_a_mask_file_has_one_value_or_none(loco: Path) -> None:
+    mask = "box/ground_truth/logical_anomalies/000/"
+    write_mask(loco, f"{mask}002.png", slice(0, 0), 255)  # without a defect pixel
+    assert len(saturated_regions(loco, mask, SHAPE)) == 2
+    (loco / "box/defects_config.json").write_text(json.dumps([*LOCO, LOCO[1] | {"pixel_value": 1}]))
+    write_mask(loco, f"{mask}002.png", slice(0, 10), 1)
+    assert [region.enough for region in saturated_regions(loco, mask, SHAPE)] == [2000, 1000, 1000]
+    both = np.zeros(SHAPE, np.uint8)
+    both[:9], both[20:] = 200, 255
+    Image.fromarray(both).save(loco / mask / "002.png")
+    with pytest.raises(DataError, match=r"002\.png has 2 pixel values beside 0"):
+        saturated_regions(loco, mask, SHAPE)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,26 @@ def test_the_highest_view_of_a_folder() -> None:
     assert same is SCORES
 
 
+def test_a_part_in_a_table_of_scores_has_its_first_anomalous_view() -> None:
+    """Of two trials, and of labels that are good, anomalous and unknown."""
+    names = group_names(TESTS["path"], "folder")
+    table = pd.concat(
+        [
+            TESTS.assign(
+                image=TESTS["path"], group=names, shots=1, seed=seed, score=SCORES[0] + seed
+            )
+            for seed in (0, 1)
+        ],
+        ignore_index=True,
+    )
+    found = grouped_scores(table)
+    assert found["defect"].tolist() == 2 * ["good", "BX", "good", "good"]
+    assert found["is_anomaly"].tolist() == 2 * [False, True, None, False]
+    assert found["seed"].tolist() == 4 * [0] + 4 * [1]
+    assert found["score"].tolist() == [0.3, 0.9, 0.5, 0.6, 1.3, 1.9, 1.5, 1.6]
+    assert found["image"].tolist() == 2 * list(dict.fromkeys(names))
+
+
 def test_a_group_that_takes_all_images_is_warned_of() -> None:
     more = pd.concat([TESTS, TESTS.assign(path="2" + TESTS["path"])], ignore_index=True)
     scores = np.hstack([SCORES, SCORES])
