@@ -70,9 +70,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # else a power cut could leave the name without its content
         os.replace(part, path)
     except OSError as error:  # a full disk does not say which file
-        if (
-            error.errno is None
-        ):  # NumPy and Pillow say what in words, which a file's name would hide
+        if error.errno is None:  # NumPy and Pillow say it in words, which a file's name would hide
             raise OSError(*_named(error, path.parent), str(path)) from error
         if error.filename in (None, str(part)):
             error.filename = str(path)
