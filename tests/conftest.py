@@ -54,18 +54,8 @@ SLOW = (
 )
 """Files that take longest, by CPU seconds: begun first, so that at the end no process waits alone."""
 
-TOGETHER = {
-    "interpreter": (
-        "test_docs", "test_dvc_repro", "test_promises", "test_notebooks", "test_wheel",
-        "test_interpreter", "pipeline/cli/test_main", "pipeline/cli/test_read_only",
-        "pipeline/dataset/test_stamps", "pipeline/project/test_scaffold", "pipeline/serve/test_server",
-    ),
-    "forks": (
-        "stages/test_kill", "stages/test_faults", "stages/test_wrong_input", "stages/test_mutual",
-        "stages/test_two_models",
-    ),
-}  # fmt: skip
-"""Files that share a server, by its fixture: one process runs them all, so that it starts once."""
+TOGETHER = {"undisturbed": ("stages/test_kill", "stages/test_faults")}
+"""Files that share a long fixture: one process runs them all."""
 
 
 gc.disable()  # while modules are loaded, which all stay
@@ -96,10 +86,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadfile`, files that share a server go to one process, as the tests of a file do."""
+    """With `--dist loadfile`, files that share a fixture go to one process, as the tests of a file do."""
     from xdist.scheduler import LoadFileScheduling
 
-    shared = {f"tests/{name}.py": server for server, names in TOGETHER.items() for name in names}
+    shared = {f"tests/{name}.py": what for what, names in TOGETHER.items() for name in names}
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
@@ -138,7 +128,10 @@ def shared_models() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interpreter]:
     """A ``python`` whose libraries are loaded already, for commands in processes of their own."""
-    with Interpreter(tmp_path_factory.mktemp("python")) as found:
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all
+    with Interpreter(folder / "python") as found:
         yield found
 
 

@@ -1,8 +1,8 @@
-"""Stages in forked children: a server imports everything once, so that a run costs its work alone.
+"""Stages in forked children: a server has imported everything, so that a run costs its work alone.
 
-Started as ``python -m tests.forks``, it reads a JSON object a line (see :class:`Run`), forks, and
-answers with how the child ended. The server itself starts no thread, so
-that forking it is safe.
+Started as ``python -m tests.forks`` by the program of :mod:`tests.interpreter`, it reads a JSON object
+a line (see :class:`Run`), forks, and answers with how the child ended. The server itself starts no
+thread, so that forking it is safe.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.interpreter import LIBRARIES
 from tests.projects import ROOT, STAGES
 
 PRELOADED = (
-    *LIBRARIES, "pipeline.report.category_plots", "pipeline.report.html", "pipeline.report.plots",
+    "pipeline.report.category_plots", "pipeline.report.html", "pipeline.report.plots",
     *(f"stages.{stage}" for stage in STAGES),
 )  # fmt: skip
 NOBODY = 65534
@@ -74,18 +73,21 @@ class End:
 
 
 class Forks:
-    """The client of a server; use it as a context manager."""
+    """The client of a server; use it as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        python: the interpreter's program, whose libraries are loaded.
+    """
+
+    def __init__(self, python: Path) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.forks"],
+            [python, "-m", "tests.forks"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
             env={
                 **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
                 # results name the code's revision, which may change while tests run
                 "GIT_DIR": os.devnull,
             },

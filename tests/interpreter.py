@@ -5,17 +5,22 @@ That program hands its arguments, environment, folder and open files to the serv
 does what Python does with ``-m``, ``-c`` or a file. Each command runs the code of its own folder:
 modules of this checkout, which are loaded too, stay only where Python would find them.
 DVC reads and writes its files there as under ``fade run``.
+All processes of a test run share one server: it ends when the last of them does.
 ``tests/test_wheel.py`` runs all stages without it.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
+import fcntl
+import functools
+import gc
 import importlib
-import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -24,22 +29,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fade.lean_import import open_clip_library
 from tests.projects import ROOT, STAGES
 
 LIBRARIES = (
     "cv2", "dask.callbacks", "dask.multiprocessing", "dask.threaded", "faiss", "jinja2",
-    "open_clip", "pandas", "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin",
-    "PIL.PngImagePlugin", "PIL.PpmImagePlugin", "PIL.TiffImagePlugin", "pyarrow.dataset",
-    "pyarrow.pandas_compat", "pyarrow.parquet", "pydantic.json_schema", "pydantic.main",
-    "pydantic.type_adapter", "ruamel.yaml", "scipy.ndimage", "threadpoolctl", "torch", "zarr",
+    "pandas", "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
+    "PIL.PpmImagePlugin", "PIL.TiffImagePlugin", "pyarrow.dataset", "pyarrow.pandas_compat",
+    "pyarrow.parquet", "pydantic.json_schema", "pydantic.main", "pydantic.type_adapter", "ruamel.yaml",
+    "scipy.ndimage", "threadpoolctl", "torch", "zarr",
 )  # fmt: skip
 """What stages load."""
 COMMANDS = (
-    "dulwich.porcelain", "dulwich.repo", "dvc.cli.parser", "dvc.commands.repro", "dvc.dependency",
-    "dvc.output", "dvc.repo.open_repo", "dvc.repo.reproduce", "dvc.repo.experiments.executor.local",
-    "dvc.repo.experiments.queue.celery", "dvc.stage", "dvc_data.index", "dvc_objects.fs.local",
-    "fsspec.implementations.memory", "git", "hydra", "networkx", "pipeline.cli.commands", "pygit2",
-    "rich.console", "typer.rich_utils",
+    "distributed.cli.utils", "dulwich.porcelain", "dulwich.repo", "dvc.cli.parser",
+    "dvc.commands.repro", "dvc.dependency", "dvc.output", "dvc.repo.open_repo", "dvc.repo.reproduce",
+    "dvc.repo.experiments.executor.local", "dvc.repo.experiments.queue.celery", "dvc.stage",
+    "dvc_data.index", "dvc_objects.fs.local", "fsspec.implementations.memory", "git", "hydra",
+    "networkx", "pipeline.cli.commands", "pygit2", "rich.console", "typer.rich_utils",
 )  # fmt: skip
 """What commands load besides; a module that is not there is left out."""
 OWN = ("benchmarks", "cache", "docs", "fade", "pipeline", "stages", "tests")
@@ -47,33 +53,35 @@ PROGRAMS = (*(f"stages.{stage}" for stage in STAGES), "pipeline.cli.main")
 """Own modules that are run: what they import stays, they themselves are loaded anew."""
 TITLE = 400
 """Bytes for a command line, which other processes see in place of the server's."""
+MEMORY = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""The server's memory lies in huge pages: to fork it takes a third of the time."""
 CLIENT = """#!{python} -IS
-import array, json, os, signal, socket, sys
-server = socket.socket(socket.AF_UNIX)
+import _signal, _socket, os, sys  # to import what wraps them takes as long as Python's own start
+server = _socket.socket(_socket.AF_UNIX)
 server.connect({address!r})
+files = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
+server.sendmsg([b"f"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
 about = dict(arguments=sys.argv[1:], environment=dict(os.environ), folder=os.getcwd())
-about["process"] = os.getpid()
-files = array.array("i", [0, 1, 2])
-server.sendmsg([b"f"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-server.sendall(json.dumps(about).encode() + b"\\n")
-answers = server.makefile()
+about.update(process=os.getpid(), group=os.getpgrp())
+server.sendall(ascii(about).encode() + b"\\n")
+answers = open(server.fileno(), closefd=False)
 child = int(answers.readline())
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-    if signal.getsignal(number) is not signal.SIG_IGN:
-        signal.signal(number, lambda number, _: os.kill(child, number))
+for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGUSR1):
+    if _signal.getsignal(number) != _signal.SIG_IGN:
+        _signal.signal(number, lambda number, _: os.kill(child, number))
 code = int(answers.readline())
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+    _signal.signal(-code, _signal.SIG_DFL) if -code != _signal.SIGKILL else None
     os.kill(os.getpid(), -code)
 os._exit(code)
 """
 
 
 class Interpreter:
-    """The server; use it as a context manager.
+    """A share in the server of a folder; use it as a context manager.
 
     Args:
-        folder: for the program.
+        folder: for the program; who names the same one has the same server.
         like: the Python whose place it takes, which finds the libraries of this one.
 
     Attributes:
@@ -81,33 +89,89 @@ class Interpreter:
     """
 
     def __init__(self, folder: Path, like: str = sys.executable) -> None:
+        folder.mkdir(exist_ok=True)
         self.python = folder / "python"
         address = str(folder / "socket")
-        self.python.write_text(CLIENT.format(python=like, address=address))
-        self.python.chmod(0o755)
-        self._server = subprocess.Popen(
-            [like, "-m", "tests.interpreter", address, str(self.python), " " * TITLE],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
-            env={
-                **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-                "HF_HUB_OFFLINE": "1", "GIT_PYTHON_REFRESH": "quiet",
-            },
-        )  # fmt: skip
-        assert self._server.stdout is not None
-        assert self._server.stdout.readline(), "the server died"
+        with open(folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self._hold(address):
+                self.python.write_text(CLIENT.format(python=like, address=address))
+                self.python.chmod(0o755)
+                _start(address, like, str(self.python))
+                assert self._hold(address), "the server died"
+
+    def _hold(self, address: str) -> bool:
+        """Keep the server alive, if there is one."""
+        self._held = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError):
+            self._held.connect(address)
+            self._held.sendall(b"h")
+            if self._held.recv(1):
+                return True
+        self._held.close()
+        return False
 
     def __enter__(self) -> Interpreter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.communicate(timeout=60)  # it ends when nobody can ask it any more
+        self._held.close()
+
+
+def _start(address: str, like: str, python: str) -> None:
+    """Start a server and wait until it listens."""
+    environment = {
+        **os.environ, **MEMORY, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1", "GIT_PYTHON_REFRESH": "quiet",
+    }  # fmt: skip
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as said:
+        subprocess.Popen(
+            [like, "-m", "tests.interpreter", address, python, " " * TITLE],
+            stdin=subprocess.DEVNULL, stdout=writer, cwd=ROOT, env=environment,
+        )  # fmt: skip
+        os.close(writer)
+        assert said.readline(), "the server died"
 
 
 def _serve(address: str, python: str) -> None:
-    import gc
-    import select
+    _load()
+    running: dict[int, tuple[int, socket.socket]] = {}
+    holding: list[socket.socket] = []
+    Path(address).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(64)
+        os.write(1, b"ready\n")
+        os.dup2(0, 1)
+        while True:
+            ready, _, _ = select.select([listening, *holding, *running], [], [])
+            for ended in running.keys() & ready:
+                child, connection = running.pop(ended)
+                os.close(ended)
+                _, status = os.waitpid(child, 0)
+                with connection, contextlib.suppress(OSError):  # a client that was killed
+                    connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+            if listening in ready:
+                connection, _ = listening.accept()
+                kind, files, _, _ = socket.recv_fds(connection, 1, 3)
+                if kind == b"h":
+                    holding.append(connection)
+                    connection.sendall(b"1")
+                elif kind:
+                    child = _fork(connection, files, python, [listening, *holding], running)
+                    running[os.pidfd_open(child)] = child, connection
+            for ended in (holder for holder in holding if holder in ready):
+                holding.remove(ended)
+                ended.close()
+                if not holding:
+                    return
 
+
+def _load() -> None:
+    """Import all that commands need, and let the children share it."""
     path = list(sys.path)
+    open_clip_library()
     for name in (*LIBRARIES, *COMMANDS, *PROGRAMS):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -118,24 +182,10 @@ def _serve(address: str, python: str) -> None:
     importlib.import_module("pipeline.project.code").code_text()  # it remembers what a file imports
     _forget([*PROGRAMS, *(name for name in sys.modules if name.partition(".")[0] == "tests")])
     sys.path[:] = [place for place in path if place not in ("", str(ROOT))]
+    for name in MEMORY:
+        os.environ.pop(name)
     gc.collect()
     gc.freeze()  # children do not copy what only the collector would touch
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(address)
-        listening.listen(64)
-        os.write(1, b"ready\n")
-        while True:
-            ready, _, _ = select.select([listening.fileno(), 0], [], [])
-            if 0 in ready:
-                return
-            connection, _ = listening.accept()
-            if not os.fork():
-                listening.close()
-                _answer(connection, python)
-            connection.close()
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
 
 
 def _forget(names: Iterable[str]) -> None:
@@ -154,22 +204,28 @@ def _forget_others() -> None:
         _forget([name for name in sys.modules if name.partition(".")[0] in OWN])
 
 
-def _answer(connection: socket.socket, python: str) -> NoReturn:
-    """Run one command in a child and tell the client how it ended."""
-    _, files, _, _ = socket.recv_fds(connection, 1, 3)
+def _fork(
+    connection: socket.socket,
+    files: list[int],
+    python: str,
+    others: Iterable[socket.socket],
+    running: Mapping[int, tuple[int, socket.socket]],
+) -> int:
+    """Run one command in a child, which has nothing of what the server has open; its number."""
     with connection.makefile("rb") as lines:
-        about = json.loads(lines.readline())
+        about = ast.literal_eval(lines.readline().decode())
     child = os.fork()
     if not child:
-        connection.close()
+        for one in (connection, *others, *(connection for _, connection in running.values())):
+            one.close()
+        for one in running:
+            os.close(one)
         _become(about, files, python)
-    for file in (*files, 0, 1):
+    for file in files:
         os.close(file)
-    with contextlib.suppress(OSError):  # a client that was killed hears nothing
+    with contextlib.suppress(OSError):
         connection.sendall(b"%d\n" % child)
-        _, status = os.waitpid(child, 0)
-        connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
-    os._exit(0)
+    return child
 
 
 def _become(about: Mapping[str, Any], files: list[int], python: str) -> NoReturn:
@@ -183,8 +239,12 @@ def _become(about: Mapping[str, Any], files: list[int], python: str) -> NoReturn
     os.environ.update(about["environment"])
     _take_title([python, *arguments])
     _take_parent(about["process"])
+    with contextlib.suppress(PermissionError):  # of another session
+        os.setpgid(0, about["group"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.executable, sys.orig_argv = python, [python, *arguments]
+    if any(name.startswith("DASK_") for name in os.environ):
+        importlib.import_module("dask.config").refresh()  # it read them when it was loaded
     safe = arguments[0] == "-P"
     if safe:
         del arguments[0]
@@ -246,11 +306,13 @@ def _take_parent(process: int) -> None:
     own = os.getpid()
     real = psutil.Process.ppid
 
+    @functools.wraps(real)  # psutil finds its cache there
     def ppid(self: psutil.Process) -> int:
         return process if self.pid == own else int(real(self))
 
     psutil.Process.ppid = ppid
-    os.getppid = lambda: process
+    asked = os.getppid
+    os.getppid = lambda: process if os.getpid() == own else asked()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,12 +18,15 @@ class Machines:
 
     Args:
         folder: for their files.
+        python: the program that runs them.
         memory: that a nanny, a process more, holds a worker to; None starts no nanny.
         workers: how many there are.
     """
 
-    def __init__(self, folder: Path, memory: str | None = None, workers: int = 2) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, python: Path, memory: str | None = None, workers: int = 2
+    ) -> None:
+        self.folder, self.python = folder, python
         self.held = ("--memory-limit", memory or "4GiB", "--nanny" if memory else "--no-nanny")
         folder.mkdir(exist_ok=True)
         self.file = folder / "scheduler.json"
@@ -48,7 +50,7 @@ class Machines:
         folder.mkdir(exist_ok=True)
         with (folder / "log").open("ab") as log:
             self.processes[name or kind] = subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options],
+                [self.python, "-m", f"distributed.cli.dask_{kind}", *options],
                 cwd=folder,
                 env={
                     **os.environ,
@@ -59,7 +61,7 @@ class Machines:
                 },
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,
             )
 
     def _wait(self, workers: int) -> str:

@@ -26,10 +26,10 @@ KINDS = ("clone", "new")
 
 def golden_weights(path: Path) -> Path:
     """Write the golden model's weights as a plain state dict."""
-    import open_clip
     import torch
 
     from fade.encoder.checkpoint import as_local_dir
+    from fade.lean_import import open_clip_library
 
     sys.path.insert(0, str(GOLDEN))
     try:
@@ -37,7 +37,7 @@ def golden_weights(path: Path) -> Path:
     finally:
         sys.path.remove(str(GOLDEN))
     with as_local_dir(GOLDEN / "fade-golden.json") as name:
-        model = open_clip.create_model(name, load_weights=False)
+        model = open_clip_library().create_model(name, load_weights=False)
     torch.save(fill(model).state_dict(), path)
     return path
 

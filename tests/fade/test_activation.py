@@ -8,12 +8,12 @@ import logging
 from pathlib import Path
 
 import pytest
-from open_clip import pretrained as registry
 
 from fade.encoder import Encoder
 from fade.encoder.activation import check_activation, trained_with
 from fade.errors import ModelError
 from fade.gem import GemConfig
+from fade.lean_import import open_clip_library
 from tests.fade.test_encoder import write_config
 
 
@@ -63,7 +63,8 @@ def test_hashes_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: boo
     digest = hashlib.sha256(b"weights").hexdigest()
     for url in (f"https://a/{digest}/ViT-B-32.pt", f"https://a/vit-tag-{digest[:8]}.pt"):
         known = {"url": url, "hf_hub": "", "quick_gelu": quick}
-        monkeypatch.setitem(registry._PRETRAINED["ViT-B-32"], "laion2b_e16", known)
+        registry = open_clip_library().pretrained._PRETRAINED
+        monkeypatch.setitem(registry["ViT-B-32"], "laion2b_e16", known)
         assert trained_with(str(path), "ViT-B-32") == (
             quick, "by its hash it is open_clip's laion2b_e16"
         )  # fmt: skip

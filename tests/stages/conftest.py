@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from tests.forks import Forks, Run
+from tests.interpreter import Interpreter
 from tests.projects import STAGES, changed, golden_params, lay_pipeline, project
 from tests.stages.undisturbed import BLOCK, PROMPTS, STREAMING, THREADS, Undisturbed
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    with Forks() as client:
+def forks(interpreter: Interpreter) -> Iterator[Forks]:
+    with Forks(interpreter.python) as client:
         yield client
 
 

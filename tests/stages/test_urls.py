@@ -18,6 +18,7 @@ from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.cli.main import main
 from pipeline.compute.launch import close_sessions
+from tests.interpreter import Interpreter
 from tests.machines import Machines
 from tests.objectstore import SECRET, Bucket, Fault, open_bucket
 from tests.projects import GOLDEN, STAGES, changed, golden_params, project, run_stages
@@ -162,10 +163,10 @@ def google(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket
 
 
 def test_a_streaming_run_of_a_cluster_on_a_bucket(
-    params: dict[str, Any], here: Path, tmp_path: Path, google: Bucket
+    params: dict[str, Any], here: Path, tmp_path: Path, google: Bucket, interpreter: Interpreter
 ) -> None:
     """Workers in processes of their own open data set and store by their URLs."""
-    machines = Machines(tmp_path / "machines")
+    machines = Machines(tmp_path / "machines", interpreter.python)
     try:
         _stream(params, here, tmp_path / "there", google, machines.address)
     finally:

@@ -22,6 +22,7 @@ from fade.errors import DataError, FadeError, ModelError, ParameterError
 from pipeline.compute.launch import close_sessions, start_local, visible_gpus
 from pipeline.compute.tasks import iterate_tasks, map_tasks
 from pipeline.config.cluster import ClusterParams
+from tests.interpreter import Interpreter
 from tests.machines import Machines
 from tests.pipeline.compute.work import gpus, hoard, key_of, note, refuse, slow_first, unknown, who
 from tests.projects import changed, golden_params, project, run_stages
@@ -30,17 +31,19 @@ from tests.stages.test_two_models import two_models
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    found = Machines(tmp_path_factory.mktemp("machines"))
+def machines(
+    tmp_path_factory: pytest.TempPathFactory, interpreter: Interpreter
+) -> Iterator[Machines]:
+    found = Machines(tmp_path_factory.mktemp("machines"), interpreter.python)
     yield found
     close_sessions()
     found.close()
 
 
 @pytest.fixture
-def doomed(tmp_path: Path) -> Iterator[Machines]:
+def doomed(tmp_path: Path, interpreter: Interpreter) -> Iterator[Machines]:
     """Machines for one test, which may do to them what it likes."""
-    found = Machines(tmp_path / "machines")
+    found = Machines(tmp_path / "machines", interpreter.python)
     yield found
     close_sessions()
     found.close()
@@ -329,9 +332,9 @@ def test_the_scheduler_is_lost_and_the_next_run_goes_on(
 
 
 def test_a_task_that_needs_too_much_memory(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, interpreter: Interpreter
 ) -> None:
-    machines = Machines(tmp_path, memory="400MiB", workers=1)
+    machines = Machines(tmp_path, interpreter.python, memory="400MiB", workers=1)
     try:
         with pytest.raises(FadeError, match=r"2 workers that computed vision-000\d ran out of mem"):
             map_tasks(hoard, [0, 1], cluster(machines), "vision")
@@ -342,11 +345,14 @@ def test_a_task_that_needs_too_much_memory(
 
 
 def test_no_worker_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    interpreter: Interpreter,
 ) -> None:
     caplog.set_level("INFO", "fade")
     monkeypatch.setattr(pipeline.compute.distributed, "SECONDS_BETWEEN_LOOKS", 0.5)
-    machines = Machines(tmp_path, workers=0)
+    machines = Machines(tmp_path, interpreter.python, workers=0)
     try:
         with pytest.raises(FadeError, match=r"tcp://\S+: not one worker for 1 second"):
             map_tasks(refuse, [0], cluster(machines, wait=1), "vision")
