@@ -57,6 +57,7 @@ class Machines:
                     "PYTHONPATH": str(ROOT),
                     "DASK_TEMPORARY_DIRECTORY": str(folder),
                     "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
+                    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",  # 100 looks a second
                     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
                 },
                 stdout=log,
