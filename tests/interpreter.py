@@ -27,6 +27,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from fade.lean_import import open_clip_library
@@ -145,7 +146,8 @@ def _serve(address: str, python: str) -> None:
         os.write(1, b"ready\n")
         os.dup2(0, 1)
         while True:
-            ready, _, _ = select.select([listening, *holding, *running], [], [])
+            watched: list[Any] = [listening, *holding, *running]
+            ready, _, _ = select.select(watched, [], [])
             for ended in running.keys() & ready:
                 child, connection = running.pop(ended)
                 os.close(ended)
@@ -161,9 +163,9 @@ def _serve(address: str, python: str) -> None:
                 elif kind:
                     child = _fork(connection, files, python, [listening, *holding], running)
                     running[os.pidfd_open(child)] = child, connection
-            for ended in (holder for holder in holding if holder in ready):
-                holding.remove(ended)
-                ended.close()
+            for holder in [one for one in holding if one in ready]:
+                holding.remove(holder)
+                holder.close()
                 if not holding:
                     return
 
@@ -218,8 +220,8 @@ def _fork(
     if not child:
         for one in (connection, *others, *(connection for _, connection in running.values())):
             one.close()
-        for one in running:
-            os.close(one)
+        for file in running:
+            os.close(file)
         _become(about, files, python)
     for file in files:
         os.close(file)
@@ -264,7 +266,8 @@ def _become(about: Mapping[str, Any], files: list[int], python: str) -> NoReturn
             if kind == "-m":
                 runpy.run_module(what, run_name="__main__", alter_sys=True)
             else:
-                exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+                sys.modules["__main__"] = main = ModuleType("__main__")
+                exec(compile(what, "<string>", "exec"), vars(main))
         else:
             sys.argv = arguments
             if not safe:

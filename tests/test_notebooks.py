@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +59,8 @@ def project(
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(notebook: Path, project: Path, tmp_path: Path, interpreter: Interpreter) -> None:
-    # dask starts its workers from a Python of its own
-    python = sys.executable if notebook.stem == "cluster" else str(interpreter.python)
     found = subprocess.run(
-        [python, "-c", program(notebook)], cwd=tmp_path, text=True,
+        [interpreter.python, "-c", program(notebook)], cwd=tmp_path, text=True,
         env={**environment(tmp_path, interpreter.python), "FADE_PROJECT": str(project)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
