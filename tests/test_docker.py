@@ -203,6 +203,8 @@ def test_services_find_each_other_and_only_this_machine_finds_them() -> None:
             assert not wants_health or "healthcheck" in services[other]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
         assert ".." not in "".join(service["volumes"])
+        assert "hub:/hub" in service["volumes"]
+        assert "hub" in COMPOSE["volumes"]
         assert not service["user"].startswith("0")
         place = (FOLDER / service["build"]["context"]).resolve()
         assert (place / service["build"]["dockerfile"]).is_file()
