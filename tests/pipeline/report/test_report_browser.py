@@ -429,6 +429,20 @@ def test_what_changes_is_said_once(tab: Tab, small: str) -> None:
     assert tab.run(told) == "Counts, sliders and table are those of 1 shot, seed 0"
 
 
+def test_what_is_heard_alone_takes_no_room(tab: Tab, small: str) -> None:
+    tab.size(1280, 900)
+    tab.open(small)
+    heights = tab.run(
+        "[...document.querySelectorAll('.thumbs .open')]"
+        ".map((one) => [one.offsetHeight, one.querySelector('img, .absent').offsetHeight])"
+    )
+    assert heights
+    assert all(outer == inner for outer, inner in heights)
+    ends = "document.querySelector('.slider label').getBoundingClientRect().right"
+    begins = "document.querySelector('.slider [data-out=limit]').getBoundingClientRect().left"
+    assert 0 < tab.run(f"{begins} - {ends}") < 16
+
+
 def test_a_picture_is_named_as_it_is_judged_now(tab: Tab, small: str) -> None:
     tab.size(1280, 900)
     tab.open(small)
