@@ -66,6 +66,17 @@ class Scale:
         """
         return (self.offset + levels.astype(np.float64) * self.step).astype(np.float32)
 
+    def middles(self, levels: np.ndarray) -> np.ndarray:
+        """The value in the middle of each level: float32, to finish a map that was cut to levels.
+
+        The least value of a level is a level lower after rounding.
+
+        Examples:
+            >>> (UNIT.middles(np.array([0, 254], np.uint8)) * 255).round(3).tolist()
+            [0.5, 254.5]
+        """
+        return self.values(levels) + np.float32(self.step / 2)
+
     def shades(self, levels: np.ndarray) -> np.ndarray:
         """Levels as 256 shades of a picture: uint8.
 

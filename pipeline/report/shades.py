@@ -117,6 +117,4 @@ class FinishedMaps:
         """A map at evaluation size, in levels."""
         image = self.listed(self.paths[row])
         measured = measured_size(self.params, image["width"], image["height"], self.aspect)
-        # the middle of what a level stands for: its least value is a level lower after rounding
-        values = scale.values(levels) + np.float32(scale.step / 2)
-        return self.recipe.pixels(values, measured, scale)
+        return self.recipe.pixels(scale.middles(levels), measured, scale)

@@ -137,7 +137,7 @@ class Snapshot:
             levels = np.asarray(levels)
             if not self._recipe.is_plain(scale) or not self._closing.is_none:
                 measured = measured_size(self.params, *own, self.run.aspect)
-                finished = self._recipe.pixels(scale.values(levels), measured, scale)
+                finished = self._recipe.pixels(scale.middles(levels), measured, scale)
         score = float(self.index.scores[trial][row])
         return Prediction(
             self.index.path(row), category, None if np.isnan(score) else score, threshold.image,
