@@ -13,7 +13,6 @@ from fade.faiss_index import index_vectors
 from fade.transforms import NONE, Transform
 from pipeline.inference.material import CategoryBank
 from pipeline.inference.prediction import Compared, NormalPatch, Prediction, Region
-from pipeline.scoring.nearest import patch_distances
 from pipeline.scoring.sentences import Similar
 
 
@@ -70,24 +69,22 @@ def nearest_patch(
     query = patches[position : position + 1]
     view, count = held.bank.views[-1], len(patches)
     rows, columns = held.bank.grids[view]
-    metric = held.bank.rule.metric
+    rule, own = held.bank.rule, np.arange(count)
     found: list[tuple[float, str | None, int | None]] = []
     if held.comparison.references and held.bank.exact:
         positions = untransformed_positions(transforms, (rows, columns))
         index = held.bank.index(view)
         images = index_vectors(index).reshape(-1, count * held.bank.copies, patches.shape[1])
         for number in held.comparison.references:
-            distances = patch_distances(images[number], query[0], metric)
-            if held.bank.rule.radius is not None:
-                distances[_apart(positions, position, columns) > held.bank.rule.radius] = np.inf
+            distances = rule.of_patch(query[0], images[number], position, positions, columns)
             best = int(np.argmin(distances))
             untransformed = int(positions[best])
             found.append((float(distances[best]), held.references[number], untransformed))
     elif held.comparison.references:
-        nearest = float(held.bank.rule.by_index(query, held.bank.index(view))[0, 0, 0])
-        found.append((nearest if metric == "euclidean" else 0.5 * nearest, None, None))
+        nearest = float(rule.by_index(query, held.bank.index(view))[0, 0, 0])
+        found.append((nearest * rule.factor(patches.shape[1]), None, None))
     if held.comparison.query:
-        distances = patch_distances(patches, query[0], metric)
+        distances = rule.of_patch(query[0], patches, position, own, columns)
         distances[position] = np.inf
         best = int(np.argmin(distances))
         found.append((float(distances[best]), None, best))
@@ -96,12 +93,6 @@ def nearest_patch(
         return NormalPatch(None, None, None, distance)
     row, column = divmod(best_place, columns)
     return NormalPatch(reference, row, column, distance)
-
-
-def _apart(places: NDArray[np.int64], place: int, columns: int) -> NDArray[np.int64]:
-    """By how many rows or columns, whichever are more, places (n,) are apart from another."""
-    (rows, across), own = np.divmod(places, columns), divmod(place, columns)
-    return np.maximum(np.abs(rows - own[0]), np.abs(across - own[1]))
 
 
 def worst_in(inside: NDArray[np.bool_], levels: NDArray) -> int:

@@ -162,7 +162,7 @@ class NormalPatch:
         reference: path of the reference image; None for another patch of the image itself, or where
             a coreset or approximate index does not tell.
         row, column: of the patch on the map's grid.
-        distance: 0.5 x (1 - cosine).
+        distance: as the map has it before any multiplier, by vision.metric: 0.5 x (1 - cosine).
     """
 
     reference: str | None

@@ -148,7 +148,7 @@ class HeldUnion:
             query = queries[view]
             found = score_against_sample(query, others, share=NEAREST, metric=rule.metric)
             found = halved(found, rule.metric).reshape(grids[view])
-            found *= np.float32(1 / query.shape[1] if rule.per_dimension else 1)
+            found *= np.float32(rule.per_length(query.shape[1]))
             (known,) = bank.view_maps(view, query, [self.comparison])
             maps.append(found if known is None else np.minimum(known, found))
         return merge_sizes(maps)

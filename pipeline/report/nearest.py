@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,13 +16,12 @@ from fade.aspect import Shape
 from fade.errors import StoreError
 from fade.maps import places_on
 from fade.types import Trial
-from fade.views import Metric
 from pipeline.artefacts.catalogue import REFERENCES, SELECTION, TEST, Artefact, store_root
 from pipeline.artefacts.maps import map_loader
 from pipeline.artefacts.receipts import Located, read_receipt
 from pipeline.artefacts.tables import read_table
 from pipeline.config.schema import Params
-from pipeline.scoring.nearest import patch_distances
+from pipeline.scoring.nearest import Nearest
 from pipeline.scoring.views import FeatureView, view_plan
 
 if TYPE_CHECKING:
@@ -102,8 +101,10 @@ def nearest_finder(
                 Patch.at(*one, tests().grid) for one in zip(paths, peaks.values(), strict=True)
             ]
             images = (tests().read(str(listed(path)["hash"])) for path in paths)
-            queries = [image[peak] for image, peak in zip(images, peaks.values(), strict=True)]
-            good = _nearest(goods(), own, queries, params.vision.metric)
+            queries = [
+                (peak, image[peak]) for image, peak in zip(images, peaks.values(), strict=True)
+            ]
+            good = nearest_of(goods(), own, queries, Nearest.of(params.vision))
         except StoreError as error:
             log.warning("the report shows no nearest good patches of %s: %s", category, error)
             return {}
@@ -156,15 +157,30 @@ class _Vectors:
         return self.view.vectors(self.spaces, found)[0]
 
 
-def _nearest(
-    held: _Vectors, references: pd.DataFrame, queries: Sequence[np.ndarray], metric: Metric
+class _Held(Protocol):
+    """Vectors of images on a grid."""
+
+    @property
+    def grid(self) -> Shape:
+        """(rows, columns) of patches."""
+
+    def read(self, key: str) -> np.ndarray:
+        """(patches, dim) of one image."""
+
+
+def nearest_of(
+    held: _Held,
+    references: pd.DataFrame,
+    queries: Sequence[tuple[int, np.ndarray]],
+    rule: Nearest,
 ) -> list[Patch]:
-    """Of each query (dim,) the nearest patch of all references, which are read one by one."""
+    """Of each query, place and (dim,), the nearest patch of all references, which are read one by one."""
     best: list[tuple[float, Patch]] = []
     for path, key in zip(references["path"], references["hash"], strict=True):
         vectors, here = held.read(str(key)), []
-        for query in queries:
-            distances = patch_distances(vectors, query, metric)
+        for peak, query in queries:
+            places = np.arange(len(vectors))
+            distances = rule.of_patch(query, vectors, peak, places, held.grid[1])
             place = int(np.argmin(distances))
             here.append((float(distances[place]), Patch.at(str(path), place, held.grid)))
         pairs = zip(best, here, strict=True)

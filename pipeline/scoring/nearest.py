@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fade.aspect import Shape
 from fade.bank import anomaly
@@ -108,10 +109,42 @@ class Nearest:
             (rows, columns) float32.
         """
         distances = mean_of_nearest(np.concatenate(parts))
-        factor = 0.5 if self.metric == "cosine" else 1.0
-        if self.per_dimension:
-            factor /= dim
+        factor = self.factor(dim)
         return (distances * np.float32(factor)).astype(np.float32).reshape(grid)
+
+    def factor(self, dim: int) -> float:
+        """What makes the map's values of distances as :meth:`by_index` and others give them."""
+        return self.per_length(dim) * (0.5 if self.metric == "cosine" else 1.0)
+
+    def per_length(self, dim: int) -> float:
+        """What distances are multiplied by for vectors of so many numbers."""
+        return 1 / dim if self.per_dimension else 1.0
+
+    def of_patch(
+        self,
+        query: np.ndarray,
+        vectors: np.ndarray,
+        place: int,
+        places: NDArray[np.integer],
+        columns: int,
+    ) -> NDArray[np.floating]:
+        """The map's values of one patch for each patch that it may be compared with: (n,).
+
+        Infinite where the rule does not compare the two.
+
+        Args:
+            query: (dim,) the patch.
+            vectors: (n, dim) the others.
+            place: of the patch on its grid, row by row.
+            places: (n,) of the others.
+            columns: of the grid.
+        """
+        found = patch_distances(vectors, query, self.metric) * self.per_length(len(query))
+        if self.radius is not None:
+            (rows, across), own = np.divmod(places, columns), divmod(place, columns)
+            apart = np.maximum(np.abs(rows - own[0]), np.abs(across - own[1]))
+            found[apart > self.radius] = np.inf
+        return found
 
 
 def pairs_described(metric: Metric, unit: bool) -> dict[str, str]:

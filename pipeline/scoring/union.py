@@ -40,7 +40,7 @@ class UnionScorer(VisionScorer):
         by_view = []
         for view, of_batch in zip(self.views, self.to_batch.by_view(), strict=True):
             queries = view.vectors(features, vectors)
-            factor = np.float32(1 / queries.shape[2] if self.bank.rule.per_dimension else 1)
+            factor = np.float32(self.bank.rule.per_length(queries.shape[2]))
             maps = []
             for query, other in zip(queries, of_batch, strict=True):
                 known = self.bank.view_maps(view.label, query, self.comparisons)

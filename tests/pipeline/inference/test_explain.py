@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from fade.faiss_index import build_index
 from fade.transforms import brightness
 from fade.types import Trial
-from fade.views import unit_length
+from fade.views import Metric, unit_length
 from pipeline.inference.explain import nearest_patch
 from pipeline.inference.material import CategoryBank
+from pipeline.report.nearest import Patch, nearest_of
 from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.nearest import Nearest
 
@@ -63,3 +67,49 @@ def test_a_neighbour_by_place_lies_within_the_radius(radius: int) -> None:
             max(abs(found.row - position // COLUMNS), abs(found.column - position % COLUMNS))
             <= radius
         )
+
+
+@pytest.mark.parametrize(
+    "rule", [Nearest(), Nearest("euclidean"), Nearest("euclidean", per_dimension=True)]
+)
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_distance_is_the_maps(rule: Nearest, exact: bool) -> None:
+    own, bank = 3 * vectors(4)[0], 2 * vectors(3)
+    if rule.metric == "cosine":
+        own, bank = own / 3, bank / 2
+    metric: Metric = rule.metric
+    index = build_index(bank.reshape(-1, 8), metric=metric)
+    grids = {"48": (ROWS, COLUMNS)}
+    one = HeldBank("nut", ("48",), exact, {"48": index}, grids=grids, rule=rule)
+    comparison = Comparison(Trial(3, 0), (0, 1, 2), False)
+    (expected,) = one.vision_maps({"48": own}, [comparison])
+    for position, value in enumerate(expected.ravel().tolist()):
+        found = nearest_patch(own, position, CategoryBank(one, comparison, ("a", "b", "c")))
+        assert found.distance == pytest.approx(value, abs=1e-6)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Stands for the store's vectors of references, by key."""
+
+    images: dict[str, np.ndarray]
+    grid = (ROWS, COLUMNS)
+
+    def read(self, key: str) -> np.ndarray:
+        return self.images[key]
+
+
+@pytest.mark.parametrize("rule", [Nearest(), Nearest(radius=1), Nearest("euclidean", radius=0)])
+def test_the_report_shows_the_same_patch(rule: Nearest) -> None:
+    own, bank = vectors(4)[0], vectors(3)[:, ::-1]
+    images = dict(zip("abc", bank, strict=True))
+    references = pd.DataFrame({"path": list(images), "hash": list(images)})
+    queries = list(enumerate(own))
+    for (position, _), shown in zip(
+        queries, nearest_of(Kept(images), references, queries, rule), strict=True
+    ):
+        found = nearest_patch(own, position, held(bank, (0, 1, 2), False, rule))
+        assert found.reference is not None
+        assert found.row is not None
+        assert found.column is not None
+        assert shown == Patch(found.reference, found.row, found.column, Kept.grid)
