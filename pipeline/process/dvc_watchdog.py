@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -78,16 +79,23 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def named(process: psutil.Process) -> str:
-    """A process as text that tells it from a later one of the same number."""
-    return f"{process.pid} {process.create_time():.2f}"
+    """A process as text that tells it from a later one of the same number, wherever the clock is set."""
+    if not psutil.LINUX:
+        return f"{process.pid} {process.create_time():.2f}"
+    # Linux counts from the boot, whose time moves with the clock
+    since_boot = process.create_time() - psutil.boot_time()
+    boot = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    return f"{process.pid} {since_boot:.2f}@{boot}"
 
 
 def find_run() -> tuple[psutil.Process | None, bool]:
     """The `fade run` above, and whether there is to be one: it may be gone already."""
-    number, _, started = os.environ.get(STARTED_BY_RUN, "").partition(" ")
+    told = os.environ.get(STARTED_BY_RUN, "")
     try:
-        process = psutil.Process(int(number))
-        same = abs(process.create_time() - float(started)) < 1
+        process = psutil.Process(int(told.partition(" ")[0]))
+        same = named(process) == told
     except ValueError:
         return None, False
     except psutil.Error:

@@ -22,11 +22,12 @@ from pipeline.config.load import load_params, parse_params
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import dump_yaml, load_yaml
-from pipeline.process.dvc_watchdog import is_alive
+from pipeline.process.dvc_watchdog import is_alive, named
 
 KEPT = Path(".dvc") / "tmp" / "fade-params.yaml"
 """File that holds the original meanwhile."""
 _MARK = "# For one `fade run` alone, process "
+_STARTED = " of "
 
 
 def described(values: Mapping[str, Any]) -> str:
@@ -91,8 +92,8 @@ def overridden(values: Mapping[str, Any], folder: Path = Path()) -> Iterator[Cal
     )
 
     def write(process: int) -> None:
-        started = psutil.Process(process).create_time()
-        _replace(file, f"{_MARK}{process} of {started:.2f}: {said}.\n{text}".encode())
+        who = named(psutil.Process(process)).replace(" ", _STARTED)
+        _replace(file, f"{_MARK}{who}: {said}.\n{text}".encode())
 
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -145,14 +146,14 @@ def _first_line(file: Path) -> str:
 
 def _reader(first: str) -> int | None:
     """The process that the first line of a file of ours names, if it is another one and lives."""
-    found = re.match(rf"{_MARK}(\d+) of ([\d.]+):", first)
+    found = re.match(rf"{_MARK}(\d+){_STARTED}(\S+):", first)
     if found is None or int(found[1]) == os.getpid():
         return None
     try:
         process = psutil.Process(int(found[1]))
         # another one may have its number by now
-        same = abs(process.create_time() - float(found[2])) < 1
-    except (psutil.Error, ValueError):
+        same = named(process) == f"{found[1]} {found[2]}"
+    except psutil.Error:
         return None
     return process.pid if same and is_alive(process) else None
 

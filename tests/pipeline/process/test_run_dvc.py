@@ -24,6 +24,7 @@ from pipeline.process.dvc_watchdog import (
     running_dvc,
 )
 from pipeline.project.dvc import _exit_code, repro
+from tests.clock import set_clock
 from tests.projects import ROOT
 
 RUN = """
@@ -129,6 +130,16 @@ def test_a_run_is_known_by_number_and_start(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(STARTED_BY_RUN, left)
         with pytest.raises(KeyboardInterrupt):
             exit_when_dvc_dies()
+
+
+@pytest.mark.parametrize("seconds", [-3600, 60])
+def test_a_run_is_known_when_the_clock_is_set(
+    seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = psutil.Process()
+    monkeypatch.setenv(STARTED_BY_RUN, named(own))
+    set_clock(monkeypatch, seconds)
+    assert find_run() == (own, True)
 
 
 def test_dvc_parses_a_text_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from dvc.utils.serialize import parse_yaml
 from fade.errors import ParameterError
 from pipeline.config.load import load_params
 from pipeline.config.originals import original
+from pipeline.process.dvc_watchdog import named
 from pipeline.project import overrides
 from pipeline.project.doctor import diagnose
 from pipeline.project.overrides import KEPT, overridden, restore, stands_in
+from tests.clock import set_clock
 from tests.projects import ROOT
 
 ORIGINAL = original("params.yaml") + "# my own remark\n"
@@ -121,20 +123,21 @@ def test_a_file_that_was_written_meanwhile_stays(file: Path) -> None:
     assert not KEPT.exists()
 
 
-def test_another_run_waits_for_it(file: Path) -> None:
+def test_another_run_waits_for_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with overridden(LIMIT):
         text = file.read_text(encoding="utf-8")
         other = psutil.Process(os.getppid())
-        mine, started = psutil.Process().create_time(), other.create_time()
-        own = f"process {os.getpid()} of {mine:.2f}"
-        assert own in text
-        file.write_text(
-            text.replace(own, f"process {other.pid} of {started:.2f}"), encoding="utf-8"
-        )
+        own, theirs = (named(one).replace(" ", " of ") for one in (psutil.Process(), other))
+        assert f"process {own}:" in text
+        file.write_text(text.replace(own, theirs), encoding="utf-8")
         with pytest.raises(ParameterError, match=f"process {other.pid}"):
             restore()
+        with monkeypatch.context() as clock:
+            set_clock(clock, -3600)
+            with pytest.raises(ParameterError, match=f"process {other.pid}"):
+                restore()
         # a process of that number that started at another time is another one
-        file.write_text(text.replace(own, f"process {other.pid} of 12.5"), encoding="utf-8")
+        file.write_text(text.replace(own, f"{other.pid} of 12.5"), encoding="utf-8")
         assert "is back" in restore()
     assert file.read_text(encoding="utf-8") == ORIGINAL
 
