@@ -85,11 +85,13 @@ class Transform:
             return np.rint(image * np.float64(self.value)).clip(0, 255).astype(np.uint8)
         return image
 
-    def sources(self, grid: Shape) -> np.ndarray:
+    def sources(self, grid: Shape, size: Shape | None = None) -> np.ndarray:
         """For each patch of the transformed image, the nearest patch of the image itself.
 
         Args:
             grid: (rows, columns) of the image's patches.
+            size: (height, width) of the image, which is rotated before it becomes that grid; of its
+                aspect ratio by default.
 
         Returns:
             Positions, counted row by row; of the shape that ``apply`` gives.
@@ -100,7 +102,7 @@ class Transform:
         """
         positions = np.arange(grid[0] * grid[1]).reshape(grid)
         if self.kind == "rotate":
-            return rotate(positions.astype(np.float32), self.value, patches=True).astype(np.int64)
+            return _rotated_places(positions, self.value, size or grid)
         return positions if self.kind == "brightness" else self.apply(positions)
 
 
@@ -171,21 +173,37 @@ def rotating() -> dict[str, str]:
     return {} if major == "5" else {"rotated_by": f"OpenCV {major}"}
 
 
-def rotate(image: np.ndarray, degrees: float, *, patches: bool = False) -> np.ndarray:
+def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     """Rotate counter-clockwise about (W / 2, H / 2); bilinear, borders mirrored without the edge.
 
     Args:
         image: (H, W, 3) uint8.
         degrees: any.
-        patches: of a grid (H, W) float32, whose middle lies half a patch before that; the nearest
-            value is taken.
     """
     import cv2
 
     height, width = image.shape[:2]
-    middle = ((width - patches) / 2, (height - patches) / 2)
-    matrix = cv2.getRotationMatrix2D(middle, degrees, 1.0)
-    flags = cv2.INTER_NEAREST if patches else cv2.INTER_LINEAR
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
     return cv2.warpAffine(
-        image, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
+
+
+def _rotated_places(places: np.ndarray, degrees: float, size: Shape) -> np.ndarray:
+    """Numbers of patches (rows, columns) where an image of (height, width) was rotated: int64.
+
+    The image's borders lie at the outer edges of its patches, so that the outermost are repeated.
+    """
+    import cv2
+
+    rows, columns = places.shape
+    middle = np.array([columns - 1, rows - 1]) / 2
+    matrix = cv2.getRotationMatrix2D(middle.tolist(), degrees, 1.0)
+    if (tall := size[0] / rows / (size[1] / columns)) != 1:  # patches that are no squares
+        matrix[:, :2] *= [[1, tall], [1 / tall, 1]]
+        matrix[:, 2] = middle - matrix[:, :2] @ middle
+    rotated = cv2.warpAffine(
+        places.astype(np.float32), matrix, (columns, rows), flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_REFLECT,
+    )  # fmt: skip
+    return rotated.astype(np.int64)

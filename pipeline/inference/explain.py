@@ -54,9 +54,15 @@ def group_box(group: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int, int
     )
 
 
-def untransformed_positions(transforms: Sequence[Transform], grid: Shape) -> np.ndarray:
-    """For the patches of all transforms of an image in turn, their positions in the image."""
-    return np.concatenate([transform.sources(grid).reshape(-1) for transform in transforms])
+def untransformed_positions(
+    transforms: Sequence[Transform], grid: Shape, size: Shape | None = None
+) -> np.ndarray:
+    """For the patches of all transforms of an image in turn, their positions in the image.
+
+    Args:
+        grid, size: see :meth:`fade.transforms.Transform.sources`.
+    """
+    return np.concatenate([one.sources(grid, size).reshape(-1) for one in transforms])
 
 
 def nearest_patch(
@@ -64,15 +70,24 @@ def nearest_patch(
     position: int,
     held: CategoryBank,
     transforms: Sequence[Transform] = (NONE,),
+    size: Shape | None = None,
 ) -> NormalPatch:
-    """The normal patch nearest to one patch of an image, in the last view, the largest."""
+    """The normal patch nearest to one patch of an image, in the last view, the largest.
+
+    Args:
+        patches: (patches, dim) of the image.
+        position: of the patch.
+        held: what it is compared with.
+        transforms: of each reference.
+        size: (height, width) of the image; rotated references are taken to have its aspect ratio.
+    """
     query = patches[position : position + 1]
     view, count = held.bank.views[-1], len(patches)
     rows, columns = held.bank.grids[view]
     rule, own = held.bank.rule, np.arange(count)
     found: list[tuple[float, str | None, int | None]] = []
     if held.comparison.references and held.bank.exact:
-        positions = untransformed_positions(transforms, (rows, columns))
+        positions = untransformed_positions(transforms, (rows, columns), size)
         index = held.bank.index(view)
         images = index_vectors(index).reshape(-1, count * held.bank.copies, patches.shape[1])
         for number in held.comparison.references:

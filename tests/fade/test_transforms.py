@@ -94,3 +94,25 @@ def test_transforms_that_are_none(kind: Kind, value: float, reason: str) -> None
 def test_numbers_of_rotations(count: int) -> None:
     with pytest.raises(ParameterError, match="use 1 to 360"):
         rotations(count)
+
+
+@pytest.mark.parametrize("grid", [(16, 16), (12, 24)])
+@pytest.mark.parametrize("size", [(640, 640), (480, 960), (960, 400)])
+@pytest.mark.parametrize("degrees", [45, 90, 200])
+def test_places_of_rotated_patches_are_where_their_pixels_come_from(
+    degrees: int, size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    """To the nearest patch: images are rotated first, then squashed; their borders are mirrored."""
+    (height, width), (rows, columns) = size, grid
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = (np.arange(height)[:, None] + 0.5) * 255 / height
+    image[..., 1] = (np.arange(width) + 0.5) * 255 / width
+    transform = Transform("rotate", degrees)
+    middles = np.ix_(
+        ((np.arange(rows) + 0.5) * height / rows).astype(int),
+        ((np.arange(columns) + 0.5) * width / columns).astype(int),
+    )
+    came_from = transform.apply(image)[middles] / 255
+    row, column = np.divmod(transform.sources(grid, size), columns)
+    assert np.abs(row + 0.5 - came_from[..., 0] * rows).max() < 0.7
+    assert np.abs(column + 0.5 - came_from[..., 1] * columns).max() < 0.7

@@ -24,6 +24,8 @@ from pipeline.artefacts.receipts import read_receipt
 from pipeline.artefacts.tables import read_json, read_table
 from pipeline.features.models import DEMO_MODEL, SHIPPED, SHIPPED_WEIGHTS
 from pipeline.inference.bundle_writing import write_bundle
+from pipeline.inference.explain import nearest_patch
+from pipeline.inference.prediction import NormalPatch
 from pipeline.inference.predictor import Predictor
 from pipeline.inference.run import FinishedRun
 from tests.projects import STAGES, changed, run_stages
@@ -184,10 +186,17 @@ def test_the_library_says_the_same(finished: Path, data: tuple[Path, tuple[int, 
 
 
 def test_nearest_patch_is_named_by_its_own_row(
-    finished: Path, data: tuple[Path, tuple[int, int]]
+    finished: Path, data: tuple[Path, tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each patch of a reference is its own nearest one."""
-    root, _ = data
+    root, (width, height) = data
+    sizes = []
+
+    def noted(*given: Any) -> NormalPatch:
+        sizes.append(given[4])  # by which rotated references tell places
+        return nearest_patch(*given)
+
+    monkeypatch.setattr("pipeline.inference.predictor.nearest_patch", noted)
     predictor = Predictor.from_run(finished)
     for category in PRODUCTS:
         held = predictor.material.bank(category)
@@ -196,6 +205,7 @@ def test_nearest_patch_is_named_by_its_own_row(
         for region in regions:
             assert region.nearest is not None
             assert (region.nearest.row, region.nearest.column) == (region.row, region.column)
+    assert set(sizes) == {(height, width)}
 
 
 def test_other_proportions_are_told(finished: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fade.faiss_index import build_index
-from fade.transforms import brightness
+from fade.transforms import brightness, rotations
 from fade.types import Trial
 from fade.views import Metric, unit_length
 from pipeline.inference.explain import nearest_patch
@@ -113,3 +113,21 @@ def test_the_report_shows_the_same_patch(rule: Nearest) -> None:
         assert found.row is not None
         assert found.column is not None
         assert shown == Patch(found.reference, found.row, found.column, Kept.grid)
+
+
+@pytest.mark.parametrize("size", [(90, 120), (400, 100)])
+def test_a_patch_of_a_rotated_reference_is_named_where_its_pixels_come_from(
+    size: tuple[int, int],
+) -> None:
+    transforms = rotations(4)
+    bank = vectors(3 * len(transforms)).reshape(3, -1, 8)
+    for position in range(ROWS * COLUMNS):
+        own = np.tile(bank[1, 2 * ROWS * COLUMNS + position], (ROWS * COLUMNS, 1))  # by 180 degrees
+        other = np.tile(bank[1, ROWS * COLUMNS + position], (ROWS * COLUMNS, 1))  # by 90
+        judged = held(bank, (0, 1, 2), False, Nearest())
+        found = nearest_patch(own, 0, judged, transforms, size)
+        place = ROWS * COLUMNS - 1 - position
+        assert (found.reference, found.row, found.column) == ("b", *divmod(place, COLUMNS))
+        found = nearest_patch(other, 0, judged, transforms, size)
+        place = int(transforms[1].sources((ROWS, COLUMNS), size).flat[position])
+        assert (found.reference, found.row, found.column) == ("b", *divmod(place, COLUMNS))
