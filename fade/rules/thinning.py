@@ -20,7 +20,8 @@ def thin(
     """Choose vectors that are spread about evenly.
 
     In each round a random part of what was not kept yet is drawn, of which each vector is kept with
-    probability 1 / (1 + neighbours within a radius), a radius that grows until few enough are kept.
+    probability 1 / (1 + vectors within a radius, itself among them), a radius that grows until few
+    enough are kept.
     What is missing at last is drawn at random.
 
     Args:
@@ -28,7 +29,7 @@ def thin(
         count: how many to keep.
         seed: of all draws.
         rounds: how many parts are drawn.
-        neighbours: at most so many are counted.
+        neighbours: at most so many of the nearest are counted, itself among them.
 
     Returns:
         Ascending indices, ``count`` of them or all.
