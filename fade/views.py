@@ -121,7 +121,8 @@ def view_vectors(view: View, levels: Sequence[np.ndarray]) -> np.ndarray:
     Args:
         view: what to do.
         levels: for each layer of the view the raw features, (rows, columns, dim) floats, each on its
-            own grid; a single array where the encoder has averaged the layers already.
+            own grid; a single array where the encoder has averaged the layers already, which a view
+            with layer norm does not allow.
 
     Returns:
         (R, C, D) float32 on the largest grid.
@@ -135,7 +136,7 @@ def view_vectors(view: View, levels: Sequence[np.ndarray]) -> np.ndarray:
         >>> vectors.shape, vectors.round(2).tolist()
         ((1, 1, 2), [[[0.6000000238418579, 0.800000011920929]]])
     """
-    averaged = view.join == "mean" and len(levels) == 1
+    averaged = view.join == "mean" and len(levels) == 1 and not view.layer_norm
     if len(levels) != len(view.layers) and not averaged:
         raise DataError(f"the view needs {len(view.layers)} layers, not {len(levels)}")
     parts = [np.asarray(level, np.float32) for level in levels]

@@ -1017,6 +1017,9 @@ CASES = (
     Case("a block that the network does not have", REFUSED[2], "block 99 is not in", network(
         layers=[99]
     )),
+    Case("a norm of each layer, and the mean of layers", REFUSED[2], "mean of layers as they", network(
+        layers=[0, 1], layer_fusion="mean", layer_norm=True
+    )),
     Case("a size that is no multiple of a network's patch", REFUSED[2], "60 is no multiple", network(60)),
     Case("tiles larger than the image", REFUSED[2], "are larger than the image", network(tile=5)),
     Case("tiles not longer than twice their overlap", REFUSED[2], "longer than twice the", network(

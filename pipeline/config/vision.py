@@ -155,6 +155,11 @@ def check_encoder(vision: VisionParams, *, needs_vision: bool, aspect: str) -> N
             f"vision.overlap is {vision.overlap} and vision.tile {vision.tile}: a tile must be longer "
             "than twice the overlap"
         )
+    if vision.layer_norm and vision.layer_fusion == "mean" and len(vision.layers) > 1:
+        raise ParameterError(
+            "vision.layer_norm is true and vision.layer_fusion mean, but the store keeps the mean of "
+            "layers as they are: set layer_fusion to concat or apart, or layer_norm to false"
+        )
     own = VisionParams.model_fields
     settings = ["encoder_weights"] if vision.encoder is None else []
     settings += [] if vision.network else ["layer_fusion", "norm", "tile"]

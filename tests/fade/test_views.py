@@ -107,3 +107,15 @@ def test_layers_that_do_not_fit() -> None:
         view_vectors(View(size=96, layers=(1, 2)), [patches()])
     with pytest.raises(DataError, match="have no mean"):
         view_vectors(View(size=96, layers=(1, 2), join="mean"), [patches(), patches(5, 7, 2)])
+
+
+def test_a_mean_of_layers_is_taken_after_their_norm() -> None:
+    """The norm of a mean is another one: the layer of longer vectors decides it."""
+    short, long = patches(), 100 * patches()[::-1]
+    view = View(96, (1, 2), join="mean", layer_norm=True, unit=False)
+    expected = (layer_norm(short) + layer_norm(long)) / 2
+    np.testing.assert_allclose(view_vectors(view, [short, long]), expected, atol=1e-6)
+    with pytest.raises(DataError, match="needs 2 layers, not 1"):
+        view_vectors(view, [(short + long) / 2])
+    one = View(96, (1,), join="mean", layer_norm=True, unit=False)
+    np.testing.assert_array_equal(view_vectors(one, [short]), layer_norm(short))

@@ -150,6 +150,10 @@ def test_a_patch_is_not_its_own_nearest_one() -> None:
         ({"vision__pooling": [2]}, "pooling over 2 x 2 patches has no centre"),
         ({"features__aspect": "keep"}, "a turned rectangle is another one"),
         ({"vision__layers": [1, 1]}, "1 is given twice"),
+        (
+            {"vision__layers": [0, 1], "vision__layer_fusion": "mean", "vision__layer_norm": True},
+            "the store keeps the mean of layers as they are",
+        ),
         ({"evaluate__top": 1.5}, "evaluate.top"),
         ({"vision__unit": False}, "cosines are of vectors of length 1"),
         ({"vision__per_dimension": True}, "vision.per_dimension is true"),
