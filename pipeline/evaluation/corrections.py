@@ -38,6 +38,11 @@ def named_labels(file: str, folder: Path = Path()) -> dict[str, bool]:
     return read_labels(path)
 
 
+def corrections(file: str | None) -> dict[str, bool]:
+    """What :func:`named_labels` gives; nothing where ``evaluate.labels`` names no file."""
+    return {} if file is None else named_labels(file)
+
+
 def corrected_tests(tests: pd.DataFrame, file: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Test images with corrected labels, and what evaluation.json says of that.
 

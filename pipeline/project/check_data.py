@@ -6,9 +6,11 @@ No image is opened.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from types import MappingProxyType
 
 from fade.datasets.leftovers import Account, ignore
 from fade.errors import DataError, FadeError, ParameterError, counted
@@ -18,6 +20,7 @@ from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.guarantee import images_needed
 from pipeline.project.findings import Finding, ok, problem, warning
 
+NO_LABELS: Mapping[str, bool] = MappingProxyType({})
 NAMED = 5
 """Categories that one line names, at most."""
 
@@ -54,11 +57,16 @@ class ImageCounts:
         return {category: sizes[category] for category in self.categories}
 
 
-def count_images(dataset: DatasetParams, account: Account | None = None) -> ImageCounts:
+def count_images(
+    dataset: DatasetParams,
+    account: Account | None = None,
+    labels: Mapping[str, bool] = NO_LABELS,
+) -> ImageCounts:
     """Count the images that a run would use.
 
     Args:
         account: takes in what is used and what is left out.
+        labels: of test images by path, in place of the data set's.
 
     Raises:
         DataError: the data set cannot be read.
@@ -67,11 +75,12 @@ def count_images(dataset: DatasetParams, account: Account | None = None) -> Imag
     for record in dataset_records(dataset, account.note if account else ignore):
         if account:
             account.use(record)
+        is_anomaly = labels.get(record.path, record.is_anomaly)
         if record.split == "train":
             counts.training[record.category] += 1
-        elif record.is_anomaly is None:
+        elif is_anomaly is None:
             counts.unlabelled[record.category] += 1
-        elif record.is_anomaly:
+        elif is_anomaly:
             counts.defects[record.category] += 1
             counts.masks[record.category] += record.mask is not None
         else:
@@ -86,13 +95,16 @@ def check_data(params: Params) -> tuple[ImageCounts | None, list[Finding]]:
         FadeError: the data set cannot be read.
     """
     from pipeline.dataset.accounting import unused_files, unused_summary, unused_warnings
+    from pipeline.evaluation.corrections import corrections
     from pipeline.project.watched import check_watched, made_by_a_stage
 
-    dataset = params.dataset
+    dataset, labels = params.dataset, NO_LABELS
+    with suppress(DataError):  # said by itself
+        labels = corrections(params.evaluate.labels)
     account = Account()
     try:
         check_watched(dataset)
-        counts = count_images(dataset, account)
+        counts = count_images(dataset, account, labels)
     except DataError:
         if made_by_a_stage(dataset.path):
             text = f"{dataset.path} is not there yet: `fade run` makes it"
@@ -223,17 +235,28 @@ def _thresholds(params: Params, counts: ImageCounts) -> Iterator[Finding]:
 
 
 def _overrides(params: Params, counts: ImageCounts) -> Iterator[Finding]:
-    named = [("text", name) for name in params.text.overrides]
-    for section, name in [*named, *(("threshold", name) for name in params.threshold.overrides)]:
-        if name not in counts.categories:
-            close = get_close_matches(name, counts.categories, n=1, cutoff=0.5)
-            known = f"known: {_few(counts.categories)}"
-            hint = f"did you mean {close[0]}?" if close else known
-            text = f"{section}.overrides names {name!r}, which is no category of this run ({hint})"
+    """Names that are no categories: the run warns of some, and refuses or says too late of others."""
+    known = counts.categories
+    for what, leaf, named, fatal in (
+        ("prompts", "text.overrides", params.text.overrides, True),
+        ("thresholds", "threshold.overrides", params.threshold.overrides, True),
+        ("references", "vision.transform_overrides", params.vision.transform_overrides, False),
+        (
+            "foreground",
+            "evaluate.foreground_overrides",
+            params.evaluate.foreground_overrides,
+            False,
+        ),
+    ):
+        for name in named:
+            if name in known:
+                continue
+            close = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"known: {_few(known)}"
+            text = f"{leaf} names {name!r}, which is no category of this run ({hint})"
             # a run of some categories keeps the overrides of others
-            error = ParameterError(text)
-            what = "prompts" if section == "text" else "thresholds"
-            yield warning(what, text) if params.dataset.categories else problem(what, error)
+            refused = fatal and not params.dataset.categories
+            yield problem(what, ParameterError(text)) if refused else warning(what, text)
 
 
 def _few(names: list[str]) -> str:

@@ -31,6 +31,7 @@ from pipeline.dataset.selection import (
     check_shots,
     reference_positions,
 )
+from pipeline.evaluation.corrections import corrections
 
 SAMPLE_IMAGES = 4
 """Images that are encoded to take the time."""
@@ -53,7 +54,7 @@ class Workload:
         known: whether the keys are those of the files, so that the store can be asked for them.
         aspect: the aspect ratio that images keep; None: squashed to squares.
         remarks: what could not be found out.
-        unlabelled: how many test images have no label.
+        unlabelled: how many test images have no label, in ``evaluate.labels`` neither.
     """
 
     tests: Keys
@@ -93,7 +94,8 @@ def of_data_set(params: Params) -> Workload:
     are few. Without a manifest images of the same size in bytes are read, so that equal ones count once.
 
     Raises:
-        DataError: the data set cannot be read, or has no images for what is asked.
+        DataError: the data set or the file of labels cannot be read, or there are no images for what
+            is asked.
         ParameterError: more shots than a category has training images.
     """
     root = dataset_root(params.dataset.format, open_path(params.dataset.path))
@@ -159,12 +161,12 @@ class _Listed:
         is_test, category = array("B"), array("I")
         numbers: dict[str, int] = {}
         first: dict[str, list[DataPath]] = {"train": [], "test": []}
-        self.unlabelled = 0
+        self.unlabelled, labels = 0, corrections(params.evaluate.labels)
 
         def named() -> Iterator[str]:
             for record in dataset_records(params.dataset):
                 is_test.append(record.split == "test")
-                self.unlabelled += record.is_anomaly is None
+                self.unlabelled += labels.get(record.path, record.is_anomaly) is None
                 category.append(numbers.setdefault(record.category, len(numbers)))
                 if len(first[record.split]) < SAMPLE_IMAGES:
                     first[record.split].append(root / record.path)

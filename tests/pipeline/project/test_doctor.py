@@ -95,6 +95,10 @@ def test_a_project_that_nobody_may_write_into(
             "needs 299 good images"),
         ("thresholds", {"threshold__overrides": {"plaet": 1}, "dataset__categories": None}, "problem", 2,
             "did you mean plate?"),
+        ("references", {"vision__transform_overrides": {"plaet": "none"}}, "warning", 0,
+            "did you mean plate?"),
+        ("foreground", {"evaluate__foreground_overrides": {"plaet": False}}, "warning", 0,
+            "did you mean plate?"),
         ("sizes", {"features__classification_size": 100}, "problem", 2, "use 96 or 112"),
         ("sizes", {"features__segmentation_sizes": [96, 101]}, "problem", 2, "segmentation_sizes: 101"),
         ("gem", {"model__gem__depth": 40}, "problem", 2, "model.gem.depth is 40"),
@@ -142,6 +146,18 @@ def test_what_is_wrong(
     assert (found[topic].level, found[topic].code) == (level, code)
     assert clue in found[topic].text
     assert [f.topic for f in found.values() if clue in f.text] == [topic], "one fault is said once"
+
+
+def test_corrected_labels_are_those_that_are_counted(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    good = sorted((GOLDEN / "images" / "plate" / "test" / "good").iterdir())
+    rows = [f"plate/test/good/{file.name},anomalous" for file in good]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    found = look(tmp_path, changed(content, evaluate__labels="labels.csv"))
+    assert found["test images"].text.startswith("no good test images in plate:")
+    assert found["masks"].text.startswith(f"{len(good)} defect images have none (plate)")
+    assert "test images" not in look(tmp_path, content)
 
 
 @pytest.mark.parametrize("there", [True, False])

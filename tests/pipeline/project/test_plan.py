@@ -94,6 +94,26 @@ def test_good_images_alone(tmp_path: Path, content: dict[str, Any]) -> None:
         plan_run(load_params())
 
 
+def test_images_that_a_file_labels_are_not_told_as_unlabelled(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    rows = ["image,category,split,label"]
+    for number in range(4):
+        Image.new("RGB", (96, 96), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,nut,{'train,good' if number == 0 else 'test,'}")
+    table = tmp_path / "images.csv"
+    table.write_text("\n".join(rows))
+    bare = changed(
+        content, dataset__format="csv", dataset__path=str(table), dataset__watch=str(table),
+        dataset__categories=None,
+    )  # fmt: skip
+    with project(tmp_path / "p", bare):
+        assert plan_run(load_params()).unlabelled_images == 3
+    with project(tmp_path / "p", changed(bare, evaluate__labels="labels.csv")):
+        Path("labels.csv").write_text("path,label\n2.png,good\n3.png,anomalous\n")
+        assert plan_run(load_params()).unlabelled_images == 1
+
+
 def test_made_up_images(tmp_path: Path, content: dict[str, Any]) -> None:
     with project(tmp_path, changed(content, dataset__path="nowhere")):
         few, many = (plan_run(load_params(), images) for images in (10, 1000))
