@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fade.errors import counted
 from fade.levels import UNIT
 from fade.types import Trial
-from pipeline.evaluation.decisions import decide
+from pipeline.evaluation.decisions import Decisions, decide
+from pipeline.evaluation.groups import grouped_scores
 from pipeline.evaluation.results import labelled_images
 from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
@@ -184,11 +185,11 @@ def _section(
             for plot in _plots(report, trial, name, values, labels, threshold)
         ),
         counts=counts,
-        decisions=_sentence(threshold, trial, values, labels),
+        decisions=_sentence(threshold, trial, own),
         threshold=limit,
         set_by=((threshold and threshold.set_by) or "").removeprefix(f"{name}/"),
         promise=promise(threshold),
-        kinds=defect_kinds(own, limit) if scored else (),
+        kinds=defect_kinds(grouped_scores(own), limit) if scored else (),
         groups=tuple(
             (heading, text, tuple(cards[position] for position in positions))
             for heading, text, positions in groups
@@ -219,14 +220,15 @@ def _plots(
     return plots
 
 
-def _sentence(
-    threshold: Threshold | None,
-    trial: Trial,
-    values: NDArray[np.float64],
-    labels: NDArray[np.int8],
-) -> str:
-    known = labels != UNKNOWN
-    found = decide(threshold, values[known], labels[known] == ANOMALOUS) if threshold else None
+def _decided(threshold: Threshold, own: pd.DataFrame) -> Decisions | None:
+    """What a threshold decides on the labelled images, or parts, of its category and trial."""
+    labelled = labelled_images(own)
+    scores = labelled["score"].to_numpy(dtype=np.float64)
+    return decide(threshold, scores, labelled["is_anomaly"].to_numpy(dtype=bool))
+
+
+def _sentence(threshold: Threshold | None, trial: Trial, own: pd.DataFrame) -> str:
+    found = _decided(threshold, own) if threshold else None
     if threshold is None or threshold.image is None or found is None:
         return ""
     return f"At the threshold {score_text(threshold.image)} ({trial_words(trial)}): {found}."
@@ -289,18 +291,12 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
     alarms = missed = ""
     if threshold.image is not None and not report.scores.empty:
         scores = report.scores
-        own = labelled_images(
-            scores[
-                (scores["category"].astype(str) == threshold.category)
-                & (scores["shots"] == threshold.shots)
-                & (scores["seed"] == threshold.seed)
-            ]
-        )
-        found = decide(
-            threshold,
-            own["score"].to_numpy(dtype=np.float64),
-            own["is_anomaly"].to_numpy(dtype=bool),
-        )
+        own = scores[
+            (scores["category"].astype(str) == threshold.category)
+            & (scores["shots"] == threshold.shots)
+            & (scores["seed"] == threshold.seed)
+        ]
+        found = _decided(threshold, own)
         if found:
             alarms = f"{found.false_alarms} of {found.good}" if found.good else ""
             missed = f"{found.missed} of {found.anomalous}" if found.anomalous else ""

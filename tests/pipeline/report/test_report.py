@@ -50,7 +50,7 @@ from pipeline.report.nearest import NearestPatch, Patch
 from pipeline.report.patches import CROP, around, draw_nearest
 from pipeline.report.plots import CURVES, UNDEFINED, write_plots
 from pipeline.report.policy import content_policy
-from pipeline.report.sections import ReportSection
+from pipeline.report.sections import ReportSection, decisions, sections
 from pipeline.report.selection import Gallery, select_gallery
 from pipeline.report.tables import ReportCell, cell, runs, tables
 from pipeline.report.verdicts import ANOMALOUS, GOOD, UNKNOWN, labels_of
@@ -76,6 +76,20 @@ def make_scores(labels: list[bool], scores: list[float], category: str = "nut") 
             "score": scores,
         }
     )
+
+
+def test_parts_are_counted_once_wherever_decisions_are() -> None:
+    """The sentence and the kinds of defect of a category as its row in the table of thresholds."""
+    scores = make_scores([True, True, True, False, False, False], [0.6, 0.2, 0.3, 0.7, 0.8, 0.1])
+    scores["group"] = ["a", "a", "b", "c", "c", "d"]
+    found = [Threshold("nut", 0, 0, 0.5, 9, "training", 40, "of 40")]
+    report = make_report(scores=scores, thresholds=found)
+    (section,) = sections(report, Trial(0, 0))
+    (row,) = decisions(report, Trial(0, 0))
+    assert (row.alarms, row.missed) == ("1 of 2", "1 of 2")
+    said = "1 of 2 good images called anomalous, 1 of 2 anomalous missed."
+    assert section.decisions == f"At the threshold 0.500 (0 shots, seed 0): {said}"
+    assert section.kinds == (DefectKind("cut", 2, 1, 0.5),)
 
 
 def make_pixels() -> PixelHistogram:
