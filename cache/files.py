@@ -80,6 +80,10 @@ class Files(Protocol):
         """``map``, with calls side by side where that saves time."""
 
 
+TRIES = 100
+"""How often a file is opened anew whose folder another process deletes meanwhile."""
+
+
 def _opened(path: Path) -> BufferedReader:
     """A plain file to read; FileNotFoundError for anything else."""
     try:
@@ -130,12 +134,12 @@ class LocalFiles:
             raise
 
     def _made(self, path: Path) -> BinaryIO:
+        for _ in range(TRIES):  # other processes may delete the folders, which are empty as yet
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return path.open("wb")
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return path.open("wb")
-        except FileNotFoundError:  # another process deleted the empty folder just now
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("wb")
+        return path.open("wb")
 
     def exists(self, name: str) -> bool:
         """See :class:`Files`."""

@@ -224,3 +224,28 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ParameterError, match=r"pip install 'fade-pipeline\[cloud\]'"):
         open_files("gs://bucket/x")
+
+
+def test_folders_that_others_delete_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `fade cache prune` deletes empty folders while a run begins to write into them."""
+    mkdir = os.mkdir
+    deleted: list[Path] = []
+
+    def and_delete(path: Path, mode: int = 0o777) -> None:
+        mkdir(path, mode)
+        if len(deleted) < 5:
+            os.rmdir(path)
+            deleted.append(path)
+
+    monkeypatch.setattr(os, "mkdir", and_delete)
+    LocalFiles(tmp_path).write("spaces/one/index/entry.json", b"{}")
+    assert (tmp_path / "spaces/one/index/entry.json").read_bytes() == b"{}"
+    assert len(deleted) == 5
+
+
+def test_a_file_where_a_folder_must_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "spaces").touch()
+    with pytest.raises(OSError, match="spaces"):
+        LocalFiles(tmp_path).write("spaces/one", b"")
