@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from fade.errors import StoreError
 from fade.types import Trial
+from pipeline.artefacts.results_state import State, results_state
 from pipeline.inference.run import FinishedRun
 
 if TYPE_CHECKING:
@@ -42,10 +44,11 @@ class RunModels:
 
     Args:
         trial: the one that is shown first.
+        state: of the results that predictors are made of.
     """
 
-    def __init__(self, folder: Path, trial: Trial) -> None:
-        self._folder, self._trial = folder, trial
+    def __init__(self, folder: Path, trial: Trial, state: State) -> None:
+        self._folder, self._trial, self._state = folder, trial, state
         self._encoder: ImageEncoder | None = None
         self._made: dict[Trial, Predictor] = {}
 
@@ -53,7 +56,7 @@ class RunModels:
         """The predictor of a trial.
 
         Raises:
-            StoreError: the run is not finished, or its parameters changed.
+            StoreError: the run is not finished, its parameters changed, or the project ran again.
             ParameterError: there is no such trial, or it cannot score new images.
         """
         from pipeline.inference.predictor import Predictor
@@ -62,6 +65,9 @@ class RunModels:
         if wanted not in self._made:
             run = _TrialOfRun(self._folder, wanted, self._encoder)
             found = Predictor(run)
+            # a request may have waited while the project ran again, with another model perhaps
+            if results_state(self._folder) != self._state:
+                raise StoreError("the results changed while the request waited: send it again")
             self._encoder = run.encoder()
             while len(self._made) >= TRIALS:
                 self._made.pop(next(iter(self._made)))

@@ -91,7 +91,7 @@ class RunSite(Site):
         self._looked = time.monotonic()
         self._state = results_state(self.folder)
         self._snapshot = Snapshot(self.folder, self._shots, self._seed)
-        self._models = RunModels(self.folder, self._snapshot.trial)
+        self._models = RunModels(self.folder, self._snapshot.trial, self._snapshot.state)
 
     def snapshot(self) -> Snapshot:
         """The run as it is now, with the corrected labels."""

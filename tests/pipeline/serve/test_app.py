@@ -25,6 +25,7 @@ from fastapi.routing import APIRoute
 from PIL import Image
 from starlette.testclient import TestClient
 
+from fade.errors import StoreError
 from fade.types import Trial
 from pipeline.artefacts.labels import read_labels, write_labels
 from pipeline.inference.bundle_writing import write_bundle
@@ -517,3 +518,14 @@ def test_the_report_is_served_with_this_versions_script_alone(
     other = script + "alert(1)"
     path.write_text(f"<script>{other}</script><p>{script_digest(other)}</p>", encoding="utf-8")
     assert client.get("/report").json()["error"].endswith("by another version: run `fade run`")
+
+
+def test_no_trial_is_made_of_other_results_than_were_opened(finished: Path, tmp_path: Path) -> None:
+    """A request may wait while the project runs again: its model may be another one by then."""
+    shutil.copytree(finished, tmp_path / "line")
+    models = RunSite(tmp_path / "line").models()
+    opened = models.predictor(Trial(2, 0))
+    os.utime(tmp_path / "line" / "results" / "scores.parquet", (1, 1))
+    with pytest.raises(StoreError, match="send it again"):
+        models.predictor(Trial(1, 0))
+    assert models.predictor(Trial(2, 0)) is opened  # as it was
