@@ -19,6 +19,7 @@ from pipeline.dataset.manifest import dataset_records
 from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.guarantee import images_needed
 from pipeline.project.findings import Finding, ok, problem, warning
+from pipeline.scoring.banks import Bank
 
 NO_LABELS: Mapping[str, bool] = MappingProxyType({})
 NAMED = 5
@@ -213,11 +214,17 @@ def _thresholds(params: Params, counts: ImageCounts) -> Iterator[Finding]:
     shots = params.max_shots if params.needs_vision else 0
     full = [c for c in counts.categories if 0 < counts.training[c] <= shots]
     if full and shots:
+        whole = params.vision.rule_at(shots) == "nearest" and not Bank.shared(params)
         yield warning(
             "thresholds",
-            f"the bank of {counted(shots, 'shot')} takes all training images of "
-            f"{_few(full)}: each is held against the others, which errs on the high side (a "
-            "single one gives no decision); add good images",
+            f"the bank of {counted(shots, 'shot')} takes all training images of {_few(full)}: "
+            + (
+                "none can be left out of it, so that there are no decisions; add good images, or set "
+                "vision.index to flat and vision.coreset to 1"
+                if whole
+                else "each is held against the others, which errs on the high side (a single one gives "
+                "no decision); add good images"
+            ),
         )
     rate = threshold.false_alarms
     if rate is not None and not none and not full:

@@ -90,6 +90,8 @@ def test_a_project_that_nobody_may_write_into(
         ("shots", {"vision__shots": [100]}, "problem", 2, "has only 8 training images"),
         ("shots", {"vision__shots": [9, 1]}, "problem", 2, "asks for 9"),
         ("thresholds", {"vision__shots": [8], "threshold__images": 50}, "warning", 0, "all training"),
+        ("thresholds", {"vision__shots": [8], "threshold__images": 50, "vision__coreset": 0.5}, "warning",
+            0, "none can be left out"),
         ("thresholds", {"threshold__images": 0}, "warning", 0, "no decisions"),
         ("thresholds", {"threshold": {"images": 50, "false_alarms": 0.01}}, "warning", 0,
             "needs 299 good images"),
