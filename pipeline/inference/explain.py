@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fade.aspect import Shape
 from fade.errors import ParameterError
 from fade.faiss_index import index_vectors
+from fade.maps import places_on
 from fade.transforms import NONE, Transform
 from pipeline.inference.material import CategoryBank
 from pipeline.inference.prediction import Compared, NormalPatch, Prediction, Region
@@ -69,15 +70,17 @@ def nearest_patch(
     patches: np.ndarray,
     position: int,
     held: CategoryBank,
+    shown: tuple[int, ...],
     transforms: Sequence[Transform] = (NONE,),
     size: Shape | None = None,
 ) -> NormalPatch:
     """The normal patch nearest to one patch of an image, in the last view, the largest.
 
     Args:
-        patches: (patches, dim) of the image.
-        position: of the patch.
+        patches: (patches, dim) of the image in that view.
+        position: of the patch on the view's grid.
         held: what it is compared with.
+        shown: (rows, columns) of the map, on which the normal patch is named.
         transforms: of each reference.
         size: (height, width) of the image; rotated references are taken to have its aspect ratio.
     """
@@ -106,7 +109,7 @@ def nearest_patch(
     distance, reference, best_place = min(found, key=lambda item: item[0])
     if best_place is None:
         return NormalPatch(None, None, None, distance)
-    row, column = divmod(best_place, columns)
+    row, column = divmod(int(places_on(best_place, (rows, columns), shown)), shown[1])
     return NormalPatch(reference, row, column, distance)
 
 

@@ -383,8 +383,8 @@ class Predictor:
             view = self._views[-1]
             worst = places_on(worst_in(inside, levels), levels.shape, self._grids[view.label])
             nearest = nearest_patch(
-                self._vectors(view, features), int(worst),
-                self._bank(category), self.params.vision.bank_transforms(category), size[::-1],
+                self._vectors(view, features), int(worst), self._bank(category), levels.shape,
+                self.params.vision.bank_transforms(category), size[::-1],
             )  # fmt: skip
         if self.params.needs_language_map:
             feature = self.params.language_features()[-1]

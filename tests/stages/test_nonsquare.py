@@ -193,7 +193,7 @@ def test_nearest_patch_is_named_by_its_own_row(
     sizes = []
 
     def noted(*given: Any) -> NormalPatch:
-        sizes.append(given[4])  # by which rotated references tell places
+        sizes.append(given[5])  # by which rotated references tell places
         return nearest_patch(*given)
 
     monkeypatch.setattr("pipeline.inference.predictor.nearest_patch", noted)

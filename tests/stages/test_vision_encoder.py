@@ -137,7 +137,7 @@ def test_a_patch_is_not_its_own_nearest_one() -> None:
     index = {"32": build_index(np.concatenate([reference, reference]), metric="cosine")}
     bank = HeldBank("weave", ("32",), True, index, grids={"32": (2, 2)})
     both = Comparison(Trial(2, 0), (0, 1), query=True)
-    found = nearest_patch(patches, 2, CategoryBank(bank, both, ("a.png", "b.png")))
+    found = nearest_patch(patches, 2, CategoryBank(bank, both, ("a.png", "b.png")), (2, 2))
     assert (found.reference, found.row, found.column) == (None, 1, 1)
     assert found.distance == pytest.approx(0.5 * (1 - patches[2] @ patches[3]))
 

@@ -18,7 +18,7 @@ from pipeline.report.nearest import Patch, nearest_of
 from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.nearest import Nearest
 
-ROWS, COLUMNS = 3, 4
+GRID = ROWS, COLUMNS = 3, 4
 
 
 def vectors(images: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_an_images_own_patch_is_not_its_neighbour(position: int) -> None:
     """Whichever references are compared with, too: all of them are farther away than its others."""
     own, far = vectors(1)[0], -vectors(1)[0].mean(axis=0)
     bank = np.tile(unit_length(far[None]), (3, ROWS * COLUMNS, 1))
-    found = nearest_patch(own, position, held(bank, (0, 2), True, Nearest()))
+    found = nearest_patch(own, position, held(bank, (0, 2), True, Nearest()), GRID)
     cosines = own @ own[position]
     cosines[position] = -1
     best = int(cosines.argmax())
@@ -59,7 +59,7 @@ def test_a_neighbour_by_place_lies_within_the_radius(radius: int) -> None:
         near &= np.abs(column - position % COLUMNS) <= radius
         expected = min(0.5 * (1 - bank[n][near] @ own[position]).min() for n in (0, 1))
         rule = Nearest(radius=radius)
-        found = nearest_patch(own, position, held(bank, (0, 1), False, rule), transforms)
+        found = nearest_patch(own, position, held(bank, (0, 1), False, rule), GRID, transforms)
         assert found.distance == pytest.approx(expected, abs=1e-6)
         assert found.row is not None
         assert found.column is not None
@@ -84,7 +84,7 @@ def test_the_distance_is_the_maps(rule: Nearest, exact: bool) -> None:
     comparison = Comparison(Trial(3, 0), (0, 1, 2), False)
     (expected,) = one.vision_maps({"48": own}, [comparison])
     for position, value in enumerate(expected.ravel().tolist()):
-        found = nearest_patch(own, position, CategoryBank(one, comparison, ("a", "b", "c")))
+        found = nearest_patch(own, position, CategoryBank(one, comparison, ("a", "b", "c")), GRID)
         assert found.distance == pytest.approx(value, abs=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_the_report_shows_the_same_patch(rule: Nearest) -> None:
     for (position, _), shown in zip(
         queries, nearest_of(Kept(images), references, queries, rule), strict=True
     ):
-        found = nearest_patch(own, position, held(bank, (0, 1, 2), False, rule))
+        found = nearest_patch(own, position, held(bank, (0, 1, 2), False, rule), GRID)
         assert found.reference is not None
         assert found.row is not None
         assert found.column is not None
@@ -125,9 +125,22 @@ def test_a_patch_of_a_rotated_reference_is_named_where_its_pixels_come_from(
         own = np.tile(bank[1, 2 * ROWS * COLUMNS + position], (ROWS * COLUMNS, 1))  # by 180 degrees
         other = np.tile(bank[1, ROWS * COLUMNS + position], (ROWS * COLUMNS, 1))  # by 90
         judged = held(bank, (0, 1, 2), False, Nearest())
-        found = nearest_patch(own, 0, judged, transforms, size)
+        found = nearest_patch(own, 0, judged, GRID, transforms, size)
         place = ROWS * COLUMNS - 1 - position
         assert (found.reference, found.row, found.column) == ("b", *divmod(place, COLUMNS))
-        found = nearest_patch(other, 0, judged, transforms, size)
+        found = nearest_patch(other, 0, judged, GRID, transforms, size)
         place = int(transforms[1].sources((ROWS, COLUMNS), size).flat[position])
         assert (found.reference, found.row, found.column) == ("b", *divmod(place, COLUMNS))
+
+
+def test_the_patch_is_named_on_the_grid_of_the_map() -> None:
+    """Text may have a finer one; a page draws the box by it."""
+    own, bank = vectors(4)[0], vectors(3)[:, ::-1]
+    found = held(bank, (0, 1, 2), False, Nearest())
+    for position in range(ROWS * COLUMNS):
+        near = nearest_patch(own, position, found, GRID)
+        fine = nearest_patch(own, position, found, (3 * ROWS, 3 * COLUMNS))
+        assert near.row is not None
+        assert near.column is not None
+        assert (fine.row, fine.column) == (3 * near.row + 1, 3 * near.column + 1)
+        assert fine.reference == near.reference
