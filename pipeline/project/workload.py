@@ -54,7 +54,7 @@ class Workload:
         known: whether the keys are those of the files, so that the store can be asked for them.
         aspect: the aspect ratio that images keep; None: squashed to squares.
         remarks: what could not be found out.
-        unlabelled: how many test images have no label, in ``evaluate.labels`` neither.
+        unlabelled: how many test images have no label, nor one in ``evaluate.labels``.
     """
 
     tests: Keys
