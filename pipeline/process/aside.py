@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from fade import errors
 
 DONE = "done"
 """In place of the name of a refusal."""
+STOPS = {signal.SIGINT, signal.SIGTERM}
 
 
 def fork() -> int:
@@ -42,12 +43,15 @@ def run_aside(work: Callable[[], object]) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     ours, theirs = os.pipe()
+    # one that came between the fork and what ends the child would leave it behind
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     child = fork()
     if not child:
         os.close(ours)
-        _answer(work, theirs)
-    os.close(theirs)
+        _answer(work, theirs, blocked)
     try:
+        os.close(theirs)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         with open(ours, "rb") as pipe:
             answer = pipe.read()
     finally:
@@ -60,9 +64,10 @@ def run_aside(work: Callable[[], object]) -> None:
         work()
 
 
-def _answer(work: Callable[[], object], pipe: int) -> NoReturn:
+def _answer(work: Callable[[], object], pipe: int, blocked: Iterable[int]) -> NoReturn:
     """Do the work and write which refusal it raised, if any; nothing of other errors."""
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         said = DONE, ""
         try:
             work()
