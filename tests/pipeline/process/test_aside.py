@@ -66,7 +66,9 @@ def test_where_threads_run_there_is_no_fork(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-@pytest.mark.parametrize("fork", ["fork", "lambda: [child := fork(), child and time.sleep(0.5)][0]"])
+@pytest.mark.parametrize(
+    "fork", ["fork", "lambda: [child := fork(), child and time.sleep(0.5)][0]"]
+)
 def test_work_ends_with_who_asked_for_it(tmp_path: Path, fork: str) -> None:
     """Whether the interrupt comes while this process waits or as soon as the child is there."""
     done = run(
