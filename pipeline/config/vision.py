@@ -123,6 +123,7 @@ def check_nearest(vision: VisionParams) -> None:
         ("neighbours", vision.neighbours, 1, "the nearest patch alone"),
         ("index", vision.index, "flat", "all patches by their places"),
         ("coreset", vision.coreset, 1.0, "all patches by their places"),
+        ("thinning", vision.thinning, "greedy", "all patches by their places"),
         ("query_in_bank", vision.query_in_bank, False, "the references alone"),
     )
     for name, value, needed, what in other:

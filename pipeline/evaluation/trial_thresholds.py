@@ -85,7 +85,8 @@ def calibration_parts(
                 if held_out is None:
                     why = (
                         "the bank uses all training images, and none can be left out of it: set "
-                        "vision.index to flat and vision.coreset to 1, or add training images"
+                        "vision.index to flat, vision.coreset to 1 and vision.thinning to greedy, or add "
+                        "training images"
                     )
                     part = part.iloc[:0]
             parts.append(CalibrationPart(category, trial, part, chosen.held_out, held_out, why))

@@ -220,7 +220,7 @@ def _thresholds(params: Params, counts: ImageCounts) -> Iterator[Finding]:
             f"the bank of {counted(shots, 'shot')} takes all training images of {_few(full)}: "
             + (
                 "none can be left out of it, so that there are no decisions; add good images, or set "
-                "vision.index to flat and vision.coreset to 1"
+                "vision.index to flat, vision.coreset to 1 and vision.thinning to greedy"
                 if whole
                 else "each is held against the others, which errs on the high side (a single one gives "
                 "no decision); add good images"

@@ -160,6 +160,10 @@ def test_a_patch_is_not_its_own_nearest_one() -> None:
         ({"vision__radius": -1}, "vision.radius"),
         ({"vision__radius": 1}, "moves patches to other places"),
         ({"vision__radius": 1, "vision__coreset": 0.5}, "vision.coreset is 0.5: set that to 1.0"),
+        (
+            {"vision__radius": 1, "vision__thinning": "superadd", "vision__bank_size": 9},
+            "vision.thinning is 'superadd': set that to 'greedy'",
+        ),
         ({"vision__neighbours": 0}, "vision.neighbours"),
         ({"vision__tile": 4, "vision__overlap": 2}, "longer than twice the overlap"),
         ({"vision__transform_overrides": {"weave": "spin"}}, "vision.transform_overrides"),
