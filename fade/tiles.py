@@ -59,6 +59,26 @@ class Tile:
         )
         return Tile(rows, columns)
 
+    def give(self, part: np.ndarray, whole: np.ndarray) -> None:
+        """Write the cells that this tile gives into those of the whole.
+
+        Args:
+            part: (rows, columns, ...) of the tile.
+            whole: (rows, columns, ...) of the whole image.
+
+        Examples:
+            >>> whole = np.zeros((1, 4), int)
+            >>> Tile(Span(0, 1, 0, 1), Span(1, 3, 2, 4)).give(np.array([[7, 8, 9]]), whole)
+            >>> whole.tolist()
+            [[0, 0, 8, 9]]
+        """
+        rows, columns = (
+            slice(s.first - s.start, s.last - s.start) for s in (self.rows, self.columns)
+        )
+        whole[self.rows.first : self.rows.last, self.columns.first : self.columns.last] = part[
+            rows, columns
+        ]
+
 
 def axis_spans(length: int, tile: int, overlap: int) -> list[Span]:
     """Spans that cover an axis.
@@ -159,8 +179,7 @@ def stitch(parts: Iterable[np.ndarray], tiles: Sequence[Tile], grid: Shape) -> n
     for t, part in zip(tiles, parts, strict=True):
         if whole is None:
             whole = np.empty((*grid, *part.shape[2:]), part.dtype)
-        rows, columns = (slice(s.first - s.start, s.last - s.start) for s in (t.rows, t.columns))
-        whole[t.rows.first : t.rows.last, t.columns.first : t.columns.last] = part[rows, columns]
+        t.give(part, whole)
     if whole is None:
         raise ParameterError("there is no tile to stitch")
     return whole

@@ -52,8 +52,8 @@ class ImageSources(SortedMapping[ImageSource]):
 
 Pose = tuple[Shape, Transform]
 """(height, width) in pixels, and what is done to the image before it is resized."""
-POSES = 4
-"""So many poses of an image count as one that waits."""
+WAITING_PIXELS = 1 << 22
+"""An image that waits counts as one for each so many of its pixels, in all poses."""
 Pixels = dict[Pose, np.ndarray]
 """Uint8 RGB of (height, width, 3) by pose."""
 
@@ -111,7 +111,8 @@ def prefetch(
         root: folder that their paths are relative to.
         exif_rotation: whether to apply the camera's rotation.
         workers: threads; decoding and resizing leave Python's lock alone.
-        ahead: how many images may wait, which bounds the memory; one in many poses counts as several.
+        ahead: how many images may wait, which bounds the memory; one of many pixels counts as several,
+            though one waits for each thread.
         aspect: that images keep, see :func:`load_pixels`.
     """
 
@@ -126,8 +127,9 @@ def prefetch(
     with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
         for source, poses in work:
             waiting.append(pool.submit(attempt, source, poses))
-            weights.append(-(-len(poses) // POSES))
-            while waiting and sum(weights) > ahead:
+            pixels = sum(height * width for (height, width), _ in poses)
+            weights.append(max(1, -(-pixels // WAITING_PIXELS)))
+            while sum(weights) > ahead and len(waiting) > min(workers, ahead):
                 weights.popleft()
                 yield waiting.popleft().result()
         while waiting:

@@ -148,9 +148,12 @@ class Extraction:
             found = encoding()
             for feature, space in wanted.items():
                 batch = found[feature]
-                if space not in rows:
-                    rows[space] = np.empty((len(keys), *batch.shape[1:]), batch.dtype)
-                rows[space][filled[space] : filled[space] + len(batch)] = batch
+                if len(batch) == len(keys):  # nothing else comes
+                    rows[space] = batch
+                else:
+                    if space not in rows:
+                        rows[space] = np.empty((len(keys), *batch.shape[1:]), batch.dtype)
+                    rows[space][filled[space] : filled[space] + len(batch)] = batch
                 filled[space] += len(batch)
                 del batch
             del encoding, found

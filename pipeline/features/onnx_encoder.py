@@ -181,7 +181,7 @@ class OnnxEncoder:
                 f"the bundle's ONNX model cannot be used ({error}): write it again with `fade bundle`"
             ) from None
         with np.errstate(over="ignore"):
-            return {feature: array.astype(dtype) for feature, array in found.items()}
+            return {feature: array.astype(dtype, copy=False) for feature, array in found.items()}
 
     def _arrays(
         self, images: np.ndarray, wanted: Mapping[Feature, GraphFeature]

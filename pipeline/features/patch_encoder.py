@@ -188,7 +188,7 @@ class PatchEncoder:
             if feature.token == "patch":
                 raw = raw.reshape(len(images), -1, self.encoder.dim(output))
             with np.errstate(over="ignore"):
-                kept[feature] = raw.astype(dtype)
+                kept[feature] = raw.astype(dtype, copy=False)
             if dtype == "float16" and not np.isfinite(kept[feature]).all():
                 raise ParameterError(
                     f"features.dtype is float16, and features of vision.encoder {self.name} reach "

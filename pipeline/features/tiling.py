@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
-from fade.tiles import Tile, cut_tiles, stitch
+from cache.layout import batched
+from fade.tiles import Tile, cut_tiles
 
 TILE_PIXELS = 1 << 22
 """Pixels of tiles that are encoded at once, which bounds the memory."""
@@ -33,20 +34,17 @@ def encode_tiles(
     Returns:
         By output (B, rows, columns, dim).
     """
-    found: dict[Name, list[np.ndarray]] = {name: [] for name in strides}
-    for image in images:
-        encoded = [encode(np.stack(batch)) for batch in _batches(cut_tiles(image, tiles, whole))]
-        for name, stride in strides.items():
-            cells = (part for one in encoded for part in one[name])
-            scaled = [tile.scaled(whole // stride) for tile in tiles]
-            grid = image.shape[0] // stride, image.shape[1] // stride
-            found[name].append(stitch(cells, scaled, grid))
-    return {name: np.stack(rows) for name, rows in found.items()}
-
-
-def _batches(tiles: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
-    """Tiles of equal shape, so many at once as have :data:`TILE_PIXELS`."""
-    height, width = tiles[0].shape[:2]
-    count = max(1, TILE_PIXELS // (height * width))
-    for start in range(0, len(tiles), count):
-        yield tiles[start : start + count]
+    rows, columns = tiles[0].shape
+    at_once = max(1, TILE_PIXELS // (rows * columns * whole**2))
+    found: dict[Name, np.ndarray] = {}
+    for row, image in enumerate(images):
+        for batch in batched(zip(tiles, cut_tiles(image, tiles, whole), strict=True), at_once):
+            encoded = encode(np.stack([pixels for _, pixels in batch]))
+            for position, (tile, _) in enumerate(batch):
+                for name, stride in strides.items():
+                    part = encoded[name][position]
+                    if name not in found:
+                        grid = image.shape[0] // stride, image.shape[1] // stride
+                        found[name] = np.empty((len(images), *grid, *part.shape[2:]), part.dtype)
+                    tile.scaled(whole // stride).give(part, found[name][row])
+    return found

@@ -14,6 +14,7 @@ from cache.layout import content_key
 from fade.errors import DataError
 from fade.preprocess import decode_rgb, resize_image
 from fade.transforms import NONE
+from pipeline.dataset import loader
 from pipeline.dataset.loader import ImageSource, Pixels, Pose, load_pixels, prefetch
 
 COUNT = 12
@@ -103,7 +104,20 @@ def test_another_image_of_the_same_size_is_noticed(
         load_pixels(images[4], tmp_path, (SMALL,), exif_rotation=False)
 
 
-def test_no_more_images_wait_than_allowed(images: list[ImageSource], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pixels", "workers", "waiting"),
+    [(64, 2, 3), (63, 2, 2), (63, 1, 1), (21, 3, 3)],
+)
+def test_no_more_images_wait_than_allowed(
+    images: list[ImageSource],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pixels: int,
+    workers: int,
+    waiting: int,
+) -> None:
+    """Of images of 64 pixels, which count as one, two or four, one waits for each thread at least."""
+    monkeypatch.setattr(loader, "WAITING_PIXELS", pixels)
     taken = 0
 
     def work() -> Iterator[tuple[ImageSource, tuple[Pose, ...]]]:
@@ -112,10 +126,10 @@ def test_no_more_images_wait_than_allowed(images: list[ImageSource], tmp_path: P
             taken += 1
             yield source, (SMALL,)
 
-    results = prefetch(work(), tmp_path, exif_rotation=False, workers=2, ahead=3)
+    results = prefetch(work(), tmp_path, exif_rotation=False, workers=workers, ahead=3)
     for given in range(1, COUNT + 1):
         next(results)
-        assert taken == min(COUNT, given + 3)
+        assert taken == min(COUNT, given + waiting)
 
 
 def test_a_reader_that_stops_leaves_no_threads(images: list[ImageSource], tmp_path: Path) -> None:
