@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fade.errors import ParameterError
-from pipeline.artefacts.catalogue import ARTEFACTS, NAME_LENGTH, project_root, safe_name, store_root
+from fade.errors import ParameterError, StoreError
+from pipeline.artefacts.catalogue import (
+    ARTEFACTS,
+    NAME_LENGTH,
+    fitting_name,
+    folder_above,
+    project_root,
+    safe_name,
+    store_root,
+)
 
 NASTY = st.text(st.sampled_from("aA.%/\\ -2E~é漢\n\0"), max_size=8)
 
@@ -82,6 +90,15 @@ def test_a_temporary_experiment_belongs_to_the_repository_above(tmp_path: Path, 
     assert project_root(inside) == tmp_path / "repository"
 
 
+def test_a_project_in_another_one_is_its_own(tmp_path: Path) -> None:
+    inner = tmp_path / "outer" / "inner"
+    for folder in (inner.parent, inner):
+        (folder / ".dvc").mkdir(parents=True)
+    assert project_root(inner) == inner
+    assert store_root(None, inner) == inner / ".fade" / "store"
+    assert store_root("features", inner) == inner / "features"
+
+
 def test_names_like_those_of_experiments_mean_nothing(tmp_path: Path) -> None:
     here = tmp_path / "tmp" / "exps" / "mine"
     (here / ".dvc").mkdir(parents=True)
@@ -150,7 +167,7 @@ def test_a_url_that_lacks_a_slash_is_no_folder(name: str) -> None:
 def test_a_store_in_memory_is_refused() -> None:
     """Each run would encode all images, and its next stage find none of their features."""
     with pytest.raises(ParameterError, match="each stage is a process of its own"):
-        store_root(" memory://store")
+        store_root(" Memory://store")
 
 
 @pytest.mark.parametrize("name", ["", "  "])
@@ -167,3 +184,20 @@ def test_artefacts_lie_apart() -> None:
         assert not path.is_absolute()
         assert not any(other in path.parents for other in paths), path
         assert os.fspath(path) == path.as_posix()
+
+
+def test_a_file_name_is_cut_where_file_systems_do() -> None:
+    """They count bytes, and what follows."""
+    for name, room in (("a" * 255, 0), ("a" * 250, 5), ("ä" * 127, 1)):
+        assert fitting_name(name, room) == name
+        cut = fitting_name(name, room + 1)
+        assert cut != name
+        assert cut == safe_name(name)
+
+
+def test_a_store_below_a_file_is_refused_in_the_words_of_who_asks(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for kind in (ParameterError, StoreError):
+        with pytest.raises(kind, match="file is a file, and") as caught:
+            folder_above(tmp_path / "file" / "store", kind)
+        assert type(caught.value) is kind

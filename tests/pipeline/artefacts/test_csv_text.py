@@ -20,6 +20,13 @@ STARTS = "=+-@\t\r\n"
 def test_names_come_back(name: str) -> None:
     assert unmarked(marked(name)) == name
     assert not marked(name).startswith(tuple(STARTS))
+    if not name.startswith("'"):
+        assert unmarked(name) == name  # as files of others have it
+
+
+def test_full_width_signs_begin_a_formula_too() -> None:
+    for sign in map(chr, (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20)):
+        assert marked(sign) == f"'{sign}"
 
 
 def test_categories_of_metrics(tmp_path: Path) -> None:

@@ -21,18 +21,27 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_labels(path) == {}
     write_labels(labels, path)
     assert read_labels(path) == labels
-    assert path.read_text().splitlines()[1] == "a/b.png,anomalous"
+    first, odd = path.read_text().splitlines()[1:3]
+    assert first == "a/b.png,anomalous"
+    assert odd.startswith("\"'=odd")  # no formula
 
 
 def test_notes_of_a_person_stay_with_their_images(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text('path,label,note,by\na.png,good,"dust, no dent",Ann\nb.png,anomalous\n')
+    assert read_labels(path) == {"a.png": False, "b.png": True}
     write_labels(read_labels(path) | {"a.png": True, "c.png": False}, path)
     assert path.read_text().splitlines() == [
         "path,label,note,by", 'a.png,anomalous,"dust, no dent",Ann', "b.png,anomalous", "c.png,good",
     ]  # fmt: skip
     write_labels({"b.png": True}, path)
     assert path.read_text().splitlines() == ["path,label,note,by", "b.png,anomalous"]
+
+
+def test_a_note_is_no_label(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("path,label,note\na.png,good,anomalous\nb.png,anomalous,good\n")
+    assert read_labels(path) == {"a.png": False, "b.png": True}
 
 
 def test_what_spreadsheets_save_is_read(tmp_path: Path) -> None:
@@ -56,6 +65,8 @@ def test_what_spreadsheets_save_is_read(tmp_path: Path) -> None:
         ("path,label\na.png,good \n", "not 'good '"),
         ("path,label\na.png,good\na.png,anomalous\n", "line 3: a.png has a label already"),
         ('path,label\n"a.png,good\n', "line 2"),
+        ('path,label\n"a"b.png,good\n', "line 2: .* fix or remove it"),
+        ('path,label\n"a\nb.png",good\nc.png,bad\n', "line 4: a line is a path"),
         (b"path,label\n\xff.png,good\n", "not UTF-8"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import zarr
 
 from fade.errors import StoreError
+from fade.levels import Scale
 from fade.types import Trial
 from pipeline.artefacts.catalogue import MAPS
 from pipeline.artefacts.maps import create_maps, map_loader, write_maps
@@ -59,3 +60,36 @@ def test_a_damaged_chunk_is_refused_for_its_maps_alone(levels: np.ndarray) -> No
             load(TRIAL.label, 4)
     with pytest.raises(StoreError, match="row 7"):
         load(TRIAL.label, 7)
+
+
+def test_levels_of_each_category_and_trial_have_their_scale_beside_them(tmp_path: Path) -> None:
+    trials = [Trial(0, 0), Trial(1, 0), Trial(2, 0)]
+    scales = {
+        ("nut", trials[1]): Scale(1 << 16, 0.25, -1.0), ("cable", trials[1]): Scale(1 << 16, 0.5),
+        ("nut", trials[2]): Scale(1 << 16, 4.0, 2.0),
+    }  # fmt: skip
+    create_maps(tmp_path / "maps.zarr", trials, 2, (2, 3), 5, scales)
+    group = zarr.open_group(tmp_path / "maps.zarr", mode="r")
+    arrays = dict(group.arrays())
+    assert {name: str(array.dtype) for name, array in arrays.items()} == {
+        "shots0_seed0": "uint8", "shots1_seed0": "uint16", "shots2_seed0": "uint16",
+    }  # fmt: skip
+    assert dict(arrays["shots0_seed0"].attrs) == {}
+    assert arrays["shots1_seed0"].attrs["scales"] == {
+        "nut": {"scale": 0.25, "offset": -1.0}, "cable": {"scale": 0.5, "offset": 0.0},
+    }  # fmt: skip
+    assert arrays["shots2_seed0"].attrs["scales"] == {"nut": {"scale": 4.0, "offset": 2.0}}
+
+
+def test_maps_that_are_none_or_of_another_version(levels: np.ndarray) -> None:
+    zarr.open_group(MAPS.path, mode="r+").attrs["schema"] = 0
+    with pytest.raises(StoreError, match="schema version 0"):
+        map_loader()
+    (MAPS.path / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match="missing or damaged"):
+        map_loader()
+
+
+def test_no_images_make_an_empty_group(tmp_path: Path) -> None:
+    create_maps(tmp_path / "maps.zarr", [TRIAL], 0, (2, 3), 5)
+    assert not dict(zarr.open_group(tmp_path / "maps.zarr", mode="r").arrays())

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from fade.errors import ParameterError, StoreError
 from fade.faiss_index import build_index, write_index
 from fade.maps import merge_sizes
 from fade.types import Trial
-from pipeline.scoring.banks import Bank, Comparison, bank_path
+from pipeline.config.load import parse_params
+from pipeline.scoring.banks import Bank, Comparison, bank_path, comparison_digest
+from tests.stages.test_vision_encoder import vision_params
 
 SIZES = {"2": 4, "4": 16}
 """Patches by view, whose name here is the grid's side."""
@@ -177,3 +181,52 @@ def test_paths_keep_categories_and_trials_apart() -> None:
     }
     assert len(paths) == 20
     assert all(".." not in path.parts for path in paths)
+
+
+CHECKSUMS = {"f": {"k": 1, "l": 2}, "g": {"k": 3, "l": 4}}
+
+
+def digest(
+    keys: str = "kl",
+    labels: str = "fg",
+    checksums: Any = CHECKSUMS,
+    seed: int = 0,
+    query: bool = False,
+    batch: str | None = None,
+    **leaves: Any,
+) -> str:
+    """The address of maps that are made with some references and parameters."""
+    params = parse_params(
+        vision_params(**{f"vision__{name}": value for name, value in leaves.items()})
+    )
+    comparison = Comparison(Trial(len(keys), seed), tuple(range(len(keys))), query)
+    receipt: Any = SimpleNamespace(rows=checksums)
+    return comparison_digest(comparison, list(keys), receipt, list(labels), params, batch)
+
+
+def test_maps_lie_apart_where_they_are_compared_otherwise() -> None:
+    thinned = {"thinning": "superadd", "bank_size": 9}
+    euclidean: dict[str, Any] = {"metric": "euclidean"}
+    apart: list[dict[str, Any]] = [
+        {}, {"keys": "k"}, {"labels": "f"}, {"query": True}, {"batch": "a"}, {"batch": "b"},
+        {"checksums": CHECKSUMS | {"g": {"k": 3, "l": 5}}},
+        {"index": "HNSW8"}, {"index": "HNSW16"}, {"index": "HNSW8", "keys": "lk"},
+        {"index": "HNSW8", **euclidean}, {"coreset": 0.5}, {"coreset": 0.25},
+        {"coreset": 0.5, "query": True}, thinned, {**thinned, "bank_size": 8},
+        {**thinned, "seed": 1}, {**thinned, "index": "HNSW8"},
+        {"neighbours": 2}, {"neighbours": 3}, euclidean, {**euclidean, "per_dimension": True},
+        {"radius": 1, "transforms": "none"}, {"radius": 2, "transforms": "none"},
+        {"keys": "", "query": True},
+    ]  # fmt: skip
+    addresses = [digest(**one) for one in apart]
+    assert len(set(addresses)) == len(apart)
+    # trials that compare with the same references share maps
+    alike: list[dict[str, Any]] = [
+        {"keys": "lk"},
+        {"seed": 1},
+        {"lowest": 0.5},
+        {"transforms": "none"},
+    ]
+    for same in alike:
+        assert digest(**same) == addresses[0]
+    assert digest("", query=True, index="HNSW8") == addresses[-1]  # no index has a part in it

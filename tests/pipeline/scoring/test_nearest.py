@@ -82,3 +82,20 @@ def test_an_index_of_each_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     few = Bank("x", ("9",), exact=False, rule=Nearest("euclidean", neighbours=6))
     with pytest.raises(ParameterError, match=r"vision\.neighbours is 6, and there are 5 patches"):
         few.vision_maps({"9": query}, [Comparison(TRIAL, (0, 1), False)])
+
+
+@pytest.mark.parametrize(("copies", "found"), [(1, 9), (2, 18)])
+def test_more_neighbours_than_a_reference_has(copies: int, found: int) -> None:
+    query, bank = vectors(9, seed=1), vectors(9 * copies, seed=2)
+    enough = Nearest("euclidean", neighbours=found)
+    assert enough.to_references(query, bank, copies, (3, 3)).shape == (1, 9, found)
+    more = Nearest("euclidean", neighbours=found + 1)
+    with pytest.raises(ParameterError, match=f"there are {found} patches"):
+        more.to_references(query, bank, copies, (3, 3))
+
+
+def test_a_patch_has_all_others_of_its_image() -> None:
+    query = vectors(9, seed=1)
+    assert Nearest(neighbours=8).to_others(query).shape == (1, 9, 8)
+    with pytest.raises(ParameterError, match="there are 8 patches"):
+        Nearest(neighbours=9).to_others(query)
