@@ -96,6 +96,33 @@ def test_a_network_s_folder(content: dict[str, Any], tmp_path: Path) -> None:
     assert replaced(READERS, params) == {"extract": [name], "stream": [name]}
 
 
+def test_a_file_of_a_network_that_has_another_name(content: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "network"
+    params = parse_params(network(content, folder))
+    record(params)
+    (folder / "config.json").rename(folder / "other.json")
+    assert set(replaced(READERS, params)) == {"extract", "stream"}
+
+
+def test_what_has_no_part_is_not_looked_at(content: dict[str, Any], tmp_path: Path) -> None:
+    clip, modes = "weights.pt", ("classification_mode", "segmentation_mode")
+    both = network(content, tmp_path / "network")
+    encoder, weights = f"local-dir:{tmp_path}/network", f"{tmp_path}/network/model.safetensors"
+    both["vision"]["encoder_weights"] = weights
+
+    def read(content: dict[str, Any], mode: str) -> list[set[str]]:
+        chosen = changed(content, **{f"fusion__{name}": mode for name in modes})
+        return [set(file_hashes(stage, parse_params(chosen))) for stage in ("extract", "text")]
+
+    model = {str(content["model"]["name"]), clip}
+    texts = model | {*content["text"]["classification"]["prompts"], "own.json"}
+    assert read(content, "vision") == [model, set()]
+    assert read(content, "language") == [model, texts]
+    assert read(both, "language") == read(content, "language")
+    assert read(both, "vision") == [{encoder, weights}, set()]
+    assert read(both, "both") == [model | {encoder, weights}, texts]
+
+
 def test_two_models(content: dict[str, Any], tmp_path: Path) -> None:
     """CLIP for language and another network for vision: both count, each where it is read."""
     folder = tmp_path / "network"
@@ -120,8 +147,14 @@ def test_an_unchanged_file_is_not_read_again(
 ) -> None:
     params = parse_params(content)
     first = file_hashes("extract", params)
+    text = file_hashes("text", params)
+    WEIGHTS.write_bytes(b"other")
+    assert file_hashes("extract", params) != first
+    WEIGHTS.write_bytes(b"first")
+    assert file_hashes("extract", params) == first
     monkeypatch.setattr(named_files.hashlib, "file_digest", None)
     assert file_hashes("extract", params) == first
+    assert file_hashes("text", params) == text
 
 
 def test_questions_write_nothing(content: dict[str, Any]) -> None:

@@ -154,6 +154,21 @@ def test_bank_of_each_trial(
     np.testing.assert_allclose(found, exact, atol=1e-6)
 
 
+def test_what_a_comparison_lacks_is_not_looked_for(
+    references: dict[str, np.ndarray], query: dict[str, np.ndarray]
+) -> None:
+    wanted = [compare(), compare(query=True), compare(1)]
+    nothing, own, one = BANK.view_maps("4", query["4"], wanted)
+    assert nothing is None
+    assert own is not None
+    assert one is not None
+    expected = [BANK._anomalies("4", query["4"], [one])[0] for one in wanted[1:]]
+    np.testing.assert_array_equal([own, one], expected)
+    of_trials = replace(BANK, exact=False)  # no index was written for a trial without references
+    found = of_trials.vision_maps(query, [compare(query=True)])
+    np.testing.assert_array_equal(found, BANK.vision_maps(query, [compare(query=True)]))
+
+
 def test_rewritten_bank_is_noticed(
     references: dict[str, np.ndarray], query: dict[str, np.ndarray]
 ) -> None:

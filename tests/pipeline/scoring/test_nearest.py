@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,13 @@ def test_maps_by_brute_force(
     rule: Nearest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.scoring.banks.choose_device", None)  # there are no such searches
     query, stored = vectors(SIDE * SIDE, seed=1), vectors(REFERENCES, COPIES, SIDE * SIDE, seed=2)
     if rule.metric == "cosine":
         query, stored = unit(query), unit(stored)
     index = build_index(stored.reshape(-1, 8), metric=rule.metric)
     write_index(index, bank_path("x", "9"))
-    bank = Bank("x", ("9",), exact=True, copies=COPIES, rule=rule)
+    bank = Bank("x", ("9",), exact=True, copies=COPIES, rule=rule, device="auto")
     with_query = rule.radius is None
     wanted = [Comparison(TRIAL, (0, 3), with_query), Comparison(TRIAL, (2,), False)]
     found = bank.vision_maps({"9": query}, wanted)
@@ -99,3 +101,23 @@ def test_a_patch_has_all_others_of_its_image() -> None:
     assert Nearest(neighbours=8).to_others(query).shape == (1, 9, 8)
     with pytest.raises(ParameterError, match="there are 8 patches"):
         Nearest(neighbours=9).to_others(query)
+
+
+def test_places_on_a_grid_that_is_no_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    query, stored = unit(vectors(12, seed=1)), unit(vectors(2, 12, seed=2))
+    write_index(build_index(stored.reshape(-1, 8)), bank_path("x", "12"))
+    bank = Bank("x", ("12",), exact=True, grids={"12": (2, 6)}, rule=Nearest(radius=0))
+    found = bank.vision_maps({"12": query}, [Comparison(TRIAL, (0, 1), False)])[0]
+    assert found.shape == (2, 6)
+    in_place = 0.5 * (1 - np.einsum("pd,rpd->rp", query, stored).max(axis=0))
+    np.testing.assert_allclose(found.ravel(), in_place, atol=1e-6)
+    wide = replace(bank, rule=Nearest(radius=1)).vision_maps(
+        {"12": query}, [Comparison(TRIAL, (0,), False)]
+    )
+    near = [0, 1, 6, 7]  # of the first patch
+    assert wide[0, 0, 0] == pytest.approx(
+        0.5 * (1 - (query[0] @ stored[0, near].T).max()), abs=1e-6
+    )
