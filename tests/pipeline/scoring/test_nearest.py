@@ -117,6 +117,11 @@ def test_places_on_a_grid_that_is_no_square(
     wide = replace(bank, rule=Nearest(radius=1)).vision_maps(
         {"12": query}, [Comparison(TRIAL, (0,), False)]
     )
+    plain = replace(bank, rule=Nearest()).vision_maps(
+        {"12": query}, [Comparison(TRIAL, (0, 1), False)]
+    )
+    anywhere = 0.5 * (1 - (query @ stored.reshape(-1, 8).T).max(axis=1))
+    np.testing.assert_allclose(plain[0], anywhere.reshape(2, 6), atol=1e-6)
     near = [0, 1, 6, 7]  # of the first patch
     assert wide[0, 0, 0] == pytest.approx(
         0.5 * (1 - (query[0] @ stored[0, near].T).max()), abs=1e-6
