@@ -14,6 +14,8 @@ from pipeline.artefacts.catalogue import EVALUATION, METRICS, REPORT, RUN
 from pipeline.artefacts.provenance import (
     CHANGED,
     contents_by_category,
+    data_fingerprint,
+    flattened,
     made_with,
     revision,
     versions,
@@ -34,8 +36,9 @@ def repository(tmp_path: Path) -> Path:
     if not shutil.which("git"):
         pytest.skip("there is no git here")
     folder = tmp_path / "project"
-    (folder / "results").mkdir(parents=True)
-    for name in ("code.py", "dvc.lock", "results/metrics.csv"):
+    for name in ("results", "logs"):
+        (folder / name).mkdir(parents=True)
+    for name in ("code.py", "dvc.lock", "results/metrics.csv", "logs/run.log"):
         (folder / name).write_text("1")
     git(folder, "init", "-q")
     git(folder, "add", ".")
@@ -49,6 +52,7 @@ def test_revision(repository: Path, tmp_path: Path) -> None:
     (repository / "untracked").write_text("2")
     (repository / "dvc.lock").write_text("2")
     (repository / "results/metrics.csv").write_text("2")
+    (repository / "logs/run.log").write_text("2")
     assert revision(repository) == commit, "what a run writes is no change"
     (repository / "code.py").write_text("2")
     assert revision(repository) == commit + CHANGED
@@ -117,6 +121,31 @@ def test_the_contents_of_categories() -> None:
     found = contents_by_category(rows)
     assert set(found) == {"a", "b"}
     assert contents_by_category(reversed(rows)) == found
+    assert found["a"] != contents_by_category([rows[0], *rows[1:2] * 2])["a"]
+    assert found["b"] != contents_by_category(rows[2:] * 3)["b"]  # equal ones do not cancel out
+    many = contents_by_category((str(number), "a/1", "x", None) for number in range(40))
+    one_each = contents_by_category((str(number), str(number), "x", None) for number in range(40))
+    assert len(set(many.values())) == 1
+    assert {len(one) for one in one_each.values()} == {40}  # zeros at the front, too
+    odd = [("a", name, "x", None) for name in ("\udce4", "\udce5")]  # names that are no UTF-8
+    assert contents_by_category(odd[:1]) != contents_by_category(odd[1:])
     for changed_row in (("a", "a/2", "z", "m"), ("a", "a/2", "y", "n"), ("a", "a/3", "y", "m")):
         other = contents_by_category([rows[0], changed_row, rows[2]])
         assert (other["a"] == found["a"], other["b"] == found["b"]) == (False, True)
+
+
+def test_the_fingerprint_of_data() -> None:
+    images = [("a/1.png", "x"), ("a/2.png", "y")]
+    others = [
+        images[:1], images[::-1], [("a/1.png", "x"), ("a/3.png", "y")],
+        [("a/1.png", "x"), ("a/2.png", "z")], [("a/1.pngy a/2.png", "x")],
+    ]  # fmt: skip
+    found = {data_fingerprint(one) for one in (images, *others)}
+    assert len(found) == 1 + len(others)
+
+
+def test_what_was_computed_with_in_lines() -> None:
+    told = {"versions": {"numpy": "2"}, "project": None, "code": "f0"}
+    revisions = {"project's git revision": "none", "code's git revision": "f0"}
+    assert flattened(told) == {"numpy": "2", **revisions}
+    assert flattened({"versions": {}}) == {}

@@ -19,6 +19,8 @@ from pipeline.artefacts.tables import (
     read_csv,
     read_json,
     read_table,
+    table_parts,
+    table_writer,
     write_csv,
     write_json,
     write_table,
@@ -41,6 +43,32 @@ def test_parquet_comes_back(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(frame, FRAME, check_dtype=False)
     assert frame["crc"].dtype == "uint32"
     assert remarks == {"schema": 1, "remark": {"x": [1, None, "ä"]}}
+
+
+def test_columns_of_some_rows(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(FRAME.iloc[[3, 1, 2]], path)
+    whole, _ = read_table(path)
+    assert list(whole) == list(FRAME)  # the frame's index is none
+    frame, _ = read_table(path, ["crc", "category"], is_anomaly=True)
+    assert frame.to_dict("list") == {"crc": [2, 1], "category": ["Kabel ä", ""]}
+
+
+def test_parts_of_a_long_table(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    groups = [("aa", "kl"), ("ab", "mn"), ("bc", "op"), ("ca", "qr")]
+    with table_writer(path, {"space": "string", "key": "string"}) as write:
+        for space, key in groups:
+            write({"space": list(space), "key": list(key)})
+    for space, keys in (("a", "klmr"), ("b", "no"), ("c", "pq"), ("d", "")):
+        parts = list(table_parts(path, ["key"], space=space))
+        assert {name for part in parts for name in part} <= {"key"}
+        assert "".join(key for part in parts for key in part["key"].to_pylist()) == keys
+    data = bytearray(path.read_bytes())
+    data[data.index(b"klk") if b"klk" in data else data.index(b"k", 4)] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="cannot be read"):
+        list(table_parts(path, ["key"], space="a"))
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -82,6 +110,15 @@ def test_numbers_survive_csv_bit_for_bit(tmp_path: Path, numbers: list[float]) -
     assert frame["value"].to_numpy(float).tobytes() == np.array(numbers).tobytes()
     assert frame["shots"].dtype == "int64"
     assert list(frame) == ["category", "value", "shots"]
+
+
+def test_columns_that_came_later_lie_last(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"late": [1], "category": ["nut"], "value": [0.5]})
+    write_csv(frame, tmp_path / "t.csv", ["late"])
+    assert (tmp_path / "t.csv").read_text() == "category,value,schema,late\nnut,0.5,1,1\n"
+    assert read_csv(tmp_path / "t.csv").to_dict("list") == {
+        "category": ["nut"], "value": [0.5], "late": [1],
+    }  # fmt: skip
 
 
 def test_an_empty_csv_comes_back(tmp_path: Path) -> None:

@@ -126,3 +126,11 @@ def test_places_on_a_grid_that_is_no_square(
     assert wide[0, 0, 0] == pytest.approx(
         0.5 * (1 - (query[0] @ stored[0, near].T).max()), abs=1e-6
     )
+
+
+def test_maps_of_before_are_found_again() -> None:
+    assert Nearest().described() == {}
+    of_cosines = {"metric": "cosine", "per_dimension": False, "neighbours": 2, "radius": None}
+    assert Nearest(neighbours=2).described() == {"nearest": of_cosines}
+    ranks = of_cosines | {"metric": "euclidean", "neighbours": 1, "ranks": "centred"}
+    assert Nearest("euclidean").described() == {"nearest": ranks}
