@@ -111,6 +111,32 @@ def test_regions_of_a_mask() -> None:
     assert len(second.polygons) == 2
 
 
+def test_a_region_within_the_box_of_another_one_is_its_own() -> None:
+    mask, levels = np.zeros((9, 20), bool), np.zeros((9, 20), np.uint16)
+    mask[1:8, 2:9] = True
+    mask[2:7, 3:8] = False
+    mask[4, 5] = True
+    levels[4, 5], levels[1, 2], levels[5, 5] = 900, 300, 1000  # the last is in no region
+    mask[0, 12:14] = mask[3, 11] = mask[3, 15] = mask[8, 11] = True
+    levels[mask & (levels == 0)] = 7
+    levels[0, 12], levels[3, 11], levels[3, 15], levels[8, 11] = 50, 50, 50, 50
+    found = [(one.level, one.area, one.box) for one in mask_regions(mask, levels)]
+    assert found == [
+        (900, 1, (5, 4, 1, 1)), (300, 24, (2, 1, 7, 7)), (50, 2, (12, 0, 2, 1)),
+        (50, 1, (11, 3, 1, 1)), (50, 1, (11, 8, 1, 1)), (50, 1, (15, 3, 1, 1)),
+    ]  # fmt: skip
+    assert mask_regions(np.zeros((2, 2), bool), levels) == []
+
+
+def test_outlines_come_from_top_to_bottom_each_clockwise_from_its_corner() -> None:
+    mask = np.array([[0, 0, 1, 0], [1, 1, 0, 0], [1, 0, 0, 1]], bool)
+    assert outlines(mask) == [
+        [(2, 0), (3, 0), (3, 1), (2, 1)],
+        [(0, 1), (2, 1), (2, 2), (1, 2), (1, 3), (0, 3)],
+        [(3, 2), (4, 2), (4, 3), (3, 3)],
+    ]
+
+
 def test_coco(run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = fade(capsys, "export", "coco", str(tmp_path / "coco"))
     found = json.loads((tmp_path / "coco" / "instances.json").read_text())

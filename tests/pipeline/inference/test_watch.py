@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fade.errors import DataError, ParameterError, StoreError
-from pipeline.inference.journal import LINES, TABLE, Journal
+from pipeline.inference.journal import LINES, TABLE, Journal, Key
 from pipeline.inference.output import COLUMNS
 from pipeline.inference.pictures import open_picture
 from pipeline.inference.prediction import Prediction
@@ -224,6 +225,71 @@ def test_a_journal_that_is_moved_or_removed_is_said(name: str, tmp_path: Path) -
         watch = Watch(tmp_path / "new", judge([]), "x", journal, out=tmp_path / "out")
         looks(watch)
     assert list(map(len, read(tmp_path / "out"))) == [1, 1]
+
+
+def noted(name: str, **pictures: str) -> tuple[Key, Prediction]:
+    prediction = Prediction(
+        name, "x", 0.5, 0.75, "normal", None, None, "given", 0, "", (4, 4), pictures=pictures
+    )
+    return (f"/{name}", 3, 7, "x"), prediction
+
+
+def test_what_a_journal_holds_is_known_when_it_is_opened_again(tmp_path: Path) -> None:
+    first, second = noted("a.png", heatmap="maps/Odd.Name.PNG"), noted("b.png")
+    with Journal(tmp_path) as journal:
+        journal.add(*first)
+        journal.add_problem(second[0], "b.png", "is no image")
+        held = journal.pictures
+    lines, rows = read(tmp_path)
+    assert [(line["file"], line["bytes"], line["modified_ns"]) for line in lines] == [
+        ("/a.png", 3, 7), ("/b.png", 3, 7),
+    ]  # fmt: skip
+    assert [(line["category"], line["read"]) for line in lines] == [("x", True), ("x", False)]
+    assert [row["remark"] for row in rows] == ["", "is no image"]
+    with Journal(tmp_path) as journal:
+        assert len(journal) == 2
+        assert first[0] in journal
+        assert ("/a.png", 3, 8, "x") not in journal
+        assert journal.pictures == held == {"odd.name"}
+
+
+def test_a_row_that_is_written_piece_by_piece_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    with Journal(tmp_path) as journal:
+        monkeypatch.setattr(os, "write", lambda number, data: write(number, data[:3]))
+        journal.add(*noted("a.png"))
+        assert read(tmp_path)[0][0]["image"] == "a.png"
+
+        def full(number: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            journal.add(*noted("b.png"))
+        assert caught.value.filename == str(tmp_path / LINES)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"file": 3}, {"category": None}, {"heatmap": 3}, {"bytes": "4"}, "nothing", 3]
+)
+def test_lines_of_another_shape_are_refused(wrong: Any, tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.add(*noted("a.png"))
+    line = json.loads((tmp_path / LINES).read_text())
+    other = line | wrong if isinstance(wrong, dict) else wrong
+    (tmp_path / LINES).write_text(json.dumps(line) + "\n" + json.dumps(other) + "\n")
+    with pytest.raises(StoreError, match="line 2: "):
+        Journal(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe of POSIX")
+def test_a_pipe_is_no_journal(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / TABLE)
+    with pytest.raises(OSError, match=r".") as caught:
+        Journal(tmp_path)
+    assert caught.value.filename == str(tmp_path / TABLE)
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
