@@ -48,7 +48,7 @@ def repository(tmp_path: Path) -> Path:
 
 def test_revision(repository: Path, tmp_path: Path) -> None:
     commit = git(repository, "rev-parse", "HEAD")
-    assert revision(repository) == commit
+    assert revision(repository) == made_with(repository)["project"] == commit
     (repository / "untracked").write_text("2")
     (repository / "dvc.lock").write_text("2")
     (repository / "results/metrics.csv").write_text("2")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cache.layout import Space
@@ -15,9 +17,11 @@ from fade.faiss_index import build_index, index_vectors, read_index, stored_dige
 from fade.rules.thinning import thin
 from fade.types import Feature, Trial
 from fade.views import View
-from pipeline.scoring.bank_tasks import BankTask, write_category
+from pipeline.config.load import parse_params
+from pipeline.scoring.bank_tasks import BankTask, bank_tasks, write_category
 from pipeline.scoring.banks import bank_path
 from pipeline.scoring.views import FeatureView
+from tests.stages.test_vision_encoder import vision_params
 
 KEYS, PATCHES, DIM = ("c", "a", "b"), 9, 4
 FEATURES = [Feature(96, "vision", "patch", (layer,)) for layer in (0, 1)]
@@ -92,3 +96,59 @@ def test_an_index_of_each_trial(
             for number in (0, len(kept) - 1):
                 found = index.reconstruct(number)
                 np.testing.assert_allclose(found, patches[kept][number], atol=1e-6)
+
+
+SELECTION = pd.DataFrame(
+    [
+        *(("nut", seed, rank, key) for seed, keys in enumerate(("dab", "bca"))
+          for rank, key in enumerate(keys)),
+        *(("bolt", seed, rank, "xy"[rank]) for seed in (0, 1) for rank in (0, 1)),
+    ],
+    columns=["category", "seed", "rank", "hash"],
+)  # fmt: skip
+
+
+def planned(**leaves: Any) -> list[BankTask]:
+    given = {
+        "transforms": "flips", "transform_overrides": {"bolt": "none"}, "layer_fusion": "apart",
+        "shots": [0, 2], "seeds": [0, 1], "query_in_bank": True, **leaves,
+    }  # fmt: skip
+    params = vision_params(**{f"vision__{name}": value for name, value in given.items()})
+    receipt: Any = SimpleNamespace(
+        space=lambda label: f"space of {label}",
+        locate=lambda store, label, keys: {key: f"{key} of {label}" for key in keys},
+    )
+    return bank_tasks(SELECTION, receipt, Store("store"), parse_params(params))
+
+
+def test_what_is_to_be_written_for_each_category() -> None:
+    nut, bolt = planned()
+    assert (nut.category, bolt.category) == ("nut", "bolt")
+    assert (nut.keys, bolt.keys) == (("d", "a", "b", "c"), ("x", "y"))
+    assert nut.trials is bolt.trials is None  # each takes what it needs of one index
+    for one, copies in ((nut, 3), (bolt, 1)):
+        assert [len(of_view) for of_view in one.features] == [copies, copies]
+        labels = []
+        for view, of_view in zip(one.views, one.features, strict=True):
+            for ((space, places),) in of_view:
+                label = space.removeprefix("space of ")  # type: ignore[attr-defined]
+                assert list(places) == [f"{key} of {label}" for key in one.keys]
+                assert label.startswith(view.features[0].label)
+                labels.append(label)
+        assert len(set(labels)) == 2 * copies
+
+
+def test_each_trial_of_rule_nearest_has_its_index() -> None:
+    rules = {
+        "rule": {"zero_shot": "mutual", "few_shot": "nearest"},
+        "bank": {"zero_shot": "batch", "few_shot": "references"},
+    }
+    for leaves in ({"index": "HNSW8"}, {"coreset": 0.5, **rules}):
+        nut, bolt = planned(**leaves)
+        assert nut.trials == ((Trial(2, 0), ("d", "a")), (Trial(2, 1), ("b", "c")))
+        assert bolt.trials == ((Trial(2, 0), ("x", "y")), (Trial(2, 1), ("x", "y")))
+        assert (nut.index, nut.coreset) == (leaves.get("index", "flat"), leaves.get("coreset", 1.0))
+    (nut, _) = planned(thinning="superadd", bank_size=9, metric="euclidean")
+    assert (nut.bank_size, nut.metric, len(nut.trials or ())) == (9, "euclidean", 2)
+    assert planned(rule="subspace", shots=[2]) == []
+    assert planned(shots=[0]) == []

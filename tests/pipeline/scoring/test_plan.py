@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,52 @@ def test_work_of_several_plans() -> None:
     store: Any = type("Noted", (), {"prepare": lambda self, counts: prepared.append(counts)})()
     work.prepare(store)
     assert prepared == [{MAPS: 4, SCORES: 4}]
+
+
+def test_what_comes_before_is_prepared_and_kept() -> None:
+    before = [Space(name, {"of": name}, (), "float32") for name in ("first", "second", "third")]
+
+    def step(number: int, count: int) -> Any:
+        space = before[number]
+        keys = Keys.of([f"k{number}"])
+        return SimpleNamespace(counts=lambda: {space: count}, kept=lambda: {space: keys})
+
+    plan = Plan(MAPS, FEATURES, GROUPS, MISSING)
+    work = ComponentWork([plan], before=(step(0, 5), step(1, 0)))
+    work = work.joined(ComponentWork([], before=(step(2, 7),)))
+    assert work.against is None
+    prepared: list[dict[Space, int]] = []
+    store: Any = SimpleNamespace(prepare=prepared.append)
+    work.prepare(store)
+    assert prepared == [{MAPS: 4, before[0]: 5, before[2]: 7}]
+    needed = {space.label: list(keys()) for space, keys in work.needed().items()}
+    assert needed == {"maps": list(plan.keys()), "first": ["k0"], "second": ["k1"], "third": ["k2"]}
+
+
+def test_features_are_looked_up_for_plans_that_lack_something() -> None:
+    asked = []
+
+    def located(store: object, label: str) -> Any:
+        asked.append(label)
+        found = SimpleNamespace(
+            locations=lambda keys: SimpleNamespace(narrowed=lambda: (label, *keys))
+        )
+        found.check = lambda: found
+        return found
+
+    own = Space("own", {}, (5,), "float16")
+    plans = [
+        Plan(MAPS, (own,), GROUPS, [np.zeros_like(lacks) for lacks in MISSING]),
+        Plan(SCORES, FEATURES[:1], GROUPS[1:], MISSING[1:]),
+        Plan(MAPS, FEATURES[:1], GROUPS[1:], MISSING[1:]),
+        Plan(MAPS, FEATURES, GROUPS[1:], MISSING[1:]),
+    ]
+    receipt: Any = SimpleNamespace(located=located)
+    tasks = list(ComponentWork(plans).tasks(receipt, SimpleNamespace(root="root")))  # type: ignore[arg-type]
+    assert asked == ["f0", "f0", "f1"]
+    assert [task.places for task in tasks] == [
+        (("f0", "e"),), (("f0", "e"),), (("f0", "e"), ("f1", "e")),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("hold_out", [True, False])
