@@ -79,6 +79,7 @@ class ImageIndex:
 
     Args:
         table: of :data:`COLUMNS`: trial by trial, images in one order.
+        categories: names of the run's; those that have no test image come last.
 
     Raises:
         StoreError: the trials are not of the same images.
@@ -91,11 +92,12 @@ class ImageIndex:
         scores: (n,) by trial, NaN where there is none.
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, categories: Sequence[str] = ()) -> None:
         trials, count = _trials(table)
         first = table.slice(0, count).combine_chunks()
         self.paths = _joined(first["path"])
-        self.categories, self.category = _coded(first["category"])
+        names, self.category = _coded(first["category"])
+        self.categories = tuple(dict.fromkeys([*names, *categories]))
         self.defects, self.defect = _coded(first["defect"])
         self.given = _labels(first["is_anomaly"])
         self.labels = self.given.copy()
@@ -119,7 +121,7 @@ class ImageIndex:
         return len(self.category)
 
     @classmethod
-    def open(cls, path: Path) -> ImageIndex:
+    def open(cls, path: Path, categories: Sequence[str] = ()) -> ImageIndex:
         """Read ``scores.parquet``.
 
         Raises:
@@ -135,10 +137,9 @@ class ImageIndex:
         except FileNotFoundError:
             raise StoreError(f"{path} is missing: run `fade run`") from None
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise StoreError(
-                f"{path} cannot be read ({first_line(error)}): run `fade run`"
-            ) from None
-        return cls(table)
+            reason = first_line(error)
+            raise StoreError(f"{path} cannot be read ({reason}): run `fade run`") from None
+        return cls(table, categories)
 
     def path(self, row: int) -> str:
         """The path of an image in the data set."""
@@ -157,9 +158,8 @@ class ImageIndex:
     ) -> NDArray[np.float64]:
         """The thresholds (categories,) of a trial, NaN where there is none."""
         found = (thresholds.get((name, trial)) for name in self.categories)
-        return np.array(
-            [np.nan if one is None or one.image is None else one.image for one in found], float
-        )
+        images = [None if one is None else one.image for one in found]
+        return np.array(images, float)  # in which None is NaN
 
     def select(
         self,

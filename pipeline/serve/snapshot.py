@@ -56,7 +56,7 @@ class Snapshot:
         self.state = results_state(folder)
         self.key = fingerprint([self.state])[:16]
         self.run = FinishedRun(folder, shots, seed)
-        self.index = ImageIndex.open(folder / SCORES.path)
+        self.index = ImageIndex.open(folder / SCORES.path, self.run.categories)
         self.thresholds: dict[tuple[str, Trial], Threshold] = {
             (one.category, one.trial): one for one in read_thresholds(folder / THRESHOLDS.path)
         }

@@ -207,7 +207,8 @@ const showCounts = guarded(async (fresh = false) => {
     slider.setAttribute("aria-valuetext", number(found.chosen));
     $("threshold-category").textContent = name;
     $("threshold-value").textContent = number(found.chosen);
-    $("threshold-counts").textContent = found.chosen === null
+    for (const part of ["bars", "threshold"]) $(part).hidden = !found.images;
+    $("threshold-counts").textContent = !found.images ? "No image of it has a score." : found.chosen === null
       ? "There is no threshold: move the slider to try one."
       : `${found.called.toLocaleString()} of ${found.images.toLocaleString()} called anomalous: ` +
         `${counted(found.false_alarms, "false alarm")} of ${found.good} good, ${found.missed} missed of ${found.anomalous} anomalous`;

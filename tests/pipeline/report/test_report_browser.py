@@ -331,6 +331,22 @@ def test_a_slider_judges_again(tab: Tab, small: str) -> None:
     assert set(cells(tab, 2)) == {"\u2013"}
 
 
+def test_who_comes_back_finds_the_page_as_it_was_made(tab: Tab, small: str) -> None:
+    """A browser fills in choices of before, without a word to the script that drew the rest."""
+    tab.open(small)
+    chosen = "[...document.querySelectorAll('select, input')].map((one) => one.value)"
+    before = tab.run(chosen)
+    for field, value in (("#trial", "1"), ("[name=kind]", "1"), ("[name=name]", "bolt")):
+        tab.run(f"document.querySelector('{field}').value = '{value}'")
+    tab.run("document.querySelector('.verdict input').value = 0")
+    assert tab.run(chosen) != before
+    tab.open("data:text/html,<p>elsewhere")
+    tab.run("history.back()")
+    tab.until("document.querySelector('#shown')?.textContent === '8 of 8 images'")
+    tab.until("document.readyState === 'complete'")
+    assert tab.run(chosen) == before
+
+
 def test_print_says_the_threshold_and_which_images(tab: Tab, small: str) -> None:
     tab.open(small)
     tab.run("document.querySelector('.verdict input').focus()")

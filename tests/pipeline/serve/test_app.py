@@ -515,6 +515,7 @@ def test_the_report_is_served_with_this_versions_script_alone(
     assert found.content == path.read_bytes()
     assert found.headers["content-type"] == "text/html; charset=utf-8"
     assert found.headers["content-security-policy"] == content_policy(script)
+    assert found.headers["cache-control"] == "no-cache"
     other = script + "alert(1)"
     path.write_text(f"<script>{other}</script><p>{script_digest(other)}</p>", encoding="utf-8")
     assert client.get("/report").json()["error"].endswith("by another version: run `fade run`")

@@ -28,7 +28,8 @@ def made_up() -> pd.DataFrame:
         for category in ("plate", "cable", "tile"):
             for n in range(40):
                 defect = ("good", "hole", "Bent")[n % 3]
-                is_anomaly = None if category == "tile" and n % 4 == 0 else defect != "good"
+                unknown = n % 4 == 0 if category == "tile" else category == "plate" and n % 10 == 1
+                is_anomaly = None if unknown else defect != "good"
                 parts.append(
                     {
                         "path": f"{category}/test/{defect}/{n:03}.png", "category": category,
@@ -92,6 +93,7 @@ def plain_rows(frame: pd.DataFrame, wanted: ImageFilter) -> list[int]:
         ImageFilter(decision="none"),
         ImageFilter(label="unknown"),
         ImageFilter(label="good", disagreement=True),
+        ImageFilter(disagreement=True),
         ImageFilter(disagreement=True, text="/Bent/"),
         ImageFilter(text="no such path"),
     ],
@@ -160,7 +162,7 @@ def test_paths_are_searched_in_parts(
 
 def test_measures_follow_the_labels(index: ImageIndex, frame: pd.DataFrame) -> None:
     rows = frame.iloc[120:]
-    own = rows[(rows["category"] == "plate") & rows["score"].notna()]
+    own = rows[(rows["category"] == "plate") & rows["score"].notna() & rows["is_anomaly"].notna()]
     labels, values = own["is_anomaly"].to_numpy(bool), own["score"].to_numpy(float)
     expected = image_metrics(values, labels)[0]["full_image_auroc"]
     auroc, best = index.measures(TRIALS[1], "plate")
@@ -178,10 +180,31 @@ def test_counts_are_those_of_the_scores(index: ImageIndex, frame: pd.DataFrame) 
     assert (found.images, found.called) == (len(own), above.sum())
     assert (found.good, found.false_alarms) == ((~bad).sum(), (above & ~bad).sum())
     assert (found.anomalous, found.missed) == (bad.sum(), (~above & bad).sum())
-    assert index.counts(TRIALS[1], "tile", None).unlabelled == 10
+    undecided = index.counts(TRIALS[1], "tile", None)
+    assert (undecided.unlabelled, undecided.called, undecided.missed) == (10, 0, 0)
     bars = index.histogram(TRIALS[1], "cable")
     assert sum(bars["good"]) == found.good
     assert sum(bars["anomalous"]) == found.anomalous
+
+
+def test_bars_of_equal_scores_have_a_width(frame: pd.DataFrame) -> None:
+    table = pa.Table.from_pandas(frame.assign(score=0.5), preserve_index=False)
+    bars = ImageIndex(table).histogram(TRIALS[1], "cable")
+    assert bars["low"] < bars["high"]
+    assert sum(bars["good"]) == 14
+
+
+def test_a_category_without_test_images_is_there_and_empty(frame: pd.DataFrame) -> None:
+    """The run has it: its images may be judged, and none are listed."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    index = ImageIndex(table, ["bolt", "tile", "plate", "cable"])
+    assert index.categories == ("plate", "cable", "tile", "bolt")
+    assert (index.size("tile"), index.size("bolt"), index.kinds("bolt")) == (40, 0, [])
+    assert index.counts(TRIALS[1], "bolt", 0.5).images == 0
+    assert index.measures(TRIALS[1], "bolt") == (None, None)
+    assert index.histogram(TRIALS[1], "bolt")["good"] == []
+    wanted = ImageFilter(category="bolt")
+    assert not len(index.select(TRIALS[1], wanted, "highest", index.limits(TRIALS[1], {}), (0, 60)))
 
 
 def test_corrections_count_and_can_be_taken_back(index: ImageIndex, limits: np.ndarray) -> None:
@@ -213,6 +236,8 @@ def test_trials_of_other_images_are_refused(frame: pd.DataFrame) -> None:
         ImageIndex(pa.Table.from_pandas(other, preserve_index=False))
     with pytest.raises(StoreError, match="trial by trial"):
         ImageIndex(pa.Table.from_pandas(frame.iloc[1:], preserve_index=False))
+    with pytest.raises(StoreError, match="trial by trial"):
+        ImageIndex(pa.Table.from_pandas(pd.concat([frame, frame]), preserve_index=False))
 
 
 def test_no_images_are_no_error(frame: pd.DataFrame) -> None:

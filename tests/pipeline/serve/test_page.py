@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.artefacts.labels import read_labels, write_labels
@@ -128,6 +130,8 @@ def test_why_says_that_there_is_no_pixel_threshold(
     for one in found["thresholds"]:
         one["pixel"] = None
     file.write_text(json.dumps(found))
+    scores = folder / "results" / "scores.parquet"
+    pd.read_parquet(scores).assign(score=np.nan).to_parquet(scores)
     with running(folder, Access("127.0.0.1")) as address:
         tab.said.clear()
         tab.open(address)
@@ -140,6 +144,11 @@ def test_why_says_that_there_is_no_pixel_threshold(
         )
         with urllib.request.urlopen(f"{address}images/0/explanation?level=0") as answer:
             assert json.load(answer)["regions"]
+        tab.run("document.getElementById('viewer').close()")
+        choose(tab, "category", "weave")  # nor image scores: there is nothing to slide over
+        counts = "document.getElementById('threshold-counts').textContent"
+        tab.until(f"{counts} === 'No image of it has a score.'")
+        assert tab.run("document.getElementById('threshold').hidden")
         assert tab.said == []
         tab.open("about:blank")  # it asks the server no more
 
@@ -220,6 +229,7 @@ def test_a_dropped_image_is_judged(page: Tab) -> None:
 @pytest.mark.parametrize("width", [1400, 390])
 def test_nothing_is_cut_off(page: Tab, width: int) -> None:
     page.size(width, 844)
+    page.run("document.getElementById('category').add(new Option('x'.repeat(200)))")
     assert page.run("document.documentElement.scrollWidth") == width
     table = "((one) => one.scrollWidth - one.clientWidth)(document.querySelector('.scroll'))"
     assert page.run(table) <= 0
