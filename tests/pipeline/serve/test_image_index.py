@@ -28,7 +28,7 @@ def made_up() -> pd.DataFrame:
         for category in ("plate", "cable", "tile"):
             for n in range(40):
                 defect = ("good", "hole", "Bent")[n % 3]
-                unknown = n % 4 == 0 if category == "tile" else category == "plate" and n % 10 == 1
+                unknown = n % 4 == 0 if category == "tile" else category == "plate" and n % 5 == 1
                 is_anomaly = None if unknown else defect != "good"
                 parts.append(
                     {

@@ -97,7 +97,9 @@ def test_a_category_of_which_no_image_has_a_score_keeps_its_number_of_images(
     app = create_app(RunSite(copy), Access("127.0.0.1"))
     with TestClient(app, "http://127.0.0.1:8080") as other:
         lines = other.get("/categories").json()
+        images = other.get("/images").json()["images"]
     assert [(line["images"], line["called"], line["good"]) for line in lines] == [(12, 0, 0)] * 2
+    assert {(image["score"], image["decision"]) for image in images} == {(None, None)}
 
 
 @SHOTS
@@ -161,6 +163,9 @@ def test_a_map_is_that_of_the_trial_and_the_level(
     snapshot = RunSite(folder).snapshot()
     grey = drawn()
     np.testing.assert_array_equal(grey, snapshot.prediction(7, Trial(shots, 0)).shades())
+    other = snapshot.prediction(7, Trial(3 - shots, 0)).shades()
+    assert other is not None
+    assert (grey != other).any()
     level = int(np.median(grey))
     np.testing.assert_array_equal(drawn(style="mask", level=level), 255 * (grey > level))
     # the overlay marks what is above that level

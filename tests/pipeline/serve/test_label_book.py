@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,38 @@ def test_two_servers_lose_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     first.set("a.png", True)
     other.join()
     assert read_labels(file) == first.labels() == {"a.png": True, "b.png": False}
+
+
+def test_two_pages_of_a_server_lose_no_label_without_locks_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = LabelBook(tmp_path / "labels.csv")
+
+    def write(labels: Any, path: Path) -> None:
+        time.sleep(0.05)
+        write_labels(labels, path)
+
+    monkeypatch.setattr(label_book, "_alone", lambda folder: nullcontext())
+    monkeypatch.setattr(label_book, "write_labels", write)
+    pages = [threading.Thread(target=book.set, args=(name, True)) for name in "abc"]
+    for page in pages:
+        page.start()
+    for page in pages:
+        page.join()
+    assert read_labels(book.path) == dict.fromkeys("abc", True)
+
+
+def test_a_file_of_the_same_size_and_time_is_another_one(tmp_path: Path) -> None:
+    """A file system's clock may tick slower than two servers write."""
+    file = tmp_path / "labels.csv"
+    write_labels({"a.png": True}, file)
+    os.utime(file, (1, 1))
+    book = LabelBook(file)
+    write_labels({"b.png": True}, tmp_path / "other.csv")
+    os.utime(tmp_path / "other.csv", (1, 1))
+    os.replace(tmp_path / "other.csv", file)
+    assert book.changed()
+    assert book.labels() == {"b.png": True}
 
 
 def test_a_link_to_labels_that_projects_share_stays_one(tmp_path: Path) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from fade.errors import DataError, StoreError
 from fade.filters import Finish
+from pipeline.artefacts.catalogue import SCORES
 from pipeline.evaluation.recipe import Recipe
+from pipeline.serve.image_index import ImageIndex
 from pipeline.serve.snapshot import Snapshot
 
 
@@ -24,3 +30,29 @@ def test_what_has_one_level_keeps_it(finish: Finish, finished: Path) -> None:
         found = snapshot.prediction(0, snapshot.trial)
         assert found.finished is not None
         assert np.unique(found.finished).tolist() == [level]
+
+
+def test_results_that_change_while_they_are_read_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "line3"))
+    read = ImageIndex.open
+
+    def open_late(path: Path, *more: tuple[str, ...]) -> ImageIndex:
+        os.utime(folder / SCORES.path, (1, 1))
+        return read(path, *more)
+
+    monkeypatch.setattr(ImageIndex, "open", open_late)
+    with pytest.raises(StoreError, match="changed while they were read"):
+        Snapshot(folder)
+
+
+def test_no_image_is_shown_in_the_place_of_another(finished: Path) -> None:
+    """One that changed since the run, or whose place in the manifest another one has."""
+    snapshot = Snapshot(finished)
+    with pytest.raises(DataError, match=r"000\.png changed"):
+        snapshot._decoded(snapshot.index.path(0), "another hash")
+    manifest = snapshot._manifest
+    snapshot.__dict__["_manifest"] = manifest.take(pa.array(range(len(manifest) - 1, -1, -1)))
+    with pytest.raises(StoreError, match="is of another run"):
+        snapshot.picture(0)
