@@ -13,8 +13,9 @@ import pytest
 from cache.layout import Space
 from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
-from pipeline.artefacts.catalogue import TEST, Artefact
-from pipeline.artefacts.receipts import read_receipt, write_receipt
+from pipeline.artefacts import receipts, tables
+from pipeline.artefacts.catalogue import LANGUAGE, REFERENCES, STREAMED, TEST, VISION, Artefact
+from pipeline.artefacts.receipts import lost_rows, needed_rows, read_receipt, write_receipt
 from pipeline.artefacts.tables import write_table
 
 A = Space("a", {"m": 1}, (3,), "float32")
@@ -169,3 +170,70 @@ def test_remarks_are_readable_without_this_program(artefact: Artefact) -> None:
     remarks = json.loads(pq.read_schema(artefact.path).metadata[b"fade"])
     assert remarks["schema"] == 1
     assert [space["label"] for space in remarks["spaces"]] == ["a", "b"]
+
+
+def test_a_long_receipt_is_written_and_read_in_parts(
+    store: Store, artefact: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read_receipt(artefact).rows
+    for module in (receipts, tables):
+        monkeypatch.setattr(module, "GROUP_ROWS", 2)
+    for count in (5, 6):  # k5 and k4 lie in a segment of their own
+        parts = receipt_at(artefact.path.with_name(f"{count}.parquet"))
+        write_receipt(parts, store, {A: KEYS[:count], B: KEYS[2:3]})
+        receipt = read_receipt(parts)
+        assert dict(receipt.rows["a"]) == {key: whole["a"][key] for key in KEYS[:count]}
+        assert dict(receipt.rows["b"]) == {"k2": whole["b"]["k2"]}
+        found = receipt.located(store, "a")
+        assert found.is_covered([*KEYS, "x"]).tolist() == [
+            key in KEYS[:count] for key in [*KEYS, "x"]
+        ]
+        first, second = (store.index(A)[key].segment for key in ("k0", "k5"))
+        for without, lost in (
+            ([], 0),
+            ([second], count - 4),
+            ([first], 4),
+            ([first, second], count),
+        ):
+            located = receipt.located(store, "a", without)
+            assert located.lost == lost
+            if lost:
+                with pytest.raises(DamagedSegmentError, match=f"{lost} of {count} rows of a"):
+                    located.check()
+
+
+def test_of_two_rows_of_a_key_the_receipt_s_is_taken(store: Store, artefact: Artefact) -> None:
+    for more in range(8):
+        store.write(A, KEYS, ROWS[A] + 1 + more)
+    receipt = read_receipt(artefact)
+    places = receipt.locate(store, "a", KEYS)
+    assert np.array_equal(store.read(A, list(places.values())), ROWS[A])
+
+
+def test_receipts_of_a_project_elsewhere_go_together(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    for artefact, space in ((TEST, A), (REFERENCES, A), (VISION, B)):
+        write_receipt(receipt_at(root / artefact.path), store, {space: KEYS[4:]})
+    with pytest.raises(StoreError, match="streamed"):  # a receipt is missing
+        needed_rows([root])
+    for artefact in (STREAMED, LANGUAGE):
+        write_receipt(receipt_at(root / artefact.path), store, {B: []})
+    needed = {
+        fingerprint: [list(rows) for rows in parts]
+        for fingerprint, parts in needed_rows([root]).items()
+    }
+    assert needed == {A.fingerprint: [KEYS[4:]] * 2, B.fingerprint: [[], [], KEYS[4:]]}
+    assert lost_rows(store, root) == []
+    segment = store.index(A)["k4"].segment
+    lost = lost_rows(store, root, {A.fingerprint: [segment]})
+    assert [path for path, _ in lost] == [root / REFERENCES.path, root / TEST.path]
+    store.withdraw(A, segment)
+    receipt = read_receipt(TEST, root)
+    with (
+        pytest.raises(DamagedSegmentError, match="run again") as caught,
+        receipt.discard_on_damage(store),
+    ):
+        raise DamagedSegmentError("a fault", "it was removed; run again")
+    assert caught.value.advice == "it was removed; run again"
+    there = [(root / artefact.path).exists() for artefact in (TEST, REFERENCES, VISION)]
+    assert there == [False, False, True]

@@ -1,0 +1,72 @@
+"""Subspaces as workers fit and store them, against those of all patches at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cache.layout import Space
+from cache.store import Store
+from fade.rules.subspace import fit_subspace
+from fade.types import Feature
+from fade.views import View
+from pipeline.scoring.before import RowIndex
+from pipeline.scoring.fits import FitTask, fit_images, open_fit
+from pipeline.scoring.subspace import SubspacePlan
+from pipeline.scoring.views import FeatureView
+
+DIM, PATCHES = 6, 4
+FEATURE = Feature(96, "vision", "patch", (0,))
+VIEW = FeatureView(View(96, (0,), unit=False), (FEATURE,), "96")
+
+
+def stored(store: Store, images: int, seed: int, *scales: float) -> tuple[Any, np.ndarray]:
+    """Patches of images in the store, for each transform, and the patches of all of them."""
+    drawn = np.random.default_rng(seed).standard_normal((len(scales), images, PATCHES, DIM))
+    patches = (drawn * np.arange(1, DIM + 1) * np.reshape(scales, (-1, 1, 1, 1))).astype("float32")
+    found = []
+    for scale, rows in zip(scales, patches, strict=True):
+        space = Space(FEATURE.label, {"of": [seed, scale]}, (PATCHES, DIM), "float32")
+        store.register(space)
+        keys = [f"{seed}-{number}" for number in range(images)]
+        found.append(((space, store.write(space, keys, rows)),))
+    return tuple(found), patches.reshape(-1, DIM)
+
+
+@pytest.mark.parametrize(("components", "used"), [(2, 2), (None, 3), (9, 6)])
+def test_all_images_and_transforms_have_a_part(
+    components: int | None, used: int, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    references, first = stored(store, 11, 0, 1.0, 3.0)
+    batch, second = stored(store, 9, 1, 0.5)
+    output = Space("fit", {}, (DIM + 1, DIM), "float32")
+    store.register(output)
+    task = FitTask(store.root, output, "nut", VIEW, "digest", (references, batch), 0.85, components)
+    assert fit_images(task) == 1
+    found = open_fit(store.root, output, store.index(output)["digest"])
+    share = 0.85 if components is None else None
+    plain = fit_subspace([first, second], share=share, components=components)
+    assert found.components.shape == plain.components.shape == (used, DIM)
+    np.testing.assert_allclose(found.mean, plain.mean, atol=1e-5)
+    np.testing.assert_allclose(found.residual(second), plain.residual(second), atol=1e-3)
+
+
+def test_each_view_is_compared_with_its_own_subspaces(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    spaces = tuple(Space(f"fit{n}", {"n": n}, (2, 1), "float32") for n in (0, 1))
+    for number, space in enumerate(spaces):
+        store.register(space)
+        rows = np.array([[[n + 10 * number], [1]] for n in (0, 1, 2)], np.float32)
+        store.write(space, ["a", "b", "c"], rows)
+    output = Space("map", {}, (1, 1), "float32")
+    plan = SubspacePlan(output, (), (), (), "nut", (VIEW, VIEW), spaces, RowIndex(store))
+    scorer = plan.scorer(("image",), ("c", "a"))
+    means = [
+        [open_fit(scorer.store, space, place).mean.tolist() for place in places]
+        for space, places in zip(scorer.spaces, scorer.places, strict=True)
+    ]
+    assert means == [[[2], [0]], [[12], [10]]]
