@@ -271,6 +271,15 @@ def test_a_row_that_is_written_piece_by_piece_is_whole(
         assert caught.value.filename == str(tmp_path / LINES)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be moved")
+def test_a_journal_with_another_file_in_its_place_is_said(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        (tmp_path / LINES).rename(tmp_path / "old")
+        (tmp_path / LINES).touch()
+        with pytest.raises(StoreError, match="was moved or removed meanwhile"):
+            journal.add(*noted("a.png"))
+
+
 @pytest.mark.parametrize(
     "wrong", [{"file": 3}, {"category": None}, {"heatmap": 3}, {"bytes": "4"}, "nothing", 3]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from cache.store import Store
 from fade.rules.subspace import fit_subspace
 from fade.types import Feature
 from fade.views import View
+from pipeline.config.load import parse_params
 from pipeline.scoring.before import RowIndex
-from pipeline.scoring.fits import FitTask, fit_images, open_fit
+from pipeline.scoring.fits import Fit, FitStep, FitTask, fit_images, open_fit
 from pipeline.scoring.subspace import SubspacePlan
-from pipeline.scoring.views import FeatureView
+from pipeline.scoring.views import FeatureView, view_plan
+from tests.stages.test_vision_encoder import vision_params
 
 DIM, PATCHES = 6, 4
 FEATURE = Feature(96, "vision", "patch", (0,))
@@ -70,3 +73,54 @@ def test_each_view_is_compared_with_its_own_subspaces(tmp_path: Path) -> None:
         for space, places in zip(scorer.spaces, scorer.places, strict=True)
     ]
     assert means == [[[2], [0]], [[12], [10]]]
+
+
+def test_a_task_for_each_subspace_that_is_lacking() -> None:
+    params = parse_params(
+        vision_params(
+            vision__rule="subspace", vision__transforms="none", vision__layers=[0],
+            vision__transform_overrides={"pin": "flips"}, vision__components=5,
+        )
+    )  # fmt: skip
+    (view,) = view_plan(params)
+    fits = {
+        "nut": [Fit("d1", ("a", "b"), ()), Fit("d2", (), ("s",)), Fit("d1", ("a", "b"), ())],
+        "pin": [Fit("d3", ("c",), ("t",)), Fit("d4", ("d",), ())],
+    }
+
+    def receipt(name: str, spaces: dict[str, Any]) -> Any:
+        def located(store: Store, label: str) -> Any:
+            found = SimpleNamespace(
+                locations=lambda keys: SimpleNamespace(narrowed=lambda: (name, *keys))
+            )
+            found.check = lambda: found
+            return found
+
+        return SimpleNamespace(
+            spaces=spaces, located=located,
+            space=lambda label: Space(label, {"of": label}, (16, 4), "float32"),
+        )  # fmt: skip
+
+    spaces = (Space(view.features[0].label, {}, (16, 4), "float32"),)
+    lacking = (frozenset({"d1", "d2", "d3"}),)
+    step = FitStep(
+        params, (view,), spaces, fits, lacking, receipt("reference", {"x": 1}), receipt("test", {})
+    )
+    store: Any = SimpleNamespace(root="root")
+    found = [
+        (task.name, task.digest, [[of[0][1] for of in part] for part in task.images])
+        for task in step.tasks(store)
+    ]
+    assert found == [
+        ("nut", "d1", [[("reference", "a", "b")]]),
+        ("nut", "d2", [[("test", "s")]]),
+        ("pin", "d3", [[("reference", "c")] * 3, [("test", "t")]]),
+    ]
+    copies = [of[0][0].label for task in step.tasks(store) for of in task.images[0]]
+    assert len(set(copies[2:])) == 3  # each from features of its own
+    assert {(task.variance, task.components) for task in step.tasks(store)} == {
+        (params.vision.variance, 5)
+    }
+    assert list(step.counts().values()) == [3]
+    (kept,) = step.kept().values()
+    assert list(kept) == ["d1", "d2", "d3", "d4"]
