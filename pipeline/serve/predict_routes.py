@@ -109,6 +109,8 @@ def add_predict_routes(
         trial = None
         if isinstance(site, RunSite):
             trial = site.trial(await run_in_threadpool(site.snapshot), shots, seed)
+        elif shots is not None or seed is not None:
+            raise ParameterError("shots and seed go with runs: a bundle holds one trial")
         with judge.place(_length(request, limits)):
             files = await _files(request, limits)
 

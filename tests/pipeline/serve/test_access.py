@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from fade.errors import ParameterError
@@ -49,6 +51,7 @@ def test_names_of_others_are_unknown() -> None:
     assert not any(
         map(access.knows_host, ("evil.test", "localhost.evil.test", "127.0.0.1.nip.io", None))
     )
+    assert Access("0.0.0.0", TOKEN).knows_host(socket.gethostname())
 
 
 def test_pages_of_others_are_kept_out() -> None:
@@ -56,6 +59,8 @@ def test_pages_of_others_are_kept_out() -> None:
     assert access.same_site("http://127.0.0.1:8080", "127.0.0.1:8080", None)
     assert access.same_site(None, "127.0.0.1:8080", None)  # no browser
     assert not access.same_site("http://127.0.0.1:8081", "127.0.0.1:8080", None)
+    assert not access.same_site("http://127.0.0.1:8080", "127.0.0.1:80", None)
+    assert not access.same_site("ftp://127.0.0.1:8080", "127.0.0.1:8080", None)
     assert not access.same_site("null", "127.0.0.1:8080", None)
     assert not access.same_site(None, "127.0.0.1:8080", "cross-site")
     assert not access.same_site(None, "127.0.0.1:8080", "same-site")

@@ -459,6 +459,12 @@ def test_a_bundle_judges_and_has_no_images(folder: Path, tmp_path: Path) -> None
         assert client.get("/images").status_code == 404
         answer = client.post("/predict?category=weave", files=files(GOOD)).json()
         assert answer["predictions"][0]["score"] is not None
+        for other in (
+            "shots=1",
+            "seed=7",
+        ):  # it would be judged by another trial than was asked for
+            refused = client.post(f"/predict?category=weave&{other}", files=files(GOOD))
+            assert (refused.status_code, "one trial" in refused.json()["error"]) == (400, True)
         predictor = site.models().predictor()
         known = predictor.thresholds["weave"]
         predictor.thresholds["weave"] = replace(known, image=2.0, pixel=None)
