@@ -34,7 +34,7 @@ from pipeline.artefacts.tables import (
     write_json,
 )
 from pipeline.config.schema import Params
-from pipeline.evaluation.corrections import corrected_tests, correction_warnings
+from pipeline.evaluation.corrections import corrected_tests, correction_warnings, leaves_out
 from pipeline.evaluation.decisions import all_decisions, decision_warnings
 from pipeline.evaluation.foreground import foreground_warnings
 from pipeline.evaluation.further import best_level_of, declared_levels
@@ -71,7 +71,9 @@ def run(params: Params) -> None:
     """Write maps, scores, metrics, their summary, remarks on them, and thresholds."""
     columns = ("path", "category", "defect", "is_anomaly", "mask", "mask_hash", "width", "height")
     tests, remarks = read_table(MANIFEST.path, columns, split="test")
-    tests, corrections = corrected_tests(tests, params.evaluate.labels)
+    tests, corrections = corrected_tests(
+        tests, params.evaluate.labels, part=leaves_out(params.dataset)
+    )
     calibration, _ = read_table(CALIBRATION.path)
     selection, _ = read_table(SELECTION.path)
     categories = read_json(CATEGORIES.path)["categories"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from fade.errors import DataError, counted
 from fade.types import GOOD
 from pipeline.artefacts.labels import read_labels
+from pipeline.config.schema import DatasetParams
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +45,34 @@ def corrections(file: str | None) -> dict[str, bool]:
     return {} if file is None else named_labels(file)
 
 
-def corrected_tests(tests: pd.DataFrame, file: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+def leaves_out(dataset: DatasetParams) -> bool:
+    """Whether a run leaves out images of the data set on purpose, to which labels may belong."""
+    return dataset.limit is not None or dataset.categories is not None
+
+
+def check_images(labels: Iterable[str], known: Container[str], file: str) -> None:
+    """Refuse labels of what is no test image.
+
+    Args:
+        labels: paths that the file names.
+        known: paths of the test images.
+        file: ``evaluate.labels``.
+
+    Raises:
+        DataError: naming the first of them.
+    """
+    unknown = [path for path in labels if path not in known]
+    if unknown:
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise DataError(
+            f"{file} has a label of {unknown[0]!r}{more}, which is no test image of this run: fix or "
+            "remove that line, or set evaluate.labels to null"
+        )
+
+
+def corrected_tests(
+    tests: pd.DataFrame, file: str | None, *, part: bool = False
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Test images with corrected labels, and what evaluation.json says of that.
 
     An image corrected to good has no defect pixel, whatever its mask says. One corrected to anomalous is
@@ -53,10 +82,11 @@ def corrected_tests(tests: pd.DataFrame, file: str | None) -> tuple[pd.DataFrame
     Args:
         tests: with ``path``, ``category``, ``defect``, ``is_anomaly``, ``mask`` and ``mask_hash``.
         file: ``evaluate.labels``; None leaves all as it is.
+        part: whether :func:`leaves_out` says so: labels of other images are then counted alone.
 
     Returns:
-        The images; and under ``corrected_labels`` the file, how many labels it has, and how many of
-        them are not those of the data set, by category.
+        The images; and under ``corrected_labels`` the file, how many labels it has, how many of them
+        are not those of the data set, by category, and how many are of images outside the run, if any.
 
     Raises:
         DataError: the file cannot be used, or names an image that is no test image of the run.
@@ -65,13 +95,9 @@ def corrected_tests(tests: pd.DataFrame, file: str | None) -> tuple[pd.DataFrame
         return tests, {}
     labels = named_labels(file)
     rows = tests["path"].isin(list(labels)).to_numpy(bool)
-    if unknown := labels.keys() - set(tests["path"][rows]):
-        first = next(path for path in labels if path in unknown)
-        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise DataError(
-            f"{file} has a label of {first!r}{more}, which is no test image of this run: fix or remove "
-            "that line, or set evaluate.labels to null"
-        )
+    known = set(tests["path"][rows])
+    if not part:
+        check_images(labels, known, file)
     given = tests["is_anomaly"].astype(object).where(tests["is_anomaly"].notna(), None)
     is_anomaly, defect, mask, mask_hash = (
         np.array(column, object)
@@ -87,7 +113,9 @@ def corrected_tests(tests: pd.DataFrame, file: str | None) -> tuple[pd.DataFrame
         if not label:
             mask[row] = mask_hash[row] = None
     found = tests.assign(is_anomaly=is_anomaly, defect=defect, mask=mask, mask_hash=mask_hash)
-    about = {"file": file, "labels": len(labels), "changed": dict(changed)}
+    about: dict[str, Any] = {"file": file, "labels": len(labels), "changed": dict(changed)}
+    if left := len(labels) - len(known):
+        about["left_out"] = left
     return found, {"corrected_labels": about}
 
 
@@ -98,16 +126,23 @@ def correction_warnings(remark: dict[str, Any]) -> list[str]:
     ['2 labels are those of a.csv and not of the data set (cable 2): all results of labels follow a.csv']
     """
     about = remark.get("corrected_labels", {})
-    changed = about.get("changed", {})
-    if not changed:
-        return []
-    named = ", ".join(f"{name} {count}" for name, count in list(changed.items())[:_NAMED])
-    more = (
-        f" and {counted(len(changed) - _NAMED, 'more category')}" if len(changed) > _NAMED else ""
-    )
-    count = sum(changed.values())
-    which = "label is that" if count == 1 else "labels are those"
-    return [
-        f"{count} {which} of {about['file']} and not of the data set ({named}{more}): all results of "
-        f"labels follow {about['file']}"
-    ]
+    changed, left, found = about.get("changed", {}), about.get("left_out", 0), []
+    if changed:
+        named = ", ".join(f"{name} {count}" for name, count in list(changed.items())[:_NAMED])
+        more = (
+            f" and {counted(len(changed) - _NAMED, 'more category')}"
+            if len(changed) > _NAMED
+            else ""
+        )
+        count = sum(changed.values())
+        which = "label is that" if count == 1 else "labels are those"
+        found.append(
+            f"{count} {which} of {about['file']} and not of the data set ({named}{more}): all results of "
+            f"labels follow {about['file']}"
+        )
+    if left:
+        found.append(
+            f"{counted(left, 'label')} of {about['file']} {'is' if left == 1 else 'are'} of no test "
+            "image of this run, which dataset.limit or dataset.categories makes smaller"
+        )
+    return found

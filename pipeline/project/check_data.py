@@ -89,6 +89,28 @@ def count_images(
     return counts
 
 
+def check_labels(dataset: DatasetParams, labels: Mapping[str, bool], file: str) -> None:
+    """Refuse corrected labels of what is no test image of the data set, though a run leaves out some.
+
+    Args:
+        dataset: nothing is said of one that cannot be listed here; others say why.
+        labels: by path.
+        file: ``evaluate.labels``.
+
+    Raises:
+        DataError: naming the first of them.
+    """
+    from pipeline.evaluation.corrections import check_images
+
+    whole = dataset.model_copy(update={"categories": None, "limit": None})
+    try:
+        records = (record for record in dataset_records(whole) if record.split == "test")
+        known = {record.path for record in records if record.path in labels}
+    except DataError:
+        return
+    check_images(labels, known, file)
+
+
 def check_data(params: Params) -> tuple[ImageCounts | None, list[Finding]]:
     """The images that a run would use, and what of the parameters they do not suffice for.
 

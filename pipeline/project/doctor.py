@@ -18,7 +18,7 @@ from pipeline.config.values import PARAMS_FILE
 from pipeline.features.pair import of_vision
 from pipeline.features.precision import slow_precision
 from pipeline.project.check_cluster import check_threads
-from pipeline.project.check_data import ImageCounts, check_data
+from pipeline.project.check_data import ImageCounts, check_data, check_labels
 from pipeline.project.check_model import (
     check_index,
     check_model,
@@ -213,7 +213,9 @@ def _labels(params: Params) -> Iterator[Finding]:
     from pipeline.evaluation.corrections import named_labels
 
     if file := params.evaluate.labels:
-        yield ok("labels", f"{file}: {len(named_labels(file))} corrected")
+        labels = named_labels(file)
+        check_labels(params.dataset, labels, file)
+        yield ok("labels", f"{file}: {counted(len(labels), 'label')}")
 
 
 def _text(file: Path) -> str:

@@ -38,7 +38,7 @@ from pipeline.dataset.selection import check_batches, check_shots
 from pipeline.evaluation.corrections import named_labels
 from pipeline.features.hub import check_remotes, model_config, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
-from pipeline.project.check_data import count_images
+from pipeline.project.check_data import check_labels, count_images
 from pipeline.project.check_model import check_encoder, check_patches, unknown_weights
 from pipeline.project.watched import made_by_a_stage
 
@@ -86,7 +86,7 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
     if "extract" in needed and isinstance(root := store_root(params.features.store), Path):
         folder_above(root)
     if "evaluate" in needed and params.evaluate.labels:
-        named_labels(params.evaluate.labels, folder)
+        _check_labels(params, ran, folder)
 
 
 def _check_named(params: Params, folder: Path) -> None:
@@ -184,6 +184,23 @@ def _joined(pieces: Sequence[str], known: Collection[str]) -> list[str]:
                 place = end
                 break
     return names
+
+
+def _check_labels(params: Params, ran: Mapping[str, Any], folder: Path) -> None:
+    """Refuse corrected labels that stage evaluate would refuse, after all images are encoded.
+
+    The data set is not listed for labels that the stage read.
+
+    Args:
+        params: of the run.
+        ran: what dvc.lock says.
+    """
+    file, dataset = str(params.evaluate.labels), params.dataset
+    labels = named_labels(file, folder)
+    read = read_record("evaluate", "files") == file_hashes("evaluate", params)
+    own = {"dataset.format": dataset.format, "dataset.path": dataset.path}
+    if "://" not in dataset.path and (not read or _differs(ran, own)):
+        check_labels(dataset, labels, file)
 
 
 def _check_prompts(params: Params) -> None:

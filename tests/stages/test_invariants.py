@@ -277,7 +277,14 @@ def test_corrected_labels(base: Params, plain: Results, tmp_path: Path) -> None:
 
     write_labels({good: True, "weave/none.png": False}, folder / "labels.csv")
     with pytest.raises(DataError, match=r"'weave/none\.png', which is no test image of this run"):
-        run_stages(folder, params, "evaluate")
+        run_stages(
+            folder, changed(params, dataset__categories=None, dataset__limit=None), "evaluate"
+        )
+    # a run of a part of the data set may find labels of the rest, too
+    part = Results(run_stages(folder, changed(params, dataset__limit=100), "evaluate"))
+    remarks = json.loads((part.folder / "evaluation.json").read_text())
+    assert remarks["corrected_labels"]["left_out"] == 1
+    assert any("1 label of labels.csv is of no test image of" in w for w in remarks["warnings"])
 
 
 def test_no_test_images(base: Params, images: Path, run: Run) -> None:

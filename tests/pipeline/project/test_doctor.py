@@ -159,7 +159,13 @@ def test_corrected_labels_are_those_that_are_counted(
     found = look(tmp_path, changed(content, evaluate__labels="labels.csv"))
     assert found["test images"].text.startswith("no good test images in plate:")
     assert found["masks"].text.startswith(f"{len(good)} defect images have none (plate)")
+    assert found["labels"].text == f"labels.csv: {len(good)} labels"
     assert "test images" not in look(tmp_path, content)
+    (tmp_path / "labels.csv").write_text("path,label\nplate/test/good/x.png,good\n")
+    found = look(tmp_path, changed(content, evaluate__labels="labels.csv"))
+    assert found["labels"].text.startswith(
+        "labels.csv has a label of 'plate/test/good/x.png', which"
+    )
 
 
 @pytest.mark.parametrize("there", [True, False])

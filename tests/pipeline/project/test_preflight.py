@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from fade.errors import FadeError, ParameterError
+from fade.errors import DataError, FadeError, ParameterError
 from pipeline.artefacts.named_files import file_hashes
 from pipeline.artefacts.parameters import write_record
 from pipeline.config.load import load_params, parse_params
@@ -94,6 +94,26 @@ def test_bad_ones_do_not(
         check(parse_params(changed(content, **leaves)), STAGES)
     assert error.value.exit_code == code
     assert clue in str(error.value)
+
+
+def test_labels_of_no_test_image(content: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage evaluate would refuse them when all images are encoded."""
+    content = changed(content, evaluate__labels="labels.csv")
+    first = next(Path(content["dataset"]["path"], "plate/test/good").iterdir()).name
+    Path("labels.csv").write_text(f"path,label\nplate/test/good/{first},anomalous\n")
+    check(parse_params(content), STAGES)
+    Path("labels.csv").write_text(f"path,label\nplate/train/good/{first},good\n")
+    params = parse_params(content)
+    with pytest.raises(DataError, match=rf"label of 'plate/train/good/{first}', which is no test"):
+        check(params, STAGES)
+    # what the stage has read is not looked for again
+    write_record("evaluate", {}, file_hashes("evaluate", params))
+    noted = {name: content["dataset"][name] for name in ("format", "path")}
+    Path("dvc.lock").write_text(
+        yaml.safe_dump({"stages": {"evaluate": {"params": {"params.yaml": {"dataset": noted}}}}})
+    )
+    monkeypatch.setattr(preflight, "check_labels", None)
+    check(params, STAGES)
 
 
 def test_only_what_the_stages_use_is_looked_at(content: Any) -> None:
