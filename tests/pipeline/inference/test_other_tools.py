@@ -135,6 +135,20 @@ def test_outlines_come_from_top_to_bottom_each_clockwise_from_its_corner() -> No
         [(0, 1), (2, 1), (2, 2), (1, 2), (1, 3), (0, 3)],
         [(3, 2), (4, 2), (4, 3), (3, 3)],
     ]
+    for corners in (np.eye(2, dtype=bool), ~np.eye(2, dtype=bool)):
+        assert [len(ring) for ring in outlines(corners)] == [4, 4]  # not one that crosses itself
+
+
+def test_a_hole_that_opens_at_a_corner_is_none() -> None:
+    mask = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
+    for turned in (np.rot90(mask, number) for number in range(4)):
+        np.testing.assert_array_equal(filled(outlines(turned), turned.shape), turned)
+
+
+def test_holes_have_no_outlines() -> None:
+    mask = np.ones((3, 5), bool)
+    mask[1, 1] = mask[1, 3] = False
+    assert outlines(mask) == [[(0, 0), (5, 0), (5, 3), (0, 3)]]
 
 
 def test_coco(run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,22 +43,25 @@ def test_all_partners_count_however_they_are_read(
     np.testing.assert_allclose(found, expected.reshape(2, 3), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("view", "factor"), [(COSINE, 0.5), (EUCLIDEAN, 1)])
+@pytest.mark.parametrize(
+    ("view", "factor", "length"), [(COSINE, 0.5, 1), (EUCLIDEAN, 1, 0.1), (EUCLIDEAN, 1, 10)]
+)
 def test_an_image_of_the_sample_has_the_others_alone(
-    view: PairView, factor: float, tmp_path: Path
+    view: PairView, factor: float, length: float, tmp_path: Path
 ) -> None:
     store = Store(tmp_path)
     store.register(STORED)
-    images = np.random.default_rng(0).standard_normal((6, 6, 4)).astype(np.float32)
+    drawn = np.random.default_rng(0).standard_normal((6, 6, 4))
+    images = (length * drawn).astype(np.float32)
     keys = ("a", "b", "c", "d", "e")
     places: Any = store.write(STORED, keys, images[:5])
     scorer = SampleScorer(
-        "nut", store.root, (view,), 0.5, ("new", "c"), keys, ((places,),)
+        "nut", store.root, (view,), 0.6, ("new", "c"), keys, ((places,),)
     )  # fmt: skip
     found = scorer.rows(STORED, [STORED], [images[[5, 2]]])
     vectors = view.view.vectors([STORED], [images])
     for one, number, others in ((found[0], 5, [0, 1, 2, 3, 4]), (found[1], 2, [0, 1, 3, 4])):
         plain = score_against_sample(
-            vectors[number], list(vectors[others]), share=0.5, metric=view.metric
+            vectors[number], list(vectors[others]), share=0.6, metric=view.metric
         )
         np.testing.assert_allclose(one.ravel(), factor * plain, rtol=1e-4, atol=1e-6)
