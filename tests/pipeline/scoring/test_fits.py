@@ -59,20 +59,27 @@ def test_all_images_and_transforms_have_a_part(
 
 
 def test_each_view_is_compared_with_its_own_subspaces(tmp_path: Path) -> None:
+    """Points without a direction: residuals are squared distances to them."""
     store = Store(tmp_path)
     spaces = tuple(Space(f"fit{n}", {"n": n}, (2, 1), "float32") for n in (0, 1))
     for number, space in enumerate(spaces):
         store.register(space)
-        rows = np.array([[[n + 10 * number], [1]] for n in (0, 1, 2)], np.float32)
-        store.write(space, ["a", "b", "c"], rows)
-    output = Space("map", {}, (1, 1), "float32")
+        points = np.array([[[n + 10 * number], [0]] for n in (0, 1, 2)], np.float32)
+        store.write(space, ["a", "b", "c"], points)
+    output, read = (
+        Space(name, {"grid": [1, 2]}, shape, "float32")
+        for name, shape in (("map", (1, 2)), (FEATURE.label, (2, 1)))
+    )
     plan = SubspacePlan(output, (), (), (), "nut", (VIEW, VIEW), spaces, RowIndex(store))
-    scorer = plan.scorer(("image",), ("c", "a"))
-    means = [
-        [open_fit(scorer.store, space, place).mean.tolist() for place in places]
-        for space, places in zip(scorer.spaces, scorer.places, strict=True)
+    scorer = plan.scorer(("one", "two"), ("c", "a"))
+    images = np.array([[[1], [4]], [[2], [-3]]], np.float32)
+    found = scorer.rows(output, [read], [images])
+    expected = [
+        [[((x - point) ** 2 + (x - point - 10) ** 2) / 2 for x in image.ravel()]]
+        for image in images
+        for point in (2, 0)
     ]
-    assert means == [[[2], [0]], [[12], [10]]]
+    np.testing.assert_allclose(found, expected)
 
 
 def test_a_task_for_each_subspace_that_is_lacking() -> None:

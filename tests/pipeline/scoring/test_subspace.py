@@ -120,5 +120,12 @@ def test_what_is_compared_with_which_subspace(
     (step,) = work.before
     assert set(step.counts().values()) == {4}  # ab, ac, and each of a and b alone
     assert all(len(keys) == 4 for keys in step.kept().values())
+    store = Store(tmp_path)
+    for space, lost in zip(step.counts(), [1], strict=True):
+        there = list(step.kept()[space])[lost:]
+        store.register(space)
+        store.write(space, there, np.zeros((len(there), *space.shape), np.float32))
+    (again,) = planned(monkeypatch, tmp_path, normal="ab").before
+    assert set(again.counts().values()) == {1}  # what is there is not fitted again
     alone = planned(monkeypatch, tmp_path, tests="", normal="ab")  # images to calibrate on alone
     assert alone.total == work.total - 2 * 2
