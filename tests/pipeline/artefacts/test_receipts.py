@@ -15,7 +15,13 @@ from cache.store import DamagedSegmentError, Store
 from fade.errors import StoreError
 from pipeline.artefacts import receipts, tables
 from pipeline.artefacts.catalogue import LANGUAGE, REFERENCES, STREAMED, TEST, VISION, Artefact
-from pipeline.artefacts.receipts import lost_rows, needed_rows, read_receipt, write_receipt
+from pipeline.artefacts.receipts import (
+    check_streamed,
+    lost_rows,
+    needed_rows,
+    read_receipt,
+    write_receipt,
+)
 from pipeline.artefacts.tables import write_table
 
 A = Space("a", {"m": 1}, (3,), "float32")
@@ -208,6 +214,24 @@ def test_of_two_rows_of_a_key_the_receipt_s_is_taken(store: Store, artefact: Art
     receipt = read_receipt(artefact)
     places = receipt.locate(store, "a", KEYS)
     assert np.array_equal(store.read(A, list(places.values())), ROWS[A])
+
+
+def test_a_receipt_of_this_folder_is_read_from_another_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_receipt(TEST, store, {A: KEYS})
+    receipt = read_receipt(TEST)
+    monkeypatch.chdir(tmp_path.parent)
+    assert list(receipt.rows["a"]) == KEYS
+
+
+def test_one_component_that_is_gone_ends_a_run_without_features(store: Store) -> None:
+    write_receipt(STREAMED, store, {A: KEYS})
+    check_streamed(store, 0)
+    assert STREAMED.path.exists()
+    with pytest.raises(DamagedSegmentError, match="gone from the store"):
+        check_streamed(store, 1)
+    assert not STREAMED.path.exists()
 
 
 def test_receipts_of_a_project_elsewhere_go_together(store: Store, tmp_path: Path) -> None:
