@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fade.errors import ParameterError
 from fade.faiss_index import build_index
 from fade.transforms import brightness, rotations
 from fade.types import Trial
 from fade.views import Metric, unit_length
-from pipeline.inference.explain import nearest_patch
+from pipeline.inference.explain import (
+    group_box,
+    nearest_patch,
+    patch_groups,
+    region,
+    region_level,
+    worst_in,
+)
 from pipeline.inference.material import CategoryBank
+from pipeline.inference.prediction import Prediction
 from pipeline.report.nearest import Patch, nearest_of
 from pipeline.scoring.banks import Comparison, HeldBank
 from pipeline.scoring.nearest import Nearest
@@ -144,3 +153,35 @@ def test_the_patch_is_named_on_the_grid_of_the_map() -> None:
         assert near.column is not None
         assert (fine.row, fine.column) == (3 * near.row + 1, 3 * near.column + 1)
         assert fine.reference == near.reference
+
+
+LEVELS = np.array([[9, 0, 0, 5], [0, 9, 0, 6], [0, 0, 0, 6], [3, 3, 0, 0], [3, 0, 0, 9]], np.uint8)
+
+
+def test_groups_touch_at_corners_and_the_highest_and_then_the_largest_comes_first() -> None:
+    groups = [np.flatnonzero(group).tolist() for group in patch_groups(LEVELS, 4)]
+    assert groups == [[0, 5], [19], [3, 7, 11]]
+    assert np.flatnonzero(patch_groups(LEVELS, 5)[2]).tolist() == [7, 11]
+    assert [int(group.sum()) for group in patch_groups(LEVELS[::-1], 4)] == [2, 1, 3]
+    assert patch_groups(LEVELS, 9) == []
+
+
+def test_a_region_has_the_place_of_its_highest_patch() -> None:
+    inside = patch_groups(LEVELS, 4)[2]
+    assert worst_in(inside, LEVELS) == 7
+    # 3 pixels a patch down, 2.5 across: a box covers all that it touches
+    assert group_box(inside, (10, 15)) == (7, 0, 10, 9)
+    assert group_box(patch_groups(LEVELS, 4)[0], (10, 15)) == (0, 0, 5, 6)
+    assert group_box(np.equal(LEVELS, 3), (11, 13)) == (0, 7, 6, 13)
+    found = region(inside, LEVELS, (10, 15), None, None)
+    assert (found.row, found.column, found.level, found.patches) == (1, 3, 6, 3)
+
+
+def test_levels_that_regions_may_lie_above() -> None:
+    known = Prediction("", "nut", 0.1, 0.2, "normal", LEVELS, 7, "given", 0, "why", (4, 5))
+    assert [region_level(known, level) for level in (None, 0, 255)] == [7, 0, 255]
+    for level in (-1, 256):
+        with pytest.raises(ParameterError, match="give one from 0 to 255"):
+            region_level(known, level)
+    with pytest.raises(ParameterError, match=r"no pixel threshold \(why\)"):
+        region_level(replace(known, pixel_threshold=None), None)

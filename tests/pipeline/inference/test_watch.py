@@ -7,10 +7,12 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -159,7 +161,8 @@ def test_broken_files_are_tried_again_and_named_once(tmp_path: Path) -> None:
     with Journal(out) as journal:
         watch = Watch(new, judge([]), "x", journal, out=out)
         assert looks(watch, TRIES) == ["good.png normal"]
-        named = sorted(looks(watch, 3))
+        named = sorted(looks(watch, 1))
+        assert looks(watch, 2) == []
         assert len(named) == 2
         assert "a.png" in named[0]
         assert "link to nothing" in named[1]
@@ -352,3 +355,86 @@ def test_batches_take_no_more_than_they_give() -> None:
     assert next(pieces) == [3, 4, 5]
     with pytest.raises(ParameterError, match="batch_size is 0"):
         next(batches([1], 0))
+
+
+def test_what_came_before_an_error_is_given_first() -> None:
+    def fails() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise OSError("the camera is gone")
+
+    pieces = batches(fails(), 2)
+    assert [next(pieces), next(pieces)] == [[1, 2], [3]]
+    with pytest.raises(OSError, match="the camera is gone"):
+        next(pieces)
+
+
+def test_broken_images_count_in_a_batch() -> None:
+    """A camera that gives nothing else would be asked for ever."""
+    taken: list[int] = []
+
+    def endless() -> Iterator[str]:
+        while True:
+            taken.append(len(taken))
+            yield "odd.png" if taken[-1] % 3 else "good.png"
+
+    def opened(image: Any, number: int) -> tuple[str, Image.Image]:
+        if image == "odd.png":
+            raise DataError(f"{number} is odd")
+        return f"{number}", Image.new("RGB", (1, 1))
+
+    problems: list[str] = []
+    found = encoded(endless(), 3, opened, lambda pictures: pictures, problems)
+    for name in ("0", "3"):
+        assert next(found)[0] == name
+    assert (len(taken), problems) == (6, ["1 is odd", "2 is odd", "4 is odd", "5 is odd"])
+
+
+@pytest.mark.parametrize(
+    "one", ["a.png", Path("a.png"), Image.new("L", (1, 1)), np.zeros((2, 2, 3))]
+)
+def test_one_image_is_no_list_of_them(one: Any) -> None:
+    with pytest.raises(DataError, match=rf"images is one {type(one).__name__}: give several"):
+        next(encoded(one, 2, lambda image, number: ("", image), list, []))
+
+
+def test_each_answer_is_noted_before_it_is_given_and_the_rest_waits_when_stopped(
+    tmp_path: Path,
+) -> None:
+    new, out, given = tmp_path / "new", tmp_path / "out", list[str]()
+    for number in range(5):
+        lay(new / f"{number}.png", 4, 1)
+    with Journal(out) as journal:
+        watch = Watch(new, judge([]), "x", journal, out=out)
+        looks(watch, 1)
+        for found in watch.look(print, stopped=lambda: bool(given)):
+            assert isinstance(found, Prediction)
+            given.append(found.name)
+            assert [line["image"] for line in read(out)[0]] == given
+        assert (len(given), watch.waiting) == (2, 3)
+        assert len(looks(watch, 1)) == 3
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_pictures_are_written_where_they_are_wanted(
+    wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the predictor kept: no answer holds a picture for longer than it is drawn."""
+    new, out = tmp_path / "new", tmp_path / "out"
+    lay(new / "a.png", 4, 1)
+    predictor = judge([])
+    plain = predictor.stream
+
+    def stream(*given: Any, keep: bool, **more: Any) -> Iterator[Prediction]:
+        assert keep is wanted
+        for found in plain(*given, keep=keep, **more):
+            yield replace(found, picture=Image.new("RGB", (1, 1)))
+
+    predictor.stream = stream  # type: ignore[method-assign, assignment]
+    drawn = {"heatmap": "heatmaps/a.png"}
+    monkeypatch.setattr("pipeline.inference.watch.write_pictures", lambda *given: drawn)
+    with Journal(out) as journal:
+        watch = Watch(new, predictor, "x", journal, out=out, pictures=wanted)
+        looks(watch, 1)
+        (found,) = watch.look(print)
+    assert isinstance(found, Prediction)
+    assert (found.pictures, found.picture is None) == ((drawn, True) if wanted else ({}, False))
