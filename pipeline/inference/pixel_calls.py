@@ -25,7 +25,13 @@ def check_pixel_thresholds(run: FinishedRun, tests: pd.DataFrame) -> None:
 def _pixel(run: FinishedRun, category: str) -> int:
     threshold = run.thresholds[category]
     if threshold.pixel is None:
-        raise ParameterError(f"{category} has no pixel threshold: {threshold.remark}")
+        reason = threshold.remark
+        if run.params.threshold.source == "labels" and threshold.image is not None:
+            reason = (
+                "threshold.source is labels, and its test images have no masks with defects; name other "
+                "categories with --categories"
+            )
+        raise ParameterError(f"{category} has no pixel threshold: {reason}")
     return threshold.pixel
 
 
