@@ -219,3 +219,32 @@ def test_weights_that_are_replaced_under_their_name(
     assert first["artefacts/text/index.json"] != second["artefacts/text/index.json"]
     code, said = place.fade("run", "text")
     assert (code, "everything was up to date" in said) == (0, True), said
+
+
+def test_results_of_other_weights_that_dvc_kept_are_made_again(
+    tmp_path: Path, golden_checkpoint: Path, interpreter: Interpreter
+) -> None:
+    """With the parameters of then DVC brings back what the weights of then gave."""
+    weights = tmp_path / "weights.pt"
+    shutil.copy(golden_checkpoint, weights)
+    state = torch.load(golden_checkpoint, weights_only=True)
+    params = yaml.safe_load(parameters(weights))
+    params = changed(params, text__segmentation__prompts=["winclip"], dataset__categories=["weave"])
+    other = changed(params, text__segmentation__use_classname=True)
+    place = made(tmp_path / "project", yaml.safe_dump(params), "new", str(interpreter.python))
+    index = place.folder / "artefacts" / "text" / "index.json"
+
+    def run(values: dict[str, Any]) -> tuple[str, str]:
+        (place.folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        code, said = place.fade("run", "text")
+        assert code == 0, said
+        return said, index.read_text()
+
+    _, first = run(params)
+    run(other)
+    torch.save({name: value * 1.01 for name, value in state.items()}, weights)
+    run(other)
+    said, second = run(params)
+    assert "weights.pt is not what results were made with that DVC kept" in said
+    assert first != second
+    assert "everything was up to date" in run(params)[0]

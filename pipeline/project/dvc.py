@@ -96,8 +96,11 @@ def repro(
     run_aside(lambda: check(params, needed))
     ahead = refresh_code() or force or bool(overrides) or bool(outdated(needed))
     _withdraw_misnoted()
-    if files := _withdraw_replaced(needed, params):
-        print(f"{files} was replaced since the last run: what read it runs again", file=sys.stderr)
+    if found := _withdraw_replaced(needed, params):
+        print(
+            f"{in_words(found)} was replaced since the last run: what read it runs again",
+            file=sys.stderr,
+        )
     with (
         overridden(overrides or {}) as read_by,
         tempfile.TemporaryDirectory(prefix="fade-") as folder,
@@ -119,12 +122,22 @@ def repro(
             f"{PARAMS_FILE} changed just when a stage ended ({wrong}): run again; that stage then runs "
             "with the new values"
         )
-    if not code:
-        if files := _withdraw_replaced(needed, params):
-            raise ParameterError(f"{files} was replaced while the run went on: run again")
-        check_fresh(params.dataset)
     path = Path(log.name) if log else None
-    return Ended(code, _ran(path), path)
+    ended = Ended(code, _ran(path), path)
+    if code:
+        return ended
+    if found := _withdraw_replaced(needed, params):
+        files = in_words(found)
+        if found.keys() & set(ended.ran):
+            raise ParameterError(f"{files} was replaced while the run went on: run again")
+        print(
+            f"{files} is not what results were made with that DVC kept: they are made again",
+            file=sys.stderr,
+        )
+        again = repro(stages, overrides=overrides)
+        return Ended(again.code, (*ended.ran, *again.ran), again.log)
+    check_fresh(params.dataset)
+    return ended
 
 
 def _withdraw_misnoted() -> str:
@@ -135,12 +148,12 @@ def _withdraw_misnoted() -> str:
     return listed(wrong)
 
 
-def _withdraw_replaced(stages: Collection[str], params: Params) -> str:
-    """Make stages run again whose weights, configs or prompts were replaced; which files."""
+def _withdraw_replaced(stages: Collection[str], params: Params) -> dict[str, list[str]]:
+    """Make stages run again whose files were replaced; these, and which files."""
     found = replaced(stages, params)
     if found:
         withdraw(found)
-    return in_words(found)
+    return found
 
 
 @contextmanager
