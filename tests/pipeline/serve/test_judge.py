@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -23,28 +25,41 @@ def test_requests_wait_as_far_as_there_is_room_for_their_bytes() -> None:
     assert judge.waiting == 0
 
 
-def test_work_is_done_one_by_one_and_not_begun_when_nobody_waits() -> None:
-    judge, begun, at_once = Judge(Limits(answer_seconds=0.2)), list[int](), [0]
+def test_work_is_done_one_by_one() -> None:
+    judge, begun, at_once = Judge(Limits()), list[int](), [0]
 
-    def work(number: int, seconds: float) -> int:
+    def work(number: int, turn: Turn) -> int:
         begun.append(number)
         at_once.append(at_once[-1] + 1)
-        time.sleep(seconds)
+        time.sleep(0.02)
         at_once.append(at_once[-1] - 1)
         return number
 
-    async def ask(*lengths: float) -> list[int | BaseException]:
-        def piece(number: int, seconds: float) -> asyncio.Task[int]:
-            return asyncio.create_task(judge.run(lambda turn: work(number, seconds)))
+    async def ask() -> list[int]:
+        return await asyncio.gather(*(judge.run(partial(work, number)) for number in range(3)))
 
-        return await asyncio.gather(*map(piece, range(9), lengths), return_exceptions=True)
-
-    assert asyncio.run(ask(0.02, 0.02, 0.02)) == [0, 1, 2]
+    assert asyncio.run(ask()) == [0, 1, 2]
     assert (begun, max(at_once)) == ([0, 1, 2], 1)
-    begun.clear()
-    late = asyncio.run(ask(0.4, 0.0))
+    judge.close()
+
+
+def test_work_that_nobody_waits_for_is_not_begun() -> None:
+    judge, begun, answered = Judge(Limits(answer_seconds=1)), list[int](), threading.Event()
+
+    def work(number: int, turn: Turn) -> None:
+        begun.append(number)
+        answered.wait(60)
+
+    async def ask() -> list[BaseException | None]:
+        asked = (judge.run(partial(work, number)) for number in range(2))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    late = asyncio.run(ask())
     assert all(isinstance(one, Busy) and one.retry_after == 5 for one in late)
-    time.sleep(0.4)
+    answered.set()
+    behind = threading.Event()
+    judge.start(behind.set, print)
+    assert behind.wait(60)
     assert begun == [0]
     with pytest.raises(Busy):
         Turn(time.monotonic() - 1).check()
