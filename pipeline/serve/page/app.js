@@ -302,7 +302,7 @@ const showFacts = () => {
 const view = guarded(async (position) => {
   const known = list.images[position];
   if (!known) return;
-  const threshold = thresholds.get(known.category);
+  const { threshold } = filters(); // as the list is judged
   opened = { ...(await ask(address(`images/${known.id}`, { threshold, run: list.run, ...trial() }))), position };
   $("regions").replaceChildren();
   $("boxes").replaceChildren();

@@ -117,6 +117,21 @@ def test_filters_and_the_slider_change_the_list(page: Tab, address: str) -> None
     page.until("document.getElementById('total').textContent === 'no image fits these filters'")
     page.run("document.getElementById('threshold-reset').click()")
     page.until("document.querySelectorAll('#list li').length > 0")
+    choose(page, "threshold", "9")
+    page.until("document.getElementById('total').textContent === 'no image fits these filters'")
+    limit = page.run("document.getElementById('threshold-value').textContent")
+    choose(page, "decision", "")
+    for name, moved in (("weave", True), ("", False)):
+        choose(page, "category", name)
+        page.until(f"document.querySelectorAll('#list li').length === {12 if name else 24}")
+        page.run(
+            "[...document.querySelectorAll('#list li')].find((one) => "
+            "one.innerText.includes('weave/')).querySelector('button').click()"
+        )
+        page.until("document.getElementById('viewer').open")
+        facts = page.run("document.getElementById('viewer-facts').textContent")
+        assert (f"threshold {limit}" in str(facts)) is moved, facts
+        page.run("document.getElementById('viewer').close()")
     assert page.said == []
     assert all(place.startswith((address, "data:")) for place in page.requested)
 
