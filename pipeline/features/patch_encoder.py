@@ -203,7 +203,7 @@ class PatchEncoder:
             return self.encoder.encode(images, outputs)
         return encode_tiles(
             images, tiles, self.cell, {output: self.encoder.stride(output) for output in outputs},
-            lambda batch: self.encoder.encode(batch, outputs),
+            lambda batch: self.encoder.encode(batch, outputs), self.device,
         )  # fmt: skip
 
 

@@ -53,3 +53,20 @@ def test_features_are_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1.2 * sum(array.nbytes for array in found.values())
+
+
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", [2, 2, 2]), ("cuda", [4, 2])])
+def test_so_many_pixels_are_encoded_at_once(
+    device: str, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiling, "TILE_PIXELS", 2 * 64 + 63)
+    monkeypatch.setattr(tiling, "GPU_TILE_PIXELS", 4 * 64)
+    seen: list[int] = []
+
+    def count(batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        seen.append(len(batch))
+        return encode(batch)
+
+    tiles = plan_tiles((4, 6), 2, 0)
+    encode_tiles(np.zeros((1, 16, 24, 3), np.uint8), tiles, 4, STRIDES, count, device)
+    assert seen == sizes
