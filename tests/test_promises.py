@@ -245,6 +245,6 @@ def test_results_of_other_weights_that_dvc_kept_are_made_again(
     torch.save({name: value * 1.01 for name, value in state.items()}, weights)
     run(other)
     said, second = run(params)
-    assert "weights.pt is not what results were made with that DVC kept" in said
+    assert f"DVC brought back results of before {weights} was replaced" in said
     assert first != second
     assert "everything was up to date" in run(params)[0]

@@ -131,7 +131,7 @@ def repro(
         if found.keys() & set(ended.ran):
             raise ParameterError(f"{files} was replaced while the run went on: run again")
         print(
-            f"{files} is not what results were made with that DVC kept: they are made again",
+            f"DVC brought back results of before {files} was replaced: they are made again",
             file=sys.stderr,
         )
         again = repro(stages, overrides=overrides)
