@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.before import machine_class, measured_before, sections, with_section
 from benchmarks.machine import Machine
+from benchmarks.process import compile_once
 from benchmarks.table import Row, markdown
 from fade.errors import first_line
 
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="where to write the table")
     chosen = parser.parse_args(arguments)
     names = chosen.only or NAMES
+    compile_once()
     start = time.perf_counter()
     machine = Machine.measure()
     described = "\n".join(f"- {line}" for line in machine.describe())

@@ -76,9 +76,8 @@ def finished_run(folder: Path, name: str, weights: str, size: int) -> tuple[Fini
 
 
 def environment() -> dict[str, str]:
-    """Of a process that runs this code, compiled once as pip does when it installs it."""
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    return kept | {"PYTHONPATH": str(ROOT)}
+    """Of a process that runs this code."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def decide(image: Path, *options: str, folder: Path = ROOT) -> str:

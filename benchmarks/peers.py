@@ -36,6 +36,7 @@ from benchmarks.machine import Machine
 from benchmarks.peer_images import DATA, Amount, add_image, write_images
 from benchmarks.peer_methods import METHODS, PATCHCORE, Method
 from benchmarks.peer_process import OutOfTimeError, Run, run
+from benchmarks.process import compile_once
 from benchmarks.table import Row, markdown
 
 ROOT = Path(__file__).parent.parent
@@ -349,6 +350,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     amount = Amount(chosen.categories, chosen.training, chosen.tests)
     methods = [METHODS[name] for name in chosen.method or METHODS]
+    compile_once()
     start = time.monotonic()
     about = Machine.measure().describe() if chosen.output else []
     minutes = chosen.minutes - (time.monotonic() - start) / 60

@@ -21,6 +21,11 @@ class Run:
     peak: int
 
 
+def compile_once() -> None:
+    """Let the processes of both sides keep the modules that they compile, as pip does at an installation."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def process(folder: Path, code: str) -> tuple[str, Run]:
     """Run code in a fresh interpreter in the folder (Linux); what it printed, and what it took.
 
