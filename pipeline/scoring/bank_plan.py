@@ -30,7 +30,7 @@ class VisionScorer:
         self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See :class:`pipeline.scoring.plan.Scorer`; the comparisons of an image one after the other."""
-        of_views = [view.vectors(features, vectors) for view in self.views]
+        of_views = [view.each(features, vectors) for view in self.views]
         return np.concatenate(
             [
                 self.bank.vision_maps(

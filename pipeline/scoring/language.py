@@ -10,7 +10,7 @@ import numpy as np
 
 from cache.layout import Space, group_needs
 from fade.bank import normalized_float32
-from fade.text import TextClassifier, language_map, language_scores
+from fade.text import language_map, language_scores
 from pipeline.artefacts.catalogue import CATEGORIES
 from pipeline.artefacts.receipts import Receipt
 from pipeline.artefacts.tables import read_json
@@ -32,12 +32,17 @@ class LanguageScorer:
         self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See :class:`pipeline.scoring.plan.Scorer`."""
-        vectors = [normalized_float32(rows) for rows in vectors]
-        found = [
-            language_rows(open_classifier(path), output, features, vectors)
-            for path in self.classifiers
-        ]
-        return np.stack(found, axis=1).reshape(-1, *output.shape)
+        classifiers = [open_classifier(path) for path in self.classifiers]
+        if not output.shape:
+            tokens = normalized_float32(vectors[0])
+            scores = [language_scores(classifier, tokens) for classifier in classifiers]
+            return np.stack(scores, axis=1).reshape(-1)
+        grids = [patch_grid(space) for space in features]
+        maps = []
+        for of_image in zip(*vectors, strict=True):  # not all as float32 at one time
+            patches = [normalized_float32(rows) for rows in of_image]
+            maps += [language_map(classifier, patches, grids) for classifier in classifiers]
+        return np.stack(maps)
 
 
 class LanguagePlan(ComponentPlan):
@@ -84,25 +89,3 @@ def plan_language(params: Params, receipt: Receipt, index_of: IndexOf) -> Compon
         plans.append(LanguagePlan(output, features, groups, missing))
     return ComponentWork(plans, against)
 
-
-def language_rows(
-    classifier: TextClassifier,
-    output: Space,
-    features: Sequence[Space],
-    vectors: Sequence[np.ndarray],
-) -> np.ndarray:
-    """Components of some images; those of one do not depend on which others there are.
-
-    Args:
-        features: spaces of the features, one for a score, one a size for a map.
-        vectors: of each feature (images, dim) or (images, patches, dim), L2-normalised.
-
-    Returns:
-        (images,) P(abnormal), or (images, *grid) the same of each patch, sizes merged.
-    """
-    if not output.shape:
-        (tokens,) = vectors
-        return language_scores(classifier, tokens)
-    grids = [patch_grid(space) for space in features]
-    images = zip(*vectors, strict=True)
-    return np.stack([language_map(classifier, of_image, grids) for of_image in images])

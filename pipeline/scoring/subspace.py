@@ -49,9 +49,7 @@ class SubspaceScorer:
         for view, space, places in zip(self.views, self.spaces, self.places, strict=True):
             fits, grid = [open_fit(self.store, space, p) for p in places], view.grid(features)
             # image by image: the last digits of a product of several depend on which these are
-            found = [
-                fit.residual(image) for image in view.vectors(features, vectors) for fit in fits
-            ]
+            found = [fit.residual(image) for image in view.each(features, vectors) for fit in fits]
             by_view.append(np.stack(found).reshape(-1, *grid))
         return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
 

@@ -39,10 +39,9 @@ class UnionScorer(VisionScorer):
         """See :class:`pipeline.scoring.plan.Scorer`."""
         by_view = []
         for view, of_batch in zip(self.views, self.to_batch.by_view(), strict=True):
-            queries = view.vectors(features, vectors)
-            factor = np.float32(self.bank.rule.per_length(queries.shape[2]))
+            factor = np.float32(self.bank.rule.per_length(view.dim(features)))
             maps = []
-            for query, other in zip(queries, of_batch, strict=True):
+            for query, other in zip(view.each(features, vectors), of_batch, strict=True):
                 known = self.bank.view_maps(view.label, query, self.comparisons)
                 nearest = other * factor
                 maps += [nearest if one is None else np.minimum(one, nearest) for one in known]

@@ -6,7 +6,7 @@ and normed when they are read, so that a change of these encodes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -83,6 +83,14 @@ class FeatureView:
         """
         at = self.positions(spaces)
         return joined(self, [spaces[i] for i in at], [stored[i] for i in at])
+
+    def each(self, spaces: Sequence[Space], stored: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same one image after the other: (rows x columns, dim) float32 of each.
+
+        A block of float16 would take twice its memory again if all of it were float32 at one time.
+        """
+        for number in range(len(stored[0])):
+            yield self.vectors(spaces, [rows[number : number + 1] for rows in stored])[0]
 
 
 def view_plan(params: Params) -> list[FeatureView]:
