@@ -22,7 +22,7 @@ class Run:
 
 
 def compile_once() -> None:
-    """Let the processes of both sides keep the modules that they compile, as pip does at an installation."""
+    """Let processes of both sides keep the modules that they compile, as an installation does."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -33,10 +34,12 @@ def test_quick_run_of_the_light_ones(
 ) -> None:
     monkeypatch.setattr("benchmarks.machine.SIDE", 256)
     monkeypatch.setattr("benchmarks.machine.BYTES", 1 << 22)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     file = tmp_path / "results.md"
     light = ("store", "neighbours", "sweep", "metrics")
     assert set(light) < set(NAMES)
     main(["--quick", "--output", str(file), *(f"--only={name}" for name in light)])
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
     text = file.read_text(encoding="utf-8")
     assert text.strip() == capsys.readouterr().out.strip()
     for stage in ("store, read", "nearest neighbours", "sweep, shots 1, 2, 4", "pixel metrics"):

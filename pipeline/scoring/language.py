@@ -88,4 +88,3 @@ def plan_language(params: Params, receipt: Receipt, index_of: IndexOf) -> Compon
         missing = missing_components(groups, index_of(output))
         plans.append(LanguagePlan(output, features, groups, missing))
     return ComponentWork(plans, against)
-
