@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FEATURE_VERSION = 2
 """Raised by hand when features become others; part of every address."""
+CPU_PIXELS = 9 << 16
+"""Pixels of the images that a CPU encodes at once, two of 512: more take more time, and more memory."""
 
 
 def package_name(name: str) -> str:
@@ -180,6 +182,24 @@ class PatchEncoder:
         Raises:
             ParameterError: the type cannot hold a value.
         """
+        height, width = images.shape[1:3]
+        at_once = max(1, len(images) if self.device == "cuda" else CPU_PIXELS // (height * width))
+        if at_once >= len(images):
+            return self._raw(images, features, dtype)
+        kept: dict[Feature, np.ndarray] = {}
+        for start in range(0, len(images), at_once):
+            for feature, rows in self._raw(
+                images[start : start + at_once], features, dtype
+            ).items():
+                if feature not in kept:
+                    kept[feature] = np.empty((len(images), *rows.shape[1:]), rows.dtype)
+                kept[feature][start : start + len(rows)] = rows
+        return kept
+
+    def _raw(
+        self, images: np.ndarray, features: Collection[Feature], dtype: str
+    ) -> dict[Feature, np.ndarray]:
+        """See :meth:`encode`; of all these images at once."""
         outputs = {feature: self.output_of(feature) for feature in features}
         found = self._encode(images, list(dict.fromkeys(outputs.values())))
         kept: dict[Feature, np.ndarray] = {}

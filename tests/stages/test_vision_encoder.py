@@ -372,6 +372,30 @@ def test_a_kept_aspect_makes_a_rectangle_of_as_many_patches() -> None:
     assert encoder.encode(pixels, [feature])[feature].shape == (1, *encoder.shape(feature, wide))
 
 
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", [2, 2, 1]), ("cuda", [5])])
+def test_a_batch_goes_through_a_cpu_in_parts(
+    device: str, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vision = parse_params(vision_params(), "test").vision
+    network = load_vision_encoder(TINY)
+    encoder, features = PatchEncoder(network, vision, device), vision.features([SIZE])
+    images = np.random.default_rng(0).integers(0, 255, (5, SIZE, SIZE, 3), np.uint8)
+    whole = PatchEncoder(network, vision, "cpu").encode(images, features, "float16")
+    seen, encode = [], network.encode
+
+    def noted_sizes(pixels: np.ndarray, outputs: Any) -> Any:
+        seen.append(len(pixels))
+        return encode(pixels, outputs)
+
+    monkeypatch.setattr(network, "encode", noted_sizes)
+    monkeypatch.setattr("pipeline.features.patch_encoder.CPU_PIXELS", 2 * SIZE * SIZE)
+    found = encoder.encode(images, features, "float16")
+    assert seen == sizes
+    for feature in features:
+        assert found[feature].dtype == np.float16
+        np.testing.assert_allclose(found[feature], whole[feature], atol=1e-3)
+
+
 def test_plan_and_doctor_count_what_a_run_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
