@@ -115,9 +115,10 @@ def test_text_embeddings_are_the_official_ones(
 def test_an_image_alone_has_the_features_that_it_has_among_others(golden: Encoder) -> None:
     """On one thread, to the last bit: a threshold may be the score of an image that comes again.
 
-    So measured with AVX2; other processors may have kernels of their own for products of few rows.
+    So measured with AVX2; other processors may have kernels of their own for products of few rows: class
+    tokens were off by 1.8e-7 with AVX-512.
     """
-    tolerance = 0.0 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 1e-7
+    tolerance = 0.0 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 1e-6
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
