@@ -9,7 +9,13 @@ import numpy as np
 
 from fade.aspect import Shape
 from fade.encoder import Encoder
-from fade.encoders.protocol import Output, checked_grid, checked_layers, checked_pixels
+from fade.encoders.protocol import (
+    TRANSFORMER_PIXELS,
+    Output,
+    checked_grid,
+    checked_layers,
+    checked_pixels,
+)
 from fade.types import Token
 
 VERSION = 1
@@ -33,6 +39,8 @@ class ClipBlocks:
         >>> output.label, blocks.encode(np.zeros((1, 64, 32, 3), np.uint8), [output])[output].shape
         ('patch-3+7', (1, 8, 4, 128))
     """
+
+    cpu_pixels = TRANSFORMER_PIXELS
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.name, self.depth = encoder, encoder.name, encoder.depth

@@ -11,6 +11,9 @@ import numpy as np
 from fade.aspect import Shape, count_patches
 from fade.types import Precision, Token
 
+TRANSFORMER_PIXELS = 9 << 16
+"""``cpu_pixels`` of a transformer: two images of 512."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Output:
@@ -49,6 +52,7 @@ class VisionEncoder(Protocol):
         digest: hash of the weights and of all settings that features depend on.
         precision: what matrix products are computed in.
         config: what the network is built from, as timm's config.json has it.
+        cpu_pixels: of the images that a CPU encodes at once; more take more memory and no less time.
     """
 
     name: str
@@ -58,6 +62,7 @@ class VisionEncoder(Protocol):
     digest: str
     precision: Precision
     config: dict[str, Any]
+    cpu_pixels: int
 
     def save_weights(self, file: BinaryIO) -> None:
         """Write the weights as the bytes of a safetensors file."""

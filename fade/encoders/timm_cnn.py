@@ -40,6 +40,7 @@ class TimmCNN(Tower):
     """
 
     kind = "timm-cnn"
+    cpu_pixels = 2 << 16  # two images of 256
 
     def _adopt(self) -> None:
         import torch

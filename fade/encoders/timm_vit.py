@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fade.aspect import Shape
 from fade.device import torch_dtype
 from fade.encoders.half import halve_linear_layers
-from fade.encoders.protocol import Output, checked_layers
+from fade.encoders.protocol import TRANSFORMER_PIXELS, Output, checked_layers
 from fade.encoders.tower import Tower
 from fade.errors import ModelError, ParameterError
 from fade.types import Token
@@ -46,6 +46,7 @@ class TimmViT(Tower):
     """
 
     kind = "timm-vit"
+    cpu_pixels = TRANSFORMER_PIXELS
 
     def _adopt(self) -> None:
         embed = self._model.patch_embed

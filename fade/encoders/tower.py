@@ -31,9 +31,11 @@ class Tower(ABC):
         digest: hash of weights, architecture, mean and standard deviation.
         precision: of matrix products or convolutions; the rest stays in float32.
         config: what timm builds the network from, as its config.json has it.
+        cpu_pixels: see :class:`~fade.encoders.protocol.VisionEncoder`.
     """
 
     kind: ClassVar[str]
+    cpu_pixels: int
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,7 @@ def worst_reweighted(vision: np.ndarray, vectors: np.ndarray, bank: np.ndarray) 
         vectors: (rows x columns, dim) of the image.
         bank: (n, dim).
     """
-    worst = int(vision.argmax())
-    return reweighted(float(vision.flat[worst]), vectors[worst], bank)
+    return reweighted(float(vision.max()), vectors[vision.argmax()], bank)
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,21 @@ class Reweighting:
         """
         spaces = [component.space for component in self.features]
         stored = [component.read(store) for component in self.features]
-        vectors = self.view.vectors(spaces, stored)
-        found = np.empty((len(self.comparisons), len(vectors)))
-        for number, (maps, of_images) in enumerate(zip(vision_maps, self.comparisons, strict=True)):
+        distances = [np.asarray(maps) for maps in vision_maps]  # vision has a part
+        patches = prod(self.view.grid(spaces))
+        # of an image one vector is needed: all of a block would take the memory of their features again
+        worst = np.empty((len(distances), len(self.banks), self.view.dim(spaces)), np.float32)
+        for i, vectors in enumerate(self.view.each(spaces, stored)):
+            for number, maps in enumerate(distances):
+                worst[number, i] = vectors[maps[i].argmax()]
+        found = np.empty(worst.shape[:2])
+        for number, (maps, of_images) in enumerate(zip(distances, self.comparisons, strict=True)):
             last: tuple[Bank, Comparison] | None = None
             bank = np.empty(0)
             for i, pair in enumerate(zip(self.banks, of_images, strict=True)):
                 if pair != last:  # images of one category stand together
-                    bank, last = bank_vectors(*pair, vectors.shape[1]), pair
-                assert maps is not None  # vision has a part
-                found[number, i] = worst_reweighted(np.asarray(maps[i]), vectors[i], bank)
+                    bank, last = bank_vectors(*pair, patches), pair
+                found[number, i] = reweighted(float(maps[i].max()), worst[number, i], bank)
         return found
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 FEATURE_VERSION = 2
 """Raised by hand when features become others; part of every address."""
-CPU_PIXELS = 9 << 16
-"""Pixels of the images that a CPU encodes at once, two of 512: more take more time, and more memory."""
 
 
 def package_name(name: str) -> str:
@@ -183,7 +181,9 @@ class PatchEncoder:
             ParameterError: the type cannot hold a value.
         """
         height, width = images.shape[1:3]
-        at_once = max(1, len(images) if self.device == "cuda" else CPU_PIXELS // (height * width))
+        at_once = len(images)
+        if self.device != "cuda":
+            at_once = max(1, self.encoder.cpu_pixels // (height * width))
         if at_once >= len(images):
             return self._raw(images, features, dtype)
         kept: dict[Feature, np.ndarray] = {}

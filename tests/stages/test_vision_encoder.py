@@ -388,7 +388,7 @@ def test_a_batch_goes_through_a_cpu_in_parts(
         return encode(pixels, outputs)
 
     monkeypatch.setattr(network, "encode", noted_sizes)
-    monkeypatch.setattr("pipeline.features.patch_encoder.CPU_PIXELS", 2 * SIZE * SIZE)
+    monkeypatch.setattr(network, "cpu_pixels", 2 * SIZE * SIZE)
     found = encoder.encode(images, features, "float16")
     assert seen == sizes
     for feature in features:
