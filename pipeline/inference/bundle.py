@@ -231,7 +231,7 @@ class Bundle(TrainedRun):
         """The memory bank of a category."""
         exact, plan = Bank.shared(self.params), view_plan(self.params)
         views = tuple(view.label for view in plan)
-        files = array_names(self.params)
+        files, metric = array_names(self.params), self.params.vision.metric
         indexes = {}
         with self._file.reading():
             found = self._banks[category]
@@ -240,9 +240,10 @@ class Bundle(TrainedRun):
                 raise ValueError(
                     f"{category} has {len(references)} references at {counted(self.trial.shots, 'shot')}"
                 )
-            for view in views if references else ():
-                name = f"banks/{found.number}/{files[view]}.npy"
-                vectors = bank_vectors(name, self._file.bytes(name), self.params.vision.metric)
+            for view in plan if references else ():
+                name = f"banks/{found.number}/{files[view.label]}.npy"
+                unit = view.plain or metric == "cosine"
+                vectors = bank_vectors(name, self._file.bytes(name), unit)
                 fits = len(vectors) == len(references) if exact else True
                 if vectors.ndim != (3 if exact else 2) or not fits:
                     raise ValueError(
@@ -251,9 +252,7 @@ class Bundle(TrainedRun):
                     )
                 # FAISS is not where torch is not
                 build = build_index if self.onnx is None else FlatVectors
-                indexes[view] = build(
-                    vectors.reshape(-1, vectors.shape[-1]), metric=self.params.vision.metric
-                )
+                indexes[view.label] = build(vectors.reshape(-1, vectors.shape[-1]), metric=metric)
         comparison = Comparison(
             self.trial, tuple(range(len(references))), self.params.query_in_bank(self.trial)
         )

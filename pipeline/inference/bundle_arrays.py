@@ -8,7 +8,6 @@ import numpy as np
 
 from fade.bank import normalized_float32
 from fade.text import read_array
-from fade.views import Metric
 
 _LENGTH_TOLERANCE = 1e-3
 """Largest difference from 1 of the length of a bank's vectors: twice what float16 rounds."""
@@ -22,10 +21,15 @@ def checked_array(name: str, data: bytes) -> np.ndarray:
     return array
 
 
-def bank_vectors(name: str, data: bytes, metric: Metric) -> np.ndarray:
-    """Vectors of a bank as float32: finite, and of length 1 where they are compared by cosine."""
+def bank_vectors(name: str, data: bytes, unit: bool) -> np.ndarray:
+    """Vectors of a bank as float32, finite.
+
+    Args:
+        unit: whether they have length 1: CLIP's by any metric, which are float16 as the store keeps them,
+            and what is compared by cosine.
+    """
     array = checked_array(name, data)
-    if metric == "euclidean":
+    if not unit:
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds numbers that are not finite")
         return np.asarray(array, np.float32)

@@ -172,6 +172,11 @@ def test_a_bundle_predicts_the_same(bundle: Path, predictor: Predictor, folder: 
         },
         {"fusion__classification_mode": "none", "fusion__segmentation_mode": "vision"},
         {"features__dtype": "float32", "text__segmentation__classifier": "softmax"},
+        {  # a bundle compared float16 vectors of another length than 1
+            "vision__metric": "euclidean",
+            "fusion__classification_mode": "vision",
+            "fusion__segmentation_mode": "vision",
+        },
     ],
     ids=lambda leaves: next(iter(leaves)),
 )
