@@ -37,6 +37,9 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _PNG_EXIF = (b"eXIf", b"iTXtXML:com.adobe.xmp", b"zTXtRaw profile type", b"tEXtRaw profile type")
 
+_TELL_ORIENTATION = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where Pillow looks for an orientation in what an image brings along."""
+
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
@@ -272,5 +275,13 @@ def turn_after_load(image: Image.Image, exif_rotation: bool) -> int:
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """An image made upright, given its EXIF orientation."""
-    return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
+    """An image made upright, given its EXIF orientation.
+
+    It no longer has what tells of one, so that whoever takes it does not turn it once more.
+    """
+    if orientation == 1:
+        return image
+    upright = image.transpose(_UPRIGHT[orientation])
+    for name in _TELL_ORIENTATION:
+        upright.info.pop(name, None)
+    return upright

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageFile
 
 from fade.datasets import read_dataset
+from fade.decode import picture_rgb
 from fade.errors import DataError, ParameterError
 from fade.preprocess import (
     decode_mask,
@@ -277,6 +278,9 @@ def test_orientation_is_applied_only_when_asked(format: str, orientation: int) -
         assert image_size(data, "x", exif_rotation=rotate) == image.size
         assert image.size == expected.shape[1::-1]
         assert np.abs(np.asarray(image).astype(int) - expected).max() < 12
+        if rotate:  # and once: who takes the image turns it by what it still says
+            again = picture_rgb(image, "x", exif_rotation=True)
+            np.testing.assert_array_equal(np.asarray(again), np.asarray(image))
         if format != "JPEG":
             mask = decode_mask(data, "x", exif_rotation=rotate)
             np.testing.assert_array_equal(mask, expected[..., 0] > 0)

@@ -17,6 +17,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from fade.errors import DataError
+from pipeline.inference.pictures import open_picture
 from pipeline.inference.prediction import Prediction
 from pipeline.serve.access import Access
 from pipeline.serve.app import create_app
@@ -37,11 +38,12 @@ class Stub(Site):
         self.asked: list[tuple[int, int]] = []
 
         def predict(pictures: list[Image.Image], category: str) -> list[Prediction]:
-            self.asked.append(pictures[0].size)
+            _, picture = open_picture(pictures[0], 0, exif_rotation=True)
+            self.asked.append(picture.size)
             wait()
             if error:
                 raise DataError(error)
-            return [replace(FOUND, size=pictures[0].size)]
+            return [replace(FOUND, size=picture.size)]
 
         threshold, mode = SimpleNamespace(pixel=5), SimpleNamespace(segmentation_mode="both")
         params = SimpleNamespace(dataset=SimpleNamespace(exif_rotation=True), fusion=mode)
