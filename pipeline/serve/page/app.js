@@ -37,9 +37,11 @@ const announce = (text) => {
   place.textContent = text;
   setTimeout(() => { if (place.textContent === text) place.textContent = ""; }, 2000);
 };
+// what went wrong, where it is seen: behind the open viewer nothing is
 const say = (text) => {
-  $("notice").textContent = text;
-  $("notice").hidden = !text;
+  const place = $(text && $("viewer").open ? "viewer-error" : "notice");
+  place.textContent = text;
+  place.hidden = !text;
 };
 async function ask(path, options = {}) {
   let answer;

@@ -230,6 +230,39 @@ def test_a_label_goes_to_the_image_it_was_given_for(page: Tab, folder: Path) -> 
     assert all("409" in line for line in page.said)
 
 
+SEEN = """
+(id => {{
+  const {{ top, bottom, left }} = document.getElementById(id).getBoundingClientRect();
+  return 0 <= top && top < bottom && bottom <= innerHeight
+    && document.elementFromPoint(left + 9, (top + bottom) / 2).id === id;
+}})({!r})
+"""
+
+
+def test_what_went_wrong_is_said_where_it_is_seen(page: Tab) -> None:
+    """In the viewer, not behind it; and on a page that is scrolled down."""
+    page.size(390, 400)
+    page.run("document.querySelector('#list button').click()")
+    page.until("document.getElementById('viewer').open")
+    refused = 'new Response(\'{"error": "the project ran again"}\', { status: 409 })'
+    page.run(
+        "window.asked = fetch; window.fetch = async (path, ...more) =>"
+        f"path.startsWith('images') ? {refused} : asked(path, ...more)"
+    )
+    text = "document.getElementById({!r}).textContent"
+    press(page, "ArrowRight", 39)
+    page.until(f"{text.format('viewer-error')} === 'the project ran again'")
+    page.until(SEEN.format("viewer-error"))
+    assert page.run(text.format("notice")) == ""
+    press(page, "Escape", 27)
+    page.until("!document.getElementById('viewer').open")
+    page.run("scrollTo(0, document.body.scrollHeight)")
+    choose(page, "decision", "normal")
+    page.until(f"{text.format('notice')} === 'the project ran again'")
+    page.until(SEEN.format("notice"))
+    assert page.said == []
+
+
 def test_a_dropped_image_is_judged(page: Tab) -> None:
     page.run(DROP)
     page.until("document.getElementById('drop-state').textContent.startsWith('2 images judged')")
