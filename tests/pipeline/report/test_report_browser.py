@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -361,6 +363,33 @@ def test_print_says_the_threshold_and_which_images(tab: Tab, small: str) -> None
     for words in ("2 of 4 called anomalous", "Threshold 0.400 F1 0.500", "1 to 8 of 8"):
         assert words in said
     assert "Next" not in said
+
+
+def test_print_gives_a_page_to_categories_that_are_open(tab: Tab, address: str) -> None:
+    """Hundreds that are closed were hundreds of pages with a name each."""
+
+    def pages() -> int:
+        printed = base64.b64decode(tab.call("Page.printToPDF")["data"])
+        return len(re.findall(rb"/Type\s*/Page\b", printed))
+
+    tab.open(address)
+    closed = pages()
+    tab.run("document.querySelectorAll('details.category').forEach((one) => one.remove())")
+    assert closed <= pages() + 2
+    tab.open(address)
+    tab.run("document.querySelectorAll('details.category').forEach((one) => (one.open = true))")
+    assert pages() >= closed + len(CATEGORIES) - 2
+
+
+def test_print_breaks_a_list_of_warnings_that_fills_pages(tab: Tab, tmp_path: Path) -> None:
+    """It went onto a page of its own, and the first one had the title alone."""
+    many = [f"{name} calls good images anomalous." for name in CATEGORIES * 10]
+    (tmp_path / "index.html").write_text(render(replace(make_report(), warnings=many)), "utf-8")
+    tab.open((tmp_path / "index.html").as_uri())
+    first = base64.b64decode(tab.call("Page.printToPDF", pageRanges="1")["data"])
+    tab.run("document.querySelectorAll('.warnings, main, footer').forEach((one) => one.remove())")
+    title = base64.b64decode(tab.call("Page.printToPDF", pageRanges="1")["data"])
+    assert len(first) > 2 * len(title)
 
 
 def test_a_picture_opens_and_closes_by_keyboard(tab: Tab, small: str) -> None:
