@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cache.segment import DamagedSegmentError
 from cache.store import Store
 from fade.errors import StoreError, counted
 from pipeline.artefacts.catalogue import ARTEFACTS, STREAMED, Artefact
+from pipeline.artefacts.parameters import LOCK_FILE, stages_of
 from pipeline.artefacts.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 from pipeline.process.memory import trim_heap
 
@@ -262,14 +264,47 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
         raise StoreError(f"{path} is no receipt: delete it and run `fade run`") from None
 
 
+def check_receipts(root: Path = Path()) -> None:
+    """Refuse receipts of another run than the one that dvc.lock notes.
+
+    DVC keeps no copy of a receipt, so that ``dvc exp apply`` and ``dvc checkout`` bring the results of
+    another run, and leave the receipts of the last one. Receipts that are missing, or that dvc.lock
+    does not name, are passed over.
+
+    Args:
+        root: of the project.
+
+    Raises:
+        StoreError: with what to run.
+    """
+    entries = stages_of(root / LOCK_FILE).values()
+    outs = [out for one in entries if isinstance(one, dict) for out in one.get("outs") or ()]
+    noted = {out.get("path"): out.get("md5") for out in outs if isinstance(out, dict)}
+    for artefact in ARTEFACTS:
+        path, digest = root / artefact.path, noted.get(artefact.path.as_posix())
+        if artefact.receipt and digest and path.is_file() and _md5(path) != digest:
+            raise StoreError(
+                f"{path} is of another run than {root / LOCK_FILE} (`dvc exp apply` and `dvc checkout` "
+                "leave receipts as they are): run `fade run`, which makes it anew"
+            )
+
+
+def _md5(path: Path) -> str:
+    """As DVC computes it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def needed_rows(projects: Iterable[Path] = (Path(),)) -> dict[str, list[Checksums]]:
     """Keys and checksums by fingerprint of all rows that the receipts of some projects name.
 
     Raises:
-        StoreError: a receipt is missing or damaged, so that nobody knows what is needed.
+        StoreError: a receipt is missing, damaged or of another run, so that nobody knows what is
+            needed.
     """
     needed: dict[str, list[Checksums]] = {}
     for project in projects:
+        check_receipts(project)
         for artefact in ARTEFACTS:
             if artefact.receipt:
                 receipt = read_receipt(artefact, project)

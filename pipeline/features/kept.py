@@ -13,7 +13,7 @@ from cache.layout import RowLocation, Space
 from cache.store import Store
 from fade.errors import ParameterError
 from pipeline.artefacts.catalogue import REFERENCES, TEST, store_root
-from pipeline.artefacts.receipts import Located, Receipt, read_receipt
+from pipeline.artefacts.receipts import Located, Receipt, check_receipts, read_receipt
 from pipeline.config.schema import Params
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ class KeptFeatures:
         """Those of the project in a folder.
 
         Raises:
-            StoreError: a receipt is missing or damaged.
+            StoreError: a receipt is missing, damaged or of another run.
         """
+        check_receipts(folder)
         receipts = tuple(read_receipt(one, folder) for one in (TEST, REFERENCES))
         return cls(Store(store_root(params.features.store, folder)), receipts)
 

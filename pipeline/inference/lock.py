@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fade.errors import StoreError
 from pipeline.artefacts.parameters import LOCK_FILE, listed, misnoted
+from pipeline.artefacts.receipts import check_receipts
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.process.dvc_files import is_beginning
@@ -19,6 +20,7 @@ def check_lock(folder: Path) -> None:
 
     The report's parameters are all there are, so those of the other stages are looked at. A stage
     that ran while those after it did not leaves banks, say, that thresholds are not made for.
+    Receipts must be those of the run, too.
 
     Args:
         folder: of the project; one without a lock file is not looked at.
@@ -72,3 +74,4 @@ def check_lock(folder: Path) -> None:
             f"{', '.join(dict.fromkeys(behind))} did not run again after the stages before: run "
             "`fade run` to bring the results up to date"
         )
+    check_receipts(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fade.errors import StoreError
 from pipeline.artefacts import receipts, tables
 from pipeline.artefacts.catalogue import LANGUAGE, REFERENCES, STREAMED, TEST, VISION, Artefact
 from pipeline.artefacts.receipts import (
+    check_receipts,
     check_streamed,
     lost_rows,
     needed_rows,
@@ -23,6 +25,10 @@ from pipeline.artefacts.receipts import (
     write_receipt,
 )
 from pipeline.artefacts.tables import write_table
+from pipeline.config.load import load_params
+from pipeline.features.kept import KeptFeatures
+from pipeline.inference.lock import check_lock
+from tests.projects import ROOT
 
 A = Space("a", {"m": 1}, (3,), "float32")
 B = Space("b", {"m": 2}, (), "float64")
@@ -232,6 +238,35 @@ def test_one_component_that_is_gone_ends_a_run_without_features(store: Store) ->
     with pytest.raises(DamagedSegmentError, match="gone from the store"):
         check_streamed(store, 1)
     assert not STREAMED.path.exists()
+
+
+def test_receipts_of_another_run_than_dvc_notes_are_refused(store: Store, tmp_path: Path) -> None:
+    """As `dvc exp apply` leaves them: results are of the experiment, receipts of the run before."""
+    root = tmp_path / "project"
+    for artefact in (REFERENCES, TEST, STREAMED, LANGUAGE, VISION):
+        write_receipt(receipt_at(root / artefact.path), store, {A: KEYS})
+    (root / "params.yaml").write_text("{}")
+    params = load_params(ROOT / "params.yaml")
+    check_receipts(root)  # no dvc.lock
+    digest = hashlib.md5((root / VISION.path).read_bytes(), usedforsecurity=False).hexdigest()
+    outs = [{"path": VISION.path.as_posix(), "md5": digest}]
+    lock = root / "dvc.lock"
+    lock.write_text(json.dumps({"stages": {"score_vision": {"outs": outs}}}))
+    check_receipts(root)
+    check_lock(root)
+    assert needed_rows([root])
+    assert KeptFeatures.open(params, root).labels == ["a"]
+    write_receipt(receipt_at(root / VISION.path), store, {A: KEYS[1:]})
+    of_another = r"project/artefacts/receipts/vision\.parquet is of another run than .*fade run"
+    for read in (
+        lambda: check_lock(root),
+        lambda: needed_rows([root]),
+        lambda: KeptFeatures.open(params, root),
+    ):
+        with pytest.raises(StoreError, match=of_another):
+            read()
+    (root / VISION.path).unlink()
+    check_receipts(root)  # the next run makes it
 
 
 def test_receipts_of_a_project_elsewhere_go_together(store: Store, tmp_path: Path) -> None:
