@@ -81,13 +81,14 @@ def table(
     One run: categories by shots. Several runs: their means over categories by shots.
     """
     from pipeline.report.intervals import run_intervals
-    from pipeline.report.paper_table import metric_tables, run_tables, table_json
+    from pipeline.report.paper_table import metric_tables, other_means, run_tables, table_json
     from pipeline.report.rendering import RENDERERS
     from pipeline.report.summary import DEFAULT_METRICS, read_summary
 
     places, metrics = results or [Path("results")], metric or DEFAULT_METRICS
     summaries = [read_summary(place) for place in places]
     known = [run_intervals(place) for place in places] if intervals else []
+    runs = list(zip(map(str, places), summaries, strict=True))
     if as_json:
         if form is not None or bold:
             raise ParameterError("--json excludes --format and --bold: give one of them")
@@ -97,13 +98,15 @@ def table(
             for record in table_json(summary, metrics, known[number] if known else None)
         ]
         write_json(records)
-        return
-    tables = (
-        metric_tables(summaries[0], metrics, known[0] if known else None)
-        if len(places) == 1
-        else run_tables(list(zip(map(str, places), summaries, strict=True)), metrics, known)
-    )
-    echo_text(RENDERERS[form or "markdown"](tables, bold=bold))
+    else:
+        tables = (
+            metric_tables(summaries[0], metrics, known[0] if known else None)
+            if len(places) == 1
+            else run_tables(runs, metrics, known)
+        )
+        echo_text(RENDERERS[form or "markdown"](tables, bold=bold))
+    for line in other_means(runs, metrics):
+        echo(f"note: {line}", err=True)
 
 
 @export_app.command("maps", epilog="Example: fade export maps anomaly_images --dtype float16")

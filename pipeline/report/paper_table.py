@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
+from fade.errors import counted
 from pipeline.report.plots import MEAN
 from pipeline.report.summary import DEFAULT_METRICS, check_metrics
 
@@ -121,6 +122,40 @@ def run_tables(
             rows.append((name, tuple(cells.get((MEAN, count), PaperCell(None)) for count in shots)))
         tables.append(MetricTable(metric, "run", shots, tuple(rows)))
     return tables if shots else []
+
+
+def other_means(runs: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[str]) -> list[str]:
+    """A line for each metric whose means are over other categories in one run than in another.
+
+    Args:
+        runs: name and summary of each; none lacks a column of the metrics.
+
+    Examples:
+        >>> import pandas as pd
+        >>> of = lambda names: pd.DataFrame({"category": names, "shots": 1, "f1_mean": 0.5})
+        >>> other_means([("before", of(["a", "b"])), ("results", of(["b"]))], ["f1"])
+        ['f1: means are not over the same categories: at 1 shot a has no value in results']
+    """
+    found = []
+    for metric in metrics:
+        by_shots: dict[int, dict[str, set[str]]] = {}
+        for name, summary in runs:
+            own = summary[(summary["category"] != MEAN) & summary[f"{metric}_mean"].notna()]
+            for category, count in zip(own["category"], own["shots"], strict=True):
+                by_shots.setdefault(int(count), {}).setdefault(name, set()).add(str(category))
+        for count, by_run in sorted(by_shots.items()):
+            every = set().union(*by_run.values())
+            lacking = {name: sorted(every - own) for name, own in by_run.items() if every - own}
+            if lacking:
+                name, categories = next(iter(lacking.items()))
+                verb = "has" if len(categories) == 1 else "have"
+                shown = f"{', '.join(categories[:5])}{', ...' if len(categories) > 5 else ''}"
+                found.append(
+                    f"{metric}: means are not over the same categories: at "
+                    f"{counted(count, 'shot')} {shown} {verb} no value in {name}"
+                )
+                break
+    return found
 
 
 def _cells(

@@ -297,6 +297,24 @@ def test_table(fade: Fade) -> None:
     assert answer.err.count("\n") == 1
 
 
+def test_table_of_runs_of_other_categories(fade: Fade) -> None:
+    """As after `fade run --categories`, or where one run has no masks of a category."""
+    nan = float("nan")
+    both = {("nut", 1): (0.5, 0.0), ("plate", 1): (0.9, 0.0), ("mean", 1): (0.7, 0.0)}
+    write_project(Path("a"), both)
+    write_project(Path("b"), {("plate", 1): (0.9, 0.0), ("mean", 1): (0.9, 0.0)})
+    write_project(Path("c"), {**both, ("nut", 1): (nan, nan), ("mean", 1): (0.9, 0.0)})
+    write_project(Path("d"), {("nut", 4): (0.5, 0.0), ("mean", 4): (0.5, 0.0)})
+    over = "note: full_image_auroc: means are not over the same categories: at 1 shot nut has no value in"
+    for other in "bc":
+        for form in ("--bold", "--json"):
+            answer = fade("table", "a", other, "--metric", "full_image_auroc", form)
+            assert answer.err == f"{over} {other}\n"
+    assert not fade("table", "a", "a/results").err
+    assert not fade("table", "a", "d").err  # other columns
+    assert not fade("table", "c").err
+
+
 def test_compare(fade: Fade) -> None:
     write_project(Path("a"), VALUES)
     write_project(Path("b"), {("plate", 1): (0.75, 0.0)})
