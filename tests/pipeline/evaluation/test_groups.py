@@ -114,6 +114,22 @@ def test_names_by_pattern() -> None:
     assert group_names(paths, r"p\d") == ["p1", "p1", "p1", "p2"]
 
 
+@pytest.mark.parametrize("pattern", [r"(cam\d)?_", r"t/(\d*)"])
+def test_a_pattern_that_finds_no_name_leaves_each_image_a_part(pattern: str) -> None:
+    """Its group is not in the match, or empty: images of one name, None or nothing, would be one part."""
+    paths = ["t/good_1.png", "t/cut_1.png"]
+    assert group_names(paths, pattern) == paths
+
+
+def test_no_images_make_no_parts() -> None:
+    nothing, scores = TESTS.iloc[:0], SCORES[:, :0]
+    parts, same = grouped_tests(nothing, scores, "folder")
+    assert (len(parts), same.shape) == (0, (1, 0))
+    table = nothing.assign(group=[], shots=[], seed=[], score=[], image=[])
+    assert grouped_scores(table).empty
+    assert group_warnings(nothing, parts) == []
+
+
 @pytest.mark.parametrize("pattern", ["(", "[a"])
 def test_patterns_that_are_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="is no regular expression"):
