@@ -63,3 +63,12 @@ def test_normal_scores_seldom_warn() -> None:
     rng = np.random.default_rng(1)
     draws = [rng.normal(0.5, 0.05, 50) for _ in range(500)]
     assert np.mean([stands_far(scores, int(scores.argmax())) for scores in draws]) < 0.01
+
+
+def test_far_is_five_scaled_deviations_above_the_median_of_the_others() -> None:
+    """Of the others the median is 0.5, and their absolute deviations have the median 0.1."""
+    others = [0.3, 0.4, 0.5, 0.6, 0.7]
+    bound = 0.5 + 5 * 1.4826 * 0.1
+    assert not stands_far(np.array([*others, bound - 1e-6]), 5)
+    assert stands_far(np.array([*others, bound + 1e-6]), 5)
+    assert not stands_far(np.array([*others, bound + 1e-6]), 5, least_spread=0.16)

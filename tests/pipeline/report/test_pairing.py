@@ -10,6 +10,7 @@ import pytest
 
 from fade.errors import DataError, StoreError
 from fade.metrics import image_metrics
+from fade.uncertainty import swapped_differences
 from pipeline.artefacts.catalogue import RUN, SCORES
 from pipeline.artefacts.tables import write_json, write_table
 from pipeline.process import progress
@@ -18,6 +19,7 @@ from pipeline.report.comparison import compare_runs, comparison_markdown
 from pipeline.report.intervals import (
     ImageScores,
     Place,
+    draw_seed,
     image_scores,
     metric_intervals,
     run_intervals,
@@ -84,6 +86,57 @@ def test_differences_that_are_sure_and_those_that_are_not() -> None:
     assert set(same.values()) == {Paired(0, 0, 1)}
     # a category more in one run: its means are of other categories
     assert (AUROC, "mean", 1) not in paired_tests(pairs, {})
+
+
+def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Of all pairs of an anomalous and a good image, the share in which the former scores higher."""
+    pairs = [(x > y) + (x == y) / 2 for x in scores[labels] for y in scores[~labels]]
+    return sum(pairs) / len(pairs)
+
+
+def test_p_values_are_of_the_mean_over_seeds_and_of_the_mean_over_categories() -> None:
+    """Each number of shots by itself, with the categories that it has."""
+    table = pd.concat([scores(1), scores(1.5, ("nut",)).assign(shots=4)], ignore_index=True)
+    noise = np.random.default_rng(5).normal(size=(2, len(table)))
+    pairs = pair_scores(*(table.assign(score=table["score"] + one) for one in noise))
+    found = paired_tests(pairs, {1: ["plate", "weave"], 4: ["nut"]}, 99)
+    drawn: dict[str, tuple[float, np.ndarray]] = {}
+    for (category, shots), (a, b) in pairs.items():
+        each = [
+            auroc(right, b.is_anomaly) - auroc(left, a.is_anomaly)
+            for left, right in zip(a.scores, b.scores, strict=True)
+        ]
+        seed = draw_seed(category)
+        drawn[category] = (
+            sum(each) / len(each),
+            swapped_differences(a.scores, b.scores, a.is_anomaly, 99, seed)[AUROC],
+        )
+        p_value = (1 + sum(np.abs(drawn[category][1]) >= abs(drawn[category][0]) - 1e-9)) / 100
+        assert 0.02 < p_value < 0.9  # twice the difference would have another
+        assert found[AUROC, category, shots].p_value == pytest.approx(p_value)
+    value = (drawn["plate"][0] + drawn["weave"][0]) / 2
+    of_both = (drawn["plate"][1] + drawn["weave"][1]) / 2
+    p_value = (1 + sum(np.abs(of_both) >= abs(value) - 1e-9)) / 100
+    assert found[AUROC, "mean", 1].p_value == pytest.approx(p_value)
+    assert found[AUROC, "mean", 4] == found[AUROC, "nut", 4]
+    assert {place[1:] for place in found} == {
+        ("plate", 1), ("weave", 1), ("mean", 1), ("nut", 4), ("mean", 4)
+    }  # fmt: skip
+
+
+def test_there_is_no_mean_over_categories_that_are_not_all_paired() -> None:
+    pairs = pair_scores(scores(1), scores(2))
+    for names in (["plate"], ["plate", "weave", "nut"]):
+        found = paired_tests(pairs, {1: names}, 9)
+        assert {category for _, category, _ in found} == {"plate", "weave"}
+
+
+def test_what_is_undefined_is_not_tested() -> None:
+    good = scores(1, ("plate",)).query("not is_anomaly")
+    pairs = pair_scores(good, good.assign(score=-good["score"]))
+    assert not paired_tests(pairs, {1: ["plate"]}, 9)
+    one = scores(1)
+    assert not pair_scores(one.assign(score=np.nan), one)
 
 
 def test_rows_may_come_in_any_order() -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.artefacts.catalogue import REPLICATES
+from pipeline.artefacts.tables import write_table
 from pipeline.report.plots import MEAN
-from pipeline.report.replicates import sample_differences, sample_intervals, samples
+from pipeline.report.replicates import (
+    read_samples,
+    sample_differences,
+    sample_intervals,
+    samples,
+)
 
 R = 200
 METRIC = "full_pixel_ap"
@@ -50,6 +59,25 @@ def test_an_undefined_metric_is_left_out_and_an_undefined_sample_does_not_count(
     assert sample_intervals(found)[METRIC, MEAN, 1] == sample_intervals(found)[METRIC, "a", 1]
 
 
+def test_a_metric_that_one_seed_lacks_has_no_part_in_the_mean() -> None:
+    rise = np.arange(R) / R
+    nothing = np.full(R, np.nan)
+    of = {("a", 0): rise, ("a", 1): rise, ("b", 0): rise, ("b", 1): nothing}
+    found = samples(table(of), {1: ["a", "b"], 4: ["a"]})
+    assert set(found) == {(METRIC, "a", 1), (METRIC, MEAN, 1)}
+    np.testing.assert_array_equal(found[METRIC, MEAN, 1], rise)
+    assert not samples(table({("b", 0): nothing}), {1: ["b"]})
+
+
+def test_samples_of_a_run_with_and_without_a_file_of_them(tmp_path: Path) -> None:
+    rise = np.arange(R) / R
+    assert read_samples(tmp_path / "summary.csv", {1: ["a"]}) == {}
+    rows = table({("a", 0): rise, ("a", 1): rise + 1}).sample(frac=1, random_state=0)
+    write_table(rows, tmp_path / REPLICATES.path.name)
+    found = read_samples(tmp_path / "summary.csv", {1: ["a"]})
+    np.testing.assert_allclose(found[METRIC, "a", 1], rise + 0.5)
+
+
 def test_differences_are_paired_sample_by_sample() -> None:
     rng = np.random.default_rng(0)
     a = {("a", 0): rng.random(R), ("b", 0): rng.random(R)}
@@ -62,3 +90,36 @@ def test_differences_are_paired_sample_by_sample() -> None:
         np.testing.assert_allclose(drawn, 0.01)
     less = samples(table({("a", 0): b["a", 0]}), {1: ["a", "b"]})
     assert set(sample_differences(first, less, places)) == {(METRIC, "a", 1)}  # another mean
+
+
+def test_differences_are_over_the_samples_that_both_runs_drew() -> None:
+    rng = np.random.default_rng(0)
+    first = samples(table({("a", 0): rng.random(R)}), {1: ["a"]})
+    short = {place: values[: R // 2] + 0.25 for place, values in first.items()}
+    for a, b, sign in ((first, short, 1), (short, first, -1)):
+        found = sample_differences(a, b, [("a", 1)])
+        assert {len(drawn) for drawn in found.values()} == {R // 2}
+        np.testing.assert_allclose(found[METRIC, "a", 1], sign * 0.25)
+
+
+def test_differences_need_a_sample_in_which_both_are_defined() -> None:
+    first = samples(table({("a", 0): np.arange(R) / R}), {1: ["a"]})
+    some, none = (
+        {place: np.where(np.arange(R) < defined, values, np.nan) for place, values in first.items()}
+        for defined in (1, 0)
+    )
+    places = [("a", 1), (MEAN, 1)]
+    assert set(sample_differences(first, some, places)) == set(first)
+    assert not sample_differences(first, none, places)
+    assert not sample_intervals(none)
+    other = {("another_metric", "a", 1): first[METRIC, "a", 1]}
+    assert not sample_differences(first, other, places)
+
+
+def test_a_mean_is_compared_where_it_is_of_the_same_categories_at_those_shots() -> None:
+    """Whatever the categories are at other shots, and of other metrics."""
+    values = np.arange(R) / R
+    first = {(METRIC, name, shots): values for name in ("a", MEAN) for shots in (1, 4)}
+    more = {(METRIC, "b", 4): values, ("another_metric", "b", 1): values}
+    found = sample_differences(first, first | more, [("a", 1), (MEAN, 1), (MEAN, 4)])
+    assert set(found) == {(METRIC, "a", 1), (METRIC, MEAN, 1)}
