@@ -11,8 +11,8 @@ import pytest
 from fade.errors import DataError, StoreError
 from fade.metrics import image_metrics
 from fade.uncertainty import swapped_differences
-from pipeline.artefacts.catalogue import RUN, SCORES
-from pipeline.artefacts.tables import write_json, write_table
+from pipeline.artefacts.catalogue import REPLICATES, RUN, SCORES, SUMMARY
+from pipeline.artefacts.tables import write_csv, write_json, write_table
 from pipeline.process import progress
 from pipeline.report import pairing
 from pipeline.report.comparison import compare_runs, comparison_markdown
@@ -25,7 +25,7 @@ from pipeline.report.intervals import (
     run_intervals,
 )
 from pipeline.report.pairing import Paired, paired_tests
-from tests.pipeline.summaries import write_project
+from tests.pipeline.summaries import summary, write_project
 
 AUROC = "full_image_auroc"
 
@@ -234,3 +234,70 @@ def test_compare_runs(tmp_path: Path) -> None:
     (a / SCORES.path).unlink()
     with pytest.raises(StoreError, match=r"has no scores\.parquet"):
         run_intervals(a)
+
+
+def test_a_mean_has_a_difference_where_both_runs_have_it_of_the_same_categories(
+    tmp_path: Path,
+) -> None:
+    """Metric by metric, and at each number of shots by itself."""
+    places = [(name, shots) for shots in (1, 4) for name in ("plate", "weave", "mean")]
+    first = summary(dict.fromkeys(places, (0.5, 0.0)))
+    second = summary({place: (0.75, 0.0) for place in places if place != ("weave", 4)})
+    second.loc[second["category"] == "weave", "full_pixel_auroc_mean"] = np.nan
+    four = scores(1, ("plate",)).assign(shots=4)
+    tables = [pd.concat([scores(1), scores(1).assign(shots=4)]), pd.concat([scores(2), four])]
+    a, b = runs = tmp_path / "a", tmp_path / "b"
+    for run, means, images in zip(runs, (first, second), tables, strict=True):
+        write_csv(means, run / SUMMARY.path)
+        write_table(images, run / SCORES.path)
+    found = compare_runs(a, b, [AUROC, "full_pixel_auroc"])
+    changes = {(row.metric, row.category, row.shots): row.change for row in found}
+    for metric, weave in ((AUROC, 0.25), ("full_pixel_auroc", None)):
+        assert changes[metric, "plate", 1] == changes[metric, "plate", 4] == 0.25
+        assert (changes[metric, "weave", 1], changes[metric, "weave", 4]) == (weave, None)
+        assert (changes[metric, "mean", 1], changes[metric, "mean", 4]) == (weave, None)
+    for rows in (found, compare_runs(b, a, [AUROC])):
+        assert {(row.category, row.shots) for row in rows if row.paired} == {
+            ("plate", 1), ("weave", 1), ("mean", 1), ("plate", 4)
+        }  # fmt: skip
+
+
+def test_metrics_of_pixels_are_paired_by_the_replicates_of_both_runs(tmp_path: Path) -> None:
+    metric = "full_pixel_auroc"
+    drawn = np.random.default_rng(0).normal(0.02, 0.02, size=(2, 199))
+    runs = []
+    for name, factor in (("a", 0), ("b", 1)):
+        run = write_project(
+            tmp_path / name, {(name, 1): (0.5, 0.0) for name in ("plate", "weave", "mean")}
+        )
+        write_table(scores(1), run / SCORES.path)
+        rows = [
+            pd.DataFrame(
+                {
+                    "category": category, "shots": 1, "seed": seed, "replicate": np.arange(199),
+                    metric: 0.5 + factor * values,
+                }
+            )
+            for seed in (0, 1)
+            for category, values in zip(("plate", "weave"), drawn, strict=True)
+        ]  # fmt: skip
+        write_table(pd.concat(rows), run / REPLICATES.path)
+        runs.append(run)
+    found = compare_runs(runs[0], runs[1], [metric])
+    expected = {"plate": drawn[0], "weave": drawn[1], "mean": drawn.mean(axis=0)}
+    for row in found:
+        values = expected[row.category]
+        below = min(sum(values <= 0), sum(values >= 0))
+        assert row.paired is not None
+        assert (row.paired.low, row.paired.high) == pytest.approx(
+            np.quantile(values, (0.025, 0.975))
+        )
+        assert row.paired.p_value == pytest.approx(2 * (1 + below) / 200)
+
+
+def test_images_are_paired_only_where_both_runs_have_their_scores(tmp_path: Path) -> None:
+    values = {("plate", 1): (0.5, 0.0), ("mean", 1): (0.5, 0.0)}
+    one, other = (write_project(tmp_path / name, values) for name in ("one", "other"))
+    write_table(scores(1, ("plate",)), one / SCORES.path)
+    for a, b in ((one, other), (other, one)):
+        assert [row.paired for row in compare_runs(a, b, [AUROC])] == [None, None]
