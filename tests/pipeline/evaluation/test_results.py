@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fade.metrics import METRIC_NAMES, PixelHistogram
+from fade.rates import RATES
 from fade.regions import label_regions
 from fade.types import Trial
 from pipeline.config.load import parse_params
@@ -26,6 +27,7 @@ from pipeline.evaluation.results import (
     metrics_table,
     summary_table,
 )
+from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.vanished import Vanished
 from tests.projects import changed, golden_params
 
@@ -166,6 +168,33 @@ def test_remarks_count_images_without_mask_or_label() -> None:
     assert found["categories"] == 2
     (warning,) = found["warnings"]
     assert "in 1 of 1 defect image with a mask" in warning
+
+
+def test_rates_are_those_of_the_threshold_of_each_category_and_trial() -> None:
+    images = [(0.1, False), (0.5, False), (0.6, False), (0.5, True), (0.9, True)]
+    found = scores({(category, seed): images for seed in (0, 1) for category in "ab"})
+    mask = np.eye(4, dtype=bool)[:1]
+    histogram = PixelHistogram.of_image((mask * 200).astype(np.uint8), label_regions(mask))
+    declared = [
+        Threshold("a", 1, 0, 0.5, 200, "training", 9, "of 9"),
+        Threshold("a", 1, 1, 0.05, 199, "training", 9, "of 9"),
+        Threshold("b", 1, 0, None, None, "none", 0, "of none"),
+    ]
+    metrics, reasons = metrics_table(
+        found, dict.fromkeys([(c, t) for c in "ab" for t in TRIALS], histogram), ["a", "b"], TRIALS,
+        params(), thresholds=declared,
+    )  # fmt: skip
+    names = [f"full_{of}_{rate}" for of in ("image", "pixel") for rate in RATES]
+    rows = {
+        (str(category), seed): values
+        for category, seed, *values in metrics[["category", "seed", *names]].to_numpy().tolist()
+    }
+    # of the images above 0.5 one is anomalous and one good; of the pixels none is above 200
+    assert rows["a", 0] == [2 / (2 + 2), 1 / 2, 1 / 3, 0, 0, 0]
+    assert rows["a", 1] == [2 * 2 / (5 + 2), 1, 1, 1, 1, 0]
+    assert all(math.isnan(value) for seed in (0, 1) for value in rows["b", seed])
+    why = {(one["seed"], one["reason"]) for one in reasons if one["metric"] in names}
+    assert why == {(0, "no threshold: of none"), (1, "no threshold")}
 
 
 def test_columns_that_came_later_are_those_beyond_the_eight() -> None:
