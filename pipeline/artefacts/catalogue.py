@@ -32,7 +32,7 @@ class Artefact:
     receipt: bool = False
 
 
-CHANGED = "changed while the pipeline ran"
+CHANGED = "changed since the run began"
 AGAIN = "run `fade run` again"
 """Texts of errors about files that are not those of the manifest: the fault, and the remedy."""
 _A, _R = Path("artefacts"), Path("results")

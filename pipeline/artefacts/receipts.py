@@ -369,7 +369,7 @@ def check_streamed(store: Store, lacking: int) -> None:
     with read_receipt(STREAMED).discard_on_damage(store):
         if lacking:
             raise DamagedSegmentError(
-                f"{lacking} components are gone from the store, and with features.keep false no "
-                "features to make them from",
+                f"{counted(lacking, 'row', 'is')} gone from the store, and features.keep is false: "
+                "there are no features to make them from",
                 "run `fade run` again and they are computed anew",
             )

@@ -194,19 +194,19 @@ def test_what_changed_after_the_manifest_is_not_used(
 
     shrink("ground_truth")
     with pytest.raises(
-        DataError, match=r"^weave/ground_truth/\S+ changed while the pipeline ran: run"
+        DataError, match=r"^weave/ground_truth/\S+ changed since the run began: run"
     ):
         run_stages(folder, params, "evaluate")
     shutil.rmtree(images)
     shutil.copytree(GOLDEN / "images", images)
     run_stages(folder, params, "evaluate", "report")
     page = folder / "results" / "report" / "index.html"
-    assert " changed while the pipeline ran" not in page.read_text(encoding="utf-8")
+    assert " changed since the run began" not in page.read_text(encoding="utf-8")
     shrink("ground_truth")
     shrink("test")
     run_stages(folder, params, "report")
     for part in ("ground_truth", "test"):
-        told = rf"weave/{part}/\S+ changed while the pipeline ran: run `fade run` again"
+        told = rf"weave/{part}/\S+ changed since the run began: run `fade run` again"
         assert re.search(told, page.read_text(encoding="utf-8"))
 
 

@@ -87,7 +87,7 @@ def test_errors_take_the_place_of_their_images(images: list[ImageSource], tmp_pa
     loaded = load(images, tmp_path)
     errors = {i: str(found) for i, found in enumerate(loaded) if isinstance(found, DataError)}
     assert errors[2] == "2.png cannot be read: No such file or directory"
-    assert errors[5] == "5.png changed while the pipeline ran: run `fade run` again"
+    assert errors[5] == "5.png changed since the run began: run `fade run` again"
     assert errors[7].startswith("7.png")
     assert errors[9] == "9.png cannot be read: Is a directory"
     assert sorted(errors) == [2, 5, 7, 9]

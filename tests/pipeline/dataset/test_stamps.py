@@ -220,7 +220,7 @@ def test_replaced_before_dvc_has_hashed_it(
             )  # fmt: skip
 
         first = dvc("repro")
-        assert "weave/test/good/000.png changed while the pipeline ran: run again" in first.stderr
+        assert "weave/test/good/000.png changed since the run began: run again" in first.stderr
         assert first.returncode
         second = dvc("repro")
         assert second.returncode == 0, second.stderr

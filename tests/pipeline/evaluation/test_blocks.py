@@ -148,9 +148,7 @@ def test_mask_that_is_gone(block: EvaluationBlock) -> None:
 
 def test_mask_that_changed(block: EvaluationBlock) -> None:
     Image.new("L", (8, 8), 255).save(Path(str(block.root), "mask.png"))
-    with pytest.raises(
-        DataError, match=r"^mask\.png changed while the pipeline ran: run `fade run`"
-    ):
+    with pytest.raises(DataError, match=r"^mask\.png changed since the run began: run `fade run`"):
         evaluate_block(block)
 
 
