@@ -63,6 +63,13 @@ def noted_parameters(entry: Any) -> dict[str, Any]:
     return (files.get(PARAMS_FILE.name) or {}) if isinstance(files, dict) else {}
 
 
+def noted_hashes(entry: Any) -> dict[str, Any]:
+    """Hashes of the outputs that a stage's entry in dvc.lock notes, by path."""
+    outs = leaf(entry, "outs")
+    whole = isinstance(outs, list) and all(isinstance(out, dict) for out in outs)
+    return {str(out.get("path")): out.get("md5") for out in outs} if whole else {}
+
+
 def named_parameters(entry: Mapping[str, Any]) -> dict[str, list[str]]:
     """The parameters that a stage's entry in dvc.yaml names, by file; none stand for all of a file.
 
@@ -117,7 +124,7 @@ def withdraw(stages: Collection[str], folder: Path = Path()) -> None:
     for artefact in _records(stages):
         path = folder / artefact.path
         with suppress(OSError):
-            digest = _md5(path)
+            digest = dvc_hash(path)
             _forget(folder, digest)
             path.unlink()
 
@@ -158,11 +165,9 @@ def _records(stages: Collection[str]) -> list[Artefact]:
 
 def _noted_record(folder: Path, artefact: Artefact, entry: Any) -> dict[str, Any] | None:
     """The record of a stage, if it is the one that the stage's entry in dvc.lock names."""
-    outs = entry.get("outs") or () if isinstance(entry, dict) else ()
-    named = {out.get("path"): out.get("md5") for out in outs if isinstance(out, dict)}
     path = folder / artefact.path
     with suppress(OSError):
-        if named.get(artefact.path.as_posix()) == _md5(path):
+        if noted_hashes(entry).get(artefact.path.as_posix()) == dvc_hash(path):
             return _read(path)
     return None
 
@@ -176,8 +181,10 @@ def _read(path: Path, part: str = "parameters") -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+def dvc_hash(path: Path) -> str:
+    """The MD5 of a file, as DVC notes it in dvc.lock."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def stages_of(file: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from cache.segment import DamagedSegmentError
 from cache.store import Store
 from fade.errors import StoreError, counted
 from pipeline.artefacts.catalogue import ARTEFACTS, STREAMED, Artefact
-from pipeline.artefacts.parameters import LOCK_FILE, stages_of
+from pipeline.artefacts.parameters import LOCK_FILE, dvc_hash, noted_hashes, stages_of
 from pipeline.artefacts.tables import GROUP_ROWS, table_columns, table_parts, table_writer
 from pipeline.process.memory import trim_heap
 
@@ -277,22 +276,16 @@ def check_receipts(root: Path = Path()) -> None:
     Raises:
         StoreError: with what to run.
     """
-    entries = stages_of(root / LOCK_FILE).values()
-    outs = [out for one in entries if isinstance(one, dict) for out in one.get("outs") or ()]
-    noted = {out.get("path"): out.get("md5") for out in outs if isinstance(out, dict)}
+    noted: dict[str, Any] = {}
+    for entry in stages_of(root / LOCK_FILE).values():
+        noted |= noted_hashes(entry)
     for artefact in ARTEFACTS:
         path, digest = root / artefact.path, noted.get(artefact.path.as_posix())
-        if artefact.receipt and digest and path.is_file() and _md5(path) != digest:
+        if artefact.receipt and digest and path.is_file() and dvc_hash(path) != digest:
             raise StoreError(
                 f"{path} is of another run than {root / LOCK_FILE} (`dvc exp apply` and `dvc checkout` "
                 "leave receipts as they are): run `fade run`, which makes it anew"
             )
-
-
-def _md5(path: Path) -> str:
-    """As DVC computes it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def needed_rows(projects: Iterable[Path] = (Path(),)) -> dict[str, list[Checksums]]:

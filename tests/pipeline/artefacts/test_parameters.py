@@ -25,6 +25,7 @@ from pipeline.artefacts.parameters import (
     withdraw,
     write_record,
 )
+from pipeline.artefacts.receipts import check_receipts
 from pipeline.config.originals import TEMPLATE
 from tests.projects import ROOT, STAGES
 
@@ -96,11 +97,17 @@ def test_a_record_that_dvc_does_not_name_is_of_no_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[", "stages: 3", "stages: {select: 3}", "stages: {select: {}}"]
-)
+    "text",
+    [
+        "", "[", "stages: 3", "stages: {select: 3}", "stages: {select: {}}",
+        "stages: {select: {outs: 3}}", "stages: {select: {outs: [3]}}",
+        "stages: {select: {outs: [{path: []}]}}",
+    ],
+)  # fmt: skip
 def test_a_damaged_lock_says_nothing(text: str) -> None:
     Path("dvc.lock").write_text(text)
     assert misnoted() == {}
+    check_receipts()
 
 
 def test_what_changed_since_a_stage_ran() -> None:
