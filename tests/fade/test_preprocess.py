@@ -14,7 +14,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
 from fade.datasets import read_dataset
 from fade.decode import picture_rgb
@@ -284,6 +284,27 @@ def test_orientation_is_applied_only_when_asked(format: str, orientation: int) -
         if format != "JPEG":
             mask = decode_mask(data, "x", exif_rotation=rotate)
             np.testing.assert_array_equal(mask, expected[..., 0] > 0)
+
+
+@pytest.mark.parametrize(
+    ("format", "where"),
+    [
+        ("JPEG", "xmp"),
+        ("WEBP", "xmp"),
+        ("PNG", "XML:com.adobe.xmp"),
+        ("PNG", "Raw profile type exif"),
+    ],
+)
+def test_an_orientation_outside_exif_is_applied_once(format: str, where: str) -> None:
+    xmp = '<rdf:Description tiff:Orientation="6"/>'
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    texts = PngImagePlugin.PngInfo()
+    texts.add_itxt(where, f"\nexif\n0\n{exif.tobytes().hex()}" if "exif" in where else xmp)
+    options = {"pnginfo": texts} if format == "PNG" else {"xmp": xmp.encode()}
+    data = encode(Image.new("RGB", (32, 16)), format, **options)
+    image = decode_rgb(data, "x", exif_rotation=True)
+    assert image.size == picture_rgb(image, "x", exif_rotation=True).size == (16, 32)
 
 
 # Damage
