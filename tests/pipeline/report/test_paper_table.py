@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fade.errors import ParameterError, StoreError, plain
-from pipeline.report.paper_table import metric_tables, run_tables
+from pipeline.report.paper_table import metric_tables, other_means, run_tables
 from pipeline.report.plots import UNDEFINED
 from pipeline.report.rendering import csv_text, escape_latex, escape_markdown, latex, markdown
 from pipeline.report.summary import DEFAULT_METRICS, read_summary
@@ -120,6 +120,22 @@ def test_several_runs_with_the_best_in_bold() -> None:
         "full_image_auroc,c,2,93.84,,,",
     ]
     assert markdown(run_tables([("a", summary({}))], ["full_image_auroc"])).startswith("No test")
+
+
+def test_means_over_other_categories_are_named_once_a_metric_and_five_at_most() -> None:
+    names = [f"c{n}" for n in range(7)]
+    whole = summary({(name, shots): (0.5, 0.0) for name in names for shots in (4, 1)})
+    for lacking, said in (
+        (1, "c0 has"), (2, "c0, c1 have"), (5, "c0, c1, c2, c3, c4 have"),
+        (6, "c0, c1, c2, c3, c4, ... have"),
+    ):  # fmt: skip
+        less = whole[~whole["category"].isin(names[:lacking])]
+        line = f"{{}}: means are not over the same categories: at 1 shot {said} no value in other"
+        for runs in ([("a", whole), ("other", less)], [("other", less), ("a", whole)]):
+            assert other_means(runs, DEFAULT_METRICS) == [
+                line.format(metric) for metric in DEFAULT_METRICS
+            ]
+    assert other_means([("a", whole), ("b", whole)], DEFAULT_METRICS) == []
 
 
 def test_names_in_csv_are_text() -> None:
