@@ -7,6 +7,7 @@ WACV 2025, arXiv 2405.14529, equation 1.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,8 @@ def nearest_in_references(
         similarity = similarity_to_references(queries, bank, patches)
         return np.maximum(1 - similarity, 0)[..., None]
     groups = bank.reshape(references, patches, bank.shape[1])
-    found = np.empty((references, len(queries), k), np.float32)
-    rows = max(1, PRODUCTS // patches)
-    for number, group in enumerate(groups):
-        for start in range(0, len(queries), rows):
-            block = queries[start : start + rows]
-            found[number, start : start + rows] = _nearest(block, group, k, metric)
-    return found
+    middle = queries.mean(axis=0)
+    return np.stack([_nearest(queries, _Group.of(one, middle, metric), k) for one in groups])
 
 
 def check_neighbours(k: int, patches: int) -> None:
@@ -69,38 +65,57 @@ def check_neighbours(k: int, patches: int) -> None:
         )
 
 
-def _nearest(
-    queries: np.ndarray, group: np.ndarray, k: int, metric: Metric, own: int | None = None
-) -> np.ndarray:
-    """(q, k) ascending distances to one group.
+@dataclass(frozen=True)
+class _Group:
+    """Vectors to be found among, ready to be ranked.
 
-    Where the queries are part of the group, ``own`` is where they begin: none is its own neighbour.
+    Attributes:
+        vectors: (n, dim) as they are.
+        middle: (dim,) what Euclidean ranks are taken from: products of long vectors lose near ones.
+        near: (n, dim) the vectors from there; for ``cosine`` the vectors.
+        halves: (n,) of the squares of their lengths; None for ``cosine``.
     """
-    ranks = _ranks(queries, group, queries.mean(axis=0), metric)
-    if own is not None:
-        rows = np.arange(len(queries))
-        ranks[rows, own + rows] = -np.inf
-    best = ranks.argmax(axis=1)[:, None] if k == 1 else np.argpartition(ranks, -k)[:, -k:]
-    if metric == "cosine":
-        distances = np.maximum(1 - np.take_along_axis(ranks, best, axis=1), 0)
-    else:
-        distances = _exact(queries, group, best)
-    return np.sort(distances, axis=1)
+
+    vectors: np.ndarray
+    middle: np.ndarray
+    near: np.ndarray
+    halves: np.ndarray | None
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, middle: np.ndarray, metric: Metric) -> _Group:
+        if metric == "cosine":
+            return cls(vectors, middle, vectors, None)
+        near = vectors - middle
+        return cls(vectors, middle, near, 0.5 * np.einsum("ij,ij->i", near, near))
+
+    def ranks(self, queries: np.ndarray) -> np.ndarray:
+        """(q, n) numbers that are higher for nearer vectors: the products, for ``cosine``."""
+        if self.halves is None:
+            return queries @ self.near.T
+        ranks: np.ndarray = (queries - self.middle) @ self.near.T
+        ranks -= self.halves
+        return ranks
+
+    def distances(self, queries: np.ndarray, ranks: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """(q, k) to the chosen vectors (q, k)."""
+        if self.halves is None:
+            return np.maximum(1 - np.take_along_axis(ranks, chosen, axis=1), 0)
+        return _exact(queries, self.vectors, chosen)
 
 
-def _ranks(
-    queries: np.ndarray, group: np.ndarray, middle: np.ndarray, metric: Metric
-) -> np.ndarray:
-    """(q, n) numbers that are higher for nearer vectors: the products, for ``cosine``.
-
-    Euclidean ones are taken from ``middle`` (dim,): products of long vectors lose near ones.
-    """
-    if metric == "cosine":
-        return queries @ group.T
-    near = group - middle
-    ranks: np.ndarray = (queries - middle) @ near.T
-    ranks -= 0.5 * np.einsum("ij,ij->i", near, near)
-    return ranks
+def _nearest(queries: np.ndarray, group: _Group, k: int, *, others: bool = False) -> np.ndarray:
+    """(q, k) ascending distances to one group; to the others of it where the queries are the group."""
+    found = np.empty((len(queries), k), np.float32)
+    rows = max(1, PRODUCTS // len(group.vectors))
+    for start in range(0, len(queries), rows):
+        block = queries[start : start + rows]
+        ranks = group.ranks(block)
+        if others:
+            own = np.arange(len(block))
+            ranks[own, start + own] = -np.inf
+        best = ranks.argmax(axis=1)[:, None] if k == 1 else np.argpartition(ranks, -k)[:, -k:]
+        found[start : start + rows] = np.sort(group.distances(block, ranks, best), axis=1)
+    return found
 
 
 def _exact(queries: np.ndarray, group: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -133,12 +148,8 @@ def nearest_others(queries: np.ndarray, *, k: int = 1, metric: Metric = "cosine"
         [1.0, 1.0, 2.0]
     """
     check_neighbours(k, len(queries) - 1)
-    found = np.empty((len(queries), k), np.float32)
-    rows = max(1, PRODUCTS // len(queries))
-    for start in range(0, len(queries), rows):
-        block = queries[start : start + rows]
-        found[start : start + rows] = _nearest(block, queries, k, metric, own=start)
-    return found
+    group = _Group.of(queries, queries.mean(axis=0), metric)
+    return _nearest(queries, group, k, others=True)
 
 
 def nearest_by_index(
@@ -236,16 +247,12 @@ def nearest_in_place(
     for row in range(rows):
         near = bank[:, :, max(0, row - radius) : row + radius + 1]
         height = near.shape[2]
-        for number, group in enumerate(near):
-            flat = group.reshape(-1, dim)
-            ranks = _ranks(queries[row], flat, middle, metric)
+        for number, vectors in enumerate(near):
+            group = _Group.of(vectors.reshape(-1, dim), middle, metric)
+            ranks = group.ranks(queries[row])
             ranks.reshape(columns, copies * height, columns)[
                 np.broadcast_to(apart[:, None], (columns, copies * height, columns))
             ] = -np.inf
             chosen = ranks.argmax(axis=1)[:, None]
-            if metric == "euclidean":
-                found[number, row] = _exact(queries[row], flat, chosen)[:, 0]
-            else:
-                best = np.take_along_axis(ranks, chosen, axis=1)[:, 0]
-                found[number, row] = np.maximum(1 - best, 0)
+            found[number, row] = group.distances(queries[row], ranks, chosen)[:, 0]
     return found.reshape(references, -1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache.layout import Space
-from pipeline.scoring.banks import Bank, Comparison
+from pipeline.scoring.banks import Bank, Comparison, merged_views
 from pipeline.scoring.plan import ComponentPlan
 from pipeline.scoring.views import FeatureView
 
@@ -30,14 +30,16 @@ class VisionScorer:
         self, output: Space, features: Sequence[Space], vectors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See :class:`pipeline.scoring.plan.Scorer`; the comparisons of an image one after the other."""
-        of_views = [view.each(features, vectors) for view in self.views]
+        images = range(len(vectors[0]))
         return np.concatenate(
-            [
-                self.bank.vision_maps(
-                    dict(zip(self.bank.views, one, strict=True)), self.comparisons
-                )
-                for one in zip(*of_views, strict=True)
-            ]
+            [self._maps(features, [one[i : i + 1] for one in vectors]) for i in images]
+        )
+
+    def _maps(self, features: Sequence[Space], image: Sequence[np.ndarray]) -> np.ndarray:
+        """(comparisons, R, C) of one image, in float32 in one view at a time: that takes less memory."""
+        return merged_views(
+            self.bank.maps_in(label, view.vectors(features, image)[0], self.comparisons)
+            for label, view in zip(self.bank.views, self.views, strict=True)
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isqrt
@@ -104,15 +104,14 @@ class Bank:
         Returns:
             (comparisons, R, C) float32 on the largest grid.
         """
-        by_view = [self._anomalies(view, queries[view], comparisons) for view in self.views]
-        return np.stack([merge_sizes(maps) for maps in zip(*by_view, strict=True)])
+        return merged_views(self.maps_in(view, queries[view], comparisons) for view in self.views)
 
     def view_maps(
         self, view: str, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray | None]:
         """Maps of one image in one view, one for each comparison; None where it holds nothing."""
         some = [one for one in comparisons if one.references or one.query]
-        found = iter(self._anomalies(view, query, some) if some else ())
+        found = iter(self.maps_in(view, query, some) if some else ())
         return [next(found) if one.references or one.query else None for one in comparisons]
 
     def index(self, view: str, trial: Trial | None = None) -> Any:
@@ -120,9 +119,14 @@ class Bank:
         path = self.root / bank_path(self.category, view, trial)
         return open_index(path.resolve(), stored_digest(path))
 
-    def _anomalies(
+    def maps_in(
         self, view: str, query: np.ndarray, comparisons: Sequence[Comparison]
     ) -> list[np.ndarray]:
+        """Maps of one image in one view, one for each comparison, none of which is empty.
+
+        Args:
+            query: the image's patches, (patches, dim) float32.
+        """
         rule, side = self.rule, isqrt(len(query))
         grid = self.grids.get(view, (side, side))
         device = choose_device(self.device) if rule.plain else "cpu"
@@ -162,6 +166,15 @@ class Bank:
                 else rule.patch_map(terms, query.shape[1], grid)
             )
         return maps
+
+
+def merged_views(of_views: Iterable[Sequence[np.ndarray]]) -> np.ndarray:
+    """Maps of one image, one for each comparison, on the largest grid: (comparisons, R, C).
+
+    Args:
+        of_views: its maps in each view, see :meth:`Bank.maps_in`.
+    """
+    return np.stack([merge_sizes(maps) for maps in zip(*of_views, strict=True)])
 
 
 def bank_copies(params: Params, category: str | None) -> int:

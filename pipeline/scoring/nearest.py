@@ -54,7 +54,7 @@ class Nearest:
         if self.plain:
             return {}
         # ranks by products of the vectors as they are missed near ones among long vectors
-        ranks = {"ranks": "centred"} if self.metric == "euclidean" else {}
+        ranks = {"ranks": "centred on the image"} if self.metric == "euclidean" else {}
         return {"nearest": asdict(self) | ranks}
 
     def check(self, patches: int) -> None:

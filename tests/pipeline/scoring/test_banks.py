@@ -162,7 +162,7 @@ def test_what_a_comparison_lacks_is_not_looked_for(
     assert nothing is None
     assert own is not None
     assert one is not None
-    expected = [BANK._anomalies("4", query["4"], [one])[0] for one in wanted[1:]]
+    expected = [BANK.maps_in("4", query["4"], [one])[0] for one in wanted[1:]]
     np.testing.assert_array_equal([own, one], expected)
     of_trials = replace(BANK, exact=False)  # no index was written for a trial without references
     found = of_trials.vision_maps(query, [compare(query=True)])

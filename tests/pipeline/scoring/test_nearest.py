@@ -132,5 +132,5 @@ def test_maps_of_before_are_found_again() -> None:
     assert Nearest().described() == {}
     of_cosines = {"metric": "cosine", "per_dimension": False, "neighbours": 2, "radius": None}
     assert Nearest(neighbours=2).described() == {"nearest": of_cosines}
-    ranks = of_cosines | {"metric": "euclidean", "neighbours": 1, "ranks": "centred"}
+    ranks = of_cosines | {"metric": "euclidean", "neighbours": 1, "ranks": "centred on the image"}
     assert Nearest("euclidean").described() == {"nearest": ranks}
