@@ -85,7 +85,11 @@ def shown(value: Any) -> str:
     Examples:
         >>> shown(False), shown(None), shown("flat")
         ('false', 'null', "'flat'")
+        >>> shown(ByShots(zero_shot=True, few_shot="nearest"))
+        "{zero_shot: true, few_shot: 'nearest'}"
     """
+    if isinstance(value, ByShots):
+        return f"{{zero_shot: {shown(value.zero_shot)}, few_shot: {shown(value.few_shot)}}}"
     written = {True: "true", False: "false", None: "null"}
     text = written[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -179,6 +179,7 @@ class PatchEncoder:
 
         Raises:
             ParameterError: the type cannot hold a value.
+            ModelError: no type could, since the network gives NaN or infinity.
         """
         height, width = images.shape[1:3]
         at_once = len(images)
@@ -210,9 +211,15 @@ class PatchEncoder:
             with np.errstate(over="ignore"):
                 kept[feature] = raw.astype(dtype, copy=False)
             if dtype == "float16" and not np.isfinite(kept[feature]).all():
+                largest = np.abs(raw).max()
+                if not np.isfinite(largest):
+                    raise ModelError(
+                        f"features of vision.encoder {self.name} are NaN or infinite: check its weights "
+                        "(vision.encoder_weights), and set model.precision to fp32 if it is another"
+                    )
                 raise ParameterError(
                     f"features.dtype is float16, and features of vision.encoder {self.name} reach "
-                    f"{np.abs(raw).max():.3g}, which it cannot hold: set it to float32"
+                    f"{largest:.3g}, which it cannot hold: set it to float32"
                 )
         return kept
 

@@ -234,12 +234,16 @@ def _store(params: Params, counts: ImageCounts | None) -> Iterator[Finding]:
         yield from _store_url(root)
         return
     place = folder_above(root, StoreError)
-    if not os.access(place, os.W_OK):
+    held, closed = (root / "store.json").is_file(), not os.access(place, os.W_OK)
+    if closed and not held:
         raise StoreError(f"{place} cannot be written to: set features.store to another folder")
     free = shutil.disk_usage(place).free
     room = f"{free:,} bytes free"
-    if (root / "store.json").is_file():
+    if held:
         yield ok("store", f"{_held(Store(root))}; {room}")
+        if closed:
+            yield _only_read(str(root))
+            return
     else:
         yield ok("store", f"{root} is made by the first run; {room}")
     needed = feature_bytes(params, counts) if counts else 0
@@ -295,7 +299,12 @@ def _store_url(url: str) -> Iterator[Finding]:
     store = Store(url)
     yield ok("store", _held(store))
     if refusal := store.write_error():
-        yield warning(
-            "store", f"{url} cannot be written to ({refusal}): a run that lacks rows stops; set "
-            "features.store to a store of your own",
-        )  # fmt: skip
+        yield _only_read(url, f" ({refusal})")
+
+
+def _only_read(store: str, why: str = "") -> Finding:
+    """A store may serve although nobody can write to it, as long as it lacks nothing."""
+    return warning(
+        "store", f"{store} cannot be written to{why}: a run that lacks rows stops; set "
+        "features.store to a store of your own",
+    )  # fmt: skip

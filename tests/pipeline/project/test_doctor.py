@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from cache.layout import Space
+from cache.store import Store
 from fade.errors import StoreError
 from pipeline.cli.main import main
 from pipeline.config.originals import TEMPLATE
@@ -251,6 +253,30 @@ def test_a_store_of_another_version(tmp_path: Path, content: dict[str, Any]) -> 
     found = look(tmp_path, content)
     assert found["store"].code == 5
     assert "schema version 99" in found["store"].text
+
+
+@pytest.mark.parametrize(("there", "level"), [(True, "warning"), (False, "problem")])
+def test_a_store_that_may_only_be_read(
+    there: bool,
+    level: str,
+    tmp_path: Path,
+    content: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a store serves as long as it lacks nothing: only where there is none no run can start."""
+    shared, access = tmp_path / "shared", os.access
+    shared.mkdir()
+    if there:
+        Store(shared).register(Space("toy", {}, (4,), "float16"))
+
+    def denied(path: Any, mode: int) -> bool:  # root may write into all folders
+        return not (Path(path) == shared and mode & os.W_OK) and access(path, mode)
+
+    monkeypatch.setattr(os, "access", denied)
+    found = look(tmp_path / "project", changed(content, features__store=str(shared)))["store"]
+    assert found.level == level
+    assert f"{shared} cannot be written to" in found.text
+    assert ("a run that lacks rows stops" in found.text) == there
 
 
 def test_a_full_disk(
