@@ -294,7 +294,7 @@ const showFacts = () => {
   $("viewer-title").setAttribute("aria-label", opened.path);
   $("viewer-facts").replaceChildren(
     ...chips(opened), make("span", `score ${number(opened.score)}, threshold ${number(opened.threshold)}`),
-    make("span", `${opened.category}, ${opened.defect}; ${opened.width} × ${opened.height} pixels`, "soft"),
+    make("span", `${[opened.category, opened.defect].filter(Boolean).join(", ")}; ${opened.width} × ${opened.height} pixels`, "soft"),
   );
   $("viewer-said").textContent = words(...$("viewer-facts").children);
   for (const button of document.querySelectorAll("#labels button")) {

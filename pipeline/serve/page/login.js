@@ -1,1 +1,4 @@
-document.getElementById("wrong").hidden = location.search !== "?wrong";
+if (location.search === "?wrong") {
+  document.getElementById("wrong").hidden = false;
+  document.getElementById("token").setAttribute("aria-invalid", "true");
+}

@@ -378,9 +378,11 @@ def test_a_browser_brings_the_token_by_a_form(
             tab.open(place)
             assert tab.run("location.pathname") == "/login"
             field = "document.getElementById('token')"
+            assert tab.run(f"{field}.ariaInvalid") is None
             tab.run(f"{field}.value = {token!r}; {field}.form.requestSubmit()")
             if token == "wrong":
                 tab.until("location.search === '?wrong'")
                 tab.until("document.getElementById('wrong')?.hidden === false")
+                tab.until(f"{field}.ariaInvalid === 'true'")
         tab.until("location.pathname === '/' && document.body?.dataset.ready === 'true'")
         assert tab.run("document.cookie") == ""  # no script reads it
