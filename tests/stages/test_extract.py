@@ -100,7 +100,7 @@ def test_an_image_that_changes_meanwhile(params: dict[str, Any], tmp_path: Path)
     params = changed(params, dataset__path=str(images))
     run_stages(tmp_path, params, "manifest", "select")
     shutil.copy(images / "weave/test/good/001.png", images / "weave/test/good/000.png")
-    with pytest.raises(DataError, match=r"weave/test/good/000\.png changed while"):
+    with pytest.raises(DataError, match=r"weave/test/good/000\.png changed since"):
         run_stages(tmp_path, params, "extract")
 
 

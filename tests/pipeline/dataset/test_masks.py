@@ -24,7 +24,7 @@ def test_the_files_of_a_folder_together_are_the_mask(tmp_path: Path) -> None:
     assert np.argwhere(both).tolist() == [[0, 0], [1, 1]]
     assert (read_unchanged_mask(tmp_path, "m/", key) == both).all()
     Image.new("L", (4, 3)).save(tmp_path / "m/001.png")
-    with pytest.raises(DataError, match="m/ changed while"):
+    with pytest.raises(DataError, match="m/ changed since"):
         read_unchanged_mask(tmp_path, "m/", key)
     Image.new("L", (3, 3)).save(tmp_path / "m/001.png")
     with pytest.raises(DataError, match=r"m/001.png is 3 x 3 pixels, .* before it 4 x 3"):
