@@ -76,9 +76,11 @@ class FlatVectors:
                 best, ranks[rows] = _highest(both, k)
                 labels[rows] = np.take_along_axis(which, best, axis=1)
         squares = np.empty((len(queries), k), np.float32)
-        for column, chosen in enumerate(labels.T):
-            difference = queries - self.vectors[chosen]
-            squares[:, column] = np.einsum("ij,ij->i", difference, difference)
+        for start in range(0, len(queries), QUERY_ROWS):
+            rows = slice(start, start + QUERY_ROWS)
+            for column, chosen in enumerate(labels[rows].T):
+                difference = queries[rows] - self.vectors[chosen]
+                squares[rows, column] = np.einsum("ij,ij->i", difference, difference)
         order = np.argsort(squares, axis=1, kind="stable")
         return np.take_along_axis(squares, order, 1), np.take_along_axis(labels, order, 1)
 
