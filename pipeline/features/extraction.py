@@ -85,7 +85,8 @@ class Extraction:
                 encoded = self._encode(task, pixels, progress)
                 if len(pending) == writers:
                     pending.popleft().result()
-                pending.append(pool.submit(self._write, *encoded))
+                pending.append(pool.submit(self._write, encoded))
+                del encoded  # else it is held while the next one is encoded
             while pending:
                 pending.popleft().result()
 
@@ -94,10 +95,9 @@ class Extraction:
 
     def _encode(
         self, task: SegmentTask, pixels: Iterator[Pixels | DataError], progress: Progress
-    ) -> tuple[list[str], deque[tuple[Fingerprints, Encoding]]]:
-        """Keys that could be encoded, and what their batches have of which spaces."""
-        good: list[str] = []
-        encodings: deque[tuple[Fingerprints, Encoding]] = deque()
+    ) -> SegmentRows:
+        """What could be encoded of a segment; a GPU may still be at it."""
+        rows = SegmentRows(len(task.keys))
         for batch in batched(task.keys, self.params.runtime.batch_size):
             loaded: list[Pixels] = []
             for key in batch:
@@ -105,7 +105,7 @@ class Extraction:
                 if isinstance(result, DataError):
                     self.problems.append(str(result))
                 else:
-                    good.append(key)
+                    rows.keys.append(key)
                     loaded.append(result)
             for pose in self._poses(task) if loaded else ():
                 wanted: Fingerprints = {
@@ -119,9 +119,11 @@ class Extraction:
                     [*wanted, *self._beside(wanted, pose)],
                     self.params.features.dtype,
                 )
-                encodings.append((wanted, encoding))
+                rows.add(wanted, encoding)
+                if self.encoder.device not in WRITERS:  # it waits for each batch anyway
+                    rows.collect()
             progress.advance(len(batch))
-        return good, encodings
+        return rows
 
     def _beside(self, wanted: Collection[Feature], pose: Pose) -> list[Feature]:
         """What is computed along though the store has it, so that bits do not depend on what it has.
@@ -140,26 +142,52 @@ class Extraction:
         )
         return list(asked)[:1]
 
-    def _write(self, keys: list[str], encodings: deque[tuple[Fingerprints, Encoding]]) -> None:
-        rows: dict[str, np.ndarray] = {}
-        filled: Counter[str] = Counter()
-        while encodings:  # a batch goes when its rows are in place, so that a segment is held once
-            wanted, encoding = encodings.popleft()
+    def _write(self, rows: SegmentRows) -> None:
+        for space, array in rows.collect().items():
+            # the store refuses fewer rows than keys
+            self.store.write(self.features[space][1], rows.keys, array)
+
+
+class SegmentRows:
+    """Rows of a segment by space, which its batches are put into one after the other.
+
+    A batch is let go when its rows are in place, so that a segment is held once.
+
+    Attributes:
+        keys: of the images whose batches were added.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Args: most: images of the segment, unless some cannot be used."""
+        self.keys: list[str] = []
+        self._most = most
+        self._arrays: dict[str, np.ndarray] = {}
+        self._filled: Counter[str] = Counter()
+        self._encodings: deque[tuple[Fingerprints, Encoding]] = deque()
+
+    def add(self, wanted: Fingerprints, encoding: Encoding) -> None:
+        """Take what will come of the next images, for the spaces that want it."""
+        self._encodings.append((wanted, encoding))
+
+    def collect(self) -> dict[str, np.ndarray]:
+        """Wait for what was added; the rows of each space so far."""
+        while self._encodings:
+            wanted, encoding = self._encodings.popleft()
             found = encoding()
             for feature, space in wanted.items():
-                batch = found[feature]
-                if len(batch) == len(keys):  # nothing else comes
-                    rows[space] = batch
-                else:
-                    if space not in rows:
-                        rows[space] = np.empty((len(keys), *batch.shape[1:]), batch.dtype)
-                    rows[space][filled[space] : filled[space] + len(batch)] = batch
-                filled[space] += len(batch)
-                del batch
+                self._place(space, found[feature])
             del encoding, found
-        for space, array in rows.items():
-            # the store refuses fewer rows than keys
-            self.store.write(self.features[space][1], keys, array[: filled[space]])
+        return {space: array[: self._filled[space]] for space, array in self._arrays.items()}
+
+    def _place(self, space: str, batch: np.ndarray) -> None:
+        start = self._filled[space]
+        self._filled[space] += len(batch)
+        if len(batch) == self._most:  # nothing else comes
+            self._arrays[space] = batch
+            return
+        if space not in self._arrays:  # pages of it are taken as they are filled
+            self._arrays[space] = np.empty((self._most, *batch.shape[1:]), batch.dtype)
+        self._arrays[space][start : start + len(batch)] = batch
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+import weakref
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.pipeline import _params
-from cache.layout import SegmentTask, content_key
+from cache.layout import SegmentTask, Space, content_key
 from cache.store import Store
 from fade.errors import StoreError
 from fade.preprocess import resampling
@@ -18,7 +22,7 @@ from fade.transforms import Transform
 from fade.types import Feature
 from pipeline.dataset.loader import ImageSource
 from pipeline.features import extraction
-from pipeline.features.extraction import Encoding, Extraction, Fingerprints
+from pipeline.features.extraction import Encoding, Extraction, SegmentRows
 from pipeline.features.models import feature_space
 from tests.fade.test_encoder import noise, small
 
@@ -50,11 +54,11 @@ def test_libraries_that_give_other_pixels_give_another_address(
     assert theirs.fingerprint != ours.fingerprint
 
 
-@pytest.mark.parametrize("writers", [1, 3])
+@pytest.mark.parametrize("writers", [{}, {"cpu": 1}, {"cpu": 3}], ids=str)
 def test_all_segments_are_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writers: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writers: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(extraction, "WRITERS", {"cpu": writers})
+    monkeypatch.setattr(extraction, "WRITERS", writers)
     encoder, params = small(tmp_path), _params(tmp_path, batch=2, workers=2)
     sources = {}
     for number, pixels in enumerate(noise(11, 64)):
@@ -73,6 +77,22 @@ def test_all_segments_are_written(
         store.register(space)
     tasks = [SegmentTask(tuple(keys[i : i + 3]), tuple(features)) for i in range(0, len(keys), 3)]
     work = Extraction(encoder, store, features, sources, params)
+    held: list[weakref.ref[np.ndarray]] = []
+    write, encode = store.write, work._encode
+
+    def watched(space: Space, keys: Sequence[str], rows: np.ndarray) -> None:
+        held.append(weakref.ref(rows if rows.base is None else rows.base))
+        write(space, keys, rows)
+
+    def encoded(task: SegmentTask, *others: Any) -> SegmentRows:
+        until = time.monotonic() + 20
+        while any(one() is not None for one in held):
+            assert time.monotonic() < until, "a segment is held after it was written"
+            time.sleep(0.01)
+        return encode(task, *others)
+
+    monkeypatch.setattr(store, "write", watched)
+    monkeypatch.setattr(work, "_encode", encoded)
     work.run(tasks, len(keys))
     assert not work.problems
     for feature, space in features.values():
@@ -94,8 +114,37 @@ def test_fewer_rows_than_images_are_refused(tmp_path: Path) -> None:
     work = Extraction(
         encoder, Store(tmp_path / "store"), {space.fingerprint: (feature, space)}, {}, params
     )
-    wanted: Fingerprints = {feature: space.fingerprint}
-    one: deque[tuple[Fingerprints, Encoding]] = deque()
-    one.append((wanted, lambda: {feature: np.zeros((1, *space.shape))}))
+    rows = SegmentRows(2)
+    rows.keys += ["a", "b"]
+    rows.add({feature: space.fingerprint}, lambda: {feature: np.zeros((1, *space.shape))})
     with pytest.raises(StoreError, match=r"rows of shape \(1, .* for 2 keys"):
-        work._write(["a", "b"], one)
+        work._write(rows)
+
+
+def test_a_batch_is_let_go_when_its_rows_are_in_place() -> None:
+    feature, batches, begun = FEATURES[0], deque[weakref.ref[np.ndarray]](), []
+
+    def encoding(value: int, count: int) -> Encoding:
+        def found() -> dict[Feature, np.ndarray]:
+            assert all(batch() is None for batch in batches)
+            batch = np.full((count, 3), value, np.float16)
+            batches.append(weakref.ref(batch))
+            begun.append(value)
+            return {feature: batch}
+
+        return found
+
+    rows = SegmentRows(7)
+    rows.add({feature: "space"}, encoding(1, 3))
+    rows.add({feature: "space"}, encoding(2, 3))
+    assert begun == []
+    assert rows.collect()["space"][:, 0].tolist() == [1, 1, 1, 2, 2, 2]
+    assert batches[-1]() is None
+    rows.add({feature: "space"}, encoding(3, 1))
+    assert rows.collect()["space"][:, 0].tolist() == [1, 1, 1, 2, 2, 2, 3]
+    assert begun == [1, 2, 3]
+    whole = SegmentRows(3)
+    whole.add({feature: "space"}, encoding(4, 3))
+    assert whole.collect()["space"].base is batches[-1](), (
+        "a batch that is the segment is not copied"
+    )
