@@ -60,11 +60,24 @@ class OneLine(logging.Formatter):
         return "\n".join(map(plain, super().formatException(ei).split("\n")))
 
 
+class _StageLine(OneLine):
+    """A line for the terminal, which names the stage once."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"{stage}: %(message)s")
+        self._name = f"{stage}: "
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The record; work on a cluster says itself which stage it is of."""
+        text = super().formatMessage(record).removeprefix(self._name)
+        return text if text.startswith(self._name) else self._name + text
+
+
 def _open_log(stage: str) -> Path | None:
     """Send log records to the terminal and to a file of this run."""
     log.setLevel(logging.INFO)
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(OneLine(f"{stage}: %(message)s"))
+    terminal.setFormatter(_StageLine(stage))
     log.addHandler(terminal)
     log.propagate = False
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -80,6 +80,7 @@ def table(
 
     One run: categories by shots. Several runs: their means over categories by shots.
     """
+    from pipeline.report.about import run_notes
     from pipeline.report.intervals import run_intervals
     from pipeline.report.paper_table import metric_tables, other_means, run_tables, table_json
     from pipeline.report.rendering import RENDERERS
@@ -105,6 +106,9 @@ def table(
             else run_tables(runs, metrics, known)
         )
         echo_text(RENDERERS[form or "markdown"](tables, bold=bold))
+    for place in places:
+        for line in run_notes(place):
+            echo(f"note: {f'{place}: ' if len(places) > 1 else ''}{line}", err=True)
     for line in other_means(runs, metrics):
         echo(f"note: {line}", err=True)
 

@@ -22,6 +22,8 @@ from pipeline.artefacts.tables import (
 from pipeline.config.schema import Params
 from pipeline.features.models import DEMO_MODEL
 from pipeline.report.labels import metric_label
+from pipeline.report.sameness import read_run
+from pipeline.report.summary import find_summary
 
 NOTICE, NOTICE_LENGTH = "NOTICE.txt", 500
 _TESTS = ("category", "path", "hash", "mask_hash")
@@ -29,22 +31,7 @@ _TESTS = ("category", "path", "hash", "mask_hash")
 
 def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know."""
-    found = []
-    if params.vision.encoder is not None and not params.needs_language:
-        pass  # the CLIP of model has no part
-    elif params.model.pretrained == SEEDED:
-        found.append("The weights are seeded, not trained: the numbers mean nothing.")
-    elif params.model.pretrained == DEMO_MODEL:
-        found.append(
-            "The model is the demo's, trained on drawn pictures alone: on other images its numbers "
-            "say nothing about what a real CLIP would do."
-        )
-    limit = params.dataset.limit
-    if limit is not None:
-        found.append(
-            f"Of each defect and of good, only the first {counted(limit, 'test image')} had a part "
-            "(dataset.limit)."
-        )
+    found = of_parameters(params)
     skipped = [item["reason"] for item in data["skipped"]]
     if skipped:
         found.append(
@@ -69,6 +56,43 @@ def reader_warnings(params: Params, evaluation: dict[str, Any], data: dict[str, 
     for known, names in partial.items():
         found.append(f"Over {known} of {total} categories runs the mean of: {', '.join(names)}.")
     return found
+
+
+def of_parameters(params: Params) -> list[str]:
+    """What a reader of the numbers must know of a run's parameters."""
+    found = []
+    if params.vision.encoder is not None and not params.needs_language:
+        pass  # the CLIP of model has no part
+    elif params.model.pretrained == SEEDED:
+        found.append("The weights are seeded, not trained: the numbers mean nothing.")
+    elif params.model.pretrained == DEMO_MODEL:
+        found.append(
+            "The model is the demo's, trained on drawn pictures alone: on other images its numbers "
+            "say nothing about what a real CLIP would do."
+        )
+    limit = params.dataset.limit
+    if limit is not None:
+        found.append(
+            f"Of each defect and of good, only the first {counted(limit, 'test image')} had a part "
+            "(dataset.limit)."
+        )
+    return found
+
+
+def run_notes(place: Path) -> list[str]:
+    """What a reader of a run's table must know, as far as ``run.json`` beside its summary says it.
+
+    Args:
+        place: a results or project folder, or the summary itself.
+
+    Raises:
+        StoreError: there is no summary, or ``run.json`` is damaged.
+    """
+    parameters = read_run(find_summary(place)).get("parameters", {})
+    try:
+        return of_parameters(Params.model_validate(parameters))
+    except ValueError:  # of another version, whose parameters are not known here
+        return []
 
 
 def transductive(params: Params) -> str | None:

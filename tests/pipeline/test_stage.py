@@ -60,6 +60,16 @@ def test_a_name_makes_no_second_line(
     assert line.endswith(f"WARNING {said}")
 
 
+def test_a_line_names_its_stage_once(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner._open_log("extract")
+    log.info("extract: 3 of 5 images, 1 a second, 0:02 left")
+    log.info("extracted")
+    found = lines(capsys.readouterr().err)
+    assert found == ["extract: 3 of 5 images, 1 a second, 0:02 left", "extract: extracted"]
+
+
 def test_full_memory_of_a_gpu_says_what_to_do() -> None:
     torch = pytest.importorskip("torch")
     known = runner.as_user_error(

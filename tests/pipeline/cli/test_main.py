@@ -24,8 +24,9 @@ from cache.store import Store
 from fade import __version__
 from fade.errors import CONTROL, DataError, ModelError, ParameterError
 from pipeline import stage as runner
-from pipeline.artefacts.catalogue import TEST
+from pipeline.artefacts.catalogue import RUN, TEST
 from pipeline.artefacts.receipts import write_receipt
+from pipeline.artefacts.tables import write_json
 from pipeline.cli import commands
 from pipeline.cli import main as cli
 from pipeline.cli.main import at_home, main
@@ -295,6 +296,28 @@ def test_table(fade: Fade) -> None:
     assert answer.code == 5
     assert answer.err.startswith("error: no summary.csv in nowhere")
     assert answer.err.count("\n") == 1
+
+
+def test_a_table_says_what_its_numbers_are_of(fade: Fade) -> None:
+    params = load_params(TEMPLATE)
+    few = params.model_copy(
+        update={
+            "dataset": params.dataset.model_copy(update={"limit": 3}),
+            "model": params.model.model_copy(update={"pretrained": "seeded"}),
+        }
+    )
+    for name, parameters in (("a", few.model_dump(mode="json")), ("b", {"of": "another version"})):
+        write_project(Path(name), VALUES)
+        write_json({"parameters": parameters}, Path(name) / RUN.path)
+    said = [
+        "The weights are seeded, not trained: the numbers mean nothing.",
+        "Of each defect and of good, only the first 3 test images had a part (dataset.limit).",
+    ]
+    assert fade("table", "a").err == "".join(f"note: {line}\n" for line in said)
+    assert fade("table", "b", "a/results", "--json").err.splitlines() == [
+        f"note: a/results: {line}" for line in said
+    ]
+    assert not fade("table", "b").err
 
 
 def test_table_of_runs_of_other_categories(fade: Fade) -> None:
