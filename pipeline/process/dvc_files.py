@@ -65,13 +65,15 @@ def heal(folder: Path = Path()) -> list[str]:
     done = []
     for file in damaged:
         copy = folder / COPIES / file
+        conflict = b"<<<<<<< " in (folder / file).read_bytes()
+        why = "holds the marks of a merge" if conflict else "was cut short by a killed run"
         # an older copy does no harm: DVC holds it against the files that are there
         if file != RWLOCK and copy.is_file() and _is_lock(data := copy.read_bytes()):
             write_file(folder / file, data)
-            done.append(f"{file} was cut short by a killed run and is back from a copy")
+            done.append(f"{file} {why} and is back from a copy")
             continue
         (folder / file).unlink()
-        text = f"{file} was cut short by a killed run and is removed"
+        text = f"{file} {why} and is removed"
         if file != RWLOCK:
             text += ": its stages run again, and find their features in the store"
         done.append(text)

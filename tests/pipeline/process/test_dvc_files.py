@@ -86,6 +86,14 @@ def test_without_a_copy_a_damaged_lock_goes(text: str) -> None:
     assert not LOCK.exists()
 
 
+def test_marks_of_a_merge_are_named() -> None:
+    LOCK.write_text(SOUND)
+    keep_locks()
+    LOCK.write_text(f"<<<<<<< HEAD\n{SOUND}=======\n{SOUND}>>>>>>> theirs\n")
+    assert heal() == ["dvc.lock holds the marks of a merge and is back from a copy"]
+    assert LOCK.read_text() == SOUND
+
+
 def test_a_damaged_copy_is_not_put_back() -> None:
     LOCK.write_text("")
     (COPIES / LOCK).parent.mkdir(parents=True)
