@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, StrictInt, StrictStr
 
 from fade.files import write_file
-from pipeline.process.dvc_watchdog import running_dvc
+from pipeline.process.dvc_watchdog import may_be_dvc, running_dvc
 from pipeline.process.plain_yaml import NotPlain, load
 
 LOCKS = (Path("dvc.lock"), Path("demo/dvc.lock"))
@@ -55,6 +55,7 @@ def heal(folder: Path = Path()) -> list[str]:
 
     Nothing is touched while a DVC works in this folder.
     """
+    _forget_dead(folder / RWLOCK)
     damaged = cut_short(folder)
     entries = (folder / RUNS).glob("*/*")
     empty = [runs for runs in entries if runs.is_dir() and not any(runs.iterdir())]
@@ -78,6 +79,22 @@ def heal(folder: Path = Path()) -> list[str]:
             text += ": its stages run again, and find their features in the store"
         done.append(text)
     return done
+
+
+def _forget_dead(rwlock: Path) -> None:
+    """Remove an rwlock of killed processes alone: DVC takes whoever has such a number for one of them.
+
+    In a container all numbers are small, so that another process soon has it, or is to have it.
+    """
+    try:
+        noted = _Rwlock.model_validate_json(rwlock.read_bytes())
+    except (OSError, ValueError):
+        return
+    lists = [one if isinstance(one, list) else [one] for one in noted.read.values()]
+    processes = [*noted.write.values(), *(process for some in lists for process in some)]
+    if processes and not any(may_be_dvc(one.pid, one.cmd) for one in processes):
+        with suppress(OSError):
+            rwlock.unlink()
 
 
 def _damaged(file: Path, valid: Callable[[bytes], bool]) -> bool:

@@ -65,6 +65,18 @@ def running_dvc(folder: Path = Path(), *, reproduces: bool = False) -> int | Non
     return None
 
 
+def may_be_dvc(number: int, command: str) -> bool:
+    """Whether a process of this number may be the DVC that noted its number and command."""
+    try:
+        process = psutil.Process(number)
+        same = " ".join(process.cmdline()).endswith(command)
+        return (same or _is_dvc(process)) and is_alive(process)
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return False
+    except psutil.Error:  # another user's
+        return True
+
+
 def _is_dvc(process: psutil.Process) -> bool:
     # dvc repro, python .../dvc repro, python -m dvc repro, python -P .../run_dvc.py repro
     return any(Path(part).stem in _PROGRAMS for part in process.cmdline()[:4])

@@ -30,6 +30,7 @@ from pipeline.process import run_dvc
 from pipeline.process.aside import run_aside
 from pipeline.process.dvc_files import heal, keep_locks
 from pipeline.process.dvc_watchdog import STARTED_BY_RUN, named, running_dvc
+from pipeline.process.run_lock import BUSY, only_run
 from pipeline.process.signals import ENDS
 from pipeline.project.code import refresh_code
 from pipeline.project.overrides import applied, overridden, restore
@@ -38,7 +39,6 @@ from pipeline.project.watched import check_watched
 from pipeline.project.writable import check_writable
 from pipeline.stage import EXIT_CODE_FILE
 
-_BUSY = "a run is going on in this folder{}: wait for its end, or end it"
 _DVC_IS_BUSY = ("it is being blocked by", "Unable to acquire lock")
 """What DVC says where another one works in the project; its advice to remove files does harm."""
 UNKNOWN = 1
@@ -85,11 +85,19 @@ def repro(
     check_writable()
     # whose records of parameters would be taken for those of a killed one
     if number := running_dvc(reproduces=True):
-        raise StoreError(_BUSY.format(f" (process {number})"))
+        raise StoreError(BUSY.format(f" (process {number})"))
+    with only_run():
+        return _repro(known, stages, force, overrides or {})
+
+
+def _repro(
+    known: Sequence[str], stages: Sequence[str], force: bool, overrides: Mapping[str, Any]
+) -> Ended:
+    """What ``repro`` does once no other run goes on; ``known`` are the project's stages."""
     for line in (restore(), *heal()):
         if line:
             print(line, file=sys.stderr)
-    _, params = applied(overrides or {})
+    _, params = applied(overrides)
     if "manifest" in known:
         check_watched(params.dataset)
     needed = {one for stage in stages for one in (stage, *stages_before(stage))} or set(known)
@@ -102,7 +110,7 @@ def repro(
             file=sys.stderr,
         )
     with (
-        overridden(overrides or {}) as read_by,
+        overridden(overrides) as read_by,
         tempfile.TemporaryDirectory(prefix="fade-") as folder,
         _opened_log() as log,
     ):
@@ -134,7 +142,7 @@ def repro(
             f"DVC brought back results of before {files} was replaced: they are made again",
             file=sys.stderr,
         )
-        again = repro(stages, overrides=overrides)
+        again = _repro(known, stages, False, overrides)
         return Ended(again.code, (*ended.ran, *again.ran), again.log)
     check_fresh(params.dataset)
     return ended
@@ -195,7 +203,7 @@ def _exit_code(left: Path, said: Path, asked: Sequence[int] = ()) -> int:
         print("interrupted; what was finished is kept, run again to go on", file=sys.stderr)
         return 128 + asked[0]
     if any(words in text for words in _DVC_IS_BUSY):  # two that began at the same moment
-        raise StoreError(_BUSY.format(""))
+        raise StoreError(BUSY.format(""))
     for line in text.splitlines():
         print(plain(line), file=sys.stderr)
     return UNKNOWN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +129,33 @@ def test_a_damaged_rwlock_goes(text: str) -> None:
     RWLOCK.write_text(text)
     assert cut_short() == [RWLOCK]
     assert heal() == [f"{RWLOCK} was cut short by a killed run and is removed"]
+    assert not RWLOCK.exists()
+
+
+@pytest.mark.parametrize("number", [os.getpid(), 1, 2**22 + 1, -1])
+def test_notes_of_killed_processes_go_whoever_has_their_number_now(number: int) -> None:
+    """In containers numbers are small and come again: DVC would call the project busy for ever."""
+    for one in ("dvc repro", "/opt/fade/bin/dvc repro"):
+        RWLOCK.write_text(json.dumps({"write": {"/project/out": {"pid": number, "cmd": one}}}))
+        assert heal() == []
+        assert not RWLOCK.exists()
+
+
+@pytest.mark.parametrize("program", ["dvc", "other"])
+def test_notes_of_a_process_that_lives_stay(project: Path, program: str) -> None:
+    """Also where DVC is part of another program, or works in a folder that cannot be seen."""
+    (project / program).write_text("input()")
+    with subprocess.Popen(
+        [sys.executable, program, "repro"], cwd=project, stdin=subprocess.PIPE
+    ) as process:
+        note = {"pid": process.pid, "cmd": f"{program} repro"}
+        try:
+            RWLOCK.write_text(json.dumps({"read": {"/p/a": [note]}, "write": {}}))
+            assert heal() == []
+            assert RWLOCK.exists()
+        finally:
+            process.communicate(b"\n")
+    assert heal() == []
     assert not RWLOCK.exists()
 
 
