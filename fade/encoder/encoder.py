@@ -261,8 +261,7 @@ class Encoder:
             streams = self._streams(self._embed(self._normalized(pixels), grid), outputs)
             found: dict[tuple[Stream, Token], Tensor] = {}
             for stream, token in outputs:
-                few = -(-FEW // max(1, len(pixels)))  # patches beside the cls tokens of few images
-                tokens = streams[stream][:, :few] if token == "cls" else streams[stream][:, 1:]
+                tokens = streams[stream][:, :FEW] if token == "cls" else streams[stream][:, 1:]
                 vectors = self._visual.ln_post(tokens) @ self._visual.proj
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
                 vectors = (vectors[:, 0] if token == "cls" else vectors).to(getattr(torch, dtype))
@@ -355,10 +354,10 @@ class Encoder:
                 gem = clip
             advance = index < last or bool(clip_tokens)
             if index == last and not gem_block and clip_tokens == {"cls"}:
-                # Nobody reads the patches: only the cls token asks, feeds forward and goes on.
-                (query,) = block.project(normed[:, :1], slice(0, 1))
+                # Nobody reads the patches: only the cls token and few others ask and go on.
+                (query,) = block.project(normed[:, :FEW], slice(0, 1))
                 key, value = block.project(normed, slice(1, 3))
-                clip = clip[:, :1]
+                clip = clip[:, :FEW]
             else:
                 query, key, value = block.project(normed)
             if gem_block and gem is not None:
