@@ -66,9 +66,9 @@ def network_weights(params: Params) -> str:
 
 
 def array_names(params: Params) -> dict[str, str]:
-    """By view the name of the file that has its arrays: CLIP's is the size."""
+    """By view the name of the file that has its arrays: CLIP's is the size, where that says it all."""
     return {
-        view.label: view.label if view.plain else f"view{number}"
+        view.label: view.label if view.plain and view.label.isdecimal() else f"view{number}"
         for number, view in enumerate(view_plan(params))
     }
 

@@ -30,8 +30,7 @@ ENTRIES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"onnx/weights"), 32 << 30),
     (re.compile(r"onnx/positions\.npz"), 1 << 30),
     (re.compile(r"onnx/prompts\.npz"), 1 << 30),
-    (re.compile(r"banks/[0-9]{1,6}/[0-9]{1,5}\.npy"), 64 << 30),
-    (re.compile(r"(banks|rules)/[0-9]{1,6}/view[0-9]{1,5}\.npy"), 64 << 30),
+    (re.compile(r"(banks|rules)/[0-9]{1,6}/(view)?[0-9]{1,5}\.npy"), 64 << 30),
 )
 """Names that a bundle may hold, and how many bytes each."""
 MAX_ENTRIES = 100_000
