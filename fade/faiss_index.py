@@ -28,6 +28,8 @@ PROBED = 32
 FAISS's own default, a single list, finds 6 or 7 of 10 neighbours (docs/performance.md)."""
 MAX_LINKS = 1024
 """Largest number of HNSW links per vector (16 to 64 is usual); FAISS reserves memory for all of them."""
+_OPQ_CENTROIDS = 256
+"""Centroids with which FAISS trains the rotation of OPQ, whatever the index behind it has."""
 CANDIDATES = 128
 """Candidates of a search in an HNSW graph (``efSearch``). FAISS's 16 misses some neighbours."""
 
@@ -71,18 +73,6 @@ def build_index(vectors: np.ndarray, index: str = FLAT, metric: Metric = "cosine
                 f"vision.index {index!r} does not work on {len(vectors)} vectors of dimension "
                 f"{width} ({_said(error)}): use 'flat' or another FAISS factory string"
             ) from None
-        if inner.metric_type != measured:
-            kind = "inner products" if metric == "cosine" else "Euclidean distances"
-            raise ParameterError(
-                f"vision.index {index!r} does not measure {kind}: use 'flat' or another FAISS factory "
-                "string"
-            )
-        if _changes_lengths(inner):
-            kind = "cosines" if metric == "cosine" else "distances between patches"
-            raise ParameterError(
-                f"vision.index {index!r} makes vectors shorter, so that what it measures are no "
-                f"{kind}: leave PCA and other reductions out of the string"
-            )
         _search_enough(inner)
     return built
 
@@ -120,10 +110,34 @@ def check_index(
             f"vision.index {index!r} is no index of {dimension} dimensions that FAISS knows "
             f"({_said(error)}): use 'flat' or another FAISS factory string"
         ) from None
+    _check_kind(built, index, metric)
     if vectors is not None and (least := _least_vectors(built)) > vectors:
         raise ParameterError(
             f"vision.index {index!r} is trained on {least} vectors at least, and the bank holds "
             f"{vectors}: use 'flat', an index with fewer lists or centroids, or more references"
+        )
+
+
+def _check_kind(built: Any, index: str, metric: Metric) -> None:
+    """Refuse an index that measures something else, or that takes no vectors by their order."""
+    import faiss
+
+    measured = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
+    if built.metric_type != measured:
+        kind = "inner products" if metric == "cosine" else "Euclidean distances"
+        raise ParameterError(
+            f"vision.index {index!r} does not measure {kind}: use 'flat' or another FAISS factory string"
+        )
+    if _changes_lengths(built):
+        kind = "cosines" if metric == "cosine" else "distances between patches"
+        raise ParameterError(
+            f"vision.index {index!r} makes vectors shorter, so that what it measures are no {kind}: "
+            "leave PCA and other reductions out of the string"
+        )
+    if isinstance(built, faiss.IndexIDMap):
+        raise ParameterError(
+            f"vision.index {index!r} wants a number with each vector, and patches count by their order: "
+            "leave IDMap out of the string"
         )
 
 
@@ -139,7 +153,10 @@ def _least_vectors(index: Any) -> int:
 
     if isinstance(index, faiss.IndexPreTransform | faiss.IndexRefine):
         inner = index.index if isinstance(index, faiss.IndexPreTransform) else index.base_index
-        return _least_vectors(faiss.downcast_index(inner))
+        turned = any(isinstance(step, faiss.OPQMatrix) for step in _transforms(index))
+        return max(_OPQ_CENTROIDS if turned else 1, _least_vectors(faiss.downcast_index(inner)))
+    if isinstance(index, faiss.IndexHNSWPQ):
+        return _least_vectors(faiss.downcast_index(index.storage))
     lists = index.nlist if isinstance(index, faiss.IndexIVF) else 1
     return max(lists, index.pq.ksub if hasattr(index, "pq") else 1)
 

@@ -27,6 +27,9 @@ from pipeline.scoring.bank_limits import asks_for_patches, check_bank_sizes
 if TYPE_CHECKING:
     from pipeline.features.patch_encoder import PatchEncoder
 
+MANY_DIVISORS = 20_160
+"""Width that stands for one that is not known: an index whose parts fit some width fits this one."""
+
 
 def check_model(params: Params) -> Iterator[Finding]:
     """Whether name and weights can be found, without reading them.
@@ -150,10 +153,10 @@ def loaded_network(params: Params) -> PatchEncoder | None:
         return None
 
 
-def patch_and_width(params: Params) -> tuple[int, int] | None:
-    """CLIP's patch size in pixels and its features' width, by its config; None without one.
+def patch_and_widths(params: Params) -> tuple[int, int, int] | None:
+    """By CLIP's config its patch size in pixels, and the widths of its features and of its blocks.
 
-    None also for a model that is refused: :func:`check_model` says why.
+    None without a config, and for a model that is refused: :func:`check_model` says why.
     """
     config = config_of(params.model)
     try:
@@ -161,8 +164,10 @@ def patch_and_width(params: Params) -> tuple[int, int] | None:
     except FadeError:
         return None
     vision = content.get("vision_cfg", {})
-    patch, width = vision.get("patch_size"), content.get("embed_dim")
-    return (patch, width) if isinstance(patch, int) and isinstance(width, int) else None
+    patch, width, of_block = vision.get("patch_size"), content.get("embed_dim"), vision.get("width")
+    if isinstance(patch, int) and isinstance(width, int) and isinstance(of_block, int):
+        return patch, width, of_block
+    return None
 
 
 def _sizes(params: Params, config: dict[str, Any]) -> Iterator[Finding]:
@@ -239,17 +244,17 @@ def check_patches(params: Params) -> None:
     vision, sizes = params.vision, params.features.segmentation_sizes
     if not asks_for_patches(params):
         return
-    network, clip = loaded_network(params), patch_and_width(params)
+    network, clip = loaded_network(params), patch_and_widths(params)
     if network is not None:
-        concatenated = vision.layer_fusion == "concat"
-        side, width = (
-            network.grid(min(sizes)),
-            sum(network.dims) if concatenated else network.dims[0],
-        )
-    elif clip is not None and not vision.network:
-        side, width = min(sizes) // clip[0], clip[1]
+        side, dims = network.grid(min(sizes)), network.dims
+    elif clip is not None and vision.encoder is None:
+        patch, width, of_block = clip
+        side, dims = min(sizes) // patch, [of_block] * len(vision.layers)
+        dims = dims if vision.network else [width]
     else:
-        return check(vision.index, 64, metric=vision.metric)
-    if params.features.keeps_aspect:  # so do images decide; stage bank says more
-        return check(vision.index, width, metric=vision.metric)
-    check_bank_sizes(params, side * side, width, params.dataset.categories or (None,))
+        return check(vision.index, MANY_DIVISORS, metric=vision.metric)
+    for width in {sum(dims)} if vision.layer_fusion == "concat" else set(dims):
+        if params.features.keeps_aspect:  # so do images decide; stage bank says more
+            check(vision.index, width, metric=vision.metric)
+            continue
+        check_bank_sizes(params, side * side, width, params.dataset.categories or (None,))

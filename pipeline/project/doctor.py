@@ -24,7 +24,7 @@ from pipeline.project.check_model import (
     check_model,
     check_prompts,
     loaded_network,
-    patch_and_width,
+    patch_and_widths,
 )
 from pipeline.project.findings import Finding, ok, problem, warning
 from pipeline.project.overrides import stands_in
@@ -261,13 +261,14 @@ def _store(params: Params, counts: ImageCounts | None) -> Iterator[Finding]:
 
 def feature_bytes(params: Params, counts: ImageCounts) -> int:
     """How much the features of all images take in the store, none of them being there."""
-    of_clip, network = patch_and_width(params), loaded_network(params)
+    of_clip, network = patch_and_widths(params), loaded_network(params)
     value = 2 if params.features.dtype == "float16" else 4
 
     def one(feature: Feature) -> int:
-        if of_vision(feature):
+        if of_vision(feature) and params.vision.encoder is not None:
             return prod(network.shape(feature)) * value if network else 0
-        patch, width = of_clip or (feature.size, 0)
+        patch, width, of_block = of_clip or (feature.size, 0, 0)
+        width = of_block if of_vision(feature) else width
         return width * value * ((feature.size // patch) ** 2 if feature.token == "patch" else 1)
 
     def size(features: list[Feature]) -> int:

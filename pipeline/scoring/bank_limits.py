@@ -43,8 +43,8 @@ def check_bank_sizes(
             rule.check(each)
             continue
         held = trial.shots * each
-        kept = max(1, round(vision.coreset * held))
+        kept, more = max(1, round(vision.coreset * held)), "raise vision.coreset"
         if vision.bank_size is not None:
-            kept = min(vision.bank_size, held)
-        rule.check(kept)
+            kept, more = min(vision.bank_size, held), "raise vision.bank_size"
+        rule.check(kept, *([more] if kept < held else []))
         check_index(vision.index, width, kept, vision.metric)

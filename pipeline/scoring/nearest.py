@@ -57,12 +57,16 @@ class Nearest:
         ranks = {"ranks": "centred on the image"} if self.metric == "euclidean" else {}
         return {"nearest": asdict(self) | ranks}
 
-    def check(self, patches: int) -> None:
-        """Refuse more neighbours than there are patches to be found (ParameterError)."""
+    def check(self, patches: int, more: str = "use larger features.segmentation_sizes") -> None:
+        """Refuse more neighbours than there are patches to be found (ParameterError).
+
+        Args:
+            more: what to do for more patches.
+        """
         if self.neighbours > patches:
             raise ParameterError(
                 f"vision.neighbours is {self.neighbours}, and there are {patches} patches to compare "
-                "with: lower it, or use larger features.segmentation_sizes"
+                f"with: lower it, or {more}"
             )
 
     def to_references(

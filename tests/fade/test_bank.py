@@ -290,6 +290,14 @@ def test_how_many_vectors_an_index_takes(index: str, least: int) -> None:
             fails()
 
 
+@pytest.mark.parametrize("index", ["OPQ2,HNSW8", "OPQ2,IVF4,PQ2x4", "HNSW8,PQ2"])
+def test_centroids_of_a_rotation_and_of_a_graph_are_counted(index: str) -> None:
+    """Nothing is trained: OPQ takes half a minute."""
+    check_index(index, 6, 256, "euclidean")
+    with pytest.raises(ParameterError, match=r"on 256 .* the bank holds 255:"):
+        check_index(index, 6, 255, "euclidean")
+
+
 @pytest.mark.parametrize("index", ["nonsense", "IVF500,Flat", "PQ4", "LSH", "IDMap,Flat"])
 def test_factory_string_that_does_not_work(index: str) -> None:
     with pytest.raises(ParameterError, match=r"vision\.index") as caught:

@@ -78,6 +78,15 @@ def test_a_params_yaml_that_is_older_than_dvc_yaml(content: Any) -> None:
             2,
             "is trained on 999 vectors at least, and the bank holds",
         ),
+        # known, but of no use: a stage would say so when all images are encoded
+        ({"vision__index": "PCA4,Flat"}, 2, "leave PCA and other reductions out"),
+        ({"vision__index": "IDMap,Flat"}, 2, "leave IDMap out of the string"),
+        ({"vision__index": "HNSW8,PQ8x4"}, 2, "does not measure inner products"),
+        (
+            {"vision__layers": [0, 1], "vision__neighbours": 100000},
+            2,
+            "vision.neighbours is 100000, and there are ",
+        ),
     ],
 )
 def test_bad_ones_do_not(

@@ -50,6 +50,20 @@ def test_neighbours(leaves: dict[str, Any], held: int) -> None:
             check_bank_sizes(params, 16, 8, ["a", "b"])
 
 
+@pytest.mark.parametrize(
+    ("leaves", "more"),
+    [
+        ({"vision__coreset": 0.5}, r"raise vision\.coreset$"),
+        ({"vision__thinning": "superadd", "vision__bank_size": 9}, r"raise vision\.bank_size$"),
+        ({"vision__coreset": 0.999}, "larger features.segmentation_sizes$"),  # all are kept
+    ],
+)
+def test_what_would_give_more_neighbours(leaves: dict[str, Any], more: str) -> None:
+    given = {"vision__transforms": "none", "vision__neighbours": 17, **leaves}
+    with pytest.raises(ParameterError, match=more):
+        check_bank_sizes(parse_params(vision_params(**given)), 16, 8)
+
+
 def test_an_index_is_held_against_what_a_coreset_leaves() -> None:
     given = {"vision__index": "IVF9,Flat", "vision__shots": [1], "vision__transforms": "none"}
     check_bank_sizes(parse_params(vision_params(**given)), 16, 8)
