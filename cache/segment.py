@@ -24,6 +24,10 @@ PAGE = 4096
 """Bytes of a page of memory."""
 
 
+class NotFiniteError(StoreError):
+    """Rows that were to be written hold NaN or infinite values."""
+
+
 class DamagedSegmentError(StoreError):
     """Rows that were published cannot be read back.
 
@@ -155,7 +159,8 @@ def checked_rows(space: Space, keys: Sequence[str], rows: np.ndarray) -> np.ndar
         rows: (len(keys), *space.shape).
 
     Raises:
-        StoreError: shape or type mismatch, or values that are not finite.
+        StoreError: shape or type mismatch.
+        NotFiniteError: values that are not finite.
     """
     if rows.shape != (len(keys), *space.shape):
         raise StoreError(
@@ -171,9 +176,10 @@ def checked_rows(space: Space, keys: Sequence[str], rows: np.ndarray) -> np.ndar
         data = np.ascontiguousarray(rows, dtype=space.dtype)
     if not all_finite(data):
         bad = [k for k, row in zip(keys, data, strict=True) if not all_finite(row)]
-        raise StoreError(
+        halves = "; with features.dtype float16 try float32" if space.dtype == "float16" else ""
+        raise NotFiniteError(
             f"{space.label}: NaN or infinite values in {len(bad)} of {counted(len(keys), 'row')} (first: "
-            f"{bad[0]}): check the weights and the precision; with features.dtype float16 try float32"
+            f"{bad[0]}): check the weights and the precision{halves}"
         )
     return data
 

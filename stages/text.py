@@ -14,6 +14,7 @@ from fade.text import fit, save
 from pipeline.artefacts.catalogue import CATEGORIES, TEXT, store_root
 from pipeline.artefacts.tables import read_json
 from pipeline.config.schema import Params
+from pipeline.features.models import naming_weights
 from pipeline.features.text_tower import TextTower
 from pipeline.scoring.prompt_checks import Filled, check_overrides, warn_of_both_sides
 from pipeline.scoring.prompt_embeddings import embed
@@ -53,7 +54,8 @@ def run(params: Params) -> None:
     sentences = [prompt for texts, _ in filled.values() for prompt in texts]
     warn_of_both_sides(filled)
     store = Store(store_root(params.features.store))
-    vectors = embed(sentences, tower, store)
+    with naming_weights(params):
+        vectors = embed(sentences, tower, store)
     shutil.rmtree(TEXT.path, ignore_errors=True)
     TEXT.path.mkdir(parents=True)
     classifiers: dict[Use, dict[str, str]] = {}

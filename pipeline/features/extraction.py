@@ -25,7 +25,12 @@ from fade.types import Feature
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
 from pipeline.dataset.loader import ImageSource, Pixels, Pose, prefetch
-from pipeline.features.models import feature_space, load_encoder_of, start_encoding
+from pipeline.features.models import (
+    feature_space,
+    load_encoder_of,
+    naming_weights,
+    start_encoding,
+)
 from pipeline.features.pair import of_vision
 from pipeline.process.progress import Progress
 
@@ -144,8 +149,9 @@ class Extraction:
 
     def _write(self, rows: SegmentRows) -> None:
         for space, array in rows.collect().items():
-            # the store refuses fewer rows than keys
-            self.store.write(self.features[space][1], rows.keys, array)
+            feature, written = self.features[space]
+            with naming_weights(self.params, vision=of_vision(feature)):
+                self.store.write(written, rows.keys, array)  # it refuses fewer rows than keys
 
 
 class SegmentRows:

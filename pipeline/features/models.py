@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.layout import Space
+from cache.segment import NotFiniteError
 from fade.gem import GemConfig
 from fade.transforms import NONE, VERSION, rotating
 from pipeline.config.schema import ModelParams, Params
@@ -166,6 +168,22 @@ def start_encoding(
         return {feature: arrived[feature.stream, feature.token] for feature in features}
 
     return arrays
+
+
+@contextmanager
+def naming_weights(params: Params, *, vision: bool = False) -> Iterator[None]:
+    """Let a refusal of numbers that are not finite say whose weights made them.
+
+    Args:
+        vision: whether those of ``vision.encoder`` did.
+    """
+    leaf, weights = "model.pretrained", params.model.pretrained
+    if vision and params.vision.encoder is not None:
+        leaf, weights = "vision.encoder_weights", params.vision.encoder_weights or "null"
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{error} ({leaf}: {weights})") from None
 
 
 def config_of(model: ModelParams) -> str:

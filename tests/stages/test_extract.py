@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cache.store import DamagedSegmentError, Store
-from fade.errors import DataError
+from fade.errors import DataError, StoreError
 from pipeline.artefacts.catalogue import TEST
 from pipeline.artefacts.receipts import read_receipt
 from pipeline.features.models import load_encoder
@@ -42,6 +43,25 @@ def test_only_what_somebody_reads_is_stored(params: dict[str, Any], tmp_path: Pa
     assert spaces(tmp_path) == {"clip-cls-96": 12, "gem-patch-96": 12}
     run_stages(tmp_path, params, "manifest", "select", "extract")
     assert spaces(tmp_path) == {"clip-cls-96": 12, "gem-patch-96": 12, "clip-patch-96": 14}
+
+
+@pytest.mark.parametrize(
+    ("weight", "stage"),
+    [("visual.transformer.resblocks.0.mlp.c_fc.weight", "extract"), ("text_projection", "text")],
+)
+def test_numbers_that_are_not_finite_are_blamed_on_a_file(
+    params: dict[str, Any], tmp_path: Path, golden_checkpoint: Path, weight: str, stage: str
+) -> None:
+    state = torch.load(golden_checkpoint, weights_only=True)
+    state[weight] = torch.full_like(state[weight], float("nan"))
+    torch.save(state, tmp_path / "nan.pt")
+    broken = changed(params, model__pretrained=str(tmp_path / "nan.pt"))
+    with pytest.raises(
+        StoreError, match=r"check the weights .*model\.pretrained: .*nan\.pt\)$"
+    ) as told:
+        run_stages(tmp_path, broken, "manifest", "select", stage)
+    # features are kept in float32 here, and sentences always are
+    assert "float16" not in str(told.value)
 
 
 @pytest.mark.parametrize("keep", [True, False])
