@@ -85,8 +85,8 @@ def gaussian(values: np.ndarray, sigma: float, border: Border = "symmetric") -> 
     Args:
         values: (H, W) floats.
         sigma: in pixels of the map; 0 for none.
-        border: ``symmetric`` repeats the edge (AnomalyDINO and PatchCore: scipy's filter), ``reflect``
-            does not (SuperADD).
+        border: the map goes on mirrored, ``symmetric`` with its edge (AnomalyDINO and PatchCore: scipy's
+            ``reflect``), ``reflect`` without it (SuperADD: scipy's ``mirror``).
 
     Returns:
         (H, W) float32.
@@ -167,8 +167,8 @@ class Finish:
     Attributes:
         resize: see :func:`resize_scores`.
         sigma: of the Gaussian in pixels of the map; 0 for none.
-        kernel: ``gaussian`` repeats the edge, ``reflect`` mirrors it (:func:`gaussian`); ``small`` is
-            cut to 3 x 3 pixels (:func:`gaussian_small`).
+        kernel: ``gaussian`` mirrors the map with its edge, ``reflect`` without it (:func:`gaussian`);
+            ``small`` is cut to 3 x 3 pixels (:func:`gaussian_small`).
 
     Examples:
         >>> Finish(sigma=4).is_plain, Finish().is_plain
