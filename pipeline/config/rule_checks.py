@@ -22,14 +22,12 @@ def check_rules(vision: VisionParams, shots: Sequence[int], *, keep: bool) -> No
     for count in shots:
         for complaint in _complaints(vision, count, keep):
             raise ParameterError(complaint)
+    of_banks = ("index", "coreset", "bank_size")
     if not any(vision.rule_at(count) == "nearest" for count in shots):
-        fields = type(vision).model_fields
-        for name in ("index", "coreset", "bank_size", "neighbours", "radius", "per_dimension"):
-            if (value := getattr(vision, name)) != fields[name].default:
-                raise ParameterError(
-                    f"vision.{name} is {shown(value)}, and vision.rule {shown(vision.rule)} has no bank "
-                    "for it: leave it at its default, or set vision.rule to nearest"
-                )
+        names = (*of_banks, "neighbours", "radius", "per_dimension")
+        _check_unset(vision, names, "rule", vision.rule, "nearest")
+    elif all(vision.source(count) == "batch" for count in shots):
+        _check_unset(vision, of_banks, "bank", vision.bank, "references")
     if (vision.thinning == "superadd") != (vision.bank_size is not None):
         raise ParameterError(
             f"vision.thinning is {vision.thinning} and vision.bank_size {vision.bank_size}: superadd "
@@ -41,6 +39,18 @@ def check_rules(vision: VisionParams, shots: Sequence[int], *, keep: bool) -> No
             f"vision.bank_size and vision.coreset {vision.coreset:g} both thin the bank: set coreset "
             "to 1.0"
         )
+
+
+def _check_unset(
+    vision: VisionParams, names: Sequence[str], leaf: str, value: object, reader: str
+) -> None:
+    """Refuse settings of a bank that has no part (ParameterError)."""
+    for name in names:
+        if (given := getattr(vision, name)) != type(vision).model_fields[name].default:
+            raise ParameterError(
+                f"vision.{name} is {shown(given)}, and vision.{leaf} {shown(value)} has no bank for it: "
+                f"leave it at its default, or set vision.{leaf} to {reader}"
+            )
 
 
 def _complaints(vision: VisionParams, shots: int, keep: bool) -> Iterator[str]:

@@ -198,6 +198,14 @@ def test_a_batch_that_is_too_small_is_refused_with_its_category(tmp_path: Path) 
         ({"features__keep": False}, "features.keep is false and vision.bank is batch"),
         ({"vision__bank_size": 9}, "vision.bank_size is 9, and vision.rule 'mutual' has no bank"),
         ({"vision__neighbours": 2}, "vision.neighbours is 2, and vision.rule 'mutual'"),
+        (
+            {"vision__rule": "nearest", "vision__coreset": 0.5},
+            "vision.coreset is 0.5, and vision.bank 'batch' has no bank for it",
+        ),
+        (
+            {"vision__rule": "nearest", "vision__index": "HNSW32"},
+            "vision.index is 'HNSW32', and vision.bank 'batch' has no bank for it",
+        ),
     ],
 )
 def test_what_batches_and_rules_cannot_do(
