@@ -25,7 +25,12 @@ PAGE = 4096
 
 
 class NotFiniteError(StoreError):
-    """Rows that were to be written hold NaN or infinite values."""
+    """Rows that were to be written hold NaN or infinite values.
+
+    Examples:
+        >>> isinstance(NotFiniteError("cls: NaN in 1 row"), StoreError)
+        True
+    """
 
 
 class DamagedSegmentError(StoreError):
