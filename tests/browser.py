@@ -32,6 +32,13 @@ NAMED = {
     "region",
     "dialog",
 }
+NARROW = """
+  [...document.querySelectorAll("a, button, summary, select, input[type=range], input[type=search]")]
+    .filter((one) => one.checkVisibility() && !one.closest("p") && !one.matches(".skip"))
+    .map((one) => [one, one.getBoundingClientRect()])
+    .filter(([, { width, height }]) => width < 24 || height < 24)
+    .map(([one, { width, height }]) => `${one.textContent.trim()} ${width} x ${height}`)
+"""
 CONTRAST = Path(__file__).with_name("contrast.js")
 
 
@@ -146,6 +153,18 @@ class Tab:
     def pale(self) -> list[str]:
         """Visible texts that are hard to read: too little contrast, on grounds of plain colours."""
         return [str(text) for text in self.run(CONTRAST.read_text("utf-8"))]
+
+    def narrow(self) -> list[str]:
+        """Controls of fewer than 24 pixels in width or height, which a finger may miss."""
+        return [str(text) for text in self.run(NARROW)]
+
+    def frames(self) -> float:
+        """The least contrast of a field's frame with what lies around it; WCAG 2.1 asks for 3."""
+        return float(self.run(CONTRAST.with_name("frames.js").read_text("utf-8")))
+
+    def letters(self, size: int) -> None:
+        """Use letters of so many pixels, as a person who chose larger ones in the browser."""
+        self.call("Page.setFontSizes", fontSizes={"standard": size, "fixed": size})
 
     def nameless(self) -> list[str]:
         """Roles of what a screen reader could call by no name: controls, pictures, tables."""

@@ -89,7 +89,7 @@
   const places = new Map(rows.position.map((position, row) => [position, row]));
   const tones = { "missed": "bad", "false alarm": "warn", "anomalous": "warn", "normal": "good", "found": "plain" };
   const first = ["missed", "false alarm", "anomalous", "found", "normal", ""];
-  const PAGE = matchMedia("(max-width: 640px)").matches ? 10 : 20;
+  const PAGE = matchMedia("(max-width: 40em)").matches ? 10 : 20;
   const state = { trial: 0, cuts: [], sort: "verdict", rising: true, page: 0, listed: [], opened: 0 };
 
   const tried = (category) => data.categories[category].trials[state.trial];
@@ -178,7 +178,13 @@
     announce(one("#place").textContent);
   }
 
-  function filter() { list(); announce(one("#shown").textContent); }
+  // of each letter on the way a screen reader would say a number
+  let typing = 0;
+  function filter(event) {
+    list();
+    clearTimeout(typing);
+    typing = setTimeout(() => announce(one("#shown").textContent), event.target.type === "search" ? 500 : 0);
+  }
 
   function sortRows(head) {
     const key = head.dataset.key;
@@ -332,7 +338,7 @@
   for (const part of all("[data-script]")) part.hidden = false;
   for (const head of all("#rows th[data-key]")) one("button", head).addEventListener("click", () => sortRows(head));
   one("#filters").addEventListener("input", filter);
-  one("#all").addEventListener("click", () => { for (const name of ["category", "kind", "verdict", "name"]) field(name).value = ""; filter(); });
+  one("#all").addEventListener("click", (event) => { for (const name of ["category", "kind", "verdict", "name"]) field(name).value = ""; filter(event); });
   one("#before").addEventListener("click", () => turn(-1));
   one("#after").addEventListener("click", () => turn(1));
   one("#viewer-before").addEventListener("click", () => step(-1));

@@ -193,7 +193,7 @@ def test_nothing_is_cut_off(tab: Tab, address: str, width: int) -> None:
     assert tab.run(outside) == []
     # and no text may be hidden by a box that is too small for it
     hidden = """
-      [...document.body.querySelectorAll("th, td, dd, p, button, summary, figcaption, li")]
+      [...document.body.querySelectorAll("a, th, td, dd, p, button, summary, figcaption, li")]
         .filter((one) => one.clientWidth && one.scrollWidth > one.clientWidth + 1
           && getComputedStyle(one).overflowX !== "auto")
         .map((one) => one.outerHTML.slice(0, 200))
@@ -240,6 +240,53 @@ def test_everything_is_named_and_readable(tab: Tab, small: str) -> None:
     # the test sees what is pale
     tab.run("document.querySelector('h1').style.color = '#aaa'")
     assert tab.pale() == [tab.run("document.querySelector('h1').textContent")]
+
+
+@pytest.mark.parametrize("width", [1280, 375, 320])
+def test_a_finger_hits_and_an_eye_finds_what_there_is_to_press(
+    tab: Tab, small: str, width: int
+) -> None:
+    tab.size(width, 800)
+    for scheme in ("dark", "light"):
+        tab.prefer(scheme)
+        tab.open(small)
+        tab.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert tab.narrow() == []
+        assert tab.frames() >= 3
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_large_letters_are_large_and_cut_nothing_off(tab: Tab, small: str, size: int) -> None:
+    """As a person on a phone has them; letters of fixed pixels would stay as they are."""
+    tab.size(375, 800)
+    tab.letters(size)
+    try:
+        tab.open(small)
+        tab.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert tab.run("parseFloat(getComputedStyle(document.body).fontSize)") == size * 15 / 16
+        assert tab.run("document.documentElement.scrollWidth") == 375
+        tab.run("document.querySelector('.thumbs .open').click()")
+        room = "((one) => one.scrollWidth - one.clientWidth)(document.querySelector('#viewer'))"
+        assert tab.run(room) <= 0
+    finally:
+        tab.letters(16)
+
+
+def test_a_number_stays_behind_a_name_in_arabic(tab: Tab, tmp_path: Path) -> None:
+    """Numbers take the direction of the letters before them, unless something stands between."""
+    name = "\u0645\u0633\u0645\u0627\u0631"
+    (tmp_path / "index.html").write_text(render(make_report(first=name)), encoding="utf-8")
+    tab.size(1280, 900)
+    tab.open((tmp_path / "index.html").as_uri())
+    places = tab.run(
+        "((title) => { const range = document.createRange(); const [name, count] ="
+        " [title.firstChild, title.querySelector('small').firstChild];"
+        " return [[name, name.textContent.trim().length], [count, 1]].map(([text, end]) => {"
+        " range.setStart(text, 0); range.setEnd(text, end);"
+        " return range.getBoundingClientRect().right; });"
+        " })(document.querySelector('details.category .title'))"
+    )
+    assert places[0] < places[1]
 
 
 def test_nasty_names_run_nothing(tab: Tab, tmp_path: Path) -> None:
@@ -461,7 +508,8 @@ def test_what_changes_is_said_once(tab: Tab, small: str) -> None:
     assert tab.run(told) == "Sorted by Shots, ascending"
     name = "document.querySelector('#filters [name=name]')"
     tab.run(f"{name}.value = 'nut'; {name}.dispatchEvent(new Event('input', {{bubbles: true}}))")
-    assert tab.run(told) == "4 of 8 images"
+    assert tab.run(told) != "4 of 8 images", "of each letter on the way a number would be said"
+    tab.until(f"{told} === '4 of 8 images'")
     tab.until(f"{told} === ''")
     tab.run("document.querySelector('.verdict input').focus()")
     press(tab, "ArrowLeft")  # the slider says the counts itself
