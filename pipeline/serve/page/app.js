@@ -183,7 +183,12 @@ function drawBars({ histogram, chosen }) {
   $("bars").replaceChildren(drawing);
 }
 
-const announceCounts = () => announce($("threshold-counts").textContent);
+// when the slider rests: of each place on its way a screen reader would say the counts
+let resting = 0;
+const announceCounts = () => {
+  clearTimeout(resting);
+  resting = setTimeout(() => announce($("threshold-counts").textContent), 400);
+};
 let counting = false;
 let again = false;
 const showCounts = guarded(async (fresh = false) => {
@@ -269,17 +274,20 @@ $("filters").addEventListener("change", (event) => {
 });
 
 // one image
-const styleOf = () => document.querySelector("#styles [aria-pressed=true]").dataset.style;
+let style = "overlay"; // what was chosen; of an image without a map the image itself is shown
 const drawOpened = () => {
-  const style = styleOf();
+  const shown = opened.has_map ? style : "picture";
   const values = { run: list.run, ...trial() };
   const picture = $("viewer-picture");
   $("viewer-error").hidden = true;
-  picture.src = style === "picture" || !opened.has_map
+  picture.src = shown === "picture"
     ? address(`pictures/${opened.id}.webp`, { run: list.run })
-    : address(`maps/${opened.id}.png`, { style, ...values });
+    : address(`maps/${opened.id}.png`, { style: shown, ...values });
   $("viewer-original").href = address("originals.png", { path: opened.path });
-  picture.alt = `${opened.path}, ${style === "picture" ? "the image" : style}`;
+  for (const button of document.querySelectorAll("#styles button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.style === shown));
+    if (button.dataset.style === shown) picture.alt = `${opened.path}: ${button.textContent.toLowerCase()}`;
+  }
 };
 $("viewer-picture").addEventListener("error", guarded(async () => {
   try {
@@ -292,9 +300,12 @@ $("viewer-picture").addEventListener("error", guarded(async () => {
 const showFacts = () => {
   $("viewer-title").replaceChildren(named(opened.path, "span"));
   $("viewer-title").setAttribute("aria-label", opened.path);
+  // a number after a name in Arabic or Hebrew would move to its other side
+  const facts = make("span", "", "soft");
+  facts.append(make("bdi", [opened.category, opened.defect].filter(Boolean).join(", ")), `; ${opened.width} × ${opened.height} pixels`);
   $("viewer-facts").replaceChildren(
     ...chips(opened), make("span", `score ${number(opened.score)}, threshold ${number(opened.threshold)}`),
-    make("span", `${[opened.category, opened.defect].filter(Boolean).join(", ")}; ${opened.width} × ${opened.height} pixels`, "soft"),
+    facts,
   );
   $("viewer-said").textContent = words(...$("viewer-facts").children);
   for (const button of document.querySelectorAll("#labels button")) {
@@ -332,6 +343,7 @@ const turnTo = async (by) => {
     await showList(list.offset - PAGE, false);
     return view(list.images.length - 1);
   }
+  announce(`this is the ${by > 0 ? "last" : "first"} image`);
 };
 $("viewer-previous").addEventListener("click", () => step(-1));
 $("viewer-next").addEventListener("click", () => step(1));
@@ -342,7 +354,7 @@ $("viewer").addEventListener("close", () => {
 });
 for (const button of document.querySelectorAll("#styles button")) {
   button.addEventListener("click", () => {
-    document.querySelectorAll("#styles button").forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
+    style = button.dataset.style;
     drawOpened();
   });
 }
@@ -359,10 +371,10 @@ const showLabel = ({ id, label, corrected }) => {
   $("list").children[position].replaceWith(card(known, position));
 };
 const keepLabel = async (image, label) => {
-  const tell = (text) => {
+  const tell = (text, aloud = text) => {
     if (opened.id !== image.id) return;
     $("label-state").textContent = text;
-    announce(text);
+    announce(aloud);
   };
   tell("");
   const values = { run: image.run, ...trial() };
@@ -371,7 +383,8 @@ const keepLabel = async (image, label) => {
     const kept = await ask("labels", { method: "POST", headers: { "content-type": "application/json" }, body });
     Object.assign(image, { label: kept.label, corrected: kept.corrected });
     showLabel(kept);
-    tell(kept.corrected ? `kept in ${run.labels_file}${run.labels_used ? ": fade run uses it" : ""}` : "as the data set says");
+    const text = kept.corrected ? `kept in ${run.labels_file}${run.labels_used ? ": fade run uses it" : ""}` : "as the data set says";
+    tell(text, `${kept.label}, ${text}`); // who pressed a key hears no button
   } catch (error) {
     tell(error.message);
     const now = await ask(address(`images/${image.id}`, values)).catch(() => null);
@@ -468,13 +481,17 @@ $("viewer").addEventListener("keydown", (event) => {
 });
 
 // new images
+const QUIET = 10_000;
 const judge = async (files) => {
   const chosen = [...files];
   const name = $("drop-category").value;
   const done = { anomalous: 0, normal: 0, none: 0, error: 0 };
-  const tell = (state) => {
+  let told = 0; // when a screen reader last said how far it is: not for each of a hundred images
+  const tell = (state, aloud = false) => {
     const parts = Object.entries(done).filter(([, count]) => count).map(([what, count]) => `${count} ${what === "none" ? "without a decision" : what === "error" ? "not usable" : what}`);
     $("drop-state").textContent = [state, parts.join(", ")].filter(Boolean).join(": ");
+    if (!aloud && Date.now() - told < QUIET) return;
+    told = Date.now();
     announce($("drop-state").textContent);
   };
   for (const [position, file] of chosen.entries()) {
@@ -488,7 +505,7 @@ const judge = async (files) => {
     done[found.error ? "error" : found.decision || "none"] += 1;
     $("drop-list").prepend(newCard(found));
   }
-  tell(`${counted(chosen.length, "image")} judged`);
+  tell(`${counted(chosen.length, "image")} judged`, true);
 };
 const send = async (file, name) => {
   const body = new FormData();
@@ -511,7 +528,7 @@ const newCard = (found) => {
   if (found.overlay || found.picture) {
     const picture = make("img");
     picture.src = found.overlay || found.picture;
-    picture.alt = `${found.image} with what is anomalous in it`;
+    picture.alt = found.overlay ? `Overlay of ${found.image}` : found.image;
     item.append(picture);
   }
   const text = make("span", "", "text");

@@ -297,6 +297,8 @@ def test_everything_is_named_and_readable(page: Tab) -> None:
     page.run("document.querySelector('#list button').click()")
     page.until("document.getElementById('viewer').open")
     assert [*seen, page.nameless()] == [[]] * 4
+    assert page.narrow() == []
+    assert page.frames() >= 3
     buttons = "[...document.querySelectorAll('#styles button, #labels button')]"
     stated = page.run(f"{buttons}.map((one) => one.ariaPressed)")
     assert stated == ["false", "true", *["false"] * 4, "true"], "the data set's label holds"
@@ -352,7 +354,75 @@ def test_what_changes_is_said_once(page: Tab) -> None:
     page.until(f"{inside}.startsWith({names(page)[1]!r} + ', ')")
     press(page, "w", 87)
     page.until(f"/^\\d+ region|^no patch/.test({inside})")
+    assert page.run("document.querySelector('#boxes').ariaHidden") == "true", "numbers alone"
+    page.until(f"{inside} === ''")
+    press(page, "u", 85)  # a key says no button's name
+    page.until(f"/^(good|anomalous), as the data set says$/.test({inside})")
+    press(page, "ArrowLeft", 37)
+    page.until(f"{inside}.startsWith({names(page)[0]!r} + ', ')")
+    press(page, "ArrowLeft", 37)
+    page.until(f"{inside} === 'this is the first image'")
     assert page.said == []
+
+
+def test_a_hundred_new_images_are_not_counted_aloud_one_by_one(page: Tab) -> None:
+    page.run(
+        "window.heard = []; new MutationObserver(() => heard.push(document.getElementById('told')"
+        ".textContent)).observe(document.getElementById('told'), { childList: true })"
+    )
+    files = 'files.items.add(new File(["no image"], "broken.png"));'
+    page.run(DROP.replace(files, files * 8))
+    page.until("document.getElementById('drop-state').textContent.startsWith('9 images judged')")
+    said = [str(text) for text in page.run("heard") if text]
+    assert said[0] == "judging 1 of 9"
+    assert said[-1].startswith("9 images judged")
+    assert len(said) < 5, said
+
+
+def test_an_image_without_a_map_is_named_as_what_is_shown(page: Tab) -> None:
+    """Overlay was pressed, and the picture called one, where the image itself was shown."""
+    page.run(
+        "window.asked = fetch; window.fetch = async (path, ...more) => {"
+        "const answer = await asked(path, ...more);"
+        "if (!/^images\\/\\d/.test(path)) return answer;"
+        "return new Response(JSON.stringify({ ...(await answer.json()), has_map: false })); }"
+    )
+    page.run("document.querySelector('#list button').click()")
+    page.until("document.getElementById('viewer').open")
+    pressed = "document.querySelector('#styles [aria-pressed=true]').textContent"
+    alt = "document.getElementById('viewer-picture').alt"
+    assert (page.run(pressed), page.run(alt)) == ("Image", f"{names(page)[0]}: image")
+    page.run("window.fetch = asked")  # the next one has a map: what was chosen holds
+    press(page, "ArrowRight", 39)
+    page.until(f"{alt} === {names(page)[1] + ': overlay'!r}")
+    assert page.run(pressed) == "Overlay"
+
+
+def test_forced_colours_show_which_button_is_pressed(page: Tab) -> None:
+    page.run("document.querySelector('#list button').click()")
+    page.until("document.getElementById('viewer').open")
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "forced-colors", "value": "active"}])
+    grounds = page.run(
+        "[...document.querySelectorAll('#styles button')]"
+        ".map((one) => [one.ariaPressed, getComputedStyle(one).backgroundColor])"
+    )
+    page.prefer("light")
+    (pressed,) = [ground for state, ground in grounds if state == "true"]
+    assert pressed not in [ground for state, ground in grounds if state == "false"]
+
+
+def test_large_letters_are_large_and_cut_nothing_off(page: Tab, address: str) -> None:
+    page.size(375, 800)
+    page.letters(32)
+    try:
+        page.open(address)
+        page.until("document.body?.dataset.ready === 'true'")
+        assert page.run("getComputedStyle(document.body).fontSize") == "32px"
+        assert page.run("document.documentElement.scrollWidth") == 375
+        cards = "[...document.querySelectorAll('#list .card')]"
+        assert page.run(f"{cards}.every((one) => one.scrollWidth <= one.clientWidth + 1)")
+    finally:
+        page.letters(16)
 
 
 def test_focus_on_the_hidden_choice_of_files_shows_at_its_button_alone(page: Tab) -> None:
@@ -379,10 +449,14 @@ def test_a_browser_brings_the_token_by_a_form(
             assert tab.run("location.pathname") == "/login"
             field = "document.getElementById('token')"
             assert tab.run(f"{field}.ariaInvalid") is None
+            # a screen reader would read the error before there is one: hidden, it still describes
+            described = [words for name, words in heard(tab, "textbox") if name.startswith("Token")]
+            assert described == [""]
             tab.run(f"{field}.value = {token!r}; {field}.form.requestSubmit()")
             if token == "wrong":
                 tab.until("location.search === '?wrong'")
                 tab.until("document.getElementById('wrong')?.hidden === false")
                 tab.until(f"{field}.ariaInvalid === 'true'")
+                assert [words for _, words in heard(tab, "textbox")] == ["This is not the token."]
         tab.until("location.pathname === '/' && document.body?.dataset.ready === 'true'")
         assert tab.run("document.cookie") == ""  # no script reads it
