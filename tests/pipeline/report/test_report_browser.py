@@ -253,6 +253,12 @@ def test_a_finger_hits_and_an_eye_finds_what_there_is_to_press(
         tab.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert tab.narrow() == []
         assert tab.frames() >= 3
+    # and keys reach what lies beside the screen
+    beside = (
+        "[...document.querySelectorAll('.wide')].filter((one) =>"
+        " one.scrollWidth > one.clientWidth && one.tabIndex < 0).map((one) => one.textContent)"
+    )
+    assert tab.run(beside) == []
 
 
 @pytest.mark.parametrize("size", [16, 32])

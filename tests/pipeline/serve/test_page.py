@@ -421,6 +421,10 @@ def test_large_letters_are_large_and_cut_nothing_off(page: Tab, address: str) ->
         assert page.run("document.documentElement.scrollWidth") == 375
         cards = "[...document.querySelectorAll('#list .card')]"
         assert page.run(f"{cards}.every((one) => one.scrollWidth <= one.clientWidth + 1)")
+        page.run("document.querySelector('#list button').click()")
+        page.until("document.getElementById('viewer').open")
+        head = "document.querySelector('.viewer-head')"
+        assert page.run(f"{head}.scrollWidth - {head}.clientWidth") <= 0
     finally:
         page.letters(16)
 
