@@ -271,6 +271,8 @@ def test_a_dropped_image_is_judged(page: Tab) -> None:
     assert cards[1].startswith("<b>dropped.webp")
     assert "threshold" in cards[1]
     page.until("document.querySelector('#drop-list img').naturalWidth > 0")
+    alt = page.run("document.querySelector('#drop-list img').alt")
+    assert alt == "Overlay of <b>dropped.webp"
     assert page.said == []
 
 
@@ -281,6 +283,7 @@ def test_nothing_is_cut_off(page: Tab, width: int) -> None:
     assert page.run("document.documentElement.scrollWidth") == width
     table = "((one) => one.scrollWidth - one.clientWidth)(document.querySelector('.scroll'))"
     assert page.run(table) <= 0
+    assert page.run("document.querySelector('.scroll').tabIndex") == 0, "where letters are large"
     page.run("document.querySelector('#list button').click()")
     page.until("document.getElementById('viewer').open")
     room = "((one) => one.scrollWidth - one.clientWidth)(document.getElementById('viewer'))"
@@ -363,6 +366,25 @@ def test_what_changes_is_said_once(page: Tab) -> None:
     press(page, "ArrowLeft", 37)
     page.until(f"{inside} === 'this is the first image'")
     assert page.said == []
+
+
+def test_a_slider_on_its_way_says_no_counts(page: Tab) -> None:
+    """It says its own value; the counts of each place would follow for seconds."""
+    choose(page, "category", "weave")
+    page.until("document.getElementById('threshold-category').textContent === 'weave'")
+    page.until("document.getElementById('told').textContent === ''")
+    page.run(
+        "window.heard = []; new MutationObserver(() => heard.push(document.getElementById('told')"
+        ".textContent)).observe(document.getElementById('told'), { childList: true })"
+    )
+    page.run(
+        "(async () => { const one = document.getElementById('threshold');"
+        " for (let n = 0; n < 6; n += 1) { one.value = Number(one.min) + n * 50 * Number(one.step);"
+        " one.dispatchEvent(new Event('input', { bubbles: true }));"
+        " await new Promise((done) => setTimeout(done, 150)); } })()"
+    )
+    page.until("heard.some((text) => text.includes('called anomalous'))")
+    assert len([text for text in page.run("heard") if text]) <= 2
 
 
 def test_a_hundred_new_images_are_not_counted_aloud_one_by_one(page: Tab) -> None:
