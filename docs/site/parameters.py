@@ -69,7 +69,7 @@ UNITS = {
 }
 """What a number counts or measures."""
 UNWATCHED = ("runtime", "cluster")
-"""Sections that change no result, so that no stage names them."""
+"""Sections that change results by 1e-6 at most, so that no stage names them."""
 _KEY = re.compile(r"^(?P<indent> *)(?P<name>[A-Za-z_]\w*):(?P<value>.*)$")
 
 
@@ -178,7 +178,7 @@ def markdown(root: Path = ROOT) -> str:
 
 def _leaf_markdown(leaf: Leaf) -> str:
     if leaf.name.split(".")[0] in UNWATCHED:
-        again = "none: it changes no result"
+        again = "none: results stay the same within 1e-6"
     else:
         again = ", ".join(f"`{stage}`" for stage in leaf.stages)
     default = "must be given" if leaf.default is None else f"`{leaf.default}`"

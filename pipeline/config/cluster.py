@@ -11,7 +11,7 @@ from pipeline.config.values import ParamsSection, shown
 
 
 class ClusterParams(ParamsSection):
-    """Where the parallel steps run; it changes no result, so it is never a DVC parameter."""
+    """Where the parallel steps run; never a DVC parameter, as results stay the same within 1e-6."""
 
     kind: Literal["synchronous", "threads", "processes", "address", "slurm", "gpu"] = "threads"
     workers: Annotated[int, Field(ge=1)] = 2
