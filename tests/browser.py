@@ -39,7 +39,14 @@ NARROW = """
     .filter(([, { width, height }]) => width < 24 || height < 24)
     .map(([one, { width, height }]) => `${one.textContent.trim()} ${width} x ${height}`)
 """
-CONTRAST = Path(__file__).with_name("contrast.js")
+
+
+def _of_colours(name: str) -> str:
+    """A script beside this file, with what ``colours.js`` knows."""
+    shared, script = (
+        Path(__file__).with_name(f"{one}.js").read_text("utf-8") for one in ("colours", name)
+    )
+    return f"(() => {{ {shared} const found = {script}; return found; }})()"
 
 
 def find_browser() -> str | None:
@@ -152,7 +159,7 @@ class Tab:
 
     def pale(self) -> list[str]:
         """Visible texts that are hard to read: too little contrast, on grounds of plain colours."""
-        return [str(text) for text in self.run(CONTRAST.read_text("utf-8"))]
+        return [str(text) for text in self.run(_of_colours("contrast"))]
 
     def narrow(self) -> list[str]:
         """Controls of fewer than 24 pixels in width or height, which a finger may miss."""
@@ -160,7 +167,7 @@ class Tab:
 
     def frames(self) -> float:
         """The least contrast of a field's frame with what lies around it; WCAG 2.1 asks for 3."""
-        return float(self.run(CONTRAST.with_name("frames.js").read_text("utf-8")))
+        return float(self.run(_of_colours("frames")))
 
     def letters(self, size: int) -> None:
         """Use letters of so many pixels, as a person who chose larger ones in the browser."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +58,16 @@ def compare(
         write_json(comparison_json(differences))
     else:
         echo_text(comparison_markdown(differences, str(a), str(b)))
+    _say_notes([a, b])
+
+
+def _say_notes(places: Sequence[Path]) -> None:
+    """What a reader of the runs' numbers must know."""
+    from pipeline.report.about import run_notes
+
+    for place in places:
+        for line in run_notes(place):
+            echo(f"note: {f'{place}: ' if len(places) > 1 else ''}{line}", err=True)
 
 
 @app.command(epilog="Example: fade table --format latex --metric full_pixel_auroc > table.tex")
@@ -80,7 +91,6 @@ def table(
 
     One run: categories by shots. Several runs: their means over categories by shots.
     """
-    from pipeline.report.about import run_notes
     from pipeline.report.intervals import run_intervals
     from pipeline.report.paper_table import metric_tables, other_means, run_tables, table_json
     from pipeline.report.rendering import RENDERERS
@@ -106,9 +116,7 @@ def table(
             else run_tables(runs, metrics, known)
         )
         echo_text(RENDERERS[form or "markdown"](tables, bold=bold))
-    for place in places:
-        for line in run_notes(place):
-            echo(f"note: {f'{place}: ' if len(places) > 1 else ''}{line}", err=True)
+    _say_notes(places)
     for line in other_means(runs, metrics):
         echo(f"note: {line}", err=True)
 

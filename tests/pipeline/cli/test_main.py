@@ -318,6 +318,8 @@ def test_a_table_says_what_its_numbers_are_of(fade: Fade) -> None:
         f"note: a/results: {line}" for line in said
     ]
     assert not fade("table", "b").err
+    compared = fade("compare", "b", "a", "--unpaired").err.splitlines()
+    assert compared[-2:] == [f"note: a: {line}" for line in said]
 
 
 def test_table_of_runs_of_other_categories(fade: Fade) -> None:
