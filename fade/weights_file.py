@@ -1,4 +1,4 @@
-"""Tells checkpoints that are cut short from whole ones, without reading their weights."""
+"""Tells checkpoints from files that are cut short or hold text, without reading their weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ _HEADER = 100_000_000
 """Largest header of a safetensors file, in bytes, as the format has it."""
 
 
+_TEXT = 64
+"""Bytes at the start of a file that tell whether it is a text."""
+
+
 def check_complete(file: Path, label: str) -> None:
-    """Refuse a file of weights that ends too early, as an interrupted copy leaves it.
+    """Refuse a file that is no whole file of weights: cut short by a copy, or a text in its place.
 
     Safetensors say in their header where the last tensor ends; archives of ``torch.save`` end with
-    their list of entries. Other files are passed over: whoever reads them finds out.
+    their list of entries. A text is what a download without the rights for it leaves (a web page), and
+    a clone without Git LFS (a pointer). Other files are passed over: whoever reads them finds out.
 
     Args:
         file: of weights.
         label: the parameter that names it.
 
     Raises:
-        ModelError: it is empty, cut short, or cannot be opened.
+        ModelError: it is empty, cut short, a text, or cannot be opened.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -44,11 +49,28 @@ def check_complete(file: Path, label: str) -> None:
             cut = _cut(start, size, content.read(_length(start) - 1)) if size else False
             if start.startswith(b"PK\x03\x04"):
                 cut = not zipfile.is_zipfile(content)
+            content.seek(0)
+            text = _text(content.read(_TEXT))
     except OSError as error:
         raise ModelError(f"{label}: {file} cannot be opened ({error.strerror or error})") from None
     if not size or cut:
         state = "is cut short" if size else "is empty"
         raise ModelError(f"{label}: {file} {state} ({size:,} bytes): copy the weights again")
+    if text:
+        raise ModelError(
+            f"{label}: {file} holds no weights but a text, which begins with {text!r}: fetch the file "
+            "itself (a page comes where a login is asked for, a pointer where Git LFS is missing)"
+        )
+
+
+def _text(start: bytes) -> str:
+    """The first line of what begins like a text; nothing of what cannot be one."""
+    try:
+        lines = start.decode("ascii").split("\n")
+    except UnicodeDecodeError:
+        return ""
+    lines = [" ".join(line.split()) for line in lines]
+    return next(filter(None, lines), "") if "".join(lines).isprintable() else ""
 
 
 def _length(start: bytes) -> int:

@@ -380,6 +380,11 @@ def cut_weights(folder: Path) -> Path:
     return folder / "cut.pt"
 
 
+def web_page(folder: Path) -> Path:
+    (folder / "page.pt").write_text("<!DOCTYPE html>\n<title>Log in</title>")
+    return folder / "page.pt"
+
+
 TINY = GOLDEN / "vision" / "tiny-dinov2"
 
 
@@ -1026,7 +1031,7 @@ CASES = (
         tile=4, overlap=2
     )),
     Case(
-        "half of a file of `vision.encoder_weights`", REFUSED[4], "cannot be read as weights",
+        "half of a file of `vision.encoder_weights`", REFUSED[4], "is cut short",
         half_of_a_network,
     ),
     Case("a tab in params.yaml", REFUSED[2], "is not valid YAML", yaml_file(lambda _: "a:\n\tb: 1\n")),
@@ -1107,7 +1112,8 @@ CASES = (
          named_model("openai/clip-vit-base-patch16")),
     Case("weights of whole numbers", REFUSED[4], "is int8, where", load(quantised_weights)),
     Case("a prompt longer than the model reads", REFUSED[2], "tokens", long_prompt),
-    Case("truncated weights", REFUSED[4], "is it complete?", load(cut_weights)),
+    Case("truncated weights", REFUSED[4], "is cut short", load(cut_weights)),
+    Case("a web page in place of weights", REFUSED[4], "holds no weights but a text", load(web_page)),
     Case("a store of another schema version", REFUSED[5], "schema version 99", other_store),
     Case("results of another schema version", REFUSED[5], "schema version 99", other_results),
     Case("a damaged artefact", REFUSED[5], "delete it and run", cut_manifest),

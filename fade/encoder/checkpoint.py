@@ -17,6 +17,7 @@ from fade.encoder.seeded import SEEDED, fill_seeded
 from fade.encoder.silence import without_warnings
 from fade.errors import ModelError, first_line
 from fade.lean_import import open_clip_library
+from fade.weights_file import check_complete
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -156,6 +157,7 @@ def load_checkpoint(
         raise ModelError(
             f"{label}: {file.name} is a big_vision checkpoint: only open_clip's are read"
         )
+    check_complete(file, label)
     try:
         with _floating_only(model, label, str(file)):
             load(model, str(file))

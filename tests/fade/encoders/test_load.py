@@ -104,8 +104,8 @@ def damaged(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("half", "is it complete"),
-        ("empty", "is it complete"),
+        ("half", "is cut short"),
+        ("empty", "is empty"),
         ("missing", "does not fit vision.encoder"),
         ("shape", "does not fit vision.encoder"),
         ("int8", "quantised weights"),
