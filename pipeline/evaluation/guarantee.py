@@ -49,6 +49,15 @@ def false_alarm_limit(images: int, above: int, confidence: float = CONFIDENCE) -
     return high
 
 
+def limit_text(limit: float) -> str:
+    """A limit in percent with one decimal, rounded up: to the nearest it would promise too much.
+
+    >>> [limit_text(false_alarm_limit(n, 0)) for n in (1, 29, 59, 299, 10_000)]
+    ['95.0', '9.9', '5.0', '1.0', '0.1']
+    """
+    return f"{math.ceil(1000 * limit - 1e-9) / 10:.1f}"
+
+
 def rank_that_keeps(images: int, rate: float, confidence: float = CONFIDENCE) -> int:
     """The rank k of the lowest of n normal scores that keeps a false-alarm rate with a confidence.
 

@@ -17,6 +17,7 @@ from pipeline.evaluation.guarantee import (
     MIN_SPREAD,
     false_alarm_limit,
     images_needed,
+    limit_text,
     rank_that_keeps,
     stands_far,
 )
@@ -128,7 +129,7 @@ def _kept(rate: float, count: int, rank: int, limit: float, lacking: int | None)
         return (
             f"for at most {100 * rate:g} % false alarms "
             f"{counted(lacking, 'more good image', 'is')} lacking, and the highest score "
-            f"keeps {100 * limit:.1f} %"
+            f"keeps {limit_text(limit)} %"
         )
     which = f"with {count - rank} of them above it, the lowest" if rank < count else "the highest"
     return f"{which} score that keeps at most {100 * rate:g} % false alarms"

@@ -21,6 +21,7 @@ from fade.files import atomic_write
 from pipeline.artefacts.catalogue import fitting_name, prepare_folder
 from pipeline.artefacts.csv_text import Rows, marked
 from pipeline.artefacts.pictures import write_picture
+from pipeline.evaluation.guarantee import limit_text
 from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
@@ -275,8 +276,8 @@ def threshold_line(threshold: Threshold) -> str:
     if threshold.set_by is not None:
         line += f"; {threshold.set_by} sets it"
     if threshold.false_alarm_limit is not None:
-        share = 100 * threshold.false_alarm_limit
-        line += f"; with 95 % confidence at most {share:.1f} % false alarms"
+        share = limit_text(threshold.false_alarm_limit)
+        line += f"; with 95 % confidence at most {share} % false alarms"
     return line
 
 

@@ -17,6 +17,7 @@ from fade.levels import UNIT
 from fade.types import Trial
 from pipeline.evaluation.decisions import Decisions, decide
 from pipeline.evaluation.groups import grouped_scores
+from pipeline.evaluation.guarantee import limit_text
 from pipeline.evaluation.results import labelled_images
 from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
@@ -239,7 +240,7 @@ def promise(threshold: Threshold | None) -> str:
     if threshold is None or threshold.false_alarm_limit is None:
         return ""
     images = counted(threshold.images, "good image")
-    rate = f"{100 * threshold.false_alarm_limit:.1f}"
+    rate = limit_text(threshold.false_alarm_limit)
     return f"At most {rate} % false alarms with 95 % confidence, from {images}."
 
 
@@ -312,7 +313,7 @@ def _decision(report: ReportInput, threshold: Threshold) -> Decision:
         missed=missed,
         limit=""
         if threshold.false_alarm_limit is None
-        else f"{100 * threshold.false_alarm_limit:.1f} %",
+        else f"{limit_text(threshold.false_alarm_limit)} %",
         set_by=threshold.set_by or "",
         warning=threshold.warning,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluation.guarantee import false_alarm_limit, stands_far
+from pipeline.evaluation.guarantee import false_alarm_limit, limit_text, stands_far
 from pipeline.evaluation.normal_thresholds import threshold_rank
 
 
@@ -31,6 +31,15 @@ def test_it_holds_as_often_as_it_says(quantile: float) -> None:
     rates = [1 - np.sort(rng.random(images))[rank - 1] for _ in range(4000)]
     kept = np.mean(np.array(rates) <= limit)
     assert 0.935 < kept < 0.965  # 0.95, give or take four standard errors
+
+
+def test_a_limit_that_is_said_is_one_that_is_kept() -> None:
+    """Rounded to the nearest, 29 images would keep 9.8 %, 58 of them 5.0 %, and 10,000 none at all."""
+    for images in [*range(1, 400), 6_000, 10_000, 1_000_000]:
+        limit = false_alarm_limit(images, 0)
+        assert limit <= float(limit_text(limit)) / 100 < limit + 0.001 + 1e-9
+    assert limit_text(false_alarm_limit(58, 0)) == "5.1"
+    assert [limit_text(limit) for limit in (0.098, 0.3, 1.0)] == ["9.8", "30.0", "100.0"]
 
 
 @pytest.mark.parametrize("images", [1, 7, 29, 100])

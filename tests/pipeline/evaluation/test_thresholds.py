@@ -159,7 +159,7 @@ def test_a_rate_of_false_alarms_is_asked_for() -> None:
     few = asked(50, 0.01)
     assert (few.image, few.lacking) == (0.049, 249)
     assert few.false_alarm_limit == pytest.approx(1 - 0.05 ** (1 / 50))
-    assert "249 more good images are lacking, and the highest score keeps 5.8 %" in few.remark
+    assert "249 more good images are lacking, and the highest score keeps 5.9 %" in few.remark
     assert few.as_json()["lacking"] == 249
     assert "lacking" not in exact.as_json()
 
