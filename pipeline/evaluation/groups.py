@@ -40,6 +40,11 @@ def group_names(paths: Iterable[str], group: str) -> list[str]:
     ]
 
 
+def parts_of(paths: Iterable[str], group: str | None) -> list[str] | None:
+    """The part that each image shows, see :func:`group_names`; None where none is asked for."""
+    return None if group is None else group_names(paths, group)
+
+
 def drawn_names(paths: Iterable[str], group: str | None) -> list[str]:
     """The names by which bootstrap samples draw images, the same for all views of a part.
 

@@ -54,8 +54,13 @@ def from_normal(
     scale: Scale = UNIT,
     bounded: bool = True,
     false_alarms: float | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Threshold:
     """The threshold of a category and trial from its normal images alone.
+
+    Images of one part are not drawn independently. The highest scores of m parts are, and of as many
+    images above a threshold no more parts have one. So what it keeps is the limit of m images with as
+    many above it (:func:`false_alarm_limit`), for an image of any part.
 
     Args:
         scores: (n,) of the images, NaN where there are no image scores.
@@ -68,24 +73,27 @@ def from_normal(
         bounded: whether scores are within [0, 1].
         false_alarms: rate that the image threshold shall keep with 95 % confidence; then it is the
             lowest score that does, and the quantile holds for pixels alone.
+        parts: that the images show, by name; None where each shows one of its own.
     """
     count = len(scores)
     if not count:
         return undecided(category, trial, reason, scale)
     image = limit = set_by = lacking = None
+    independent = count if parts is None else len(set(parts))
 
     def rank_of(images: int) -> int:
         if false_alarms is None:
             return threshold_rank(images, quantile)
-        return rank_that_keeps(images, false_alarms)
+        drawn = min(independent, images)
+        return images - (drawn - rank_that_keeps(drawn, false_alarms))
 
     rank = rank_of(count)
     warning = ""
     if np.isfinite(scores).all():
         image = float(np.sort(scores)[rank - 1])
-        limit = false_alarm_limit(count, count - rank)
+        limit = false_alarm_limit(independent, count - rank)
         if false_alarms is not None and limit > false_alarms:
-            lacking = max(images_needed(false_alarms) - count, 1)
+            lacking = max(images_needed(false_alarms) - independent, 1)
         position = int(np.flatnonzero(scores == image)[0])
         set_by = None if paths is None else paths[position]
         least = MIN_SPREAD if bounded else MIN_SPREAD * abs(float(np.median(scores)))
@@ -113,22 +121,26 @@ def from_normal(
         remark = f"quantile {quantile:g} over {counted(count, 'training image')} outside the bank"
         if rank == count:
             remark += ": the highest of them"
+    if parts is not None:
+        remark += f"; they show {counted(independent, 'part')}"
     if false_alarms is not None and limit is not None:
-        remark += f"; {_kept(false_alarms, count, rank, limit, lacking)}"
+        what = "image" if parts is None else "part"
+        remark += f"; {_kept(false_alarms, count, rank, limit, lacking, what)}"
     if factor != 1:
         remark += f", times {factor:g}"
     return Threshold(
         category, trial.shots, trial.seed, image, pixel,
         "references" if held_out else "training", count, remark, set_by, limit, warning, lacking,
+        None if parts is None else independent,
     ).on(scale)  # fmt: skip
 
 
-def _kept(rate: float, count: int, rank: int, limit: float, lacking: int | None) -> str:
-    """Which score keeps a false-alarm rate, or how many images are lacking for it."""
+def _kept(rate: float, count: int, rank: int, limit: float, lacking: int | None, what: str) -> str:
+    """Which score keeps a false-alarm rate, or how many images, or parts, are lacking for it."""
     if lacking:
         return (
             f"for at most {100 * rate:g} % false alarms "
-            f"{counted(lacking, 'more good image', 'is')} lacking, and the highest score "
+            f"{counted(lacking, f'more good {what}', 'is')} lacking, and the highest score "
             f"keeps {limit_text(limit)} %"
         )
     which = f"with {count - rank} of them above it, the lowest" if rank < count else "the highest"
@@ -136,7 +148,11 @@ def _kept(rate: float, count: int, rank: int, limit: float, lacking: int | None)
 
 
 def overridden(
-    threshold: Threshold, value: float, scores: Collection[float], origin: str
+    threshold: Threshold,
+    value: float,
+    scores: Collection[float],
+    origin: str,
+    parts: Sequence[str] | None = None,
 ) -> Threshold:
     """The same with an image threshold that somebody chose; pixels keep theirs.
 
@@ -148,6 +164,7 @@ def overridden(
         value: scores above it are anomalous.
         scores: (n,) of the normal images; none where they are not known.
         origin: who chose it, for the remark.
+        parts: that the images show, see :func:`from_normal`.
 
     Raises:
         ParameterError: the value is no finite number.
@@ -157,7 +174,7 @@ def overridden(
     count, limit, remark = len(scores), None, f"given by {origin}"
     if count and np.isfinite(known := np.array(list(scores))).all():
         above = int(np.count_nonzero(known > value))
-        limit = false_alarm_limit(count, above)
+        limit = false_alarm_limit(count if parts is None else len(set(parts)), above)
         remark += f"; above it {above} of {counted(count, 'normal image')}"
     return replace(
         threshold, image=value, source="given", remark=remark, set_by=None, warning="",

@@ -41,8 +41,9 @@ class Threshold:
         false_alarm_limit: the share of normal images above ``image``, of such as it was drawn from, is
             at most this with 95 % confidence; None where normal images did not set it.
         warning: why to look at it before relying on it, a sentence; empty without a reason.
-        lacking: how many more normal images ``threshold.false_alarms`` needs; None where it is kept, or
-            not asked for.
+        lacking: how many more normal images, or parts, ``threshold.false_alarms`` needs; None where it
+            is kept, or not asked for.
+        parts: how many parts these images show, where ``evaluate.group`` says which; None elsewhere.
         scale, offset: level k of a map stands for ``offset + k scale``; None where maps have FADE's 256
             levels from 0 to 1.
     """
@@ -61,6 +62,7 @@ class Threshold:
     false_alarm_limit: Annotated[Number, Field(ge=0, le=1)] | None = None
     warning: Text = ""
     lacking: Count | None = None
+    parts: Count | None = None
     scale: Annotated[Number, Field(gt=0, lt=1e15)] | None = None
     offset: Annotated[Number, Field(gt=-1e15, lt=1e15)] | None = None
 
@@ -71,12 +73,12 @@ class Threshold:
         return replace(self, scale=scale.step, offset=scale.offset)
 
     def as_json(self) -> dict[str, Any]:
-        """What files hold of it: a scale, and what is lacking, only where there is one."""
+        """What files hold of it: a scale, parts, and what is lacking, only where there is one."""
         content = asdict(self)
         return {
             name: value
             for name, value in content.items()
-            if value is not None or name not in ("lacking", "scale", "offset")
+            if value is not None or name not in ("lacking", "parts", "scale", "offset")
         }
 
     @property
@@ -85,6 +87,11 @@ class Threshold:
         if self.scale is None or self.offset is None:
             return UNIT
         return Scale(FINE, self.scale, self.offset)
+
+    @property
+    def confidence(self) -> str:
+        """How sure the limit is: references that are compared with each other are not independent."""
+        return "about 95 %" if self.source == "references" else "95 %"
 
     @property
     def trial(self) -> Trial:

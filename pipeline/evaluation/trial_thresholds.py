@@ -18,6 +18,7 @@ from fade.types import Trial
 from pipeline.config.schema import Params
 from pipeline.dataset.images import references_of
 from pipeline.evaluation.blocks import EvaluationBlock, evaluate_block
+from pipeline.evaluation.groups import parts_of
 from pipeline.evaluation.normal_thresholds import OVERRIDES, from_normal, overridden
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, read_blocks
 from pipeline.evaluation.results import score_rows
@@ -110,7 +111,8 @@ def normal_thresholds(
         if params.evaluate.smooth_similar:
             scores = [np.full_like(one, np.nan) for one in scores]
         of_images = np.concatenate(scores) if scores else np.zeros(0)
-        place = (part.category, part.trial)
+        place, paths = (part.category, part.trial), part.images["path"].tolist()
+        parts_shown = parts_of(paths, params.evaluate.group)
         histograms = [one.histograms[place] for one in mine if place in one.histograms]
         thresholds.append(
             from_normal(
@@ -122,15 +124,16 @@ def normal_thresholds(
                 factor=params.threshold.factor,
                 held_out=part.is_held_out,
                 reason=part.reason,
-                paths=part.images["path"].tolist(),
+                paths=paths,
                 scale=scales.get(place, UNIT),
                 bounded=params.vision.bounded(part.trial.shots),
                 false_alarms=params.threshold.false_alarms,
+                parts=parts_shown,
             )
         )
         given = params.threshold.overrides.get(part.category)
         if given is not None:
-            thresholds[-1] = overridden(thresholds[-1], given, of_images, OVERRIDES)
+            thresholds[-1] = overridden(thresholds[-1], given, of_images, OVERRIDES, parts_shown)
     return thresholds
 
 

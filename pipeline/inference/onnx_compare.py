@@ -19,6 +19,7 @@ from fade.types import Feature
 from pipeline.artefacts.catalogue import CALIBRATION, MANIFEST, SELECTION
 from pipeline.artefacts.tables import read_table
 from pipeline.dataset.loader import read_unchanged
+from pipeline.evaluation.groups import parts_of
 from pipeline.evaluation.normal_thresholds import OVERRIDES, from_normal, overridden
 from pipeline.evaluation.recipe import measured_size
 from pipeline.evaluation.thresholds import Threshold
@@ -197,6 +198,7 @@ class GraphComparison:
     def _calibrated(self, before: Threshold) -> Threshold:
         run, params, category = self.run, self.run.params, before.category
         images = _to_calibrate(run, category)
+        parts = parts_of(images.paths.values(), params.evaluate.group)
         scores, histogram = [], None
         for path, picture in zip(images.paths.values(), images.read(run), strict=True):
             found = self.predictor.judge(
@@ -218,11 +220,11 @@ class GraphComparison:
             reason="there are no images to calibrate int8 on", paths=list(images.paths.values()),
             factor=params.threshold.factor, scale=before.map_scale,
             bounded=params.vision.bounded(before.trial.shots),
-            false_alarms=params.threshold.false_alarms,
+            false_alarms=params.threshold.false_alarms, parts=parts,
         )  # fmt: skip
         given = params.threshold.overrides.get(category)
         if given is not None:
-            threshold = overridden(threshold, given, scores, OVERRIDES)
+            threshold = overridden(threshold, given, scores, OVERRIDES, parts)
         return replace(threshold, remark=f"{threshold.remark}; calibrated for int8")
 
 

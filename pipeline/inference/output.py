@@ -277,7 +277,7 @@ def threshold_line(threshold: Threshold) -> str:
         line += f"; {threshold.set_by} sets it"
     if threshold.false_alarm_limit is not None:
         share = limit_text(threshold.false_alarm_limit)
-        line += f"; with 95 % confidence at most {share} % false alarms"
+        line += f"; with {threshold.confidence} confidence at most {share} % false alarms"
     return line
 
 

@@ -240,8 +240,10 @@ def promise(threshold: Threshold | None) -> str:
     if threshold is None or threshold.false_alarm_limit is None:
         return ""
     images = counted(threshold.images, "good image")
+    if threshold.parts is not None:
+        images = counted(threshold.parts, "good part")
     rate = limit_text(threshold.false_alarm_limit)
-    return f"At most {rate} % false alarms with 95 % confidence, from {images}."
+    return f"At most {rate} % false alarms with {threshold.confidence} confidence, from {images}."
 
 
 def _svg_uri(plot: Plot) -> str:

@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,49 @@ def test_a_factor_is_on_scores_and_on_the_values_of_levels(scale: Scale) -> None
         "a", Trial(1, 0), scores, highest, 0.9, held_out=False, reason="", factor=2.0
     )
     assert beyond.pixel == 255
+
+
+def test_views_of_one_part_do_not_count_as_images_of_several() -> None:
+    """With views that are nearly alike, the limit of 50 images holds in half of the cases."""
+    rng, trial, normal = np.random.default_rng(0), Trial(1, 0), NormalDist()
+    names = [f"{view}" for view in np.repeat(range(10), 5)]
+    kept = {True: 0, False: 0}
+    for _ in range(600):
+        of_part = rng.normal(size=10)
+        scores = (0.97**0.5 * np.repeat(of_part, 5)) + 0.03**0.5 * rng.normal(size=50)
+        for grouped in kept:
+            found = from_normal(
+                "a", trial, scores, None, 0.96, held_out=False, reason="", bounded=False,
+                parts=names if grouped else None,
+            )  # fmt: skip
+            assert found.image is not None
+            assert found.false_alarm_limit is not None
+            kept[grouped] += 1 - normal.cdf(found.image) <= found.false_alarm_limit
+    assert kept[False] < 450
+    assert kept[True] > 570
+    assert (found.parts, found.as_json().get("parts")) == (None, None)
+
+
+def test_what_is_said_of_parts() -> None:
+    scores, names = np.arange(50) / 50, [f"{view // 5}" for view in range(50)]
+
+    def asked(rate: float | None) -> Threshold:
+        return from_normal(
+            "a", Trial(1, 0), scores, None, 0.99, held_out=False, reason="", false_alarms=rate,
+            parts=names,
+        )  # fmt: skip
+
+    found = asked(None)
+    assert (found.images, found.parts, found.as_json()["parts"]) == (50, 10, 10)
+    assert found.false_alarm_limit == pytest.approx(1 - 0.05**0.1)
+    assert "over 50 training images outside the bank: the highest of them; they" in found.remark
+    assert found.remark.endswith("they show 10 parts")
+    few, exact = asked(0.1), asked(0.4)
+    assert (few.image, few.lacking) == (0.98, 19)
+    assert "19 more good parts are lacking, and the highest score keeps 25.9 %" in few.remark
+    assert (exact.image, exact.lacking) == (scores[-2], None)  # 1 of 10 parts keeps 39.4 %
+    given = overridden(found, 0.97, scores.tolist(), "somebody", names)
+    assert given.false_alarm_limit == pytest.approx(false_alarm_limit(10, 1))
 
 
 def test_one_odd_image_is_told_with_the_thresholds_that_follow() -> None:
@@ -452,11 +496,16 @@ def test_from_training_images(base: Params, tmp_path: Path) -> None:
 
 
 def test_references_are_held_out_where_the_bank_uses_all(base: Params, tmp_path: Path) -> None:
-    sweep = changed(base, vision__shots=[1, 8], threshold__images=50)
+    sweep = changed(
+        base, vision__shots=[1, 8], threshold__images=50, evaluate__group=r"(good)/00[0-3]"
+    )
     found = thresholds(run_stages(tmp_path / "sweep", sweep))
     one, all_of_them = found["weave", "shots1_seed0"], found["weave", "shots8_seed0"]
     assert (one.source, one.images) == ("training", 7)
     assert (all_of_them.source, all_of_them.images) == ("references", 8)
+    assert (one.confidence, all_of_them.confidence) == ("95 %", "about 95 %")
+    assert all_of_them.parts == 5
+    assert all_of_them.false_alarm_limit == pytest.approx(false_alarm_limit(5, 4))
     assert one.image is not None
     assert all_of_them.image is not None
     assert 0 < all_of_them.image < one.image
