@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fade.uncertainty import percentile_interval
 from pipeline.artefacts.catalogue import REPLICATES
 from pipeline.artefacts.tables import read_table
+from pipeline.config.evaluate import MIN_SAMPLES
 from pipeline.evaluation.results import MEAN
 
 if TYPE_CHECKING:
@@ -62,23 +63,36 @@ def samples(
         for name in names:
             known = [found[name, one, shots] for one in categories if (name, one, shots) in found]
             if known:
-                found[name, MEAN, shots] = np.mean(known, axis=0)
+                found[name, MEAN, shots] = _mean(known)
     return found
 
 
+def _mean(known: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Samples of the mean over categories, each the mean of one defined sample of each category.
+
+    Categories are drawn independently, so any of their samples may stand together: the first defined
+    ones do, the second ones, and so on. Were those of one number taken, of many categories with few
+    images next to no sample would have a value. Two runs on the same images lack the same samples.
+    """
+    defined = [values[np.isfinite(values)] for values in known]
+    fewest = min(map(len, defined))
+    return np.mean([values[:fewest] for values in defined], axis=0)
+
+
 def sample_intervals(found: Samples) -> dict[tuple[str, str, int], tuple[float, float]]:
-    """95 % intervals of samples; none where no sample has a value."""
-    return {
-        place: percentile_interval(values)
-        for place, values in found.items()
-        if np.isfinite(values).any()
-    }
+    """95 % intervals of samples; none where too few have a value (:data:`MIN_SAMPLES`)."""
+    return {place: percentile_interval(values) for place, values in found.items() if _tell(values)}
+
+
+def _tell(values: NDArray[np.float64]) -> bool:
+    """Whether samples tell an interval."""
+    return np.count_nonzero(np.isfinite(values)) >= MIN_SAMPLES
 
 
 def sample_differences(
     a: Samples, b: Samples, same: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, str, int], NDArray[np.float64]]:
-    """``b`` less ``a``, sample by sample, as equal images have equal draws; none without a defined one.
+    """``b`` less ``a``, sample by sample, as equal images have equal draws; none of too few.
 
     Args:
         a, b: samples of two runs.
@@ -90,7 +104,7 @@ def sample_differences(
             continue
         count = min(len(a[place]), len(b[place]))
         differences = b[place][:count] - a[place][:count]
-        if np.isfinite(differences).any():
+        if _tell(differences):
             found[place] = differences
     return found
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fade.replicates import mean_replicates
 from pipeline.artefacts.catalogue import REPLICATES
 from pipeline.artefacts.tables import write_table
 from pipeline.report.plots import MEAN
@@ -102,11 +103,29 @@ def test_differences_are_over_the_samples_that_both_runs_drew() -> None:
         np.testing.assert_allclose(found[METRIC, "a", 1], sign * 0.25)
 
 
-def test_differences_need_a_sample_in_which_both_are_defined() -> None:
+def test_the_mean_of_many_categories_with_few_images_keeps_its_samples() -> None:
+    """Of 10 categories with one defect image each, one sample in 99 has a value of all."""
+    columns = {
+        (f"c{number}", 0): mean_replicates([f"c{number}/0.png"], [number / 10], R)
+        for number in range(10)
+    }
+    found = samples(table(columns), {1: [name for name, _ in columns]})
+    fewest = min(np.isfinite(column).sum() for column in columns.values())
+    assert 100 < fewest == len(found[METRIC, MEAN, 1])
+    np.testing.assert_allclose(found[METRIC, MEAN, 1], 0.45)
+    higher = samples(
+        table({place: column + 0.1 for place, column in columns.items()}),
+        {1: [name for name, _ in columns]},
+    )
+    differences = sample_differences(found, higher, [(MEAN, 1)])
+    np.testing.assert_allclose(differences[METRIC, MEAN, 1], 0.1)
+
+
+def test_differences_need_samples_in_which_both_are_defined() -> None:
     first = samples(table({("a", 0): np.arange(R) / R}), {1: ["a"]})
     some, none = (
         {place: np.where(np.arange(R) < defined, values, np.nan) for place, values in first.items()}
-        for defined in (1, 0)
+        for defined in (40, 39)
     )
     places = [("a", 1), (MEAN, 1)]
     assert set(sample_differences(first, some, places)) == set(first)
