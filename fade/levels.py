@@ -47,7 +47,7 @@ class Scale:
             raise DataError(
                 "an anomaly map holds NaN or infinite values: check weights and precision"
             )
-        return cls(FINE, (high - low) / (FINE - 1) or 1.0, low)
+        return cls(FINE, (high - low) / (FINE - 1) or 1 / (FINE - 1), low)
 
     def levels(self, values: np.ndarray) -> np.ndarray:
         """The level of each value: uint8 or uint16."""

@@ -14,13 +14,15 @@ from fade.types import Trial
 from pipeline.artefacts.catalogue import MAPS
 from pipeline.config.schema import Params
 from pipeline.evaluation.blocks import EvaluationBlock
-from pipeline.evaluation.planner import Planner, read_blocks
+from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, read_blocks
 from pipeline.evaluation.recipe import Recipe
 from pipeline.evaluation.trial_thresholds import CalibrationPart
 
 if TYPE_CHECKING:
     import pandas as pd
 
+HEADROOM = 0.01
+"""Share of the range that lies above the highest threshold there can be."""
 Ranges = dict[tuple[str, Trial], tuple[float, float]]
 
 
@@ -56,6 +58,9 @@ def map_scales(
 ) -> Scales:
     """The scale of each category and trial, over test and calibration images; none for FADE's maps.
 
+    It reaches beyond what a threshold can be, which is ``threshold.factor`` times a value of an image
+    to calibrate on: at the highest level nothing would be above it, whatever comes.
+
     Args:
         planner: None where there are no images at all.
         tests: the test images, see :meth:`Planner.blocks`.
@@ -72,8 +77,14 @@ def map_scales(
     of_parts = (part.blocks(planner, {}) for part in parts)
     blocks = chain(planner.blocks(tests, fine, maps=MAPS.path), *of_parts)
     total = len(tests) + sum(len(part.images) for part in parts)
-    found = Ranges()
-    for ranges in read_blocks(value_ranges, blocks, total, params, "scales"):
+    found, of_tests = Ranges(), -(-len(tests) // BLOCK_IMAGES)
+    highest: dict[tuple[str, Trial], float] = {}
+    for number, ranges in enumerate(read_blocks(value_ranges, blocks, total, params, "scales")):
         for place, (low, high) in ranges.items():
             _widen(found, place, low, high)
+            if number >= of_tests:
+                highest[place] = max(high, highest.get(place, high))
+    for place, high in highest.items():
+        threshold, low = max(high, params.threshold.factor * high), found[place][0]
+        _widen(found, place, low, threshold + HEADROOM * (threshold - low))
     return {place: Scale.fine(low, high) for place, (low, high) in found.items()}

@@ -25,7 +25,7 @@ def test_a_level_stands_for_values_up_to_the_next_one() -> None:
 
 
 def test_equal_values_have_one_level() -> None:
-    assert Scale.fine(3.0, 3.0).levels(np.full(2, 3.0)).tolist() == [0, 0]
+    assert Scale.fine(3.0, 3.0).levels(np.array([3.0, 3.1])).tolist() == [0, 6553]
     with pytest.raises(DataError, match="check weights"):
         Scale.fine(0.0, np.inf)
 

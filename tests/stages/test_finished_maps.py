@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,26 @@ def test_euclidean_distances_have_a_scale_everywhere(
     file = tmp_path / "png" / f"{file_names(tests, 'mvtec')[0]}.png"
     written = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(written, stored)
+
+
+def test_a_scale_reaches_beyond_the_threshold(store: Path, tmp_path: Path) -> None:
+    """No test image has shown how large values can be, and yet a defect can be above the threshold."""
+    train = tmp_path / "images" / "weave" / "train"
+    shutil.copytree(GOLDEN / "images" / "weave" / "train", train)
+    leaves: dict[str, Any] = {
+        "vision__metric": "euclidean", "vision__unit": False, "dataset__limit": None,
+        "dataset__path": str(tmp_path / "images"), "dataset__watch": str(tmp_path / "images"),
+        "threshold__quantile": 0.95, "threshold__factor": 1.421,
+    }  # fmt: skip
+    finished = FinishedRun(run_stages(tmp_path / "run", params(store, **leaves), *STAGES))
+    threshold = finished.thresholds["weave"]
+    assert threshold.pixel is not None
+    assert threshold.pixel < threshold.map_scale.count - 1
+    odd = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    (found,) = Predictor(finished).predict([odd], "weave")
+    mask = found.mask()
+    assert mask is not None
+    assert mask.any()
 
 
 @pytest.mark.parametrize(
