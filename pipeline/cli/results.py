@@ -80,7 +80,7 @@ def table(
     ] = None,
     metric: Metrics = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Show 95 % intervals over images.")
+        bool, typer.Option("--intervals", help="Show approximate 95 % intervals over images.")
     ] = False,
     bold: Annotated[
         bool, typer.Option("--bold", help="Print the best of each column in bold.")

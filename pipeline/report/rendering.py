@@ -109,7 +109,7 @@ def _title(table: MetricTable, percent: str, plus_minus: str) -> str:
     if any(cell.deviation is not None for cell in cells):
         title += f", mean {plus_minus} standard deviation over seeds"
     if any(cell.interval is not None for cell in cells):
-        title += f", 95 {percent} interval over images in brackets"
+        title += f", approximate 95 {percent} interval over images in brackets"
     return title
 
 

@@ -99,7 +99,8 @@ def test_several_runs_with_the_best_in_bold() -> None:
     intervals = [{("full_image_auroc", "mean", 2): (0.9, 0.97)}, {}]
     tables = run_tables(runs, ["full_image_auroc"], intervals)
     assert markdown(tables, bold=True).splitlines() == [
-        "Image AUROC (%), mean ± standard deviation over seeds, 95 % interval over images in brackets.",
+        "Image AUROC (%), mean ± standard deviation over seeds, approximate 95 % interval over images in "
+        "brackets.",
         "",
         "| run | 0-shot | 2-shot |",
         "| --- | ---: | ---: |",
