@@ -49,7 +49,8 @@ def reweighted(distance: float, patch: np.ndarray, bank: np.ndarray, neighbours:
         distance: of the worst patch to the bank, Euclidean.
         patch: (dim,) the worst patch.
         bank: (n, dim).
-        neighbours: b of the paper; all where the bank has fewer. Below 2 nothing is weighed.
+        neighbours: b of the paper; all where the bank has fewer. Below 2 nothing is weighed: the
+            softmax of one distance is 1, which would make each score 0.
 
     Examples:
         >>> import numpy as np
@@ -57,7 +58,7 @@ def reweighted(distance: float, patch: np.ndarray, bank: np.ndarray, neighbours:
         >>> reweighted(2.0, np.array([2.0, 0.0]), bank)  # two equal patches: half the distance
         1.0
     """
-    if neighbours < 2:
+    if min(neighbours, len(bank)) < 2:
         return float(distance)
     vectors = bank.astype(np.float32, copy=False)
     nearest = vectors[int(_distances(patch, vectors).argmin())]
