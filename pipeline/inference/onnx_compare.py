@@ -99,8 +99,11 @@ def _references(run: FinishedRun, category: str) -> dict[str, str]:
 
 
 def _to_compare(run: FinishedRun, category: str, most: int) -> NormalImages:
-    """References, then images to calibrate on; test images where there are none of these."""
+    """The image that sets the threshold, references, then images to calibrate on; else test images."""
     found = {**_references(run, category), **_to_calibrate(run, category).paths}
+    setter = run.thresholds[category].set_by
+    # of many categories few images are compared, and the threshold rises for those alone
+    found = dict(sorted(found.items(), key=lambda item: item[1] != setter))
     if not found:
         table, _ = read_table(
             run.folder / MANIFEST.path, ("category", "path", "hash"), split="test"

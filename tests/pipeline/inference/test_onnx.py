@@ -236,6 +236,14 @@ def test_calibration_is_the_runs(folder: Path, shots: int) -> None:
     assert abs((after.pixel or 0) - (before.pixel or 0)) <= 1
 
 
+def test_the_image_that_sets_the_threshold_is_compared_first(folder: Path) -> None:
+    """Of many categories few images are: one with another last bit would be above its own score."""
+    run = FinishedRun(folder, 2)
+    encoder: Any = load_encoder(run.params)
+    [(own, _)] = GraphComparison(run, encoder, encoder).both("weave", 1)
+    assert own.score == pytest.approx(run.thresholds["weave"].image, abs=1e-6)
+
+
 def test_what_cannot_be_exported_is_refused_in_a_line(folder: Path, tmp_path: Path) -> None:
     run = FinishedRun(folder, 2)
     path = tmp_path / "a.fade"
