@@ -22,7 +22,7 @@ from pipeline.evaluation.guarantee import (
     stands_far,
 )
 from pipeline.evaluation.score_text import score_text
-from pipeline.evaluation.thresholds import Threshold, undecided
+from pipeline.evaluation.thresholds import NO_SCORES, Threshold, undecided
 
 OVERRIDES = "threshold.overrides"
 
@@ -128,6 +128,8 @@ def from_normal(
         remark += f"; {_kept(false_alarms, count, rank, limit, lacking, what)}"
     if factor != 1:
         remark += f", times {factor:g}"
+    if image is None:
+        remark += f"; {NO_SCORES}"
     return Threshold(
         category, trial.shots, trial.seed, image, pixel,
         "references" if held_out else "training", count, remark, set_by, limit, warning, lacking,

@@ -24,6 +24,10 @@ Count = Annotated[int, Field(ge=0, lt=1 << 63, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
+NO_SCORES = "none on image scores, which single images do not have"
+"""What a remark says where there is a threshold on pixels alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """What makes an image or a pixel of one category anomalous in one trial.
@@ -145,6 +149,8 @@ def from_labels(
         reason = "the test images are not both good and anomalous"
         return undecided(category, trial, reason, scale)
     remark = f"best F1 on the labels of the {len(scores)} test images themselves: optimistic"
+    if not known:
+        remark += f"; {NO_SCORES}"
     return Threshold(
         category, trial.shots, trial.seed, image, pixel, "labels", len(scores), remark
     ).on(scale)

@@ -131,12 +131,19 @@ def test_what_thresholds_say() -> None:
     assert [found.remark.endswith("the highest of them") for found in few] == [True, False]
     unscored = from_normal("a", trial, scores * np.nan, None, 0.9, held_out=False, reason="")
     assert unscored.image is None
+    assert unscored.remark.endswith("; none on image scores, which single images do not have")
     labels = np.array([False, True])
     found = from_labels("a", trial, scores, labels, None)
     assert found.image == pytest.approx(0.2)
     assert "optimistic" in found.remark
     assert from_labels("a", trial, scores, labels | True, None).source == "none"
     assert from_labels("a", trial, scores * np.nan, labels, None).image is None
+    pixels = histogram(np.array([[0, 9]], np.uint8), np.array([[False, True]]))
+    unscored = from_labels("a", trial, scores * np.nan, labels, pixels)
+    assert (unscored.image, unscored.pixel) == (None, 8)
+    assert unscored.remark.endswith(
+        "optimistic; none on image scores, which single images do not have"
+    )
 
 
 def test_a_rate_of_false_alarms_is_asked_for() -> None:
