@@ -86,7 +86,7 @@ def sample_intervals(found: Samples) -> dict[tuple[str, str, int], tuple[float, 
 
 def _tell(values: NDArray[np.float64]) -> bool:
     """Whether samples tell an interval."""
-    return np.count_nonzero(np.isfinite(values)) >= MIN_SAMPLES
+    return int(np.isfinite(values).sum()) >= MIN_SAMPLES
 
 
 def sample_differences(
