@@ -175,7 +175,7 @@ class ThresholdParams(ParamsSection):
     quantile: Annotated[float, Field(gt=0, le=1)] = 0.99
     images: Annotated[int, Field(ge=0)] = 50
     factor: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    false_alarms: Annotated[float, Field(gt=0, lt=1)] | None = None
+    false_alarms: Annotated[float, Field(ge=1e-9, lt=1)] | None = None
     overrides: dict[str, Annotated[float, Field(ge=-1e300, le=1e300)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluation.guarantee import false_alarm_limit, limit_text, stands_far
+from pipeline.config.evaluate import ThresholdParams
+from pipeline.evaluation.guarantee import (
+    false_alarm_limit,
+    images_needed,
+    limit_text,
+    stands_far,
+)
 from pipeline.evaluation.normal_thresholds import threshold_rank
 
 
@@ -40,6 +46,16 @@ def test_a_limit_that_is_said_is_one_that_is_kept() -> None:
         assert limit <= float(limit_text(limit)) / 100 < limit + 0.001 + 1e-9
     assert limit_text(false_alarm_limit(58, 0)) == "5.1"
     assert [limit_text(limit) for limit in (0.098, 0.3, 1.0)] == ["9.8", "30.0", "100.0"]
+
+
+def test_the_smallest_rate_that_may_be_asked_for_needs_a_number_of_images() -> None:
+    """Of a rate of 1e-19 a file would not hold what is lacking, and 1e-309 had no number at all."""
+    least = ThresholdParams(false_alarms=1e-9).false_alarms
+    assert least is not None
+    assert images_needed(least) == 2_995_732_273
+    for rate in (0.0, 1e-309, 1e-19, 1.0):
+        with pytest.raises(ValueError, match="false_alarms"):
+            ThresholdParams(false_alarms=rate)
 
 
 @pytest.mark.parametrize("images", [1, 7, 29, 100])
