@@ -63,7 +63,8 @@ class Watch:
         pictures: bool = True,
     ) -> None:
         check_folder(folder)
-        self._folder, self._place = folder, os.path.realpath(folder)
+        self._folder, self._before = folder, _before(str(folder))
+        self._place = os.path.join(os.path.realpath(folder), "")
         self._predictor, self._category, self._journal = predictor, category, journal
         self._out, self._pictures = out, pictures
         self._own = {os.path.realpath(out / kind) for kind in PICTURES}
@@ -113,7 +114,7 @@ class Watch:
             yield from self._judge(batch)
 
     def _key(self, name: str, stamp: Stamp) -> Key:
-        place = os.path.join(self._place, os.path.relpath(name, self._folder))
+        place = self._place + name[len(self._before) :]
         return _text(place), *stamp, self._category
 
     def _judge(self, batch: list[str]) -> Iterator[Prediction | Unread]:
@@ -178,9 +179,10 @@ def listed(folder: Path, without: set[str], faults: set[str]) -> dict[str, Stamp
             if not name.startswith(".")
             and os.path.realpath(os.path.join(place, name)) not in without
         ]
+        before = _before(place)
         for file in files:
             if looks_like_image(file) and not file.startswith("."):
-                name = str(Path(place, file))  # as masks are named, also below "."
+                name = before + file
                 if stamp := stamp_of(name):
                     found[name] = stamp
     return found
@@ -195,6 +197,11 @@ def stamp_of(name: str) -> Stamp | None:
             continue
         return told.st_size, told.st_mtime_ns
     return None
+
+
+def _before(folder: str) -> str:
+    """What the names of a folder's files begin with: as masks are named, also below "."."""
+    return str(Path(folder, "x"))[:-1]
 
 
 def _text(name: str) -> str:

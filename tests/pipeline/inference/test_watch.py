@@ -114,6 +114,28 @@ def test_folders_behind_links_are_looked_into_each_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_look_works_out_no_place_of_an_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over 100,000 files that were judged it would take seconds, and a look is due each second."""
+    for number in range(50):
+        lay(tmp_path / "new" / f"{number}.png", 4, 1)
+    places: list[str] = []
+    absolute = os.path.abspath
+
+    def noted(path: str) -> str:
+        places.append(path)
+        return absolute(path)
+
+    monkeypatch.setattr(os.path, "abspath", noted)
+    with Journal(tmp_path / "out") as journal:
+        watch = Watch(tmp_path / "new", judge([]), "x", journal, out=tmp_path / "out")
+        assert len(looks(watch)) == 50
+        places.clear()
+        assert looks(watch) == []
+    assert len(places) < 10
+
+
 def test_masks_of_a_data_set_are_not_judged(tmp_path: Path) -> None:
     said: list[str] = []
     for name in ("test/bad/1.png", "ground_truth/bad/1_mask.png", "NG/2.jpg", "NG/2.png"):
