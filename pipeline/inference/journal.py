@@ -20,6 +20,7 @@ from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.artefacts.csv_text import Rows
 from pipeline.inference.output import COLUMNS, cells, record
 from pipeline.inference.prediction import Prediction
+from pipeline.inference.seen import PictureNames, Seen
 from pipeline.process.json_text import json_text
 
 LINES, TABLE = "watched.jsonl", "watched.csv"
@@ -40,7 +41,7 @@ class Journal:
         folder: of the files, made if it is not there.
 
     Attributes:
-        pictures: names of pictures that are taken, in small letters and without suffix.
+        pictures: names of pictures that are taken.
 
     Raises:
         StoreError: another process writes here, or a file is none that this class wrote.
@@ -51,8 +52,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         prepare_folder(folder)
         self._paths = folder / LINES, folder / TABLE
-        self._done: set[Key] = set()
-        self.pictures: set[str] = set()
+        self._done = Seen()
+        self.pictures = PictureNames()
         self._files: list[int] = []
         try:
             for path in self._paths:
@@ -72,7 +73,7 @@ class Journal:
         self.close()
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._done
+        return _text(key) in self._done
 
     def __len__(self) -> int:
         return len(self._done)
@@ -113,9 +114,9 @@ class Journal:
         kinds = str, int, int, str
         if not all(isinstance(value, kind) for value, kind in zip(place, kinds, strict=True)):
             raise TypeError("of another type")
-        self._done.add(place)
+        self._done.add(_text(place))
         if content["heatmap"] is not None:
-            self.pictures.add(os.path.splitext(os.path.basename(content["heatmap"]))[0].lower())
+            self.pictures.add(os.path.splitext(os.path.basename(content["heatmap"]))[0])
         return _row(cells({column: content[column] for column in COLUMNS}))
 
     def _append(self, which: int, data: bytes) -> None:
@@ -166,6 +167,11 @@ class Journal:
                 whole += len(line)
                 yield row
         os.ftruncate(self._files[0], whole)
+
+
+def _text(key: Key) -> str:
+    file, size, modified, category = key
+    return f"{category}\0{size}\0{modified}\0{file}"
 
 
 def _row(content: Mapping[str, Any]) -> bytes:

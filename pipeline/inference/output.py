@@ -18,7 +18,7 @@ from fade.datasets.mask_files import mask_files
 from fade.datasets.names import is_image, looks_like_image
 from fade.errors import DataError, ParameterError, counted, plain, summarise
 from fade.files import atomic_write
-from pipeline.artefacts.catalogue import fitting_name, prepare_folder
+from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.artefacts.csv_text import Rows, marked
 from pipeline.artefacts.pictures import write_picture
 from pipeline.evaluation.guarantee import limit_text
@@ -27,6 +27,7 @@ from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.inference.prediction import Prediction, Region
 from pipeline.inference.predictor import Predictor
+from pipeline.inference.seen import PictureNames
 from pipeline.process.json_text import json_text
 from pipeline.report.gallery import BRIGHT, DARK, heat, overlay
 
@@ -198,7 +199,7 @@ def write_predictions(
     their names when all predictions are there.
     """
     prepare_folder(folder)
-    used: set[str] = set()
+    used = PictureNames()
     with (
         atomic_write(folder / "predictions.csv") as csv_file,
         atomic_write(folder / "predictions.jsonl") as json_file,
@@ -217,15 +218,9 @@ def write_predictions(
             yield prediction
 
 
-def picture_name(prediction: Prediction, used: set[str]) -> str:
+def picture_name(prediction: Prediction, used: PictureNames) -> str:
     """The image's own name; a number tells equal ones apart, on any file system."""
-    stem, number, suffix = Path(prediction.name).stem, 1, ".png"
-    name = fitting_name(stem, len(suffix))
-    while name.lower() in used:
-        number += 1
-        name = fitting_name(f"{stem}-{number}", len(suffix))
-    used.add(name.lower())
-    return name + suffix
+    return used.take(Path(prediction.name).stem)
 
 
 def write_pictures(prediction: Prediction, folder: Path, name: str) -> dict[str, str]:
