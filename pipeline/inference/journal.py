@@ -55,10 +55,12 @@ class Journal:
         self._done = Seen()
         self.pictures = PictureNames()
         self._files: list[int] = []
+        self._sizes: list[int] = []
         try:
             for path in self._paths:
                 self._files.append(_open_to_append(path))
             _lock(self._files[0], folder)
+            self._sizes = [os.fstat(number).st_size for number in self._files]
             with open_plain(self._paths[1]) as table:
                 self._restore(table)
             _sync_folder(folder)  # else a power cut could take the names of both files
@@ -87,7 +89,7 @@ class Journal:
         """Note a file that was judged.
 
         Raises:
-            StoreError: a file of the journal was moved or removed meanwhile.
+            StoreError: a file of the journal was moved, removed, cut or edited meanwhile.
             OSError: that names the file that cannot be written.
         """
         self._add(key, record(prediction) | {"read": True})
@@ -96,7 +98,7 @@ class Journal:
         """Note a file that cannot be used: a row without a score, and the reason as its remark.
 
         Raises:
-            StoreError: a file of the journal was moved or removed meanwhile.
+            StoreError: a file of the journal was moved, removed, cut or edited meanwhile.
             OSError: that names the file that cannot be written.
         """
         said = {"image": name, "category": key[3], "remark": problem, "read": False}
@@ -121,15 +123,22 @@ class Journal:
 
     def _append(self, which: int, data: bytes) -> None:
         path, number = self._paths[which], self._files[which]
+        there = os.fstat(number)
         try:
-            is_there = os.path.samestat(path.stat(), os.fstat(number))
+            is_there = os.path.samestat(path.stat(), there)
         except FileNotFoundError:
             is_there = False
         if not is_there:  # rows would go where nobody looks for them
             raise StoreError(f"{path} was moved or removed meanwhile: start this command again")
+        if (
+            there.st_size != self._sizes[which]
+        ):  # and here behind what no start of the command takes
+            raise StoreError(f"{path} was cut or edited meanwhile: start this command again")
         try:
             while data:
-                data = data[os.write(number, data) :]
+                written = os.write(number, data)
+                self._sizes[which] += written
+                data = data[written:]
             os.fsync(number)
         except OSError as error:
             error.filename = str(path)
@@ -167,6 +176,7 @@ class Journal:
                 whole += len(line)
                 yield row
         os.ftruncate(self._files[0], whole)
+        self._sizes[0] = whole
 
 
 def _text(key: Key) -> str:

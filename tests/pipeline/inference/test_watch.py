@@ -304,6 +304,22 @@ def test_a_journal_with_another_file_in_its_place_is_said(tmp_path: Path) -> Non
             journal.add(*noted("a.png"))
 
 
+@pytest.mark.parametrize("name", [LINES, TABLE])
+def test_a_journal_that_another_program_cuts_is_said(name: str, tmp_path: Path) -> None:
+    """As logrotate does with copytruncate: what followed would be a journal that no start takes."""
+    with Journal(tmp_path) as journal:
+        journal.add(*noted("a.png"))
+        os.truncate(tmp_path / name, 0)
+        with pytest.raises(StoreError, match=rf"{name} was cut or edited meanwhile: start this"):
+            journal.add_problem(noted("b.png")[0], "b.png", "is no image")
+        os.truncate(tmp_path / LINES, 0)
+        os.truncate(tmp_path / TABLE, 0)
+    with Journal(tmp_path) as journal:
+        assert len(journal) == 0
+        journal.add(*noted("a.png"))
+    assert list(map(len, read(tmp_path))) == [1, 1]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"file": 3}, {"category": None}, {"heatmap": 3}, {"bytes": "4"}, "nothing", 3]
 )
