@@ -94,15 +94,24 @@ def refusal(error: OSError) -> str | None:
     return _REFUSALS.get(error.errno or 0)
 
 
-def summarise(problems: list[str], between: str = "; ") -> str:
+SHOWN = 5
+"""Problems that a line names."""
+
+
+def summarise(problems: list[str], between: str = "; ", count: int | None = None) -> str:
     """One line for any number of problems: the first five, and how many more there are.
+
+    Args:
+        problems: the first five at least.
+        count: how many there are, where these are not all.
 
     Examples:
         >>> summarise([f"{n}.png is empty" for n in range(7)])
         '0.png is empty; 1.png is empty; 2.png is empty; 3.png is empty; 4.png is empty; and 2 more'
     """
-    shown = between.join(problems[:5])
-    return shown if len(problems) <= 5 else f"{shown}{between}and {len(problems) - 5} more"
+    count = len(problems) if count is None else count
+    shown = between.join(problems[:SHOWN])
+    return shown if count <= SHOWN else f"{shown}{between}and {count - SHOWN} more"
 
 
 _OF_MANY = {" is": " are", " has": " have"}

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from fade.errors import counted, summarise
+from fade.errors import SHOWN, counted, summarise
 from fade.inspection import inspect_image
 
 FEW = 4
@@ -17,6 +17,21 @@ MAX_COVERED = 0.5
 """Largest median share of an image that a category's masks may mark without a remark."""
 MAX_COVERED_BY_ONE = 0.9
 """Largest share of an image that one of several masks of a category may mark without a remark."""
+
+
+class _Named:
+    """Counts images of which a line names the first: a stream of them may have no end."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, list[str]()
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if self.count <= SHOWN:
+            self.first.append(name)
+
+    def __str__(self) -> str:
+        return summarise(self.first, count=self.count)
 
 
 class PixelRemarks:
@@ -29,9 +44,8 @@ class PixelRemarks:
     def __init__(self, exif_rotation: bool) -> None:
         self._exif_rotation = exif_rotation
         self._images: Counter[str] = Counter()
-        self._turned: list[str] = []
-        self._dark: list[str] = []
-        self._zeros: dict[str, list[str]] = {}
+        self._turned, self._dark = _Named(), _Named()
+        self._zeros: dict[str, _Named] = {}
         self._covered: dict[str, list[float]] = {}
         self._filled: dict[str, list[str]] = {}
         self._colours: list[str] = []
@@ -63,11 +77,11 @@ class PixelRemarks:
         found = row["inspection"]
         if found is not None:
             if found["orientation"] != 1:
-                self._turned.append(path)
+                self._turned.add(path)
             if found["highest"] is not None:
-                self._dark.append(f"{path} up to {found['highest']}")
+                self._dark.add(f"{path} up to {found['highest']}")
             if found["ends_in_zeros"]:
-                self._zeros.setdefault(category, []).append(path)
+                self._zeros.setdefault(category, _Named()).add(path)
         if row["mask"] is not None and row["covered"] is not None:
             self._covered.setdefault(category, []).append(row["covered"])
             if row["covered"] > MAX_COVERED_BY_ONE:
@@ -75,32 +89,40 @@ class PixelRemarks:
         if row["loses_colours"]:
             self._colours.append(row["mask"])
 
-    def lines(self) -> Iterator[str]:
-        """The remarks, one line each."""
-        if self._turned and not self._exif_rotation:
+    def lines(self, said: set[str] | None = None) -> Iterator[str]:
+        """The remarks, one line each.
+
+        Args:
+            said: takes the kinds of remark that hold for all images of a camera; those in it are not
+                made again.
+        """
+        said = set() if said is None else said
+        if self._turned.count and not self._exif_rotation and "turned" not in said:
+            said.add("turned")
             yield (
-                f"{counted(len(self._turned), 'image', 'has')} an EXIF orientation, which is not applied "
-                "(dataset.exif_rotation is false): a mask that was drawn on the upright image lies "
-                "elsewhere; set dataset.exif_rotation to true (dataset.format folder or csv): "
-                f"{summarise(self._turned)}"
+                f"{counted(self._turned.count, 'image', 'has')} an EXIF orientation, which is not "
+                "applied (dataset.exif_rotation is false): a mask that was drawn on the upright image "
+                "lies elsewhere; set dataset.exif_rotation to true (dataset.format folder or csv): "
+                f"{self._turned}"
             )
-        if self._dark:
+        if self._dark.count and "dark" not in said:
+            said.add("dark")
             yield (
-                f"{counted(len(self._dark), 'image')} of 16 bits without a value that needs more than "
+                f"{counted(self._dark.count, 'image')} of 16 bits without a value that needs more than "
                 "14, read as nearly black: declare the depth (BitsPerSample or MaxSampleValue of a TIFF, "
-                f"sBIT of a PNG, maxval of a PGM) or scale the values: {summarise(self._dark)}"
+                f"sBIT of a PNG, maxval of a PGM) or scale the values: {self._dark}"
             )
         # where most of many images end so, it is their black background
         zeros = [
-            path
-            for category, paths in self._zeros.items()
-            if 2 * len(paths) < max(self._images[category], 2 * FEW)
-            for path in paths
+            named
+            for category, named in self._zeros.items()
+            if 2 * named.count < max(self._images[category], 2 * FEW)
         ]
-        if zeros:
+        if count := sum(named.count for named in zeros):
+            first = [path for named in zeros for path in named.first]
             yield (
-                f"{counted(len(zeros), 'image', 'ends')} in zeros, in a format without a checksum: black "
-                f"there, or copied in part: {summarise(zeros)}"
+                f"{counted(count, 'image', 'ends')} in zeros, in a format without a checksum: black "
+                f"there, or copied in part: {summarise(first, count=count)}"
             )
         if self._colours:
             yield (

@@ -65,7 +65,7 @@ class Predictor:
     def __init__(self, material: TrainedRun, encoder: ImageEncoder | None = None) -> None:
         self.material, self.params, self.trial = material, material.params, material.trial
         check_new_images(self.params)
-        self.thresholds = dict(material.thresholds)
+        self.thresholds, self._said = dict(material.thresholds), set[str]()
         self._encoder = material.encoder() if encoder is None else encoder
         self._spaces = spaces = {
             feature: feature_space(self._encoder, feature, self.params, material.aspect)
@@ -235,7 +235,7 @@ class Predictor:
         size = self.params.runtime.batch_size if size is None else size
         opened = partial(self._open, remarks=remarks)
         yield from encoded(images, size, opened, self._encode, problems)
-        for line in remarks.lines():
+        for line in remarks.lines(self._said):
             log.warning("%s", line)
 
     def _open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,3 +167,36 @@ def test_a_black_background_is_none_of_them() -> None:
     few = PixelRemarks(False)
     few.add_image("new.ppm", half_copied(pgm_file(scene(1), 255), 0.7))
     assert "copied in part" in next(few.lines())
+
+
+def test_a_stream_without_an_end_keeps_a_few_names() -> None:
+    """Of what a camera gives for weeks."""
+    remarks = PixelRemarks(False)
+    found = {"orientation": 3, "highest": 5000, "ends_in_zeros": True}
+    row = {"category": "", "mask": None, "inspection": found, "loses_colours": False}
+    for number in range(7):
+        remarks.add(row | {"path": f"first-{number}.png"})
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(3000):
+            remarks.add(row | {"path": f"{number}.png"})
+        assert tracemalloc.get_traced_memory()[0] - before < 10_000
+    finally:
+        tracemalloc.stop()
+    turned, dark = remarks.lines()
+    assert turned.startswith("3,007 images have an EXIF orientation")
+    assert turned.endswith("first-3.png; first-4.png; and 3002 more")
+    assert dark.startswith("3,007 images of 16 bits")
+    assert "first-4.png up to 5000; and 3002 more" in dark
+
+
+def test_what_holds_for_a_camera_is_said_once() -> None:
+    said: set[str] = set()
+    lines = []
+    for number in range(3):
+        remarks = PixelRemarks(False)
+        remarks.add_image(f"{number}.png", encode(scene(1), "PNG", 3))
+        remarks.add_image(f"{number}.ppm", half_copied(pgm_file(scene(1), 255), 0.7))
+        lines.append([" ".join(line.split()[2:4]) for line in remarks.lines(said)])
+    assert lines == [["has an", "ends in"], ["ends in"], ["ends in"]]

@@ -1325,6 +1325,8 @@ def test_new_images_that_are_turned_are_said(
     (line,) = [line for line in caplog.messages if "EXIF" in line]
     assert line.startswith("1 image has an EXIF orientation, which is not applied")
     assert str(file) in line
+    predictor.predict([file], "weave")  # of each image of a camera it would fill a log
+    assert [found for found in caplog.messages if "EXIF" in found] == [line]
     # on the command line it is a line as the others are
     assert f"\nwarning: {line}\n" in fade("predict", file)[2]
     assert "WARNING" not in fade("predict", file)[2]
