@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from fade.errors import FadeError, ParameterError, StoreError, plain
 from pipeline.serve.access import Access
 from pipeline.serve.judge import Busy
@@ -35,6 +37,8 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 SAFE = ("GET", "HEAD")
+GONE = 499
+"""What counters say of a client that hung up before its request was whole, as nginx does."""
 log = logging.getLogger("fade")
 
 
@@ -56,6 +60,8 @@ def as_refusal(error: Exception) -> Refused:
         return error
     if isinstance(error, Busy):
         return Refused(503, str(error), {"retry-after": str(error.retry_after)})
+    if isinstance(error, ClientDisconnect):
+        return Refused(GONE, "the client hung up")
     if isinstance(error, FadeError):
         status = 400 if isinstance(error, ParameterError) else 422
         return Refused(409 if isinstance(error, StoreError) else status, plain(str(error)))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from pipeline.serve.access import Access
 from pipeline.serve.guard import Guard, Refused
@@ -102,3 +103,20 @@ def test_a_refusal_with_an_odd_name_is_sent() -> None:
     status, body, headers = asked(app=refuse)
     assert (status, body) == (409, b'{"error": "?.png is gone"}')
     assert (headers[b"content-length"], headers[b"cache-control"]) == (b"26", b"no-store")
+
+
+def test_a_client_that_hangs_up_is_no_error_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each of them was a line of the log and a status 500, which somebody is called for."""
+
+    async def upload(scope: Any, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    telemetry = Telemetry()
+    asked(app=upload, receive=gone, method="POST", telemetry=telemetry)
+    assert 'status="499"} 1' in telemetry.text(waiting=0, images=0)
+    assert caplog.messages == []
