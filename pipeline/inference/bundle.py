@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import nullcontext
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,7 +91,7 @@ class Bundle(TrainedRun):
     ) -> None:  # fmt: skip
         self.path, self._weights, self._download, self._graphs = path, weights, download, graphs
         self.location, self.remedy = path, REMEDY
-        self._file = BundleFile(path)
+        self._file, self._classifiers = BundleFile(path), dict[str, TextClassifier]()
         content = self._file.json("bundle.json")
         if content.get("kind") != KIND:
             raise StoreError(f"{path} is no bundle: write one with `fade bundle`")
@@ -219,13 +219,14 @@ class Bundle(TrainedRun):
             digest = self._texts[use][category]
         return self._open_classifier(digest)
 
-    @lru_cache(maxsize=64)  # noqa: B019  (a bundle lives as long as what it was opened for)
     def _open_classifier(self, digest: str) -> TextClassifier:
-        with self._file.reading():
-            found = loads(self._file.bytes(f"text/{digest}.npz"))
-            if classifier_digest(found) != digest:
-                raise ValueError(f"text/{digest}.npz is another classifier than its name says")
-            return found
+        if digest not in self._classifiers:
+            with self._file.reading():
+                found = loads(self._file.bytes(f"text/{digest}.npz"))
+                if classifier_digest(found) != digest:
+                    raise ValueError(f"text/{digest}.npz is another classifier than its name says")
+            self._classifiers[digest] = found
+        return self._classifiers[digest]
 
     def bank(self, category: str) -> CategoryBank:
         """The memory bank of a category."""

@@ -16,30 +16,25 @@ from fade.bank import normalized_float32
 from fade.errors import ParameterError
 from fade.levels import Scale
 from fade.maps import places_on
-from fade.text import TextClassifier, language_map, language_scores
-from fade.types import Device, Feature
+from fade.text import language_map, language_scores
+from fade.types import Feature
 from pipeline.dataset.pixel_remarks import PixelRemarks
 from pipeline.evaluation.recipe import Recipe, closing_of, measured_size
 from pipeline.features.models import feature_space
-from pipeline.features.pair import EncoderPair
-from pipeline.features.patch_encoder import PatchEncoder
 from pipeline.inference.explain import nearest_patch, patch_groups, region, region_level, worst_in
 from pipeline.inference.judged import check_batch, check_new_images
-from pipeline.inference.material import CategoryBank, TrainedRun
+from pipeline.inference.material import TrainedRun
+from pipeline.inference.opening import embedded_prompts, fitted_text, opened_bank
 from pipeline.inference.pictures import check_aspect, encode_pictures, open_picture, pixel_key
 from pipeline.inference.prediction import Compared, Picture, Prediction, Region, decide
 from pipeline.inference.stream import encoded
 from pipeline.scoring.components import patch_grid
-from pipeline.scoring.sentences import EmbeddedSentences
-from pipeline.scoring.texts import Use
 from pipeline.scoring.views import FeatureView, view_plan
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fade.encoder import Encoder
     from pipeline.features.models import ImageEncoder
-    from pipeline.features.onnx_encoder import OnnxEncoder
 
 log = logging.getLogger("fade")
 
@@ -80,10 +75,12 @@ class Predictor:
             encode_pictures, encoder=self._encoder, params=self.params, aspect=material.aspect
         )
         self._recipe, self._closing = Recipe.of(self.params), closing_of(self.params)
-        self._classifier = lru_cache(maxsize=None)(self._fitted)
-        self._bank = lru_cache(maxsize=4)(self._opened)
+        # none of them knows the predictor: its model goes with it, and waits for no collector
+        given = material, self._encoder
+        self._classifier = lru_cache(maxsize=None)(partial(fitted_text, *given))
+        self._bank = lru_cache(maxsize=4)(partial(opened_bank, *given, self._grids, self._dims))
         self._rule = lru_cache(maxsize=4)(partial(material.fitting_rule, dims=self._dims))
-        self._sentences = lru_cache(maxsize=4)(self._embedded)
+        self._sentences = lru_cache(maxsize=4)(partial(embedded_prompts, *given))
 
     @classmethod
     def from_run(
@@ -246,22 +243,6 @@ class Predictor:
         check_aspect(name, picture, self.params, self.material.aspect)
         return name, picture
 
-    @property
-    def _clip(self) -> Encoder | OnnxEncoder:
-        """The model that reads texts, too."""
-        found = self._encoder
-        found = found.language if isinstance(found, EncoderPair) else found
-        assert not isinstance(found, PatchEncoder)  # runs with text have a CLIP
-        return found
-
-    def _fitted(self, use: Use, category: str) -> TextClassifier:
-        return self.material.fitted(use, category, self._clip.dim)
-
-    def _opened(self, category: str) -> CategoryBank:
-        found = self.material.fitting_bank(category, self._grids, self._dims)
-        device: Device = "cuda" if self._encoder.device == "cuda" else "cpu"
-        return replace(found, bank=replace(found.bank, grids=self._grids, device=device))
-
     def _predict_one(
         self,
         name: str,
@@ -393,8 +374,3 @@ class Predictor:
             patches = normalized_float32(features[feature][places])
             similar = self._sentences(category).similar(patches, prompts)
         return region(inside, levels, size, nearest, similar, told)
-
-    def _embedded(self, category: str) -> EmbeddedSentences:
-        vectors = self.material.prompt_vectors("segmentation", category)
-        embed = self._clip.encode_texts if vectors is None else lambda _: vectors
-        return EmbeddedSentences.of(self.material.sentences("segmentation", category), embed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import gc
 import inspect
 import io
 import json
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,6 +41,7 @@ from pipeline.evaluation.trials import choose_trial
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.bundle_writing import write_bundle
 from pipeline.inference.lock import check_lock
+from pipeline.inference.opening import language_model
 from pipeline.inference.output import explanation_text, predict_each, write_predictions
 from pipeline.inference.prediction import Prediction
 from pipeline.inference.predictor import Predictor
@@ -319,7 +322,9 @@ def test_the_report_names_the_sentences_that_explanations_name(
         token = features[predictor.params.classification_feature()]
         sentences = predictor.material.sentences("classification", "weave")
         cosines = (
-            predictor._clip.encode_texts(list(sentences.texts)) @ token / np.linalg.norm(token)
+            language_model(predictor._encoder).encode_texts(list(sentences.texts))
+            @ token
+            / np.linalg.norm(token)
         )
         for named, abnormal in ((whole.abnormal, True), (whole.normal, False)):
             best = np.sort(cosines[np.array(sentences.abnormal) == abnormal])[::-1]
@@ -521,6 +526,28 @@ def test_a_precision_that_is_slower_is_told(
             f"{slow}set it to fp32 and run `fade run`",
             f"{slow}write the bundle from a run of fp32",
         ]
+
+
+@pytest.mark.parametrize("kind", ["run", "bundle"])
+def test_who_lets_a_predictor_go_lets_its_model_go(kind: str, folder: Path, bundle: Path) -> None:
+    """At once: who opens one with each new run or bundle would have several models in memory."""
+    image = WEAVE / "test" / "good" / "000.png"
+
+    def opened() -> Predictor:
+        found = Predictor.from_run(folder) if kind == "run" else Predictor.from_bundle(bundle)
+        found.explain(image, "weave", level=0)
+        return found
+
+    opened()  # what is imported with the first one may keep it
+    gc.collect()
+    gc.disable()
+    try:
+        predictor = opened()
+        kept = weakref.ref(predictor), weakref.ref(predictor.material)
+        del predictor
+        assert [one() for one in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_another_model(folder: Path, bundle: Path, tmp_path: Path) -> None:
