@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fade.errors import ParameterError, StoreError, first_line
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold, best_threshold
+from pipeline.serve.kept import kept
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,9 +114,9 @@ class ImageIndex:
         self._starts = np.searchsorted(
             self.category[self._by_category], np.arange(len(self.categories) + 1)
         )
-        self._sorted = lru_cache(maxsize=4096)(self._sort)
-        self._measured = lru_cache(maxsize=4096)(self._measure)
-        self._selected = lru_cache(maxsize=8)(self._select)
+        self._sorted = kept(4096, self._sort)
+        self._measured = kept(4096, self._measure)
+        self._selected = kept(8, self._select)
 
     def __len__(self) -> int:
         return len(self.category)
@@ -389,8 +390,7 @@ def _labels(column: pa.ChunkedArray) -> NDArray[np.int8]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    numbers = pc.fill_null(pc.cast(column, pa.int8()), UNKNOWN)
-    return np.array(numbers.to_numpy(), np.int8)
+    return np.array(pc.fill_null(pc.cast(column, pa.int8()), UNKNOWN).to_numpy(), np.int8)
 
 
 def _position(names: Sequence[str], name: str, what: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from pipeline.inference.prediction import Decision, Prediction
 from pipeline.inference.run import FinishedRun
 from pipeline.serve.drawing import THUMBNAIL, encoded, fitted
 from pipeline.serve.image_index import ImageFilter, ImageIndex
+from pipeline.serve.kept import kept
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +69,7 @@ class Snapshot:
         # what is asked for first: put in order before the model is loaded beside it
         limits = self.index.limits(self.trial, self.thresholds)
         self.index.select(self.trial, ImageFilter(), "highest", limits, (0, 1))
-        self.thumbnail = lru_cache(THUMBNAILS)(self._thumbnail)
+        self.thumbnail = kept(THUMBNAILS, self._thumbnail)
         if results_state(folder) != self.state:
             raise StoreError(
                 f"the results in {folder} changed while they were read: wait until `fade run` has ended"

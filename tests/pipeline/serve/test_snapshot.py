@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from fade.errors import DataError, StoreError
 from fade.filters import Finish
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.evaluation.recipe import Recipe
-from pipeline.serve.image_index import ImageIndex
+from pipeline.serve.image_index import ImageFilter, ImageIndex
 from pipeline.serve.snapshot import Snapshot
 
 
@@ -56,3 +58,27 @@ def test_no_image_is_shown_in_the_place_of_another(finished: Path) -> None:
     snapshot.__dict__["_manifest"] = manifest.take(pa.array(range(len(manifest) - 1, -1, -1)))
     with pytest.raises(StoreError, match="is of another run"):
         snapshot.picture(0)
+
+
+def test_a_run_that_is_let_go_takes_its_table_and_pictures_along(finished: Path) -> None:
+    """At once: of a project that ran again a server would have several in memory."""
+
+    def opened() -> Snapshot:
+        snapshot, whole = Snapshot(finished), ImageFilter()
+        snapshot.thumbnail(0)
+        snapshot.prediction(0, snapshot.trial)
+        snapshot.index.measures(snapshot.trial, snapshot.index.categories[0])
+        limits = snapshot.index.limits(snapshot.trial, snapshot.thresholds)
+        snapshot.index.select(snapshot.trial, whole, "lowest", limits)
+        return snapshot
+
+    opened()  # what is imported with the first one may keep it
+    gc.collect()
+    gc.disable()
+    try:
+        snapshot = opened()
+        held = weakref.ref(snapshot), weakref.ref(snapshot.index)
+        del snapshot
+        assert [one() for one in held] == [None, None]
+    finally:
+        gc.enable()
