@@ -106,7 +106,7 @@ class Watch:
         self._faults = faults
         whole = [name for name, stamp in new.items() if self._waiting.get(name) == stamp]
         self._waiting = new
-        self._tries = {tried: count for tried, count in self._tries.items() if tried[0] in new}
+        self._tries = {(n, at): count for (n, at), count in self._tries.items() if new.get(n) == at}
         whole.sort(key=lambda name: (new[name][1], name))
         for batch in batches(whole, self._predictor.params.runtime.batch_size):
             if stopped():

@@ -199,6 +199,18 @@ def test_broken_files_are_tried_again_and_named_once(tmp_path: Path) -> None:
     assert named[0] in [row["remark"] for row in rows]
 
 
+def test_a_broken_file_that_is_replaced_again_and_again_is_held_once(tmp_path: Path) -> None:
+    """As a camera with a fault would for weeks."""
+    new, out = tmp_path / "new", tmp_path / "out"
+    new.mkdir()
+    with Journal(out) as journal:
+        watch = Watch(new, judge([]), "x", journal, out=out)
+        for number in range(6):
+            (new / "live.png").write_bytes(b"no image" * (number + 1))
+            assert looks(watch, 3) == []
+        assert len(watch._tries) == 1
+
+
 @pytest.mark.skipif(os.name == "nt", reason="bytes of POSIX")
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     new, out = tmp_path / "new", tmp_path / "out"
