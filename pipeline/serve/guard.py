@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from fade.errors import FadeError, ParameterError, StoreError, plain
 from pipeline.serve.access import Access
@@ -38,7 +38,7 @@ HEADERS = {
 }
 SAFE = ("GET", "HEAD")
 GONE = 499
-"""What counters say of a client that hung up before its request was whole, as nginx does."""
+"""What counters say of a client that hung up before it was answered, as nginx does."""
 log = logging.getLogger("fade")
 
 
@@ -68,6 +68,12 @@ def as_refusal(error: Exception) -> Refused:
     reason = " ".join(str(error).split())
     log.error("unexpected %s: %s", type(error).__name__, plain(reason)[:500])
     return Refused(500, "unexpected error: the server's own output says more")
+
+
+async def hung_up(request: Request) -> None:
+    """End when the client of a request hung up; what else it sends is passed over."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class Guard:

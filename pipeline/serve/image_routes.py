@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from fade.errors import ParameterError
@@ -33,7 +34,7 @@ from pipeline.serve.drawing import (
     fitted_size,
     with_patch,
 )
-from pipeline.serve.guard import Refused
+from pipeline.serve.guard import Refused, hung_up
 from pipeline.serve.image_index import (
     UNKNOWN,
     DecisionFilter,
@@ -169,8 +170,9 @@ def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
 
     @router.get("/images/{id}/explanation")
     async def explanation(
-        id: Id, level: Level = None, shots: Shots = None, seed: Seed = None, run: Run = None
-    ) -> ExplanationAnswer:
+        request: Request, id: Id, level: Level = None,
+        shots: Shots = None, seed: Seed = None, run: Run = None,
+    ) -> ExplanationAnswer:  # fmt: skip
         """Why an image's map is high where it is: the nearest normal patch and prompts of each region.
 
         The image is encoded again, so that this takes as long as a decision.
@@ -201,7 +203,7 @@ def add_image_routes(router: APIRouter, site: RunSite, judge: Judge) -> None:
             )
 
         with judge.place(0):
-            return await judge.run(work)
+            return await judge.run(work, partial(hung_up, request))
 
     @router.get("/thumbnails/{id}.webp", response_class=Response)
     def thumbnail(id: Id, run: Run = None) -> Response:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import ClientDisconnect
 
 from fade.errors import FadeError
 from pipeline.serve.limits import Limits
@@ -35,6 +37,10 @@ class Turn:
 
     def __init__(self, end: float) -> None:
         self._end = end
+
+    def give_up(self) -> None:
+        """Nobody waits any more."""
+        self._end = 0.0
 
     def check(self) -> None:
         """Give up where nobody waits any more.
@@ -89,11 +95,17 @@ class Judge:
             self._waiting -= 1
             self._held -= size
 
-    async def run(self, work: Callable[[Turn], T]) -> T:
-        """What work gives, done in its turn.
+    async def run(
+        self, work: Callable[[Turn], T], left: Callable[[], Awaitable[None]] | None = None
+    ) -> T:
+        """What work gives, done in its turn. What is not begun when nobody waits is never begun.
+
+        Args:
+            left: ends when the client hung up: its place is free for another one then.
 
         Raises:
-            Busy: it took too long. What is begun ends by itself; what is not is never begun.
+            Busy: it took too long. What is begun ends by itself.
+            ClientDisconnect: the client hung up.
         """
         seconds = self._limits.answer_seconds
         turn = Turn(time.monotonic() + seconds)
@@ -107,13 +119,22 @@ class Judge:
                 self._last = 0.8 * self._last + 0.2 * (time.monotonic() - start)
 
         future = asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        gone = [] if left is None else [asyncio.ensure_future(left())]
         try:
-            return await asyncio.wait_for(asyncio.shield(future), seconds)
-        except TimeoutError:
-            future.add_done_callback(_forget)
-            raise Busy(
-                "the decision took too long: send fewer or smaller images, or come again", 5
-            ) from None
+            ends: list[asyncio.Future[Any]] = [future, *gone]
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in gone:
+                one.cancel()
+        if future.done():
+            return future.result()
+        turn.give_up()
+        future.add_done_callback(_forget)
+        for one in gone:
+            if one.done():
+                one.result()
+                raise ClientDisconnect
+        raise Busy("the decision took too long: send fewer or smaller images, or come again", 5)
 
     def start(self, work: Callable[[], object], failed: Callable[[FadeError], object]) -> None:
         """Begin work that nobody waits for, such as loading the model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -27,7 +28,7 @@ from pipeline.serve.answers import (
     TrialAnswer,
 )
 from pipeline.serve.drawing import drawn_map, encoded, fitted, fitted_size
-from pipeline.serve.guard import Refused
+from pipeline.serve.guard import Refused, hung_up
 from pipeline.serve.judge import Judge, Turn
 from pipeline.serve.limits import Limits
 from pipeline.serve.site import RunSite, Site
@@ -123,7 +124,7 @@ def add_predict_routes(
                     answers.append(_answer(predictor, name, image, data, limits, explain, pictures))
                 return answers
 
-            found = await judge.run(work)
+            found = await judge.run(work, partial(hung_up, request))
         for one in found:
             telemetry.add_decision(one.category, "error" if one.error else one.decision)
         telemetry.add_seconds(time.monotonic() - start)

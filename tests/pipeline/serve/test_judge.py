@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from pipeline.serve.judge import Busy, Judge, Turn
 from pipeline.serve.limits import Limits
@@ -63,4 +64,33 @@ def test_work_that_nobody_waits_for_is_not_begun() -> None:
     assert begun == [0]
     with pytest.raises(Busy):
         Turn(time.monotonic() - 1).check()
+    judge.close()
+
+
+def test_who_hangs_up_gives_the_place_free_and_has_no_turn() -> None:
+    """Else clients that are less patient than the line is long would all be answered too late."""
+    judge, begun, answered = Judge(Limits()), list[int](), threading.Event()
+
+    def work(number: int, turn: Turn) -> int:
+        begun.append(number)
+        answered.wait(60)
+        return number
+
+    async def leaves() -> None:
+        await asyncio.sleep(0)
+
+    async def stays() -> None:
+        await asyncio.Event().wait()
+
+    async def ask() -> list[int | BaseException]:
+        first = asyncio.ensure_future(judge.run(partial(work, 0), stays))
+        gone = await asyncio.gather(
+            *(judge.run(partial(work, number), leaves) for number in (1, 2)), return_exceptions=True
+        )
+        answered.set()
+        return [*gone, await first, await judge.run(partial(work, 3), stays)]
+
+    *gone, first, last = asyncio.run(ask())
+    assert all(isinstance(one, ClientDisconnect) for one in gone)
+    assert (first, last, begun) == (0, 3, [0, 3])
     judge.close()
