@@ -138,7 +138,7 @@ def new(
     everything: AllPresets = False,
     git: Annotated[bool, typer.Option(help="Make it a git repository (for experiments).")] = True,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace its files, params.yaml excepted.")
+        bool, typer.Option("--force", help="Renew dvc.yaml; what you set is kept.")
     ] = False,
 ) -> None:
     """Make a project folder, apart from the program's own.

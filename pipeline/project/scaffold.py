@@ -25,6 +25,11 @@ _TO_COMMIT = (
     ".dvc", ".dvcignore", ".gitignore", CODE_FILE, "demo/dvc.lock", DEMO_FILE, "dvc.lock", DVC_FILE,
     PARAMS_FILE, "prompts",
 )  # fmt: skip
+_CONFIG = Path(".dvc/config")
+_KEPT = (PARAMS_FILE, _CONFIG, Path("prompts/README.md"))
+"""Files that hold what somebody set: remotes, for one. They are never replaced."""
+_ADDED_TO = (Path(".dvcignore"), Path(".gitignore"))
+"""Files whose lines somebody may have added to: they get the lines that they lack."""
 _REMARKS = re.compile(r"^(?:#.*\n)*")
 _CODE_STAGE = re.compile(r"^  code:\n(?:    .*\n)*\n?", re.MULTILINE)
 
@@ -98,7 +103,8 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
         params: the text of params.yaml.
         demo: whether a stage writes the demo's images.
         git: whether to make it a git repository, unless it lies in one. Experiments need git.
-        force: replace files that are there; params.yaml is then kept.
+        force: replace dvc.yaml and code.json where they are there. Others are kept; .gitignore and
+            .dvcignore get the lines that they lack.
 
     Returns:
         The files written, relative to the folder.
@@ -122,19 +128,36 @@ def create(folder: Path, params: str, *, demo: bool, git: bool, force: bool = Fa
     if present and not force:
         raise ParameterError(
             f"{folder} already has {', '.join(map(str, present))}: name another folder, or replace "
-            "these files with --force (params.yaml is kept)"
+            f"dvc.yaml and {CODE_FILE} with --force (params.yaml and what else you set is kept)"
         )
-    if PARAMS_FILE in present:
-        del files[PARAMS_FILE]
     try:
+        if _CONFIG in present and "no_scm" in (folder / _CONFIG).read_text(encoding="utf-8"):
+            scm = False
+        for path in present:
+            if path in _KEPT:
+                del files[path]
+            elif path in _ADDED_TO:
+                files[path] = _with_lines((folder / path).read_text(encoding="utf-8"), files[path])
         for path, text in files.items():
             write_file(folder / path, text)
         if scm and git_says(folder, "rev-parse", "--is-inside-work-tree") is None:
             subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, UnicodeDecodeError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "strerror", None) or error
         raise ParameterError(f"{folder} cannot become a project folder: {detail}") from None
     return list(files)
+
+
+def _with_lines(text: str, lines: str) -> str:
+    """A text with those lines at its end that it lacks.
+
+    >>> _with_lines("/notes/", "/logs/\\n/notes/\\n")
+    '/notes/\\n/logs/\\n'
+    """
+    there = text.splitlines()
+    lacking = [f"{line}\n" for line in lines.splitlines() if line not in there]
+    between = "\n" if lacking and text and not text.endswith("\n") else ""
+    return text + between + "".join(lacking)
 
 
 def commit_command(folder: Path) -> str:

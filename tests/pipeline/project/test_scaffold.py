@@ -62,6 +62,28 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     assert (tmp_path / "dvc.yaml").read_text() == scaffold.project_dvc_yaml()
 
 
+def test_what_somebody_set_stays_when_a_project_is_renewed(tmp_path: Path) -> None:
+    params = TEMPLATE.read_text(encoding="utf-8")
+    scaffold.create(tmp_path, params, demo=False, git=False)
+    config, ignored = tmp_path / ".dvc" / "config", tmp_path / ".gitignore"
+    config.write_text(config.read_text() + "['remote \"team\"']\n    url = s3://team/dvc\n")
+    ignored.write_text("/notes\n/logs/")
+    (tmp_path / "prompts" / "README.md").write_text("ours")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    before = config.read_text()
+    scaffold.create(tmp_path, "other", demo=False, git=True, force=True)
+    assert config.read_text() == before
+    assert not (tmp_path / ".git").exists()  # the project is one without git
+    assert (tmp_path / "prompts" / "README.md").read_text() == "ours"
+    lines = ignored.read_text().splitlines()
+    assert lines[:2] == ["/notes", "/logs/"]
+    assert sorted(lines[2:]) == sorted({*scaffold._GITIGNORE.splitlines()} - {"/logs/"})
+    assert (tmp_path / "dvc.yaml").read_text() == scaffold.project_dvc_yaml()
+    whole = ignored.read_bytes()
+    scaffold.create(tmp_path, "other", demo=False, git=True, force=True)
+    assert ignored.read_bytes() == whole
+
+
 def test_no_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ParameterError, match="cannot become a project folder"):
