@@ -59,7 +59,7 @@ def diagnose() -> list[Finding]:
         )
         findings.append(warning("parameters", text))
     else:
-        findings.append(ok("parameters", f"{PARAMS_FILE} is in order"))
+        findings.append(_named(params))
     counts: list[ImageCounts | None] = []
 
     def data(params: Params) -> Iterator[Finding]:
@@ -85,6 +85,16 @@ def diagnose() -> list[Finding]:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             findings.append(problem(topic, FadeError(f"cannot be looked at ({text})")))
     return findings
+
+
+def _named(params: Params) -> Finding:
+    from pipeline.project.preflight import check_named
+
+    try:
+        check_named(params)
+    except ParameterError as error:
+        return problem("parameters", error)
+    return ok("parameters", f"{PARAMS_FILE} is in order")
 
 
 def exit_code(findings: list[Finding]) -> int:
@@ -171,6 +181,7 @@ def _project(params: Params) -> Iterator[Finding]:
     from pipeline.process.dvc_files import cut_short
     from pipeline.project.code import is_project
     from pipeline.project.dvc import check_stages
+    from pipeline.project.own_stages import lacking, refusal_of
     from pipeline.project.scaffold import DVC_FILE, commit_command, project_dvc_yaml
     from pipeline.project.writable import check_writable
 
@@ -201,11 +212,13 @@ def _project(params: Params) -> Iterator[Finding]:
             first = f", no commit yet: before `dvc exp run`, {commit_command(root)}"
             note = first if git(Path(), "rev-parse", "--verify", "HEAD") is None else ""
         yield ok("project", f"{root}{note}")
-    if is_project() and _text(DVC_FILE) != project_dvc_yaml():
+    if found := lacking():
+        yield problem("project", ParameterError(refusal_of(found)))
+    elif is_project() and _text(DVC_FILE) != project_dvc_yaml():
         yield warning(
             "project",
             f"{DVC_FILE} is not the one that this version writes: unless you changed it yourself, "
-            "renew it with `fade new . --force` (params.yaml is kept)",
+            f"renew it with `fade new . --force` ({PARAMS_FILE} and what else you set is kept)",
         )
 
 

@@ -40,6 +40,7 @@ from pipeline.features.hub import check_remotes, model_config, remotes
 from pipeline.features.models import SHIPPED, SHIPPED_WEIGHTS, config_of
 from pipeline.project.check_data import check_labels, count_images
 from pipeline.project.check_model import check_encoder, check_patches, unknown_weights
+from pipeline.project.own_stages import check_own_stages
 from pipeline.project.watched import made_by_a_stage
 
 SEEDED = "seeded"
@@ -60,7 +61,8 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
     Raises:
         ParameterError, DataError, ModelError: as the stage would.
     """
-    _check_named(params, folder)
+    check_own_stages(folder)
+    check_named(params, folder)
     ran, images = _ran_with(folder), 0
     if "manifest" in needed:
         chooses = params.needs_vision and "select" in needed
@@ -89,7 +91,7 @@ def check(params: Params, needed: Collection[str], folder: Path = Path()) -> Non
         _check_labels(params, ran, folder)
 
 
-def _check_named(params: Params, folder: Path) -> None:
+def check_named(params: Params, folder: Path = Path()) -> None:
     """Refuse a params.yaml without leaves that dvc.yaml names: it is older, and DVC wants to see each.
 
     Raises:

@@ -16,6 +16,7 @@ from cache.layout import Space
 from cache.store import Store
 from fade.errors import StoreError
 from pipeline.cli.main import main
+from pipeline.config.load import parse_params
 from pipeline.config.originals import TEMPLATE
 from pipeline.project import doctor, scaffold
 from pipeline.project.dvc import repro
@@ -39,7 +40,7 @@ def look(folder: Path, content: dict[str, Any]) -> dict[str, doctor.Finding]:
 
 
 def test_all_is_well(tmp_path: Path, content: dict[str, Any]) -> None:
-    found = look(tmp_path, content)
+    found = look(tmp_path, parse_params(content).model_dump(mode="json"))
     assert [f for f in found.values() if f.level == "problem"] == []
     assert "2 categories, 16 training and 32 test images" in found["data"].text
     assert "not read" in found["model"].text
@@ -300,6 +301,25 @@ def test_a_new_project(
     texts = {f["topic"]: f["text"] for f in findings if f["level"] == "warning"}
     assert "`fade run` makes it" in texts["data"]
     assert "fade new . --force" in texts["project"]
+    older = scaffold.project_dvc_yaml().replace(
+        "evaluate.group, evaluate.labels, ", "evaluate.group, "
+    )
+    (tmp_path / "dvc.yaml").write_text(older)
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--json"])
+    assert ended.value.code == 2
+    findings = json.loads(capsys.readouterr().out)
+    (text,) = [f["text"] for f in findings if f["level"] == "problem"]
+    assert "(evaluate: evaluate.labels): renew it with `fade new . --force`" in text
+    (tmp_path / "dvc.yaml").write_text(scaffold.project_dvc_yaml())
+    (tmp_path / "params.yaml").write_text(re.sub(r"\n  labels: .*", "", params))
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--json"])
+    assert ended.value.code == 2
+    findings = json.loads(capsys.readouterr().out)
+    (text,) = [f["text"] for f in findings if f["level"] == "problem"]
+    assert "params.yaml lacks what dvc.yaml names: add evaluate.labels (null)" in text
+    (tmp_path / "params.yaml").write_text(params)
     # a clone's own dvc.yaml is another one, and its first run makes code.json
     monkeypatch.setattr("pipeline.project.code.ROOT", tmp_path)
     with pytest.raises(SystemExit):
