@@ -91,6 +91,7 @@ class Bundle(TrainedRun):
     ) -> None:  # fmt: skip
         self.path, self._weights, self._download, self._graphs = path, weights, download, graphs
         self.location, self.remedy = path, REMEDY
+        self.renewal = "write the bundle again with `fade run` and `fade bundle`"
         self._file, self._classifiers = BundleFile(path), dict[str, TextClassifier]()
         content = self._file.json("bundle.json")
         if content.get("kind") != KIND:

@@ -13,13 +13,20 @@ import numpy as np
 
 from fade import __version__
 from fade.aspect import SmallerEdge
-from fade.errors import ParameterError
+from fade.errors import ModelError, ParameterError
 from fade.files import atomic_write
+from fade.network import without_network
 from fade.portable.check import ALIGNMENT
 from fade.portable.numbers import Numbers
 from pipeline.artefacts.catalogue import prepare_folder
 from pipeline.config.schema import Params
-from pipeline.features.models import SHIPPED, load_encoder, load_network
+from pipeline.features.models import (
+    SHIPPED,
+    feature_space,
+    load_encoder,
+    load_image_encoder,
+    load_network,
+)
 from pipeline.inference import bundle_graphs
 from pipeline.inference.bundle import BUNDLE_SCHEMA, KIND, WEIGHTS, array_names, network_weights
 from pipeline.inference.judged import check_new_images
@@ -58,7 +65,8 @@ def write_bundle(
         The categories in the bundle, in the run's order.
 
     Raises:
-        StoreError: something of the run is missing or damaged.
+        StoreError: something of the run is missing or damaged, or an older version made its features
+            otherwise.
         ModelError: the model as ONNX gives other features or decisions.
         ParameterError: the memory bank's index is approximate, the run has no such category, its
             encoder cannot be taken along, or its scores are those of a test set alone.
@@ -83,10 +91,32 @@ def write_bundle(
         raise ParameterError(
             f"{path} is a folder: name a file for the bundle, e.g. {path}/parts.fade"
         )
+    if onnx is None:  # else the model itself is held against the run's images
+        _check_model(run)
     with atomic_write(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         parts = None if onnx is None else export(run, chosen, onnx)
         _fill(archive, run, chosen, with_weights, parts)
     return chosen
+
+
+def _check_model(run: FinishedRun) -> None:
+    """Refuse a run whose features an older version made otherwise: nobody could use its bundle.
+
+    Nothing is said where the model is not here: who uses the bundle has it, and holds it against the run.
+
+    Raises:
+        StoreError: the model's features have other addresses.
+    """
+    try:
+        with without_network():
+            encoder = load_image_encoder(run.params, "cpu", keep=True)
+            spaces = {
+                feature.label: feature_space(encoder, feature, run.params, run.aspect)
+                for feature in run.params.test_features()
+            }
+    except ModelError:
+        return
+    run.check_features({label: space.fingerprint for label, space in spaces.items()})
 
 
 def _fill(

@@ -53,6 +53,7 @@ class TrainedRun(ABC):
         aspect: the aspect ratio that images keep; None: squashed to squares.
         location: the folder or file that it lies in.
         remedy: what to do if that is damaged, for errors.
+        renewal: what to do if its features are those of another model or version, for errors.
     """
 
     params: Params
@@ -63,6 +64,7 @@ class TrainedRun(ABC):
     aspect: AspectRatio | None
     location: Path
     remedy: str
+    renewal: str
 
     @abstractmethod
     def encoder(self) -> ImageEncoder:
@@ -100,9 +102,9 @@ class TrainedRun(ABC):
         for label, fingerprint in found.items():
             if self.features.get(label) != fingerprint:
                 raise StoreError(
-                    f"the model gives other features ({label}) than the run was made with: the "
-                    "weights or the model's parameters changed; bring the run up to date, or name "
-                    "the right weights"
+                    f"the model gives other features ({label}) than the run was made with: the weights, "
+                    f"the model's parameters or this program changed; {self.renewal}, or name the right "
+                    "weights"
                 )
 
     def fitted(self, use: Use, category: str, dim: int) -> TextClassifier:

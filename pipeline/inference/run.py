@@ -107,6 +107,7 @@ class FinishedRun(TrainedRun):
         self.folder = self.location = folder
         before = _state(folder)
         self.remedy = "run `fade run --force text bank`"
+        self.renewal = "run `fade run`, with --force if it finds nothing to do"
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
         self.trial = choose_trial(self.params.trials(), shots, seed)
         check_lock(folder)

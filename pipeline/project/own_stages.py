@@ -31,7 +31,7 @@ def lacking(folder: Path = Path()) -> dict[str, list[str]]:
     own = stages_of(folder / DVC_FILE)
     found = {
         stage: list(_lacks(own[stage], entry))
-        for stage, entry in load_yaml(original(DVC_FILE.name))["stages"].items()
+        for stage, entry in load_yaml(original("dvc.yaml"))["stages"].items()
         if isinstance(own.get(stage), dict)
     }
     return {stage: names for stage, names in found.items() if names}
@@ -64,15 +64,15 @@ def _lacks(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
     """Parameters, dependencies and outputs that an entry of dvc.yaml does not name."""
     try:
         named = named_parameters(own)
-        files = {*(own.get("deps") or ())}, {*outs_of(own)}
+        deps, outs = {*(own.get("deps") or ())}, {*outs_of(own)}
     except (TypeError, AttributeError, ValueError):
         return  # DVC says what is wrong with it
     for file, names in named_parameters(wanted).items():
         # a file without names stands for all of it
         known = {""} if named.get(file) == [] else {*named.get(file, ())}
         yield from (name for name in names if not known & {"", name, *_around(name, ".")})
-    for known, names in zip(files, (wanted.get("deps") or (), outs_of(wanted)), strict=True):
-        yield from (name for name in names if not known & {name, *_around(name, "/")})
+    for there, paths in ((deps, wanted.get("deps") or ()), (outs, outs_of(wanted))):
+        yield from (path for path in paths if not there & {path, *_around(path, "/")})
 
 
 def _around(name: str, separator: str) -> Iterator[str]:

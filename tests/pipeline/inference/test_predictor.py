@@ -578,6 +578,28 @@ def test_equal_bundles_are_equal_bytes(folder: Path, tmp_path: Path) -> None:
     assert str(GOLDEN).encode() not in (tmp_path / "a").read_bytes()
 
 
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_no_bundle_of_features_that_an_older_version_made(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_weights: bool
+) -> None:
+    path = tmp_path / "a.fade"
+    monkeypatch.setattr("fade.encoder.encoder.FEATURE_VERSION", 1000)
+    with pytest.raises(StoreError, match=r"or this program changed; run `fade run`, with --force"):
+        write_bundle(FinishedRun(folder), path, with_weights=with_weights)
+    with pytest.raises(
+        StoreError, match=r"write the bundle again with `fade run` and `fade bundle`"
+    ):
+        Predictor.from_bundle(bundle)
+    assert not path.exists()
+
+    def lost(*_: Any, **__: Any) -> None:
+        raise ModelError("no weights here")
+
+    monkeypatch.setattr("pipeline.inference.bundle_writing.load_image_encoder", lost)
+    write_bundle(FinishedRun(folder), path)  # nothing can be known here
+    assert path.exists()
+
+
 def test_a_bundle_without_weights(
     folder: Path, tmp_path: Path, golden_checkpoint: Path, bundle: Path
 ) -> None:
