@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from fade.errors import StoreError
 from pipeline.artefacts.parameters import LOCK_FILE, listed, misnoted
 from pipeline.artefacts.receipts import check_receipts
+from pipeline.config.load import parse_params
 from pipeline.config.values import PARAMS_FILE
 from pipeline.config.yaml12 import differing, leaf, load_yaml
 from pipeline.process.dvc_files import is_beginning
@@ -64,6 +67,7 @@ def check_lock(folder: Path) -> None:
         for found in differing(value, leaf(content, name), name)
         if found not in WHICH_IMAGES
     ]
+    changed += _came_later(ran, content, str(folder / PARAMS_FILE))
     if changed:
         raise StoreError(
             f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(set(changed))[:5])}): run "
@@ -75,3 +79,29 @@ def check_lock(folder: Path) -> None:
             "`fade run` to bring the results up to date"
         )
     check_receipts(folder)
+
+
+def _came_later(ran: Collection[str], content: Any, source: str) -> list[str]:
+    """Parameters of ``evaluate`` that the run of an older version did not know, and that are set now.
+
+    Other sections are noted as a whole.
+
+    Args:
+        ran: names of the parameters that it knew.
+        content: of params.yaml.
+        source: its name.
+
+    Raises:
+        ParameterError: parameters are not valid.
+    """
+    known = {name.split(".")[1] for name in ran if name.startswith("evaluate.")}
+    given = {*(leaf(content, "evaluate") or ())} - known if known else set()
+    if not given:
+        return []
+    own = parse_params(content, source).evaluate
+    fields = type(own).model_fields
+    return [
+        f"evaluate.{name}"
+        for name in sorted(given)
+        if getattr(own, name) != fields[name].get_default(call_default_factory=True)
+    ]

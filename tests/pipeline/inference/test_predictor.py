@@ -37,6 +37,7 @@ from fade.text import fit, save
 from fade.types import Trial
 from fade.weights import write_weights
 from pipeline.artefacts import results_state
+from pipeline.config.originals import original
 from pipeline.evaluation.trials import choose_trial
 from pipeline.inference.bundle import Bundle
 from pipeline.inference.bundle_writing import write_bundle
@@ -423,6 +424,31 @@ def test_numbers_of_the_lock_are_those_of_the_parameters(tmp_path: Path) -> None
         f"stages: {{evaluate: {{params: {{params.yaml: {{{ran}}}}}}}}}"
     )
     check_lock(tmp_path)
+
+
+def test_parameters_that_an_older_version_did_not_know(tmp_path: Path) -> None:
+    """Its run noted nothing of them: what they would change, it did not."""
+    content = yaml.safe_load(original("params.yaml"))
+
+    def write(**evaluate: Any) -> None:
+        own = {**content, "evaluate": content["evaluate"] | evaluate}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(own))
+
+    noted = {
+        name: content[name]
+        for name in ("dataset", "model", "text", "vision", "fusion", "threshold")
+    }
+    noted |= {f"features.{name}": value for name, value in content["features"].items()}
+    noted |= {f"evaluate.{name}": content["evaluate"][name] for name in ("size", "pro_limit")}
+    ran = {"stages": {"evaluate": {"params": {"params.yaml": noted}}}}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(ran))
+    write()
+    check_lock(tmp_path)
+    write(foreground=True, closing={"radius": 3})
+    with pytest.raises(
+        StoreError, match=r"changed since the run \(evaluate\.closing, evaluate\.foreground\)"
+    ):
+        check_lock(tmp_path)
 
 
 def test_a_stage_that_ran_alone_leaves_the_others_behind(tmp_path: Path) -> None:
