@@ -173,8 +173,8 @@ class FinishedRun(TrainedRun):
             what = "bank" if label == "vision-map" else "text classifier"
             raise StoreError(
                 f"{self.folder / THRESHOLDS.path}: the thresholds were made with another {what} of "
-                f"{category} than the one that is there now, since the project runs or ran again: wait "
-                "until `fade run` has ended, and start again"
+                f"{category} than the one that is there now, since the project runs or ran again, or by "
+                "another version: wait until `fade run` has ended, or run it, and start again"
             )
 
     def encoder(self) -> ImageEncoder:

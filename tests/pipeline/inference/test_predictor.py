@@ -511,7 +511,9 @@ def test_banks_of_the_next_run_do_not_meet_the_thresholds_of_this(
         lambda: Predictor.from_run(project).predict([noise], "weave"),
         lambda: write_bundle(FinishedRun(project), tmp_path / "a.fade"),
     ):
-        with pytest.raises(StoreError, match=r"made with another bank of weave.*runs or ran again"):
+        with pytest.raises(
+            StoreError, match=r"made with another bank of weave.* or run it, and start"
+        ):
             use()
     assert not list(tmp_path.glob("*.fade*"))
 
