@@ -15,7 +15,6 @@ from fade.encoder.block import TransformerBlock
 from fade.encoder.checkpoint import create_model
 from fade.encoder.clip import Clip
 from fade.encoder.encoding import Encoding
-from fade.encoder.linear import FEW
 from fade.encoder.positions import resample_positions
 from fade.encoder.text_tower import embed_tokens, text_digest, tokenize
 from fade.errors import ParameterError
@@ -255,13 +254,17 @@ class Encoder:
             raise ParameterError(
                 f"images must be (B, H, W, 3) uint8, not {pixels.shape} {pixels.dtype}"
             )
-        grid = self.grid(pixels.shape[1]), self.grid(pixels.shape[2])
+        if self.device == "cpu" and len(pixels) > 1:
+            # the last bits of its products depend on the number of rows: by itself an image has the same
+            # features whatever lies beside it
+            each = [self.start_encoding(one, outputs, dtype).tensors for one in pixels[:, None]]
+            return Encoding({key: torch.cat([one[key] for one in each]) for key in each[0]}, None)
         waiting = self.device == "cuda"
         with torch.inference_mode():
-            streams = self._streams(self._embed(self._normalized(pixels), grid), outputs)
+            streams = self._streams(self._embed(self._normalized(pixels)), outputs)
             found: dict[tuple[Stream, Token], Tensor] = {}
             for stream, token in outputs:
-                tokens = streams[stream][:, :FEW] if token == "cls" else streams[stream][:, 1:]
+                tokens = streams[stream][:, :1] if token == "cls" else streams[stream][:, 1:]
                 vectors = self._visual.ln_post(tokens) @ self._visual.proj
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
                 vectors = (vectors[:, 0] if token == "cls" else vectors).to(getattr(torch, dtype))
@@ -289,10 +292,12 @@ class Encoder:
         """
         import torch
 
+        if self.device == "cpu" and len(pixels) > 1:  # as above
+            each = [self.encode_blocks(one, blocks, norm=norm) for one in pixels[:, None]]
+            return {block: np.concatenate([one[block] for one in each]) for block in each[0]}
         found: dict[int, np.ndarray] = {}
         with torch.inference_mode():
-            grid = self.grid(pixels.shape[1]), self.grid(pixels.shape[2])
-            tokens = self._embed(self._normalized(pixels), grid)
+            tokens = self._embed(self._normalized(pixels))
             for index, block in enumerate(self._blocks[: max(blocks) + 1]):
                 query, key, value = block.project(block.ln_1(tokens).to(self._dtype))
                 attended = torch.nn.functional.scaled_dot_product_attention(query, key, value)
@@ -312,12 +317,12 @@ class Encoder:
         images = images.permute(0, 3, 1, 2).float().div_(255)
         return images.sub_(self._mean).div_(self._std)
 
-    def _embed(self, images: Tensor, grid: Shape) -> Tensor:
+    def _embed(self, images: Tensor) -> Tensor:
         """Patch and position embedding and the first layer norm: (B, 1 + patches, width) float32."""
         import torch
         from torch.nn import functional as F
 
-        visual = self._visual
+        visual, grid = self._visual, (self.grid(images.shape[2]), self.grid(images.shape[3]))
         if images.device.type == "cuda":
             # as a product: convolutions take TF32 there, which leaves 10 of float32's 23 bits
             columns = F.unfold(images, self.patch_size, stride=self.patch_size).transpose(1, 2)
@@ -342,24 +347,15 @@ class Encoder:
         """Run the blocks: the clip stream as far as it is needed, the gem stream if it is."""
         from torch.nn import functional as F
 
-        want_gem = any(stream == "gem" for stream, _ in outputs)
-        clip_tokens = {token for stream, token in outputs if stream == "clip"}
+        want_clip, want_gem = (any(one == name for one, _ in outputs) for name in ("clip", "gem"))
         clip, gem = tokens, None
-        last = len(self._blocks) - 1
         for index, block in enumerate(self._blocks):
             normed_32 = block.ln_1(clip)
             normed = normed_32.to(self._dtype)
             gem_block = want_gem and index >= self._first_gem_block
             if gem_block and gem is None:
                 gem = clip
-            advance = index < last or bool(clip_tokens)
-            if index == last and not gem_block and clip_tokens == {"cls"}:
-                # Nobody reads the patches: only the cls token and few others ask and go on.
-                (query,) = block.project(normed[:, :FEW], slice(0, 1))
-                key, value = block.project(normed, slice(1, 3))
-                clip = clip[:, :FEW]
-            else:
-                query, key, value = block.project(normed)
+            query, key, value = block.project(normed)
             if gem_block and gem is not None:
                 factor = (
                     inverse_temperature(normed_32, query.shape[-1])
@@ -368,7 +364,7 @@ class Encoder:
                 )
                 gathered = self_self_attention(query, key, value, factor, self.gem.iterations)
                 gem = gem + block.join(gathered)
-            if advance:
+            if want_clip or index < self.depth - 1:
                 attended = F.scaled_dot_product_attention(query, key, value)
                 clip = block.feed_forward(clip + block.join(attended))
         return {"clip": clip} if gem is None else {"clip": clip, "gem": gem}

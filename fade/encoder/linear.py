@@ -9,12 +9,6 @@ from fade.device import has_avx512_bf16
 if TYPE_CHECKING:
     from torch import Tensor
 
-FEW = 16
-"""Rows from which on the last bits of a product's rows do not depend on their number, on one thread.
-
-With AVX2 that is so from 4 on; a row alone, as a product with a vector, has other bits everywhere.
-"""
-
 
 def laid_out(weight: Tensor) -> Tensor:
     """A weight (out, in) in oneDNN's blocks where it is bf16 on an x86 CPU, else as it is.

@@ -211,7 +211,10 @@ class _Tower:
         return str(self.op("Div", total, self.constant(np.float32(3))))
 
     def streams(self, tokens: str, outputs: list[tuple[Stream, Token]]) -> dict[str, str]:
-        """See ``Encoder._streams``: the same steps in the same order."""
+        """See ``Encoder._streams``: the same steps in the same order.
+
+        A class token that is wanted without patches is alone in the last block, which saves time.
+        """
         want_gem = any(stream == "gem" for stream, _ in outputs)
         clip_tokens = {token for stream, token in outputs if stream == "clip"}
         blocks = self.blocks

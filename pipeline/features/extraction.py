@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import tee
@@ -20,7 +20,6 @@ from cache.store import Store
 from fade.aspect import AspectRatio
 from fade.datasets.read import dataset_root
 from fade.errors import DataError, ModelError
-from fade.transforms import NONE
 from fade.types import Feature
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.schema import Params
@@ -121,7 +120,7 @@ class Extraction:
                 encoding = start_encoding(
                     self.encoder,
                     np.stack([image[pose] for image in loaded]),
-                    [*wanted, *self._beside(wanted, pose)],
+                    list(wanted),
                     self.params.features.dtype,
                 )
                 rows.add(wanted, encoding)
@@ -129,23 +128,6 @@ class Extraction:
                     rows.collect()
             progress.advance(len(batch))
         return rows
-
-    def _beside(self, wanted: Collection[Feature], pose: Pose) -> list[Feature]:
-        """What is computed along though the store has it, so that bits do not depend on what it has.
-
-        Without its patches the class token takes a shorter way through the last block, which rounds
-        otherwise. Who needs class tokens needs all features that are asked for at their shape.
-        """
-        tokens = {feature.token for feature in wanted if feature.stream == "clip"}
-        if tokens != {"cls"}:
-            return []
-        asked = (
-            feature
-            for feature in self.params.test_features()
-            if (feature.stream, feature.token) == ("clip", "patch")
-            and (self.encoder.pixels(feature, self.aspect), NONE) == pose
-        )
-        return list(asked)[:1]
 
     def _write(self, rows: SegmentRows) -> None:
         for space, array in rows.collect().items():

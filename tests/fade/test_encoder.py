@@ -19,7 +19,7 @@ from fade.encoder.checkpoint import as_local_dir
 from fade.errors import FadeError, ModelError, ParameterError
 from fade.gem import GemConfig
 from fade.prompts import DEFAULT_TEMPLATE, fill, load_ensemble
-from fade.types import Feature, Stream, Token
+from fade.types import Feature, Precision, Stream, Token
 from tests.projects import GOLDEN, ROOT
 
 torch = pytest.importorskip("torch")
@@ -113,28 +113,28 @@ def test_text_embeddings_are_the_official_ones(
     )
 
 
-def test_an_image_alone_has_the_features_that_it_has_among_others() -> None:
-    """On one thread, to the last bit: a threshold may be the score of an image that comes again.
-
-    Whatever else is asked of them: what a store has may have come with other features.
-
-    So measured with AVX2 and AVX-512; other processors may have kernels of their own for few rows.
-    """
-    exact = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    tolerance = 0.0 if exact else 1e-6
-    demo = Encoder.load(str(DEMO / "fade-demo.json"), str(DEMO / "fade-demo.safetensors"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_image_has_its_features_whatever_lies_beside_it(
+    threads: int, precision: Precision
+) -> None:
+    """To the last bit, and whatever else is asked of it: a threshold may be a score that comes again."""
+    demo = Encoder.load(
+        str(DEMO / "fade-demo.json"), str(DEMO / "fade-demo.safetensors"), precision=precision
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        pixels = noise(6, 64)
+        pixels = noise(5, 128)
         together = demo.encode_images(pixels, ALL)
-        for size, asked in itertools.product((1, 2, 3, 6), (ALL, *([pair] for pair in ALL))):
+        for size, asked in itertools.product((1, 2, 5), (ALL, *([pair] for pair in ALL))):
             for pair, found in demo.encode_images(pixels[:size], asked).items():
-                np.testing.assert_allclose(
-                    found, together[pair][:size], rtol=0, atol=tolerance, err_msg=str(pair)
-                )
+                np.testing.assert_array_equal(found, together[pair][:size], err_msg=str(pair))
+        blocks = demo.encode_blocks(pixels, [1, 3])
+        for block, found in demo.encode_blocks(pixels[3:4], [1, 3]).items():
+            np.testing.assert_array_equal(found, blocks[block][3:4])
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 TEXTS: dict[str, dict[str, Any]] = {
