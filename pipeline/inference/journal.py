@@ -130,9 +130,7 @@ class Journal:
             is_there = False
         if not is_there:  # rows would go where nobody looks for them
             raise StoreError(f"{path} was moved or removed meanwhile: start this command again")
-        if (
-            there.st_size != self._sizes[which]
-        ):  # and here behind what no start of the command takes
+        if there.st_size != self._sizes[which]:  # rows behind a gap: no start would take them
             raise StoreError(f"{path} was cut or edited meanwhile: start this command again")
         try:
             while data:
