@@ -248,16 +248,24 @@ class Encoder:
 
         Pixels and embeddings travel through page-locked memory, the latter in ``dtype``.
         """
-        import torch
-
         if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
             raise ParameterError(
                 f"images must be (B, H, W, 3) uint8, not {pixels.shape} {pixels.dtype}"
             )
+        return self._encoded(pixels, outputs, dtype)
+
+    def _encoded(
+        self,
+        pixels: np.ndarray,
+        outputs: Collection[tuple[Stream, Token]],
+        dtype: Literal["float16", "float32"],
+    ) -> Encoding:
+        """See :meth:`start_encoding`; a CPU takes one image at a time."""
+        import torch
+
         if self.device == "cpu" and len(pixels) > 1:
-            # the last bits of its products depend on the number of rows: by itself an image has the same
-            # features whatever lies beside it
-            each = [self.start_encoding(one, outputs, dtype).tensors for one in pixels[:, None]]
+            # last bits depend on a product's rows: alone, an image has them whatever lies beside it
+            each = [self._encoded(one, outputs, dtype).tensors for one in pixels[:, None]]
             return Encoding({key: torch.cat([one[key] for one in each]) for key in each[0]}, None)
         waiting = self.device == "cuda"
         with torch.inference_mode():
