@@ -217,7 +217,8 @@ def _metrics(
     total = true[:, -1:]
     recall, rate = true / total, false / false[:, -1:]
     detected = true[:, 1:] + false[:, 1:]
-    precision = np.where(detected > 0, true[:, 1:] / np.where(detected > 0, detected, 1), 1)
+    nothing = detected == 0  # NaN, of a replicate that lacks a stratum, is not nothing
+    precision = np.where(nothing, 1, true[:, 1:] / np.where(nothing, 1, detected))
     found: dict[str, _Floats] = {
         "full_pixel_auroc": np.asarray(np.trapezoid(recall, rate, axis=1)),
         "full_pixel_f1_max": np.max(2 * true / (true + false + total), axis=1),

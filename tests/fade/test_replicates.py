@@ -163,6 +163,29 @@ def test_without_good_or_without_anomalous_images() -> None:
     assert not Replicates.empty(3, 256).metrics(LIMITS, None, exact_metrics(PixelHistogram.empty()))
 
 
+def test_a_sample_without_one_of_the_kinds_has_no_value_where_it_is_needed() -> None:
+    """Precision is 1 where nothing is detected, not where nobody knows what is."""
+    images = []
+    for defects in ([True, False, False], [False] * 3):
+        mask = np.array([defects])
+        levels = np.array([[9, 200, 3]], np.uint8)
+        images.append((LevelCounts.of_image(levels, label_regions(mask)), label_regions(mask)))
+    (bad, regions), (good, _) = images
+    found = Replicates.empty(60, 256)
+    found.add(["bad", "good"], np.stack([coarse_rows(bad), coarse_rows(good)]), [regions.count, 0])
+    total = PixelHistogram.empty()
+    total.add(bad)
+    total.add(good)
+    values = found.metrics(LIMITS, LevelShares.of(total, 8), exact_metrics(total, 8))
+    without_bad, without_good = (image_weights(name, 60) == 0 for name in ("bad", "good"))
+    assert 0 < without_bad.sum() < 60
+    assert 0 < without_good.sum() < 60
+    of_defect_images = {"anomaly_pixel_auroc", "anomaly_pixel_f1_max", "full_pixel_recall"}
+    for name, samples in values.items():
+        lacking = without_bad if name in of_defect_images else without_bad | without_good
+        assert np.isnan(samples).tolist() == lacking.tolist(), name
+
+
 @quick
 @given(seed=st.integers(0, 2**32 - 1))
 def test_rates_of_images_and_means(seed: int) -> None:
