@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from cache.location import open_path
 from fade.datasets.read import dataset_root
@@ -91,6 +90,8 @@ def run(params: Params) -> None:
         return read_unchanged_mask(
             root, row["mask"], row["mask_hash"], exif_rotation=dataset.exif_rotation
         )
+
+    import pandas as pd  # here: a machine without it gets a line, not a traceback
 
     thresholds, run_of = read_thresholds(THRESHOLDS.path), run_facts(params, evaluation)
     trim_heap()

@@ -60,8 +60,15 @@ def _say_what_is_missing(params: Path, data: str | None) -> None:
     from pipeline.config.load import load_params
     from pipeline.config.presets.catalogue import data_remark
     from pipeline.project.check_model import missing_weights
+    from pipeline.stage import require_packages_of_runs
 
-    for line in (data_remark(data), missing_weights(load_params(params))):
+    lines = [data_remark(data)]
+    try:
+        require_packages_of_runs()
+        lines.append(missing_weights(load_params(params)))
+    except ParameterError as error:  # the project is made: who lacks them may run it elsewhere
+        lines.append(str(error))
+    for line in lines:
         if line:
             echo(f"warning: {line}", err=True)
 

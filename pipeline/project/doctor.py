@@ -119,8 +119,10 @@ def _packages() -> Iterator[Finding]:
 
 def _unfit() -> Iterator[str]:
     """Installed packages whose versions this program does not allow."""
-    from packaging.requirements import Requirement
-
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # it comes with packages of runs, which are missing then
+        return
     try:
         listed = [Requirement(line) for line in requires("fade-pipeline") or ()]
     except PackageNotFoundError:  # run from its source

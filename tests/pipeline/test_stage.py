@@ -17,7 +17,7 @@ from pipeline import stage as runner
 from pipeline.config.load import load_params
 from pipeline.config.originals import TEMPLATE
 from pipeline.stage import check_unchanged, used_parameters
-from tests.projects import ROOT
+from tests.projects import ROOT, STAGES
 
 EVIL = "\x1b[2J\x1b]0;own\x07evil\nmanifest: error: fake line\x9b\u202e.png"
 SHOWN = r"\x1b[2J\x1b]0;own\x07evil\nmanifest: error: fake line\x9b\u202e.png"
@@ -99,6 +99,46 @@ def test_a_package_of_an_extra_says_which_one() -> None:
     assert known.exit_code == 2
     assert "`pip install 'fade-pipeline[cpu]'`" in str(known)
     assert runner.as_user_error(ModuleNotFoundError("no", name="pipeline.nothing")) is None
+
+
+BARE = f"""
+import importlib, sys
+from pipeline.stage import OF_RUNS
+sys.modules.update(dict.fromkeys((*OF_RUNS, "packaging")))
+if sys.argv[1] == "import":
+    for name in {STAGES!r}:
+        importlib.import_module("stages." + name)
+else:
+    from pipeline.cli.main import main
+    main()
+"""
+"""A program in an environment with no extra at all."""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("import",), 0, ""),  # a stage that can be imported says in a line what it lacks
+        (("doctor",), 1, "faiss: not installed: run `pip install 'fade-pipeline[cpu]'`"),
+        (
+            ("new", "parts", "--preset", "own-fewshot", "--no-git"),
+            0,
+            "warning: dvc is not installed",
+        ),
+    ],
+)
+def test_without_any_extra_nothing_is_unexpected(
+    tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, *words], cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    told = done.stdout + done.stderr
+    assert done.returncode == code, told
+    assert said in told
+    assert "Traceback" not in told
+    assert "unexpected" not in told
 
 
 def test_tracebacks_keep_their_lines(
