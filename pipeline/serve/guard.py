@@ -16,6 +16,7 @@ from pipeline.serve.access import Access
 from pipeline.serve.judge import Busy
 from pipeline.serve.limits import Limits
 from pipeline.serve.telemetry import Telemetry
+from pipeline.stage import as_user_error
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -62,6 +63,8 @@ def as_refusal(error: Exception) -> Refused:
         return Refused(503, str(error), {"retry-after": str(error.retry_after)})
     if isinstance(error, ClientDisconnect):
         return Refused(GONE, "the client hung up")
+    if isinstance(error, ModuleNotFoundError) and (known := as_user_error(error)):
+        return Refused(422, plain(str(known)))
     if isinstance(error, FadeError):
         status = 400 if isinstance(error, ParameterError) else 422
         return Refused(409 if isinstance(error, StoreError) else status, plain(str(error)))

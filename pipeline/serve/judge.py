@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from fade.errors import FadeError
 from pipeline.serve.limits import Limits
+from pipeline.stage import as_user_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,8 +143,11 @@ class Judge:
         def quiet() -> None:
             try:
                 work()
-            except FadeError as error:
-                failed(error)
+            except Exception as error:
+                known = as_user_error(error)  # a package that is not installed, too
+                if known is None:
+                    raise
+                failed(known)
 
         self._thread.submit(quiet)
 

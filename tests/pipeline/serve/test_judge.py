@@ -6,10 +6,13 @@ import asyncio
 import threading
 import time
 from functools import partial
+from queue import SimpleQueue
 
 import pytest
 from starlette.requests import ClientDisconnect
 
+from fade.errors import FadeError
+from pipeline.serve.guard import as_refusal
 from pipeline.serve.judge import Busy, Judge, Turn
 from pipeline.serve.limits import Limits
 
@@ -64,6 +67,21 @@ def test_work_that_nobody_waits_for_is_not_begun() -> None:
     assert begun == [0]
     with pytest.raises(Busy):
         Turn(time.monotonic() - 1).check()
+    judge.close()
+
+
+def test_a_package_that_lacks_is_said_and_not_unexpected() -> None:
+    """Else the model is called loading for ever, and who asks hears of no way out."""
+    judge, said = Judge(Limits()), SimpleQueue[FadeError]()
+    lacking = ModuleNotFoundError("no", name="torch")
+
+    def load() -> None:
+        raise lacking
+
+    judge.start(load, said.put)
+    for error in (said.get(timeout=60), refused := as_refusal(lacking)):
+        assert "`pip install 'fade-pipeline[cpu]'`" in str(error)
+    assert refused.status == 422
     judge.close()
 
 
