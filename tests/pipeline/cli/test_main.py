@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -509,6 +510,21 @@ def test_no_store(fade: Fade) -> None:
         "error: there is no store at nowhere: make one with `fade run`, or name it\n"
     )
     assert not Path("nowhere").exists()
+
+
+def test_a_store_that_was_deleted_is_repaired_as_its_refusals_say(fade: Fade) -> None:
+    fade("init")
+    store = Store(Path(".fade/store"))
+    store.register(SPACE)
+    store.write(SPACE, ["a"], np.ones((1, 4)))
+    write_receipt(TEST, store, {SPACE: ["a"]})
+    shutil.rmtree(".fade")
+    answer = fade("cache", "verify")
+    assert answer.code == 5
+    assert "`fade cache verify --repair` removes them" in answer.err
+    assert fade("cache", "verify", "--repair").code == 0
+    assert not TEST.path.exists()
+    assert "there is no store at" in fade("cache", "verify", "--repair").err
 
 
 def test_store_of_params(fade: Fade) -> None:
