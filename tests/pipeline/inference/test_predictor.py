@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import gc
 import inspect
 import io
 import json
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -51,6 +49,7 @@ from pipeline.process.dvc_files import keep_locks
 from pipeline.report.nearest import nearest_finder
 from pipeline.report.pull import COUNT, pull_finder
 from pipeline.scoring.texts import USES, classifier_digest
+from tests.garbage import kept_after
 from tests.projects import GOLDEN, ROOT, changed, golden_params, nobody_reads, run_stages
 from tests.webserver import counting_server
 
@@ -566,16 +565,7 @@ def test_who_lets_a_predictor_go_lets_its_model_go(kind: str, folder: Path, bund
         found.explain(image, "weave", level=0)
         return found
 
-    opened()  # what is imported with the first one may keep it
-    gc.collect()
-    gc.disable()
-    try:
-        predictor = opened()
-        kept = weakref.ref(predictor), weakref.ref(predictor.material)
-        del predictor
-        assert [one() for one in kept] == [None, None]
-    finally:
-        gc.enable()
+    assert kept_after(opened, lambda predictor: [predictor.material]) == []
 
 
 def test_another_model(folder: Path, bundle: Path, tmp_path: Path) -> None:

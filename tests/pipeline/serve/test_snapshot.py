@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from pipeline.artefacts.catalogue import SCORES
 from pipeline.evaluation.recipe import Recipe
 from pipeline.serve.image_index import ImageFilter, ImageIndex
 from pipeline.serve.snapshot import Snapshot
+from tests.garbage import kept_after
 
 
 @pytest.mark.parametrize("finish", [Finish("corners"), Finish("nearest", 1.0)])
@@ -72,13 +71,4 @@ def test_a_run_that_is_let_go_takes_its_table_and_pictures_along(finished: Path)
         snapshot.index.select(snapshot.trial, whole, "lowest", limits)
         return snapshot
 
-    opened()  # what is imported with the first one may keep it
-    gc.collect()
-    gc.disable()
-    try:
-        snapshot = opened()
-        held = weakref.ref(snapshot), weakref.ref(snapshot.index)
-        del snapshot
-        assert [one() for one in held] == [None, None]
-    finally:
-        gc.enable()
+    assert kept_after(opened, lambda snapshot: [snapshot.index]) == []
