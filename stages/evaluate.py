@@ -39,7 +39,7 @@ from pipeline.evaluation.decisions import all_decisions, decision_warnings
 from pipeline.evaluation.foreground import foreground_warnings
 from pipeline.evaluation.further import best_level_of, declared_levels
 from pipeline.evaluation.further_files import write_further
-from pipeline.evaluation.groups import group_warnings, grouped_tests
+from pipeline.evaluation.groups import counted_noun, group_warnings, grouped_tests
 from pipeline.evaluation.planner import BLOCK_IMAGES, Planner, evaluate_tests
 from pipeline.evaluation.results import (
     evaluation_remarks,
@@ -124,7 +124,8 @@ def run(params: Params) -> None:
     against = planner.against() if planner else {}
     write_thresholds(thresholds, fusion_settings(params), THRESHOLDS.path, against)
     trial, decisions = choose_trial(trials), all_decisions(thresholds, scores)
-    evaluation["warnings"] += decision_warnings(thresholds, decisions, trial)
+    noun = counted_noun(params.evaluate.group)
+    evaluation["warnings"] += decision_warnings(thresholds, decisions, trial, noun)
     evaluation["decisions"] = [asdict(found) for found in decisions]
     write_json({**evaluation, **corrections, "made_with": made_with()}, EVALUATION.path)
     if unlabelled := sum(evaluation["without_label"].values()):
@@ -135,8 +136,9 @@ def run(params: Params) -> None:
         )
     log_means(means)
     for found in decisions:
-        if found.trial == trial and not any(str(found) in text for text in evaluation["warnings"]):
-            log.info("%s, %s: %s", found.category, trial_words(trial), found)
+        said = found.sentence(noun)
+        if found.trial == trial and not any(said in text for text in evaluation["warnings"]):
+            log.info("%s, %s: %s", found.category, trial_words(trial), said)
     for warning in evaluation["warnings"]:
         log.warning("%s", warning)
 

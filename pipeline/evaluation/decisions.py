@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decisions on the labelled test images of one category in one trial.
+    """The decisions on the labelled test images, or parts, of one category in one trial.
 
     Attributes:
-        good, anomalous: how many images of each label there are.
-        false_alarms: good images above the threshold.
-        missed: anomalous images that are not above it.
+        good, anomalous: how many of each label there are.
+        false_alarms: good ones above the threshold.
+        missed: anomalous ones that are not above it.
     """
 
     category: str
@@ -43,9 +43,10 @@ class Decisions:
         """The trial whose threshold decided."""
         return Trial(self.shots, self.seed)
 
-    def __str__(self) -> str:
+    def sentence(self, noun: str) -> str:
+        """The counts in words, of images or, where ``evaluate.group`` names them, of parts."""
         return (
-            f"{self.false_alarms} of {counted(self.good, 'good image')} called anomalous, "
+            f"{self.false_alarms} of {counted(self.good, f'good {noun}')} called anomalous, "
             f"{self.missed} of {self.anomalous} anomalous missed"
         )
 
@@ -86,12 +87,15 @@ def all_decisions(thresholds: Sequence[Threshold], scores: pd.DataFrame) -> list
 
 
 def decision_warnings(
-    thresholds: Sequence[Threshold], decisions: Sequence[Decisions], trial: Trial
+    thresholds: Sequence[Threshold], decisions: Sequence[Decisions], trial: Trial, noun: str
 ) -> Iterator[str]:
     """Why not to rely on the thresholds of one trial, a sentence each.
 
     An image far from the others sets a threshold, images are lacking for the rate of false alarms, or
     more than half of the labelled test images of a kind are on its wrong side.
+
+    Args:
+        noun: what the decisions count, see :func:`pipeline.evaluation.groups.counted_noun`.
     """
     of_category = {found.category: found for found in decisions if found.trial == trial}
     for threshold in thresholds:
@@ -107,5 +111,5 @@ def decision_warnings(
         if 2 * found.false_alarms > found.good or 2 * found.missed > found.anomalous:
             yield (
                 f"{threshold.category}, {trial_words(trial)}: at the threshold "
-                f"{score_text(threshold.image)}, {found}."
+                f"{score_text(threshold.image)}, {found.sentence(noun)}."
             )

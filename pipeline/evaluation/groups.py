@@ -45,6 +45,11 @@ def parts_of(paths: Iterable[str], group: str | None) -> list[str] | None:
     return None if group is None else group_names(paths, group)
 
 
+def counted_noun(group: str | None) -> str:
+    """What decisions count: images, or the parts of ``evaluate.group``."""
+    return "image" if group is None else "part"
+
+
 def drawn_names(paths: Iterable[str], group: str | None) -> list[str]:
     """The names by which bootstrap samples draw images, the same for all views of a part.
 

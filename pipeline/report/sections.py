@@ -115,6 +115,7 @@ class ReportSection:
         promise: what the threshold keeps, empty where nothing is known.
         kinds: a line for each kind of defect.
         groups: heading, explanation and items of each gallery.
+        noun: what ``decisions`` and ``kinds`` count, ``image`` or ``part``.
     """
 
     anchor: str
@@ -132,6 +133,7 @@ class ReportSection:
     promise: str
     kinds: tuple[DefectKind, ...]
     groups: tuple[tuple[str, str, tuple[Item, ...]], ...]
+    noun: str = "image"
 
     @property
     def worst(self) -> tuple[Item, ...]:
@@ -196,6 +198,7 @@ def _section(
             for heading, text, positions in groups
             if positions
         ),
+        noun=_noun(own),
     )
 
 
@@ -228,11 +231,17 @@ def _decided(threshold: Threshold, own: pd.DataFrame) -> Decisions | None:
     return decide(threshold, scores, labelled["is_anomaly"].to_numpy(dtype=bool))
 
 
+def _noun(own: pd.DataFrame) -> str:
+    """What is counted of rows of ``scores.parquet``: see :func:`labelled_images`."""
+    return "part" if "group" in own else "image"
+
+
 def _sentence(threshold: Threshold | None, trial: Trial, own: pd.DataFrame) -> str:
     found = _decided(threshold, own) if threshold else None
     if threshold is None or threshold.image is None or found is None:
         return ""
-    return f"At the threshold {score_text(threshold.image)} ({trial_words(trial)}): {found}."
+    said = found.sentence(_noun(own))
+    return f"At the threshold {score_text(threshold.image)} ({trial_words(trial)}): {said}."
 
 
 def promise(threshold: Threshold | None) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from fade.types import Trial
 from pipeline.evaluation.decisions import Decisions, all_decisions, decide, decision_warnings
+from pipeline.evaluation.groups import counted_noun
 from pipeline.evaluation.normal_thresholds import from_normal
 from pipeline.evaluation.thresholds import Threshold, undecided
 
@@ -66,14 +67,14 @@ def test_more_than_half_of_either_is_warned_of(
     false_alarms: int, missed: int, warned: bool
 ) -> None:
     found = Decisions("nut", 4, 0, 4, false_alarms, 4, missed)
-    lines = list(decision_warnings([threshold(0.5)], [found], TRIAL))
+    lines = list(decision_warnings([threshold(0.5)], [found], TRIAL, "image"))
     assert len(lines) == warned
-    assert not list(decision_warnings([threshold(None)], [found], TRIAL))
+    assert not list(decision_warnings([threshold(None)], [found], TRIAL, "image"))
 
 
 def test_images_that_lack_are_told_without_test_images_too() -> None:
     lacking = replace(threshold(0.5), lacking=3, remark="3 more good images are lacking")
-    (line,) = decision_warnings([lacking], [], TRIAL)
+    (line,) = decision_warnings([lacking], [], TRIAL, "image")
     assert line == "nut, 4 shots, seed 0: 3 more good images are lacking."
 
 
@@ -87,7 +88,7 @@ def test_one_odd_image_that_hides_every_defect_is_named() -> None:
     assert made.false_alarm_limit == pytest.approx(1 - 0.05 ** (1 / 30))
     scores = table([0.3] * 40 + [0.7] * 60, [False] * 40 + [True] * 60)
     decisions = all_decisions([made], scores)
-    first, second = decision_warnings([made], decisions, TRIAL)
+    first, second = decision_warnings([made], decisions, TRIAL, "image")
     assert first.startswith(
         "nut, 4 shots, seed 0: nut/train/good/029.png sets the threshold 0.810, far above 29 "
         "other images"
@@ -96,8 +97,17 @@ def test_one_odd_image_that_hides_every_defect_is_named() -> None:
         "nut, 4 shots, seed 0: at the threshold 0.810, 0 of 40 good images called anomalous, "
         "60 of 60 anomalous missed."
     )
-    assert not list(decision_warnings([made], decisions, Trial(1, 0)))
+    assert not list(decision_warnings([made], decisions, Trial(1, 0), "image"))
     calm = from_normal(
         "nut", TRIAL, normal[:29], None, 0.99, held_out=False, reason="", paths=paths
     )  # fmt: skip
-    assert not list(decision_warnings([calm], all_decisions([calm], scores), TRIAL))
+    assert not list(decision_warnings([calm], all_decisions([calm], scores), TRIAL, "image"))
+
+
+def test_parts_are_called_parts() -> None:
+    scores = table([0.6, 0.9], [False, True])
+    (found,) = decisions = all_decisions([threshold(0.5)], scores)
+    assert found.sentence("part") == "1 of 1 good part called anomalous, 0 of 1 anomalous missed"
+    (line,) = decision_warnings([threshold(0.5)], decisions, TRIAL, counted_noun("folder"))
+    assert line == f"nut, 4 shots, seed 0: at the threshold 0.500, {found.sentence('part')}."
+    assert counted_noun(None) == "image"

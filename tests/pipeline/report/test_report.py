@@ -87,9 +87,10 @@ def test_parts_are_counted_once_wherever_decisions_are() -> None:
     (section,) = sections(report, Trial(0, 0))
     (row,) = decisions(report, Trial(0, 0))
     assert (row.alarms, row.missed) == ("1 of 2", "1 of 2")
-    said = "1 of 2 good images called anomalous, 1 of 2 anomalous missed."
+    said = "1 of 2 good parts called anomalous, 1 of 2 anomalous missed."
     assert section.decisions == f"At the threshold 0.500 (0 shots, seed 0): {said}"
     assert section.kinds == (DefectKind("cut", 2, 1, 0.5),)
+    assert '<th scope="col" class="number">Parts</th>' in render(report)
 
 
 def make_pixels() -> PixelHistogram:
