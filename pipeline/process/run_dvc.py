@@ -12,6 +12,7 @@ import functools
 import gc
 import importlib.util
 import inspect
+import io
 import logging
 import os
 import re
@@ -74,6 +75,20 @@ INTERRUPTED = 252
 """Exit code of DVC after an interrupt."""
 
 
+class _Log(io.TextIOWrapper):
+    """Standard output, which lacks some lines where its disk is full: DVC goes on without them."""
+
+    def __init__(self) -> None:
+        # without a buffer, which would fail once more at the end
+        raw = io.FileIO(sys.stdout.fileno(), "w", closefd=False)
+        super().__init__(raw, "utf-8", "replace", write_through=True)  # type: ignore[arg-type]
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+
 class _ToLog(logging.Filter):
     """Sends warnings and errors of DVC to the log in place of the terminal."""
 
@@ -86,7 +101,7 @@ class _ToLog(logging.Filter):
         print(text, flush=True)
         file = os.environ.get(ERROR_FILE)
         if file and record.levelno >= logging.ERROR:
-            with Path(file).open("a", encoding="utf-8") as out:
+            with contextlib.suppress(OSError), Path(file).open("a", encoding="utf-8") as out:
                 out.write(text + "\n")
         return False
 
@@ -285,6 +300,7 @@ def main() -> int:
 
 
 def _run() -> int:
+    sys.stdout = _Log()  # before DVC keeps it
     fork_stages()
     from dvc.cli import main as dvc
     from dvc.logger import ColorFormatter

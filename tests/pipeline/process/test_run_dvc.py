@@ -116,6 +116,20 @@ def test_remarks_go_to_the_log(folder: Path) -> None:
     assert (folder / "err").read_text() == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_log_whose_disk_is_full_ends_no_run(folder: Path) -> None:
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  one:\n    cmd: echo told > out\n    outs: [out]\n"
+        "  two:\n    cmd: exit 7\n    deps: [out]\n"
+    )
+    command = [sys.executable, "-P", run_dvc.__file__, "repro"]
+    with open("/dev/full", "w") as log, (folder / "err").open("w") as err:
+        environment = {**os.environ, run_dvc.ERROR_FILE: log.name}
+        code = subprocess.call(command, cwd=folder, env=environment, stdout=log, stderr=err)
+    assert (code, (folder / "err").read_text()) == (255, "")
+    assert (folder / "out").read_text() == "told\n"
+
+
 def test_a_run_is_known_by_number_and_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(STARTED_BY_RUN, raising=False)
     assert find_run() == (None, False)
