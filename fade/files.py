@@ -64,7 +64,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_target(path)
-        _tidy(path.parent)
+        _tidy_once(path.parent)
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())  # else a power cut could leave the name without its content
@@ -119,15 +119,27 @@ def _check_target(path: Path) -> None:
             raise OSError(errno.EINVAL, NO_PLAIN_FILE, str(path))
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what killed writers left in a folder; looks once a process, as folders may be long.
+def _tidy_once(folder: Path) -> None:
+    """:func:`tidy`, once a process, as folders may be long."""
+    key = (os.getpid(), str(folder.absolute()))
+    if key not in _tidied:
+        _tidied.add(key)
+        tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed writers of :func:`atomic_write` left in a folder.
 
     Of writers on other machines nobody knows whether they live: theirs go after a day.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_file(Path(place, "scores.csv"), "image,score")
+        ...     tidy(Path(place))
+        ...     os.listdir(place)
+        ['scores.csv']
     """
-    key = (os.getpid(), str(folder.absolute()))
-    if key in _tidied:
-        return
-    _tidied.add(key)
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             found = _PART.fullmatch(entry.name)

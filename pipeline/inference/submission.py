@@ -16,7 +16,7 @@ from fade.datasets.names import few
 from fade.datasets.read import iterate_dataset
 from fade.datasets.tree import AD_2_PRIVATE
 from fade.errors import DataError, ParameterError, StoreError, counted
-from fade.files import atomic_write
+from fade.files import atomic_write, tidy
 from fade.types import DatasetFormat, ImageRecord
 from pipeline.artefacts.catalogue import MANIFEST, prepare_folder
 from pipeline.artefacts.pictures import writing
@@ -204,9 +204,12 @@ def _prepare(folder: Path, files: set[str], archive: Path | None, force: bool) -
 
 
 def _found_files(folder: Path) -> list[str]:
-    """All files below a folder, and folders that hold none, relative to it."""
+    """All files below a folder, and folders that hold none, relative to it; no killed writer's."""
     found = []
+    tidy(folder)
     for place, folders, files in os.walk(folder):
+        for name in folders:
+            tidy(Path(place, name))  # before it is listed
         names = files if files or folders else [""]
         found += [Path(place, name).relative_to(folder).as_posix() for name in names]
     return sorted(path for path in found if path != ".")
@@ -214,7 +217,9 @@ def _found_files(folder: Path) -> list[str]:
 
 def _refuse_superfluous(folder: Path, files: set[str]) -> list[str]:
     found = _found_files(folder)
-    if other := [path for path in found if path not in files]:
+    # a kill leaves folders empty
+    own = {str(place) for file in files for place in PurePosixPath(file).parents}
+    if other := [path for path in found if path not in files and path not in own]:
         raise ParameterError(
             f"{folder} holds files or folders that are no part of the submission ({len(other)}): "
             f"{few(other)}: remove them, or name another folder"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from pipeline.cli.main import main
 from pipeline.inference.exports import export_masks
 from pipeline.inference.run import FinishedRun
 from pipeline.inference.submission import write_submission
-from tests.projects import GOLDEN, changed, golden_params, run_stages
+from tests.projects import GOLDEN, ROOT, changed, golden_params, run_stages
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +109,26 @@ def test_mvtec_ad_2(run: FinishedRun, data: Path, tmp_path: Path) -> None:
         write_submission(run, out, "mvtec-ad-2")
     write_submission(run, out, "mvtec-ad-2", force=True)
     assert (tmp_path / "mine.tar.gz").read_bytes() == before
+    left_by_a_kill(out / f"anomaly_images/{stems[0]}.tiff")
+    write_submission(run, out, "mvtec-ad-2", force=True)
+    assert files(out) == sorted(expected)
     (out / "anomaly_images" / "notes.txt").touch()
     with pytest.raises(
         ParameterError, match=r"no part of the submission \(1\): anomaly_images/notes\.txt"
     ):
         write_submission(run, out, "mvtec-ad-2", force=True)
+
+
+def left_by_a_kill(file: Path) -> None:
+    """Leave what a kill at the first file of a folder leaves: the folder, and a part of the file."""
+    shutil.rmtree(file.parent)
+    code = (
+        "import os, signal; from fade.files import *\n"
+        f"with atomic_write(Path({str(file)!r})) as part:\n"
+        "    part.write_bytes(b'x'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert [part.suffix for part in file.parent.iterdir()] == [".part"]
 
 
 def test_without_masks_and_as_json(
