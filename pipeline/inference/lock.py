@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import StoreError
-from pipeline.artefacts.parameters import LOCK_FILE, listed, misnoted
+from pipeline.artefacts.parameters import LOCK_FILE, listed, misnoted, noted_parameters
 from pipeline.artefacts.receipts import check_receipts
 from pipeline.config.load import parse_params
 from pipeline.config.values import PARAMS_FILE
@@ -67,7 +67,8 @@ def check_lock(folder: Path) -> None:
         for found in differing(value, leaf(content, name), name)
         if found not in WHICH_IMAGES
     ]
-    changed += _came_later(ran, content, str(folder / PARAMS_FILE))
+    known = noted_parameters(stages.get("evaluate"))
+    changed += _came_later(known, content, str(folder / PARAMS_FILE))
     if changed:
         raise StoreError(
             f"{folder / PARAMS_FILE} changed since the run ({', '.join(sorted(set(changed))[:5])}): run "
@@ -81,20 +82,20 @@ def check_lock(folder: Path) -> None:
     check_receipts(folder)
 
 
-def _came_later(ran: Collection[str], content: Any, source: str) -> list[str]:
+def _came_later(noted: Collection[str], content: Any, source: str) -> list[str]:
     """Parameters of ``evaluate`` that the run of an older version did not know, and that are set now.
 
     Other sections are noted as a whole.
 
     Args:
-        ran: names of the parameters that it knew.
+        noted: names of the parameters that the stage ``evaluate`` knew; none where it did not run.
         content: of params.yaml.
         source: its name.
 
     Raises:
         ParameterError: parameters are not valid.
     """
-    known = {name.split(".")[1] for name in ran if name.startswith("evaluate.")}
+    known = {name.split(".")[1] for name in noted if name.startswith("evaluate.")}
     given = {*(leaf(content, "evaluate") or ())} - known if known else set()
     if not given:
         return []

@@ -448,6 +448,10 @@ def test_parameters_that_an_older_version_did_not_know(tmp_path: Path) -> None:
         StoreError, match=r"changed since the run \(evaluate\.closing, evaluate\.foreground\)"
     ):
         check_lock(tmp_path)
+    # a run that was killed before evaluate: what earlier stages know of its parameters did not change
+    ran["stages"]["extract"] = ran["stages"].pop("evaluate")
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(ran))
+    check_lock(tmp_path)
 
 
 def test_a_stage_that_ran_alone_leaves_the_others_behind(tmp_path: Path) -> None:
