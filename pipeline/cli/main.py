@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         with warnings_as_lines():
             built_for(words)(args=words, prog_name="fade", obj=graphs)
+    except KeyboardInterrupt:  # while libraries are imported: later typer ends the same way
+        sys.exit(130)
     except Exception as error:
         from pipeline.cli.options import echo
         from pipeline.process.dvc_watchdog import running_dvc

@@ -369,6 +369,14 @@ def test_names_steer_no_terminal(fade: Fade) -> None:
     assert {record["category"] for record in records} == {name}
 
 
+def test_an_interrupt_while_libraries_load(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(words: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "built_for", interrupt)
+    assert fade("plan") == Answer(130, "", "")
+
+
 def test_errors_are_lines(fade: Fade, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise ValueError("on\npurpose" + long)
