@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from fade.errors import StoreError
-from pipeline.artefacts.catalogue import MANIFEST, SCORES
+from pipeline.artefacts.catalogue import ARTEFACTS
 
 PLACES = (
-    Path(), Path(".dvc"), Path(".dvc/tmp"), Path(".dvc/cache"), MANIFEST.path.parent,
-    SCORES.path.parent,
+    Path(), Path(".dvc"), Path(".dvc/tmp"), Path(".dvc/cache"),
+    *dict.fromkeys(one.path.parent for one in ARTEFACTS), *(one.path for one in ARTEFACTS),
 )  # fmt: skip
-"""Folders of a project that each run writes into."""
+"""Folders of a project that each run writes into, or whose files it replaces; and files."""
 
 
 def check_writable() -> None:

@@ -47,11 +47,11 @@ def test_all_is_well(tmp_path: Path, content: dict[str, Any]) -> None:
     assert not (tmp_path / ".fade").exists()
 
 
-@pytest.mark.parametrize("closed", [".", ".dvc", "results"])
+@pytest.mark.parametrize("closed", [".", ".dvc", "results", "results/plots"])
 def test_a_project_that_nobody_may_write_into(
     closed: str, tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "plots").mkdir(parents=True)
     place, access = (tmp_path / closed).resolve(), os.access
 
     def denied(path: Any, mode: int) -> bool:  # root may write into all folders
