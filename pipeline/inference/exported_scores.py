@@ -41,11 +41,12 @@ def exported_scores(run: FinishedRun, tests: pd.DataFrame) -> list[ExportedScore
         tests: rows of the manifest.
 
     Raises:
-        StoreError: the scores are missing, damaged or of other images.
+        StoreError: the scores are missing, damaged, of other images or of another run.
     """
     place = run.folder / SCORES.path
     columns = ["path", "score", "is_anomaly", "defect"]
     scores, _ = read_table(place, columns, shots=run.trial.shots, seed=run.trial.seed)
+    run.check_unchanged()  # else its thresholds are not those of the scores
     known = dict(zip(scores["path"].astype(str), scores.itertuples(index=False), strict=True))
     paths = tests["path"].astype(str).tolist()
     if lacking := [path for path in paths if path not in known]:

@@ -154,7 +154,7 @@ def maps(run: FinishedRun, tests: pd.DataFrame) -> Iterator[NDArray[np.float64]]
 
     Raises:
         ParameterError: the run makes no maps.
-        StoreError: components are gone or damaged.
+        StoreError: components are gone or damaged, or the project ran again.
     """
     params = run.params
     mode = params.fusion.segmentation_mode
@@ -171,6 +171,7 @@ def maps(run: FinishedRun, tests: pd.DataFrame) -> Iterator[NDArray[np.float64]]
         receipt, label = read_receipt(TEST, run.folder), params.foreground_feature().label
         feature = receipt.located(store, label).locations(tests["hash"])
         masking = Component(receipt.space(label), feature)
+    run.check_unchanged()  # else the run's thresholds and scales are of other maps
     return _fused(run, store, tests, language, vision, masking)
 
 

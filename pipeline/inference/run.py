@@ -105,7 +105,7 @@ class FinishedRun(TrainedRun):
         self, folder: Path = Path(), shots: int | None = None, seed: int | None = None
     ) -> None:
         self.folder = self.location = folder
-        before = _state(folder)
+        self._opened = _state(folder)
         self.remedy = "run `fade run --force text bank`"
         self.renewal = "run `fade run`, with --force if it finds nothing to do"
         self.params = _anchored(load_params(folder / PARAMS_FILE), folder)
@@ -122,10 +122,18 @@ class FinishedRun(TrainedRun):
         self._against: Mapping[str, Any] = content.get("against") or {}
         kept = self.params.features.keeps_aspect
         self.aspect = manifest_aspect(read_table(folder / MANIFEST.path)[1]) if kept else None
-        if _state(folder) != before:
+        self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Refuse a project that runs, or ran again, since this run was opened.
+
+        Raises:
+            StoreError: what is read from now on may be of another run.
+        """
+        if _state(self.folder) != self._opened:
             raise StoreError(
-                f"{folder / PARAMS_FILE}, {LOCK_FILE} or {THRESHOLDS.path} changed while they were read: "
-                "wait until `fade run` has ended, and start again"
+                f"{self.folder / PARAMS_FILE}, {LOCK_FILE} or {THRESHOLDS.path} changed while they were "
+                "read: wait until `fade run` has ended, and start again"
             )
 
     def _thresholds(self, content: Mapping[str, Any]) -> dict[str, Threshold]:

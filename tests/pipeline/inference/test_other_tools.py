@@ -254,6 +254,19 @@ def test_images_without_a_label(run: FinishedRun, monkeypatch: pytest.MonkeyPatc
         exported_scores(run, tests.assign(path=["gone.png", "a.png"]))
 
 
+def test_a_run_that_was_redone_meanwhile(run: FinishedRun, tmp_path: Path) -> None:
+    """Its new scores were held against the thresholds of before."""
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder.resolve(), folder)
+    opened = FinishedRun(folder)
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    run_stages(folder, changed(content, fusion__classification_mode="vision"), "evaluate")
+    for export in (export_coco, export_fiftyone, export_maps, export_masks):
+        with pytest.raises(StoreError, match="changed while they were read"):
+            export(opened, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_are_exported_as_corrected(run: FinishedRun, tmp_path: Path) -> None:
     """They were the data set's, while thresholds and metrics followed the corrections."""
     tests = exported_images(run)
