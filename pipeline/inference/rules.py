@@ -162,12 +162,20 @@ class HeldUnion:
 def without_itself(
     queries: Mapping[str, np.ndarray], sample: Mapping[str, Sequence[np.ndarray]]
 ) -> dict[str, list[np.ndarray]]:
-    """By view the images of a sample but for the query itself, which is one of them at times."""
-    view, query = next(iter(queries.items()))
-    near = SAME_FEATURES * np.abs(query).max()
-    own = [np.abs(image - query).max() <= near for image in sample[view]]
+    """By view the images of a sample but for the query itself, which is one of them at times.
+
+    The nearest one alone is left out: others that look the same are images of their own, as in a run.
+    """
+    apart = {
+        view: np.array([np.abs(image - query).max() for image in sample[view]])
+        / (np.abs(query).max() or 1)
+        for view, query in queries.items()
+    }
+    first = next(iter(apart.values()))
+    nearest = np.argsort(np.sum(list(apart.values()), axis=0))[:1]
+    own = [number for number in nearest if first[number] <= SAME_FEATURES]
     return {
-        view: [image for image, same in zip(images, own, strict=True) if not same]
+        view: [image for number, image in enumerate(images) if number not in own]
         for view, images in sample.items()
     }
 
