@@ -88,8 +88,8 @@ def draw_cards(
         report: loads images, masks and maps.
         chosen: the trial's scores.
     """
-    labels = labels_of(chosen)
     places = list(positions)
+    labels = dict(zip(places, labels_of(chosen.iloc[places]).tolist(), strict=True))
     nearest: Mapping[int, NearestPatch] = {}
     pulls: Mapping[int, tuple[Pull, ...]] = {}
     if places:
@@ -99,7 +99,7 @@ def draw_cards(
     limit = threshold.image if threshold else None
 
     def card(position: int) -> Item:
-        row, label = chosen.iloc[position], int(labels[position])
+        row, label = chosen.iloc[position], labels[position]
         path, known = str(row["path"]), None if label == UNKNOWN else label == ANOMALOUS
         tiles = draw_tiles(
             partial(report.load_image, path),

@@ -81,6 +81,7 @@ def nearest_finder(
         return None
     selection, _ = read_table(SELECTION.path, seed=trial.seed)
     chosen = selection[selection["rank"] < trial.shots].drop_duplicates(["category", "hash"])
+    references = dict(tuple(chosen.groupby("category", sort=False)))
     store, view, stored = (
         Store(store_root(params.features.store)),
         view_plan(params)[-1],
@@ -91,7 +92,7 @@ def nearest_finder(
     )
 
     def find(category: str, positions: Sequence[int]) -> Mapping[int, NearestPatch]:
-        own = chosen[chosen["category"].astype(str) == category]
+        own = references.get(category, chosen.iloc[:0])
         peaks = find_peaks(partial(stored, trial.label), positions, tests().grid)
         if not peaks or not 0 < len(own) <= MAX_REFERENCES:
             return {}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fade.types import Trial
+from pipeline.evaluation.results import score_rows
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
 from pipeline.report.cards import NO_LABEL, of_trial, small_picture
@@ -70,17 +71,16 @@ def review(
             shown.append(one)
             tables.append(table["score"].to_numpy(dtype=np.float64))
     thresholds = {(one.category, one.trial): one for one in report.thresholds}
-    names = chosen["category"].astype(str)
+    names = chosen["category"].astype(str).tolist()
     categories = list(dict.fromkeys(names))
-    distance = _distance(names.tolist(), tables[0], thresholds, trial)
+    rows_of, labels = score_rows(chosen), labels_of(chosen)
+    distance = _distance(names, tables[0], thresholds, trial)
     kept = _kept(distance, cards)
     return {
         "originals": report.originals,
         "trials": [trial_words(one) for one in shown],
         "categories": [
-            _category(
-                name, (names == name).to_numpy(), labels_of(chosen), shown, tables, thresholds
-            )
+            _category(name, rows_of[name, trial], labels, shown, tables, thresholds)
             for name in categories
         ],
         "rows": _rows(chosen, kept, categories, tables),
@@ -114,7 +114,7 @@ def _kept(distance: NDArray[np.float64], cards: Collection[int]) -> Positions:
 
 def _category(
     name: str,
-    own: NDArray[np.bool_],
+    own: Positions,
     labels: NDArray[np.int8],
     trials: Sequence[Trial],
     tables: Sequence[NDArray[np.float64]],
@@ -152,15 +152,15 @@ def _rows(
 ) -> dict[str, Any]:
     table, labels = chosen.iloc[kept], labels_of(chosen)[kept]
     defects = table["defect"].astype(object).where(labels != UNKNOWN, NO_LABEL).astype(str)
-    kinds = list(dict.fromkeys(defects))
+    kinds = {name: n for n, name in enumerate(dict.fromkeys(defects))}
     number = {name: n for n, name in enumerate(categories)}
     return {
         "position": kept.tolist(),
         "name": table["image"].astype(str).tolist(),
         "path": [quoted(path) for path in table["path"].astype(str)],
         "category": [number[name] for name in table["category"].astype(str)],
-        "kinds": kinds,
-        "kind": [kinds.index(defect) for defect in defects],
+        "kinds": list(kinds),
+        "kind": [kinds[defect] for defect in defects],
         "label": labels.tolist(),
         "scores": [
             [value if math.isfinite(value) else None for value in scores[kept].tolist()]

@@ -18,7 +18,7 @@ from fade.types import Trial
 from pipeline.evaluation.decisions import Decisions, decide
 from pipeline.evaluation.groups import grouped_scores
 from pipeline.evaluation.guarantee import limit_text
-from pipeline.evaluation.results import labelled_images
+from pipeline.evaluation.results import labelled_images, score_rows
 from pipeline.evaluation.score_text import score_text
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import trial_words
@@ -151,26 +151,37 @@ class ReportSection:
 def sections(report: ReportInput, trial: Trial) -> list[ReportSection]:
     """The section of each category that has test images, in their order, in one trial."""
     chosen = of_trial(report.scores, trial)
-    names = chosen["category"].astype(str)
+    thresholds = {one.category: one for one in report.thresholds if one.trial == trial}
+    figures = _figures(report, trial)
+    rows_of = score_rows(chosen)
+    # all is looked up: a search for each would grow by the square of categories
     return [
-        _section(report, trial, chosen, name, f"category-{i}")
-        for i, name in enumerate(names.unique(), 1)
-    ]
+        _section(
+            report, trial, chosen, rows_of[name, trial], name, f"category-{i}", thresholds.get(name),
+            figures.get(name, ()),
+        )
+        for i, name in enumerate(chosen["category"].astype(str).unique(), 1)
+    ]  # fmt: skip
 
 
 def _section(
-    report: ReportInput, trial: Trial, chosen: pd.DataFrame, name: str, anchor: str
+    report: ReportInput,
+    trial: Trial,
+    chosen: pd.DataFrame,
+    rows: NDArray[np.intp],
+    name: str,
+    anchor: str,
+    threshold: Threshold | None,
+    figures: tuple[tuple[str, str], ...],
 ) -> ReportSection:
-    found = [t for t in report.thresholds if t.category == name and t.trial == trial]
-    threshold = found[0] if found else None
     limit = threshold.image if threshold else None
-    gallery = select_gallery(chosen, name, report.gallery_size, limit)
-    own = chosen[chosen["category"].astype(str) == name]
+    own = chosen.iloc[rows]
+    gallery = select_gallery(own, name, report.gallery_size, limit)
     values, labels = own["score"].to_numpy(dtype=np.float64), labels_of(own)
     scored = bool(np.isfinite(values).all())
     counts = None if limit is None or not scored else count(labels, values, limit)
     groups = [
-        (heading, text, getattr(gallery, kind))
+        (heading, text, rows[list(getattr(gallery, kind))].tolist())
         for kind, heading, text in (_KINDS if limit is None else _DECIDED)
     ]
     wanted = list(dict.fromkeys(place for _, _, positions in groups for place in positions))
@@ -182,7 +193,7 @@ def _section(
         anomalous=int(np.count_nonzero(labels == ANOMALOUS)),
         unlabelled=int(np.count_nonzero(labels == UNKNOWN)),
         scored=scored,
-        figures=_figures(report, trial, name),
+        figures=figures,
         plots=tuple(
             (plot.title, _svg_uri(plot))
             for plot in _plots(report, trial, name, values, labels, threshold)
@@ -259,27 +270,29 @@ def _svg_uri(plot: Plot) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(plot.svg.encode("utf-8")).decode()
 
 
-def _figures(report: ReportInput, trial: Trial, name: str) -> tuple[tuple[str, str], ...]:
-    """The main metrics of a category in one trial, those that are defined."""
+def _figures(report: ReportInput, trial: Trial) -> dict[str, tuple[tuple[str, str], ...]]:
+    """The main metrics of each category in one trial, those that are defined."""
     if report.metrics.empty:
-        return ()
-    metrics = report.metrics
-    own = metrics[
-        (metrics["category"].astype(str) == name)
-        & (metrics["shots"] == trial.shots)
-        & (metrics["seed"] == trial.seed)
-    ]
-    values = next(iter(own.to_dict("records")), {})
-    return tuple(
-        (label, f"{100 * values[metric]:.1f}")
-        for label, metric in _HEADLINE
-        if math.isfinite(values.get(metric, math.nan))
-    )
+        return {}
+    return {
+        str(values["category"]): tuple(
+            (label, f"{100 * values[metric]:.1f}")
+            for label, metric in _HEADLINE
+            if math.isfinite(values[metric])
+        )
+        for values in of_trial(report.metrics, trial).to_dict("records")
+    }
 
 
 def decisions(report: ReportInput, trial: Trial | None) -> list[Decision]:
     """The lines of the table of thresholds, of the trial that is shown."""
-    return [_decision(report, item) for item in report.thresholds if item.trial == trial]
+    scores = report.scores
+    rows_of = {} if scores.empty else score_rows(scores)
+    return [
+        _decision(item, scores.iloc[rows_of.get((item.category, item.trial), [])])
+        for item in report.thresholds
+        if item.trial == trial
+    ]
 
 
 def setters(report: ReportInput, trial: Trial | None) -> list[Item]:
@@ -299,15 +312,9 @@ def _nothing() -> None:
     """In place of a mask or a map that is not shown."""
 
 
-def _decision(report: ReportInput, threshold: Threshold) -> Decision:
+def _decision(threshold: Threshold, own: pd.DataFrame) -> Decision:
     alarms = missed = ""
-    if threshold.image is not None and not report.scores.empty:
-        scores = report.scores
-        own = scores[
-            (scores["category"].astype(str) == threshold.category)
-            & (scores["shots"] == threshold.shots)
-            & (scores["seed"] == threshold.seed)
-        ]
+    if threshold.image is not None and not own.empty:
         found = _decided(threshold, own)
         if found:
             alarms = f"{found.false_alarms} of {found.good}" if found.good else ""

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
@@ -28,7 +28,8 @@ from fade.regions import label_regions
 from fade.types import Trial
 from pipeline.evaluation.thresholds import Threshold
 from pipeline.evaluation.trials import choose_trial
-from pipeline.report import html, review, verdicts
+from pipeline.report import cards, html, review, selection, verdicts
+from pipeline.report import sections as section_module
 from pipeline.report.cards import Item
 from pipeline.report.category_plots import pixel_plots, score_plots
 from pipeline.report.defect_kinds import DefectKind, defect_kinds
@@ -856,3 +857,53 @@ def test_plots_of_undefined_metrics_leave_them_out(tmp_path: Path) -> None:
 def test_plots_without_metrics_say_so(tmp_path: Path) -> None:
     paths = write_plots(pd.DataFrame(), pd.DataFrame(), tmp_path)
     assert all("no metrics" in path.read_text(encoding="utf-8") for path in paths)
+
+
+def test_tables_are_searched_once_however_many_categories_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is compared and read of them grows with the categories, not with their square."""
+    seen = 0
+    compare, labels = pd.Series.__eq__, labels_of
+
+    def counted_compare(self: pd.Series, other: object) -> Any:
+        nonlocal seen
+        seen += len(self)
+        return compare(self, other)
+
+    def counted_labels(scores: pd.DataFrame) -> verdicts.Labels:
+        nonlocal seen
+        seen += len(scores)
+        return labels(scores)
+
+    class Searched(list[Threshold]):
+        def __iter__(self) -> Iterator[Threshold]:
+            nonlocal seen
+            seen += len(self)
+            return super().__iter__()
+
+    monkeypatch.setattr(pd.Series, "__eq__", counted_compare)
+    for module in (cards, review, section_module, selection):
+        monkeypatch.setattr(module, "labels_of", counted_labels)
+
+    def rows_seen(categories: int) -> int:
+        nonlocal seen
+        names, trial = [f"part{number}" for number in range(categories)], Trial(0, 0)
+        scores = pd.concat(
+            [make_scores([True, False], [0.9, 0.1], name) for name in names], ignore_index=True
+        )
+        metrics = pd.DataFrame({"category": names, "shots": 0, "seed": 0})
+        report = make_report(
+            scores=scores,
+            metrics=metrics.assign(**dict.fromkeys(METRIC_NAMES, 0.5)),
+            thresholds=Searched(Threshold(n, 0, 0, 0.5, 9, "training", 40, "of 40") for n in names),
+            load_map=lambda label, row: None,
+        )
+        seen = 0
+        found = sections(report, trial)
+        assert [one.name for one in found] == names
+        assert len(decisions(report, trial)) == categories
+        review.review(report, trial, (), unpictured=0)
+        return seen
+
+    assert rows_seen(12) <= 3 * rows_seen(4)
