@@ -119,14 +119,14 @@ class Reweigher:
         features = ImageFeatures.open([one.label for one in view.features], store)
         selection, _ = read_table(SELECTION.path)
         table, _ = read_table(BANK_TABLE)
+        drawn = dict(tuple(selection.groupby("category", sort=False)))
         positions: dict[str, dict[str, int]] = {}
         chosen: dict[tuple[str, Trial], Comparison] = {}
         for name, rows in table.groupby("category", sort=False):
             category = str(name)
             at = dict(zip(rows["hash"], rows["position"].astype(int), strict=True))
             positions[category] = at
-            own = selection[selection["category"] == category]
-            for comparison, _ in comparisons(own, at, params):
+            for comparison, _ in comparisons(drawn.get(category, selection.iloc[:0]), at, params):
                 chosen[category, comparison.trial] = comparison
         shared, views = Bank.shared(params), (view.label,)
         banks = {

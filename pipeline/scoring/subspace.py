@@ -99,6 +99,7 @@ def plan_subspace(
         StoreError: artefacts of earlier stages are missing or damaged.
     """
     selection, _ = read_table(SELECTION.path)
+    selections = dict(tuple(selection.groupby("category", sort=False)))
     references = read_receipt(REFERENCES)
     views = tuple(view_plan(params))
     features = tuple(receipt.space(feature.label) for feature in params.vision_features())
@@ -125,7 +126,7 @@ def plan_subspace(
     plans: list[ComponentPlan] = []
     compared = ComparedWith(digest_of)
     for category in dict.fromkeys([*tests, *calibration]):
-        own = selection[selection["category"] == category]
+        own = selections.get(category, selection.iloc[:0])
         groups = compared.add(
             category,
             tests.get(category, Keys.of(())),

@@ -101,6 +101,7 @@ def _plan(
     that are held out also by image.
     """
     selection, _ = read_table(SELECTION.path)
+    selections = dict(tuple(selection.groupby("category", sort=False)))
     table, _ = read_table(BANK_TABLE)
     references = read_receipt(REFERENCES)
     views = tuple(view_plan(params))
@@ -124,7 +125,7 @@ def _plan(
     # an index of its own for each trial has no part that could be left out
     compared = ComparedWith(digest_of, hold_out=Bank.shared(params))
     for category in dict.fromkeys([*tests, *calibration]):
-        own = selection[selection["category"] == category]
+        own = selections.get(category, selection.iloc[:0])
         groups = compared.add(
             category,
             tests.get(category, Keys.of(())),

@@ -129,3 +129,22 @@ def test_what_is_compared_with_which_subspace(
     assert set(again.counts().values()) == {1}  # what is there is not fitted again
     alone = planned(monkeypatch, tmp_path, tests="", normal="ab")  # images to calibrate on alone
     assert alone.total == work.total - 2 * 2
+
+
+def test_the_selection_is_not_searched_for_each_category(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else planning would grow by the square of categories."""
+    compare, seen = pd.Series.__eq__, 0
+
+    def counted(self: pd.Series, other: object) -> Any:
+        nonlocal seen
+        seen += len(self)
+        return compare(self, other)
+
+    monkeypatch.setattr(pd.Series, "__eq__", counted)
+    against, alone = planned(monkeypatch, tmp_path, normal="ab").against, seen
+    others = [SELECTION.assign(category=f"part{number}") for number in range(9)]
+    monkeypatch.setitem(globals(), "SELECTION", pd.concat([SELECTION, *others]))
+    assert planned(monkeypatch, tmp_path, normal="ab").against == against
+    assert seen == 2 * alone > 0
