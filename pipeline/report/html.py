@@ -19,7 +19,7 @@ from pipeline.report.labels import metric_label
 from pipeline.report.plots import UNDEFINED
 from pipeline.report.policy import content_policy, page_part
 from pipeline.report.review import as_json, review
-from pipeline.report.sections import ReportSection, decisions, sections, setters
+from pipeline.report.sections import PICTURED, ReportSection, decisions, sections, setters
 from pipeline.report.tables import runs, tables
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def render(report: ReportInput) -> str:
         setters=setters(report, trial),
         sections=shown,
         open_sections=OPEN_SECTIONS,
+        pictured=PICTURED,
         skipped=list(report.skipped[:LISTED]),
         more_skipped=max(0, len(report.skipped) - LISTED),
         unused=list(report.unused[:LISTED]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -73,6 +74,9 @@ _DECIDED: tuple[tuple[str, str, str], ...] = (
 WORST = 4
 """Largest number of pictures of a category on the first screen."""
 
+PICTURED = 40
+"""Largest number of categories whose pictures and plots are shown, a few hundred KB each."""
+
 SETTERS = 24
 """Largest number of images that set thresholds which are shown, those with a warning first."""
 
@@ -116,6 +120,7 @@ class ReportSection:
         kinds: a line for each kind of defect.
         groups: heading, explanation and items of each gallery.
         noun: what ``decisions`` and ``kinds`` count, ``image`` or ``part``.
+        pictured: whether the page has room for its galleries and plots.
     """
 
     anchor: str
@@ -134,6 +139,7 @@ class ReportSection:
     kinds: tuple[DefectKind, ...]
     groups: tuple[tuple[str, str, tuple[Item, ...]], ...]
     noun: str = "image"
+    pictured: bool = True
 
     @property
     def worst(self) -> tuple[Item, ...]:
@@ -148,44 +154,86 @@ class ReportSection:
         return tuple((wrong + called + others)[:WORST])
 
 
+@dataclass(frozen=True, slots=True)
+class _Category:
+    """What is known of one category in the trial that is shown.
+
+    Attributes:
+        rows: where its images lie among the trial's scores.
+        own: these rows of them.
+        figures: its main metrics by name.
+        counts: how its threshold divides its images, None without one.
+    """
+
+    name: str
+    rows: NDArray[np.intp]
+    own: pd.DataFrame
+    threshold: Threshold | None
+    figures: Mapping[str, float]
+    counts: VerdictCounts | None
+
+    @property
+    def trouble(self) -> tuple[int, float]:
+        """How much it asks to be looked at: wrong decisions, then a low AUROC."""
+        wrong = self.counts.missed + self.counts.alarms if self.counts else 0
+        return wrong, -self.figures.get(_HEADLINE[0][1], 1.0)
+
+
 def sections(report: ReportInput, trial: Trial) -> list[ReportSection]:
-    """The section of each category that has test images, in their order, in one trial."""
+    """The section of each category that has test images, in their order, in one trial.
+
+    Pictures and plots are of :data:`PICTURED` categories at most, those with most wrong decisions.
+    """
     chosen = of_trial(report.scores, trial)
-    thresholds = {one.category: one for one in report.thresholds if one.trial == trial}
-    figures = _figures(report, trial)
-    rows_of = score_rows(chosen)
     # all is looked up: a search for each would grow by the square of categories
+    thresholds = {one.category: one for one in report.thresholds if one.trial == trial}
+    figures, rows_of = _figures(report, trial), score_rows(chosen)
+    known = [
+        _category(name, rows_of[name, trial], chosen, thresholds.get(name), figures.get(name, {}))
+        for name in chosen["category"].astype(str).unique()
+    ]
+    asking = sorted(known, key=lambda one: one.trouble, reverse=True)[:PICTURED]
+    pictured = {one.name for one in asking}
     return [
-        _section(
-            report, trial, chosen, rows_of[name, trial], name, f"category-{i}", thresholds.get(name),
-            figures.get(name, ()),
-        )
-        for i, name in enumerate(chosen["category"].astype(str).unique(), 1)
-    ]  # fmt: skip
+        _section(report, trial, chosen, one, f"category-{i}", one.name in pictured)
+        for i, one in enumerate(known, 1)
+    ]
+
+
+def _category(
+    name: str,
+    rows: NDArray[np.intp],
+    chosen: pd.DataFrame,
+    threshold: Threshold | None,
+    figures: Mapping[str, float],
+) -> _Category:
+    own, counts = chosen.iloc[rows], None
+    values = own["score"].to_numpy(dtype=np.float64)
+    if threshold and threshold.image is not None and np.isfinite(values).all():
+        counts = count(labels_of(own), values, threshold.image)
+    return _Category(name, rows, own, threshold, figures, counts)
 
 
 def _section(
     report: ReportInput,
     trial: Trial,
     chosen: pd.DataFrame,
-    rows: NDArray[np.intp],
-    name: str,
+    category: _Category,
     anchor: str,
-    threshold: Threshold | None,
-    figures: tuple[tuple[str, str], ...],
+    pictured: bool,
 ) -> ReportSection:
+    name, own, threshold = category.name, category.own, category.threshold
     limit = threshold.image if threshold else None
-    own = chosen.iloc[rows]
-    gallery = select_gallery(own, name, report.gallery_size, limit)
+    gallery = select_gallery(own, name, report.gallery_size if pictured else 0, limit)
     values, labels = own["score"].to_numpy(dtype=np.float64), labels_of(own)
     scored = bool(np.isfinite(values).all())
-    counts = None if limit is None or not scored else count(labels, values, limit)
     groups = [
-        (heading, text, rows[list(getattr(gallery, kind))].tolist())
+        (heading, text, category.rows[list(getattr(gallery, kind))].tolist())
         for kind, heading, text in (_KINDS if limit is None else _DECIDED)
     ]
     wanted = list(dict.fromkeys(place for _, _, positions in groups for place in positions))
     cards = {item.position: item for item in draw_cards(report, trial, chosen, wanted, threshold)}
+    plots = _plots(report, trial, name, values, labels, threshold) if pictured else ()
     return ReportSection(
         anchor=anchor,
         name=name,
@@ -193,12 +241,14 @@ def _section(
         anomalous=int(np.count_nonzero(labels == ANOMALOUS)),
         unlabelled=int(np.count_nonzero(labels == UNKNOWN)),
         scored=scored,
-        figures=figures,
-        plots=tuple(
-            (plot.title, _svg_uri(plot))
-            for plot in _plots(report, trial, name, values, labels, threshold)
+        pictured=pictured,
+        figures=tuple(
+            (label, f"{100 * category.figures[metric]:.1f}")
+            for label, metric in _HEADLINE
+            if metric in category.figures
         ),
-        counts=counts,
+        plots=tuple((plot.title, _svg_uri(plot)) for plot in plots),
+        counts=category.counts,
         decisions=_sentence(threshold, trial, own),
         threshold=limit,
         set_by=((threshold and threshold.set_by) or "").removeprefix(f"{name}/"),
@@ -270,16 +320,14 @@ def _svg_uri(plot: Plot) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(plot.svg.encode("utf-8")).decode()
 
 
-def _figures(report: ReportInput, trial: Trial) -> dict[str, tuple[tuple[str, str], ...]]:
+def _figures(report: ReportInput, trial: Trial) -> dict[str, dict[str, float]]:
     """The main metrics of each category in one trial, those that are defined."""
     if report.metrics.empty:
         return {}
     return {
-        str(values["category"]): tuple(
-            (label, f"{100 * values[metric]:.1f}")
-            for label, metric in _HEADLINE
-            if math.isfinite(values[metric])
-        )
+        str(values["category"]): {
+            metric: values[metric] for _, metric in _HEADLINE if math.isfinite(values[metric])
+        }
         for values in of_trial(report.metrics, trial).to_dict("records")
     }
 

@@ -907,3 +907,33 @@ def test_tables_are_searched_once_however_many_categories_there_are(
         return seen
 
     assert rows_seen(12) <= 3 * rows_seen(4)
+
+
+def test_of_many_categories_those_with_most_wrong_decisions_have_pictures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the size of the page would have no limit."""
+    monkeypatch.setattr(section_module, "PICTURED", 2)
+    aurocs = {"bolt": 0.9, "nut": 0.9, "ring": 0.5, "pin": 0.7}
+    scores = pd.concat(
+        [make_scores([True, False], [0.9, 0.1 if n != "nut" else 0.8], n) for n in aurocs],
+        ignore_index=True,
+    )
+    metrics = pd.DataFrame({"category": list(aurocs), "shots": 0, "seed": 0})
+    metrics = metrics.assign(**dict.fromkeys(METRIC_NAMES, 0.5))
+    metrics["full_image_auroc"] = list(aurocs.values())
+    report = make_report(
+        scores=scores,
+        metrics=metrics,
+        thresholds=[Threshold(n, 0, 0, 0.5, 9, "training", 40, "of 40") for n in aurocs],
+        load_map=lambda label, row: None,
+    )
+    found = {one.name: one for one in sections(report, Trial(0, 0))}
+    assert list(found) == list(aurocs)
+    assert [one.name for one in found.values() if one.pictured] == ["nut", "ring"]
+    for one in found.values():
+        assert bool(one.groups) == bool(one.plots) == bool(one.worst) == one.pictured
+        assert all((one.decisions, one.kinds, one.figures))
+    page = render(report)
+    assert page.count("Pictures and plots are of") == 2
+    assert page.count('<ul class="thumbs"') == 2
