@@ -12,7 +12,7 @@ PLACES = (
     Path(), Path(".dvc"), Path(".dvc/tmp"), Path(".dvc/cache"),
     *dict.fromkeys(one.path.parent for one in ARTEFACTS), *(one.path for one in ARTEFACTS),
 )  # fmt: skip
-"""Folders of a project that each run writes into, or whose files it replaces; and files."""
+"""What a run writes, and the folders around it; of these, those that are folders are asked."""
 
 
 def check_writable() -> None:
