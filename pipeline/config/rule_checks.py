@@ -23,11 +23,19 @@ def check_rules(vision: VisionParams, shots: Sequence[int], *, keep: bool) -> No
         for complaint in _complaints(vision, count, keep):
             raise ParameterError(complaint)
     of_banks = ("index", "coreset", "bank_size")
-    if not any(vision.rule_at(count) == "nearest" for count in shots):
+    rules = {vision.rule_at(count) for count in shots}
+    no_bank, unread = "has no bank for it", "does not read it"
+    if "nearest" not in rules:
         names = (*of_banks, "neighbours", "radius", "per_dimension")
-        _check_unset(vision, names, "rule", vision.rule, "nearest")
+        _check_unset(vision, names, "rule", vision.rule, no_bank, "nearest")
     elif all(vision.source(count) == "batch" for count in shots):
-        _check_unset(vision, of_banks, "bank", vision.bank, "references")
+        _check_unset(vision, of_banks, "bank", vision.bank, no_bank, "references")
+    if "subspace" not in rules:
+        _check_unset(vision, ("variance", "components"), "rule", vision.rule, unread, "subspace")
+    if "mutual" not in rules:
+        _check_unset(vision, ("lowest",), "rule", vision.rule, unread, "mutual")
+    if not any(vision.has_batch(count) for count in shots):
+        _check_unset(vision, ("partners", "set_size"), "bank", vision.bank, unread, "batch")
     if (vision.thinning == "superadd") != (vision.bank_size is not None):
         raise ParameterError(
             f"vision.thinning is {vision.thinning} and vision.bank_size {vision.bank_size}: superadd "
@@ -42,13 +50,13 @@ def check_rules(vision: VisionParams, shots: Sequence[int], *, keep: bool) -> No
 
 
 def _check_unset(
-    vision: VisionParams, names: Sequence[str], leaf: str, value: object, reader: str
+    vision: VisionParams, names: Sequence[str], leaf: str, value: object, why: str, reader: str
 ) -> None:
-    """Refuse settings of a bank that has no part (ParameterError)."""
+    """Refuse settings that have no part at this value of a leaf (ParameterError)."""
     for name in names:
         if (given := getattr(vision, name)) != type(vision).model_fields[name].default:
             raise ParameterError(
-                f"vision.{name} is {shown(given)}, and vision.{leaf} {shown(value)} has no bank for it: "
+                f"vision.{name} is {shown(given)}, and vision.{leaf} {shown(value)} {why}: "
                 f"leave it at its default, or set vision.{leaf} to {reader}"
             )
 

@@ -206,6 +206,14 @@ def test_a_batch_that_is_too_small_is_refused_with_its_category(tmp_path: Path) 
             {"vision__rule": "nearest", "vision__index": "HNSW32"},
             "vision.index is 'HNSW32', and vision.bank 'batch' has no bank for it",
         ),
+        (
+            {"vision__variance": 0.9},
+            "vision.variance is 0.9, and vision.rule 'mutual' does not read",
+        ),
+        (
+            {"vision__rule": "nearest", "vision__lowest": 0.5},
+            "vision.lowest is 0.5, and vision.rule 'nearest' does not read it: .* to mutual",
+        ),
     ],
 )
 def test_what_batches_and_rules_cannot_do(
@@ -226,6 +234,18 @@ def test_what_batches_and_rules_cannot_do(
         (
             {"vision__thinning": "superadd", "vision__bank_size": 9, "vision__coreset": 0.5},
             "both thin the bank",
+        ),
+        (
+            {"vision__components": 5},
+            "vision.components is 5, and vision.rule 'nearest' does not read it: .* to subspace",
+        ),
+        (
+            {"vision__partners": "all"},
+            "vision.partners is 'all', and vision.bank 'references' does not read it: .* to batch",
+        ),
+        (
+            {"vision__rule": "subspace", "vision__set_size": 8},
+            "vision.set_size is 8, and vision.bank",
         ),
     ],
 )
