@@ -142,9 +142,8 @@ def compare(
     for metric in metrics:
         left, right = _means(a, metric), _means(b, metric)
         places = list(dict.fromkeys([*left, *right]))
-        categories = list(dict.fromkeys(category for category, _ in places))
-        # stable, so that categories keep their order
-        places.sort(key=lambda place: (place[0] == MEAN, categories.index(place[0]), place[1]))
+        order = {one: n for n, one in enumerate(dict.fromkeys(category for category, _ in places))}
+        places.sort(key=lambda place: (place[0] == MEAN, order[place[0]], place[1]))
         found += [Difference(metric, *place, left.get(place), right.get(place)) for place in places]
     return found
 

@@ -100,6 +100,8 @@ class ImageIndex:
         names, self.category = _coded(first["category"])
         self.categories = tuple(dict.fromkeys([*names, *categories]))
         self.defects, self.defect = _coded(first["defect"])
+        self._numbers = {name: number for number, name in enumerate(self.categories)}
+        self._codes = {name: code for code, name in enumerate(self.defects)}
         self.given = _labels(first["is_anomaly"])
         self.labels = self.given.copy()
         scores = table["score"].to_numpy()
@@ -152,7 +154,7 @@ class ImageIndex:
         Raises:
             ParameterError: there is none such.
         """
-        return _position(self.categories, name, "category")
+        return _position(self._numbers, name, "category")
 
     def limits(
         self, trial: Trial, thresholds: Mapping[tuple[str, Trial], Threshold]
@@ -191,7 +193,7 @@ class ImageIndex:
         if wanted.category is not None:
             demand(self.category == self.category_number(wanted.category))
         if wanted.defect is not None:
-            demand(self.defect == _position(self.defects, wanted.defect, "defect"))
+            demand(self.defect == _position(self._codes, wanted.defect, "defect"))
         if wanted.decision is not None or wanted.disagreement:
             decided = ~(np.isnan(scores) | np.isnan(limit))
             above = scores > limit
@@ -387,14 +389,12 @@ def _coded(column: pa.ChunkedArray) -> tuple[tuple[str, ...], NDArray[np.int32]]
 
 
 def _labels(column: pa.ChunkedArray) -> NDArray[np.int8]:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.array(pc.fill_null(pc.cast(column, pa.int8()), UNKNOWN).to_numpy(), np.int8)
+    return np.array(pc.fill_null(pc.cast(column, "int8"), UNKNOWN).to_numpy(), np.int8)
 
 
-def _position(names: Sequence[str], name: str, what: str) -> int:
-    try:
-        return names.index(name)
-    except ValueError:
-        raise ParameterError(f"there is no {what} {name!r} in this run") from None
+def _position(numbers: Mapping[str, int], name: str, what: str) -> int:
+    if name not in numbers:
+        raise ParameterError(f"there is no {what} {name!r} in this run")
+    return numbers[name]
