@@ -594,8 +594,8 @@ def test_damaged_descriptions_are_left_out(tmp_path: Path) -> None:
     ("name", "value"),
     [
         ("dtype", "object"), ("dtype", "O"), ("dtype", "<V8"), ("dtype", 4), ("shape", [1 << 40]),
-        ("shape", [1 << 20, 1 << 20]), ("shape", [0, 1 << 60]), ("shape", [-1]), ("shape", ["5"]),
-        ("shape", [5.0]), ("shape", [True]), ("shape", 5), ("shape", [1] * 99),
+        ("shape", [1 << 20, 1 << 20]), ("shape", [0, 1 << 60]), ("shape", [-1]), ("shape", [5, -1]),
+        ("shape", ["5"]), ("shape", [5.0]), ("shape", [True]), ("shape", 5), ("shape", [1] * 99),
         ("label", "\x1b[31mred"), ("label", "a\nb"), ("label", "x" * 999), ("label", None),
         ("description", []),
     ],

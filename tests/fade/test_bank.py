@@ -21,7 +21,7 @@ from fade.bank import (
     similarity_to_others,
     similarity_to_references,
 )
-from fade.errors import ParameterError, StoreError
+from fade.errors import DataError, ParameterError, StoreError
 from fade.faiss_index import (
     build_index,
     check_index,
@@ -63,6 +63,14 @@ def test_a_reference_counts_alike_whatever_stands_beside_it(patches: int) -> Non
     for number, reference in enumerate(bank.reshape(5, patches, 64)):
         alone = similarity_to_references(query, reference, patches)
         np.testing.assert_array_equal(alone[0], together[number])
+
+
+@pytest.mark.parametrize(("count", "patches"), [(0, 3), (5, 3), (6, 0)])
+def test_a_bank_of_no_whole_references(count: int, patches: int) -> None:
+    with pytest.raises(
+        DataError, match=f"{count} vectors holds no references of {patches} patches"
+    ):
+        similarity_to_references(vectors(2), np.zeros((count, 6), np.float32), patches)
 
 
 def test_true_block_sizes() -> None:
@@ -321,6 +329,21 @@ def test_coreset_is_the_greedy_choice(count: int, fraction: float) -> None:
         chosen.append(int(np.argmin(products[:, chosen].max(axis=1))))
     cover = products[:, kept].max(axis=1).min()
     assert cover == pytest.approx(products[:, chosen].max(axis=1).min(), abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(3, 40), st.floats(0.05, 0.9), st.sampled_from([0, 10_000]))
+def test_a_euclidean_coreset_is_the_greedy_choice(count: int, fraction: float, far: int) -> None:
+    """Of whole numbers, so that distances are exact wherever the vectors lie."""
+    rng = np.random.default_rng(count)
+    points = rng.integers(-40, 40, (count, 3)) + far * np.array([1, -1, 3])
+    kept = coreset(points.astype(np.float32), fraction, "euclidean")
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    chosen = [int(np.argmin(np.linalg.norm(points - points.mean(axis=0), axis=1)))]
+    while len(chosen) < len(kept):
+        chosen.append(int(np.argmax(apart[:, chosen].min(axis=1))))
+    cover = apart[:, kept].min(axis=1).max()
+    assert cover == pytest.approx(apart[:, chosen].min(axis=1).max(), abs=1e-3)
 
 
 def test_coreset_of_equal_vectors() -> None:

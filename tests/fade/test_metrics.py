@@ -392,21 +392,27 @@ def test_official_metrics(run: str) -> None:
             assert values[name] == pytest.approx(expected, rel=0, abs=tolerance), (category, name)
 
 
-def test_curves_have_the_areas_of_their_metrics() -> None:
-    rng = np.random.default_rng(3)
-    scores, labels = rng.random(40).round(1), rng.random(40) > 0.4
+@quick
+@given(seed=seeds, count=st.sampled_from([2, 3, 40]))
+def test_curves_have_the_areas_of_their_metrics(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.random(count).round(1), rng.random(count) > 0.4
+    labels[:2] = True, False
     values, _ = image_metrics(scores, labels)
     roc, recall = roc_curve(scores, labels), recall_curve(scores, labels)
     assert roc is not None
     assert recall is not None
     assert np.trapezoid(roc[1], roc[0]) == pytest.approx(values["full_image_auroc"])
     assert np.trapezoid(recall[1], recall[0]) == pytest.approx(values["full_image_aupr"])
-    assert roc_curve(scores, np.ones(40, bool)) is None
-    assert recall_curve(scores, np.zeros(40, bool)) is None
+    assert roc_curve(scores, np.ones(count, bool)) is None
+    assert roc_curve(scores, np.zeros(count, bool)) is None
+    assert recall_curve(scores, np.zeros(count, bool)) is None
 
+
+def test_the_pro_curve_has_the_area_of_its_metric() -> None:
     mask = np.zeros((16, 16), bool)
     mask[2:6, 2:6] = mask[10, 10] = True
-    levels = rng.integers(0, 256, (16, 16)).astype(np.uint8)
+    levels = np.random.default_rng(3).integers(0, 256, (16, 16)).astype(np.uint8)
     histogram = PixelHistogram.of_image(levels, label_regions(mask))
     pro = pro_curve(histogram)
     assert pro is not None
@@ -414,3 +420,4 @@ def test_curves_have_the_areas_of_their_metrics() -> None:
     assert np.trapezoid(pro[1], pro[0]) == pytest.approx(full["full_pixel_au_pro"])
     assert pro[1][-1] == pytest.approx(1)
     assert pro_curve(PixelHistogram.empty()) is None
+    assert pro_curve(histogram_of([(ZEROS, np.ones((4, 4), bool))])) is None

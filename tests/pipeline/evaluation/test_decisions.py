@@ -72,6 +72,14 @@ def test_more_than_half_of_either_is_warned_of(
     assert not list(decision_warnings([threshold(None)], [found], TRIAL, "image"))
 
 
+def test_a_trial_is_warned_of_for_its_own_decisions_alone() -> None:
+    both = [threshold(0.5), replace(threshold(0.5), seed=1)]
+    calm, bad = Decisions("nut", 4, 0, 4, 0, 4, 0), Decisions("nut", 4, 1, 4, 4, 4, 0)
+    assert not list(decision_warnings(both, [calm, bad], TRIAL, "image"))
+    (line,) = decision_warnings(both, [bad, calm], Trial(4, 1), "image")
+    assert line.startswith("nut, 4 shots, seed 1: at the threshold 0.500, 4 of 4 good images")
+
+
 def test_images_that_lack_are_told_without_test_images_too() -> None:
     lacking = replace(threshold(0.5), lacking=3, remark="3 more good images are lacking")
     (line,) = decision_warnings([lacking], [], TRIAL, "image")

@@ -23,6 +23,7 @@ from fade.regions import label_regions
 from fade.sampling import reference_order
 from fade.types import Trial
 from pipeline.artefacts.tables import read_json, write_json
+from pipeline.config.load import parse_params
 from pipeline.evaluation.guarantee import false_alarm_limit
 from pipeline.evaluation.normal_thresholds import (
     from_normal,
@@ -38,9 +39,11 @@ from pipeline.evaluation.thresholds import (
     read_thresholds,
     write_thresholds,
 )
+from pipeline.evaluation.trial_thresholds import calibration_parts, normal_thresholds
 from pipeline.scoring.calibration import trial_images
 from stages.select import select_calibration
 from tests.projects import changed, golden_params, run_stages
+from tests.stages.test_vision_encoder import vision_params
 
 Params = dict[str, Any]
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=30)
@@ -440,6 +443,29 @@ def test_no_image_is_held_against_itself(candidates: list[str], references: set[
         assert len(references) > 1
     else:
         assert not set(found.keys) & references
+
+
+@pytest.mark.parametrize("images", [0, 5])
+def test_why_a_category_has_no_normal_images(images: int) -> None:
+    """One has none, one its only reference, one an image beside it."""
+    calibration = pd.DataFrame(
+        {
+            "category": ["one", "two", "two"],
+            "path": ["a.png", "b.png", "c.png"],
+            "hash": ["a", "b", "c"],
+        }
+    )
+    selection = pd.DataFrame(
+        {"category": ["none", "one", "two"], "seed": 0, "rank": 0, "hash": ["x", "a", "b"]}
+    )
+    params = parse_params(vision_params(vision__shots=[1], threshold__images=images))
+    parts = calibration_parts(None, calibration, selection, ["none", "one", "two"], params)
+    why = "threshold.images is 0" if not images else "there are no training images to calibrate on"
+    only = "the bank uses the only image that there is to calibrate on: add training images"
+    assert [part.images["hash"].tolist() for part in parts] == [[], [], ["c"]]
+    assert [part.reason for part in parts[:2]] == [why, only]
+    remarks = [found.remark for found in normal_thresholds(None, parts[:2], params, {})]
+    assert remarks == [f"no decision: {why}", f"no decision: {only}"]
 
 
 # runs
