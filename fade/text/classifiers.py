@@ -301,13 +301,7 @@ def _checked_prompts(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Float64, 
         raise DataError(f"{name} classifier: labels are {np.unique(y)[:5]}, expected 0 and 1")
     labels = y.astype(np.int64)
     abnormal = int(labels.sum())
-    counts = (len(labels) - abnormal, abnormal)
-    if 0 in counts:
-        raise DataError(
-            f"{name} classifier: {counts[0]} normal and {counts[1]} abnormal prompts: "
-            "give at least one of each"
-        )
-    check_counts(name, f"{name} classifier", *counts)
+    check_counts(name, f"{name} classifier", len(labels) - abnormal, abnormal)
     return prompts, labels
 
 

@@ -55,6 +55,7 @@ def test_what_is_not_there(files: Files) -> None:
         assert error.value.errno
         with pytest.raises(FileNotFoundError):
             files.read_into(name, [(0, memoryview(bytearray(2)))])
+    assert list(files.sizes("a", ["b", "c", "b/c"])) == [1, -1, -1]
     assert files.names("none") == ([], [])
     assert list(files.list("none")) == []
     files.delete(["none", "none/x"])

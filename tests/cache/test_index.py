@@ -51,6 +51,25 @@ def test_the_first_of_duplicates_serves(found: list[Entry]) -> None:
 
 
 @given(entries())
+@settings(max_examples=50, deadline=None)
+def test_of_duplicates_the_first_that_is_preferred_serves(found: list[Entry]) -> None:
+    rows: dict[str, list[RowLocation]] = {}
+    for entry in found:
+        for row, (key, crc) in enumerate(zip(entry.keys, entry.crcs.tolist(), strict=True)):
+            rows.setdefault(key, []).append(RowLocation(entry.segment, row, crc))
+    asked: list[tuple[str, int]] = []
+
+    def odd(keys: Keys, crcs: np.ndarray) -> np.ndarray:
+        asked.extend(zip(keys, crcs.tolist(), strict=True))
+        return np.asarray(crcs % 2 == 1)
+
+    chosen = {key: next((r for r in of if r.crc % 2), of[0]) for key, of in rows.items()}
+    assert dict(Index.build(found, odd)) == chosen
+    twice = [(key, row.crc) for key, of in rows.items() if len(of) > 1 for row in of]
+    assert sorted(asked) == sorted(twice)
+
+
+@given(entries())
 @settings(max_examples=40, deadline=None)
 def test_what_is_published_is_found_by_segment(found: list[Entry]) -> None:
     published = Published.of(found)

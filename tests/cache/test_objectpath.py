@@ -98,6 +98,8 @@ def test_paths_open_again_elsewhere(bucket: Bucket) -> None:
         (again.parent / "none").stat()
     assert again.absolute().resolve().name == "b c.png"
     assert repr(again.parent) == f"ObjectPath('{bucket.url}/a')"
+    named = open_path(f"{bucket.url}/a/b c.png")  # and not found in a listing
+    assert (named.is_file(), named.is_dir(), named.exists()) == (True, False, True)
     top = open_path(bucket.url)
     assert isinstance(top, ObjectPath)
     assert top.is_dir()

@@ -578,6 +578,19 @@ def test_another_layout_is_damage(tmp_path: Path) -> None:
         store.read(SPACE, [place])
 
 
+def test_rows_of_another_shape_are_damage(tmp_path: Path) -> None:
+    """As many bytes, and another number of values in a row."""
+    store = filled(tmp_path, ["a", "b"])
+    place = store.index(SPACE)["a"]
+    file = folder(store) / "segments" / place.segment / "zarr.json"
+    meta = json.loads(file.read_text())
+    meta["shape"] = meta["chunk_grid"]["configuration"]["chunk_shape"] = [5, 2]
+    file.write_text(json.dumps(meta))
+    with pytest.raises(DamagedSegmentError, match=r"it holds \(5, 2\)"):
+        store.read(SPACE, [place])
+    assert list(store.readable(SPACE)) == []
+
+
 def test_damaged_descriptions_are_left_out(tmp_path: Path) -> None:
     store = filled(tmp_path, ["a"])
     for name, content in (
@@ -619,6 +632,7 @@ def test_descriptions_from_a_shared_store_are_not_trusted(
     [
         {"keys": [1]}, {"keys": [["a"]]}, {"keys": "a"}, {"crc": ["1"]}, {"crc": [True]},
         {"segment": "../../../x"}, {"segment": None}, {"schema": 3}, {"keys": ["a", "b"]},
+        {"crc": [-1]}, {"crc": [1 << 32]},
     ],
 )  # fmt: skip
 def test_entries_from_a_shared_store_are_not_trusted(tmp_path: Path, change: Any) -> None:

@@ -17,6 +17,7 @@ from fade.filters import (
     Border,
     Finish,
     Kernel,
+    Resize,
     gaussian,
     gaussian_by_opencv,
     gaussian_small,
@@ -76,6 +77,17 @@ def test_cells_are_smoothed_to_the_same_bits(
     found = Finish("nearest", sigma, kernel).apply(scores, shape)
     expected = gaussian(resize_scores(scores, shape, "nearest"), sigma, border)
     assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("method", ["bilinear", "corners", "nearest"])
+@pytest.mark.parametrize("sigma", [0, 2])
+def test_a_map_is_resized_and_then_smoothed(method: Resize, sigma: float) -> None:
+    found = Finish(method, sigma).apply(SCORES, (48, 60))
+    expected = gaussian(resize_scores(SCORES, (48, 60), method), sigma)
+    assert found.tobytes() == expected.tobytes()
+    small = Finish(method, sigma, "small").apply(SCORES, (48, 60))
+    expected = gaussian_small(resize_scores(SCORES, (48, 60), method), sigma)
+    assert small.tobytes() == expected.tobytes()
 
 
 def test_sigma_0_changes_nothing() -> None:

@@ -172,6 +172,7 @@ def test_rectangles_are_merged_on_the_largest_grid() -> None:
     assert not merged[0].any()
     assert not merged[:, :6].any()
     assert largest_grid([(4, 10), (2, 5), (3, 13)]) == (4, 10)
+    assert largest_grid([(4, 9), (3, 13), (2, 5)]) == (3, 13)
     assert resize_levels((255 * merged).astype(np.uint8), (8, 40)).shape == (8, 40)
 
 

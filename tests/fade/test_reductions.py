@@ -65,6 +65,20 @@ def test_images_that_look_alike_share_scores() -> None:
     assert len(smooth_similar(scores, embeddings, [9])) == 4
 
 
+def test_smoothing_by_the_formula() -> None:
+    rng = np.random.default_rng(0)
+    scores, embeddings = rng.random(60), rng.standard_normal((60, 8))
+    scaled = (scores - scores.min()) / np.ptp(scores)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    expected = np.zeros(60)
+    for window in (1, 3, 20):
+        for i in range(60):
+            near = np.argsort(-(unit @ unit[i]))[:window]
+            weights = np.maximum(unit[near] @ unit[i], 0)
+            expected[i] += weights @ scaled[near] / weights.sum() / 3
+    np.testing.assert_allclose(smooth_similar(scores, embeddings, [1, 3, 20]), expected)
+
+
 def test_images_that_are_opposite_have_no_part_in_each_others_scores() -> None:
     embeddings = np.array([[1.0, 0.0], [-1.0, 0.01], [0.0, 1.0]])
     found = smooth_similar(np.array([0.0, 0.5, 1.0]), embeddings, [3])
@@ -83,5 +97,7 @@ def test_scores_that_are_all_the_same() -> None:
 def test_smoothing_that_cannot_be() -> None:
     with pytest.raises(ParameterError, match="windows"):
         smooth_similar(np.arange(3.0), np.eye(3), [0])
+    with pytest.raises(ParameterError, match="give at least one"):
+        smooth_similar(np.arange(3.0), np.eye(3), [])
     with pytest.raises(DataError, match="3 scores"):
         smooth_similar(np.arange(3.0), np.eye(4))

@@ -146,6 +146,24 @@ def test_a_far_pixel_puts_all_levels_into_a_few() -> None:
     assert alarms.mean() == pytest.approx(own.mean(), rel=0.05)
 
 
+def test_a_threshold_within_joined_levels_counts_a_share_of_them() -> None:
+    """Of two images half is above it, of two nothing: false alarms follow the weights of the first."""
+    names, nothing = ["a", "b", "c", "d"], np.zeros((8, 8), bool)
+    spread = np.tile(np.array([6400, 6401], np.uint16), 32).reshape(8, 8)
+    maps = [spread, spread, np.zeros_like(spread), np.zeros_like(spread)]
+    images = [LevelCounts.of_image(levels, label_regions(nothing)) for levels in maps]
+    total = PixelHistogram.empty(65536)
+    for image in images:
+        total.add(image)
+    found = Replicates.empty(50, MAX_LEVELS)
+    found.add(names, np.stack([coarse_rows(image) for image in images]), [0] * 4)
+    values = found.metrics(LIMITS, LevelShares.of(total, 6400), exact_metrics(total, 6400))
+    weights = np.stack([image_weights(name, 50) for name in names], axis=1).astype(float)
+    weights = np.where(weights.sum(axis=1, keepdims=True) > 0, weights, np.nan)
+    expected = 0.5 * weights[:, :2].sum(axis=1) / weights.sum(axis=1)
+    np.testing.assert_allclose(values["full_pixel_false_alarms"], expected, atol=1e-12)
+
+
 def test_without_good_or_without_anomalous_images() -> None:
     mask = np.zeros((5, 5), bool)
     mask[0, 0] = True

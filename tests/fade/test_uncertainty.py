@@ -39,6 +39,7 @@ def test_a_sample_has_the_metrics_of_its_images_repeated(
     found = weighted_image_metrics(scores, labels, counts[None])
     repeated = np.repeat(scores, counts), np.repeat(labels, counts)
     wanted = image_metrics(*repeated)[0] | further_image_metrics(*repeated)[0]
+    assert set(found) == set(IMAGE_METRICS) >= set(image_metrics(*repeated)[0])
     for name in IMAGE_METRICS:
         np.testing.assert_allclose(found[name][0], wanted[name], atol=1e-12)
 
@@ -108,6 +109,8 @@ def test_refusals() -> None:
     labels = np.array([True, False])
     with pytest.raises(DataError, match="do not fit"):
         weighted_image_metrics(np.zeros(3), labels, np.ones((1, 2), int))
+    with pytest.raises(DataError, match="do not fit"):
+        weighted_image_metrics(np.zeros(2), labels, np.ones((1, 1), int))
     with pytest.raises(DataError, match="not finite"):
         weighted_image_metrics(np.array([0, np.nan]), labels, np.ones((1, 2), int))
     with pytest.raises(ParameterError, match="between 0 and 1"):

@@ -78,18 +78,22 @@ def test_patches_are_compared_piece_by_piece(
 
 def test_long_vectors_that_are_near_keep_their_distance() -> None:
     """Products of vectors of length 1,000 are off by more than these distances."""
-    bank = 1000 + vectors(20, 8, seed=1)
+    bank = np.tile(np.array([1000, -1000], np.float32), 4) + vectors(20, 8, seed=1)
     queries = bank + np.float32(0.001) * vectors(20, 8, seed=2)
     found = nearest_in_references(queries, bank, 20, metric="euclidean")[0, :, 0]
     expected = np.linalg.norm(queries.astype(np.float64) - bank, axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
+    others = nearest_others(np.concatenate([bank, queries]), metric="euclidean")[:, 0]
+    np.testing.assert_allclose(others, np.tile(expected, 2), rtol=1e-3)
+    placed = nearest_in_place(queries[None], bank[None, None, None], 20, metric="euclidean")[0]
+    np.testing.assert_allclose(placed, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "flat", "Flat", "IVF256,Flat", "RR512,IVF256,Flat"])
 @pytest.mark.parametrize("k", [1, 3])
 def test_an_index_of_long_vectors_finds_the_nearest(kind: str, k: int) -> None:
     """FAISS takes products where queries times dimensions are many."""
-    middle, scale = 1000 / np.sqrt(512), np.float32(0.001)
+    middle, scale = np.tile([1000, -1000], 256) / np.sqrt(512), np.float32(0.001)
     groups = 4 * vectors(64, 512, seed=3)
     bank = middle + scale * (np.repeat(groups, 80, axis=0) + vectors(64 * 80, 512, seed=1))
     queries = middle + scale * (np.repeat(groups, 5, axis=0) + vectors(320, 512, seed=2))

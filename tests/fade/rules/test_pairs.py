@@ -87,8 +87,26 @@ def test_blocks_hold_each_pair_once_and_few_images(
         assert set(block.pairs.reshape(-1).tolist()) == set(block.images.tolist())
 
 
+@given(st.integers(5, 60), st.sampled_from([2, 4, 16]), st.integers(0, 5))
+def test_an_image_is_compared_with_its_partners_on_the_circle(
+    images: int, partners: int, seed: int
+) -> None:
+    order, pairs = pairing(images, partners=partners, largest=5, seed=seed)
+    assert sorted(order.tolist()) == list(range(images))
+    assert (pairs[:, 0] > pairs[:, 1]).all()
+    assert as_set(order[pairs]) == as_set(circle_pairs(images, partners, seed))
+    assert len(pairs) == count_pairs(images, partners=partners, largest=5)
+
+
 def test_no_pairs_make_no_blocks() -> None:
     assert pair_blocks(all_pairs(1), 4) == []
+
+
+def test_blocks_and_sets_that_hold_too_little() -> None:
+    with pytest.raises(ParameterError, match="blocks of 0 images"):
+        pair_blocks(all_pairs(5), 0)
+    with pytest.raises(ParameterError, match="sets of 4 images: use at least 5"):
+        pairing(20, partners=None, largest=4, seed=0)
 
 
 @pytest.mark.parametrize("images", [0, 1, 4])

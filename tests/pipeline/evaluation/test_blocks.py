@@ -97,6 +97,14 @@ def test_image_without_mask_has_a_score_but_no_pixels(block: EvaluationBlock) ->
     assert np.isfinite(outcome.scores).all()
 
 
+def test_an_image_that_nobody_labelled_has_a_score_but_no_pixels(block: EvaluationBlock) -> None:
+    unlabelled = replace(block.images[0], is_anomaly=None)
+    outcome = evaluate_block(replace(block, images=(unlabelled, *block.images[1:])))
+    histogram = outcome.histograms["a", TRIAL]
+    assert (int(histogram.anomalous.sum()), int(histogram.normal.sum())) == (16, 48)
+    assert np.isfinite(outcome.scores).all()
+
+
 def test_blocks_sum_to_the_whole(block: EvaluationBlock) -> None:
     whole = evaluate_block(block)
     before = zarr.open_group(block.maps, mode="r")[TRIAL.label][:]

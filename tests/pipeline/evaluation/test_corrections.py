@@ -67,6 +67,8 @@ def test_labels_of_images_outside_the_run(labels: str) -> None:
         corrected_tests(TESTS, labels)
     _, about = corrected_tests(TESTS, labels, part=True)
     assert about["corrected_labels"] == {"file": labels, "labels": 3, "changed": {}, "left_out": 2}
+    (line,) = correction_warnings(about)
+    assert line.startswith(f"2 labels of {labels} are of no test image of this run")
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,26 @@ def test_saturation_stays_the_same_share_at_another_size(loco: Path) -> None:
     assert one.enough == 1000  # of 10,000 that would be enough there are no more
 
 
+def test_regions_by_file_are_those_of_an_anomaly_with_a_mask(loco: Path) -> None:
+    anomalous = image("logical_anomalies")
+    assert len(mask_parts(anomalous, loco, exif_rotation=False) or ()) == 2
+    assert mask_parts(replace(anomalous, mask=None), loco, exif_rotation=False) is None
+    assert mask_parts(replace(anomalous, is_anomaly=False), loco, exif_rotation=False) is None
+
+
+def test_masks_are_turned_as_their_files_say(loco: Path) -> None:
+    """Rows 0 to 39 of a file that says to turn it by 90 degrees are the last 40 columns."""
+    mask = "box/ground_truth/logical_anomalies/000/"
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    with Image.open(loco / mask / "000.png") as drawn:
+        drawn.copy().save(loco / mask / "000.png", exif=turn)
+    parts = mask_parts(image("logical_anomalies"), loco, exif_rotation=True)
+    assert not isinstance(parts, str)
+    assert parts is not None
+    assert set((parts[0].pixels % SHAPE[1]).tolist()) == set(range(SHAPE[1] - 40, SHAPE[1]))
+
+
 def test_a_mask_file_has_one_value_or_none(loco: Path) -> None:
     mask = "box/ground_truth/logical_anomalies/000/"
     write_mask(loco, f"{mask}002.png", slice(0, 0), 255)  # without a defect pixel

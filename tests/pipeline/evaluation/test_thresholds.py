@@ -39,7 +39,11 @@ from pipeline.evaluation.thresholds import (
     read_thresholds,
     write_thresholds,
 )
-from pipeline.evaluation.trial_thresholds import calibration_parts, normal_thresholds
+from pipeline.evaluation.trial_thresholds import (
+    calibration_parts,
+    label_thresholds,
+    normal_thresholds,
+)
 from pipeline.scoring.calibration import trial_images
 from stages.select import select_calibration
 from tests.projects import changed, golden_params, run_stages
@@ -437,6 +441,9 @@ def test_images_that_seeds_take_last_and_equal_ones_once() -> None:
 @settings(max_examples=30, deadline=None)
 def test_no_image_is_held_against_itself(candidates: list[str], references: set[str]) -> None:
     found = trial_images(candidates, references)
+    others = [key for key in candidates if key not in references]
+    assert found.held_out == (bool(candidates) and not others and len(references) > 1)
+    assert list(found.keys) == (candidates if found.held_out else others)
     if found.held_out:
         assert found.keys
         assert set(found.keys) <= references
@@ -466,6 +473,27 @@ def test_why_a_category_has_no_normal_images(images: int) -> None:
     assert [part.reason for part in parts[:2]] == [why, only]
     remarks = [found.remark for found in normal_thresholds(None, parts[:2], params, {})]
     assert remarks == [f"no decision: {why}", f"no decision: {only}"]
+
+
+@pytest.mark.parametrize("source", ["labels", "normal"])
+def test_a_given_threshold_is_that_of_its_category_in_each_trial(source: str) -> None:
+    params = parse_params(vision_params(threshold__source=source, threshold__overrides={"b": 0.25}))
+    if source == "labels":
+        rows = [
+            {"category": name, "shots": 1, "seed": 0, "is_anomaly": bad, "score": 0.5 + bad / 4}
+            for name in "ab" for bad in (False, True)
+        ]  # fmt: skip
+        scores = pd.DataFrame(rows)
+        found = label_thresholds(scores, {}, ["a", "b"], params.trials(), {}, {"b": 0.25})
+        images = [0.625, 0.25, None, 0.25]
+    else:
+        none = pd.DataFrame({"category": [], "path": [], "hash": [], "seed": [], "rank": []})
+        parts = calibration_parts(None, none, none, ["a", "b"], params)
+        found = normal_thresholds(None, parts, params, {})
+        images = [None, 0.25, None, 0.25]
+    assert [one.category for one in found] == ["a", "b", "a", "b"]
+    assert [one.trial for one in found] == [Trial(shots, 0) for shots in (1, 1, 2, 2)]
+    assert [one.image for one in found] == images
 
 
 # runs
