@@ -281,6 +281,8 @@ def summary_line(anomalous: int, normal: int, undecided: int, unread: int) -> st
 
     >>> summary_line(2, 3, 0, 1)
     '6 images: 2 anomalous, 3 normal, 1 not read'
+    >>> summary_line(0, 0, 4, 1)
+    '5 images: 4 without a decision, 1 not read'
     >>> summary_line(0, 0, 0, 0)
     '0 images'
     """

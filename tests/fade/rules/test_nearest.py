@@ -78,7 +78,8 @@ def test_patches_are_compared_piece_by_piece(
 
 def test_long_vectors_that_are_near_keep_their_distance() -> None:
     """Products of vectors of length 1,000 are off by more than these distances."""
-    bank = np.tile(np.array([1000, -1000], np.float32), 4) + vectors(20, 8, seed=1)
+    far = np.tile(np.array([1000, -1000], np.float32), 4)
+    bank = far + np.float32(0.1) * vectors(20, 8, seed=1)
     queries = bank + np.float32(0.001) * vectors(20, 8, seed=2)
     found = nearest_in_references(queries, bank, 20, metric="euclidean")[0, :, 0]
     expected = np.linalg.norm(queries.astype(np.float64) - bank, axis=1)

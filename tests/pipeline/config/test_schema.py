@@ -104,6 +104,15 @@ def test_the_shipped_file_is_valid() -> None:
             ("text.classification.prompts.0", "abnormal"),
         ),
         ({"evaluate__pro_limit": 0.0}, ("evaluate.pro_limit",)),
+        ({"evaluate__pro_limit": 1.5}, ("evaluate.pro_limit",)),
+        (
+            {"threshold__false_alarms": 0.05, "threshold__source": "labels"},
+            ("threshold.false_alarms asks", "set source to normal"),
+        ),
+        (
+            {"threshold__false_alarms": 0.05, "threshold__factor": 0.9},
+            ("threshold.factor is 0.9", "set factor to 1"),
+        ),
         ({"evaluate__intervals": 39}, ("evaluate.intervals", "39 are too few", "40 or more")),
         ({"cluster__kind": "slurmy"}, ("cluster.kind",)),
         ({"cluster__kind": "address"}, ("cluster.address is null", "tcp://")),

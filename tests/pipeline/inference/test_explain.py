@@ -164,6 +164,8 @@ def test_groups_touch_at_corners_and_the_highest_and_then_the_largest_comes_firs
     assert np.flatnonzero(patch_groups(LEVELS, 5)[2]).tolist() == [7, 11]
     assert [int(group.sum()) for group in patch_groups(LEVELS[::-1], 4)] == [2, 1, 3]
     assert patch_groups(LEVELS, 9) == []
+    uneven = patch_groups(np.array([[7, 7, 0, 5, 9]], np.uint8), 4)
+    assert [np.flatnonzero(group).tolist() for group in uneven] == [[3, 4], [0, 1]]
 
 
 def test_a_region_has_the_place_of_its_highest_patch() -> None:

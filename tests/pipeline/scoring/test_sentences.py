@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from pipeline.scoring.sentences import EmbeddedSentences, Sentences
+from fade.errors import StoreError
+from fade.prompts import ensemble_digest
+from pipeline.config.load import parse_params
+from pipeline.scoring.sentences import EmbeddedSentences, Sentences, read_sentences
+from pipeline.scoring.texts import ensembles
+from tests.projects import changed
+from tests.stages.test_vision_encoder import vision_params
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 50])
@@ -27,6 +38,25 @@ def test_the_nearest_of_each_side_to_the_mean_patch(count: int) -> None:
         best = sorted(rows, key=lambda n: -round(cosines[n], 9))[:count]
         assert [text for text, _ in side] == [texts[n] for n in best]
         assert [cosine for _, cosine in side] == pytest.approx([cosines[n] for n in best])
+
+
+def test_prompts_that_changed_since_the_run_are_refused(tmp_path: Path) -> None:
+    leaves = {"text__segmentation__prompts": ["own.json"], "text__template": "a {prompt} nut"}
+    params = parse_params(changed(vision_params(), **leaves))
+    file = tmp_path / "own.json"
+    sides = {
+        "normal": {"prompts": ["fine {classname}"]},
+        "abnormal": {"prompts": ["bent {classname}", "torn {classname}"]},
+    }
+    file.write_text(json.dumps(sides))
+    digest = ensemble_digest(ensembles(params, "segmentation", "nut", tmp_path))
+    index: Any = SimpleNamespace(prompts={"segmentation": {"nut": digest}})
+    found = read_sentences(params, "segmentation", "nut", index, tmp_path)
+    assert len(found.texts) == 3
+    assert sorted(found.abnormal) == [False, True, True]
+    file.write_text(json.dumps(sides | {"normal": {"prompts": ["whole {classname}"]}}))
+    with pytest.raises(StoreError, match=r"text\.segmentation\.prompts changed since the run"):
+        read_sentences(params, "segmentation", "nut", index, tmp_path)
 
 
 def test_a_sentence_that_comes_twice_is_embedded_once() -> None:

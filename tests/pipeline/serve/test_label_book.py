@@ -66,6 +66,37 @@ def test_a_file_of_the_same_size_and_time_is_another_one(tmp_path: Path) -> None
     assert book.labels() == {"b.png": True}
 
 
+def test_a_label_that_is_refused_is_not_kept(tmp_path: Path) -> None:
+    """What refuses it sees the file, where another server may have written meanwhile."""
+    book = LabelBook(tmp_path / "labels.csv")
+    write_labels({"a.png": True}, book.path)
+    seen: list[bool | None] = []
+
+    def refuse(kept: bool | None) -> None:
+        seen.append(kept)
+        raise ValueError("somebody else was faster")
+
+    for image in ("a.png", "b.png"):
+        with pytest.raises(ValueError, match="faster"):
+            book.set(image, False, refuse)
+    assert seen == [True, None]
+    assert read_labels(book.path) == book.labels() == {"a.png": True}
+    assert not book.changed()
+
+
+def test_a_label_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
+    book = LabelBook(tmp_path / "labels.csv")
+    assert book.set("a.png", True) is None  # there was no file
+    stat = book.path.stat()
+    assert book.set("b.png", False) == (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    assert (
+        read_labels(book.path) == LabelBook(book.path).labels() == {"a.png": True, "b.png": False}
+    )
+    book.set("a.png", None)
+    book.set("c.png", None)
+    assert read_labels(book.path) == {"b.png": False}
+
+
 def test_a_link_to_labels_that_projects_share_stays_one(tmp_path: Path) -> None:
     shared, link = tmp_path / "shared" / "labels.csv", tmp_path / "project" / "labels.csv"
     for file in (shared, link):
