@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fade.errors import DataError, ParameterError
 from pipeline.cli.main import main
-from pipeline.inference.measure import lines, measure
+from pipeline.inference.measure import lines, measure, run_images
 from pipeline.inference.predictor import Predictor
 from tests.projects import GOLDEN, changed, golden_params, run_stages
 
@@ -57,6 +58,19 @@ def test_each_image_is_timed_alone(folder: Path, monkeypatch: pytest.MonkeyPatch
         measure(predictor, [], "weave")
     with pytest.raises(ParameterError, match="0 images cannot be measured"):
         measure(predictor, files, "weave", 0)
+
+
+def test_the_images_of_a_run_are_its_test_images(folder: Path) -> None:
+    params = Predictor.from_run(folder).params
+    manifest = pd.read_parquet(folder / "artefacts" / "manifest.parquet")
+    tests = manifest[(manifest["split"] == "test") & (manifest["category"] == "weave")]
+    assert 0 < len(tests) < len(manifest)
+    found = run_images(params, "weave", folder)
+    assert found == [f"{params.dataset.path}/{path}" for path in tests["path"]]
+    assert run_images(params, "none", folder) == []
+    elsewhere = params.dataset.model_copy(update={"path": "s3://bucket/images"})
+    with pytest.raises(ParameterError, match=r"s3://bucket/images is not on this machine"):
+        run_images(params.model_copy(update={"dataset": elsewhere}), "weave", folder)
 
 
 def test_command(
