@@ -18,6 +18,10 @@ def open_files(location: Location) -> Files:
 
     Raises:
         ParameterError: a URL that cannot be opened. It is not repeated where it may hold credentials.
+
+    Examples:
+        >>> open_files("memory://example").exists("store.json")
+        False
     """
     place = located(location)
     if isinstance(place, Path):

@@ -34,6 +34,7 @@ def run(params: Params) -> None:
             "bank",
             unit="category",
             name=lambda task: task.category,
+            store=store.root,
         )
     table = selection[["category", "hash"]].drop_duplicates(ignore_index=True)
     table["position"] = table.groupby("category", sort=False).cumcount()

@@ -75,7 +75,7 @@ def run(params: Params) -> None:
         found = iterate_tasks(
             stream_block, tasks, params.cluster, "stream",
             weight=lambda task: len(task.segment.keys), total=plan.encodings,
-            name=lambda task: task.name,
+            name=lambda task: task.name, store=store.root,
         )  # fmt: skip
         problems = [problem for part in found for problem in part]
     else:

@@ -8,12 +8,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from cache.files import Location
 from fade.errors import FadeError, ModelError, ParameterError, counted, first_line
 from pipeline.compute.jobs import Job, R
 from pipeline.compute.launch import CANCELLED, log, open_session, task_name
+from pipeline.compute.marks import Mark, first_unseen, marked
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.originals import OWN_PACKAGES, ROOT
 
@@ -21,6 +24,8 @@ QUEUED = 2
 """Tasks that are handed out for each thread of the workers: one that runs, one that waits."""
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_BETWEEN_LINES = 60.0
+SECONDS_TO_SEE = 10.0
+"""So long a worker looks for what the run left in a folder of both."""
 
 
 @lru_cache(maxsize=1)
@@ -34,22 +39,42 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def _run_there(job: Callable[[], R], code: str) -> R:
-    """On a worker: run a job, unless the worker's code is not that of the run."""
+def _run_there(job: Callable[[], R], code: str, marks: tuple[Mark, ...], seconds: float) -> R:
+    """On a worker: run a job, unless the worker's code or its folders are not those of the run."""
     if code_digest() != code:
-        from distributed import get_worker
-
         raise ParameterError(
-            f"the worker {get_worker().address} has other code of this project than the run: install "
+            f"the worker {_address()} has other code of this project than the run: install "
             "the same version in its environment and start it again"
+        )
+    unseen = first_unseen(marks, seconds)
+    if unseen is not None:
+        raise ParameterError(
+            f"the worker {_address()} does not see {unseen} as the run does: give it the same file "
+            "systems under the same paths, not copies of them, and start it again"
         )
     return job()
 
 
+def _address() -> str:
+    from distributed import get_worker
+
+    return str(get_worker().address)
+
+
 def run_distributed(
-    jobs: Iterator[Job[R]], cluster: ClusterParams, label: str, done: Callable[[str], None]
+    jobs: Iterator[Job[R]],
+    cluster: ClusterParams,
+    label: str,
+    done: Callable[[str], None],
+    *,
+    store: Location | None = None,
 ) -> Iterator[R]:
-    """Results in the jobs' order, by the workers of a dask.distributed scheduler."""
+    """Results in the jobs' order, by the workers of a dask.distributed scheduler.
+
+    Args:
+        store: that workers must see as this process does, and the project's folder with it.
+    """
+    places = () if store is None else (store, Path.cwd() / ".fade")
     finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
     numbered = enumerate(jobs)
     following = next(numbered, None)
@@ -57,12 +82,12 @@ def run_distributed(
     ready: dict[int, R] = {}
     turn = 0
     heard = time.monotonic()
-    with WorkerPool(cluster) as pool:
+    with WorkerPool(cluster) as pool, marked(places) as marks:
         while following is not None or running or ready:
             if following is not None and len(running) + len(ready) < pool.width:
                 number, (key, job) = following
                 running[number] = key
-                future = pool.submit(key, job)
+                future = pool.submit(key, job, marks)
                 future.add_done_callback(lambda ended, number=number: finished.put((number, ended)))
                 following = next(numbered, None)
             elif turn in ready:
@@ -108,11 +133,17 @@ class WorkerPool:
             self._look()
         return self._width
 
-    def submit(self, name: str, job: Callable[[], R]) -> Any:
-        """Hand out a job; the future of its result."""
+    def submit(self, name: str, job: Callable[[], R], marks: tuple[Mark, ...] = ()) -> Any:
+        """Hand out a job; the future of its result.
+
+        Args:
+            marks: that the worker must see.
+        """
         key = f"{name}-{self.run}"
         try:
-            future = self.session.client.submit(_run_there, job, self.code, key=key, pure=False)
+            future = self.session.client.submit(
+                _run_there, job, self.code, marks, SECONDS_TO_SEE, key=key, pure=False
+            )
         except (Exception, *CANCELLED) as error:
             raise self._lost_or(error) from None
         self.handed_out[key] = future

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
+from cache.files import Location
 from pipeline.compute.jobs import Job, R
 from pipeline.compute.local import run_local
 from pipeline.config.cluster import ClusterParams
@@ -49,6 +50,7 @@ def iterate_tasks(
     unit: str = "image",
     name: Callable[[T], str] = lambda task: "",
     total: int | None = None,
+    store: Location | None = None,
 ) -> Iterator[R]:
     """Results of ``function`` on each task, in the tasks' order, as they come.
 
@@ -65,6 +67,7 @@ def iterate_tasks(
         unit: what the items are called.
         name: what a task is about, such as a category, for the dashboard and for errors.
         total: how many items all tasks stand for; if not given, ``tasks`` is a sequence.
+        store: that tasks read or write; workers elsewhere show that they see it, and the project.
 
     Raises:
         FadeError: a worker died. Errors of a task come as they were raised.
@@ -90,7 +93,9 @@ def iterate_tasks(
     iterate: Any = run_local
     if cluster.distributed:
         # its imports take a second
-        from pipeline.compute.distributed import run_distributed as iterate
+        from pipeline.compute.distributed import run_distributed
+
+        iterate = partial(run_distributed, store=store)
     lock = threading.Lock()
     with Progress(total, label, unit) as progress:
 

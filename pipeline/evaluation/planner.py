@@ -276,6 +276,7 @@ def read_blocks(
             weight=lambda block: len(block.images),
             name=lambda block: block.images[0].category,
             total=images,
+            store=store.root,
         )
 
 

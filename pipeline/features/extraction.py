@@ -328,5 +328,6 @@ def encode_on_cluster(
         weight=lambda task: len(task.segment.keys),
         name=lambda task: task.name,
         total=total,
+        store=store.root,
     )
     return [problem for problems in outcomes for problem in problems]

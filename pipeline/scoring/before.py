@@ -53,6 +53,7 @@ def run_step(step: Step, store: Store, cluster: ClusterParams) -> None:
         done = iterate_tasks(
             step.function, step.tasks(store), cluster, step.label,
             weight=lambda task: task.weight, unit=step.unit, name=lambda task: task.name, total=total,
+            store=store.root,
         )  # fmt: skip
         log.info("%d %ss made now", sum(done), step.unit)
 

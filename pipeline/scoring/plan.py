@@ -264,7 +264,7 @@ class ComponentWork:
             done = iterate_tasks(
                 score_block, self.tasks(receipt, store), cluster, label,
                 weight=lambda task: len(task.block.keys), name=lambda task: task.block.scorer.name,
-                total=self.lacking,
+                total=self.lacking, store=store.root,
             )  # fmt: skip
             return sum(done)
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import pytest
 
 import pipeline.compute.distributed
 import pipeline.compute.launch
+from cache.files import Location
 from cache.store import Store
 from fade.errors import DataError, FadeError, ModelError, ParameterError
 from pipeline.compute.launch import close_sessions, start_local, visible_gpus
+from pipeline.compute.marks import Mark, marked
 from pipeline.compute.tasks import iterate_tasks, map_tasks
 from pipeline.config.cluster import ClusterParams
 from tests.interpreter import Interpreter
@@ -90,6 +92,25 @@ def test_a_worker_with_other_code_refuses(
     monkeypatch.setattr(pipeline.compute.distributed, "code_digest", lambda: "older")
     with pytest.raises(ParameterError, match=r"the worker tcp://\S+ has other code"):
         map_tasks(refuse, [0], cluster(machines), "work")
+
+
+def test_a_worker_with_another_folder_refuses(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its store or project is a copy, or nothing is there: what the run leaves is not to be seen."""
+
+    @contextlib.contextmanager
+    def copied(places: Iterable[Location]) -> Iterator[tuple[Mark, ...]]:
+        with marked(places) as marks:
+            yield tuple((Path(f"{place}.copy"), name) for place, name in marks)
+
+    with project(tmp_path, {}):
+        assert map_tasks(refuse, [0], cluster(machines), "work", store=tmp_path / "store") == [0]
+        monkeypatch.setattr(pipeline.compute.distributed, "SECONDS_TO_SEE", 0.1)
+        monkeypatch.setattr(pipeline.compute.distributed, "marked", copied)
+        with pytest.raises(ParameterError, match=r"the worker tcp://\S+ does not see \S+/store"):
+            map_tasks(refuse, [0], cluster(machines), "work", store=tmp_path / "store")
+    assert not [*tmp_path.rglob("*.part")]
 
 
 def test_a_worker_without_the_packages(machines: Machines) -> None:
@@ -207,6 +228,32 @@ def test_the_pipeline_gives_the_same_bits(
         run_stages(tmp_path, there)
     assert results(tmp_path) == expected
     no_row_twice(tmp_path)
+
+
+def test_each_task_names_the_store_that_it_uses(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Location | None] = {}
+
+    def noted(jobs: Any, cluster: Any, label: str, done: Any, *, store: Any = None) -> Any:
+        found[label] = store
+        for key, job in jobs:
+            yield job()
+            done(key)
+
+    monkeypatch.setattr(pipeline.compute.distributed, "run_distributed", noted)
+    there = {"kind": "address", "address": "tcp://127.0.0.1:9"}
+    labels = set()
+    for keep in (True, False):
+        folder = tmp_path / str(keep)
+        run_stages(folder, changed(params, cluster=there, features__keep=keep))
+        assert found.pop("manifest") is None
+        assert set(found.values()) == {folder / ".fade" / "store"}
+        labels |= set(found)
+        found.clear()
+    assert labels == {
+        "extract", "bank", "language", "vision", "stream", "calibrate", "evaluate"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["superadd", "subspacead", "musc"])
