@@ -189,6 +189,14 @@ def _inspect_block(block: _ScanBlock) -> list[tuple[FileInfo, bool]]:
     return found
 
 
+def differs(path: str) -> DataError:
+    """The error for a file that a worker of a cluster sees otherwise than this machine."""
+    return DataError(
+        f"a worker of the cluster does not see {path} as this machine does: give all of them the same "
+        "data set under the same path, not copies of it, and run again"
+    )
+
+
 @dataclass
 class Scan:
     """What a scan found.
@@ -266,6 +274,11 @@ def scan(params: Params, *, everything: bool = False, refresh: bool = False) -> 
         )  # fmt: skip
         for outcome in outcomes:
             part, known = asked.popleft()
+            (name, mask), (info, was_read) = part[0], outcome[0]
+            if cluster.distributed and was_read:
+                here = inspect(root, name, mask=mask)
+                if replace(here, mtime=info.mtime) != info:
+                    raise differs(name)
             for (name, _), (info, was_read), old in zip(part, outcome, known, strict=True):
                 same_order &= old is None or old[0] == found.files
                 found.count(info, old[1] if old else None, was_read)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import tee
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +25,7 @@ from fade.types import DataPath, ImageRecord
 from pipeline.compute.tasks import iterate_tasks
 from pipeline.config.cluster import ClusterParams
 from pipeline.config.schema import DatasetParams, Params
-from pipeline.dataset.file_index import FileIndex, FileInfo, open_file_index
+from pipeline.dataset.file_index import FileIndex, FileInfo, differs, open_file_index
 from pipeline.dataset.masks import mask_files, read_mask
 from pipeline.dataset.stamps import Entry, stamp
 
@@ -64,6 +64,21 @@ def examine(block: ManifestBlock) -> list[dict[str, Any] | str]:
         except DataError as error:
             found.append(str(error))
     return found
+
+
+def _check_alike(block: ManifestBlock, outcome: Sequence[dict[str, Any] | str]) -> None:
+    """Look here, too, at a block's first image, and at each that a worker refused.
+
+    Raises:
+        DataError: the worker saw other files.
+    """
+    trios = zip(block.records, block.known, outcome, strict=True)
+    for number, (record, known, there) in enumerate(trios):
+        if number == 0 or isinstance(there, str):
+            (here,) = examine(replace(block, records=(record,), known=(known,)))
+            both_refuse = isinstance(here, str) and isinstance(there, str)
+            if here != there and not both_refuse:  # in words of their versions
+                raise differs(record.path)
 
 
 def _row(
@@ -242,6 +257,8 @@ def examined_rows(
         weight=lambda block: len(block.records), total=total,
     )  # fmt: skip
     for outcome, (block, stamps) in zip(outcomes, ahead, strict=True):
+        if params.cluster.distributed:
+            _check_alike(block, outcome)
         record_stamps(_entries(stamps, outcome))
         for record, found in zip(block.records, outcome, strict=True):
             if isinstance(found, str):

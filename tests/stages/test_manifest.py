@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import pipeline.dataset.manifest
 from cache.layout import content_key
 from fade.datasets.names import is_image
 from fade.errors import DataError
@@ -148,3 +150,28 @@ def test_data_sets_as_they_unpack(
     assert len(anomalous) == defects
     assert anomalous["mask_hash"].notna().all()
     assert frame["is_anomaly"].isna().sum() == (3 if format == "mvtec-ad-2" else 0)
+
+
+def test_a_worker_that_sees_other_files_is_refused(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a block one image is looked at here, too, and each that the worker could not use."""
+    data = tmp_path / "data"
+    shutil.copytree(GOLDEN / "images", data)
+
+    def elsewhere(function: Any, tasks: Any, *_: Any, **__: Any) -> Iterator[Any]:
+        return (function(replace(task, root=data)) for task in tasks)
+
+    monkeypatch.setattr(pipeline.dataset.manifest, "iterate_tasks", elsewhere)
+    there = {"kind": "address", "address": "tcp://127.0.0.1:9"}
+    asked = changed(params, cluster=there, dataset__on_bad_image="skip")
+    paths = read_table(run_stages(tmp_path, asked, "manifest") / MANIFEST.path)[0]["path"]
+    first, other = paths[0], paths[5]
+
+    (data / other).rename(data / "kept")
+    with pytest.raises(DataError, match=f"a worker .* does not see {other} as this machine does"):
+        run_stages(tmp_path, asked, "manifest")
+    (data / "kept").rename(data / other)
+    shutil.copy(data / other, data / first)
+    with pytest.raises(DataError, match=f"a worker .* does not see {first} as this machine does"):
+        run_stages(tmp_path, asked, "manifest")

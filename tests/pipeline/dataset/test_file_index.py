@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import pipeline.dataset.file_index
 from fade.errors import DataError, ParameterError, StoreError
 from fade.files import read_data
 from pipeline.artefacts.catalogue import MANIFEST, SKIPPED
@@ -105,6 +107,26 @@ def test_same_size_and_time_is_taken_as_same_unless_all_are_read(params: Params)
     assert not again(params)[1]
     found, other = again(params, everything=True)
     assert (found.changed, other) == (1, True)
+
+
+def test_a_worker_that_sees_other_files_is_refused(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "copy"
+    shutil.copytree(tmp_path / "images", data)
+
+    def elsewhere(function: Any, tasks: Any, *_: Any, **__: Any) -> Iterator[Any]:
+        return (function(replace(task, root=data)) for task in tasks)
+
+    monkeypatch.setattr(pipeline.dataset.file_index, "iterate_tasks", elsewhere)
+    there = {"kind": "address", "address": "tcp://127.0.0.1:9"}
+    with project(tmp_path, changed(content, cluster=there)):
+        params = parse_params(changed(content, cluster=there))
+        assert scan(params).written, "what it sees is the same"
+        for image in files(data):
+            image.write_bytes(image.read_bytes() + b"more")
+        with pytest.raises(DataError, match=r"a worker .* does not see \S+ as this machine does"):
+            scan(params)
 
 
 def test_links_are_followed(params: Params, tmp_path: Path) -> None:
