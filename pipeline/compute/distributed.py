@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -39,13 +39,24 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def _run_there(job: Callable[[], R], code: str, marks: tuple[Mark, ...], seconds: float) -> R:
-    """On a worker: run a job, unless the worker's code or its folders are not those of the run."""
+def _run_there(job: bytes, code: str) -> Any:
+    """On a worker: run a job, unless the worker's code is not that of the run.
+
+    A worker ends without a word if it cannot read a message, as where it lacks a function of the job.
+    So these arguments stay as they are in all versions, and the job is read after the refusal.
+    """
     if code_digest() != code:
         raise ParameterError(
             f"the worker {_address()} has other code of this project than the run: install "
             "the same version in its environment and start it again"
         )
+    from distributed.protocol import deserialize_bytes
+
+    return deserialize_bytes(job)()
+
+
+def _run_seeing(job: Callable[[], R], marks: tuple[Mark, ...], seconds: float) -> R:
+    """On a worker: run a job, unless the worker's folders are not those of the run."""
     unseen = first_unseen(marks, seconds)
     if unseen is not None:
         raise ParameterError(
@@ -139,11 +150,14 @@ class WorkerPool:
         Args:
             marks: that the worker must see.
         """
+        from distributed.protocol import serialize_bytes
+
         key = f"{name}-{self.run}"
         try:
-            future = self.session.client.submit(
-                _run_there, job, self.code, marks, SECONDS_TO_SEE, key=key, pure=False
+            seeing = serialize_bytes(
+                partial(_run_seeing, job, marks, SECONDS_TO_SEE), on_error="raise"
             )
+            future = self.session.client.submit(_run_there, seeing, self.code, key=key, pure=False)
         except (Exception, *CANCELLED) as error:
             raise self._lost_or(error) from None
         self.handed_out[key] = future

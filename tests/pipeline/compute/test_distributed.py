@@ -8,9 +8,11 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -92,6 +94,20 @@ def test_a_worker_with_other_code_refuses(
     monkeypatch.setattr(pipeline.compute.distributed, "code_digest", lambda: "older")
     with pytest.raises(ParameterError, match=r"the worker tcp://\S+ has other code"):
         map_tasks(refuse, [0], cluster(machines), "work")
+
+
+def test_a_worker_that_lacks_a_function_says_so_and_lives(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of another version may."""
+    newer = ModuleType("newer")
+    exec("def work(task): return task", newer.__dict__)
+    monkeypatch.setitem(sys.modules, "newer", newer)
+    with pytest.raises(ModelError, match=r"cannot run work-0000 \(No module named 'newer'"):
+        map_tasks(newer.work, [0], cluster(machines), "work")
+    monkeypatch.setattr(pipeline.compute.distributed, "code_digest", lambda: "newer")
+    with pytest.raises(ParameterError, match=r"the worker tcp://\S+ has other code"):
+        map_tasks(newer.work, [0], cluster(machines), "work")
 
 
 def test_a_worker_with_another_folder_refuses(
