@@ -93,13 +93,13 @@ def read_weights(file: Stream, size: int) -> dict[str, Tensor]:
     try:
         header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        entries = sorted((*map(int, of["data_offsets"]), name) for name, of in header.items())
+        entries = sorted((*of["data_offsets"], name) for name, of in header.items())
         found: dict[str, Tensor] = {}
         at = 0
         for begin, end, name in entries:
             dtype: Any = getattr(torch, _DTYPES[header[name]["dtype"]])
             shape = header[name]["shape"]
-            valid = all(type(side) is int and side >= 0 for side in shape)
+            valid = all(type(number) is int and number >= 0 for number in (begin, end, *shape))
             if not valid or begin != at or end - begin != math.prod(shape) * dtype.itemsize:
                 raise ValueError(f"{name} has shape {shape} at bytes {begin} to {end}")
             if end > size - 8 - length:
@@ -110,7 +110,7 @@ def read_weights(file: Stream, size: int) -> dict[str, Tensor]:
             if file.readinto(bytes_of) != end - begin:  # numpy's memory
                 raise ValueError(f"{name} is cut short")
             at = end
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:  # torch's of endless sides
         raise ValueError(f"its header is none of safetensors ({type(error).__name__})") from None
     if file.read(1):  # which also lets an archive check what was read
         raise ValueError("it goes on behind its last tensor")

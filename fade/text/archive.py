@@ -38,7 +38,10 @@ def read_array(data: bytes) -> np.ndarray:
     if told != found:
         raise ValueError(f"an array's header tells of {told:,} bytes, there are {found:,}")
     file.seek(0)
-    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    try:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except (OverflowError, TypeError) as error:  # of no bytes, but with an endless side
+        raise ValueError(f"an array's header tells of the shape {shape}") from error
 
 
 def read_archive(data: bytes) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
+from cache.layout import fingerprint
 from fade.aspect import AspectRatio, Shape
 from fade.errors import ParameterError, StoreError
 from fade.portable.numbers import Numbers
@@ -100,9 +101,12 @@ class GraphModel:
     def of(cls, content: Mapping[str, Any]) -> GraphModel:
         """From what :meth:`as_json` gave; ValueError for anything else."""
         try:
-            return _MODEL.validate_python(content)
+            found = _MODEL.validate_python(content)
         except ValidationError as error:
             raise ValueError(clause(error.errors()[0])) from None
+        for feature in found.features.values():
+            fingerprint(feature.description)  # which NaN and infinity have none of
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """The same as a file holds it."""

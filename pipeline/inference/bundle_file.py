@@ -117,6 +117,7 @@ class BundleFile:
         """At which byte of the file an entry begins."""
         with self.reading():
             entry = self.entries[name]
+            self.archive.open(entry).close()  # holds the header there against the list of entries
             self._file.seek(entry.header_offset)
             header = self._file.read(30)  # its last two numbers tell how long names are
             return entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))

@@ -438,11 +438,16 @@ def test_arrays_are_no_longer_than_their_files() -> None:
     ):
         with pytest.raises(ValueError, match=says):
             read_array(data)
-    huge = io.BytesIO()
-    header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 33, 4)}
-    np.lib.format.write_array_header_2_0(huge, header)
-    with pytest.raises(ValueError, match="tells of 137,438,953,472 bytes, there are 0"):
-        read_array(huge.getvalue())
+    for shape, says in (
+        ((1 << 33, 4), "tells of 137,438,953,472 bytes, there are 0"),
+        ((0, 10**20), "tells of the shape"),
+        ((0, True), "tells of the shape"),
+    ):
+        huge = io.BytesIO()
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(huge, header)
+        with pytest.raises(ValueError, match=says):
+            read_array(huge.getvalue())
 
 
 def test_prediction_needs_numpy_alone(tmp_path: Path) -> None:

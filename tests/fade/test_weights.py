@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from typing import Any
 
 import pytest
@@ -70,6 +71,9 @@ def entry(**changes: Any) -> dict[str, Any]:
         made(entry(data_offsets=[0])), made(entry(data_offsets=[4, 12])),
         made(entry(data_offsets=[0, 8, 9])), made(entry(shape=[2**62], data_offsets=[0, 2**64])),
         made(entry() | {"b": entry()["a"]}), made({"a": entry()}),
+        made(entry(data_offsets=[0, math.inf])), made(entry(data_offsets=["0", "8"])),
+        made(entry(data_offsets=[0, 8.0])), made(entry(data_offsets=[False, 8])),
+        made(entry(shape=[0, 2**62, 4], data_offsets=[0, 0]), b""),
     ],
 )  # fmt: skip
 def test_what_is_no_safetensors_file(data: bytes) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tomllib
@@ -290,6 +291,7 @@ def rewritten(path: Path, out: Path, name: str, change: Any) -> Path:
         ("onnx/positions.npz", lambda data: data[:-30]),
         ("onnx/model.json", lambda data: data.replace(b'"fp32"', b'"fp8"')),
         ("onnx/model.json", lambda data: data.replace(b'"pixels": [', b'"pixels": [-')),
+        ("onnx/model.json", lambda data: data.replace(b'"stream":', b'"a": 1e999, "stream":')),
     ],
 )
 def test_damaged_models_are_told_in_a_line(
@@ -299,6 +301,16 @@ def test_damaged_models_are_told_in_a_line(
     with pytest.raises(StoreError, match="is not a valid bundle") as error:
         Predictor.from_bundle(path)
     assert "\n" not in str(error.value)
+
+
+def test_weights_that_begin_behind_the_file(bundles: dict[str, Path], tmp_path: Path) -> None:
+    data = bytearray(bundles["fp32"].read_bytes())
+    name = data.rindex(WEIGHTS.encode())  # in the list of entries; before it stands the offset
+    data[name - 4 : name] = struct.pack("<I", 0x7FFFFFFF)
+    path = tmp_path / "a.fade"
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"is not a valid bundle \(Truncated file header\)"):
+        Predictor.from_bundle(path)
 
 
 def test_graphs_that_are_ready_are_those_of_the_bundle(
