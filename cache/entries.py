@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cache.files import Location
 from cache.keys import Keys
-from cache.layout import fingerprint
+from cache.layout import KEY_LENGTH, fingerprint
 from fade.errors import StoreError
 
 STORE_SCHEMA = 2
@@ -71,8 +71,8 @@ def decode_entry(text: bytes) -> Entry:
     if not (
         type(keys) is type(crcs) is list
         and len(keys) == len(crcs)
-        and all(type(key) is str for key in keys)
+        and all(type(key) is str and len(key) <= KEY_LENGTH for key in keys)
         and all(type(crc) is int and 0 <= crc < 1 << 32 for crc in crcs)
     ):
-        raise TypeError("its keys are no texts, or its checksums no numbers of 32 bits")
+        raise TypeError("its keys are no short texts, or its checksums no numbers of 32 bits")
     return Entry(entry["segment"], Keys.of(keys), np.array(crcs, np.uint32))

@@ -24,6 +24,8 @@ DTYPES = (
 )  # fmt: skip
 """Types that rows may have; none that could hold references to objects."""
 LABEL_LENGTH = 200
+KEY_LENGTH = 200
+"""Largest length of a row's key, which has one hash or two: in arrays all take the longest one's room."""
 DIMENSIONS = 8
 ROW_BYTES = 1 << 30
 """Largest size of a row, in bytes, that a space's description may ask for."""

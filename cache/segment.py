@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cache.files import Files
-from cache.layout import Space
+from cache.layout import KEY_LENGTH, Space
 from fade.errors import StoreError, counted
 
 TEXT_BYTES = 1 << 20
@@ -164,9 +164,13 @@ def checked_rows(space: Space, keys: Sequence[str], rows: np.ndarray) -> np.ndar
         rows: (len(keys), *space.shape).
 
     Raises:
-        StoreError: shape or type mismatch.
+        StoreError: shape or type mismatch, or a key that no reader would take.
         NotFiniteError: values that are not finite.
     """
+    if long := next((key for key in keys if len(key) > KEY_LENGTH), None):
+        raise StoreError(
+            f"{space.label}: a key has {len(long):,} characters, at most {KEY_LENGTH} are stored: hash it"
+        )
     if rows.shape != (len(keys), *space.shape):
         raise StoreError(
             f"{space.label}: rows of shape {rows.shape} for {len(keys)} keys of shape {space.shape}"

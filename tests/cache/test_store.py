@@ -464,6 +464,11 @@ def test_casts_that_change_values_are_refused(tmp_path: Path, held: str, given: 
         store.write(space, ["a"], np.full((1, 5), 1).astype(given))
 
 
+def test_keys_that_no_reader_would_take_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="a key has 201 characters, at most 200 are stored"):
+        filled(tmp_path, ["a", "b" * 201])
+
+
 @pytest.mark.parametrize("content", ['{"schema": 1}', '{"schema": 3}', "{}"])
 def test_another_schema_is_refused(tmp_path: Path, content: str) -> None:
     filled(tmp_path, ["a"])
@@ -633,6 +638,7 @@ def test_descriptions_from_a_shared_store_are_not_trusted(
         {"keys": [1]}, {"keys": [["a"]]}, {"keys": "a"}, {"crc": ["1"]}, {"crc": [True]},
         {"segment": "../../../x"}, {"segment": None}, {"schema": 3}, {"keys": ["a", "b"]},
         {"crc": [-1]}, {"crc": [1 << 32]},
+        {"keys": ["a" * 201]},  # in an array all keys of an index take the longest one's room
     ],
 )  # fmt: skip
 def test_entries_from_a_shared_store_are_not_trusted(tmp_path: Path, change: Any) -> None:
