@@ -82,7 +82,7 @@ class Store:
             check_schema(self.files.read("store.json", TEXT_BYTES), self.root)
         except FileNotFoundError:
             return
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, *MALFORMED) as error:
             said = reason(error) if isinstance(error, OSError) else str(error)
             raise StoreError(
                 f"{self.root}/store.json cannot be read ({said}): delete it and run again (entries of "

@@ -47,7 +47,7 @@ def read_saturations(root: DataPath, folder: str) -> dict[int, Saturation]:
         raise DataError(
             f"{error}; it says when a defect counts as found: unpack the data set again"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{name} is no JSON ({error}): unpack the data set again") from None
     found: dict[int, Saturation] = {}
     for number, entry in enumerate(entries if isinstance(entries, list) else [None], start=1):

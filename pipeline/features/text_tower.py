@@ -93,7 +93,7 @@ def _read() -> dict[str | None, tuple[str, str, int]]:
             address: (str(text), str(vision), int(dim))
             for address, (text, vision, dim) in content.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
 
 

@@ -106,7 +106,7 @@ def code_of(stage: str) -> str | None:
     """The hash of a stage's code, None where the project does not know it."""
     try:
         return str(json.loads(CODE_FILE.read_text(encoding="utf-8"))[stage])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

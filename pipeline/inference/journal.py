@@ -167,7 +167,7 @@ class Journal:
                     break
                 try:
                     row = self._noted(json.loads(line))
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     raise StoreError(
                         f"{path}, line {number}: `fade predict --watch` wrote no such line; {remedy}"
                     ) from None

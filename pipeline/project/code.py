@@ -135,7 +135,7 @@ def code_text() -> str:
 def _kept_text(file: Path) -> str:
     """The text of ``code.json``, kept as long as no file of the packages has another stamp."""
     stamp = _stamp()
-    with suppress(OSError, ValueError, LookupError, TypeError):
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["stamp"] == stamp:
             return str(kept["text"])

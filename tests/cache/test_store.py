@@ -477,7 +477,7 @@ def test_another_schema_is_refused(tmp_path: Path, content: str) -> None:
         Store(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "\udcff"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "\udcff", "[" * 99_999])
 def test_a_damaged_marker_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "store.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(StoreError, match=r"store\.json cannot be read"):

@@ -226,6 +226,7 @@ def test_a_mask_file_has_one_value_or_none(loco: Path) -> None:
     [
         (None, "defects_config.json cannot be read"),
         ("{", "is no JSON"),
+        ("[" * 99_999, "is no JSON"),
         (json.dumps([{"pixel_value": 255}]), "entry 1: it needs a pixel_value"),
         (
             json.dumps([LOCO[0] | {"saturation_threshold": 1.5}]),

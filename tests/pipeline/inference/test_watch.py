@@ -345,6 +345,12 @@ def test_lines_of_another_shape_are_refused(wrong: Any, tmp_path: Path) -> None:
         Journal(tmp_path)
 
 
+def test_a_line_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / LINES).write_text("[" * 99_999 + "\n")
+    with pytest.raises(StoreError, match="line 1: "):
+        Journal(tmp_path)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a pipe of POSIX")
 def test_a_pipe_is_no_journal(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / TABLE)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline.project.code import OTHERS, OWN_PACKAGES, closure, code_hashes, modules
+from pipeline.features.told import code_of
+from pipeline.project.code import OTHERS, OWN_PACKAGES, closure, code_hashes, modules, refresh_code
 from tests.projects import ROOT, STAGES
 
 
@@ -75,3 +77,16 @@ def test_a_closure_holds_the_packages_around_its_modules() -> None:
     found = closure("stages.select", modules())
     assert {"stages", "stages.select", "pipeline", "pipeline.config", "fade.sampling"} <= found
     assert not {"fade.encoder", "pipeline.cli.main"} & found
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 99_999])
+def test_damaged_hashes_are_made_again(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".fade").mkdir()
+    for name in ("code.json", ".fade/code.json"):
+        (tmp_path / name).write_text(content)
+    assert code_of("text") is None
+    assert refresh_code()
+    assert json.loads((tmp_path / "code.json").read_text()) == code_hashes()
