@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader
+from io import BufferedReader, BytesIO, TextIOWrapper
 from pathlib import Path
 from platform import node
 from typing import TYPE_CHECKING
@@ -209,6 +209,23 @@ def read_plain(path: Path | str, most: int = MAX_BYTES) -> bytes:
                 errno.EFBIG, f"it has {size:,} bytes, at most {most:,} are read", str(path)
             )
         return file.read(most)
+
+
+def read_text(path: Path | str) -> str:
+    """The text of a plain file in UTF-8, whose lines all end in a line feed; see :func:`read_plain`.
+
+    Raises:
+        OSError: it cannot be read, or is no plain file.
+        UnicodeDecodeError: it is not UTF-8.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place:
+        ...     write_file(Path(place, "a.txt"), "one\\r\\ntwo")
+        ...     read_text(f"{place}/a.txt")
+        'one\\ntwo'
+    """
+    return TextIOWrapper(BytesIO(read_plain(path)), encoding="utf-8").read()
 
 
 @contextmanager

@@ -644,6 +644,16 @@ def new_images(name: str, make: Callable[[Path], None] = lambda _: None) -> Call
     return act
 
 
+def piped(name: str, read: Callable[[Path], Any]) -> Callable[[Path], None]:
+    """A pipe, which nobody writes into, under a file's name."""
+
+    def act(folder: Path) -> None:
+        os.mkfifo(folder / name)
+        read(folder / name)
+
+    return act
+
+
 def deep_json(folder: Path) -> None:
     (folder / "x.json").write_text("[" * 100_000)
     read_json(folder / "x.json")
@@ -1038,6 +1048,9 @@ CASES = (
     Case("a Python object in params.yaml", REFUSED[2], "could not determine a constructor", yaml_file(
         lambda _: "dataset: !!python/object/apply:os.system ['true']\n"
     )),
+    Case("a pipe in place of params.yaml", REFUSED[2], "is no plain file", piped(
+        "params.yaml", load_params
+    )),
     Case("YAML nested 3,000 deep", REFUSED[2], "is not valid YAML", yaml_file(lambda _: "[" * 3000)),
     Case("a category `no` without quotes, false in YAML 1.1", TAKEN, "", yaml_file(
         lambda text: text.replace("categories: null", "categories: [no]")
@@ -1117,6 +1130,8 @@ CASES = (
     Case("a store of another schema version", REFUSED[5], "schema version 99", other_store),
     Case("results of another schema version", REFUSED[5], "schema version 99", other_results),
     Case("a damaged artefact", REFUSED[5], "delete it and run", cut_manifest),
+    Case("a pipe in place of an artefact", REFUSED[5], "is no plain file", piped("a.json", read_json)),
+    Case("a pipe in place of a table", REFUSED[5], "is no plain file", piped("a.csv", read_result)),
     Case("an index of 99,999,999 links", REFUSED[2], "2 to 1,024 links", large_index),
     Case("an unknown parameter", REFUSED[2], "did you mean shots", parameters(vision__shot=[1])),
     Case("a number as text", REFUSED[2], "evaluate.size", parameters(evaluate__size="256")),

@@ -16,6 +16,7 @@ from typing import Any
 
 from fade.encoder.names import registered, repository_of
 from fade.errors import ModelError
+from fade.files import read_text
 from fade.lean_import import open_clip_library
 
 log = logging.getLogger("fade")
@@ -128,7 +129,7 @@ def _by_cache(path: Path, entries: list[Known]) -> tuple[bool, str] | None:
 def _by_config(path: Path) -> tuple[bool, str] | None:
     config = path.with_name("open_clip_config.json")
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))["model_cfg"]
+        content = json.loads(read_text(config))["model_cfg"]
         return bool(content.get("quick_gelu", False)), f"{config.name} beside it says so"
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None

@@ -16,6 +16,7 @@ from fade.encoder.names import check_name, check_weights, not_plain
 from fade.encoder.seeded import SEEDED, fill_seeded
 from fade.encoder.silence import without_warnings
 from fade.errors import ModelError, first_line
+from fade.files import read_text
 from fade.lean_import import open_clip_library
 from fade.weights_file import check_complete
 
@@ -35,7 +36,7 @@ PROGRAMMING_ERRORS = (AttributeError, TypeError, NameError, ImportError)
 def as_local_dir(config_file: Path) -> Iterator[str]:
     """Present a config JSON the way open_clip reads local models, without touching its registry."""
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = json.loads(read_text(config_file))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"model.name: {config_file} is not a valid JSON config ({error})"

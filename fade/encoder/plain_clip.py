@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -23,6 +24,7 @@ from fade.encoder.checkpoint import MAX_WEIGHTS, as_local_dir, tokenizer_of
 from fade.encoder.clip import Clip
 from fade.encoder.seeded import SEEDED, SeededWeights
 from fade.encoder.silence import without_warnings
+from fade.files import open_plain, read_text
 from fade.lean_import import builtin_configs, open_clip_library
 from fade.unfilled import unfilled
 from fade.weights import read_weights
@@ -94,7 +96,7 @@ def plain_clip(name: str, pretrained: str, state: Mapping[str, Tensor] | None) -
         ModelError: its pixels cannot be normalised, or the weights are of another activation.
     """
     try:
-        config = json.loads(_config_file(name).read_text(encoding="utf-8"))
+        config = json.loads(read_text(_config_file(name)))
         model, preprocessing = config.get("model_cfg", config), config.get("preprocess_cfg", {})
         vision, text = {**_VISION_DEFAULTS, **model["vision_cfg"]}, model["text_cfg"]
         if not _is_plain(model, vision, text):
@@ -183,8 +185,8 @@ def _whole(config: Any, state: Mapping[str, Tensor], visual: Any) -> tuple[nn.Mo
 
 
 def _weights(file: Path) -> dict[str, Tensor]:
-    with file.open("rb") as source:
-        return read_weights(source, file.stat().st_size)
+    with open_plain(file) as source:
+        return read_weights(source, os.fstat(source.fileno()).st_size)
 
 
 def _is_plain(model: Any, vision: Any, text: Any) -> bool:

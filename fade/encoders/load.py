@@ -15,6 +15,7 @@ from fade.device import choose_device
 from fade.encoder.checkpoint import MAX_WEIGHTS, PROGRAMMING_ERRORS, kind_and_line
 from fade.encoders.checkpoint import fill, is_filled_by_weights, load_checkpoint
 from fade.errors import ModelError
+from fade.files import read_text
 from fade.lean_import import timm_library
 from fade.types import Device, Precision
 from fade.unfilled import unfilled
@@ -242,7 +243,7 @@ def _read_config(folder: Path) -> tuple[str, Mapping[str, Any], Mapping[str, Any
     """Architecture, settings and training facts of a folder as timm saves models."""
     file = folder / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(read_text(file))
         return _config(config)
     except FileNotFoundError:
         raise ModelError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import StoreError
+from fade.files import read_text
 from pipeline.artefacts.catalogue import RECORDS, Artefact
 from pipeline.artefacts.tables import read_json, write_json
 from pipeline.config.values import PARAMS_FILE
@@ -202,6 +203,6 @@ def outs_of(entry: Mapping[str, Any]) -> list[str]:
 def _yaml(file: Path) -> Any:
     """The content of a YAML file; None where it cannot be read: others say why."""
     try:
-        return load_yaml(file.read_text(encoding="utf-8"))
+        return load_yaml(read_text(file))
     except (OSError, ValueError, RecursionError):
         return None

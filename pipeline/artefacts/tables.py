@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fade.aspect import AspectRatio, SmallerEdge
 from fade.errors import StoreError, first_line
-from fade.files import atomic_write, write_file
+from fade.files import atomic_write, read_plain, read_text, write_file
 from pipeline.artefacts.csv_text import Rows, marked, unmarked
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def read_json(path: Path) -> dict[str, Any]:
         40
     """
     with _readable(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if not isinstance(content, dict):
             raise ValueError("it holds no JSON object")
     check_schema(content, path)
@@ -292,7 +293,7 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     with _readable(path):
         frame = pd.read_csv(
-            path,
+            BytesIO(read_plain(path)),
             dtype={"category": str},
             keep_default_na=False,
             na_values=[""],

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from fade.errors import ParameterError
+from fade.files import read_text
 from pipeline.config.schema import Params
 from pipeline.config.values import PARAMS_FILE, ParamsSection, shown
 
@@ -29,7 +30,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     from pipeline.config.yaml12 import load_yaml
 
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        content = load_yaml(read_text(path))
     except FileNotFoundError:
         raise ParameterError(
             f"no {path} here ({Path.cwd()}): run in a project folder, or make one with "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import StoreError
+from fade.files import read_text
 from pipeline.artefacts.parameters import LOCK_FILE, listed, misnoted, noted_parameters
 from pipeline.artefacts.receipts import check_receipts
 from pipeline.config.load import parse_params
@@ -36,8 +37,8 @@ def check_lock(folder: Path) -> None:
             f"{folder / LOCK_FILE} cannot be read whole, as a killed run leaves it: run `fade run`"
         )
     try:
-        lock = load_yaml((folder / LOCK_FILE).read_text(encoding="utf-8"))
-        content = load_yaml((folder / PARAMS_FILE).read_text(encoding="utf-8"))
+        lock = load_yaml(read_text(folder / LOCK_FILE))
+        content = load_yaml(read_text(folder / PARAMS_FILE))
         stages = dict(lock["stages"])
         ran = {
             name: value

@@ -447,6 +447,14 @@ def test_broken_config(content: str, words: str, tmp_path: Path) -> None:
     refused(str(tmp_path / "m.json"), "seeded", words)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    for name in ("m.json", "w.safetensors"):
+        os.mkfifo(tmp_path / name)
+    refused(str(tmp_path / "m.json"), "seeded", "no config file at")
+    refused(write_config(tmp_path), tmp_path / "w.safetensors", "no file here and no tag")
+
+
 def test_missing_files(tmp_path: Path) -> None:
     refused(str(tmp_path / "none.json"), "seeded", "no config file at")
     refused(write_config(tmp_path), tmp_path / "none.pt", "no file here and no tag")

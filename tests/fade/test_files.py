@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from fade import files
-from fade.files import atomic_write, open_plain, read_plain, write_file
+from fade.files import atomic_write, open_plain, read_plain, read_text, write_file
 from tests.projects import ROOT
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_plain_file_is_neither_read_nor_replaced(tmp_path: Path, kind
     if kind.startswith("link"):
         path.with_name("link").symlink_to(path)
         path = path.with_name("link")
-    for touch in (open_plain, read_plain, lambda file: write_file(file, "x")):
+    for touch in (open_plain, read_plain, read_text, lambda file: write_file(file, "x")):
         with pytest.raises(OSError, match="no plain file") as caught:
             touch(path)
         assert caught.value.filename == str(path)
