@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from fade.encoder import Encoder
     from pipeline.features.models import ImageEncoder
     from pipeline.features.patch_encoder import PatchEncoder
+
+_FOLDER = "local-dir:"
+"""What names of models begin with that are folders of this machine."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def export(run: FinishedRun, categories: Sequence[str], numbers: Numbers) -> Onn
         POSITIONS: _npz(parts.positions), PROMPTS: _npz(parts.prompts),
     }  # fmt: skip
     model = GraphModel(
-        encoder.name, numbers, parts.dim, parts.features,
+        _name(encoder, run.params.test_features()), numbers, parts.dim, parts.features,
         {name: digest_of(data) for name, data in entries.items()}, {}, parts.tiles,
     )  # fmt: skip
     try:
@@ -100,6 +104,16 @@ def export(run: FinishedRun, categories: Sequence[str], numbers: Numbers) -> Onn
     content = replace(model, compared=_versions() | asdict(comparison.told)).as_json()
     entries[MODEL] = json.dumps(content, ensure_ascii=False, indent=1).encode()
     return OnnxParts(entries, thresholds)
+
+
+def _name(encoder: ImageEncoder, features: Sequence[Feature]) -> str:
+    """Of a run's model, or of both; of what is a file or folder of this machine not where it lies."""
+    models = [encoder.of(f) for f in features] if isinstance(encoder, EncoderPair) else [encoder]
+    names = dict.fromkeys(model.name for model in models)
+    return " and ".join(
+        Path(name).name if name.endswith(".json") or name.startswith(_FOLDER) else name
+        for name in names
+    )
 
 
 @dataclass(frozen=True)
