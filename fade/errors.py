@@ -78,6 +78,10 @@ _REFUSALS = {
     errno.EPERM: "permission denied",
     errno.EISDIR: "it is a folder",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.EEXIST: "a file is where a folder must be",  # a name that may be taken is not asked for
+    errno.ENOTDIR: "a part of its path is no folder",
+    errno.ELOOP: "it is a link that leads back to itself",
+    errno.ENXIO: "it is no plain file",  # what opening a pipe to write says, and fade/files.py
 }
 
 

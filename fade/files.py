@@ -27,6 +27,8 @@ NO_PLAIN_FILE = "it is no plain file"
 """What the errors of this module say of pipes, devices and sockets."""
 MAX_BYTES = 4 << 30
 """Largest size of an image, a table or a text, in bytes."""
+_GROWN = 1 << 20
+"""Bytes that are read at once beyond a file's size, which grew meanwhile."""
 _NAME_BYTES = 255
 _HOST = hashlib.blake2b(node().encode(), digest_size=4).hexdigest()
 _PART = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
@@ -116,7 +118,7 @@ def _check_target(path: Path) -> None:
     with suppress(FileNotFoundError):
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise OSError(errno.EINVAL, NO_PLAIN_FILE, str(path))
+            raise OSError(errno.ENXIO, NO_PLAIN_FILE, str(path))
 
 
 def _tidy_once(folder: Path) -> None:
@@ -182,7 +184,7 @@ def open_plain(path: Path | str) -> BufferedReader:
         if stat.S_ISDIR(mode):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, NO_PLAIN_FILE, str(path))
+            raise OSError(errno.ENXIO, NO_PLAIN_FILE, str(path))
         return os.fdopen(number, "rb")
     except BaseException:
         os.close(number)
@@ -208,7 +210,10 @@ def read_plain(path: Path | str, most: int = MAX_BYTES) -> bytes:
             raise OSError(
                 errno.EFBIG, f"it has {size:,} bytes, at most {most:,} are read", str(path)
             )
-        return file.read(most)
+        found = file.read(size)  # asked for more, Python takes the memory for it at once
+        while more := file.read(min(most - len(found), _GROWN)):
+            found += more
+        return found
 
 
 def read_text(path: Path | str) -> str:

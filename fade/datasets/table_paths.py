@@ -43,7 +43,7 @@ class TablePaths:
         """What to add where a part of a path that is not there is there in another Unicode form."""
         folder = self._place
         for part in path.split("/"):
-            with suppress(OSError, DataError):
+            with suppress(OSError, ValueError, DataError):
                 found = list_folder(folder)
                 if twin := other_form(part, [*found.files, *found.folders]):
                     return f": the same text in another Unicode form is {twin}"

@@ -31,7 +31,15 @@ _REPAIR = (
 
 def _read_parts(path: Path, label: str) -> Iterator[tuple[Keys, NDArray[np.uint32]]]:
     for part in table_parts(path, ("key", "crc"), space=label):
-        yield Keys.of(part["key"].to_pylist()), part["crc"].to_numpy()
+        try:
+            keys = Keys.of(part["key"].to_pylist())
+        except AttributeError:  # an empty cell, or bytes
+            raise _no_receipt(path) from None
+        yield keys, part["crc"].to_numpy()
+
+
+def _no_receipt(path: Path) -> StoreError:
+    return StoreError(f"{path} is no receipt: delete it and run `fade run`")
 
 
 @dataclass(frozen=True)
@@ -260,7 +268,7 @@ def read_receipt(artefact: Artefact, root: Path = Path()) -> Receipt:
             path, root, spaces, _RowsByLabel(path.absolute(), spaces), remarks["against"]
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise StoreError(f"{path} is no receipt: delete it and run `fade run`") from None
+        raise _no_receipt(path) from None
 
 
 def check_receipts(root: Path = Path()) -> None:

@@ -195,7 +195,7 @@ def _open_to_append(path: Path) -> int:
     number = os.open(path, flags, 0o666)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise OSError(errno.EINVAL, NO_PLAIN_FILE, str(path))
+        raise OSError(errno.ENXIO, NO_PLAIN_FILE, str(path))
     return number
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fade.errors import StoreError
 from fade.uncertainty import percentile_interval
 from pipeline.artefacts.catalogue import REPLICATES
 from pipeline.artefacts.tables import read_table
@@ -32,10 +33,18 @@ def read_samples(
         complete: by shots the categories that the mean is over.
 
     Raises:
-        StoreError: the file is damaged or of another schema version.
+        StoreError: the file is damaged, of another schema version, or holds something else.
     """
     path = summary.parent / REPLICATES.path.name
-    return samples(read_table(path)[0], complete) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    table, _ = read_table(path)
+    try:
+        return samples(table, complete)
+    except (KeyError, ValueError, TypeError):  # other columns, types or rows
+        raise StoreError(
+            f"{path} holds no replicates of metrics: run `fade run --force evaluate`"
+        ) from None
 
 
 def samples(

@@ -531,6 +531,7 @@ def test_csv_with_byte_order_mark_and_without_masks(tmp_path: Path) -> None:
         ({"image": "i"}, "row 2: image 'i' has no suffix of bmp,"),
         ({"image": "i/0.txt"}, "row 2: image 'i/0.txt' has no suffix"),
         ({"image": "i/\0.png"}, "row 2: image .* does not exist|NUL"),
+        ({"image": "i\0/0.png"}, "row 2: image .* does not exist|NUL"),
         ({"mask": "/m.png"}, "row 2: mask '/m.png' is an absolute path"),
         ({"mask": "m.png"}, "row 2: mask 'm.png' does not exist"),
         ({"category": ".."}, r"row 2: category '\.\.' cannot be a folder"),

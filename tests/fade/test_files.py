@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,6 +125,26 @@ def test_errors_without_a_number_keep_their_words(
         write()
     assert (caught.value.errno, caught.value.filename) == (number, str(path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    write_file(tmp_path / "a", "four")
+    tracemalloc.start()
+    try:
+        assert read_plain(tmp_path / "a") == b"four"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_grows_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(tmp_path / "a", "twelve bytes")
+    known = os.stat_result([stat.S_IFREG, *[0] * 5, 3, *[0] * 3])
+    monkeypatch.setattr(files.os, "fstat", lambda _: known)
+    assert read_plain(tmp_path / "a") == b"twelve bytes"
+    assert read_plain(tmp_path / "a", most=7) == b"twelve "
 
 
 def test_endless_files_are_refused_before_they_are_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from fade.errors import CONTROL, ParameterError, plain
+from fade.files import write_file
 from pipeline import stage as runner
 from pipeline.config.load import load_params
 from pipeline.config.originals import TEMPLATE
@@ -91,6 +93,30 @@ def test_a_folder_that_is_gone_is_said_so(tmp_path: Path, command: str) -> None:
     )  # fmt: skip
     said = "error: the folder that this was started in is gone: change to another\n"
     assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links of POSIX")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("pipe", "it is no plain file"),
+        ("circle", "it is a link that leads back to itself"),
+        ("file/a.csv", "a file is where a folder must be"),
+        ("file/b/a.csv", "a part of its path is no folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_there_is_named(
+    name: str, reason: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r".") as caught:
+        write_file(tmp_path / name, "x")
+    known = runner.as_user_error(caught.value)
+    assert known is not None
+    assert known.exit_code == 5
+    assert re.search(rf"{name.split('/')[0]}.*: {reason}: ", str(known))
 
 
 def test_a_package_of_an_extra_says_which_one() -> None:

@@ -176,6 +176,18 @@ def test_another_table_is_no_receipt(tmp_path: Path) -> None:
         read_receipt(artefact)
 
 
+@pytest.mark.parametrize("key", [None, b"k0"])
+def test_keys_that_are_no_text_are_no_receipt(
+    key: bytes | None, store: Store, artefact: Artefact
+) -> None:
+    frame, remarks = tables.read_table(artefact.path)
+    del remarks["schema"]
+    keys = pd.Series([key] * len(frame), dtype=object)
+    write_table(frame.assign(key=keys), artefact.path, **remarks)
+    with pytest.raises(StoreError, match="is no receipt"):
+        read_receipt(artefact).located(store, "a")
+
+
 def test_remarks_are_readable_without_this_program(artefact: Artefact) -> None:
     import pyarrow.parquet as pq
 

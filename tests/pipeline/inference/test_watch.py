@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fade.errors import DataError, ParameterError, StoreError
+from fade.errors import DataError, ParameterError, StoreError, refusal
 from pipeline.inference.journal import LINES, TABLE, Journal, Key
 from pipeline.inference.output import COLUMNS
 from pipeline.inference.pictures import open_picture
@@ -357,6 +357,7 @@ def test_a_pipe_is_no_journal(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r".") as caught:
         Journal(tmp_path)
     assert caught.value.filename == str(tmp_path / TABLE)
+    assert refusal(caught.value) == "it is no plain file"
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fade.errors import StoreError
 from fade.replicates import mean_replicates
 from pipeline.artefacts.catalogue import REPLICATES
 from pipeline.artefacts.tables import write_table
@@ -142,3 +144,24 @@ def test_a_mean_is_compared_where_it_is_of_the_same_categories_at_those_shots() 
     more = {(METRIC, "b", 4): values, ("another_metric", "b", 1): values}
     found = sample_differences(first, first | more, [("a", 1), (MEAN, 1), (MEAN, 4)])
     assert set(found) == {(METRIC, "a", 1), (METRIC, MEAN, 1)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop(columns="replicate"),
+        lambda table: table.assign(full_pixel_ap="x"),
+        lambda table: pd.concat([table, table.assign(seed=1).head(1)]),
+    ],
+)
+def test_another_table_holds_no_replicates(
+    change: Callable[[pd.DataFrame], pd.DataFrame], tmp_path: Path
+) -> None:
+    table = pd.DataFrame(
+        {"category": "a", "shots": 1, "seed": 0, "replicate": [0, 1], "full_pixel_ap": 0.5}
+    )
+    write_table(change(table), tmp_path / REPLICATES.path.name)
+    with pytest.raises(
+        StoreError, match=r"replicates\.parquet holds no replicates of metrics: run"
+    ):
+        read_samples(tmp_path / "summary.csv", {1: ["a"]})
