@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fade.errors import ParameterError, StoreError
-from fade.files import atomic_write
+from fade.files import atomic_write, open_plain
 from fade.flat_vectors import FlatVectors
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def stored_digest(path: Path) -> bytes:
         b''
     """
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             file.seek(-DIGEST, os.SEEK_END)
             return file.read()
     except OSError:
@@ -270,7 +270,7 @@ def read_index(path: Path) -> faiss.Index:
     import faiss
 
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size - len(SEAL) - DIGEST
             digest = _digest(file, size)
             if size < 0 or file.read() != SEAL + digest:

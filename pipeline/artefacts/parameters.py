@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fade.errors import StoreError
-from fade.files import read_text
+from fade.files import open_plain, read_text
 from pipeline.artefacts.catalogue import RECORDS, Artefact
 from pipeline.artefacts.tables import read_json, write_json
 from pipeline.config.values import PARAMS_FILE
@@ -184,7 +184,7 @@ def _read(path: Path, part: str = "parameters") -> dict[str, Any] | None:
 
 def dvc_hash(path: Path) -> str:
     """The MD5 of a file, as DVC notes it in dvc.lock."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

@@ -207,7 +207,11 @@ class Bundle(TrainedRun):
             except ModelError as error:
                 if wanted_network(error) or (self._weights is None and state is None):
                     raise self._without_weights(error, model.name, model.pretrained) from None
-                raise
+                if name == model.name:
+                    raise
+                # who reads the line has the bundle, and no folder that is gone by then
+                said = str(error).replace(name, f"model.json of {self.path}")
+                raise ModelError(said) from None
 
     def _read_weights(self, name: str) -> dict[str, Tensor]:
         entry = self._file.entries[name]

@@ -252,8 +252,9 @@ class FinishedRun(TrainedRun):
 
     def _chosen(self, category: str) -> _Chosen:
         """What the trial compares a category's images with; held against its thresholds."""
-        selection, _ = read_table(self.folder / SELECTION.path)
-        table, remarks = read_table(self.folder / BANK_TABLE)
+        drawn, held = ("category", "seed", "rank", "hash", "path"), ("category", "hash", "position")
+        selection, _ = read_table(self.folder / SELECTION.path, drawn)
+        table, remarks = read_table(self.folder / BANK_TABLE, held)
         receipt = read_receipt(REFERENCES, self.folder)
         own = selection[selection["category"] == category]
         rows = table[table["category"] == category]

@@ -120,8 +120,19 @@ class TextIndex:
 
     @classmethod
     def read(cls, root: Path = Path()) -> TextIndex:
-        """Read the index of the text stage of the project in a folder."""
-        content = read_json(root / TEXT.path / "index.json")
+        """Read the index of the text stage of the project in a folder.
+
+        Raises:
+            StoreError: it is missing, damaged, or no such index.
+        """
+        path = root / TEXT.path / "index.json"
+        content = read_json(path)
+        by_use = [content.get("prompts"), content.get("classifiers")]
+        if not all(
+            isinstance(one, dict) and all(isinstance(part, dict) for part in one.values())
+            for one in by_use
+        ):
+            raise StoreError(f"{path} is no index of texts: run `fade run --force text`")
         return cls(*(content.get(one.name, "") for one in fields(cls)))
 
     def check(self, params: Params, weights: str, categories: Sequence[str]) -> None:

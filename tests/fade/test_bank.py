@@ -151,6 +151,14 @@ def test_flat_file_round_trip(tmp_path: Path) -> None:
     assert index_vectors(index).base is not None  # a view
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_pipe_is_no_bank(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "bank.faiss")
+    assert stored_digest(tmp_path / "bank.faiss") == b""
+    with pytest.raises(StoreError, match=r"bank\.faiss"):
+        read_index(tmp_path / "bank.faiss")
+
+
 def test_a_rewritten_file_has_another_digest(tmp_path: Path) -> None:
     path = tmp_path / "bank.faiss"
     assert stored_digest(path) == b""

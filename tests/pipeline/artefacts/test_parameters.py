@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import hashlib
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,9 @@ def test_a_record_that_dvc_does_not_name_is_of_no_matter() -> None:
     note({"vision.shots": [0, 2]})
     SELECT.unlink()
     assert misnoted() == {}
+    if os.name != "nt":
+        os.mkfifo(SELECT)
+        assert misnoted() == {}, "a pipe is not waited for"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from fade.text import fit, save
 from fade.types import Trial
 from fade.weights import write_weights
 from pipeline.artefacts import results_state
+from pipeline.artefacts.tables import read_table, write_table
 from pipeline.config.originals import original
 from pipeline.evaluation.trials import choose_trial
 from pipeline.inference.bundle import Bundle
@@ -882,6 +883,41 @@ def test_prompts_that_are_refused(bundle: Path, tmp_path: Path, prompts: Any) ->
     path = rewritten(bundle, tmp_path / "bad.fade", lambda e: e.update({"prompts.json": content}))
     with pytest.raises(StoreError, match="is not a valid bundle"):
         Bundle(path).sentences("segmentation", "weave")
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [("artefacts/selection.parquet", "rank"), ("artefacts/banks/references.parquet", "hash")],
+)
+def test_tables_without_a_column_are_refused(
+    file: str, column: str, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    frame, remarks = read_table(tmp_path / "run" / file)
+    del remarks["schema"]
+    write_table(frame.drop(columns=column), tmp_path / "run" / file, **remarks)
+    with pytest.raises(StoreError, match=rf"{file} cannot be read .*{column}"):
+        FinishedRun(tmp_path / "run").bank("weave")
+
+
+@pytest.mark.parametrize("part", ["prompts", "classifiers"])
+@pytest.mark.parametrize("value", [None, "x", {"segmentation": "x"}])
+def test_an_index_of_texts_of_another_shape_is_refused(
+    part: str, value: Any, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    index = tmp_path / "run/artefacts/text/index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {part: value}))
+    with pytest.raises(StoreError, match=r"index\.json is no index of texts: run"):
+        FinishedRun(tmp_path / "run").classifier("segmentation", "weave")
+
+
+def test_a_config_is_named_as_the_bundles(
+    bundle: Path, tmp_path: Path, golden_checkpoint: Path
+) -> None:
+    path = rewritten(bundle, tmp_path / "a.fade", lambda e: e.update({"model.json": b"{}"}))
+    with pytest.raises(ModelError, match=rf"model\.json of {path} lacks embed_dim"):
+        Bundle(path, golden_checkpoint).encoder()
 
 
 def test_entries_that_are_longer_than_the_file(bundle: Path, tmp_path: Path) -> None:
