@@ -118,6 +118,7 @@ class Space:
             raise ValueError("the label is no short text")
         if not isinstance(description, dict) or dtype not in DTYPES:
             raise ValueError("no description, or of a type that is not stored")
+        fingerprint(description)  # which NaN and infinity have none of: ValueError
         if len(shape) > DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError("the shape is no list of numbers")
         space = cls(label, description, tuple(shape), dtype)

@@ -632,6 +632,13 @@ def test_descriptions_from_a_shared_store_are_not_trusted(
         Space.from_json(content)
 
 
+def test_a_description_without_an_address_is_left_out(tmp_path: Path) -> None:
+    store = filled(tmp_path, ["a"])
+    content = {**SPACE.to_json(), "description": {"mean": float("inf")}}
+    (folder(store) / "space.json").write_text(json.dumps(content))
+    assert store.spaces() == []
+
+
 @pytest.mark.parametrize(
     "change",
     [
