@@ -175,3 +175,26 @@ def test_a_worker_that_sees_other_files_is_refused(
     shutil.copy(data / other, data / first)
     with pytest.raises(DataError, match=f"a worker .* does not see {first} as this machine does"):
         run_stages(tmp_path, asked, "manifest")
+
+
+def test_what_a_worker_cannot_read_in_words_of_its_own_is_skipped_if_this_machine_cannot_either(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(GOLDEN / "images", data)
+    broken = data / "weave/test/hole/000.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+
+    def elsewhere(function: Any, tasks: Any, *_: Any, **__: Any) -> Iterator[Any]:
+        for task in tasks:
+            yield [f"so {one}" if isinstance(one, str) else one for one in function(task)]
+
+    monkeypatch.setattr(pipeline.dataset.manifest, "iterate_tasks", elsewhere)
+    there = {"kind": "address", "address": "tcp://127.0.0.1:9"}
+    asked = changed(
+        params, cluster=there, dataset__on_bad_image="skip", dataset__path=str(data)
+    )  # fmt: skip
+    run_stages(tmp_path / "run", asked, "manifest")
+    (skipped,) = read_json(tmp_path / "run" / SKIPPED.path)["skipped"]
+    assert skipped["path"] == "weave/test/hole/000.png"
+    assert skipped["reason"].startswith("so ")

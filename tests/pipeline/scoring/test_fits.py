@@ -16,7 +16,7 @@ from fade.types import Feature
 from fade.views import View
 from pipeline.config.load import parse_params
 from pipeline.scoring.before import RowIndex
-from pipeline.scoring.fits import Fit, FitStep, FitTask, fit_images, open_fit
+from pipeline.scoring.fits import Fit, FitStep, FitTask, fit_images, fit_space, open_fit
 from pipeline.scoring.subspace import SubspacePlan
 from pipeline.scoring.views import FeatureView, view_plan
 from tests.stages.test_vision_encoder import vision_params
@@ -80,6 +80,32 @@ def test_each_view_is_compared_with_its_own_subspaces(tmp_path: Path) -> None:
         for point in (2, 0)
     ]
     np.testing.assert_allclose(found, expected)
+
+
+def address(stored: str = "one", **leaves: Any) -> Space:
+    given = {f"vision__{name}": value for name, value in leaves.items()}
+    params = parse_params(vision_params(vision__rule="subspace", vision__layers=[0], **given))
+    (view,) = view_plan(params)
+    space = Space(view.features[0].label, {"of": stored}, (16, 4), "float32")
+    return fit_space(view, [space], params)
+
+
+def test_what_changes_a_subspace_changes_its_address() -> None:
+    """Rows of all of them have one shape, with a place for each component that there can be."""
+    found = [
+        address(), address("other"), address(variance=0.5), address(variance=1.0),
+        address(components=2), address(components=3), address(pooling=[3]),
+    ]  # fmt: skip
+    assert {one.shape for one in found} == {(5, 4)}
+    assert len({one.fingerprint for one in found}) == len(found)
+    assert address(components=2, variance=0.5).fingerprint == found[4].fingerprint
+
+
+def test_subspaces_with_more_directions_than_their_patches_have_lie_elsewhere() -> None:
+    """An older version kept such ones where a number was asked for, or the whole variance."""
+    assert "rank" not in address().description
+    for leaves in ({"variance": 1.0}, {"components": 2}, {"components": 2, "variance": 1.0}):
+        assert "rank" in address(**leaves).description
 
 
 def test_a_task_for_each_subspace_that_is_lacking() -> None:
