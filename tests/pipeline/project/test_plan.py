@@ -6,6 +6,7 @@ import doctest
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,8 @@ def test_good_images_alone(tmp_path: Path, content: dict[str, Any]) -> None:
     with project(tmp_path / "p", alone):
         found = plan_run(load_params())
     assert (found.test_images, found.calibration_images, found.images_to_encode) == (0, 3, 3)
+    assert found.sampled_images == 3
+    assert found.seconds_per_image > 0
     with (
         project(tmp_path / "q", changed(alone, threshold__images=0)),
         pytest.raises(DataError, match=r"no test images and threshold\.images is 0"),
@@ -159,6 +162,30 @@ def test_lines(tmp_path: Path, content: dict[str, Any]) -> None:
     text = "\n".join(lines(replace(found, encode_seconds=7200.0, remarks=("so",))))
     assert "about 2.0 h to encode on cpu" in text
     assert text.endswith("remark  so")
+    assert "labels  " not in text
+    assert "labels  none for 2 test images" in "\n".join(lines(replace(found, unlabelled_images=2)))
+
+
+def test_a_bucket_is_never_full(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "store_root", lambda configured: "memory://plan")
+    with project(tmp_path, content):
+        found = plan_run(load_params(), 5)
+    assert (found.free_bytes, found.remarks) == (None, ())
+    assert "free" not in lines(found)[1]
+
+
+def test_more_than_is_free_is_said(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(free=1000)
+    monkeypatch.setattr(plan_module.shutil, "disk_usage", lambda folder: free)
+    with project(tmp_path, content):
+        (remark,) = plan_run(load_params(), 5).remarks
+        assert remark.startswith("that is more than is free")
+        free.free = 10**12
+        assert plan_run(load_params(), 5).remarks == ()
 
 
 def test_examples_in_docstrings() -> None:

@@ -153,6 +153,65 @@ def test_the_stages_do_what_was_planned(
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("case", ["as it is", "streamed", "no vision"])
+def test_the_store_takes_the_bytes_that_were_planned(
+    case: str, params: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where no category, trial or held-out image shares components with another, or has more."""
+    leaves = {**GRID[case], "dataset__categories": ["nut"], "threshold__images": 0}
+    content = changed(params, **leaves)
+    with project(tmp_path, content):
+        planned = plan_run(load_params())
+    run_stages(tmp_path, content)
+    store = Store(tmp_path / ".fade" / "store")
+    found = {space.label: len(store.index(space)) * space.row_bytes for space in store.spaces()}
+    del found["text"]  # of prompts, whatever the images
+    components = sum(
+        found.pop(name, 0) for name in ("language-score", "language-map", "vision-map")
+    )
+    assert planned.component_bytes == components > 0
+    assert planned.feature_bytes == sum(found.values()) > 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_images_that_are_too_many_to_be_read(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only such as may be equal, for their size in bytes, are read before there is a manifest."""
+    root = tmp_path / "images"
+    for number in range(6):
+        file = root / f"nut/{'train' if number < 3 else 'test'}/good/{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 30), (number, 0, 0)).save(file)
+        with file.open("ab") as more:
+            more.write(bytes(number))
+    content = changed(params, dataset__path=str(root), dataset__watch=str(root))
+    monkeypatch.setattr("pipeline.project.workload.READ_BYTES", 0)
+
+    def planned(**leaves: Any) -> Plan:
+        with project(tmp_path / "run", changed(content, **leaves)):
+            return plan_run(load_params())
+
+    (remark,) = planned().remarks
+    assert remark.startswith("no manifest fits yet")
+    kept = planned(features__aspect="keep")
+    assert kept.remarks[1] == (
+        "the images were not read: as if all of them differed and had the aspect ratio of the first ones"
+    )
+    shutil.copy(root / "nut/test/good/5.png", root / "nut/test/good/6.png")
+    equal = planned()
+    assert equal.remarks[1] == "the images were not read: as if all of them differed"
+    assert equal.images_to_encode == 5  # four test images, one reference
+    run_stages(tmp_path / "run", changed(content, features__aspect="keep"), "manifest")
+    known = planned(features__aspect="keep")
+    assert not known.remarks
+    assert known.feature_bytes == kept.feature_bytes  # less the copy, which was not there
+    run_stages(tmp_path / "run", content, "manifest")
+    shutil.copy(root / "nut/test/good/4.png", root / "nut/test/good/7.png")
+    assert planned().remarks[0].startswith("no manifest fits yet")
+
+
+@pytest.mark.usefixtures("quick")
 def test_images_that_are_left_out_are_planned_without(
     params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +260,20 @@ def test_images_that_were_replaced_or_added_are_planned_for(
         found = plan_run(load_params())
     assert found.images_to_encode == 3
     assert not found.remarks
+
+
+@pytest.mark.usefixtures("quick")
+def test_categories_that_the_last_manifest_left_out_are_planned_for(
+    params: dict[str, Any], tmp_path: Path
+) -> None:
+    """Their files are older than it: no time tells that they are new."""
+    run_stages(tmp_path, changed(params, dataset__categories=["nut"]), "manifest")
+    with project(tmp_path / "new", params):
+        fresh = plan_run(load_params())
+    with project(tmp_path, params):
+        found = plan_run(load_params())
+    assert not found.remarks
+    assert numbers(found) == numbers(fresh)
 
 
 @pytest.mark.usefixtures("quick")
