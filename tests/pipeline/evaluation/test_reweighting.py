@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cache.layout import Space
 from cache.store import Store
+from fade.faiss_index import build_index
 from fade.types import Feature, Trial
 from fade.views import View
 from pipeline.evaluation.component import Component
-from pipeline.evaluation.reweighting import Reweighting
-from pipeline.scoring.banks import Bank, Comparison
+from pipeline.evaluation.reweighting import Reweigher, Reweighting, bank_vectors
+from pipeline.scoring.banks import Bank, Comparison, HeldBank
 from pipeline.scoring.views import FeatureView
 
 FEATURE = Feature(96, "vision", "patch", (0,))
@@ -72,3 +76,33 @@ def test_the_worst_patch_of_each_image_and_trial(
             patch = vectors[i, worst[number][i]].astype(np.float64)
             expected = by_hand(maps[number][i].max(), patch, banks[name, trial])
             assert found[number, i] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_bank_has_each_transform_of_the_references_of_a_trial() -> None:
+    vectors = np.arange(3 * 2 * 4 * 5, dtype=np.float32).reshape(-1, 5)
+    bank = HeldBank(
+        "nut", ("96",), True, copies=2, indexes={"96": build_index(vectors, metric="euclidean")}
+    )
+    found = bank_vectors(bank, Comparison(Trial(2, 0), (2, 0), False), patches=4)
+    np.testing.assert_array_equal(found, np.concatenate([vectors[16:], vectors[:8]]))
+
+
+def test_an_image_to_calibrate_on_is_left_out_of_its_bank() -> None:
+    """One that is a reference, too; test images meet all references."""
+    trial = Trial(3, 0)
+    comparisons = {(name, trial): Comparison(trial, (0, 1, 2), False) for name in ("nut", "pin")}
+    features: Any = SimpleNamespace(of=lambda images, first: ())
+    banks = {name: Bank(name, ("96",), True) for name in ("nut", "pin")}
+    positions = {"nut": {"a": 0, "b": 1, "c": 2}, "pin": {"b": 2, "d": 0, "e": 1}}
+    reweigher = Reweigher(VIEW, features, banks, comparisons, positions)
+
+    def references(images: pd.DataFrame, first: int | None) -> list[tuple[int, ...]]:
+        block = reweigher.block(images, first, [trial], {"b": "why", "d": "why"})
+        assert [bank.category for bank in block.banks] == images["category"].tolist()
+        (of_trial,) = block.comparisons
+        return [comparison.references for comparison in of_trial]
+
+    category = ["nut", "nut", "pin", "pin"]
+    images = pd.DataFrame({"category": category, "hash": ["a", "b", "b", "d"]})
+    assert references(images, None) == [(0, 1, 2), (0, 2), (0, 1), (1, 2)]
+    assert references(images[["category"]], 0) == [(0, 1, 2)] * 4

@@ -719,6 +719,15 @@ def set_json(**leaves: Any) -> Change:
     return change
 
 
+def other_trial(entries: dict[str, bytes]) -> None:
+    """Thresholds and trial agree, and the parameters have no such trial."""
+    content = json.loads(entries["bundle.json"])
+    content["trial"] = [2, 7]
+    for threshold in content["thresholds"]:
+        threshold["seed"] = 7
+    entries["bundle.json"] = json.dumps(content).encode()
+
+
 def set_bank(array: np.ndarray, **options: Any) -> Change:
     return edit_bank(lambda _: array, **options)
 
@@ -780,8 +789,9 @@ def unit_rows(*shape: int) -> np.ndarray:
         (set_json(thresholds=[{"a": 1}]), "threshold 1: category is missing"),
         (set_json(parameters={"dataset": {}}), "is missing"),
         (set_json(texts=[1]), "is not a valid bundle"),
+        (other_trial, "do not agree"),
     ],
-    ids=range(22),
+    ids=range(23),
 )  # fmt: skip
 def test_bundles_that_are_refused(bundle: Path, tmp_path: Path, change: Change, says: str) -> None:
     with pytest.raises((StoreError, ParameterError), match=says) as error:

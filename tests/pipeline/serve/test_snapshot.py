@@ -12,6 +12,7 @@ import pytest
 
 from fade.errors import DataError, StoreError
 from fade.filters import Finish
+from fade.levels import Scale
 from pipeline.artefacts.catalogue import SCORES
 from pipeline.evaluation.recipe import Recipe
 from pipeline.serve.image_index import ImageFilter, ImageIndex
@@ -31,6 +32,24 @@ def test_what_has_one_level_keeps_it(finish: Finish, finished: Path) -> None:
         found = snapshot.prediction(0, snapshot.trial)
         assert found.finished is not None
         assert np.unique(found.finished).tolist() == [level]
+
+
+def test_levels_of_a_map_without_an_upper_limit_keep_their_scale(finished: Path) -> None:
+    """65,536 levels of distances, of which a picture shows 256 shades."""
+    snapshot = Snapshot(finished)
+    category = snapshot.index.categories[snapshot.index.category[0]]
+    place, scale = (category, snapshot.trial), Scale.fine(1.5, 40.0)
+    snapshot.thresholds[place] = snapshot.threshold(*place).on(scale)
+    for level in (0, 255, 256, 4000, 65_279, 65_535):
+        snapshot.__dict__["_maps"] = lambda label, row, level=level: np.full(
+            (3, 5), level, np.uint16
+        )
+        found = snapshot.prediction(0, snapshot.trial)
+        full, shades = found.full_levels(), found.shades()
+        assert full is not None
+        assert shades is not None
+        assert np.unique(full).tolist() == [level]
+        assert np.unique(shades).tolist() == [level // 256]
 
 
 def test_results_that_change_while_they_are_read_are_refused(
