@@ -64,10 +64,11 @@ def remote_children(folder: DataPath) -> Names:
     return cast(RemotePath, folder).children()
 
 
-def fault_of(entry: os.DirEntry[str]) -> str | None:
+def fault_of(entry: os.DirEntry[str] | Path) -> str | None:
     """Return why an entry of a folder is neither a file nor a folder, and what to do about it.
 
-    Only links are looked up; None for files and folders, also behind a link.
+    A path that exists may be given, too. Only links are looked up; None for files and folders, also
+    behind a link.
 
     Examples:
         >>> from tempfile import TemporaryDirectory

@@ -35,7 +35,7 @@ from pipeline.process.signals import ENDS
 from pipeline.project.code import refresh_code
 from pipeline.project.overrides import applied, overridden, restore
 from pipeline.project.preflight import check
-from pipeline.project.watched import check_watched
+from pipeline.project.watched import check_made, check_watched
 from pipeline.project.writable import check_writable
 from pipeline.stage import EXIT_CODE_FILE
 
@@ -79,7 +79,8 @@ def repro(
             were saved just when a stage ended.
         DataError: DVC could not hash the data set, or it lacks a category.
         ModelError: the model or its weights cannot be found.
-        StoreError: another run goes on in this project, or it cannot be written to.
+        StoreError: another run goes on in this project, it cannot be written to, or DVC could not hash
+            what was made.
     """
     known = check_stages(stages)
     check_writable()
@@ -100,6 +101,7 @@ def _repro(
     _, params = applied(overrides)
     if "manifest" in known:
         check_watched(params.dataset)
+    check_made()
     needed = {one for stage in stages for one in (stage, *stages_before(stage))} or set(known)
     run_aside(lambda: check(params, needed))
     ahead = refresh_code() or force or bool(overrides) or bool(outdated(needed))

@@ -1,4 +1,4 @@
-"""The data that DVC hashes before the first stage starts: what it would choke on, or wait for."""
+"""What DVC hashes before the first stage starts: what of it it would choke on, or wait for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fade.datasets.listing import fault_of
 from fade.datasets.names import is_text
-from fade.errors import DataError, summarise
-from pipeline.artefacts.parameters import outs_of, stages_of
+from fade.errors import DataError, StoreError, summarise
+from pipeline.artefacts.parameters import DVC_FILE, outs_of, stages_of
 from pipeline.config.schema import DatasetParams
 
 NEVER_HASHED = {".git", ".hg", ".dvc"}
@@ -56,11 +56,33 @@ def check_watched(dataset: DatasetParams) -> None:
         if not stat.S_ISREG(mode):
             raise DataError(f"{watch} is no plain file; correct dataset.watch")
         return
-    faults = dict(islice(_faults(watch), MAX_FAULTS))
-    for path in _ignored_by_dvc(watch, list(faults)):
-        faults.pop(path, None)
+    if faults := _faults_below(watch):
+        raise DataError(summarise(faults))
+
+
+def check_made() -> None:
+    """Refuse what DVC would choke on, or wait for, when it hashes what the project's stages made.
+
+    Raises:
+        StoreError: it is, or holds, what is neither file nor folder, or an unreadable name.
+    """
+    faults: list[str] = []
+    with suppress(TypeError, AttributeError):  # of another form: DVC refuses it
+        for out in _outs(DVC_FILE):
+            if out.is_dir():
+                faults += _faults_below(str(out))
+            elif os.path.lexists(out) and (fault := fault_of(out)):
+                faults.append(f"{out} {fault}")
     if faults:
-        raise DataError(summarise(sorted(faults.values())))
+        raise StoreError(summarise(sorted(faults)))
+
+
+def _faults_below(top: str) -> list[str]:
+    """Lines that say why DVC cannot hash what lies below a folder."""
+    faults = dict(islice(_faults(top), MAX_FAULTS))
+    for path in _ignored_by_dvc(top, list(faults)):
+        faults.pop(path, None)
+    return sorted(faults.values())
 
 
 def _faults(top: str) -> Iterator[tuple[str, str]]:
@@ -102,10 +124,14 @@ def made_by_a_stage(path: str) -> bool:
     made = [Path(f"{folder}.dvc") for folder in (place, *place.parents)]
     if any(file.is_file() for file in made):
         return True
-    for file in (Path("dvc.yaml"), *Path().glob("*/dvc.yaml")):
+    for file in (DVC_FILE, *Path().glob("*/dvc.yaml")):
         with suppress(TypeError, AttributeError):  # of another form: DVC refuses it
-            for stage in stages_of(file).values():
-                made = [file.parent / stage.get("wdir", "") / out for out in outs_of(stage)]
-                if {place, *place.parents} & {Path(os.path.normpath(out)) for out in made}:
-                    return True
+            if any(Path(os.path.normpath(out)) in (place, *place.parents) for out in _outs(file)):
+                return True
     return False
+
+
+def _outs(file: Path) -> Iterator[Path]:
+    """What the stages of a dvc.yaml make."""
+    for stage in stages_of(file).values():
+        yield from (file.parent / stage.get("wdir", "") / out for out in outs_of(stage))

@@ -763,6 +763,34 @@ def test_run_refuses_what_dvc_could_not_hash(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
+@pytest.mark.parametrize("outs", ["made", "{made/a.png: {cache: false}}"])
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (fifo, "made/a.png is no plain file; restore or remove it"),
+        (dangling, "made/a.png is a link to nothing; restore or remove it"),
+        (loop, "made/a.png is a link that leads back to itself; remove it"),
+    ],
+)
+def test_run_refuses_what_dvc_could_not_hash_of_what_stages_made(
+    fade: Fade, monkeypatch: pytest.MonkeyPatch, outs: str, spoil: Callable[[Path], None], told: str
+) -> None:
+    given = pretend_dvc(monkeypatch, "")
+    watching("parts")
+    Path("dvc.yaml").write_text(f"stages:\n  bank: {{cmd: x, outs: [{outs}]}}\n", encoding="utf-8")
+    assert fade("run").code == 0
+    made = Path("made")
+    made.mkdir()
+    spoil(made)
+    monkeypatch.setattr(watched, "_ignored_by_dvc", lambda watch, paths: [])
+    answer = fade("run")
+    assert (answer.code, answer.err) == (5, f"error: {told}\n")
+    (made / "a.png").unlink()
+    assert fade("run").code == 0
+    assert len(given) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
 def test_what_dvcignore_hides_is_no_fault(fade: Fade) -> None:
     images = watching("parts")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-f", "-q"], check=True)
