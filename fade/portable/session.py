@@ -13,8 +13,9 @@ from fade.errors import ModelError
 from fade.portable.check import ALIGNMENT, check_exact, check_graph
 from fade.portable.placing import placed
 
-QUIET = 3
-"""onnxruntime's level of errors: its warnings speak of things that its users cannot change."""
+QUIET = 4
+"""onnxruntime's level of what ends a process: of a graph that fails it tells by an exception, too, and
+its warnings speak of things that its users cannot change."""
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 """onnxruntime's option: where files of weights lie."""

@@ -91,7 +91,8 @@ def make_server(
         browse: an address to open in a browser when requests are answered.
         say: is called at that moment.
     """
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    for library in ("uvicorn", "python_multipart"):  # what clients send wrong is told to them alone
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         app, http=_patient(limits), ws="none", lifespan="on", log_config=None, access_log=False,
         server_header=False, proxy_headers=False, limit_concurrency=limits.connections,

@@ -214,6 +214,15 @@ def test_damaged_graphs_are_refused(tmp_path: Path) -> None:
         GraphSession(graph, store.joined()[:-1])
 
 
+def test_a_graph_that_fails_says_so_by_its_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    builder = GraphBuilder(WeightsFile())
+    product = builder.op("MatMul", "x", builder.constant(np.ones((3, 3), np.float32)))
+    session = GraphSession(builder.finish([("x", np.float32, ["n"])], {"y": product}), b"")
+    with pytest.raises(ValueError, match="onnxruntime fails"):
+        session.run({"x": np.ones(2, np.float32)}, ["y"])
+    assert capfd.readouterr() == ("", "")
+
+
 def test_weights_are_read_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, store, pixels = small(tmp_path), WeightsFile(), noise(2, 32, 32)
     graph = clip_graph(encoder, ALL, store)

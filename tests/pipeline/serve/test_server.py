@@ -138,6 +138,15 @@ def test_slow_and_odd_clients_are_cut_off(
     assert b"Traceback" not in received
 
 
+def test_a_form_that_is_none_leaves_no_line(
+    impatient: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(impatient, 10) as client:
+        client.sendall(HEAD + FORM + b"Content-Length: 7\r\n\r\n--c\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 400")
+    assert not caplog.records
+
+
 def test_a_server_goes_on_beside_slow_clients(impatient: tuple[str, int]) -> None:
     waiting = [socket.create_connection(impatient, 10) for _ in range(20)]
     try:
