@@ -33,8 +33,12 @@ PROGRAMMING_ERRORS = (AttributeError, TypeError, NameError, ImportError)
 
 
 @contextmanager
-def as_local_dir(config_file: Path) -> Iterator[str]:
-    """Present a config JSON the way open_clip reads local models, without touching its registry."""
+def as_local_dir(config_file: Path, held: int | None = None) -> Iterator[str]:
+    """Present a config JSON the way open_clip reads local models, without touching its registry.
+
+    Args:
+        held: how many weights the model is going to be filled with, if that is known.
+    """
     try:
         config = json.loads(read_text(config_file))
     except (OSError, ValueError, RecursionError) as error:
@@ -52,16 +56,19 @@ def as_local_dir(config_file: Path) -> Iterator[str]:
         raise ModelError(
             f"model.name: {config_file} lacks {', '.join(sorted(missing))}: expected an open_clip config"
         )
-    _check_config(inner, str(config_file))
+    _check_config(inner, str(config_file), held)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "open_clip_config.json").write_text(json.dumps(whole), encoding="utf-8")
         yield f"local-dir:{folder}"
 
 
-def _check_config(config: Any, name: str) -> None:
+def _check_config(config: Any, name: str, held: int | None = None) -> None:
     """Refuse a model config that would run code from elsewhere or fill the memory.
 
     Configs come with bundles and from hubs; open_clip hands ``tokenizer_kwargs`` on as they are.
+
+    Args:
+        held: see :func:`as_local_dir`: no model is built to be told that it has more.
     """
     waiting = [config]
     while waiting:
@@ -88,6 +95,12 @@ def _check_config(config: Any, name: str) -> None:
             raise ModelError(
                 f"model.name: {tower} of {name} stands for {weights:.1e} weights, at most "
                 f"{MAX_WEIGHTS:.0e} are built: correct layers, width or vocab_size"
+            )
+        least = weights - 8 * layers * width**2  # attention alone, as an MLP may be of any width
+        if held is not None and least > held:
+            raise ModelError(
+                f"model.name: {tower} of {name} stands for {least:,} weights or more, and the weights "
+                f"are {held:,}: give the architecture that they were made for, or other weights"
             )
 
 
@@ -208,18 +221,19 @@ def create_model(
     from open_clip.pretrained import download_pretrained_from_hf
 
     check_name(name)
+    held = None if state is None else sum(tensor.numel() for tensor in state.values())
     if state is None:
         check_weights(pretrained)
     tags: list[str] = []
     if name.endswith(".json"):
         if not Path(name).is_file():
             raise ModelError(f"model.name: no config file at {name}")
-        with as_local_dir(Path(name)) as local:
+        with as_local_dir(Path(name), held) as local:
             model, tokenizer = _build(local, name)
     elif name.startswith(("hf-hub:", "local-dir:")):
         own = pretrained in ("", name) and state is None
         try:
-            _check_config(open_clip.get_model_config(name), name)
+            _check_config(open_clip.get_model_config(name), name, held)
             # open_clip would go on with random weights where it finds none
             model = open_clip.create_model(
                 name, precision="fp32", device="cpu", load_weights=own, require_pretrained=own

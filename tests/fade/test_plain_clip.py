@@ -153,6 +153,23 @@ def test_a_config_that_would_fill_the_memory_is_refused(tower: str, tmp_path: Pa
         Encoder.load(str(config), "seeded")
 
 
+def test_a_model_larger_than_its_weights_is_not_built(tmp_path: Path) -> None:
+    """As a damaged config in a bundle asks for, which holds the weights."""
+    state = small(tmp_path)._model.state_dict()
+    config = Path(write_config(tmp_path))
+    deep = json.loads(config.read_text(encoding="utf-8"))
+    width = deep["vision_cfg"]["width"]
+    held = sum(tensor.numel() for tensor in state.values())
+    deep["vision_cfg"]["layers"] = held // (4 * width**2) + 1
+    config.write_text(json.dumps(deep), encoding="utf-8")
+    with pytest.raises(ModelError, match=f"or more, and the weights are {held:,}: give the arch"):
+        Encoder.load(str(config), "", gem=GemConfig(depth=3), state=state)
+    deep["vision_cfg"]["layers"] = 5  # which are built, and do not fit
+    config.write_text(json.dumps(deep), encoding="utf-8")
+    with pytest.raises(ModelError, match="the weights do not fit"):
+        Encoder.load(str(config), "", gem=GemConfig(depth=3), state=state)
+
+
 def test_all_weights_lie_in_memory_once(tmp_path: Path) -> None:
     config, weights = write_config(tmp_path), tmp_path / "small.safetensors"
     save(small(tmp_path), weights)
