@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -33,6 +34,7 @@ ENTRY = """\
       size: 812
 """
 SOUND = f"schema: '2.0'\nstages:\n{ENTRY}{ENTRY.replace('select', 'bank')}"
+UNTIL_ASKED = "print(flush=True); input()"
 HELD = '{"read": {"/p/a": [{"pid": 1, "cmd": "dvc"}]}, "write": {"/p/b": {"pid": 1, "cmd": "dvc"}}}'
 
 
@@ -142,13 +144,20 @@ def test_notes_of_killed_processes_go_whoever_has_their_number_now(number: int |
         assert not RWLOCK.exists()
 
 
+def wait_for_start(process: subprocess.Popen[bytes]) -> None:
+    """Until then the system may tell of no command."""
+    assert process.stdout is not None
+    process.stdout.readline()
+
+
 @pytest.mark.parametrize("program", ["dvc", "other"])
 def test_notes_of_a_process_that_lives_stay(project: Path, program: str) -> None:
     """Also where DVC is part of another program, or works in a folder that cannot be seen."""
-    (project / program).write_text("input()")
+    (project / program).write_text(UNTIL_ASKED)
     with subprocess.Popen(
-        [sys.executable, program, "repro"], cwd=project, stdin=subprocess.PIPE
+        [sys.executable, program, "repro"], cwd=project, stdin=PIPE, stdout=PIPE
     ) as process:
+        wait_for_start(process)
         note = {"pid": process.pid, "cmd": f"{program} repro"}
         try:
             RWLOCK.write_text(json.dumps({"read": {"/p/a": [note]}, "write": {}}))
@@ -163,11 +172,12 @@ def test_notes_of_a_process_that_lives_stay(project: Path, program: str) -> None
 def test_nothing_is_touched_while_a_dvc_works(project: Path) -> None:
     """It may be about to write what it has emptied."""
     program = project.parent / "dvc"
-    program.write_text("input()")
+    program.write_text(UNTIL_ASKED)
     RWLOCK.write_text("")
     with subprocess.Popen(
-        [sys.executable, str(program)], cwd=project, stdin=subprocess.PIPE
+        [sys.executable, str(program)], cwd=project, stdin=PIPE, stdout=PIPE
     ) as process:
+        wait_for_start(process)
         try:
             assert running_dvc() == process.pid
             assert running_dvc(reproduces=True) is None
