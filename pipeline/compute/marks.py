@@ -21,7 +21,8 @@ def marked(places: Iterable[Location]) -> Iterator[tuple[Mark, ...]]:
     left = []
     try:
         for files in map(open_files, places):
-            name = f"{uuid.uuid4().hex}.part"  # goes with `fade cache prune`, should it stay
+            # should it stay, `fade cache prune` takes it from a store
+            name = f"{uuid.uuid4().hex}.part"
             with suppress(OSError):
                 files.write(name, b"")
                 left.append((files, name))
